@@ -1,0 +1,59 @@
+"""softiou: train segmentation models on the metric people report, with labels as soft as reality.
+
+Names are imported on first use, so `import softiou` costs nothing and needs torch alone.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from softiou import metrics, targets
+    from softiou.losses import (
+        DiceSemimetricLoss,
+        JaccardMetricLoss,
+        OverlapLoss,
+        SoftJaccardLoss,
+        TverskyLoss,
+    )
+    from softiou.overlap import OverlapStatistics, overlap_statistics
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "DiceSemimetricLoss": "softiou.losses",
+    "JaccardMetricLoss": "softiou.losses",
+    "OverlapLoss": "softiou.losses",
+    "OverlapStatistics": "softiou.overlap",
+    "SoftJaccardLoss": "softiou.losses",
+    "TverskyLoss": "softiou.losses",
+    "metrics": "softiou",
+    "overlap_statistics": "softiou.overlap",
+    "targets": "softiou",
+}
+
+__all__ = [
+    "DiceSemimetricLoss",
+    "JaccardMetricLoss",
+    "OverlapLoss",
+    "OverlapStatistics",
+    "SoftJaccardLoss",
+    "TverskyLoss",
+    "metrics",
+    "overlap_statistics",
+    "targets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'softiou' has no attribute {name!r}")
+    home = _HOMES[name]
+    return (
+        import_module(f"softiou.{name}")
+        if home == "softiou"
+        else getattr(import_module(home), name)
+    )
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

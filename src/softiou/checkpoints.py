@@ -1,0 +1,140 @@
+"""What a checkpoint holds beside the weights, and how a model comes back from one.
+
+Checkpoints are Lightning's files with one more entry, `softiou`: the model's spec, the classes and
+the configuration, all plain values. Reading them never unpickles objects.
+"""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from softiou.data import DatasetDescription
+from softiou.errors import CheckpointError
+from softiou.models import ModelSpec, SegmentationModel
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in eval mode with the classes that it was trained for.
+
+    Attributes:
+        model: The network, averaged weights if the run kept them.
+        description: Names and colours of the classes.
+        config: The configuration of the run, as plain values.
+        path: The checkpoint's file.
+        step: Optimiser steps that it was trained for.
+    """
+
+    model: SegmentationModel
+    description: DatasetDescription
+    config: dict[str, Any]
+    path: Path
+    step: int
+
+
+def entry(spec: ModelSpec, description: DatasetDescription, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the `softiou` entry of a checkpoint."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": spec.as_dict(),
+        "classes": list(description.classes),
+        "ignore_index": description.ignore_index,
+        "palette": [list(colour) for colour in description.palette],
+        "config": config,
+    }
+
+
+def find_checkpoint(path: Path) -> Path:
+    """Return the checkpoint file of a run directory (the best, else the last), or the file itself.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    if path.is_file():
+        return path
+    for name in ("best.ckpt", "last.ckpt"):
+        if (found := path / "checkpoints" / name).is_file():
+            return found
+    found_what = "holds no checkpoints" if path.is_dir() else "does not exist"
+    raise CheckpointError(f"{path} {found_what}: expected a run directory or a checkpoint file.")
+
+
+def run_directory(checkpoint: Path) -> Path | None:
+    """Return the run directory that a checkpoint lies in, or None when it lies elsewhere."""
+    run = checkpoint.resolve().parent.parent
+    return run if (run / "config.yaml").is_file() else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint file into tensors and plain values.
+
+    Raises:
+        CheckpointError: The file is damaged, holds objects that would have to be unpickled, or was
+            not written by softiou.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is damaged, or holds objects other than tensors and plain values, which are "
+            "never loaded from a file."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(f"Cannot read the checkpoint {path}: {error}") from error
+    if not isinstance(content, dict) or "softiou" not in content:
+        raise CheckpointError(f"{path} was not written by softiou: it names no model and classes.")
+    version = content["softiou"]["schema_version"]
+    if version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path} has the format {version}, newer than this softiou knows ({SCHEMA_VERSION}). "
+            "Update softiou."
+        )
+    return content
+
+
+def load_trained(path: Path) -> TrainedModel:
+    """Build the model of a run directory or checkpoint file, in eval mode on the CPU."""
+    file = find_checkpoint(path)
+    content = read_checkpoint(file)
+    info = content["softiou"]
+    model = SegmentationModel(ModelSpec(**info["model"]))
+    weights = {
+        name.removeprefix("model."): tensor
+        for name, tensor in content["state_dict"].items()
+        if name.startswith("model.")
+    }
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
+    description = DatasetDescription(
+        classes=tuple(info["classes"]),
+        ignore_index=info["ignore_index"],
+        palette=tuple((r, g, b) for r, g, b in info["palette"]),
+    )
+    return TrainedModel(model.eval(), description, info["config"], file, content["global_step"])
+
+
+def check_classes(trained: TrainedModel, description: DatasetDescription, *, data: str) -> None:
+    """Raise unless a data set has the classes that a model was trained for.
+
+    Raises:
+        CheckpointError: Names the first class that differs.
+    """
+    own, theirs = trained.description.classes, description.classes
+    if own == theirs:
+        return
+    if len(own) != len(theirs):
+        what = f"has {len(own)} classes and {data} has {len(theirs)}"
+    else:
+        index = next(i for i, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b)
+        what = f"calls class {index} {own[index]!r} and {data} calls it {theirs[index]!r}"
+    raise CheckpointError(
+        f"The model in {trained.path} {what}. Use the data set that it was trained for, or give "
+        "this one the same list of classes in dataset.yaml."
+    )

@@ -1,0 +1,57 @@
+"""The command line: one file a verb. Nothing heavy is imported before a verb runs."""
+
+import sys
+
+import typer
+
+from softiou import __version__
+from softiou.cli.check import check
+from softiou.cli.demo import demo
+from softiou.cli.evaluate import evaluate
+from softiou.cli.predict import predict
+from softiou.cli.report import report
+from softiou.cli.train import train
+from softiou.errors import SoftiouError
+
+app = typer.Typer(
+    name="softiou",
+    help="Train segmentation models on IoU, with labels as soft as reality.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+for verb in (demo, check, train, evaluate, predict, report):
+    app.command()(verb)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"softiou {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; a mistake in the input ends in a message instead of a traceback."""
+    try:
+        app()
+    except SoftiouError as error:
+        print(f"softiou: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("softiou: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except ModuleNotFoundError as error:
+        print(
+            f"softiou: {error}. The command line needs the extra: pip install 'softiou[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)

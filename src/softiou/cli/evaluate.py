@@ -1,0 +1,72 @@
+"""softiou evaluate: a trained model over a data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from softiou.evaluation import Evaluation
+
+
+def evaluate(
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
+    ],
+    data: Annotated[str, typer.Argument(help="Data set folder, or digits.")],
+    split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print evaluation.json instead of a table.")
+    ] = False,
+) -> None:
+    """Score a model: mIoU over the data set, per image and per class, and calibration."""
+    import json
+
+    evaluation = evaluate_run(checkpoint, data, split=split, out=out, show=not json_output)
+    if json_output:
+        print(json.dumps(evaluation.content, indent=1, allow_nan=False))
+
+
+def evaluate_run(
+    checkpoint: Path, data: str, *, split: str, out: Path | None = None, show: bool = True
+) -> "Evaluation":
+    """Evaluate a run or checkpoint, and write the result and the report beside it."""
+    from torch.utils.data import DataLoader
+
+    from softiou.checkpoints import check_classes, load_trained, run_directory
+    from softiou.cli import _console
+    from softiou.data import open_dataset
+    from softiou.evaluation import evaluate, save_evaluation
+    from softiou.inference import best_device, best_precision
+    from softiou.reports import write_report
+
+    trained = load_trained(checkpoint)
+    # Hard truth: the scores of this version compare classes; a soft data set keeps its top class.
+    dataset = open_dataset(data, split)
+    check_classes(trained, dataset.description, data=data)
+    device = best_device()
+    precision = best_precision(device)
+    samples = DataLoader(dataset, batch_size=None, num_workers=1)
+    evaluation = evaluate(
+        trained.model.to(device),
+        dataset,
+        precision=precision,
+        data=data,
+        checkpoint=trained.path.name,
+        samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
+    )
+    home = out or run_directory(trained.path)
+    if show:
+        _console.score_table({trained.path.name: evaluation.metrics}, title=f"{data}, {split}")
+    if home is not None:
+        kept = save_evaluation(evaluation, home)
+        report = write_report(home)
+        if show:
+            if kept:
+                _console.say(f"earlier evaluation  {kept}")
+            _console.say(f"report  {report}")
+    return evaluation

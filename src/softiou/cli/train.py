@@ -1,0 +1,75 @@
+"""softiou train: a data set in, a run directory with a model and a report out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from softiou.evaluation import Evaluation
+
+
+def train(
+    data: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads it at run time
+        typer.Argument(help="Data set folder, or digits for the embedded one.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings, for instance optim.steps=2000 loss.cross_entropy=0.5; "
+            "config.yaml of any run lists them all.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="YAML file with settings.", show_default=False),
+    ] = None,
+    run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="New run directory; default: the next free runs/NAME-001."),
+    ] = None,
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
+    ] = None,
+) -> None:
+    """Train a model, evaluate it and write its report.
+
+    The result is evaluated on the split `test`, or on the validation split when there is none.
+    """
+    from softiou.cli import _console
+    from softiou.errors import ConfigError
+    from softiou.recipes import load_config, resume_training, start_training
+
+    if data and "=" in data:  # settings without a data set: it is in the file
+        data, overrides = None, [data, *(overrides or [])]
+    if resume:
+        if data or overrides or config or run:
+            raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+        done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
+    else:
+        if not data and not config:
+            raise ConfigError("Name a data set: softiou train DATA, or --config FILE.")
+        settings = load_config(source=data, file=config, overrides=overrides)
+        done = start_training(
+            settings,
+            directory=run,
+            command=_console.command_line(),
+            say=_console.say,
+            progress_bar=_console.interactive(),
+        )
+    finish(done)
+
+
+def finish(run: Path, *, show: bool = True) -> "Evaluation":
+    """Evaluate a trained run on its test split, or validation split, and write its report."""
+    from softiou.cli.evaluate import evaluate_run
+    from softiou.data import available_splits
+    from softiou.recipes import load_config
+
+    data = load_config(file=run / "config.yaml").data
+    split = "test" if "test" in available_splits(data.source) else data.val_split
+    return evaluate_run(run, data.source, split=split, show=show)

@@ -1,0 +1,83 @@
+"""Data sets: folders of images and masks, embedded scenes, augmentation and checks."""
+
+from pathlib import Path
+
+from softiou.data.base import (
+    Colour,
+    DatasetDescription,
+    Labels,
+    Sample,
+    SegmentationDataset,
+    default_palette,
+)
+from softiou.data.check import CheckReport, check_dataset
+from softiou.data.digits import DIGIT_SPLITS, DigitScenes
+from softiou.data.folder import FolderDataset
+from softiou.data.layout import find_splits
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import read_image, verify_readable
+from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "CheckReport",
+    "Colour",
+    "DataProblemsError",
+    "DatasetDescription",
+    "DigitScenes",
+    "DrawSampler",
+    "FolderDataset",
+    "Labels",
+    "Problem",
+    "Sample",
+    "SegmentationDataset",
+    "TrainingStream",
+    "available_splits",
+    "check_dataset",
+    "collate",
+    "default_palette",
+    "open_dataset",
+    "read_image",
+    "verify_readable",
+]
+
+
+def open_dataset(
+    source: str | Path, split: str, *, labels: Labels = "auto", skip_corrupt: bool = False
+) -> SegmentationDataset:
+    """Open one split of a data set.
+
+    Args:
+        source: "digits" for the embedded scenes, or a folder with `dataset.yaml`; a folder of that
+            name is "./digits".
+        split: Name of the split; `available_splits` lists them.
+        labels: "hard", "soft", or "auto": soft when there are several annotators.
+        skip_corrupt: Leave out the samples whose files cannot be decoded.
+
+    Raises:
+        DataError: There is no such folder or split, or its data cannot be used.
+        ValueError: `labels` is none of the three.
+    """
+    if source == "digits":
+        return DigitScenes(split, labels=labels)
+    return FolderDataset(_folder(source), split, labels=labels, skip_corrupt=skip_corrupt)
+
+
+def available_splits(source: str | Path) -> tuple[str, ...]:
+    """Return the splits that have labels: train, val, test, then the others by name.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    return DIGIT_SPLITS if source == "digits" else find_splits(_folder(source))
+
+
+def _folder(source: str | Path) -> Path:
+    """Return the folder of a data set, or raise when there is none."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
+        message += "name 'digits', but there is no such folder."
+        raise DataProblemsError(Problem(str(source), message, "Check the path for typing errors."))
+    return folder

@@ -1,0 +1,143 @@
+"""What a data set is to the rest of softiou: a description, stems and samples.
+
+Shapes: C classes, H and W in pixels.
+"""
+
+import colorsys
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Colour: TypeAlias = tuple[int, int, int]
+Labels: TypeAlias = Literal["auto", "hard", "soft"]
+
+# Ten colours that people tell apart (Tableau 10); beyond them hues are spread by the golden angle.
+_FIRST_COLOURS: tuple[Colour, ...] = (
+    (31, 119, 180),
+    (255, 127, 14),
+    (44, 160, 44),
+    (214, 39, 40),
+    (148, 103, 189),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (188, 189, 34),
+    (23, 190, 207),
+)
+_GOLDEN_ANGLE = 0.618034
+
+
+def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
+    """Give every class a colour of its own; a class called "background" is black."""
+    return tuple(
+        (0, 0, 0) if name.lower() == "background" else _colour(index)
+        for index, name in enumerate(classes)
+    )
+
+
+def _colour(index: int) -> Colour:
+    """Return the colour of one class: from the table, then generated."""
+    if index < len(_FIRST_COLOURS):
+        return _FIRST_COLOURS[index]
+    saturation, value = (0.9, 0.6, 0.75)[index % 3], (0.95, 0.75, 0.55)[index // 3 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_ANGLE % 1, saturation, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """What the labels of a data set mean.
+
+    Args:
+        classes: Names of the classes; the position of a name is its class index.
+        ignore_index: Label value whose pixels do not count.
+        palette: One RGB colour per class, 0..255; empty means a default one.
+
+    Raises:
+        ValueError: No classes, or a palette of another length.
+
+    Example:
+        >>> description = DatasetDescription(("background", "nodule"))
+        >>> description.num_classes, description.palette
+        (2, ((0, 0, 0), (255, 127, 14)))
+    """
+
+    classes: tuple[str, ...]
+    ignore_index: int = 255
+    palette: tuple[Colour, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ValueError("Expected `classes` to name at least one class, but got none.")
+        if not self.palette:
+            object.__setattr__(self, "palette", default_palette(self.classes))
+        if len(self.palette) != len(self.classes):
+            raise ValueError(
+                f"Expected `palette` to have one colour for each of the {len(self.classes)} "
+                f"classes, but got {len(self.palette)}. Leave it out for a default palette."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Return C."""
+        return len(self.classes)
+
+
+class Sample(TypedDict):
+    """One image with its labels.
+
+    `image` is uint8 (3, H, W). `target` is int64 (H, W) when hard; when soft it is float32
+    (C, H, W), sums to 1 over C, and an ignored pixel has all its C entries equal to `ignore_index`.
+    """
+
+    image: Tensor
+    target: Tensor
+    stem: str
+
+
+class SegmentationDataset(Dataset[Sample], ABC):
+    """Images with labels, addressed by number.
+
+    Attributes:
+        description: What the labels mean.
+        split: Name of the split, such as "train".
+        soft: True when targets are probabilities, False when they are class indices.
+        stems: A name for every sample, unique within the split.
+        skipped: Stems that were left out because their files cannot be read.
+    """
+
+    description: DatasetDescription
+    split: str
+    soft: bool
+    stems: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    @abstractmethod
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample; the same one for the same index."""
+
+    @abstractmethod
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the files behind a sample; empty when it is made in memory."""
+
+
+def wants_soft(labels: Labels, *, auto: bool) -> bool:
+    """Return whether `labels` asks for soft targets, "auto" meaning `auto`.
+
+    Raises:
+        ValueError: `labels` is none of "auto", "hard" and "soft".
+    """
+    if labels not in ("auto", "hard", "soft"):
+        raise ValueError(
+            f"Expected `labels` to be 'auto', 'hard' or 'soft', but got {labels!r}. Label "
+            "smoothing and other targets are made from hard labels, in the recipe."
+        )
+    return auto if labels == "auto" else labels == "soft"

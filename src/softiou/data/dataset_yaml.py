@@ -1,0 +1,146 @@
+"""`dataset.yaml`: the names of the classes and what the values in the masks mean."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from softiou.data.base import Colour, DatasetDescription
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import MaskReader
+
+FILE_NAME = "dataset.yaml"
+_EXAMPLE = "classes: [background, road]"
+
+_Byte = Annotated[StrictInt, Field(ge=0, le=255)]
+_Colour = tuple[_Byte, _Byte, _Byte]
+_RawValue = Annotated[StrictInt, Field(ge=0, le=65535)]
+
+
+class DatasetFile(BaseModel):
+    """The contents of `dataset.yaml`; unknown keys are errors.
+
+    Attributes:
+        classes: Names of the classes, two or more.
+        ignore_index: Label value whose pixels do not count.
+        label_map: Class (its index or name) or `ignore_index` of raw values in the masks.
+        palette: RGB colour of each class, for display and for RGB masks.
+        ignore_colour: Colour of the pixels of RGB masks that do not count.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    classes: list[StrictStr]
+    ignore_index: StrictInt = 255
+    palette: list[_Colour] | None = None
+    ignore_colour: _Colour | None = None
+    label_map: dict[_RawValue, StrictInt | StrictStr] = Field(default_factory=dict)
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: list[str]) -> list[str]:
+        if len(classes) < 2:
+            raise ValueError("needs two names or more: the background is a class too")
+        twice = sorted({name for name in classes if classes.count(name) > 1})
+        if twice:
+            raise ValueError(f"names {', '.join(twice)} more than once")
+        return classes
+
+    @field_validator("palette")
+    @classmethod
+    def _check_palette(
+        cls, palette: list[_Colour] | None, info: ValidationInfo
+    ) -> list[_Colour] | None:
+        if palette is None:
+            return None
+        if len(palette) != len(info.data.get("classes", palette)):
+            raise ValueError(
+                f"holds {len(palette)} colours for {len(info.data['classes'])} classes"
+            )
+        if len(set(palette)) < len(palette):
+            raise ValueError("holds a colour more than once")
+        return palette
+
+    @field_validator("label_map")
+    @classmethod
+    def _check_label_map(
+        cls, label_map: dict[int, int | str], info: ValidationInfo
+    ) -> dict[int, int | str]:
+        classes: list[str] = info.data.get("classes", [])
+        targets = {*classes, *range(len(classes)), info.data.get("ignore_index")}
+        wrong = [target for target in label_map.values() if target not in targets]
+        if classes and wrong:
+            raise ValueError(f"maps to {wrong}, which are neither classes nor ignore_index")
+        return label_map
+
+    @property
+    def description(self) -> DatasetDescription:
+        """Return what the labels mean."""
+        return DatasetDescription(
+            tuple(self.classes), self.ignore_index, palette=tuple(self.palette or ())
+        )
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of masks that are labelled in this way."""
+        indices = {name: index for index, name in enumerate(self.classes)}
+        return MaskReader(
+            self.description,
+            label_map={
+                raw: indices[target] if isinstance(target, str) else target
+                for raw, target in self.label_map.items()
+            },
+            colours=self._colours(),
+        )
+
+    def _colours(self) -> dict[Colour, int] | None:
+        """Return the class of every colour, when colours were given."""
+        if self.palette is None:
+            return None
+        colours = {colour: index for index, colour in enumerate(self.palette)}
+        if self.ignore_colour is not None:
+            colours[self.ignore_colour] = self.ignore_index
+        return colours
+
+
+def read_dataset_file(root: Path) -> DatasetFile:
+    """Read `dataset.yaml` of a data set.
+
+    Raises:
+        DataError: The file is missing or wrong; all mistakes are named at once.
+    """
+    path = root / FILE_NAME
+    if not path.is_file():
+        message = f"Expected a file that names the classes, but found no {FILE_NAME}."
+        raise DataProblemsError(Problem(str(path), message, f"Write one: `{_EXAMPLE}`."))
+    try:
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataProblemsError(Problem(str(path), f"Not YAML: {error}.", "Mend it.")) from error
+    try:
+        return DatasetFile.model_validate({} if contents is None else contents)
+    except ValidationError as error:
+        problems = [_field_problem(path, field) for field in error.errors()]
+        raise DataProblemsError(*problems) from error
+
+
+def _field_problem(path: Path, field: Any) -> Problem:
+    """Translate one finding of pydantic."""
+    key = ".".join(str(part) for part in field["loc"]) or FILE_NAME
+    if field["type"] == "missing":
+        return Problem(str(path), f"Expected `{key}`, but it is not there.", f"Add `{_EXAMPLE}`.")
+    if field["type"] == "extra_forbidden":
+        known = ", ".join(DatasetFile.model_fields)
+        return Problem(str(path), f"Unknown key `{key}`.", f"Known keys are {known}.")
+    message = f"`{key}`: {field['msg'].removeprefix('Value error, ')}; got {field['input']!r}."
+    remedy = "Put names such as yes, no and 1 in quotes." if key.startswith("classes") else ""
+    return Problem(str(path), message, remedy or "Mend the value.")

@@ -1,0 +1,185 @@
+"""The embedded data set "digits": scenes with soft labels that are true by construction.
+
+Each handwritten digit of scikit-learn is a grid of 8x8 cells that count the ink in 4x4 pixels of
+the original scan, so count / 16 is the share of the cell that ink covers. Scenes lay such digits
+over photographs; the label of a pixel says how much of it each digit covers.
+
+Shapes: S side of a scene and s side of a digit in pixels, C classes.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softiou.data.base import DatasetDescription, Labels, Sample, SegmentationDataset, wants_soft
+from softiou.errors import DataError
+
+_FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What the scenes of a split are made of; no two splits share any of it.
+
+    The digits come in the order of their writers, the columns are those of both photographs.
+    """
+
+    seed: int
+    size: int
+    digits: range
+    columns: range
+
+
+_SOURCES = {
+    "train": _Source(seed=0, size=512, digits=range(1078), columns=range(320)),
+    "val": _Source(seed=1, size=64, digits=range(1078, 1348), columns=range(320, 448)),
+    "test": _Source(seed=2, size=128, digits=range(1348, 1797), columns=range(448, 640)),
+}
+DIGIT_SPLITS = tuple(_SOURCES)
+_DIGITS_PER_SCENE = (3, 6)
+_MAGNIFICATIONS = (1, 2, 3)
+_CONTRAST = (0.4, 1.0)  # share of the way from the background's colour to the ink's
+_SCENE_PX = (32, 128)  # the largest digit has 26 pixels, the narrowest strip of photograph 128
+
+
+class DigitScenes(SegmentationDataset):
+    """Scenes of three to six handwritten digits over photographs; class 0 is the background.
+
+    A scene depends on the split and its index alone. Splits share neither digits (nor writers) nor
+    regions of the photographs.
+
+    Args:
+        split: "train", "val" or "test".
+        labels: "soft" gives the covered shares, "hard" (and "auto") the class that covers most.
+        size: Number of scenes; None means 512, 64 or 128, by split.
+        scene_px: Side of a scene, 32..128.
+
+    Raises:
+        DataError: There is no such split.
+        ValueError: `size` is below 1 or `scene_px` out of range.
+
+    Example:
+        >>> scene = DigitScenes("val", labels="soft")[0]
+        >>> scene["image"].shape, scene["target"].shape
+        (torch.Size([3, 64, 64]), torch.Size([11, 64, 64]))
+    """
+
+    def __init__(
+        self,
+        split: str,
+        *,
+        labels: Labels = "auto",
+        size: int | None = None,
+        scene_px: int = 64,
+    ) -> None:
+        if split not in _SOURCES:
+            raise DataError(
+                f"Expected `split` to be one of {', '.join(DIGIT_SPLITS)}, but got {split!r}."
+            )
+        if size is not None and size < 1:
+            raise ValueError(f"Expected `size` to be at least 1 scene, but got {size}.")
+        if not _SCENE_PX[0] <= scene_px <= _SCENE_PX[1]:
+            raise ValueError(
+                f"Expected `scene_px` to be in {_SCENE_PX[0]}..{_SCENE_PX[1]}, but got {scene_px}."
+            )
+        names = ("background", *"0123456789")
+        self.description = DatasetDescription(names)
+        self.split = split
+        self.soft = wants_soft(labels, auto=False)
+        self.stems = tuple(f"{split}-{i:05d}" for i in range(size or _SOURCES[split].size))
+        self._scene_px = scene_px
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return nothing: scenes are made in memory."""
+        return ()
+
+    def __getitem__(self, index: int) -> Sample:
+        """Compose one scene."""
+        index = range(len(self))[index]
+        image, target = _compose(_SOURCES[self.split], index, self._scene_px)
+        soft = torch.from_numpy(target)
+        return {
+            "image": torch.from_numpy(image),
+            "target": soft if self.soft else soft.argmax(dim=0),
+            "stem": self.stems[index],
+        }
+
+
+def _compose(
+    source: _Source, index: int, scene_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Lay random digits over a random crop: image (3, S, S) and shares (C, S, S)."""
+    random = np.random.default_rng((source.seed, index))
+    image = _background(random, source.columns, scene_px)
+    target = np.zeros((11, scene_px, scene_px), dtype=np.float32)
+    target[0] = 1
+    for _ in range(random.integers(*_DIGITS_PER_SCENE, endpoint=True)):
+        digit, alpha = _digit(random, source.digits)
+        top, left = random.integers(scene_px - len(alpha), size=2, endpoint=True)
+        window = np.s_[:, top : top + len(alpha), left : left + len(alpha)]
+        ink = _ink(random, image[window])
+        # Porter and Duff's "over", for the picture and for the labels: the shares keep summing to 1
+        image[window] += alpha * (ink - image[window])
+        target[window] *= 1 - alpha
+        target[window][1 + digit] += alpha
+    return image.round().astype(np.uint8), target
+
+
+def _background(random: np.random.Generator, columns: range, scene_px: int) -> _FloatArray:
+    """Cut a random square (3, S, S) out of the columns of a photograph."""
+    photograph = _photographs()[random.integers(2)]
+    top = random.integers(photograph.shape[1] - scene_px, endpoint=True)
+    left = random.integers(columns.start, columns.stop - scene_px, endpoint=True)
+    return photograph[:, top : top + scene_px, left : left + scene_px].astype(np.float32)
+
+
+def _digit(random: np.random.Generator, digits: range) -> tuple[int, _FloatArray]:
+    """Pick a digit and enlarge it: its class 0..9 and the covered shares (s, s)."""
+    coverage, classes = _handwriting()
+    chosen = random.integers(digits.start, digits.stop)
+    enlarge = _enlargement(int(random.choice(_MAGNIFICATIONS)))
+    return int(classes[chosen]), enlarge @ coverage[chosen] @ enlarge.T
+
+
+def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
+    """Pick a colour (3, 1, 1) on the way from the background's mean to a random colour."""
+    mean = background.mean(axis=(1, 2), keepdims=True)
+    colours = random.uniform(0, 255, size=(2, 3, 1, 1))
+    colour = max(colours, key=lambda candidate: float(np.abs(candidate - mean).sum()))
+    return np.asarray(mean + random.uniform(*_CONTRAST) * (colour - mean), dtype=np.float32)
+
+
+@cache
+def _enlargement(magnification: int) -> _FloatArray:
+    """Return the matrix (s, 8) of linear interpolation that keeps the total ink per area.
+
+    Each cell spreads over a triangle whose sum is the magnification, and the triangles sum to 1
+    wherever they overlap: nothing is lost, and no share exceeds 1.
+    """
+    triangle = np.convolve(np.ones(magnification), np.ones(magnification)) / magnification
+    matrix = np.zeros((9 * magnification - 1, 8), dtype=np.float32)
+    for cell in range(8):
+        start = cell * magnification
+        matrix[start : start + len(triangle), cell] = triangle
+    return matrix
+
+
+@cache
+def _handwriting() -> tuple[_FloatArray, NDArray[np.int64]]:
+    """Load the digits: covered shares (1797, 8, 8) and classes (1797,)."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+
+
+@cache
+def _photographs() -> tuple[NDArray[np.uint8], ...]:
+    """Load the photographs, each (3, 427, 640)."""
+    from sklearn.datasets import load_sample_images
+
+    return tuple(np.moveaxis(image, -1, 0) for image in load_sample_images().images)

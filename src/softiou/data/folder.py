@@ -1,0 +1,122 @@
+"""The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/...
+
+Shapes: R annotators, C classes, H and W in pixels.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softiou.data.base import Labels, Sample, SegmentationDataset, wants_soft
+from softiou.data.dataset_yaml import read_dataset_file
+from softiou.data.layout import SampleFiles, find_samples
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import read_image, unreadable
+from softiou.targets.annotators import vote_shares
+
+
+class FolderDataset(SegmentationDataset):
+    """Images and masks in folders, one mask per image or one per annotator.
+
+    `splits/NAME.txt` (one stem per line) restricts the split NAME to the listed images; when there
+    is no folder NAME, it lists images of `train`.
+
+    Args:
+        root: Folder with `dataset.yaml`.
+        split: Name of the split.
+        labels: "hard" gives class indices, the majority when there are several annotators (a tie
+            goes to the lowest index). "soft" gives probabilities, the share of the annotators who
+            did not ignore the pixel. "auto" is soft for several annotators and hard for one.
+        skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
+            otherwise reading one raises.
+
+    Raises:
+        DataError: The data set cannot be used; the message names files, values and the way out.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        labels: Labels = "auto",
+        skip_corrupt: bool = False,
+    ) -> None:
+        root = Path(root)
+        dataset_file = read_dataset_file(root)
+        samples, problems = find_samples(root, split)
+        if problems:
+            raise DataProblemsError(*problems)
+        self._samples = samples
+        if skip_corrupt:
+            self._samples = _readable(samples)
+            left = {sample.stem for sample in self._samples}
+            self.skipped = tuple(sample.stem for sample in samples if sample.stem not in left)
+        self.description = dataset_file.description
+        self.split = split
+        self.stems = tuple(sample.stem for sample in self._samples)
+        self.soft = wants_soft(labels, auto=len(samples[0].masks) > 1)
+        self._mask_reader = dataset_file.mask_reader()
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the image and the masks."""
+        return self._samples[index].paths
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DataError: A file is corrupt, the sizes differ or a mask holds values that are no class.
+        """
+        files = self._samples[index]
+        image = read_image(files.image)
+        masks = []
+        for path in files.masks:
+            masks.append(self._mask_reader.read(path))
+            problem = size_problem(path, masks[-1], files.image, image)
+            if problem:
+                raise DataProblemsError(problem)
+        return {"image": image, "target": self._target(torch.stack(masks)), "stem": files.stem}
+
+    def _target(self, masks: Tensor) -> Tensor:
+        """Turn the masks (R, H, W) of the annotators into one target."""
+        if len(masks) == 1 and not self.soft:
+            return masks[0]
+        ignore_index = self.description.ignore_index
+        probs, valid = vote_shares(
+            masks.unsqueeze(0), num_classes=self.description.num_classes, ignore_index=ignore_index
+        )
+        # (1, C, H, W) -> (C, H, W), or the first of the largest -> (H, W)
+        target = probs[0] if self.soft else probs[0].argmax(dim=0)
+        return target.where(valid[0], ignore_index)
+
+
+def size_problem(mask_path: Path, mask: Tensor, image_path: Path, image: Tensor) -> Problem | None:
+    """Compare the size of a mask (H, W) with that of its image (3, H, W)."""
+    height, width = image.shape[-2:]
+    if mask.shape == (height, width):
+        return None
+    message = (
+        f"Expected the size of {image_path.name}, {width}x{height} (width x height), but found "
+        f"{mask.shape[1]}x{mask.shape[0]}."
+    )
+    if mask.shape == (width, height):
+        remedy = "The image may carry an EXIF rotation that the mask lacks: rotate the mask."
+    else:
+        remedy = "Resize the mask with nearest neighbour, or replace it."
+    return Problem(str(mask_path), message, remedy)
+
+
+def _readable(samples: tuple[SampleFiles, ...]) -> tuple[SampleFiles, ...]:
+    """Return the samples all of whose files can be decoded.
+
+    Raises:
+        DataError: None is left.
+    """
+    problems = unreadable(path for sample in samples for path in sample.paths)
+    broken = {problem.file for problem in problems}
+    left = tuple(s for s in samples if broken.isdisjoint(str(path) for path in s.paths))
+    if not left:
+        raise DataProblemsError(*problems)
+    return left

@@ -1,0 +1,185 @@
+"""Which files make a data set of folders: splits, and for each stem the image and its masks."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softiou.data.problems import DataProblemsError, Problem, some_of
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+MASK_SUFFIXES = frozenset({".png"})
+_FIRST_SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of one sample: an image and one mask per annotator."""
+
+    stem: str
+    image: Path
+    masks: tuple[Path, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all of the files."""
+        return (self.image, *self.masks)
+
+
+def find_splits(root: Path) -> tuple[str, ...]:
+    """Return the names of the splits that have labels: train, val, test, then the others."""
+    folders = {
+        folder.parent.name for folder in root.glob("*/images") if mask_folders(folder.parent)
+    }
+    lists = {path.stem for path in root.glob("splits/*.txt")} if "train" in folders else set()
+    names = folders | lists
+    return (
+        *(name for name in _FIRST_SPLITS if name in names),
+        *sorted(names.difference(_FIRST_SPLITS)),
+    )
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """Return the folder of a split: its own, or `train` when only a list of stems names it.
+
+    Raises:
+        DataError: There is neither a folder nor a list of that name.
+    """
+    if (root / split / "images").is_dir():
+        return root / split
+    if split_list(root, split).is_file() and (root / "train" / "images").is_dir():
+        return root / "train"
+    message = f"Expected the split '{split}' as {split}/images/ or splits/{split}.txt, but found"
+    message += f" only {', '.join(find_splits(root)) or 'no split at all'}."
+    remedy = "Make the folder, or list stems of train/ in the file, one per line."
+    raise DataProblemsError(Problem(str(root), message, remedy))
+
+
+def split_list(root: Path, split: str) -> Path:
+    """Return where a split lists its stems, if it does."""
+    return root / "splits" / f"{split}.txt"
+
+
+def mask_folders(folder: Path) -> tuple[Path, ...]:
+    """Return `masks`, or `masks_1` to `masks_R`, or nothing."""
+    if (folder / "masks").is_dir():
+        return (folder / "masks",)
+    numbered = {
+        int(match[1]): path
+        for path in folder.glob("masks_*")
+        if (match := re.fullmatch(r"masks_(\d+)", path.name)) and path.is_dir()
+    }
+    return tuple(path for _, path in sorted(numbered.items()))
+
+
+def find_samples(root: Path, split: str) -> tuple[tuple[SampleFiles, ...], tuple[Problem, ...]]:
+    """Match the images of a split with their masks.
+
+    Returns:
+        The complete samples in the order of their stems, and everything that is wrong.
+
+    Raises:
+        DataError: The split does not exist.
+    """
+    folder = split_folder(root, split)
+    images, problems = _index(folder / "images", IMAGE_SUFFIXES)
+    if not images and not problems:
+        problems.append(_no_images(folder / "images"))
+    annotators = []
+    for masks_folder in mask_folders(folder):
+        masks, found = _index(masks_folder, MASK_SUFFIXES)
+        annotators.append(masks)
+        problems += found
+    problems += _folder_problems(folder)
+    stems = set(images).union(*annotators)
+    if split_list(root, split).is_file():
+        listed = _read_stems(split_list(root, split))
+        problems += _list_problems(split_list(root, split), folder, listed, stems)
+        stems &= listed
+    for masks_folder, masks in zip(mask_folders(folder), annotators, strict=True):
+        problems += _unmatched(folder / "images", masks_folder, stems, images, masks)
+    complete = stems.intersection(images, *annotators) if annotators else set()
+    samples = tuple(
+        SampleFiles(stem, images[stem], tuple(masks[stem] for masks in annotators))
+        for stem in sorted(complete)
+    )
+    return samples, tuple(problems)
+
+
+def _index(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Problem]]:
+    """Find the files of a folder by stem; two files of one stem are a problem."""
+    files: dict[str, Path] = {}
+    twice = set()
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.stem in files:
+                twice.add(path.stem)
+            files[path.stem] = path
+    if not twice:
+        return files, []
+    message = f"Expected one file per stem, but {len(twice)} stems have two: {_some(twice)}."
+    return files, [Problem(str(folder), message, "Remove or rename one of each pair.")]
+
+
+def _no_images(folder: Path) -> Problem:
+    """Describe an empty folder of images."""
+    inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+    found = f"only the folders {some_of(inner)}" if inner else "none"
+    message = f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), but found {found}."
+    return Problem(str(folder), message, "Put the image files directly into this folder.")
+
+
+def _folder_problems(folder: Path) -> list[Problem]:
+    """Complain about missing and about ambiguous folders of masks."""
+    if not mask_folders(folder):
+        message = "Expected masks/ or masks_1/ to masks_R/ beside images/, but found neither."
+        remedy = "Add the masks; `softiou predict` works without."
+        return [Problem(str(folder), message, remedy)]
+    if (folder / "masks").is_dir() and (folder / "masks_1").is_dir():
+        message = "Found both masks/ and masks_1/: one annotator or several?"
+        return [Problem(str(folder), message, "Move one of them away.")]
+    return []
+
+
+def _read_stems(path: Path) -> set[str]:
+    """Read a list of stems, one per line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.strip() for line in lines if line.strip()}
+
+
+def _list_problems(path: Path, folder: Path, listed: set[str], stems: set[str]) -> list[Problem]:
+    """Complain about an empty list and about listed stems that have neither image nor mask."""
+    unknown = listed - stems
+    if listed and not unknown:
+        return []
+    message = f"{len(unknown)} listed stems are not in {folder.name}/images/: {_some(unknown)}."
+    if not listed:
+        message = "Expected a list of stems, but the file is empty."
+    return [Problem(str(path), message, "List stems, one per line, without folder and extension.")]
+
+
+def _unmatched(
+    images_folder: Path,
+    masks_folder: Path,
+    stems: set[str],
+    images: dict[str, Path],
+    masks: dict[str, Path],
+) -> list[Problem]:
+    """Complain about images without mask and masks without image."""
+    problems = []
+    without_mask = stems.intersection(images).difference(masks)
+    if without_mask:
+        message = f"{len(without_mask)} images have no mask here: {_some(without_mask)}."
+        remedy = "A mask is a PNG file with the stem of its image: add or rename it."
+        problems.append(Problem(str(masks_folder), message, remedy))
+    without_image = stems.intersection(masks).difference(images)
+    if without_image:
+        message = f"{len(without_image)} masks have no image: {_some(without_image)}."
+        remedy = f"Expected an image of the same stem in {images_folder}: add or rename it."
+        problems.append(Problem(str(masks_folder), message, remedy))
+    return problems
+
+
+def _some(stems: Iterable[str]) -> str:
+    """List the first few stems."""
+    return some_of(sorted(stems))

@@ -1,0 +1,83 @@
+"""Values in a mask that are no class: what they are, and how they most likely got there."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softiou.data.base import DatasetDescription
+from softiou.data.problems import Problem, some_of
+
+# A forgotten class or two are few; compression and smoothing leave many values.
+_MANY_VALUES = 15
+
+
+def explain_values(
+    path: Path,
+    *,
+    found: NDArray[np.integer],
+    offending: NDArray[np.integer],
+    description: DatasetDescription,
+    label_map: Mapping[int, int],
+) -> Problem:
+    """Name the offending values of a mask, the likely cause and the way out.
+
+    Args:
+        path: The mask.
+        found: All distinct values of the mask.
+        offending: Those that are neither a class nor to be ignored; at least one.
+        description: The classes and the `ignore_index`.
+        label_map: What raw values were mapped to.
+
+    Returns:
+        An error about the file.
+    """
+    expected = f"values 0..{description.num_classes - 1} or {description.ignore_index} (ignored)"
+    message = f"Expected {expected}, but found {some_of(offending.tolist())}."
+    values = set(found.tolist()) - {description.ignore_index}
+    return Problem(
+        str(path), message, _remedy(values, set(offending.tolist()), description, label_map)
+    )
+
+
+def _remedy(
+    values: set[int],
+    offending: set[int],
+    description: DatasetDescription,
+    label_map: Mapping[int, int],
+) -> str:
+    """Guess the cause from the pattern of the values."""
+    num_classes, ignored = description.num_classes, description.ignore_index
+    unmapped = sorted(value for value in offending if 0 <= value < num_classes)
+    if unmapped:
+        # Only a label map can make the number of a class offend.
+        return (
+            f"`label_map` maps {[raw for raw, to in label_map.items() if to == unmapped[0]]} to "
+            f"class {unmapped[0]} but does not say what the raw value {unmapped[0]} itself is. "
+            f"List it there too, e.g. {unmapped[0]}: {ignored} to ignore it."
+        )
+    if offending == {255} and values <= {0, 255}:
+        return (
+            "This is a 0/255 mask: divide it by 255, or write `label_map: {255: 1}` in "
+            "dataset.yaml."
+        )
+    if offending == {num_classes} and 0 not in values:
+        return (
+            f"The numbers seem to start at 1 instead of 0: subtract 1, or write `label_map: "
+            f"{{1: 0, 2: 1, ..., {num_classes}: {num_classes - 1}}}` in dataset.yaml."
+        )
+    if offending == {num_classes}:
+        return (
+            f"Either `classes` in dataset.yaml lacks a name, or 0 means unlabelled: then write "
+            f"`label_map: {{0: {ignored}, 1: 0, ..., {num_classes}: {num_classes - 1}}}`."
+        )
+    if len(offending) > max(_MANY_VALUES, num_classes):
+        return (
+            "So many values look like an anti-aliased, smoothly resized or JPEG-compressed mask "
+            "(or numbers of instances): save class indices, resize with nearest, as PNG."
+        )
+    return (
+        "Add the missing names to `classes`, or say what the values mean with `label_map` in "
+        f"dataset.yaml, e.g. {min(offending)}: {ignored} to ignore it."
+    )

@@ -1,0 +1,220 @@
+"""Image files to arrays: every mode that images and masks come in, and what is wrong with them.
+
+Shapes: H and W in pixels.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
+from softiou.data.mask_values import explain_values
+from softiou.data.problems import DataProblemsError, Problem, some_of
+
+_REPLACE = "Replace the file, or leave the image out (skip_corrupt)."
+_LABEL_VALUES = 2**16  # masks hold at most 16 bits
+_NO_CLASS = np.iinfo(np.int64).min
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever its decoder raises becomes an error that names the file."""
+    try:
+        with Image.open(path) as image:
+            yield image
+    except DataProblemsError:
+        raise
+    except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
+        message = f"Cannot decode the image: {type(error).__name__}: {error}."
+        raise DataProblemsError(Problem(str(path), message, _REPLACE)) from error
+
+
+def read_image(path: Path) -> Tensor:
+    """Read a picture of any common mode as uint8 RGB (3, H, W), upright.
+
+    The EXIF orientation is applied, grey becomes three equal channels, transparency is dropped and
+    16-bit values are scaled from 0..65535 to 0..255.
+
+    Raises:
+        DataError: The file is corrupt, or holds floating-point or 32-bit values.
+    """
+    with _opened(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):
+            return torch.from_numpy(np.stack([_scale_16_bit(path, image)] * 3))
+        if image.mode == "F":
+            raise _unusual_values(path, "floating-point values")
+        # Pillow warns unless a palette with transparency goes through RGBA.
+        rgb = image.convert("RGBA") if image.has_transparency_data else image
+        pixels = np.array(rgb.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
+
+
+def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """Scale grey values 0..65535 to 0..255."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() >= _LABEL_VALUES:
+        raise _unusual_values(path, f"32-bit values {values.min()}..{values.max()}")
+    return ((values + 128) // 257).astype(np.uint8)
+
+
+def _unusual_values(path: Path, found: str) -> DataProblemsError:
+    """Refuse values whose range nobody knows."""
+    message = f"Expected an image of 8 or 16 bits per channel, but found {found}."
+    return DataProblemsError(
+        Problem(str(path), message, "Scale the values to 0..255 and save them as 8-bit PNG.")
+    )
+
+
+class MaskReader:
+    """Reads masks as class indices.
+
+    Single-channel masks (8-bit, 16-bit, palette, 1-bit) hold the classes by number, after the
+    `label_map`; a number that the map does not mention stays as it is, unless another number was
+    mapped to the same class. RGB masks are read through `colours`.
+
+    Args:
+        description: The classes and the `ignore_index`.
+        label_map: Class index or `ignore_index` of raw values.
+        colours: The class or `ignore_index` of every RGB colour; None refuses RGB masks.
+    """
+
+    def __init__(
+        self,
+        description: DatasetDescription,
+        *,
+        label_map: Mapping[int, int],
+        colours: Mapping[Colour, int] | None = None,
+    ) -> None:
+        self.description = description
+        self._label_map = dict(label_map)
+        self._table = _label_table(description, label_map)
+        self._colours = None
+        if colours is not None:
+            codes = _colour_codes(np.array(list(colours), dtype=np.uint8))
+            order = np.argsort(codes)
+            self._colours = codes[order], np.array(list(colours.values()), dtype=np.int64)[order]
+
+    def read(self, path: Path) -> Tensor:
+        """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`.
+
+        Raises:
+            DataError: The file is corrupt, has several channels that no colours explain, or holds
+                values that are no class; the message names the likely cause.
+        """
+        with _opened(path) as image:
+            if image.mode in ("L", "P") or image.mode.startswith("I"):
+                return torch.from_numpy(self._from_numbers(path, np.asarray(image)))
+            if image.mode == "1":
+                return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
+            if self._colours is None or image.mode not in ("RGB", "RGBA"):
+                raise DataProblemsError(_several_channels(path, image))
+            return torch.from_numpy(_from_colours(path, np.asarray(image)[..., :3], *self._colours))
+
+    def _from_numbers(self, path: Path, raw: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Look the raw values up in the table of classes."""
+        target = self._table.take(raw, mode="clip")
+        if raw.dtype.itemsize > 2:
+            target[(raw < 0) | (raw >= _LABEL_VALUES)] = _NO_CLASS
+        if target.min() == _NO_CLASS:
+            raise DataProblemsError(
+                explain_values(
+                    path,
+                    found=np.unique(raw),
+                    offending=np.unique(raw[target == _NO_CLASS]),
+                    description=self.description,
+                    label_map=self._label_map,
+                )
+            )
+        return target
+
+
+def _from_colours(
+    path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Look colours up among the sorted codes of the known ones."""
+    codes = _colour_codes(rgb)
+    place = np.searchsorted(known, codes).clip(max=len(known) - 1)
+    wrong = np.unique(codes[known[place] != codes]).tolist()
+    if wrong:
+        found = some_of((code >> 16, code >> 8 & 255, code & 255) for code in wrong)
+        message = f"Expected only colours of `palette`, but found {found}."
+        remedy = (
+            "Add them to `palette` in dataset.yaml, name the one to leave out as `ignore_colour`, "
+            "or save the mask without anti-aliasing, as PNG."
+        )
+        raise DataProblemsError(Problem(str(path), message, remedy))
+    return classes.take(place)
+
+
+def _label_table(
+    description: DatasetDescription, label_map: Mapping[int, int]
+) -> NDArray[np.int64]:
+    """Tabulate the class of every raw value; a value that is no class is marked so."""
+    table = np.full(_LABEL_VALUES, _NO_CLASS, dtype=np.int64)
+    # A class that other values are mapped to is ambiguous as a raw value: it must be mapped itself.
+    plain = set(range(description.num_classes)) - set(label_map.values())
+    if 0 <= description.ignore_index < _LABEL_VALUES:
+        plain.add(description.ignore_index)
+    for value, target in ({value: value for value in plain} | dict(label_map)).items():
+        table[value] = target
+    return table
+
+
+def _colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    """Pack RGB (..., 3) into one integer."""
+    codes: NDArray[np.int32] = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    return codes
+
+
+def _several_channels(path: Path, image: Image.Image) -> Problem:
+    """Describe a mask that is a picture."""
+    message = f"Expected a mask with one channel of class indices, but found mode {image.mode}."
+    channels = image.convert("RGB").split()
+    if channels[0].tobytes() == channels[1].tobytes() == channels[2].tobytes():
+        remedy = "Its channels are equal: keep one, Image.open(mask).convert('L').save(mask)."
+    else:
+        remedy = (
+            "If its colours are classes, list them as `palette` in dataset.yaml; else save the "
+            "class indices as 8-bit PNG."
+        )
+    return Problem(str(path), message, remedy)
+
+
+def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
+    """Check that the files of a data set can be decoded, in parallel and without keeping anything.
+
+    Much faster than reading the samples: PNG files prove themselves by their checksums, JPEG files
+    are decoded at an eighth of their size.
+
+    Returns:
+        One problem per unreadable file, in the order of the samples; empty when all is well.
+    """
+    return unreadable(path for index in range(len(dataset)) for path in dataset.files(index))
+
+
+def unreadable(paths: Iterable[Path]) -> list[Problem]:
+    """Return one problem for each of the files that cannot be decoded."""
+    with ThreadPoolExecutor() as pool:
+        return [problem for found in pool.map(_decoding_problems, paths) for problem in found]
+
+
+def _decoding_problems(path: Path) -> tuple[Problem, ...]:
+    """Decode one file as cheaply as its format allows."""
+    try:
+        with _opened(path) as image:
+            if image.format == "PNG":
+                image.verify()
+            else:
+                image.draft(image.mode, (1, 1))
+                image.load()
+    except DataProblemsError as error:
+        return error.problems
+    return ()

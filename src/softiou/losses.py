@@ -1,0 +1,336 @@
+"""Overlap losses: modules that hold settings; the mathematics is in `softiou.overlap`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, Unpack
+
+import torch
+from torch import Tensor, nn
+
+from softiou import _checks
+from softiou.overlap import (
+    ACTIVATIONS,
+    CLASS_RULES,
+    FORMS,
+    Form,
+    OverlapStatistics,
+    active_classes,
+    mean_over,
+    overlap_statistics,
+    parse_per,
+    tversky_distance,
+    tversky_log_distance,
+)
+from softiou.targets import Target
+
+
+class LossSettings(TypedDict, total=False):
+    """The settings that every overlap loss takes; `OverlapLoss` explains them."""
+
+    cross_entropy: float
+    smooth: float
+    activation: str
+    per: str | Mapping[str, float]
+    classes: str | Sequence[int]
+    threshold: float
+    class_weights: Tensor | Sequence[float] | None
+    ignore_index: int | None
+    validate: bool
+
+
+class OverlapLoss(nn.Module, ABC):
+    """What all overlap losses share: from logits and a target to a mean over classes and images.
+
+        loss = w CE + (1 - w) mean_{n, c} distance(statistics),    w = cross_entropy
+
+    Subclass it and implement `distance` to make a loss of your own from the statistics.
+
+    Args:
+        cross_entropy: Share w of the cross-entropy in [0, 1]; 0.25 is the paper's choice. 1 is the
+            plain cross-entropy.
+        smooth: Added above and below in the score, at least 0.
+        activation: "softmax", "sigmoid" (binary with C = 1, and multilabel) or "none" for ready
+            probabilities.
+        per: What the overlap is taken over: "batch" joins the images first (aims at mIoU over the
+            data set), "image" takes a score for each image (mIoU per image), "class" averages the
+            images for each class first; or a mixture such as {"batch": 0.5, "image": 0.5}, whose
+            weights are divided by their sum.
+        classes: Which classes enter the mean: "present" (those with target mass), "all", a list of
+            indices, or "prob", "label", "both" (those whose largest prediction, target, or either
+            exceeds `threshold`), judged for the batch or for each image as `per` says.
+        threshold: For the last three, in [0, 1].
+        class_weights: Weights of the classes in the mean of the overlap (C,); None for equal ones.
+            A buffer, so it moves with the module. The cross-entropy is not weighted by class.
+        ignore_index: Label value whose pixels do not count, for hard and soft targets.
+        validate: Check the contents of the targets on every call (costs a sync).
+
+    References:
+        Wang, Ning, Blaschko, Jaccard Metric Losses: Optimizing the Jaccard Index with Soft Labels,
+        NeurIPS 2023, https://arxiv.org/abs/2302.05666. Where we differ: the rule "both" takes the
+        larger of prediction and target, not their sum.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        cross_entropy: float = 0.0,
+        smooth: float = 1.0,
+        activation: str = "softmax",
+        per: str | Mapping[str, float] = "batch",
+        classes: str | Sequence[int] = "present",
+        threshold: float = 0.01,
+        class_weights: Tensor | Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        validate: bool = False,
+    ) -> None:
+        super().__init__()
+        _checks.in_range("cross_entropy", cross_entropy, 0.0, 1.0)
+        _checks.in_range("smooth", smooth, 0.0)
+        _checks.in_range("threshold", threshold, 0.0, 1.0)
+        _checks.one_of("activation", activation, ACTIVATIONS)
+        if isinstance(classes, str):
+            _checks.one_of("classes", classes, CLASS_RULES)
+        if cross_entropy > 0 and activation == "none":
+            raise ValueError(
+                "The cross-entropy needs logits: set `cross_entropy=0` for ready probabilities."
+            )
+        self.cross_entropy = cross_entropy
+        self.smooth = smooth
+        self.activation = activation
+        self.per = parse_per(per)
+        self.classes = classes
+        self.threshold = threshold
+        self.ignore_index = ignore_index
+        self.validate = validate
+        self.register_buffer("class_weights", _class_weights(class_weights))
+
+    @abstractmethod
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the loss of each image and class (N, C), 0 where prediction and target agree."""
+
+    def forward(
+        self,
+        logits: Tensor,
+        target: Tensor | Target,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the loss.
+
+        Args:
+            logits: Scores (N, C, *S), any floating dtype.
+            target: Integers (N, *S), probabilities (N, C, *S), or a `Target`.
+            valid: Bool (N, *S), True where the pixel counts.
+            weights: Floating (N, *S), at least 0: how much the pixel counts.
+
+        Returns:
+            A scalar in float32 (float64 for float64 logits), at least 0; when no pixel counts a 0
+            that is still attached to the graph.
+        """
+        return self.parts(logits, target, valid=valid, weights=weights)["loss"]
+
+    def parts(
+        self,
+        logits: Tensor,
+        target: Tensor | Target,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Compute the loss and what it is made of.
+
+        Returns:
+            "loss", and detached "overlap" and, when mixed in, "cross_entropy".
+        """
+        statistics = overlap_statistics(
+            logits,
+            target,
+            activation=self.activation,
+            ignore_index=self.ignore_index,
+            valid=valid,
+            weights=weights,
+            cross_entropy=self.cross_entropy > 0,
+            validate=self.validate,
+        )
+        overlap = self.overlap(statistics)
+        if self.cross_entropy == 0:
+            return {"loss": overlap, "overlap": overlap.detach()}
+        cross_entropy = statistics.mean_cross_entropy()
+        loss = self.cross_entropy * cross_entropy
+        if self.cross_entropy < 1:
+            loss = loss + (1 - self.cross_entropy) * overlap
+        return {
+            "loss": loss,
+            "overlap": overlap.detach(),
+            "cross_entropy": cross_entropy.detach(),
+        }
+
+    def overlap(self, statistics: OverlapStatistics) -> Tensor:
+        """Reduce statistics to the overlap part of the loss: a scalar."""
+        num_classes = statistics.P.shape[1]
+        if self.class_weights is not None and self.class_weights.shape[0] != num_classes:
+            raise ValueError(
+                f"Expected {num_classes} `class_weights`, one for each class of the logits, but "
+                f"got {self.class_weights.shape[0]}."
+            )
+        total = statistics.P.new_zeros(())
+        for per, share in self.per.items():
+            joined = statistics.merge_images() if per == "batch" else statistics
+            total = total + share * mean_over(
+                self.distance(joined),
+                active_classes(joined, self.classes, threshold=self.threshold),
+                per="class" if per == "class" else "image",
+                class_weights=self.class_weights,
+            )
+        return total / sum(self.per.values())
+
+    def extra_repr(self) -> str:
+        """Show the settings in the printed module."""
+        per = next(iter(self.per)) if len(self.per) == 1 else self.per
+        return (
+            f"cross_entropy={self.cross_entropy}, smooth={self.smooth}, "
+            f"activation={self.activation!r}, per={per!r}, classes={self.classes!r}, "
+            f"ignore_index={self.ignore_index}"
+        )
+
+
+class JaccardMetricLoss(OverlapLoss):
+    """Jaccard metric loss: equals the soft Jaccard loss on hard labels, stays right on soft ones.
+
+        form 1:  1 - (P + Y - D) / (P + Y + D)        form 2:  1 - M / (M + D)
+
+    with `smooth` added above and below. On [0, 1]^n both are metrics: zero only at p = y,
+    symmetric, and they obey the triangle inequality.
+
+    Args:
+        form: 1 or 2; they agree on hard labels.
+        **settings: See `OverlapLoss`.
+
+    Example:
+        >>> logits = torch.tensor([[[4.0, -4.0], [-4.0, 4.0]]])
+        >>> bool(JaccardMetricLoss()(logits, torch.tensor([[0, 1]])) < 0.01)
+        True
+
+    References:
+        Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, definition 2.
+    """
+
+    def __init__(self, *, form: Form = 1, **settings: Unpack[LossSettings]) -> None:
+        super().__init__(**settings)
+        _checks.one_of("form", form, (1, 2))
+        self.form = form
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return 1 minus the metric form of the Jaccard index (N, C)."""
+        return tversky_distance(statistics, smooth=self.smooth, form=self.form)
+
+
+class DiceSemimetricLoss(OverlapLoss):
+    """Dice semimetric loss: the Dice loss whose minimum for soft labels is at p = y.
+
+        form 1:  1 - (P + Y - D) / (P + Y)        form 2:  1 - 2 M / (2 M + D)
+
+    Args:
+        form: 1 or 2; they agree on hard labels.
+        **settings: See `OverlapLoss`.
+
+    References:
+        Wang, Popordanoska, Bertels, Lemmens, Blaschko, Dice Semimetric Losses, MICCAI 2023,
+        arXiv 2303.16296.
+    """
+
+    def __init__(self, *, form: Form = 1, **settings: Unpack[LossSettings]) -> None:
+        super().__init__(**settings)
+        _checks.one_of("form", form, (1, 2))
+        self.form = form
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return 1 minus the semimetric form of the Dice score (N, C)."""
+        return tversky_distance(statistics, alpha=0.5, beta=0.5, smooth=self.smooth, form=self.form)
+
+
+class SoftJaccardLoss(OverlapLoss):
+    """Product form of the soft Jaccard loss: the classic baseline, wrong for soft labels.
+
+        1 - M / (P + Y - M)
+
+    For a soft y its minimum is at a vertex of the cube instead of at p = y; use it to compare.
+
+    Args:
+        **settings: See `OverlapLoss`.
+
+    References:
+        Rahman, Wang, Optimizing Intersection-over-Union in Deep Neural Networks for Image
+        Segmentation, ISVC 2016.
+    """
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return 1 minus the product form of the Jaccard index (N, C)."""
+        return tversky_distance(statistics, smooth=self.smooth, form="product")
+
+
+class TverskyLoss(OverlapLoss):
+    """Tversky loss with its focal and logarithmic forms, right for soft labels.
+
+        t = (alpha fp + beta fn) / (tp + alpha fp + beta fn + smooth)
+        loss = t ** gamma,    or with log=True    (-log(1 - t)) ** gamma
+
+    Args:
+        alpha: Price of false positives, at least 0.
+        beta: Price of false negatives, at least 0; more than alpha favours recall.
+        gamma: Focal exponent, greater than 0. Above 1 it turns to the classes that are wrong, below
+            1 to those that are almost right (Abraham and Khan's gamma is one over this one).
+        log: Take -log of the score.
+        form: 1, 2 or "product", as in `softiou.overlap`.
+        **settings: See `OverlapLoss`.
+
+    References:
+        Salehi, Erdogmus, Gholipour, Tversky Loss Function, MLMI 2017, equation 4.
+        Abraham, Khan, A Novel Focal Tversky Loss Function, ISBI 2019, equation 4.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        gamma: float = 1.0,
+        log: bool = False,
+        form: Form = 1,
+        **settings: Unpack[LossSettings],
+    ) -> None:
+        super().__init__(**settings)
+        _checks.in_range("alpha", alpha, 0.0)
+        _checks.in_range("beta", beta, 0.0)
+        _checks.one_of("form", form, FORMS)
+        if not gamma > 0:
+            raise ValueError(f"Expected `gamma` to be greater than 0, but got {gamma}.")
+        self.alpha, self.beta, self.gamma, self.log, self.form = alpha, beta, gamma, log, form
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the focal Tversky distance, or its logarithmic form (N, C)."""
+        compute = tversky_log_distance if self.log else tversky_distance
+        t = compute(
+            statistics, alpha=self.alpha, beta=self.beta, smooth=self.smooth, form=self.form
+        )
+        if self.gamma == 1:
+            return t
+        # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN.
+        return (
+            t**self.gamma if self.gamma > 1 else t.clamp(min=torch.finfo(t.dtype).eps) ** self.gamma
+        )
+
+
+def _class_weights(weights: Tensor | Sequence[float] | None) -> Tensor | None:
+    if weights is None:
+        return None
+    weights = torch.as_tensor(weights, dtype=torch.float32)
+    if weights.ndim != 1 or not bool((weights >= 0).all()) or not bool(weights.sum() > 0):
+        raise ValueError(
+            "Expected `class_weights` to be one number a class, at least 0 and not all 0, but got "
+            f"{weights.tolist()}."
+        )
+    return weights

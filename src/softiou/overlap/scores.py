@@ -1,0 +1,203 @@
+"""Scores and reductions: from overlap statistics (N, C) to one number.
+
+    fp, fn: mass predicted but not there, and there but not predicted
+    Tversky(alpha, beta) = (tp + s) / (tp + alpha fp + beta fn + s)
+
+Jaccard is Tversky(1, 1), Dice is Tversky(1/2, 1/2). The forms differ in what they call overlap:
+
+    form          tp               fp               fn
+    1           (P + Y - D) / 2    (D + P - Y) / 2    (D + Y - P) / 2
+    2           M                  (D + P - Y) / 2    (D + Y - P) / 2
+    "product"   M                  P - M              Y - M
+
+All agree for hard targets and predictions. Only 1 and 2 have their minimum at p = y for soft ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.overlap.statistics import OverlapStatistics
+
+Form = Literal[1, 2, "product"]
+FORMS: tuple[Form, ...] = (1, 2, "product")
+PER = ("batch", "image", "class")
+CLASS_RULES = ("present", "all", "prob", "label", "both")
+
+
+def tversky_distance(
+    statistics: OverlapStatistics,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    smooth: float = 0.0,
+    form: Form = 1,
+) -> Tensor:
+    """Compute 1 - Tversky index, per image and class.
+
+        errors / (tp + errors + s),    errors = alpha fp + beta fn
+
+    Args:
+        statistics: Overlap statistics (N, C).
+        alpha: Price of false positives, at least 0.
+        beta: Price of false negatives, at least 0.
+        smooth: s, at least 0; changes the value, and makes absent classes well-behaved.
+        form: What counts as overlap of soft values: 1, 2 or "product" (see the module).
+
+    Returns:
+        Distances (N, C) in [0, 1]; 0 where prediction and target are both empty.
+
+    Note:
+        It is computed as errors over their sum with the overlap, not as 1 minus a score: never
+        below zero, and exact for small distances.
+
+    Example:
+        >>> from softiou.overlap import overlap_statistics
+        >>> p, y = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.5, 1.0]]])
+        >>> tversky_distance(overlap_statistics(p, y, activation="none"))  # 1 - 1.0 / 1.5
+        tensor([[0.3333]])
+    """
+    tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
+    return errors / _positive(tp + errors + smooth)
+
+
+def tversky_log_distance(
+    statistics: OverlapStatistics,
+    *,
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    smooth: float = 0.0,
+    form: Form = 1,
+) -> Tensor:
+    """Compute -log(Tversky index), per image and class: log(tp + errors + s) - log(tp + s).
+
+    Arguments as in `tversky_distance`; the result is (N, C), at least 0, and finite with a live
+    gradient even where the score is 0.
+    """
+    tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
+    # Added, not clamped: a clamp would kill the gradient of a score that is almost 0.
+    tp = tp + smooth + torch.finfo(tp.dtype).eps
+    return torch.log1p(errors / tp)
+
+
+def overlap_and_errors(
+    statistics: OverlapStatistics, *, alpha: float, beta: float, form: Form
+) -> tuple[Tensor, Tensor]:
+    """Return the overlap tp and the errors alpha fp + beta fn, each (N, C) and at least 0."""
+    _checks.one_of("form", form, FORMS)
+    P, Y, D, M = statistics.P, statistics.Y, statistics.D, statistics.M
+    if form == "product":
+        return M, _at_least_zero(alpha * (P - M) + beta * (Y - M))
+    tp = _at_least_zero((P + Y - D) / 2) if form == 1 else M
+    # For alpha = beta the errors are a multiple of D, without the cancellation in P - Y.
+    errors = (alpha + beta) / 2 * D
+    if alpha != beta:
+        errors = _at_least_zero(errors + (alpha - beta) / 2 * (P - Y))
+    return tp, errors
+
+
+def active_classes(
+    statistics: OverlapStatistics,
+    classes: str | Sequence[int],
+    *,
+    threshold: float = 0.01,
+) -> Tensor:
+    """Say which classes enter the mean, per image.
+
+    Args:
+        statistics: Overlap statistics (N, C).
+        classes: "all"; "present", the classes with target mass; "prob", "label" or "both", the
+            classes whose largest prediction, target, or either of them exceeds `threshold`; or
+            the indices of the classes to keep.
+        threshold: In [0, 1], for the last three rules.
+
+    Returns:
+        Bool (N, C). Images without a pixel that counts have no active class.
+    """
+    counts = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
+    if not isinstance(classes, str):
+        kept = torch.zeros_like(statistics.P[0], dtype=torch.bool)
+        kept[_class_indices(classes, kept.shape[0])] = True
+        return kept & counts
+    _checks.one_of("classes", classes, CLASS_RULES)
+    if classes == "all":
+        return counts.expand_as(statistics.P)
+    if classes == "present":
+        return (statistics.Y > 0) & counts
+    extremes = {
+        "prob": statistics.p_max,
+        "label": statistics.y_max,
+        "both": torch.maximum(statistics.p_max, statistics.y_max),
+    }
+    return (extremes[classes] > threshold) & counts
+
+
+def mean_over(
+    values: Tensor,
+    active: Tensor,
+    *,
+    per: Literal["image", "class"] = "image",
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """Average values (N, C) over the active classes and the images: a scalar.
+
+    Args:
+        values: One value for each image and class (N, C).
+        active: Bool (N, C), which of them enter the mean.
+        per: "image" takes the mean of the classes in each image, then of the images that have any;
+            "class" the mean of the images for each class, then of the classes that occur in any.
+        class_weights: Weights of the classes in their mean (C,), at least 0.
+
+    Returns:
+        The mean; a 0 that is still attached to the graph when nothing is active.
+    """
+    weights = active.to(values.dtype)
+    if per == "class":
+        by_class = _ratio((values * weights).sum(0), weights.sum(0))  # (N, C) -> (C,)
+        occurs = active.any(0).to(values.dtype)
+        if class_weights is not None:
+            occurs = occurs * class_weights
+        return _ratio((by_class * occurs).sum(), occurs.sum())
+    if class_weights is not None:
+        weights = weights * class_weights
+    by_image = _ratio((values * weights).sum(1), weights.sum(1))  # (N, C) -> (N,)
+    images = (weights.sum(1) > 0).to(values.dtype)
+    return _ratio((by_image * images).sum(), images.sum())
+
+
+def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
+    """Read `per` as weights of the reductions: "batch" -> {"batch": 1.0}."""
+    parts = {per: 1.0} if isinstance(per, str) else dict(per)
+    for name, weight in parts.items():
+        _checks.one_of("per", name, PER)
+        _checks.in_range(f"per[{name!r}]", weight, 0.0)
+    if not sum(parts.values()) > 0:
+        raise ValueError(f"Expected the weights of `per` to have a positive sum, but got {parts}.")
+    return parts
+
+
+def _class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
+    wrong = [c for c in classes if not 0 <= c < num_classes]
+    if wrong or not classes:
+        raise ValueError(
+            f"Expected `classes` to be indices in [0, {num_classes - 1}], at least one, but got "
+            f"{list(classes)}."
+        )
+    return list(classes)
+
+
+def _at_least_zero(x: Tensor) -> Tensor:
+    """Lift rounding errors below zero to zero, leaving the gradient alive."""
+    return x + (x.clamp(min=0) - x).detach()
+
+
+def _positive(x: Tensor) -> Tensor:
+    """Guard a denominator that is 0 only where the numerator is, too."""
+    return torch.where(x > 0, x, 1.0)
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return numerator / _positive(denominator)

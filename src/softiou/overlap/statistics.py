@@ -1,0 +1,83 @@
+"""Overlap statistics: the few sums that every loss and metric of the project is a function of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class OverlapStatistics:
+    """Sums over the pixels of each image n and class c, with weight w, prediction p and target y.
+
+        P = sum w p      Y = sum w y      D = sum w |p - y|      M = sum w p y
+
+    They are additive over pixels, tiles, micro-batches and processes: `a + b` are the statistics
+    of the pixels of both. Scores and losses are small functions of them (`softiou.overlap`).
+
+    Attributes:
+        P: Mass of the prediction (N, C).
+        Y: Mass of the target (N, C).
+        D: Mass of the absolute difference (N, C).
+        M: Mass of the product (N, C).
+        p_max: Largest prediction over the pixels that count (N, C); 0 when none does.
+        y_max: Largest target (N, C).
+        cross_entropy: Sum of w times the cross-entropy of the pixels (N,); None when not asked for.
+        weight: Sum of w that `cross_entropy` is to be divided by (N,).
+    """
+
+    P: Tensor
+    Y: Tensor
+    D: Tensor
+    M: Tensor
+    p_max: Tensor
+    y_max: Tensor
+    weight: Tensor
+    cross_entropy: Tensor | None = None
+
+    def __add__(self, other: OverlapStatistics) -> OverlapStatistics:
+        """Join the statistics of two sets of pixels of the same images."""
+        return OverlapStatistics(
+            P=self.P + other.P,
+            Y=self.Y + other.Y,
+            D=self.D + other.D,
+            M=self.M + other.M,
+            p_max=torch.maximum(self.p_max, other.p_max),
+            y_max=torch.maximum(self.y_max, other.y_max),
+            weight=self.weight + other.weight,
+            cross_entropy=(
+                None
+                if self.cross_entropy is None or other.cross_entropy is None
+                else self.cross_entropy + other.cross_entropy
+            ),
+        )
+
+    def merge_images(self) -> OverlapStatistics:
+        """Join the images: (N, C) -> (1, C), as if they were one large image."""
+        return OverlapStatistics(
+            P=self.P.sum(0, keepdim=True),
+            Y=self.Y.sum(0, keepdim=True),
+            D=self.D.sum(0, keepdim=True),
+            M=self.M.sum(0, keepdim=True),
+            p_max=self.p_max.amax(0, keepdim=True),
+            y_max=self.y_max.amax(0, keepdim=True),
+            weight=self.weight.sum(0, keepdim=True),
+            cross_entropy=(
+                None if self.cross_entropy is None else self.cross_entropy.sum(0, keepdim=True)
+            ),
+        )
+
+    def mean_cross_entropy(self) -> Tensor:
+        """Return the cross-entropy per unit of weight over all images: a scalar, 0 without pixels.
+
+        Raises:
+            ValueError: The statistics were gathered without the cross-entropy.
+        """
+        if self.cross_entropy is None:
+            raise ValueError(
+                "These statistics hold no cross-entropy; gather them with `cross_entropy=True`."
+            )
+        weight = self.weight.sum()
+        return self.cross_entropy.sum() / torch.where(weight > 0, weight, 1.0)

@@ -1,0 +1,75 @@
+"""Values that a configuration leaves to us, resolved from the data and the machine."""
+
+import os
+
+import torch
+
+from softiou.data import SegmentationDataset
+from softiou.inference import best_device, best_precision
+from softiou.recipes.config import Config
+
+LARGEST_CROP_PX = 512
+CROP_MULTIPLE = 32  # the largest input stride of the common encoders
+EPOCHS = 40
+
+
+def resolve(config: Config, dataset: SegmentationDataset) -> Config:
+    """Replace every "auto" by a value; the steps become a multiple of the validations.
+
+    - crop: the median size of up to 16 images, at most 512, in multiples of 32
+    - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
+    - steps: 40 epochs, at least 200
+    - workers: a process for each core but one, at most 8
+    - precision: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32 elsewhere
+
+    Args:
+        config: As the user gave it.
+        dataset: The training split.
+    """
+    data, optim = config.data, config.optim
+    batch_size = max(2, min(8, len(dataset))) if data.batch_size == "auto" else data.batch_size
+    draws_a_step = batch_size * optim.accumulate
+    steps = max(200, EPOCHS * len(dataset) // draws_a_step) if optim.steps == "auto" else optim.steps
+    steps += -steps % optim.validations
+    precision = best_precision(best_device()) if config.precision == "auto" else config.precision
+    return config.model_copy(
+        update={
+            "precision": precision,
+            "optim": optim.model_copy(update={"steps": steps}),
+            "data": data.model_copy(
+                update={
+                    "batch_size": batch_size,
+                    "crop_px": _crop(dataset) if data.crop_px == "auto" else data.crop_px,
+                    "workers": _workers() if data.workers == "auto" else data.workers,
+                }
+            ),
+        }
+    )
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
+    lines = []
+    for section in ("data", "optim"):
+        old, new = getattr(before, section), getattr(after, section)
+        for key in type(new).model_fields:
+            if getattr(old, key) != getattr(new, key):
+                lines.append(f"{section}.{key}: {getattr(new, key)}")
+    if before.precision != after.precision:
+        lines.append(f"precision: {after.precision}")
+    return lines
+
+
+def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
+    count = min(16, len(dataset))
+    chosen = [i * len(dataset) // count for i in range(count)]
+    sizes = torch.tensor([dataset[i]["image"].shape[1:] for i in chosen])
+    height, width = (
+        max(CROP_MULTIPLE, min(LARGEST_CROP_PX, length) // CROP_MULTIPLE * CROP_MULTIPLE)
+        for length in sizes.median(0).values.tolist()
+    )
+    return height, width
+
+
+def _workers() -> int:
+    return min(8, len(os.sched_getaffinity(0)) - 1) if hasattr(os, "sched_getaffinity") else 2

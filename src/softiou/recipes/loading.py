@@ -1,0 +1,77 @@
+"""Batches for training as a stream that can stop and go on at any batch."""
+
+from collections.abc import Iterator
+
+from torch.utils.data import DataLoader, Dataset
+
+from softiou.data import Batch, DrawSampler, Sample, collate
+
+
+class BatchStream:
+    """Rounds of batches from an infinite stream of samples; its position is part of a checkpoint.
+
+    Iterating yields the rest of the current round. Batch number b of all processes together holds
+    the draws b * B * world_size ... (b + 1) * B * world_size - 1, so what a run sees does not depend
+    on where it was interrupted, nor on the number of workers.
+
+    Args:
+        samples: Addressed by the draw number, see `softiou.data.TrainingStream`.
+        batch_size: B, images a batch and process.
+        batches: Batches a round.
+        workers: Loading processes.
+        rank: Of this process.
+        world_size: Number of processes.
+        pin_memory: For transfers to a GPU.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset[Sample],
+        *,
+        batch_size: int,
+        batches: int,
+        workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        pin_memory: bool = False,
+    ) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.batches = batches
+        self.workers = workers
+        self.rank = rank
+        self.world_size = world_size
+        self.pin_memory = pin_memory
+        self.position = 0  # batches handed out since the start of the run
+
+    def __len__(self) -> int:
+        """Return the batches of a round."""
+        return self.batches
+
+    def __iter__(self) -> Iterator[Batch]:
+        draws_a_batch = self.batch_size * self.world_size
+        remaining = self.batches - self.position % self.batches
+        loader = DataLoader(
+            self.samples,
+            batch_size=self.batch_size,
+            sampler=DrawSampler(
+                self.position * draws_a_batch,
+                remaining * draws_a_batch,
+                rank=self.rank,
+                world_size=self.world_size,
+            ),
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=self.pin_memory,
+        )
+        for batch in loader:
+            self.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the position, for a checkpoint."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a position."""
+        self.position = state["position"]

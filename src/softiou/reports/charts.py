@@ -1,0 +1,190 @@
+"""Charts as inline SVG: text in the page's colour and font, no background, no shared state.
+
+Only `matplotlib.figure.Figure` is used, never pyplot, so no backend is chosen and no figure is
+left open; settings hold inside `_style` alone.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context, style
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from softiou.reports.collect import Reliability, Series
+
+# Mid-tones with enough contrast on white and on near-black alike.
+COLORS = ("#3f83f0", "#e0782a", "#2b9f6a", "#a06be0", "#d9548f", "#169fb3")
+DASHES = ("solid", "dashed", "dotted")
+INK = "#010203"  # stands for the page's text colour until the SVG is written
+MAX_POINTS = 240
+FEW_POINTS = 24
+LINE_INCHES = (3.7, 2.4)
+RELIABILITY_INCHES = (4.3, 4.6)
+
+
+def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = None) -> str:
+    """Curves over the steps of training, the first one in front.
+
+    The page writes the legend with `line_look`, for only a page can break a long line of names.
+
+    Args:
+        lines: The curves.
+        name: Unique among the charts of a page: it keeps their ids apart.
+        marked_step: A step to mark with a dotted upright line, for instance the best one.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style(name):
+        figure = Figure(figsize=LINE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        for index, line in enumerate(lines):
+            steps, values = _thin(line)
+            color, dashes = line_look(index)
+            axes.plot(
+                steps,
+                values,
+                color=color,
+                linestyle=dashes,
+                marker="o" if len(steps) <= FEW_POINTS else "",
+                zorder=3 - index / len(lines),
+            )
+        if marked_step is not None:
+            axes.axvline(marked_step, color=INK, alpha=0.55, linewidth=1, linestyle=(0, (1, 2)))
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+        return _to_svg(figure, name)
+
+
+def line_look(index: int) -> tuple[str, str]:
+    """Color and dashes of the line at `index`, in words that CSS and matplotlib share."""
+    return COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
+
+
+def reliability_chart(reliability: Reliability, *, ece: float | None, name: str) -> str:
+    """Accuracy over confidence, the gap between both, and the bins' share of the pixels.
+
+    Args:
+        reliability: Bins of confidence.
+        ece: Expected calibration error in per cent for the title, None when undefined.
+        name: Unique among the charts of a page: it keeps their ids apart.
+
+    Returns:
+        An `<svg>` element.
+    """
+    with _style(name):
+        figure = Figure(figsize=RELIABILITY_INCHES, layout="constrained")
+        diagram, shares = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        _draw_bins(diagram, reliability)
+        diagram.set_title("ECE undefined" if ece is None else f"ECE {ece:.1f} %", loc="left")
+        diagram.set_ylabel("accuracy, %")
+        diagram.set_ylim(0, 100)
+        diagram.legend(loc="upper left")
+        center, width, _, _ = _bins(reliability)
+        pixels = 100 * np.asarray(reliability.count) / max(1, sum(reliability.count))
+        shares.bar(center, pixels, width, color=INK, alpha=0.45)
+        shares.set_ylabel("pixels, %")
+        shares.set_xlabel("confidence, %")
+        shares.set_xlim(0, 100)
+        shares.yaxis.set_major_locator(MaxNLocator(2))
+        return _to_svg(figure, name)
+
+
+def _draw_bins(axes: Any, reliability: Reliability) -> None:
+    center, width, confidence, accuracy = _bins(reliability)
+    filled = np.isfinite(confidence) & np.isfinite(accuracy)
+    center, width, confidence, accuracy = (
+        column[filled] for column in (center, width, confidence, accuracy)
+    )
+    axes.bar(center, accuracy, width, color=COLORS[0], alpha=0.8, label="accuracy")
+    axes.bar(
+        center,
+        np.abs(confidence - accuracy),
+        width,
+        bottom=np.minimum(confidence, accuracy),
+        facecolor="none",
+        edgecolor=COLORS[1],
+        hatch="////",
+        linewidth=1,
+        label="gap to the confidence",
+    )
+    axes.plot((0, 100), (0, 100), color=INK, linewidth=1, linestyle="--", label="calibrated")
+
+
+def _bins(reliability: Reliability) -> tuple[Any, Any, Any, Any]:
+    """Center, width drawn, mean confidence and accuracy of each bin, in per cent; NaN if empty."""
+    edges = 100 * np.asarray(reliability.edges)
+    confidence, accuracy = (
+        100 * np.array([math.nan if value is None else value for value in column], dtype=float)
+        for column in (reliability.confidence, reliability.accuracy)
+    )
+    return (edges[:-1] + edges[1:]) / 2, 0.9 * np.diff(edges), confidence, accuracy
+
+
+def _thin(line: Series) -> tuple[list[float], list[float]]:
+    """At most `MAX_POINTS` points, each the mean of its neighbours: long runs stay small."""
+    parts = min(MAX_POINTS, len(line.steps))
+    steps, values = (
+        [float(part.mean()) for part in np.array_split(np.asarray(column), parts)]
+        for column in (line.steps, line.values)
+    )
+    return steps, values
+
+
+@contextmanager
+def _style(name: str) -> Iterator[None]:
+    """Our settings over matplotlib's own, whatever the user's matplotlibrc says."""
+    settings = {
+        "axes.edgecolor": INK,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.labelcolor": INK,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": 11,
+        "axes.titleweight": "bold",
+        "axes.axisbelow": True,
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 9,
+        "grid.alpha": 0.15,
+        "grid.color": INK,
+        "hatch.linewidth": 0.9,
+        "legend.fontsize": 9,
+        "legend.frameon": False,
+        "legend.handlelength": 1.4,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 3,
+        "svg.fonttype": "none",  # text stays text: the page's font, selectable, small
+        "svg.hashsalt": name,
+        "text.color": INK,
+        "text.parse_math": False,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    with style.context("default"), rc_context(settings):
+        yield
+
+
+def _to_svg(figure: Figure, name: str) -> str:
+    """The bare `<svg>` element, fit to stand in a page beside others.
+
+    Dropped: the XML header, metadata and namespaces (HTML needs none), a style sheet that would
+    reach the whole page, and the ids nothing refers to ("figure_1"), which every chart has; the
+    others are hashes salted with the name of the chart.
+    """
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("xlink:href", "href")
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"^<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg)
+    referenced = set(re.findall(r"#([\w.-]+)", svg))
+    svg = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in referenced else "", svg)
+    return re.sub(r">\s+<", "><", svg).strip()

@@ -1,0 +1,351 @@
+"""Write the report of a run as one HTML file that needs no network and, but for sorting, no script.
+
+Each function here prepares one section as plain values; `template.html.j2` lays them out.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from softiou.reports.charts import line_chart, line_look, reliability_chart
+from softiou.reports.collect import (
+    Color,
+    Evaluation,
+    Example,
+    History,
+    Reliability,
+    ReportData,
+    Series,
+    collect,
+)
+from softiou.reports.pictures import (
+    colorize,
+    is_class,
+    jpeg_uri,
+    mark_mistakes,
+    png_uri,
+    present_classes,
+)
+
+# Key, name, letter, what it means.
+FIGURES = (
+    (
+        "miou_d",
+        "mIoU",
+        "D",
+        "Over the data set: all pixels together, one IoU per class, then the mean of the classes. "
+        "Large objects and large images count most.",
+    ),
+    (
+        "miou_i",
+        "mIoU",
+        "I",
+        "Per image: the mean over the classes of each image, then the mean of the images. "
+        "Every image counts the same.",
+    ),
+    (
+        "miou_c",
+        "mIoU",
+        "C",
+        "Per class of image: for each class the mean over its images, then the mean of the "
+        "classes. Small objects and rare classes count too.",
+    ),
+    ("accuracy", "Accuracy", "", "Share of the labelled pixels whose class is right."),
+    (
+        "mdice_d",
+        "mDice",
+        "D",
+        "Dice, also called F1: twice the overlap over the sum of both areas. Over the data set.",
+    ),
+    (
+        "ece_d",
+        "ECE",
+        "D",
+        "Expected calibration error: how far confidence and accuracy lie apart. Lower is better.",
+    ),
+)
+VALIDATION_NAMES = {
+    "val/miou_d": "mIoU D",
+    "val/miou_i": "mIoU I",
+    "val/miou_c": "mIoU C",
+    "val/ece_d": "ECE",
+}
+BEST_BY = "val/miou_d"
+
+View = dict[str, Any]  # plain values under the names that the template uses
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `report.html` into a run directory, whole or not at all.
+
+    Args:
+        run_dir: Directory of a run, see `collect`.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        DataError: No run lies there, or one of its files cannot be read.
+    """
+    page = render(collect(run_dir))
+    path = run_dir / "report.html"
+    # Not checkpoints.write_atomically: it would bring torch along, seconds for a page.
+    unfinished = run_dir / f".report.html.{os.getpid()}.tmp"
+    try:
+        unfinished.write_text(page, encoding="utf-8")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def render(data: ReportData) -> str:
+    """The report as one self-contained page.
+
+    Args:
+        data: What `collect` has read.
+
+    Returns:
+        HTML; the same data give the same page.
+    """
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=_percent, rgb=_rgb)
+    source = files("softiou.reports").joinpath("template.html.j2").read_text(encoding="utf-8")
+    evaluation = data.evaluation
+    return environment.from_string(source).render(
+        run=data.run,
+        config=data.config,
+        summary=_summary(data),
+        curves=_curves(data.history),
+        evaluation=evaluation,
+        **(_evaluated(evaluation) if evaluation else _validated(data.history)),
+    )
+
+
+def _evaluated(evaluation: Evaluation) -> View:
+    return {
+        "figures": _figures(evaluation.metrics),
+        "figures_of": f"Split “{evaluation.split}”, in per cent.",
+        "table": _class_table(evaluation),
+        "spread": _spread(evaluation),
+        "examples": [
+            {"title": title, "items": [_example(one, evaluation) for one in examples]}
+            for title, examples in (
+                ("Best images", evaluation.best),
+                ("Worst images", evaluation.worst),
+            )
+        ],
+        "calibration": _calibration(evaluation),
+    }
+
+
+def _validated(history: History) -> View:
+    """Headline figures of a run without evaluation: those of its best validation so far."""
+    best = _best(history)
+    if best is None:
+        return {"figures": [], "figures_of": ""}
+    step, _ = best
+    at_best = {
+        line.name.removeprefix("val/"): dict(zip(line.steps, line.values, strict=True)).get(step)
+        for line in history.series
+        if line.name.startswith("val/")
+    }
+    return {
+        "figures": [figure for figure in _figures(at_best) if figure["value"] is not None],
+        "figures_of": f"Best validation so far, at step {step:,}, in per cent.",
+    }
+
+
+def _figures(metrics: Mapping[str, float | None]) -> list[View]:
+    return [
+        {"name": name, "letter": letter, "note": note, "value": metrics.get(key)}
+        for key, name, letter, note in FIGURES
+    ]
+
+
+def _summary(data: ReportData) -> str:
+    training = _training(data.history)
+    evaluation = data.evaluation
+    if evaluation is None:
+        return f"{training}. Not evaluated yet."
+    return (
+        f"{training}. Evaluated on {_plural(evaluation.num_images, 'image')} of the split "
+        f"“{evaluation.split}”, {_plural(len(evaluation.classes), 'class', 'classes')}."
+    )
+
+
+def _training(history: History) -> str:
+    if history.last_step == 0:
+        return "No training recorded"
+    text = f"Trained for {_plural(history.last_step, 'step')}"
+    return text if history.seconds is None else f"{text} in {_duration(history.seconds)}"
+
+
+def _curves(history: History) -> list[View]:
+    lines = {line.name: line for line in history.series}
+    parts = [
+        replace(line, name=line.name.removeprefix("train/").replace("_", " "))
+        for line in sorted(history.series, key=lambda line: line.name != "train/loss")
+        if line.name.startswith("train/")
+    ]
+    validation = {
+        metric: [
+            replace(lines[key], name=name)
+            for key, name in VALIDATION_NAMES.items()
+            if key in lines and metric in name
+        ]
+        for metric in ("mIoU", "ECE")
+    }
+    best = _best(history)
+    step = best[0] if best else None
+    note = f"Dotted line: best mIoU D, {best[1]:.1f} % at step {best[0]:,}." if best else ""
+    curves = (
+        ("Training loss", parts, None, "The loss and its parts."),
+        ("Validation mIoU, %", validation["mIoU"], step, note),
+        ("Validation ECE, %", validation["ECE"], step, "Lower is better."),
+    )
+    return [
+        {
+            "title": title,
+            "svg": Markup(line_chart(lines, name=title, marked_step=marked_step)),
+            "alt": f"{title}, over the steps. " + " ".join(map(_first_to_last, lines)),
+            "legend": [(line.name, *line_look(index)) for index, line in enumerate(lines)],
+            "note": note,
+        }
+        for title, lines, marked_step, note in curves
+        if lines
+    ]
+
+
+def _best(history: History) -> tuple[int, float] | None:
+    """Step and value of the highest validation mIoU D, None before the first validation."""
+    for line in history.series:
+        if line.name == BEST_BY:
+            value = max(line.values)
+            return line.steps[line.values.index(value)], value
+    return None
+
+
+def _first_to_last(line: Series) -> str:
+    return f"{line.name}: from {line.values[0]:.3g} to {line.values[-1]:.3g}."
+
+
+def _class_table(evaluation: Evaluation) -> View:
+    mean = evaluation.metrics
+    pixels = sum(score.target_pixels for score in evaluation.classes)
+    return {
+        "rows": [
+            {"score": score, "share": 100 * score.target_pixels / max(1, pixels)}
+            for score in evaluation.classes
+        ],
+        "absent": sum(score.iou is None for score in evaluation.classes),
+        "mean": {
+            "iou": mean.get("miou_d"),
+            "iou_c": mean.get("miou_c"),
+            "dice": mean.get("mdice_d"),
+        },
+    }
+
+
+def _spread(evaluation: Evaluation) -> str:
+    """How the images differ, in one sentence."""
+    scores = [image.miou for image in evaluation.images if image.miou is not None]
+    if len(scores) < 2:
+        return ""
+    low, median, high = quantiles(scores, method="inclusive")
+    return (
+        f"Median mIoU of an image {median:.1f} %; the middle half of the images lies between "
+        f"{low:.1f} and {high:.1f} %."
+    )
+
+
+def _example(example: Example, evaluation: Evaluation) -> View:
+    palette = [score.color for score in evaluation.classes]
+    target = example.target
+    present = present_classes(target, example.preds, palette=palette)
+    return {
+        "score": example.score,
+        "pictures": _pictures(example, palette),
+        "classes": [evaluation.classes[index] for index in present],
+        "ignored": target is not None and not is_class(target, palette).all(),
+    }
+
+
+def _pictures(example: Example, palette: Sequence[Color]) -> list[View]:
+    """Image, target, prediction and mistakes, as far as the files are there."""
+    stem, image, target, preds = example.score.stem, example.image, example.target, example.preds
+    drawn = []
+    if image is not None:
+        drawn.append(("Image", f"Image {stem}", image.shape, jpeg_uri(image)))
+    if target is not None:
+        uri = png_uri(colorize(target, palette))
+        drawn.append(("Target", f"Target classes of {stem}", target.shape, uri))
+    if preds is not None:
+        uri = png_uri(colorize(preds, palette))
+        drawn.append(("Prediction", f"Predicted classes of {stem}", preds.shape, uri))
+    if image is not None and target is not None and preds is not None:
+        uri = jpeg_uri(mark_mistakes(image, target, preds, palette))
+        drawn.append(("Mistakes", f"Wrong pixels of {stem} in red", image.shape, uri))
+    return [
+        {"title": title, "alt": alt, "height": shape[0], "width": shape[1], "uri": uri}
+        for title, alt, shape, uri in drawn
+    ]
+
+
+def _calibration(evaluation: Evaluation) -> View | None:
+    reliability = evaluation.reliability
+    if sum(reliability.count) == 0:
+        return None
+    ece = evaluation.metrics.get("ece_d")
+    verdict = _verdict(reliability)
+    return {
+        "svg": Markup(reliability_chart(reliability, ece=ece, name="reliability")),
+        "alt": f"Reliability diagram, ECE {_percent(ece)} %. {verdict}",
+        "verdict": verdict,
+    }
+
+
+def _verdict(reliability: Reliability) -> str:
+    """Mean confidence against accuracy, in words."""
+    confidence, accuracy = (
+        100 * _weighted_mean(column, reliability.count)
+        for column in (reliability.confidence, reliability.accuracy)
+    )
+    gap = confidence - accuracy
+    text = f"Mean confidence {confidence:.1f} %, accuracy {accuracy:.1f} %: on the whole "
+    if abs(gap) < 0.5:
+        return f"{text}confidence and accuracy agree."
+    return f"{text}{'over' if gap > 0 else 'under'}-confident by {abs(gap):.1f} points."
+
+
+def _weighted_mean(values: Sequence[float | None], count: Sequence[int]) -> float:
+    pairs = list(zip(values, count, strict=True))
+    return sum(value * n for value, n in pairs if value is not None) / max(1, sum(count))
+
+
+def _percent(value: float | None) -> str:
+    return "\N{EN DASH}" if value is None else f"{value:.1f}"
+
+
+def _rgb(color: Color) -> str:
+    return f"rgb({color[0]} {color[1]} {color[2]})"
+
+
+def _plural(count: int, noun: str, plural: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

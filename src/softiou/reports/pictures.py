@@ -1,0 +1,71 @@
+"""Draw the examples: class colours, hatched ignored pixels, mistakes, and data: URIs.
+
+Sizes: H, W image height and width.
+"""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from softiou.reports.collect import Color
+
+HATCH_PX = 8
+HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)
+MISTAKE: Color = (230, 30, 99)
+
+
+def colorize(indices: NDArray[np.int64], palette: Sequence[Color]) -> NDArray[np.uint8]:
+    """Class colours (H, W, 3); an index that is no class, an ignored pixel, is hatched grey."""
+    colors = np.asarray([*palette, HATCH_DARK, HATCH_LIGHT], dtype=np.uint8)
+    rows, columns = np.indices(indices.shape)
+    stripes = len(palette) + (rows + columns) // (HATCH_PX // 2) % 2
+    return colors[np.where(is_class(indices, palette), indices, stripes)]
+
+
+def mark_mistakes(
+    image: NDArray[np.uint8],
+    target: NDArray[np.int64],
+    preds: NDArray[np.int64],
+    palette: Sequence[Color],
+) -> NDArray[np.uint8]:
+    """The image in pale grey, wrong pixels in red (H, W, 3); an ignored pixel is never wrong."""
+    luminance = image.mean(axis=2, keepdims=True)
+    pale = np.repeat(96 + luminance * 0.6, 3, axis=2).astype(np.uint8)
+    wrong = is_class(target, palette) & (target != preds)
+    pale[wrong] = MISTAKE
+    return pale
+
+
+def is_class(indices: NDArray[np.int64], palette: Sequence[Color]) -> NDArray[np.bool_]:
+    """Where an index names a class, bool (H, W); elsewhere the pixel is ignored."""
+    return (indices >= 0) & (indices < len(palette))
+
+
+def present_classes(*maps: NDArray[np.int64] | None, palette: Sequence[Color]) -> list[int]:
+    """Classes in any of the maps, the largest first."""
+    pixels = np.zeros(len(palette), dtype=np.int64)
+    for indices in maps:
+        if indices is not None:
+            pixels += np.bincount(indices[is_class(indices, palette)], minlength=len(palette))
+    order = np.argsort(-pixels, kind="stable")
+    return [int(index) for index in order if pixels[index] > 0]
+
+
+def jpeg_uri(pixels: NDArray[np.uint8]) -> str:
+    """A photograph as a data: URI."""
+    return _uri(pixels, "jpeg", quality=82, optimize=True)
+
+
+def png_uri(pixels: NDArray[np.uint8]) -> str:
+    """A drawing with hard edges as a data: URI."""
+    return _uri(pixels, "png", optimize=True)
+
+
+def _uri(pixels: NDArray[np.uint8], kind: str, **options: object) -> str:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
