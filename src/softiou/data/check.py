@@ -160,7 +160,7 @@ def _shared_images(root: Path, split: str) -> list[Problem]:
     shared = sorted(evaluated & trained)
     if not shared:
         return []
-    message = f"{len(shared)} of its images are also in the split train: {some_of(shared)}."
+    message = f"Images that are also in the split train: {len(shared)} ({some_of(shared)})."
     remedy = "List the images to train on in splits/train.txt, without these."
     return [Problem(str(root / "splits" / f"{split}.txt"), message, remedy, "warning")]
 
@@ -237,7 +237,7 @@ def _suspicions(root: Path, split: str, summary: SplitSummary) -> list[Problem]:
         return [Problem(str(root / split), message, remedy, "warning")]
     if not empty:
         return []
-    message = f"{len(empty)} classes have no pixel in this split: {some_of(empty)}."
+    message = f"Classes without a pixel in this split: {len(empty)} ({some_of(empty)})."
     remedy = "Their IoU will be undefined; add images, or remove the names from `classes`."
     return [Problem(str(root / split), message, remedy, "warning")]
 

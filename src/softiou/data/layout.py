@@ -117,7 +117,7 @@ def _index(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], lis
             files[path.stem] = path
     if not twice:
         return files, []
-    message = f"Expected one file per stem, but {len(twice)} stems have two: {_some(twice)}."
+    message = f"Expected one file per stem, but found stems with two: {_some(twice)}."
     return files, [Problem(str(folder), message, "Remove or rename one of each pair.")]
 
 
@@ -152,7 +152,7 @@ def _list_problems(path: Path, folder: Path, listed: set[str], stems: set[str]) 
     unknown = listed - stems
     if listed and not unknown:
         return []
-    message = f"{len(unknown)} listed stems are not in {folder.name}/images/: {_some(unknown)}."
+    message = f"Listed stems that are not in {folder.name}/images/: {_some(unknown)}."
     if not listed:
         message = "Expected a list of stems, but the file is empty."
     return [Problem(str(path), message, "List stems, one per line, without folder and extension.")]
@@ -169,17 +169,18 @@ def _unmatched(
     problems = []
     without_mask = stems.intersection(images).difference(masks)
     if without_mask:
-        message = f"{len(without_mask)} images have no mask here: {_some(without_mask)}."
+        message = f"Images without mask here: {_some(without_mask)}."
         remedy = "A mask is a PNG file with the stem of its image: add or rename it."
         problems.append(Problem(str(masks_folder), message, remedy))
     without_image = stems.intersection(masks).difference(images)
     if without_image:
-        message = f"{len(without_image)} masks have no image: {_some(without_image)}."
+        message = f"Masks without image: {_some(without_image)}."
         remedy = f"Expected an image of the same stem in {images_folder}: add or rename it."
         problems.append(Problem(str(masks_folder), message, remedy))
     return problems
 
 
 def _some(stems: Iterable[str]) -> str:
-    """List the first few stems."""
-    return some_of(sorted(stems))
+    """Count the stems and list the first few."""
+    names = sorted(stems)
+    return f"{len(names)} ({some_of(names)})"

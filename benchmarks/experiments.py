@@ -1,0 +1,133 @@
+"""Run declared experiments and record one JSON file a run in benchmarks/results/.
+
+    python -m benchmarks.experiments camvid --methods ce jml --seeds 0
+
+A finished run is skipped and a broken one goes on from its last checkpoint.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from softiou._files import write_atomically
+from softiou.cli._console import say
+from softiou.cli.evaluate import evaluate_run
+from softiou.recipes import load_config, resume_training, start_training
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PATHS = ("source", "model.encoder_weights")
+
+
+def main() -> None:
+    """Run the chosen part of the grid, one run after the other."""
+    grid = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("experiment", choices=sorted(grid))
+    parser.add_argument("--methods", nargs="+", help="default: all of the experiment")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    experiment = grid[options.experiment]
+    for seed in options.seeds:
+        for method in options.methods or experiment["methods"]:
+            if method not in experiment["methods"]:
+                parser.error(f"{options.experiment} has the methods {list(experiment['methods'])}")
+            run_one(options.experiment, experiment, method, seed)
+
+
+def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> None:
+    """Train and evaluate one method with one seed, and write its result file."""
+    result = RESULTS / name / f"{method}-seed{seed}.json"
+    if result.exists():
+        say(f"{result.relative_to(ROOT)} is there already; skipped")
+        return
+    run = ROOT / "runs" / "experiments" / name / f"{method}-seed{seed}"
+    commit_file = run.with_suffix(".commit")
+    if (run / "config.yaml").exists():
+        resume_training(run, say=say)
+    else:
+        commit_file.parent.mkdir(parents=True, exist_ok=True)
+        commit_file.write_text(current_commit())
+        settings = experiment["settings"] | experiment["methods"][method] | {"seed": seed}
+        overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
+        source = _value("source", experiment["source"])
+        config = load_config(source=source, overrides=overrides)
+        start_training(config, directory=run, command=f"benchmarks.experiments {name}", say=say)
+    source = _value("source", experiment["source"])
+    evaluation = evaluate_run(run, source, split=experiment["eval_split"])
+    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation.metrics)
+
+
+def write_result(
+    path: Path,
+    experiment: str,
+    method: str,
+    seed: int,
+    run: Path,
+    commit: str,
+    metrics: dict[str, float | None],
+) -> None:
+    """Write a results file: figures in per cent, with all that is needed to repeat them."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    content = {
+        "experiment": experiment,
+        "method": method,
+        "seed": seed,
+        "commit": commit,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "seconds": _seconds(run),
+        "steps": config["optim"]["steps"],
+        "config": _without_own_paths(config),
+        "metrics": metrics,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
+    say(f"wrote {path.relative_to(ROOT)}")
+
+
+def current_commit() -> str:
+    """Return the commit of the code, marked when the working tree differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Describe the hardware in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
+
+
+def _seconds(run: Path) -> float:
+    """Training time, validation included; a resumed run adds its parts up."""
+    total = latest = 0.0
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        seconds = json.loads(line)["seconds"]
+        total, latest = (total + latest, seconds) if seconds < latest else (total, seconds)
+    return round(total + latest)
+
+
+def _value(key: str, value: Any) -> str:
+    """A setting as YAML text; paths are taken from the folder that holds the project."""
+    return str(ROOT.parent / value) if key in PATHS else json.dumps(value)
+
+
+def _without_own_paths(config: Any) -> Any:
+    """Replace the folder of this machine by "..", as seen from the project."""
+    text = json.dumps(config).replace(str(ROOT.parent), "..")
+    return json.loads(text)
+
+
+if __name__ == "__main__":
+    main()
