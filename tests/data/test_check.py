@@ -28,10 +28,8 @@ def test_good_data_set_is_summarised(make_dataset: Make) -> None:
     assert list(report.splits) == ["train", "val"]
     train = report.splits["train"]
     assert (train.images, train.annotators, train.ignored_share) == (3, 1, 0.1)
-    assert [(c.name, c.pixel_share, c.images) for c in train.classes] == [
-        ("sky", pytest.approx(7 / 9), 3),
-        ("road", pytest.approx(2 / 9), 2),
-    ]
+    assert [(c.name, c.images) for c in train.classes] == [("sky", 3), ("road", 2)]
+    assert [c.pixel_share for c in train.classes] == pytest.approx([7 / 9, 2 / 9])
     assert train.sizes == (SizeSummary(2, 2, images=2), SizeSummary(2, 1, images=1))
 
 

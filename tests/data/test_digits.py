@@ -52,7 +52,7 @@ def test_hard_target_is_the_largest_share() -> None:
 def test_scene_depends_on_split_and_index_alone(split: str) -> None:
     first, second = DigitScenes(split), DigitScenes(split, size=1000)
     torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
+    np.random.seed(0)
     assert torch.equal(first[7]["image"], second[7]["image"])
     assert torch.equal(first[-1]["image"], first[len(first) - 1]["image"])
     assert not torch.equal(first[7]["image"], first[8]["image"])

@@ -17,7 +17,7 @@ from softiou.errors import DataError
 from softiou.reports import ReportData, collect, render, write_report
 from softiou.reports.charts import MAX_POINTS, line_chart, line_look, reliability_chart
 from softiou.reports.collect import Reliability, Series
-from softiou.reports.pictures import MISTAKE, colorize, mark_mistakes, present_classes
+from softiou.reports.pictures import MISTAKE, colourize, mark_mistakes, present_classes
 
 HOSTILE_STEM = "<script>alert(1)<&script>\"' onerror=x"
 CLASSES = ["sky", "R&D <b>lab</b>", "unicorn"]
@@ -39,7 +39,7 @@ def evaluation_json() -> dict[str, Any]:
         "checkpoint": "checkpoints/best.ckpt",
         "num_images": 233,
         "classes": CLASSES,
-        "palette": [list(color) for color in PALETTE],
+        "palette": [list(colour) for colour in PALETTE],
         "metrics": metrics | {"mdice_d": 72.47, "mdice_i": None, "mdice_c": None, "ece_d": 3.18},
         "per_class": [
             class_json(CLASSES[0], iou=91.22, iou_c=88.31, dice=95.43, pixels=300, images=17),
@@ -85,7 +85,7 @@ def write_example(folder: Path, stem: str, *, size: tuple[int, int] = (48, 32)) 
     for name, indices in (("target", target), ("preds", preds)):
         mask = Image.fromarray(indices)
         # All 256 colors: with fewer, Pillow writes fewer bits a pixel and 255 does not survive.
-        mask.putpalette([channel for color in PALETTE for channel in color] + [0] * 3 * 253)
+        mask.putpalette([channel for colour in PALETTE for channel in colour] + [0] * 3 * 253)
         mask.save(folder / f"{stem}.{name}.png")
 
 
@@ -212,7 +212,7 @@ def test_long_example_is_downscaled_and_its_masks_stay_indices(run_dir: Path) ->
 def test_classes_get_their_color_and_ignored_pixels_are_hatched() -> None:
     indices = np.full((8, 8), 255)
     indices[0] = 1
-    drawn = colorize(indices, PALETTE)
+    drawn = colourize(indices, PALETTE)
     assert {tuple(pixel) for pixel in drawn[0].tolist()} == {PALETTE[1]}
     hatched = {tuple(pixel) for pixel in drawn[1:].reshape(-1, 3).tolist()}
     assert len(hatched) == 2

@@ -5,7 +5,7 @@ Shapes: C classes, H and W in pixels.
 
 import colorsys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict
@@ -119,6 +119,9 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     def __len__(self) -> int:
         return len(self.stems)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[index] for index in range(len(self)))
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:

@@ -113,11 +113,7 @@ def check_dataset(source: str | Path) -> CheckReport:
     problems = _split_problems(root)
     summaries = {}
     for split in find_splits(root):
-        try:
-            samples, found = find_samples(root, split)
-        except DataProblemsError as error:
-            problems += error.problems
-            continue
+        samples, found = find_samples(root, split)
         contents, unusable = _read_all(samples, dataset_file.mask_reader())
         summaries[split] = _summarise(
             contents,

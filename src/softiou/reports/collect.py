@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 LONG_SIDE_PX = 640
 INDEX_MODES = ("1", "L", "P", "I", "I;16")
 
-Color = tuple[int, int, int]
+Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ClassScore:
     """One class; scores in per cent, None where the class does not occur."""
 
     name: str
-    color: Color
+    colour: Colour
     iou: float | None
     iou_c: float | None
     dice: float | None
@@ -227,8 +227,8 @@ def _evaluation(fields: Mapping[str, Any], folder: Path) -> Evaluation:
         num_images=int(fields["num_images"]),
         metrics={name: _number(value) for name, value in fields["metrics"].items()},
         classes=tuple(
-            _class_score(score, color)
-            for score, color in zip(fields["per_class"], fields["palette"], strict=True)
+            _class_score(score, colour)
+            for score, colour in zip(fields["per_class"], fields["palette"], strict=True)
         ),
         reliability=_reliability(fields["reliability"]),
         images=tuple(scores.values()),
@@ -245,11 +245,11 @@ def _image_score(fields: Mapping[str, Any]) -> ImageScore:
     )
 
 
-def _class_score(fields: Mapping[str, Any], color: Sequence[int]) -> ClassScore:
-    red, green, blue = color
+def _class_score(fields: Mapping[str, Any], colour: Sequence[int]) -> ClassScore:
+    red, green, blue = colour
     return ClassScore(
         name=str(fields["name"]),
-        color=(int(red), int(green), int(blue)),
+        colour=(int(red), int(green), int(blue)),
         iou=_number(fields["iou"]),
         iou_c=_number(fields["iou_c"]),
         dice=_number(fields["dice"]),

@@ -3,7 +3,6 @@
 Each function here prepares one section as plain values; `template.html.j2` lays them out.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -14,9 +13,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from softiou._files import write_atomically
 from softiou.reports.charts import line_chart, line_look, reliability_chart
 from softiou.reports.collect import (
-    Color,
+    Colour,
     Evaluation,
     Example,
     History,
@@ -26,7 +26,7 @@ from softiou.reports.collect import (
     collect,
 )
 from softiou.reports.pictures import (
-    colorize,
+    colourize,
     is_class,
     jpeg_uri,
     mark_mistakes,
@@ -96,13 +96,7 @@ def write_report(run_dir: Path) -> Path:
     """
     page = render(collect(run_dir))
     path = run_dir / "report.html"
-    # Not checkpoints.write_atomically: it would bring torch along, seconds for a page.
-    unfinished = run_dir / f".report.html.{os.getpid()}.tmp"
-    try:
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_atomically(page.encode(), path)
     return path
 
 
@@ -269,7 +263,7 @@ def _spread(evaluation: Evaluation) -> str:
 
 
 def _example(example: Example, evaluation: Evaluation) -> View:
-    palette = [score.color for score in evaluation.classes]
+    palette = [score.colour for score in evaluation.classes]
     target = example.target
     present = present_classes(target, example.preds, palette=palette)
     return {
@@ -280,17 +274,17 @@ def _example(example: Example, evaluation: Evaluation) -> View:
     }
 
 
-def _pictures(example: Example, palette: Sequence[Color]) -> list[View]:
+def _pictures(example: Example, palette: Sequence[Colour]) -> list[View]:
     """Image, target, prediction and mistakes, as far as the files are there."""
     stem, image, target, preds = example.score.stem, example.image, example.target, example.preds
     drawn = []
     if image is not None:
         drawn.append(("Image", f"Image {stem}", image.shape, jpeg_uri(image)))
     if target is not None:
-        uri = png_uri(colorize(target, palette))
+        uri = png_uri(colourize(target, palette))
         drawn.append(("Target", f"Target classes of {stem}", target.shape, uri))
     if preds is not None:
-        uri = png_uri(colorize(preds, palette))
+        uri = png_uri(colourize(preds, palette))
         drawn.append(("Prediction", f"Predicted classes of {stem}", preds.shape, uri))
     if image is not None and target is not None and preds is not None:
         uri = jpeg_uri(mark_mistakes(image, target, preds, palette))
@@ -336,8 +330,8 @@ def _percent(value: float | None) -> str:
     return "\N{EN DASH}" if value is None else f"{value:.1f}"
 
 
-def _rgb(color: Color) -> str:
-    return f"rgb({color[0]} {color[1]} {color[2]})"
+def _rgb(colour: Colour) -> str:
+    return f"rgb({colour[0]} {colour[1]} {colour[2]})"
 
 
 def _plural(count: int, noun: str, plural: str = "") -> str:

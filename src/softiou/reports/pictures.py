@@ -11,26 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softiou.reports.collect import Color
+from softiou.reports.collect import Colour
 
 HATCH_PX = 8
 HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)
-MISTAKE: Color = (230, 30, 99)
+MISTAKE: Colour = (230, 30, 99)
 
 
-def colorize(indices: NDArray[np.int64], palette: Sequence[Color]) -> NDArray[np.uint8]:
+def colourize(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.uint8]:
     """Class colours (H, W, 3); an index that is no class, an ignored pixel, is hatched grey."""
-    colors = np.asarray([*palette, HATCH_DARK, HATCH_LIGHT], dtype=np.uint8)
+    colours = np.asarray([*palette, HATCH_DARK, HATCH_LIGHT], dtype=np.uint8)
     rows, columns = np.indices(indices.shape)
     stripes = len(palette) + (rows + columns) // (HATCH_PX // 2) % 2
-    return colors[np.where(is_class(indices, palette), indices, stripes)]
+    return colours[np.where(is_class(indices, palette), indices, stripes)]
 
 
 def mark_mistakes(
     image: NDArray[np.uint8],
     target: NDArray[np.int64],
     preds: NDArray[np.int64],
-    palette: Sequence[Color],
+    palette: Sequence[Colour],
 ) -> NDArray[np.uint8]:
     """The image in pale grey, wrong pixels in red (H, W, 3); an ignored pixel is never wrong."""
     luminance = image.mean(axis=2, keepdims=True)
@@ -40,12 +40,12 @@ def mark_mistakes(
     return pale
 
 
-def is_class(indices: NDArray[np.int64], palette: Sequence[Color]) -> NDArray[np.bool_]:
+def is_class(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.bool_]:
     """Where an index names a class, bool (H, W); elsewhere the pixel is ignored."""
     return (indices >= 0) & (indices < len(palette))
 
 
-def present_classes(*maps: NDArray[np.int64] | None, palette: Sequence[Color]) -> list[int]:
+def present_classes(*maps: NDArray[np.int64] | None, palette: Sequence[Colour]) -> list[int]:
     """Classes in any of the maps, the largest first."""
     pixels = np.zeros(len(palette), dtype=np.int64)
     for indices in maps:
