@@ -1,0 +1,27 @@
+# Two commands on a machine with Python 3.11, pip and make:
+#   make demo   train on the embedded data, print a table and the path of the report
+#   make test   run every check
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test venv clean
+
+demo: venv
+	$(BIN)/softiou demo
+
+test: venv
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+venv: $(VENV)/installed
+
+# Made again only when what is to be installed has changed.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
+		--constraint constraints.txt --editable '.[train,export,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
