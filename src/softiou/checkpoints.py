@@ -5,6 +5,7 @@ the configuration, all plain values. Reading them never unpickles objects.
 """
 
 import pickle
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,9 @@ class TrainedModel:
     step: int
 
 
-def entry(spec: ModelSpec, description: DatasetDescription, config: dict[str, Any]) -> dict[str, Any]:
+def entry(
+    spec: ModelSpec, description: DatasetDescription, config: dict[str, Any]
+) -> dict[str, Any]:
     """Return the `softiou` entry of a checkpoint."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -78,7 +81,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             not written by softiou.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Foreign pickles are refused below; torch's doubts about their protocol add nothing.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is damaged, or holds objects other than tensors and plain values, which are "

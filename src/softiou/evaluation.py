@@ -235,10 +235,12 @@ def _keep_earlier(evaluation: Evaluation, path: Path) -> Path | None:
         return None
     except ValueError:
         earlier = {}
+    if not isinstance(earlier, dict):
+        earlier = {}
     keys = ("data", "split", "checkpoint")
     if all(earlier.get(key) == evaluation.content[key] for key in keys):
         return None
-    stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S")
+    stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
     kept = path.with_name(f"evaluation-{earlier.get('split', 'unknown')}-{stamp}.json")
     path.rename(kept)
     return kept

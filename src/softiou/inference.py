@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -95,17 +96,22 @@ class MaskWriter:
         """Make the folder, and see that no result would be lost.
 
         Raises:
-            DataError: Two images have the same stem.
+            DataError: Two images have the same stem, or a result would replace an image.
             RunExistsError: A result exists already, and `overwrite` is False.
         """
         stems: dict[str, Path] = {}
         for file in files:
             if (other := stems.setdefault(file.stem, file)) is not file:
                 raise DataError(f"{other} and {file} would write the same mask. Rename one.")
-        there = [path for file in files for path in self.paths(file) if path.exists()]
+        results = [path for file in files for path in self.paths(file)]
+        own = {file.resolve() for file in files}
+        for path in results:
+            if path.resolve() in own:
+                raise DataError(f"The mask would replace the image {path}. Give another --out.")
+        there = [path for path in results if path.exists()]
         if there and not overwrite:
             raise RunExistsError(
-                f"{len(there)} results exist already, for instance {there[0]}; nothing was changed. "
+                f"{len(there)} results exist already, such as {there[0]}; nothing was changed. "
                 "Choose another folder with --out, or give --overwrite."
             )
         self.out.mkdir(parents=True, exist_ok=True)
@@ -138,7 +144,11 @@ def find_images(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(f for f in path.glob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
+    files = sorted(
+        file
+        for file in path.glob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    )
     if not files:
         what = "holds no images" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}: expected a picture, or a folder of pictures.")
@@ -146,13 +156,23 @@ def find_images(path: Path) -> list[Path]:
 
 
 def index_image(indices: Tensor, palette: tuple[tuple[int, int, int], ...]) -> Image.Image:
-    """Return class indices (H, W) as a picture: 8-bit with the palette, 16-bit above 256 classes."""
+    """Return class indices (H, W) as a picture: 8-bit with the palette, 16-bit above 255 classes.
+
+    Ignored pixels keep their value, or become 255 (65535) when that is out of range.
+    """
     array = indices.cpu().numpy()
-    if len(palette) > 256:
-        return Image.fromarray(array.astype(np.uint16))
-    picture = Image.fromarray(array.astype(np.uint8))
-    picture.putpalette([channel for colour in palette for channel in colour])
+    if len(palette) > 255:
+        return Image.fromarray(_unsigned(array, np.uint16))
+    picture = Image.fromarray(_unsigned(array, np.uint8))
+    # All 256 colours: Pillow writes as few bits a pixel as the palette needs, and 255 would be cut.
+    colours = [*palette, *[(0, 0, 0)] * (256 - len(palette))]
+    picture.putpalette([channel for colour in colours for channel in colour])
     return picture
+
+
+def _unsigned(array: NDArray[np.integer], dtype: type[np.unsignedinteger]) -> NDArray[np.integer]:
+    largest = np.iinfo(dtype).max
+    return np.where((array < 0) | (array > largest), largest, array).astype(dtype)
 
 
 def overlay(

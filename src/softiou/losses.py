@@ -202,8 +202,8 @@ class JaccardMetricLoss(OverlapLoss):
 
         form 1:  1 - (P + Y - D) / (P + Y + D)        form 2:  1 - M / (M + D)
 
-    with `smooth` added above and below. On [0, 1]^n both are metrics: zero only at p = y,
-    symmetric, and they obey the triangle inequality.
+    with `smooth` added above and below (twice in form 1, which is a ratio of doubled masses). On
+    [0, 1]^n both are metrics: zero only at p = y, symmetric, and they obey the triangle inequality.
 
     Args:
         form: 1 or 2; they agree on hard labels.
@@ -318,19 +318,23 @@ class TverskyLoss(OverlapLoss):
         )
         if self.gamma == 1:
             return t
-        # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN.
-        return (
-            t**self.gamma if self.gamma > 1 else t.clamp(min=torch.finfo(t.dtype).eps) ** self.gamma
-        )
+        if self.gamma > 1:
+            return t**self.gamma
+        # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN: a straight
+        # line leads from the smallest distance that counts to 0.
+        least = torch.finfo(t.dtype).eps
+        power = t.clamp(min=least) ** self.gamma
+        return torch.where(t > least, power, t * least ** (self.gamma - 1))
 
 
 def _class_weights(weights: Tensor | Sequence[float] | None) -> Tensor | None:
     if weights is None:
         return None
-    weights = torch.as_tensor(weights, dtype=torch.float32)
-    if weights.ndim != 1 or not bool((weights >= 0).all()) or not bool(weights.sum() > 0):
+    weights = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
+    right = (weights >= 0).all() & weights.isfinite().all() & (weights.sum() > 0)
+    if weights.ndim != 1 or not bool(right):
         raise ValueError(
-            "Expected `class_weights` to be one number a class, at least 0 and not all 0, but got "
-            f"{weights.tolist()}."
+            "Expected `class_weights` to be one number a class, finite, at least 0 and not all 0, "
+            f"but got {weights.tolist()}."
         )
     return weights

@@ -3,8 +3,15 @@
 Shapes: N images, C classes, (H, W) the image, (h, w) the logits at the decoder's stride.
 """
 
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import segmentation_models_pytorch as smp
 import torch
@@ -61,7 +68,7 @@ class SegmentationModel(nn.Module):
         self.spec = spec
         self.net = _build(spec, download=encoder_weights == "imagenet")
         if encoder_weights not in ("none", "imagenet"):
-            load_encoder(self.net.encoder, Path(encoder_weights))
+            load_encoder(self.net.encoder, Path(encoder_weights).expanduser())
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
 
@@ -107,26 +114,29 @@ def architectures() -> list[str]:
     return sorted(smp.MODEL_ARCHITECTURES_MAPPING)
 
 
-def _build(spec: ModelSpec, *, download: bool) -> nn.Module:
+def _build(spec: ModelSpec, *, download: bool) -> Any:
     if spec.architecture not in architectures():
         raise ConfigError(
             f"Unknown architecture {spec.architecture!r}; there are {', '.join(architectures())}."
         )
     try:
-        net: nn.Module = smp.create_model(
-            spec.architecture,
-            encoder_name=spec.encoder,
-            encoder_weights="imagenet" if download else None,
-            classes=spec.num_classes,
-        )
-    except (KeyError, RuntimeError, ValueError, NotImplementedError) as error:
+        with _no_waiting_offline() if download else nullcontext():
+            net = smp.create_model(
+                spec.architecture,
+                encoder_name=spec.encoder,
+                encoder_weights=_imagenet(spec.encoder) if download else None,
+                classes=spec.num_classes,
+            )
+    except KeyError as error:
+        raise ConfigError(_encoder_mistake(spec.encoder, str(error.args[0]))) from error
+    except (RuntimeError, ValueError, NotImplementedError) as error:
         raise ConfigError(
             f"Cannot build {spec.architecture!r} with the encoder {spec.encoder!r}: {error}"
         ) from error
     except OSError as error:
         raise CheckpointError(
-            f"Cannot download the ImageNet weights of {spec.encoder!r}: {error}. Set "
-            "model.encoder_weights to a local safetensors file, or to none to start from scratch."
+            f"Cannot download the ImageNet weights of {spec.encoder!r}. Set model.encoder_weights "
+            f"to a local safetensors file, or to none to start from scratch. ({error})"
         ) from error
     # The head's last upsampling is left to the loss and to `upsample`.
     head = net.segmentation_head
@@ -134,6 +144,50 @@ def _build(spec: ModelSpec, *, download: bool) -> nn.Module:
         if isinstance(module, nn.Upsample):
             setattr(head, name, nn.Identity())
     return net.to(memory_format=torch.channels_last)
+
+
+def _imagenet(encoder: str) -> str | bool:
+    # timm's names stand for one set of weights each, and True is that one.
+    return True if encoder.startswith("tu-") else "imagenet"
+
+
+def _encoder_mistake(encoder: str, message: str) -> str:
+    """Say what is wrong with an encoder that is unknown, or that has no ImageNet weights."""
+    known = smp.encoders.get_encoder_names()
+    if encoder in known:
+        return f"Cannot build the encoder {encoder!r}: {message}"
+    close = get_close_matches(encoder, known, n=3)
+    guess = f"Did you mean {' or '.join(close)}? " if close else ""
+    return (
+        f"Unknown encoder {encoder!r}. {guess}It takes the names of segmentation_models_pytorch, "
+        "and tu-NAME for timm's NAME."
+    )
+
+
+@contextmanager
+def _no_waiting_offline() -> Iterator[None]:
+    """Without a network, make Hugging Face look into its cache at once, not after many retries."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(url: str) -> bool:
+    """Return whether a connection can be opened; a proxy is trusted to know a way."""
+    if urllib.request.getproxies():
+        return True
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def load_encoder(encoder: nn.Module, path: Path) -> None:
@@ -149,7 +203,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
         )
     try:
         weights = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     own = encoder.state_dict()
     missing = [name for name in own if name not in weights]

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from softiou import __version__
+from softiou.cli._console import plain_message
 from softiou.cli.check import check
 from softiou.cli.demo import demo
 from softiou.cli.evaluate import evaluate
@@ -44,6 +45,9 @@ def main() -> None:
     try:
         app()
     except SoftiouError as error:
+        print(f"softiou: {plain_message(error)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # the disk is full, a folder is not ours: names the file
         print(f"softiou: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:

@@ -1,5 +1,7 @@
 """What the verbs share: printing, progress, the table of scores."""
 
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +21,18 @@ SCORES = {
 
 def command_line() -> str:
     """Return the command that was typed."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def plain_message(error: Exception) -> str:
+    """Return the message of an error; without the traceback when it comes from a loading process.
+
+    DataLoader puts the whole traceback of its process into the message of the error.
+    """
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    return re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 
 def say(line: str) -> None:
@@ -49,14 +62,16 @@ def score_table(
 ) -> None:
     """Print scores in per cent, a row each."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", caption="per cent", caption_justify="left")
+    table = Table(title_justify="left", caption="per cent", caption_justify="left")
+    table.title = escape(title) if title else None
     table.add_column("")
     for name in names:
         table.add_column(SCORES[name], justify="right", no_wrap=True)
     for label, scores in rows.items():
-        table.add_row(label, *[_cell(scores.get(name)) for name in names])
+        table.add_row(escape(label), *[_cell(scores.get(name)) for name in names])
     Console(width=None if interactive() else 100).print(table)
 
 

@@ -42,15 +42,15 @@ def evaluate_run(
     from softiou.data import open_dataset
     from softiou.evaluation import evaluate, save_evaluation
     from softiou.inference import best_device, best_precision
+    from softiou.recipes.stopping import ignore_interrupts
     from softiou.reports import write_report
 
     trained = load_trained(checkpoint)
-    # Hard truth: the scores of this version compare classes; a soft data set keeps its top class.
     dataset = open_dataset(data, split)
     check_classes(trained, dataset.description, data=data)
     device = best_device()
     precision = best_precision(device)
-    samples = DataLoader(dataset, batch_size=None, num_workers=1)
+    samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
     evaluation = evaluate(
         trained.model.to(device),
         dataset,
@@ -59,14 +59,15 @@ def evaluate_run(
         checkpoint=trained.path.name,
         samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
     )
-    home = out or run_directory(trained.path)
+    say = _console.say if show else lambda line: None
     if show:
         _console.score_table({trained.path.name: evaluation.metrics}, title=f"{data}, {split}")
-    if home is not None:
-        kept = save_evaluation(evaluation, home)
-        report = write_report(home)
-        if show:
-            if kept:
-                _console.say(f"earlier evaluation  {kept}")
-            _console.say(f"report  {report}")
+    home = out or run_directory(trained.path)
+    if home is None:
+        say("nothing was written: the checkpoint lies in no run directory; --out names a place")
+        return evaluation
+    kept = save_evaluation(evaluation, home)
+    if kept:
+        say(f"earlier evaluation  {kept}")
+    say(f"report  {write_report(home)}")
     return evaluation

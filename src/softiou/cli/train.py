@@ -44,18 +44,19 @@ def train(
     from softiou.errors import ConfigError
     from softiou.recipes import load_config, resume_training, start_training
 
-    if data and "=" in data:  # settings without a data set: it is in the file
-        data, overrides = None, [data, *(overrides or [])]
+    settings = list(overrides or [])
+    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
+        settings.insert(0, data)
+        data = None
     if resume:
-        if data or overrides or config or run:
+        if data or settings or config or run:
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
         if not data and not config:
             raise ConfigError("Name a data set: softiou train DATA, or --config FILE.")
-        settings = load_config(source=data, file=config, overrides=overrides)
         done = start_training(
-            settings,
+            load_config(source=data, file=config, overrides=settings),
             directory=run,
             command=_console.command_line(),
             say=_console.say,

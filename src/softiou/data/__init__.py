@@ -13,7 +13,7 @@ from softiou.data.base import (
 from softiou.data.check import CheckReport, check_dataset
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
-from softiou.data.layout import find_splits
+from softiou.data.layout import data_folder, find_splits
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
@@ -61,7 +61,7 @@ def open_dataset(
     """
     if source == "digits":
         return DigitScenes(split, labels=labels)
-    return FolderDataset(_folder(source), split, labels=labels, skip_corrupt=skip_corrupt)
+    return FolderDataset(data_folder(source), split, labels=labels, skip_corrupt=skip_corrupt)
 
 
 def available_splits(source: str | Path) -> tuple[str, ...]:
@@ -70,14 +70,4 @@ def available_splits(source: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: There is no such folder.
     """
-    return DIGIT_SPLITS if source == "digits" else find_splits(_folder(source))
-
-
-def _folder(source: str | Path) -> Path:
-    """Return the folder of a data set, or raise when there is none."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
-        message += "name 'digits', but there is no such folder."
-        raise DataProblemsError(Problem(str(source), message, "Check the path for typing errors."))
-    return folder
+    return DIGIT_SPLITS if source == "digits" else find_splits(data_folder(source))

@@ -16,7 +16,14 @@ from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import size_problem
-from softiou.data.layout import IMAGE_SUFFIXES, SampleFiles, find_samples, find_splits, split_folder
+from softiou.data.layout import (
+    IMAGE_SUFFIXES,
+    SampleFiles,
+    data_folder,
+    find_samples,
+    find_splits,
+    split_folder,
+)
 from softiou.data.problems import DataProblemsError, Problem, some_of
 from softiou.data.reading import MaskReader, read_image, unreadable
 
@@ -105,8 +112,8 @@ def check_dataset(source: str | Path) -> CheckReport:
     """
     if source == "digits":
         return CheckReport("digits", (), {split: _digit_summary(split) for split in DIGIT_SPLITS})
-    root = Path(source)
     try:
+        root = data_folder(source)
         dataset_file = read_dataset_file(root)
     except DataProblemsError as error:
         return CheckReport(str(source), error.problems, {})

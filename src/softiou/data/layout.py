@@ -26,6 +26,20 @@ class SampleFiles:
         return (self.image, *self.masks)
 
 
+def data_folder(source: str | Path) -> Path:
+    """Return the folder of a data set.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
+        message += "name 'digits', but there is no such folder."
+        raise DataProblemsError(Problem(str(source), message, "Check the path for typing errors."))
+    return folder
+
+
 def find_splits(root: Path) -> tuple[str, ...]:
     """Return the names of the splits that have labels: train, val, test, then the others."""
     folders = {

@@ -1,5 +1,6 @@
 """Calibration: does a pixel that the model is 80 % sure of turn out right 80 % of the time."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,9 +66,11 @@ class ExpectedCalibrationError(Metric):
         self.add_state("bin_confidence", default=count.double(), dist_reduce_fx="sum")
         self.add_state("bin_correct", default=count.double(), dist_reduce_fx="sum")
 
-    def set_dtype(self, dst_type: str | torch.dtype) -> Metric:
-        """Keep the sums in float64: half precision would make them wrong."""
-        return self
+    def _apply(
+        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
+    ) -> torch.nn.Module:
+        """Follow a model to its device but not to half precision, which has no room for sums."""
+        return super()._apply(lambda x: x.to(fn(x.new_empty(0)).device), exclude_state)
 
     def update(self, probs: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Add pixels.
@@ -89,6 +92,7 @@ class ExpectedCalibrationError(Metric):
                 f"Expected `probs` to have shape (N, C, *S) = {wanted}, matching the target, but "
                 f"got {tuple(probs.shape)}."
             )
+        valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
         if valid is not None:
             counts = counts & valid
         confidence, preds = probs.detach().max(1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou.targets import HardTarget, as_target
 
 
@@ -69,6 +70,7 @@ def overlap_counts(
         int64 counts (N, C).
 
     Raises:
+        TypeError: `preds` (N, *S) are floating, or `valid` is not bool.
         ValueError: Shapes do not match, or predictions lie outside the classes.
 
     Example:
@@ -77,12 +79,8 @@ def overlap_counts(
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
     labels, counts = top_label(target, num_classes=num_classes, ignore_index=ignore_index)
-    preds = preds.argmax(1) if preds.ndim == labels.ndim + 1 else preds.long()
-    if preds.shape != labels.shape:
-        raise ValueError(
-            f"Expected `preds` to have shape {tuple(labels.shape)} or (N, C, *S), matching the "
-            f"target, but got {tuple(preds.shape)}. Resize the prediction to the target."
-        )
+    preds = _top_prediction(preds, tuple(labels.shape), num_classes)
+    valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
     if valid is not None:
         counts = counts & valid
     preds, labels, counts = preds.flatten(1), labels.flatten(1), counts.flatten(1)  # (N, P)
@@ -102,6 +100,25 @@ def overlap_counts(
         predicted=count(preds, counts),
         present=count(labels, counts),
     )
+
+
+def _top_prediction(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> Tensor:
+    """Return the predicted classes (N, *S), or raise when `preds` do not fit the target."""
+    scores_shape = (shape[0], num_classes, *shape[1:])
+    if tuple(preds.shape) == scores_shape:
+        return preds.argmax(1)
+    if tuple(preds.shape) != shape:
+        raise ValueError(
+            f"Expected `preds` to have shape (N, *S) = {shape} or (N, C, *S) = {scores_shape}, "
+            f"matching the target, but got {tuple(preds.shape)}. Resize the prediction to the "
+            "target; a binary prediction needs a threshold first."
+        )
+    if preds.is_floating_point():
+        raise TypeError(
+            f"Expected `preds` of shape (N, *S) to hold integer class indices, but got "
+            f"{preds.dtype}. Turn probabilities of one class into indices: (preds > 0.5).long()."
+        )
+    return preds.long()
 
 
 def top_label(

@@ -67,6 +67,15 @@ class OverlapMetric(Metric, ABC):
             dim_zero_cat(self.present),
         )
 
+    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
+        # A process that saw no image has to send a matrix, too; torchmetrics would send a vector.
+        if not len(self.present):
+            empty = self.counts()
+            self.true_positives = [empty.true_positives]
+            self.predicted = [empty.predicted]
+            self.present = [empty.present]
+        super()._sync_dist(*args, **kwargs)
+
     @abstractmethod
     def compute(self) -> Any:
         """Return the metric in [0, 1]."""

@@ -48,8 +48,9 @@ def overlap_statistics(
 
     Raises:
         TypeError: A dtype does not fit.
-        ValueError: A shape does not fit, a softmax over one class is asked for, the cross-entropy
-            of ready probabilities is asked for, or, under `validate`, contents are out of range.
+        ValueError: A shape does not fit, a softmax over one class or over independent classes is
+            asked for, the cross-entropy of ready probabilities is asked for, or, under `validate`,
+            contents are out of range.
 
     Note:
         Labels outside the classes do not count unless `validate` raises on them. Pixels that do not
@@ -86,6 +87,11 @@ def overlap_statistics(
         logits, y = logits.to(dtype), target.probs(num_classes, dtype)
         w = _pixel_weights(target.valid(num_classes), valid, weights, dtype)
         if w is not None:
+            if activation == "softmax" and w.shape[1] > 1:
+                raise ValueError(
+                    "The classes of a softmax are ignored together, but `target` ignores single "
+                    "ones: it is for independent classes. Use activation='sigmoid'."
+                )
             # Beforehand, not after: 0 * NaN is NaN, in the value and in the gradient.
             counts = w > 0
             logits, y = torch.where(counts, logits, 0.0), torch.where(counts, y, 0.0)
@@ -120,10 +126,11 @@ def _gather(
 
     def largest(x: Tensor) -> Tensor:
         x = x.detach() if w is None else torch.where(w > 0, x.detach(), 0.0)
-        return x.amax(space) if x[0, 0].numel() else x.new_zeros(x.shape[:2])
+        return x.amax(space) if x.shape[2:].numel() else x.new_zeros(x.shape[:2])
 
     # The denominator of the cross-entropy counts pixels for softmax, entries for sigmoid.
-    entries = p if activation == "sigmoid" else p[:, :1]
+    by_entry = activation == "sigmoid" or (w is not None and w.shape[1] > 1)
+    entries = p if by_entry else p[:, :1]
     counted = torch.ones_like(entries) if w is None else w.expand_as(entries)
     return OverlapStatistics(
         P=total(p),

@@ -155,6 +155,8 @@ def mean_over(
         The mean; a 0 that is still attached to the graph when nothing is active.
     """
     weights = active.to(values.dtype)
+    if class_weights is not None:
+        class_weights = class_weights.to(values.dtype)
     if per == "class":
         by_class = _ratio((values * weights).sum(0), weights.sum(0))  # (N, C) -> (C,)
         occurs = active.any(0).to(values.dtype)

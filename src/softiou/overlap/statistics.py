@@ -61,8 +61,8 @@ class OverlapStatistics:
             Y=self.Y.sum(0, keepdim=True),
             D=self.D.sum(0, keepdim=True),
             M=self.M.sum(0, keepdim=True),
-            p_max=self.p_max.amax(0, keepdim=True),
-            y_max=self.y_max.amax(0, keepdim=True),
+            p_max=_largest(self.p_max),
+            y_max=_largest(self.y_max),
             weight=self.weight.sum(0, keepdim=True),
             cross_entropy=(
                 None if self.cross_entropy is None else self.cross_entropy.sum(0, keepdim=True)
@@ -81,3 +81,8 @@ class OverlapStatistics:
             )
         weight = self.weight.sum()
         return self.cross_entropy.sum() / torch.where(weight > 0, weight, 1.0)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Return the maximum over the images, (N, C) -> (1, C); 0 without images, as over pixels."""
+    return torch.cat([x, x.new_zeros(1, x.shape[1])]).amax(0, keepdim=True)

@@ -1,6 +1,7 @@
 """Values that a configuration leaves to us, resolved from the data and the machine."""
 
 import os
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ EPOCHS = 40
 def resolve(config: Config, dataset: SegmentationDataset) -> Config:
     """Replace every "auto" by a value; the steps become a multiple of the validations.
 
+    - labels: soft for several annotators, hard otherwise
     - crop: the median size of up to 16 images, at most 512, in multiples of 32
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
     - steps: 40 epochs, at least 200
@@ -27,9 +29,12 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
         dataset: The training split.
     """
     data, optim = config.data, config.optim
-    batch_size = max(2, min(8, len(dataset))) if data.batch_size == "auto" else data.batch_size
-    draws_a_step = batch_size * optim.accumulate
-    steps = max(200, EPOCHS * len(dataset) // draws_a_step) if optim.steps == "auto" else optim.steps
+    batch_size: Any = data.batch_size
+    if batch_size == "auto":
+        batch_size = max(2, min(8, len(dataset)))
+    steps: Any = optim.steps
+    if steps == "auto":
+        steps = max(200, EPOCHS * len(dataset) // (batch_size * optim.accumulate))
     steps += -steps % optim.validations
     precision = best_precision(best_device()) if config.precision == "auto" else config.precision
     return config.model_copy(
@@ -38,6 +43,7 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
             "optim": optim.model_copy(update={"steps": steps}),
             "data": data.model_copy(
                 update={
+                    "labels": "soft" if dataset.soft else "hard",
                     "batch_size": batch_size,
                     "crop_px": _crop(dataset) if data.crop_px == "auto" else data.crop_px,
                     "workers": _workers() if data.workers == "auto" else data.workers,
@@ -49,7 +55,7 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
 
 def changes(before: Config, after: Config) -> list[str]:
     """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
-    lines = []
+    lines: list[str] = []
     for section in ("data", "optim"):
         old, new = getattr(before, section), getattr(after, section)
         for key in type(new).model_fields:

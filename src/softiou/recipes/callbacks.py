@@ -1,22 +1,23 @@
-"""What happens around the training loop: checkpoints, Ctrl-C, metrics.jsonl, a line a validation."""
+"""What happens around the training loop: checkpoints, metrics.jsonl, a line a validation."""
 
 import io
 import json
-import signal
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, RichProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from softiou._files import write_atomically
+from softiou.errors import ConfigError
+from softiou.recipes.stopping import Stopped, StopRequest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -33,72 +34,120 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Keeps last.ckpt and best.ckpt, and turns Ctrl-C into a clean stop after the current batch.
+    """Keeps last.ckpt and best.ckpt, and ends the training when a stop was requested.
 
-    The last is written after every validation and on Ctrl-C; the best when the validation mIoU
-    over the data set is the highest so far.
+    The last is written before every validation, every quarter of an hour, and when the training is
+    stopped; the best when the validation mIoU over the data set is the highest so far.
 
     Args:
         folder: Where to write.
+        stop: Says whether to stop.
     """
 
     MONITOR = "val/miou_d"
+    SAVE_SECONDS = 900
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stop: StopRequest) -> None:
         self.folder = folder
+        self.stop = stop
         self.best: float | None = None
-        self._stop = False
-        self._previous: Callable[[int, FrameType | None], Any] | int | None = None
+        self.validated = 0  # steps at the last validation that was finished
+        self._catching_up = False
+        self._stopping = False
+        self._saved = time.monotonic()
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over Ctrl-C; a second one stops at once."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Catch up on a validation that an interruption cut off: Lightning would leave it out."""
+        self.stop.listen()  # Lightning put a handler of its own in between
+        round_steps = trainer.num_training_batches // trainer.accumulate_grad_batches
+        if trainer.global_step > self.validated and trainer.global_step % round_steps == 0:
+            self._catching_up = True
+            validation = trainer.fit_loop.epoch_loop.val_loop
+            validation.restarting = False
+            trainer.validating = True
+            validation.run()
+            validation._has_run = False  # or Lightning takes the whole training for done
+            trainer.training = True
+            self._catching_up = False
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self._stop:
-                raise KeyboardInterrupt
-            self._stop = True
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save now and then; save and stop when that was requested."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # a checkpoint does not hold the gradients of half a step
+        overdue = time.monotonic() - self._saved > self.SAVE_SECONDS
+        stop, overdue = (
+            trainer.strategy.reduce_boolean_decision(mine, all=False)
+            for mine in (self.stop.requested, overdue)
+        )
+        if stop or overdue:
+            self._save_last(trainer)
+        self._stopping = stop
 
-        self._previous = signal.signal(signal.SIGINT, stop)
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Save and stop when Ctrl-C was pressed."""
-        if self._stop:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
-            raise KeyboardInterrupt
-
-    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop when Ctrl-C was pressed; what was trained is saved already."""
-        if self._stop and not trainer.sanity_checking:
-            raise KeyboardInterrupt
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Stop when that was requested; not before, or Lightning would not log the last step."""
+        if self._stopping:
+            raise Stopped
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save before validating, so that an interruption there costs nothing."""
-        if not trainer.sanity_checking:
-            trainer.save_checkpoint(self.folder / "last.ckpt")
+        if self._stopping:
+            raise Stopped
+        if self._catching_up:
+            return
+        if not all(bool(torch.isfinite(weights).all()) for weights in pl_module.parameters()):
+            raise ConfigError(
+                f"The weights are not finite any more at step {trainer.global_step}: the training "
+                "diverged. Start again with a lower optim.learning_rate, or with precision=fp32; "
+                f"{self.folder / 'best.ckpt'}, if it is there, is from before."
+            )
+        self._save_last(trainer)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Stop when that was requested; what was trained is saved already."""
+        # Several processes have unequal shares of the images: they stop after the next step.
+        if self.stop.requested and trainer.world_size == 1:
+            raise Stopped
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the best, judged by the scores that were just logged."""
-        if trainer.sanity_checking:
-            return
+        self.validated = trainer.global_step
         score = float(trainer.callback_metrics[self.MONITOR])
-        # The first one counts whatever it is: an undefined score (NaN) compares as False.
-        if self.best is None or score > self.best:
+        # The first one counts whatever it is, but any score is better than an undefined one.
+        if self.best is None or math.isnan(self.best) or score > self.best:
             self.best = score
             trainer.save_checkpoint(self.folder / "best.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the best score across a resumption."""
-        return {"best": self.best}
+        """Remember the scores across a resumption."""
+        return {"best": self.best, "validated": self.validated}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore them."""
         self.best = state_dict["best"]
+        self.validated = state_dict["validated"]
+
+    def _save_last(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.folder / "last.ckpt")
+        self._saved = time.monotonic()
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar of the batches, without a version number that means nothing here."""
+
+    def get_metrics(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Return what stands beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class Narrator(Callback):
@@ -116,28 +165,36 @@ class Narrator(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print step, loss and the two headline scores."""
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
-        loss = float(values.get("train/loss", torch.nan))
+        # Directly after a resumption there is no loss yet.
+        loss = f"{float(values['train/loss']):.3f}" if "train/loss" in values else "    -"
         self.say(
-            f"step {trainer.global_step:>6}/{self.steps}  loss {loss:.3f}  "
+            f"step {trainer.global_step:>6}/{self.steps}  loss {loss}  "
             f"val mIoU {float(values['val/miou_d']):5.1f} %  "
             f"ECE {float(values['val/ece_d']):4.1f} %  {time.monotonic() - self._start:5.0f} s"
         )
 
 
 class JsonLinesLogger(Logger):
-    """Appends every logged set of metrics to metrics.jsonl: one object a line, with the step.
+    """Appends every logged set of metrics to metrics.jsonl: one object a line.
+
+        step          optimiser steps done
+        seconds       of training, over all resumptions
+        train/..., learning_rate    or    val/...    null where undefined
 
     Args:
-        path: The file; a resumed run goes on in the same one.
+        path: The file.
+        step: Where a resumed run goes on; later lines are dropped, for they come again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, step: int = 0) -> None:
         super().__init__()
         self.path = path
         self._start = time.monotonic()
+        if path.exists():
+            self._go_back_to(step)
 
     @property
     def name(self) -> str:
@@ -156,7 +213,27 @@ class JsonLinesLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
-        values = {name: value for name, value in metrics.items() if name != "epoch"}
-        seconds = round(time.monotonic() - self._start, 2)
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, "seconds": seconds} | values) + "\n")
+        line: dict[str, float | None] = {
+            "step": (step or 0) + 1,  # Lightning counts from 0
+            "seconds": round(time.monotonic() - self._start, 2),
+        }
+        for name, value in metrics.items():
+            if name != "epoch":
+                line[name] = value if math.isfinite(value) else None
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    @rank_zero_only
+    def _go_back_to(self, step: int) -> None:
+        """Keep the lines up to a step, without its validation: it comes again."""
+        kept = []
+        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:  # a kill cut it short
+                continue
+            if line["step"] < step or (line["step"] == step and "learning_rate" in line):
+                kept.append(line)
+        content = "".join(f"{json.dumps(line)}\n" for line in kept)
+        write_atomically(content.encode(), self.path)
+        self._start -= kept[-1]["seconds"] if kept else 0

@@ -1,36 +1,59 @@
-"""The configuration of a run: validated as a whole, complete when written, plain values elsewhere."""
+"""The configuration of a run: checked as a whole, written completely, plain values elsewhere."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from softiou.errors import ConfigError
+from softiou.overlap.scores import parse_per
 
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def _range(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError("the smallest must come first")
+    return value
+
+
+def _weights(value: list[float]) -> list[float]:
+    if sum(value) <= 0:
+        raise ValueError("not all weights may be 0")
+    return value
+
+
+def _reductions(value: dict[str, float]) -> dict[str, float]:
+    return parse_per(value)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 class DataConfig(_Section):
     """What to train on, and how an image becomes a training sample."""
 
     source: str = Field(description="data set folder, or digits for the embedded one")
-    train_split: str = "train"
+    train_split: str = Field("train", description="split to learn from")
     val_split: str = Field("val", description="split that chooses the best checkpoint")
     labels: Literal["auto", "hard", "soft"] = Field(
         "auto", description="auto is soft for several annotators, hard otherwise"
     )
     crop_px: Auto | tuple[Positive, Positive] = Field("auto", description="height, width")
-    scale: tuple[float, float] = Field((0.5, 2.0), description="random zoom, smallest and largest")
+    scale: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_range)
+    ] = Field((0.5, 2.0), description="random zoom, smallest and largest")
     flip: Share = Field(0.5, description="chance of a horizontal flip")
-    colour: Annotated[float, Field(ge=0)] = Field(0.3, description="strength of colour jitter")
-    batch_size: Auto | Positive = Field("auto", description="images a step and process")
+    colour: Share = Field(0.3, description="strength of colour jitter")
+    batch_size: Auto | Positive = Field("auto", description="images a batch and process")
     workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
 
@@ -38,26 +61,37 @@ class DataConfig(_Section):
 class ModelConfig(_Section):
     """Which network."""
 
-    architecture: str = "deeplabv3plus"
-    encoder: str = Field("mobilenet_v2", description="of segmentation_models_pytorch; tu-NAME: timm")
+    architecture: str = Field("deeplabv3plus", description="of segmentation_models_pytorch")
+    encoder: str = Field(
+        "mobilenet_v2", description="of segmentation_models_pytorch; tu-NAME: timm"
+    )
     encoder_weights: str = Field("imagenet", description="none, imagenet or a safetensors file")
 
 
 class LossConfig(_Section):
     """Which loss: cross_entropy * CE + (1 - cross_entropy) * overlap."""
 
-    kind: Literal["jaccard", "dice", "tversky", "soft_jaccard"] = "jaccard"
-    cross_entropy: Share = Field(0.25, description="share of the cross-entropy; 1 is CE alone")
-    smooth: Annotated[float, Field(ge=0)] = 1.0
-    per: Literal["batch", "image", "class"] | dict[Literal["batch", "image", "class"], float] = (
-        Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
+    kind: Literal["jaccard", "dice", "tversky", "soft_jaccard"] = Field(
+        "jaccard", description="jaccard, dice, tversky, soft_jaccard: the overlap part"
     )
-    classes: Literal["present", "all", "prob", "label", "both"] | list[int] = "present"
+    cross_entropy: Share = Field(0.25, description="share of the cross-entropy; 1 is CE alone")
+    smooth: NotNegative = Field(1.0, description="pixels added above and below in the score")
+    per: (
+        Literal["batch", "image", "class"]
+        | Annotated[
+            dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_reductions)
+        ]
+    ) = Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
+    classes: Literal["present", "all", "prob", "label", "both"] | list[int] = Field(
+        "present", description="in the mean: present, all, prob, label, both or indices"
+    )
     threshold: Share = Field(0.01, description="for classes: prob, label, both")
-    class_weights: list[float] | None = None
-    form: Literal[1, 2] = Field(1, description="form of the metric loss (jaccard, dice)")
-    alpha: Annotated[float, Field(ge=0)] = Field(0.5, description="tversky: false positives")
-    beta: Annotated[float, Field(ge=0)] = Field(0.5, description="tversky: false negatives")
+    class_weights: Annotated[list[NotNegative], AfterValidator(_weights)] | None = Field(
+        None, description="a number for each class, in the overlap part; null: equal"
+    )
+    form: Literal[1, 2] = Field(1, description="form of the metric loss: 1 or 2")
+    alpha: NotNegative = Field(0.5, description="tversky: false positives")
+    beta: NotNegative = Field(0.5, description="tversky: false negatives")
     gamma: Annotated[float, Field(gt=0)] = Field(1.0, description="tversky: focal exponent")
     log: bool = Field(False, description="tversky: -log of the score")
 
@@ -67,14 +101,14 @@ class OptimConfig(_Section):
 
     steps: Auto | Positive = Field("auto", description="rounded up to a multiple of validations")
     validations: Positive = Field(10, description="how often to validate, evenly spread")
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
-    encoder_rate: Annotated[float, Field(ge=0)] = Field(
+    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-4, description="the highest, of AdamW")
+    encoder_rate: NotNegative = Field(
         0.3, description="learning rate of a pretrained encoder, as a share of learning_rate"
     )
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: NotNegative = Field(0.01, description="not of norms and biases")
     warmup: Share = Field(0.05, description="share of the steps that raise the learning rate")
-    poly_power: Annotated[float, Field(ge=0)] = Field(0.9, description="(1 - step / steps) ** power")
-    clip_norm: Annotated[float, Field(ge=0)] = Field(5.0, description="gradient norm; 0 is off")
+    poly_power: NotNegative = Field(0.9, description="(1 - step / steps) ** power")
+    clip_norm: NotNegative = Field(5.0, description="gradient norm; 0 is off")
     accumulate: Positive = Field(1, description="batches a step")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="decay of the averaged weights that are evaluated; 0 is off"
@@ -88,8 +122,12 @@ class Config(_Section):
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="bf16, fp16 (GPUs only) or fp32"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="of the weights and of everything random in the data"
+    )
 
 
 def load_config(
@@ -116,21 +154,22 @@ def load_config(
             continue
         try:
             _assign(values, key, yaml.safe_load(text))
-        except (yaml.YAMLError, TypeError):
-            mistakes.append(f"{override}: not a value that YAML can read under this key")
+        except yaml.YAMLError:
+            mistakes.append(f"{override}: not a value that YAML can read")
+        except TypeError:
+            mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
     return validate_config(values, mistakes)
 
 
 def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -> Config:
-    """Build the configuration from nested plain values, or raise a ConfigError with all mistakes."""
+    """Build the configuration from nested plain values, or raise with all mistakes at once."""
     mistakes = list(mistakes or [])
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        mistakes += [_mistake(detail) for detail in error.errors()]
+        mistakes += _mistakes(error)
     if mistakes:
-        # A union of types reports each of its members; the same key once is enough for a reader.
-        lines = "\n".join(f"  {line}" for line in dict.fromkeys(mistakes))
+        lines = "\n".join(f"  {line}" for line in mistakes)
         raise ConfigError(f"The configuration has mistakes:\n{lines}")
     return config
 
@@ -138,20 +177,20 @@ def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -
 def save_config(config: Config, path: Path, *, header: str = "") -> None:
     """Write the complete configuration as YAML, each described knob with its comment."""
     comments = "".join(f"# {line}\n" for line in header.splitlines())
-    path.write_text(comments + _to_yaml(config))
+    path.write_text(comments + _to_yaml(config), encoding="utf-8")
 
 
 def _to_yaml(config: Config) -> str:
     """One line a knob, with the field's description behind it."""
     lines = []
-    for name, value in config:
+    for name, knob in Config.model_fields.items():
+        value = getattr(config, name)
         if not isinstance(value, _Section):
-            lines.append(f"{name}: {_inline(value)}")
+            lines.append(f"{name}: {_inline(value)}  # {knob.description}")
             continue
         lines.append(f"{name}:")
         for key, field in type(value).model_fields.items():
-            comment = f"  # {field.description}" if field.description else ""
-            lines.append(f"  {key}: {_inline(getattr(value, key))}{comment}")
+            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {field.description}")
     return "\n".join(lines) + "\n"
 
 
@@ -164,14 +203,15 @@ def _inline(value: object) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text())
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
-    return values
+    # A section whose knobs are all commented out reads as null.
+    return {key: {} if value is None else value for key, value in values.items()}
 
 
 def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
@@ -183,31 +223,51 @@ def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
     values[key] = value
 
 
-def _mistake(detail: Any) -> str:
-    """One line for a pydantic error: dotted key, what is wrong, what came."""
-    known = ("data", "model", "loss", "optim")
-    key = ".".join(str(part) for part in detail["loc"][: 2 if detail["loc"][0] in known else 1])
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key{_did_you_mean(key)}"
-    if detail["type"] == "missing":
-        return f"{key}: missing"
-    return f"{key}: {detail['msg'][0].lower()}{detail['msg'][1:]}, but got {detail['input']!r}"
+def _mistakes(error: ValidationError) -> list[str]:
+    """One line for each wrong key: what is wrong, and what came."""
+    wrong: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        location = [str(part) for part in detail["loc"]]
+        key = ".".join(location[: 2 if location[0] in _sections() else 1])
+        wrong.setdefault(key, []).append(detail)
+    return [f"{key}: {_reason(key, details)}" for key, details in wrong.items()]
+
+
+def _reason(key: str, details: list[Any]) -> str:
+    kind = details[0]["type"]
+    if kind == "extra_forbidden":
+        return f"unknown key{_did_you_mean(key)}"
+    if kind == "missing":
+        return "missing"
+    if kind == "model_type":
+        return f"is a section; set {key}.KEY, for instance {_first_key(key)}"
+    # A union of types complains once for each of its members.
+    texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
+    reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
+    return f"{reasons}, but got {details[0]['input']!r}"
+
+
+def _first_key(section: str) -> str:
+    return f"{section}.{next(iter(_sections()[section].model_fields))}"
 
 
 def _did_you_mean(key: str) -> str:
-    from difflib import get_close_matches
+    """Find a known key whose last part looks like that of an unknown one."""
+    known = {dotted.split(".")[-1]: dotted for dotted in _keys()}
+    close = get_close_matches(key.split(".")[-1], known, n=1)
+    return f"; did you mean {known[close[0]]}?" if close else ""
 
-    close = get_close_matches(key.split(".")[-1], [known.split(".")[-1] for known in _keys()], n=1)
-    full = [known for known in _keys() if close and known.split(".")[-1] == close[0]]
-    return f"; did you mean {full[0]}?" if full else ""
+
+def _sections() -> dict[str, type[_Section]]:
+    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and issubclass(kind, _Section)
+    }
 
 
 def _keys() -> list[str]:
-    keys = []
-    for name, field in Config.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, _Section):
-            keys += [f"{name}.{inner}" for inner in kind.model_fields]
-        else:
-            keys.append(name)
-    return keys
+    """Every dotted key, and the sections themselves."""
+    inner = [f"{name}.{key}" for name, kind in _sections().items() for key in kind.model_fields]
+    return [*Config.model_fields, *inner]

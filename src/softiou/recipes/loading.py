@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from torch.utils.data import DataLoader, Dataset
 
 from softiou.data import Batch, DrawSampler, Sample, collate
+from softiou.recipes.stopping import ignore_interrupts
 
 
 class BatchStream:
     """Rounds of batches from an infinite stream of samples; its position is part of a checkpoint.
 
-    Iterating yields the rest of the current round. Batch number b of all processes together holds
-    the draws b * B * world_size ... (b + 1) * B * world_size - 1, so what a run sees does not depend
-    on where it was interrupted, nor on the number of workers.
+    Iterating yields the rest of the current round. Batch b of all processes together holds the
+    draws from b * B * world_size on, B * world_size of them, so what a run sees depends neither on
+    where it was interrupted nor on the number of workers.
 
     Args:
         samples: Addressed by the draw number, see `softiou.data.TrainingStream`.
@@ -62,6 +63,7 @@ class BatchStream:
             ),
             num_workers=self.workers,
             collate_fn=collate,
+            worker_init_fn=ignore_interrupts,
             pin_memory=self.pin_memory,
         )
         for batch in loader:

@@ -1,46 +1,58 @@
 """Run directories: made once, never overwritten, found again to resume."""
 
 from pathlib import Path
+from typing import Any
 
+from softiou.checkpoints import read_checkpoint
 from softiou.errors import CheckpointError, ConfigError, RunExistsError
 from softiou.recipes.config import Config, load_config, save_config
 
 
-def new_run(config: Config, directory: Path | None, *, command: str) -> Path:
+def new_run(config: Config, directory: Path, *, command: str) -> None:
     """Make a run directory and write the resolved configuration into it.
 
     Args:
         config: Resolved configuration.
-        directory: Where; None for the next free `runs/NAME-001`, NAME being the data set's.
+        directory: Where.
         command: What started the run, for the first line of config.yaml.
 
     Raises:
         RunExistsError: The directory holds something already.
     """
-    if directory is None:
-        directory = next_free_run(Path(config.data.source).resolve().name)
-    elif directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
+    refuse_existing(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    save_config(config, directory / "config.yaml", header=command)
+
+
+def refuse_existing(directory: Path) -> None:
+    """Raise when a run would be written into something else.
+
+    Raises:
+        RunExistsError: The directory holds something already.
+    """
+    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
         raise RunExistsError(
             f"{directory} already exists and is not empty; nothing was changed. Continue it with "
             f"`softiou train --resume {directory}`, or choose another directory with --run."
         )
-    directory.mkdir(parents=True, exist_ok=True)
-    save_config(config, directory / "config.yaml", header=command)
-    return directory
 
 
-def resumable(directory: Path) -> tuple[Config, Path | None]:
-    """Return the configuration of a run and its last checkpoint, None when it has none yet.
+def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
+    """Return the configuration of a run, its last checkpoint and what that holds.
+
+    Without a checkpoint they are None and empty.
 
     Raises:
-        CheckpointError: The directory holds no run.
+        CheckpointError: The directory holds no run, or the checkpoint is damaged.
     """
     try:
         config = load_config(file=directory / "config.yaml")
     except ConfigError as error:
         raise CheckpointError(f"{directory} cannot be resumed: {error}") from error
     last = directory / "checkpoints" / "last.ckpt"
-    return config, last if last.is_file() else None
+    if not last.is_file():
+        return config, None, {}
+    return config, last, read_checkpoint(last)
 
 
 def next_free_run(name: str) -> Path:

@@ -4,11 +4,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from softiou import checkpoints
 from softiou.data import Batch, DatasetDescription, Sample
+from softiou.errors import ConfigError
 from softiou.inference import predict_probs
 from softiou.losses import (
     DiceSemimetricLoss,
@@ -38,11 +40,10 @@ class SupervisedRecipe(pl.LightningModule):
         super().__init__()
         self.config = config
         self.description = description
-        spec = ModelSpec(
-            config.model.architecture, config.model.encoder, description.num_classes
-        )
+        spec = ModelSpec(config.model.architecture, config.model.encoder, description.num_classes)
         self.model = SegmentationModel(spec, encoder_weights=encoder_weights)
         ignore, num_classes = description.ignore_index, description.num_classes
+        _check_classes(config.loss, num_classes)
         self.loss = build_loss(config.loss, ignore_index=ignore)
         self.scores = SegmentationScores(num_classes, ignore_index=ignore)
         self.calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore)
@@ -56,8 +57,9 @@ class SupervisedRecipe(pl.LightningModule):
             {f"train/{name}": value.detach() for name, value in parts.items()},
             batch_size=len(batch["image"]),
         )
-        self.log("train/loss_bar", parts["loss"].detach(), prog_bar=True, logger=False)
-        self.log("learning_rate", self.lr_schedulers().get_last_lr()[0])
+        self.log("loss", parts["loss"].detach(), prog_bar=True, logger=False)
+        schedule: Any = self.lr_schedulers()
+        self.log("learning_rate", schedule.get_last_lr()[0])
         return parts
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
@@ -74,7 +76,7 @@ class SupervisedRecipe(pl.LightningModule):
         self.scores.reset()
         self.calibration.reset()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW, slower for a pretrained encoder, with warm-up and polynomial decay."""
         settings = self.config.optim
         pretrained = self.config.model.encoder_weights != "none"
@@ -88,8 +90,10 @@ class SupervisedRecipe(pl.LightningModule):
         )
         steps = int(settings.steps)
         schedule = WarmupPoly(steps, settings.warmup, settings.poly_power)
-        scheduler = {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to build the model again."""
@@ -115,6 +119,7 @@ class WarmupPoly:
         self.power = power
 
     def __call__(self, step: int) -> float:
+        """Return the share, in [0, 1]."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
@@ -141,12 +146,27 @@ def parameter_groups(
     ]
 
 
+def _check_classes(settings: LossConfig, num_classes: int) -> None:
+    """Compare what a loss says of the classes with the data set, before a run is begun."""
+    weights, classes = settings.class_weights, settings.classes
+    if weights is not None and len(weights) != num_classes:
+        raise ConfigError(
+            f"loss.class_weights: expected {num_classes} numbers, one for each class of the data "
+            f"set, but got {len(weights)}."
+        )
+    if isinstance(classes, list) and not (classes and set(classes) <= set(range(num_classes))):
+        raise ConfigError(
+            f"loss.classes: expected indices in 0..{num_classes - 1}, at least one, but got "
+            f"{classes}."
+        )
+
+
 def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss:
     """Return the loss that a configuration describes."""
     common: LossSettings = {
         "cross_entropy": settings.cross_entropy,
         "smooth": settings.smooth,
-        "per": dict(settings.per) if isinstance(settings.per, dict) else settings.per,
+        "per": settings.per if isinstance(settings.per, str) else dict(settings.per.items()),
         "classes": settings.classes,
         "threshold": settings.threshold,
         "class_weights": settings.class_weights,

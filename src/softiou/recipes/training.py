@@ -1,6 +1,7 @@
 """From a configuration to a run directory with checkpoints: the supervised recipe, end to end."""
 
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+import torch
 from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import DataLoader, Subset
@@ -21,12 +22,19 @@ from softiou.data import (
     open_dataset,
     verify_readable,
 )
-from softiou.errors import ConfigError, DataError
+from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.recipes.auto import changes, resolve
-from softiou.recipes.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger, Narrator
+from softiou.recipes.callbacks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    JsonLinesLogger,
+    Narrator,
+    ProgressBar,
+)
 from softiou.recipes.config import Config
 from softiou.recipes.loading import BatchStream
-from softiou.recipes.runs import new_run, resumable
+from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
+from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
 from softiou.recipes.supervised import SupervisedRecipe
 
 _PRECISIONS: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
@@ -44,7 +52,8 @@ def train(
 
     Args:
         config: What to do; "auto" values are resolved here, said, and written down.
-        directory: The run directory, new or empty; None for the next free one in runs/.
+        directory: The run directory, new or empty; None for the next free `runs/NAME-001`, NAME
+            being the data set's.
         command: What started the run, for the record.
         say: Prints a line.
         progress_bar: Whether to show a bar of the batches.
@@ -54,15 +63,21 @@ def train(
 
     Raises:
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
-        KeyboardInterrupt: After Ctrl-C, with a usable last.ckpt.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
+    run = directory or next_free_run(Path(config.data.source).resolve().name)
+    refuse_existing(run)
     training, validation = _open(config)
+    _verify([training, validation], skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, training)
     for line in changes(config, resolved):
         say(f"auto  {line}")
-    _verify([training, validation], skip=config.data.skip_corrupt, say=say)
     recipe = _recipe(resolved, training, encoder_weights=config.model.encoder_weights)
-    run = new_run(resolved, directory, command=command)
+    new_run(resolved, run, command=command)
+    say(
+        f"run   {run}: {len(training)} images to train on, {len(validation)} to validate, "
+        f"{resolved.optim.steps} steps"
+    )
     _fit(recipe, training, validation, run, say=say, progress_bar=progress_bar)
     return run
 
@@ -74,13 +89,31 @@ def resume(
 
     Arguments and errors as in `train`.
     """
-    config, last = resumable(run)
+    config, last, content = resumable(run)
     training, validation = _open(config)
+    if last and content["softiou"]["classes"] != list(training.description.classes):
+        raise CheckpointError(
+            f"{run} was begun with other classes than {config.data.source} has now: "
+            f"{content['softiou']['classes']}. Restore its dataset.yaml, or start a new run."
+        )
+    step = content.get("global_step", 0)
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
     recipe = _recipe(config, training, encoder_weights=weights)
-    say(f"resuming {run} from {last.name if last else 'the start: it has no checkpoint yet'}")
-    _fit(recipe, training, validation, run, say=say, progress_bar=progress_bar, checkpoint=last)
+    where = (
+        f"from step {step}/{config.optim.steps}" if last else "from the start: no checkpoint yet"
+    )
+    say(f"run   {run}: going on {where}")
+    _fit(
+        recipe,
+        training,
+        validation,
+        run,
+        say=say,
+        progress_bar=progress_bar,
+        checkpoint=last,
+        step=step,
+    )
     return run
 
 
@@ -93,23 +126,24 @@ def _open(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
     return training, validation
 
 
-def _verify(
-    datasets: list[SegmentationDataset], *, skip: bool, say: Callable[[str], None]
-) -> None:
-    """Stop before the training when images cannot be read, instead of in the middle of the night."""
-    for dataset in datasets:
-        if skip:
-            if skipped := getattr(dataset, "skipped", ()):
-                say(f"{dataset.split}: left out {len(skipped)} unreadable images")
-            continue
-        corrupt = verify_readable(dataset)
-        if corrupt:
-            names = "\n".join(f"  {problem}" for problem in corrupt[:5])
-            raise DataError(
-                f"{len(corrupt)} of {len(dataset)} images of the split {dataset.split!r} cannot be "
-                f"read:\n{names}\nMend or remove them, or leave them out with "
-                "data.skip_corrupt=true."
-            )
+def _verify(datasets: list[SegmentationDataset], *, skip: bool, say: Callable[[str], None]) -> None:
+    """Stop before the training when files cannot be read, instead of in the middle of the night."""
+    if skip:
+        for dataset in datasets:
+            if dataset.skipped:
+                say(f"{dataset.split}: left out {len(dataset.skipped)} unreadable images")
+        return
+    corrupt = {dataset.split: verify_readable(dataset) for dataset in datasets}
+    counts = [f"{len(found)} in the split {split!r}" for split, found in corrupt.items() if found]
+    if counts:
+        problems = [problem for found in corrupt.values() for problem in found]
+        names = "\n".join(f"  {problem.file}: {problem.message}" for problem in problems[:5])
+        raise DataError(
+            f"Files cannot be read, {' and '.join(counts)}:\n{names}\n"
+            f"{'  ...' if len(problems) > 5 else ''}"
+            "Mend or remove them (`softiou check` lists them all), or leave them out with "
+            "data.skip_corrupt=true."
+        )
 
 
 def _recipe(
@@ -125,6 +159,8 @@ def _recipe(
             f"data.crop_px: {list(crop)} is no multiple of the encoder's stride {stride}; "
             f"{fitting} is."
         )
+    if config.precision == "fp16" and not torch.accelerator.is_available():
+        raise ConfigError("precision: fp16 needs a GPU, and there is none; use bf16 or fp32.")
     return recipe
 
 
@@ -137,25 +173,27 @@ def _fit(
     say: Callable[[str], None],
     progress_bar: bool,
     checkpoint: Path | None = None,
+    step: int = 0,
 ) -> None:
     config = recipe.config
     optim, steps = config.optim, int(config.optim.steps)
-    callbacks: list[Callback] = [Checkpoints(run / "checkpoints"), Narrator(say, steps)]
-    if optim.ema > 0:
-        callbacks.insert(0, EMAWeightAveraging(decay=optim.ema))
-    if progress_bar:
-        callbacks.append(RichProgressBar(leave=False))
-    with _quiet():
+    with _quiet(), StopRequest(say) as stop:
         trainer = pl.Trainer(
             accelerator="auto",
+            devices=1,
             precision=_PRECISIONS[config.precision],
             max_epochs=optim.validations,
             accumulate_grad_batches=optim.accumulate,
             gradient_clip_val=optim.clip_norm or None,
-            callbacks=callbacks,
+            callbacks=[
+                *([ProgressBar(leave=False)] if progress_bar else []),
+                *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
+                Checkpoints(run / "checkpoints", stop),
+                Narrator(say, steps),
+            ],
             logger=[
-                TensorBoardLogger(run, name="", version="tensorboard"),
-                JsonLinesLogger(run / "metrics.jsonl"),
+                TensorBoardLogger(run, name="", version="tensorboard", purge_step=step or None),
+                JsonLinesLogger(run / "metrics.jsonl", step=step),
             ],
             log_every_n_steps=max(1, min(20, steps // optim.validations)),
             enable_checkpointing=False,
@@ -166,13 +204,29 @@ def _fit(
             plugins=[AtomicCheckpointIO()],
             default_root_dir=run,
         )
-        trainer.fit(
-            recipe,
-            train_dataloaders=_training_batches(config, training, trainer),
-            val_dataloaders=_validation_samples(config, validation, trainer),
-            ckpt_path=checkpoint,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                recipe,
+                train_dataloaders=_training_batches(config, training, trainer),
+                val_dataloaders=_validation_samples(config, validation, trainer),
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+        except Stopped:
+            say(f"interrupted; go on with: softiou train --resume {shlex.quote(str(run))}")
+            raise KeyboardInterrupt from None
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"Out of memory: lower data.batch_size ({config.data.batch_size}; optim.accumulate "
+                f"makes up for it) or data.crop_px ({list(config.data.crop_px)}). {error}"
+            ) from error
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ConfigError(
+                f"data.batch_size: {config.model.architecture} has a batch norm over the images "
+                f"alone, and {config.data.batch_size} is too few; use at least 2."
+            ) from error
 
 
 def _training_batches(
@@ -203,7 +257,12 @@ def _validation_samples(
     # Every image once, whatever the number of processes: a padded split would count some twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
     workers: Any = config.data.workers
-    return DataLoader(Subset(dataset, own), batch_size=None, num_workers=workers)
+    return DataLoader(
+        Subset(dataset, own),
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=ignore_interrupts,
+    )
 
 
 @contextmanager
@@ -221,5 +280,3 @@ def _quiet() -> Iterator[None]:
         finally:
             for logger, level in zip(loggers, levels, strict=True):
                 logger.setLevel(level)
-
-

@@ -15,7 +15,7 @@ class DenseTarget(Target):
 
     A pixel whose C entries all equal `ignore_index` does not count: padding a soft target with 255
     works as it does for a hard one. Independent classes (multilabel, sigmoid) are ignored entry by
-    entry instead.
+    entry instead. Integers other than 0 and 1 do not count either.
 
     Args:
         values: Probabilities (N, C, *S), floating; integer or bool 0/1 for independent classes.
@@ -34,25 +34,42 @@ class DenseTarget(Target):
 
     def probs(self, num_classes: int, dtype: torch.dtype) -> Tensor:
         """Return the values (N, C, *S)."""
+        if self.values.shape[1] != num_classes:
+            raise ValueError(
+                f"Expected `target` to have {num_classes} classes, as the logits do, but got "
+                f"{self.values.shape[1]}: its shape is {tuple(self.values.shape)}."
+            )
         return self.values.to(dtype)
 
     def valid(self, num_classes: int) -> Tensor | None:
         """Return what counts, bool (N, 1 or C, *S)."""
+        ignored = self._ignored()
+        counts = None if ignored is None else ~ignored
+        if self.values.is_floating_point() or self.values.dtype == torch.bool:
+            return counts
+        # Integers say yes or no; any other is no class, as in a hard target.
+        binary = (self.values == 0) | (self.values == 1)
+        return binary if counts is None else counts & binary
+
+    def _ignored(self) -> Tensor | None:
+        """Return which pixels (N, 1, *S) or entries (N, C, *S) hold `ignore_index`."""
         if self.ignore_index is None:
             return None
-        counts = self.values != self.ignore_index
-        return counts if self.independent else counts.any(dim=1, keepdim=True)
+        # Comparing in int64 keeps uint8 values from wrapping around.
+        values = self.values if self.values.is_floating_point() else self.values.long()
+        marked = values == self.ignore_index
+        return marked if self.independent else marked.all(dim=1, keepdim=True)
 
     def validate(self, num_classes: int) -> None:
         """Raise on NaN, values outside [0, 1] and sums other than 1."""
         values = self.values.double()
-        valid = self.valid(num_classes)
-        if valid is not None:
-            values = torch.where(valid, values, 0.0)
+        ignored = self._ignored()
+        if ignored is not None:
+            values = torch.where(ignored, 0.0, values)
         if not bool(values.isfinite().all()):
             raise ValueError(
                 "Expected `target` to be finite, but found NaN or infinity. Mend the labels, or "
-                "leave the pixels out with `valid`."
+                "mark those pixels with `ignore_index`."
             )
         low, high = (values.min().item(), values.max().item()) if values.numel() else (0.0, 0.0)
         in_range("target", low, 0.0, 1.0)
@@ -61,8 +78,8 @@ class DenseTarget(Target):
             return
         mass = values.sum(dim=1, keepdim=True)
         wrong = (mass - 1).abs() > 1e-2  # half-precision targets of 256 classes stay below this
-        if valid is not None:
-            wrong &= valid
+        if ignored is not None:
+            wrong &= ~ignored
         if bool(wrong.any()):
             raise ValueError(
                 f"Expected `target` to sum to 1 over the classes, but found a pixel with the sum "

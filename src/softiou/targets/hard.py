@@ -50,7 +50,7 @@ class HardTarget(Target):
         labels = self.labels.long()
         if self.ignore_index is not None:
             labels = labels[labels != self.ignore_index]
-        wrong = labels[(labels < 0) | (labels >= max(num_classes, 2))].unique().tolist()
+        wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
         if wrong:
             raise ValueError(
                 f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}] or "

@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM as a request to stop after the current step, instead of an error anywhere."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # SIGTERM: what clusters send before they take a machine
+
+
+class Stopped(BaseException):
+    """Unwinds the trainer. Not a KeyboardInterrupt, which Lightning turns into sys.exit(1)."""
+
+
+class StopRequest:
+    """While entered, a signal only sets `requested`; a second one raises `Stopped` at once.
+
+    Args:
+        say: Prints a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.requested = False
+        self._say = say
+        self._process = os.getpid()
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self.listen()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def listen(self) -> None:
+        """Take over the signals, again if somebody else took them in between."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python hands signals to the main thread alone
+        for number in _SIGNALS:
+            previous = signal.signal(number, self._handle)
+            self._previous.setdefault(number, previous)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a loading process that was forked just now, see `ignore_interrupts`
+        if self.requested:
+            raise Stopped
+        self.requested = True
+        # The signal may have come in the middle of another print.
+        with contextlib.suppress(RuntimeError):
+            self._say("stopping after this step; once more to stop at once")
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C to the main process: a terminal sends it to the loading processes, too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

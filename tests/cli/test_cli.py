@@ -1,0 +1,387 @@
+"""The command line, in this process: what it prints, where, and its exit status."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from softiou import __version__
+from softiou.checkpoints import read_checkpoint
+from softiou.cli import _console, main
+from softiou.data import digits
+from softiou.recipes import SupervisedRecipe, load_config
+
+# The package holds the function of this name.
+demo: Any = import_module("softiou.cli.demo")
+
+VERBS = ("demo", "check", "train", "evaluate", "predict", "report")
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int | str | None
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def softiou(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Run:
+    """Return a function that runs a command in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["softiou", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        streams = capsys.readouterr()
+        return Result(stop.value.code, streams.out, streams.err)
+
+    return run
+
+
+@pytest.fixture
+def run_copy(trained: Any, tmp_path: Path) -> Path:
+    """A trained run that a test may write into."""
+    return Path(shutil.copytree(trained.directory, tmp_path / "run"))
+
+
+@pytest.fixture
+def short(tiny: tuple[str, ...]) -> tuple[str, ...]:
+    return (*tiny, "optim.steps=4", "optim.validations=2")
+
+
+def _assert_refused(result: Result, *parts: str) -> None:
+    """One clean message on stderr, nothing on stdout, status 2."""
+    assert result.status == 2
+    assert result.out == ""
+    assert result.err.startswith("softiou: ")
+    assert "Traceback" not in result.err
+    for part in parts:
+        assert part in result.err
+
+
+# Help
+
+
+def test_help_lists_the_verbs(softiou: Run) -> None:
+    result = softiou("--help")
+    assert result.status == 0
+    for verb in VERBS:
+        assert verb in result.out
+        page = softiou(verb, "--help")
+        assert page.status == 0
+        assert f"softiou {verb}" in page.out
+    assert softiou("--version").out == f"softiou {__version__}\n"
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys, softiou.cli\n"
+        "heavy = {'torch', 'numpy', 'pytorch_lightning', 'matplotlib', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_unknown_verb_and_option(softiou: Run) -> None:
+    for arguments in (["trian"], ["train", "--stpes", "3"]):
+        result = softiou(*arguments)
+        assert result.status == 2
+        assert "Usage" in result.err
+        assert "Traceback" not in result.err
+
+
+# Train
+
+
+def test_train_ends_with_scores_and_a_report(
+    softiou: Run, shapes: Path, short: tuple[str, ...]
+) -> None:
+    result = softiou("train", shapes, *short)
+    assert result.status == 0, result.err
+    run = Path("runs") / f"{shapes.name}-001"
+    lines = result.out.splitlines()
+    assert lines[0] == "auto  data.labels: hard"
+    assert lines[1] == f"run   {run}: 10 images to train on, 3 to validate, 4 steps"
+    assert lines[2].startswith("step      2/4  loss ")
+    assert lines[3].startswith("step      4/4  loss ")
+    assert f"{shapes}, test" in result.out.replace("\n", "")
+    assert "mIoU D" in result.out
+    assert lines[-1] == f"report  {run.resolve() / 'report.html'}"
+    assert result.err == ""
+    # The command in the configuration can be pasted into a shell.
+    first = (run / "config.yaml").read_text().splitlines()[0]
+    assert first.startswith("# softiou train ")
+    assert "'data.crop_px=[32, 32]'" in first
+    assert json.loads((run / "evaluation.json").read_text())["split"] == "test"
+    assert (run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_train_without_test_split_evaluates_the_validation_split(
+    softiou: Run, make_shapes: Callable[..., Path], tmp_path: Path, short: tuple[str, ...]
+) -> None:
+    data = make_shapes(tmp_path / "data", train=2, val=2)
+    assert softiou("train", data, *short, "--run", "here").status == 0
+    assert json.loads(Path("here/evaluation.json").read_text())["split"] == "val"
+
+
+def test_train_from_a_file_with_settings_behind(
+    softiou: Run, shapes: Path, short: tuple[str, ...]
+) -> None:
+    settings: dict[str, Any] = {"data": {"source": str(shapes)}, "seed": 5}
+    Path("my.yaml").write_text(yaml.safe_dump(settings))
+    result = softiou("train", *short, "--config", "my.yaml", "--run", "here")
+    assert result.status == 0, result.err
+    config = load_config(file=Path("here/config.yaml"))
+    assert (config.seed, config.optim.steps) == (5, 4)
+
+
+def test_train_on_a_folder_with_an_equals_sign(softiou: Run) -> None:
+    Path("size=small").mkdir()
+    _assert_refused(softiou("train", "size=small"), "size=small", "dataset.yaml")
+
+
+def test_all_mistakes_in_the_settings_are_shown(softiou: Run) -> None:
+    result = softiou("train", "digits", "optim.stepz=3", "data.flip=2", "seed")
+    _assert_refused(
+        result,
+        "  optim.stepz: unknown key; did you mean optim.steps?\n",
+        "  data.flip: input should be less than or equal to 1, but got 2\n",
+        "  seed: expected KEY=VALUE",
+    )
+    assert not Path("runs").exists()
+
+
+def test_what_to_train_on_must_be_named(softiou: Run) -> None:
+    _assert_refused(softiou("train"), "Name a data set: softiou train DATA")
+    _assert_refused(softiou("train", "seed=3"), "Name a data set")
+    _assert_refused(softiou("train", "nowhere"), "nowhere", "no such folder")
+    _assert_refused(softiou("train", "digits", "--resume", "x"), "leave the others out")
+
+
+def test_run_that_exists_is_refused(softiou: Run, run_copy: Path) -> None:
+    result = softiou("train", "digits", "--run", run_copy)
+    _assert_refused(result, "nothing was changed", f"softiou train --resume {run_copy}")
+
+
+def test_folder_that_cannot_be_written_is_a_message(
+    softiou: Run, shapes: Path, short: tuple[str, ...]
+) -> None:
+    Path("file").touch()
+    result = softiou("train", shapes, *short, "--run", "file/run")
+    assert result.status == 2
+    assert "softiou: [Errno 20] Not a directory: 'file/run" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_error_in_a_loading_process_is_one_message(
+    softiou: Run, make_shapes: Callable[..., Path], tmp_path: Path, short: tuple[str, ...]
+) -> None:
+    data = make_shapes(tmp_path / "data", train=2, val=1)
+    bad = data / "train" / "masks" / "train1.png"
+    Image.fromarray(np.full((40, 48), 7, np.uint8)).save(bad)
+    options = ("data.workers=1", "data.crop_px=[32, 32]", "data.batch_size=2")
+    result = softiou("train", data, *short, *options, "--run", "here")
+    assert result.status == 2
+    assert result.err.startswith(f"softiou: {bad}: Expected values 0..2 or 255 (ignored), but fou")
+    assert "Traceback" not in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_message_of_a_loading_process_is_cut_out_of_its_traceback() -> None:
+    text = (
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call "
+        "last):\n  File x\nbuiltins.ValueError: first: line\nsecond line\n"
+    )
+    assert _console.plain_message(ValueError(text)) == "first: line\nsecond line"
+    assert _console.plain_message(ValueError("x ValueError: y")) == "x ValueError: y"
+
+
+def test_interrupted_training_resumes(
+    softiou: Run, shapes: Path, short: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = SupervisedRecipe.training_step
+
+    def interrupt(self: SupervisedRecipe, batch: Any, index: int) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SupervisedRecipe, "training_step", interrupt)
+        result = softiou("train", shapes, *short, "--run", "here")
+    assert result.status == 130
+    last = "interrupted; go on with: softiou train --resume here"
+    assert result.out.splitlines()[-1] == last
+    assert "Traceback" not in result.err
+    assert not Path("here/report.html").exists()
+
+    result = softiou("train", "--resume", "here")
+    assert result.status == 0, result.err
+    assert result.out.startswith("run   here: going on from step 1/4\n")
+    assert read_checkpoint(Path("here/checkpoints/last.ckpt"))["global_step"] == 4
+    assert Path("here/report.html").exists()
+    _assert_refused(softiou("train", "--resume", "nowhere"), "nowhere cannot be resumed")
+
+
+# Evaluate, predict, report
+
+
+def test_evaluate_prints_a_table_and_writes_into_the_run(
+    softiou: Run, run_copy: Path, shapes: Path
+) -> None:
+    result = softiou("evaluate", run_copy, shapes)
+    assert result.status == 0, result.err
+    assert "best.ckpt" in result.out
+    assert result.out.splitlines()[-1] == f"report  {run_copy / 'report.html'}"
+    content = json.loads((run_copy / "evaluation.json").read_text())
+    assert content["metrics"]["miou_d"] > 70
+    assert f"{content['metrics']['miou_d']:.1f}" in result.out
+
+    result = softiou("evaluate", run_copy, shapes, "--split", "val")
+    assert f"earlier evaluation  {run_copy / 'evaluation-test-'}" in result.out
+    assert json.loads((run_copy / "evaluation.json").read_text())["split"] == "val"
+
+
+def test_evaluate_json_is_nothing_but_json(softiou: Run, run_copy: Path, shapes: Path) -> None:
+    result = softiou("evaluate", run_copy, shapes, "--json")
+    assert result.status == 0, result.err
+    assert json.loads(result.out) == json.loads((run_copy / "evaluation.json").read_text())
+    assert json.loads(result.out)["num_images"] == 3
+
+
+def test_evaluate_a_checkpoint_outside_of_a_run(
+    softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path
+) -> None:
+    checkpoint = shutil.copy(run_copy / "checkpoints" / "best.ckpt", tmp_path / "alone.ckpt")
+    result = softiou("evaluate", checkpoint, shapes)
+    assert result.status == 0, result.err
+    assert "nothing was written" in result.out
+    result = softiou("evaluate", checkpoint, shapes, "--out", "results")
+    assert result.out.splitlines()[-1].endswith("results/report.html")
+    assert json.loads(Path("results/evaluation.json").read_text())["checkpoint"] == "alone.ckpt"
+
+
+def test_evaluate_refuses_what_does_not_fit(
+    softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path
+) -> None:
+    _assert_refused(softiou("evaluate", run_copy, "digits"), "has 3 classes and digits has 11")
+    _assert_refused(softiou("evaluate", "nowhere", shapes), "nowhere does not exist")
+    _assert_refused(softiou("evaluate", shapes, shapes), "holds no checkpoints")
+    refused = softiou("evaluate", run_copy, shapes, "--split", "tset")
+    _assert_refused(refused, "Expected the split 'tset'", "train, val, test")
+    assert not (run_copy / "evaluation.json").exists()
+
+
+def test_predict_writes_masks(softiou: Run, run_copy: Path, shapes: Path) -> None:
+    images = shapes / "test" / "images"
+    result = softiou("predict", run_copy, images, "--out", "masks", "--overlays")
+    assert (result.status, result.err) == (0, "")
+    assert result.out == "3 of 3 masks written to masks\n"
+    with Image.open("masks/test0.png") as mask, Image.open(shapes / "test/masks/test0.png") as true:
+        agree = (np.asarray(mask) == np.asarray(true)).mean()
+    assert agree > 0.8
+    assert Path("masks/test0.overlay.jpg").is_file()
+
+    again = softiou("predict", run_copy, images, "--out", "masks")
+    _assert_refused(again, "3 results exist already", "--overwrite")
+    assert softiou("predict", run_copy, images, "--out", "masks", "--overwrite").status == 0
+    _assert_refused(softiou("predict", run_copy, "nowhere"), "nowhere does not exist")
+
+
+def test_predict_reports_corrupt_images_and_writes_the_others(
+    softiou: Run, run_copy: Path, shapes: Path
+) -> None:
+    images = Path(shutil.copytree(shapes / "test" / "images", "images"))
+    broken = images / "test1.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    result = softiou("predict", run_copy, images, "--out", "masks")
+    assert result.status == 1
+    lines = result.out.splitlines()
+    assert lines[0] == "2 of 3 masks written to masks"
+    assert lines[1].startswith(f"failed  {broken}: Cannot decode the image")
+    assert sorted(path.name for path in Path("masks").iterdir()) == ["test0.png", "test2.png"]
+
+
+def test_report_prints_where_it_is(softiou: Run, run_copy: Path) -> None:
+    result = softiou("report", run_copy)
+    assert (result.status, result.out) == (0, f"{run_copy / 'report.html'}\n")
+    _assert_refused(softiou("report", "nowhere"), "nowhere")
+
+
+# Check, demo
+
+
+def test_check_tells_good_data_from_bad(
+    softiou: Run, shapes: Path, make_shapes: Callable[..., Path], tmp_path: Path
+) -> None:
+    good = softiou("check", shapes)
+    assert good.status == 0
+    assert "0 errors" in good.out
+    data = make_shapes(tmp_path / "data", train=2, val=1)
+    (data / "train" / "masks" / "train0.png").unlink()
+    bad = softiou("check", data)
+    assert bad.status == 1
+    assert "1 errors" in bad.out
+    assert len(json.loads(softiou("check", data, "--json").out)["problems"]) >= 1
+
+
+def test_demo_compares_two_trainings(
+    softiou: Run, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [s for s in demo.SETTINGS if not s.startswith(("model", "data.batch", "optim.val"))]
+    model = [s for s in tiny if s.startswith("model")]
+    few = [*model, "data.batch_size=2", "optim.validations=1", "data.workers=0"]
+    monkeypatch.setattr(demo, "SETTINGS", [*settings, *few])
+    small = {
+        split: digits._Source(source.seed, 4, source.digits, source.columns)
+        for split, source in digits._SOURCES.items()
+    }
+    monkeypatch.setattr(digits, "_SOURCES", small)
+    result = softiou("demo", "--steps", 5)
+    assert result.status == 0, result.err
+    assert "training with CE\n" in result.out
+    assert "training with 0.25 CE + 0.75 JML\n" in result.out
+    assert result.out.count("step      5/5") == 2
+    table = result.out[result.out.index("digits, test") :]
+    assert "0.25 CE + 0.75 JML" in table
+    assert result.out.splitlines()[-1].endswith("runs/demo-001/ce_jml/report.html")
+    assert load_config(file=Path("runs/demo-001/ce/config.yaml")).loss.cross_entropy == 1
+    assert json.loads(Path("runs/demo-001/ce/evaluation.json").read_text())["split"] == "test"
+
+
+def test_demo_settings_are_valid() -> None:
+    config = load_config(source="digits", overrides=demo.SETTINGS)
+    assert config.model.encoder_weights == "none"  # nothing is downloaded
+
+
+# Tables
+
+
+def test_table_shows_a_dash_for_undefined_and_any_name(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = {"[bold]run": {"miou_d": 12.345, "ece_d": None}}
+    _console.score_table(rows, names=("miou_d", "ece_d"), title="data[1], test")
+    text = capsys.readouterr().out
+    assert "data[1], test" in text
+    assert "[bold]run" in text
+    assert "12.3" in text
+    assert "-" in text.splitlines()[4]

@@ -1,0 +1,126 @@
+"""What `auto` becomes."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from softiou.data import DatasetDescription, Sample, SegmentationDataset
+from softiou.inference import best_precision
+from softiou.recipes import Config, auto, load_config
+
+
+class Blank(SegmentationDataset):
+    """Black images of given sizes (height, width)."""
+
+    def __init__(self, *sizes: tuple[int, int]) -> None:
+        self.sizes = sizes
+        self.description = DatasetDescription(("a", "b"))
+        self.split = "train"
+        self.soft = False
+        self.stems = tuple(str(index) for index in range(len(sizes)))
+
+    def __getitem__(self, index: int) -> Sample:
+        size = self.sizes[index]
+        target = torch.zeros(size, dtype=torch.int64)
+        image = torch.zeros(3, *size, dtype=torch.uint8)
+        return {"image": image, "target": target, "stem": self.stems[index]}
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        return ()
+
+
+def _config(*overrides: str) -> Config:
+    return load_config(source="blank", overrides=list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "crop"),
+    [
+        ([(100, 70)], (96, 64)),  # down to a multiple of 32
+        ([(2000, 900)], (512, 512)),  # at most 512
+        ([(20, 31)], (32, 32)),  # at least 32
+        ([(64, 64), (128, 96), (256, 256)], (128, 96)),  # the median
+    ],
+)
+def test_crop_is_the_median_size_in_multiples(
+    sizes: list[tuple[int, int]], crop: tuple[int, int]
+) -> None:
+    assert auto.resolve(_config(), Blank(*sizes)).data.crop_px == crop
+
+
+def test_crop_looks_at_sixteen_images_spread_over_the_data() -> None:
+    # Every second one is looked at: all 16 small ones.
+    sizes = [(64, 64), (512, 512)] * 16
+    assert auto.resolve(_config(), Blank(*sizes)).data.crop_px == (64, 64)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(1, 2), (2, 2), (5, 5), (8, 8), (50, 8)])
+def test_batch_size(images: int, batch_size: int) -> None:
+    resolved = auto.resolve(_config(), Blank(*[(32, 32)] * images))
+    assert resolved.data.batch_size == batch_size
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        ([], 500),  # 100 images x 40 epochs / batches of 8
+        (["optim.accumulate=2"], 250),
+        (["data.batch_size=100"], 200),  # at least
+        (["optim.validations=7"], 504),  # up to a multiple of the validations
+        (["optim.steps=31"], 40),
+        (["optim.steps=31", "optim.validations=31"], 31),
+        (["optim.steps=3"], 10),
+    ],
+)
+def test_steps(overrides: list[str], steps: int) -> None:
+    resolved = auto.resolve(_config(*overrides), Blank(*[(32, 32)] * 100))
+    assert resolved.optim.steps == steps
+    assert steps % resolved.optim.validations == 0
+
+
+def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers in ((1, 0), (4, 3), (64, 8)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
+        assert auto.resolve(_config(), Blank((32, 32))).data.workers == workers
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    assert auto.resolve(_config(), Blank((32, 32))).data.workers == 2
+
+
+def test_precision_is_the_best_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto, "best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(
+        auto, "best_precision", lambda device: "bf16" if device.type == "cuda" else ""
+    )
+    assert auto.resolve(_config(), Blank((32, 32))).precision == "bf16"
+    assert auto.resolve(_config("precision=fp32"), Blank((32, 32))).precision == "fp32"
+
+
+def test_bf16_only_where_the_processor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for supported, precision in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda s=supported: s)
+        assert best_precision(torch.device("cpu")) == precision
+
+
+def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
+    before = _config("data.workers=3", "precision=fp32", "data.batch_size=4")
+    after = auto.resolve(before, Blank(*[(64, 96)] * 4))
+    assert auto.changes(before, after) == [
+        "data.labels: hard",
+        "data.crop_px: (64, 96)",
+        "optim.steps: 200",
+    ]
+    assert auto.changes(after, auto.resolve(after, Blank((32, 32)))) == []
+
+
+def test_given_values_stay() -> None:
+    given = _config(
+        "data.labels=hard",
+        "data.workers=1",
+        "precision=bf16",
+        "data.batch_size=1",
+        "data.crop_px=[40, 50]",
+        "optim.steps=20",
+    )
+    assert auto.resolve(given, Blank((32, 32))) == given

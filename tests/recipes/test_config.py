@@ -1,0 +1,144 @@
+"""The configuration: mistakes, overrides, and the file that a run keeps."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from softiou.errors import ConfigError
+from softiou.recipes import Config, load_config, save_config, validate_config
+
+
+def _mistakes(*overrides: str, source: str | None = "digits") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(source=source, overrides=list(overrides))
+    first, *lines = str(caught.value).splitlines()
+    assert first == "The configuration has mistakes:"
+    return [line.strip() for line in lines]
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    found = _mistakes(
+        "optim.stepz=3",
+        "optm.ema=0.5",
+        "steps=3",
+        "data.flip=2",
+        "data.batch_size=0",
+        "data.skip_corrupt=maybe",
+        "model.encoder=5",
+        "loss.kind=lovasz",
+        "optim.learning_rate=.nan",
+        "seed=-1",
+        "optim.validations",
+        "=3",
+        "optim.ema=[1",
+        "data.source.name=x",
+    )
+    assert sorted(found) == sorted(
+        [
+            "optim.stepz: unknown key; did you mean optim.steps?",
+            "optm: unknown key; did you mean optim?",
+            "steps: unknown key; did you mean optim.steps?",
+            "data.flip: input should be less than or equal to 1, but got 2",
+            "data.batch_size: input should be 'auto' or input should be greater than or equal to "
+            "1, but got 0",
+            "data.skip_corrupt: input should be a valid boolean, unable to interpret input, but "
+            "got 'maybe'",
+            "model.encoder: input should be a valid string, but got 5",
+            "loss.kind: input should be 'jaccard', 'dice', 'tversky' or 'soft_jaccard', but got "
+            "'lovasz'",
+            "optim.learning_rate: input should be a finite number, but got nan",
+            "seed: input should be greater than or equal to 0, but got -1",
+            "optim.validations: expected KEY=VALUE, for instance optim.steps=500",
+            "=3: expected KEY=VALUE, for instance optim.steps=500",
+            "optim.ema=[1: not a value that YAML can read",
+            "data.source.name=x: data.source is a value, not a section",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "mistake"),
+    [
+        ("data.scale=[2, 0.5]", "data.scale: the smallest must come first, but got [2, 0.5]"),
+        ("data.scale=[0, 1]", "data.scale: input should be greater than 0, but got 0"),
+        ("data.colour=1.5", "data.colour: input should be less than or equal to 1, but got 1.5"),
+        ("loss.per={batch: 0}", "loss.per: input should be 'batch', 'image' or 'class' or "),
+        ("loss.class_weights=[0, 0]", "loss.class_weights: not all weights may be 0, but got"),
+        ("loss.class_weights=[1, -1]", "loss.class_weights: input should be greater than or"),
+        ("optim.ema=1", "optim.ema: input should be less than 1, but got 1"),
+        ("optim=5", "optim: is a section; set optim.KEY, for instance optim.steps"),
+        ("resolution=5", "resolution: unknown key"),
+    ],
+)
+def test_value_out_of_range_is_named(override: str, mistake: str) -> None:
+    (found,) = _mistakes(override)
+    assert found.startswith(mistake)
+
+
+def test_missing_data_set_is_named() -> None:
+    assert _mistakes(source=None) == ["data: missing"]
+    with pytest.raises(ConfigError, match=r"data\.source: missing"):
+        validate_config({"data": {}})
+
+
+def test_file_then_source_then_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text("data:\nseed: 1\nloss:\n  smooth: 0\noptim:\n  steps: 7\n  ema: 0.5\n")
+    config = load_config(
+        source="digits",
+        file=file,
+        overrides=["optim.steps=9", "optim.learning_rate=1e-3", "loss.per={image: 1, batch: 3}"],
+    )
+    assert config.data.source == "digits"
+    assert (config.seed, config.loss.smooth, config.optim.ema) == (1, 0, 0.5)
+    assert (config.optim.steps, config.optim.learning_rate) == (9, 0.001)
+    assert config.loss.per == {"image": 1, "batch": 3}
+    assert load_config(file=file, source="a", overrides=["data.source=b"]).data.source == "b"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "Cannot read the configuration .*: No such file"),
+        (b"optim: [1", "is no valid YAML"),
+        (b"- 1\n- 2\n", "holds no settings"),
+        (b"data: \xff\xfe", "is no valid YAML"),
+    ],
+)
+def test_bad_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    file = tmp_path / "settings.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(source="digits", file=file)
+
+
+def test_saved_configuration_is_complete_commented_and_equal(tmp_path: Path) -> None:
+    config = load_config(
+        source="Zürich #1: a 'set'",
+        overrides=[
+            "data.crop_px=[64, 96]",
+            "loss.per={batch: 1, class: 0.5}",
+            "loss.class_weights=[1, 2, 0.5]",
+            "loss.classes=[0, 2]",
+            "optim.learning_rate=1e-7",
+        ],
+    )
+    file = tmp_path / "config.yaml"
+    save_config(config, file, header="softiou train 'Zürich #1'\n--run x")
+    assert load_config(file=file) == config
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("# softiou train 'Zürich #1'\n# --run x\ndata:\n")
+    assert yaml.safe_load(text) == config.model_dump(mode="json")
+    knobs = [line for line in text.splitlines() if not line.startswith("#")]
+    sections = {f"{name}:" for name in Config.model_fields}
+    # Every knob is written with its comment, the sections alone have none.
+    assert all("  # " in line for line in knobs if line not in sections)
+    assert "  crop_px: [64, 96]  # height, width" in knobs
+
+
+def test_default_configuration_survives_the_file(tmp_path: Path) -> None:
+    config = load_config(source="digits")
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(file=tmp_path / "config.yaml") == config

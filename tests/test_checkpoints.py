@@ -1,0 +1,145 @@
+"""Checkpoints: what comes back from a file, and what is refused."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from softiou.checkpoints import (
+    SCHEMA_VERSION,
+    TrainedModel,
+    check_classes,
+    entry,
+    find_checkpoint,
+    load_trained,
+    read_checkpoint,
+    run_directory,
+)
+from softiou.data import DatasetDescription
+from softiou.errors import CheckpointError
+from softiou.models import ModelSpec, SegmentationModel
+
+SPEC = ModelSpec("linknet", "tu-test_efficientnet", 2)
+CLASSES = DatasetDescription(("sky", "road"), ignore_index=9, palette=((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.fixture(scope="module")
+def content() -> dict[str, Any]:
+    """What Lightning would write for a model, without the optimiser."""
+    model = SegmentationModel(SPEC)
+    return {
+        "softiou": entry(SPEC, CLASSES, {"seed": 3}),
+        "state_dict": {f"model.{name}": value for name, value in model.state_dict().items()}
+        | {"loss.class_weights": torch.ones(2)},
+        "global_step": 12,
+    }
+
+
+@pytest.fixture
+def file(content: dict[str, Any], tmp_path: Path) -> Path:
+    path = tmp_path / "some.ckpt"
+    torch.save(content, path)
+    return path
+
+
+def test_model_comes_back_as_it_was(file: Path, content: dict[str, Any]) -> None:
+    trained = load_trained(file)
+    assert trained.description == CLASSES
+    assert trained.config == {"seed": 3}
+    assert (trained.path, trained.step) == (file, 12)
+    assert not trained.model.training
+    for name, value in trained.model.state_dict().items():
+        assert torch.equal(value, content["state_dict"][f"model.{name}"]), name
+
+
+def test_run_gives_its_best_checkpoint_then_its_last(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "last.ckpt").touch()
+    assert find_checkpoint(tmp_path) == folder / "last.ckpt"
+    (folder / "best.ckpt").touch()
+    assert find_checkpoint(tmp_path) == folder / "best.ckpt"
+    assert find_checkpoint(folder / "last.ckpt") == folder / "last.ckpt"
+
+
+def test_run_without_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="holds no checkpoints: expected a run directory"):
+        find_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        find_checkpoint(tmp_path / "nowhere")
+
+
+def test_run_directory_is_where_the_configuration_lies(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoints" / "best.ckpt"
+    assert run_directory(checkpoint) is None
+    (tmp_path / "config.yaml").touch()
+    assert run_directory(checkpoint) == tmp_path
+
+
+class Evil:
+    """Unpickling it would run a command."""
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (Path("owned"),))
+
+
+def test_pickled_objects_are_never_loaded(
+    tmp_path: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(content | {"extra": Evil()}, tmp_path / "evil.ckpt")
+    (tmp_path / "pickle.ckpt").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.ckpt", "pickle.ckpt"):
+        with pytest.raises(CheckpointError, match="never loaded from a file"):
+            read_checkpoint(tmp_path / name)
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("length", [0, 10, 5000, -1])
+def test_cut_file_is_refused(length: int, file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match=r"some\.ckpt"):
+        read_checkpoint(file)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"Cannot read the checkpoint .*No such file"):
+        read_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize("foreign", [{"state_dict": {}}, torch.ones(3), [1, 2]])
+def test_file_of_another_program_is_refused(foreign: Any, tmp_path: Path) -> None:
+    torch.save(foreign, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match="was not written by softiou"):
+        read_checkpoint(tmp_path / "foreign.ckpt")
+
+
+def test_newer_format_is_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    newer = content["softiou"] | {"schema_version": SCHEMA_VERSION + 1}
+    torch.save(content | {"softiou": newer}, tmp_path / "newer.ckpt")
+    with pytest.raises(CheckpointError, match=r"format 2, newer than .* \(1\)\. Update softiou"):
+        read_checkpoint(tmp_path / "newer.ckpt")
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    other = ModelSpec("linknet", "tu-test_efficientnet", 3).as_dict()
+    torch.save(content | {"softiou": content["softiou"] | {"model": other}}, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="do not fit its own model"):
+        load_trained(tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (("sky", "road", "car"), "has 2 classes and DATA has 3"),
+        (("sky", "street"), "calls class 1 'road' and DATA calls it 'street'"),
+        (("road", "sky"), "calls class 0 'sky' and DATA calls it 'road'"),
+    ],
+)
+def test_other_classes_are_refused(classes: tuple[str, ...], message: str, file: Path) -> None:
+    trained: TrainedModel = load_trained(file)
+    check_classes(trained, DatasetDescription(("sky", "road")), data="DATA")  # colours may differ
+    with pytest.raises(CheckpointError, match=f"{message}.*same list of classes"):
+        check_classes(trained, DatasetDescription(classes), data="DATA")

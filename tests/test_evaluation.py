@@ -1,0 +1,257 @@
+"""evaluation.json: every number against NumPy, and files that never get lost."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from softiou import evaluation as module
+from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
+from softiou.evaluation import Evaluation, evaluate, save_evaluation
+from softiou.models import ModelSpec, SegmentationModel
+
+CLASSES = DatasetDescription(("a", "b", "c", "never"))
+IGNORED = 255
+
+
+class Given(SegmentationDataset):
+    """Images whose targets and predicted probabilities are given; no two of one size."""
+
+    def __init__(self, *, soft: bool = False) -> None:
+        self.description, self.split, self.soft = CLASSES, "test", soft
+        random = np.random.default_rng(0)
+        shapes = [(6, 7), (5, 9), (8, 4), (3, 3)]
+        self.stems = tuple(f"image{i}" for i in range(len(shapes)))
+        self.probs = []
+        self.targets: list[NDArray[Any]] = []
+        for height, width in shapes:
+            scores = random.random((4, height, width)) ** 4
+            scores[3] = 0  # "never" is neither predicted nor there
+            self.probs.append((scores / scores.sum(0)).astype(np.float32))
+            shares = random.random((4, height, width)) ** 4
+            shares[3] = 0
+            ignored = random.random((height, width)) < 0.2
+            if soft:
+                target = np.where(ignored, IGNORED, shares / shares.sum(0)).astype(np.float32)
+            else:
+                target = np.where(ignored, IGNORED, shares.argmax(0)).astype(np.int64)
+            self.targets.append(target)
+        self.targets[3][...] = IGNORED  # nothing valid in the last one
+
+    def __getitem__(self, index: int) -> Sample:
+        height, width = self.probs[index].shape[1:]
+        # The number of the image goes through the model as a colour.
+        image = torch.full((3, height, width), index, dtype=torch.uint8)
+        target = torch.from_numpy(self.targets[index])
+        return {"image": image, "target": target, "stem": self.stems[index]}
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        return ()
+
+
+@pytest.fixture
+def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Evaluation]:
+    """Return a function that evaluates a model which answers with the given probabilities."""
+
+    def run(dataset: Given, **options: Any) -> Evaluation:
+        def answer(model: object, image: Tensor, *, precision: str) -> Tensor:
+            return torch.from_numpy(dataset.probs[int(image[0, 0, 0])])
+
+        monkeypatch.setattr(module, "predict_probs", answer)
+        model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 4))
+        names = {"data": "given", "checkpoint": "best.ckpt"}
+        return evaluate(model, dataset, precision="fp32", **(names | options))
+
+    return run
+
+
+def _reference(dataset: Given) -> dict[str, Any]:
+    """The numbers of evaluation.json, from loops over images and classes."""
+    counts = np.zeros((len(dataset), 4, 3))  # intersection, predicted, present
+    confidences, corrects = [], []
+    for n, (probs, target) in enumerate(zip(dataset.probs, dataset.targets, strict=True)):
+        valid = (target[0] if dataset.soft else target) != IGNORED
+        labels = target.argmax(0) if dataset.soft else target
+        preds = probs.argmax(0)
+        for c in range(4):
+            there, said = (labels == c) & valid, (preds == c) & valid
+            counts[n, c] = (there & said).sum(), said.sum(), there.sum()
+        confidences.append(probs.max(0)[valid])
+        right = np.take_along_axis(target, preds[None], 0)[0] if dataset.soft else labels == preds
+        corrects.append(right[valid].astype(float))
+    with np.errstate(invalid="ignore"):
+        tp, said, there = (counts[..., k] for k in range(3))
+        iou, dice = tp / (said + there - tp), 2 * tp / (said + there)
+        iou_present = np.where(there > 0, iou, np.nan)
+        dice_present = np.where(there > 0, dice, np.nan)
+        tp_all, said_all, there_all = counts.sum(0).T
+        iou_all = tp_all / (said_all + there_all - tp_all)
+        dice_all = 2 * tp_all / (said_all + there_all)
+    images, classes = range(3), range(3)  # the last of both have nothing to count
+    confidence, correct = np.concatenate(confidences), np.concatenate(corrects)
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    gaps = [abs((correct - confidence)[bins == b].sum()) for b in range(15)]
+    return {
+        "miou_d": iou_all[:3].mean(),
+        "miou_i": np.mean([np.nanmean(iou_present[n]) for n in images]),
+        "miou_c": np.mean([np.nanmean(iou_present[:, c]) for c in classes]),
+        "mdice_d": dice_all[:3].mean(),
+        "mdice_i": np.mean([np.nanmean(dice_present[n]) for n in images]),
+        "mdice_c": np.mean([np.nanmean(dice_present[:, c]) for c in classes]),
+        "accuracy": tp_all.sum() / there_all.sum(),
+        "ece_d": sum(gaps) / len(confidence),
+        "iou": iou_all,
+        "iou_c": [np.nanmean(iou_present[:, c]) for c in classes],
+        "dice": dice_all,
+        "present": there,
+        "miou": [np.nanmean(iou_present[n]) for n in images],
+        "image_accuracy": [tp[n].sum() / there[n].sum() for n in images],
+        "bins": np.bincount(bins, minlength=15),
+    }
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bool) -> None:
+    dataset = Given(soft=soft)
+    content, expected = run_given(dataset).content, _reference(dataset)
+    for name, value in content["metrics"].items():
+        assert value == pytest.approx(100 * expected[name], rel=1e-5), name
+    for c in range(3):
+        row = content["per_class"][c]
+        for name in ("iou", "iou_c", "dice"):
+            assert row[name] == pytest.approx(100 * expected[name][c]), name
+        assert row["target_pixels"] == expected["present"][:, c].sum()
+        assert row["images"] == (expected["present"][:, c] > 0).sum()
+    for n in range(3):
+        row = content["images"][n]
+        assert row["miou"] == pytest.approx(100 * expected["miou"][n])
+        assert row["accuracy"] == pytest.approx(100 * expected["image_accuracy"][n])
+    assert content["reliability"]["count"] == expected["bins"].tolist()
+
+
+def test_undefined_scores_are_null(run_given: Callable[..., Evaluation]) -> None:
+    content = run_given(Given()).content
+    never = {"name": "never", "iou": None, "iou_c": None, "dice": None}
+    assert content["per_class"][3] == never | {"target_pixels": 0, "images": 0}
+    assert content["images"][3] == {"stem": "image3", "miou": None, "accuracy": None}
+    empty = content["reliability"]["count"].index(0)
+    assert content["reliability"]["confidence"][empty] is None
+    json.dumps(content, allow_nan=False)  # raises on NaN
+
+
+def test_nothing_valid_gives_nulls(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+    dataset = Given()
+    for target in dataset.targets:
+        target[...] = IGNORED
+    evaluation = run_given(dataset)
+    assert set(evaluation.metrics.values()) == {None}
+    assert (evaluation.best, evaluation.worst) == ((), ())
+    save_evaluation(evaluation, tmp_path)
+    assert json.loads((tmp_path / "evaluation.json").read_text())["num_images"] == 4
+
+
+def test_record_says_what_was_evaluated(run_given: Callable[..., Evaluation]) -> None:
+    content = run_given(Given()).content
+    assert content["schema_version"] == 1
+    assert (content["data"], content["split"]) == ("given", "test")
+    assert (content["checkpoint"], content["num_images"]) == ("best.ckpt", 4)
+    assert content["classes"] == ["a", "b", "c", "never"]
+    assert content["palette"] == [list(colour) for colour in CLASSES.palette]
+    assert set(content) == {
+        "schema_version",
+        "softiou_version",
+        "created",
+        "data",
+        "split",
+        "checkpoint",
+        "num_images",
+        "classes",
+        "palette",
+        "metrics",
+        "per_class",
+        "reliability",
+        "images",
+        "examples",
+    }
+
+
+def test_examples_are_the_best_and_the_worst(run_given: Callable[..., Evaluation]) -> None:
+    dataset = Given()
+    evaluation = run_given(dataset, num_examples=1)
+    scores = {row["stem"]: row["miou"] for row in evaluation.content["images"] if row["miou"]}
+    assert [e.stem for e in evaluation.best] == [max(scores, key=lambda stem: scores[stem])]
+    assert [e.stem for e in evaluation.worst] == [min(scores, key=lambda stem: scores[stem])]
+    assert evaluation.content["examples"]["best"] == [evaluation.best[0].stem]
+    # No image is shown twice, and the one without a valid pixel not at all.
+    evaluation = run_given(dataset, num_examples=2)
+    shown = [e.stem for e in (*evaluation.best, *evaluation.worst)]
+    assert sorted(shown) == ["image0", "image1", "image2"]
+    assert run_given(dataset, num_examples=0).content["examples"] == {"best": [], "worst": []}
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_example_files_hold_image_target_and_prediction(
+    run_given: Callable[..., Evaluation], soft: bool, tmp_path: Path
+) -> None:
+    dataset = Given(soft=soft)
+    save_evaluation(run_given(dataset, num_examples=4), tmp_path)
+    files = {path.name for path in (tmp_path / "examples").iterdir()}
+    kinds = ("image.jpg", "target.png", "preds.png")
+    assert files == {f"image{n}.{kind}" for n in range(3) for kind in kinds}
+    for n in range(3):
+        with Image.open(tmp_path / "examples" / f"image{n}.target.png") as mask:
+            target = dataset.targets[n]
+            expected = target.argmax(0) if soft else target
+            if soft:
+                expected = np.where(target[0] == IGNORED, IGNORED, expected)
+            assert np.asarray(mask).tolist() == expected.tolist()
+        with Image.open(tmp_path / "examples" / f"image{n}.preds.png") as mask:
+            assert np.asarray(mask).tolist() == dataset.probs[n].argmax(0).tolist()
+
+
+def test_evaluation_of_something_else_is_kept(
+    run_given: Callable[..., Evaluation], tmp_path: Path
+) -> None:
+    dataset = Given()
+    assert save_evaluation(run_given(dataset), tmp_path) is None
+    assert save_evaluation(run_given(dataset), tmp_path) is None  # the same again: replaced
+    kept = save_evaluation(run_given(dataset, data="other"), tmp_path)
+    assert kept is not None
+    assert kept.name.startswith("evaluation-test-")
+    assert json.loads(kept.read_text())["data"] == "given"
+    again = save_evaluation(run_given(dataset, checkpoint="last.ckpt"), tmp_path)
+    assert again is not None
+    assert json.loads(again.read_text())["data"] == "other"
+    assert len(list(tmp_path.glob("evaluation-test-*.json"))) == 2
+    assert json.loads((tmp_path / "evaluation.json").read_text())["checkpoint"] == "last.ckpt"
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{"])
+def test_damaged_earlier_file_is_kept_too(
+    text: str, run_given: Callable[..., Evaluation], tmp_path: Path
+) -> None:
+    (tmp_path / "evaluation.json").write_text(text)
+    kept = save_evaluation(run_given(Given()), tmp_path)
+    assert kept is not None
+    assert kept.name.startswith("evaluation-unknown-")
+    assert kept.read_text() == text
+
+
+def test_real_model_on_a_folder_of_annotators(
+    make_shapes: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = open_dataset(make_shapes(tmp_path / "data", annotators=2, test=3), "test")
+    assert dataset.soft
+    model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 3)).eval()
+    content = evaluate(model, dataset, precision="fp32", data="d", checkpoint="c").content
+    assert [row["stem"] for row in content["images"]] == ["test0", "test1", "test2"]
+    assert content["per_class"][2]["iou"] is None or content["per_class"][2]["iou"] == 0
+    assert sum(row["target_pixels"] for row in content["per_class"]) == 3 * 40 * 48
+    assert 0 <= content["metrics"]["ece_d"] <= 100

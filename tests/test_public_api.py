@@ -1,0 +1,169 @@
+"""What users may rely on: the names, and that they cost no more than torch."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import softiou
+
+# Names that have been public; one that is taken away needs a minor release as a warning shim.
+RECORDED = {
+    "softiou": {
+        "DiceSemimetricLoss",
+        "JaccardMetricLoss",
+        "OverlapLoss",
+        "OverlapStatistics",
+        "SoftJaccardLoss",
+        "TverskyLoss",
+        "metrics",
+        "overlap_statistics",
+        "targets",
+    },
+    "softiou.overlap": {
+        "ACTIVATIONS",
+        "CLASS_RULES",
+        "FORMS",
+        "Form",
+        "OverlapStatistics",
+        "active_classes",
+        "mean_over",
+        "overlap_statistics",
+        "parse_per",
+        "tversky_distance",
+        "tversky_log_distance",
+    },
+    "softiou.targets": {"DenseTarget", "HardTarget", "Target", "as_target", "vote_shares"},
+    "softiou.metrics": {
+        "ExpectedCalibrationError",
+        "MeanDice",
+        "MeanIoU",
+        "OverlapCounts",
+        "OverlapMetric",
+        "PixelAccuracy",
+        "SegmentationScores",
+        "mean_score",
+        "overlap_counts",
+    },
+}
+every_package = pytest.mark.parametrize("package", RECORDED)
+
+# What the extra `softiou[train]` brings; the library has to do without.
+EXTRAS = (
+    "PIL",
+    "blosc2",
+    "jinja2",
+    "matplotlib",
+    "pydantic",
+    "pytorch_lightning",
+    "rich",
+    "safetensors",
+    "segmentation_models_pytorch",
+    "sklearn",
+    "tensorboard",
+    "timm",
+    "torchmetrics",
+    "torchvision",
+    "typer",
+    "yaml",
+)
+REFUSE = f"""
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRAS!r}:
+            raise ModuleNotFoundError(f"refused: {{name}}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def type_checking_names() -> set[str]:
+    """Names that `softiou/__init__.py` imports for type checkers."""
+    tree = ast.parse(Path(softiou.__file__).read_text(encoding="utf-8"))
+    blocks = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in ast.walk(blocks[0]) if isinstance(node, ast.ImportFrom)]
+    return {alias.name for node in imports for alias in node.names}
+
+
+@every_package
+def test_no_recorded_name_was_taken_away(package: str) -> None:
+    assert RECORDED[package] <= set(import_module(package).__all__)
+
+
+@every_package
+def test_every_name_resolves(package: str) -> None:
+    module = import_module(package)
+    assert len(set(module.__all__)) == len(module.__all__)
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+@every_package
+def test_all_is_what_is_public(package: str) -> None:
+    """Nothing else without an underscore lies about, but submodules."""
+    module = import_module(package)
+    if package == "softiou":
+        assert set(dir(module)) == {*module.__all__, "__version__"}
+        return
+    submodules = {f.stem for f in Path(str(module.__file__)).parent.glob("*.py")}
+    public = {name for name in vars(module) if not name.startswith("_")}
+    imported = {"Tensor"}  # for annotations
+    assert public - submodules - imported == set(module.__all__)
+
+
+def test_type_checkers_see_the_lazy_names() -> None:
+    assert type_checking_names() == set(softiou.__all__)
+
+
+def test_names_are_those_of_their_homes() -> None:
+    from softiou.losses import JaccardMetricLoss
+    from softiou.overlap import overlap_statistics
+
+    assert softiou.JaccardMetricLoss is JaccardMetricLoss
+    assert softiou.overlap_statistics is overlap_statistics
+
+
+def test_unknown_names_raise() -> None:
+    with pytest.raises(AttributeError, match=r"'softiou' has no attribute 'nothing'"):
+        softiou.nothing  # noqa: B018
+
+
+def test_import_softiou_loads_the_standard_library_alone() -> None:
+    done = run(
+        "import sys; before = set(sys.modules); import softiou; softiou.__version__, dir(softiou);"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) == {"softiou"}
+
+
+def test_losses_need_torch_alone() -> None:
+    done = run(
+        f"""{REFUSE}
+import torch
+from softiou import JaccardMetricLoss, OverlapStatistics, overlap_statistics, targets
+logits, target = torch.zeros(1, 2, 4, requires_grad=True), torch.tensor([[0, 1, 1, 0]])
+JaccardMetricLoss(cross_entropy=0.25)(logits, targets.HardTarget(target)).backward()
+print(logits.grad.shape)
+"""
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "torch.Size([1, 2, 4])\n"
+
+
+def test_metrics_need_torchmetrics() -> None:
+    """And the refusal above refuses."""
+    done = run(f"{REFUSE}\nfrom softiou import metrics")
+    assert done.returncode == 1
+    assert "ModuleNotFoundError: refused: torchmetrics" in done.stderr
