@@ -334,7 +334,7 @@ def test_check_tells_good_data_from_bad(
 ) -> None:
     good = softiou("check", shapes)
     assert good.status == 0
-    assert "0 errors" in good.out
+    assert "errors: 0" in good.out
     data = make_shapes(tmp_path / "data", train=2, val=1)
     (data / "train" / "masks" / "train0.png").unlink()
     bad = softiou("check", data)

@@ -166,7 +166,7 @@ def test_command_says_that_all_is_well(make_dataset: Make) -> None:
     assert result.exit_code == 0
     assert "train: 1 images; 1 of 2x1" in result.output
     assert "50.00% (1)" in result.output
-    assert "0 errors, 0 warnings" in result.output
+    assert "errors: 0, warnings: 0" in result.output
 
 
 def test_command_fails_on_errors(make_dataset: Make) -> None:
@@ -189,4 +189,4 @@ def test_command_writes_json(make_dataset: Make) -> None:
 def test_command_survives_a_missing_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(APP, [str(tmp_path / "nowhere")])
     assert result.exit_code == 1
-    assert "found no dataset.yaml" in " ".join(result.output.split())
+    assert "there is no such folder" in " ".join(result.output.split())

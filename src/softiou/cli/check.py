@@ -63,7 +63,7 @@ def _summary(report: CheckReport) -> Iterator[RenderableType]:
             )
         if len(problems) > _SHOWN:
             yield Text(f"... and {len(problems) - _SHOWN} more; --json prints them all.")
-    counts = f"{len(report.errors)} errors, {len(report.warnings)} warnings in {report.source}"
+    counts = f"errors: {len(report.errors)}, warnings: {len(report.warnings)}, in {report.source}"
     yield Text(counts, style="bold red" if report.errors else "bold green")
 
 
