@@ -339,7 +339,7 @@ def test_check_tells_good_data_from_bad(
     (data / "train" / "masks" / "train0.png").unlink()
     bad = softiou("check", data)
     assert bad.status == 1
-    assert "1 errors" in bad.out
+    assert "errors: 1" in bad.out
     assert len(json.loads(softiou("check", data, "--json").out)["problems"]) >= 1
 
 
