@@ -591,3 +591,23 @@ def test_bad_weights_raise_under_validate(weight: float) -> None:
     weights = torch.tensor([[1.0, weight]])
     with pytest.raises(ValueError, match=r"`weights` to be finite and at least 0"):
         overlap_statistics(logits, target, weights=weights, validate=True)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_contents_are_validated_where_the_pixels_count(soft: bool) -> None:
+    logits, valid = torch.zeros(1, 2, 2), torch.tensor([[True, False]])
+    hard = torch.tensor([[1, 7]])
+    target = torch.tensor([[[0.25, NAN], [0.75, 2.0]]]) if soft else hard
+    own = overlap_statistics(logits, target, valid=valid, validate=True)
+    assert own.Y.tolist() == ([[0.25, 0.75]] if soft else [[0.0, 1.0]])
+    with pytest.raises(ValueError, match="`target` to"):
+        overlap_statistics(logits, target, validate=True)
+
+
+def test_a_class_that_cannot_be_costs_nothing_where_it_is_not_there() -> None:
+    logits = torch.tensor([[[0.5, 1.0], [2.0, -1.0], [-INF, -INF]]], requires_grad=True)
+    target = torch.tensor([[0, 1]])
+    own = overlap_statistics(logits, target, cross_entropy=True).mean_cross_entropy()
+    expected = F.cross_entropy(logits, target)
+    torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(gradient_of(own, logits), gradient_of(expected, logits))

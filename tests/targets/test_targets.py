@@ -203,7 +203,7 @@ class Constant(Target):
         counts[..., 0] = False
         return counts
 
-    def validate(self, num_classes: int) -> None:
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         if self.label >= num_classes:
             raise ValueError(f"label {self.label} is no class")
 

@@ -78,7 +78,7 @@ def overlap_statistics(
     )
     num_classes = logits.shape[1]
     if validate:
-        target.validate(num_classes)
+        target.validate(num_classes, valid)
         if weights is not None and not bool((weights >= 0).all() & weights.isfinite().all()):
             raise ValueError("Expected `weights` to be finite and at least 0 everywhere.")
 
@@ -155,5 +155,6 @@ def _activate(logits: Tensor, activation: str) -> Tensor:
 def _cross_entropy(logits: Tensor, y: Tensor, activation: str) -> Tensor:
     """Return the entries (N, C, *S) whose sum is the cross-entropy."""
     if activation == "softmax":
-        return -y * logits.log_softmax(1)
+        # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
+        return torch.where(y != 0, -y * logits.log_softmax(1), 0.0)
     return F.binary_cross_entropy_with_logits(logits, y, reduction="none")

@@ -30,5 +30,10 @@ class Target(ABC):
         """Return what counts: bool, (N, 1, *S) or (N, C, *S); None when everything does."""
 
     @abstractmethod
-    def validate(self, num_classes: int) -> None:
-        """Look at the contents and raise a ValueError that names what is wrong (costs a sync)."""
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise a ValueError that names what is wrong with the contents (costs a sync).
+
+        Args:
+            num_classes: C.
+            valid: Bool (N, *S), where to look; None for everywhere.
+        """

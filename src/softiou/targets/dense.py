@@ -60,16 +60,19 @@ class DenseTarget(Target):
         marked = values == self.ignore_index
         return marked if self.independent else marked.all(dim=1, keepdim=True)
 
-    def validate(self, num_classes: int) -> None:
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on NaN, values outside [0, 1] and sums other than 1."""
         values = self.values.double()
         ignored = self._ignored()
+        if valid is not None:
+            excluded = ~valid.unsqueeze(1)
+            ignored = excluded if ignored is None else ignored | excluded
         if ignored is not None:
             values = torch.where(ignored, 0.0, values)
         if not bool(values.isfinite().all()):
             raise ValueError(
                 "Expected `target` to be finite, but found NaN or infinity. Mend the labels, or "
-                "mark those pixels with `ignore_index`."
+                "leave those pixels out with `valid`."
             )
         low, high = (values.min().item(), values.max().item()) if values.numel() else (0.0, 0.0)
         in_range("target", low, 0.0, 1.0)

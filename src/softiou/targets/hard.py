@@ -45,9 +45,11 @@ class HardTarget(Target):
             valid &= labels != self.ignore_index
         return valid.unsqueeze(1)
 
-    def validate(self, num_classes: int) -> None:
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""
         labels = self.labels.long()
+        if valid is not None:
+            labels = labels[valid]
         if self.ignore_index is not None:
             labels = labels[labels != self.ignore_index]
         wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
