@@ -13,7 +13,7 @@ SPLITS = ("train", "val", "test")
 
 def test_default_sizes() -> None:
     assert available_splits("digits") == SPLITS
-    assert [len(DigitScenes(split)) for split in SPLITS] == [512, 64, 128]
+    assert [len(DigitScenes(split)) for split in SPLITS] == [2000, 64, 128]
     assert len(DigitScenes("train", size=3)) == 3
 
 

@@ -8,12 +8,12 @@ import typer
 # Small enough for a laptop: two runs of about two minutes on two cores.
 SETTINGS = [
     "model.architecture=unet",
-    "model.encoder=resnet18",
+    "model.encoder=tu-regnetx_002",
     "model.encoder_weights=none",
     "data.batch_size=16",
     "data.scale=[0.8, 1.25]",
     "data.flip=0",
-    "optim.learning_rate=0.001",
+    "optim.learning_rate=0.003",
     "optim.validations=5",
 ]
 METHODS = {"CE": 1.0, "0.25 CE + 0.75 JML": 0.25}

@@ -35,17 +35,17 @@ class _Source:
 
 
 _SOURCES = {
-    "train": _Source(seed=0, size=512, digits=range(1078), columns=range(320)),
+    "train": _Source(seed=0, size=2000, digits=range(1078), columns=range(320)),
     "val": _Source(seed=1, size=64, digits=range(1078, 1348), columns=range(320, 448)),
     "test": _Source(seed=2, size=128, digits=range(1348, 1797), columns=range(448, 640)),
 }
 DIGIT_SPLITS = tuple(_SOURCES)
 _DIGITS_PER_SCENE = (3, 6)
-_MAGNIFICATIONS = (1, 2, 2, 3, 3)  # drawn evenly: most digits are large enough to read
+_MAGNIFICATIONS = (2, 2, 3)  # drawn evenly: large enough to read
 _PLACES = 4  # the place that covers the fewest other digits is taken
 # Bright ink on dimmed photographs: a small network learns to find it in a few hundred steps.
 _DIMMED = 0.5
-_CONTRAST = (0.5, 1.0)  # share of the way from the background's mean colour to a bright one
+_CONTRAST = (0.6, 1.0)  # share of the way from the background's mean colour to a bright one
 _SCENE_PX = (32, 128)  # the largest digit has 26 pixels, the narrowest strip of photograph 128
 
 
@@ -58,7 +58,7 @@ class DigitScenes(SegmentationDataset):
     Args:
         split: "train", "val" or "test".
         labels: "soft" gives the covered shares, "hard" (and "auto") the class that covers most.
-        size: Number of scenes; None means 512, 64 or 128, by split.
+        size: Number of scenes; None means 2000, 64 or 128, by split.
         scene_px: Side of a scene, 32..128.
 
     Raises:
