@@ -465,7 +465,7 @@ class Confused(Target):
     def valid(self, num_classes: int) -> Tensor | None:
         return None
 
-    def validate(self, num_classes: int) -> None:
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         raise NotImplementedError
 
 
