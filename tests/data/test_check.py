@@ -144,7 +144,7 @@ def test_digits() -> None:
     report = check_dataset("digits")
     assert report.problems == ()
     assert {name: split.images for name, split in report.splits.items()} == {
-        "train": 512,
+        "train": 2000,
         "val": 64,
         "test": 128,
     }
