@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 # An arrow may point down or sideways, never up, and never round in a circle.
 LAYERS = (
+    {"__main__"},
     {"cli"},
     {"reports"},
     {"recipes", "evaluation", "checkpoints"},

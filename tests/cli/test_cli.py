@@ -385,3 +385,17 @@ def test_table_shows_a_dash_for_undefined_and_any_name(
     assert "[bold]run" in text
     assert "12.3" in text
     assert "-" in text.splitlines()[4]
+
+
+def test_without_the_extra_the_command_names_it(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise ModuleNotFoundError('No module named typer')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "softiou", "--help"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install 'softiou[train]'" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -53,9 +53,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("softiou: interrupted", file=sys.stderr)
         sys.exit(130)
-    except ModuleNotFoundError as error:
-        print(
-            f"softiou: {error}. The command line needs the extra: pip install 'softiou[train]'",
-            file=sys.stderr,
-        )
-        sys.exit(1)
