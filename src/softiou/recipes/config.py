@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from softiou._files import write_atomically
 from softiou.errors import ConfigError
 from softiou.overlap.scores import parse_per
 
@@ -177,7 +178,7 @@ def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -
 def save_config(config: Config, path: Path, *, header: str = "") -> None:
     """Write the complete configuration as YAML, each described knob with its comment."""
     comments = "".join(f"# {line}\n" for line in header.splitlines())
-    path.write_text(comments + _to_yaml(config), encoding="utf-8")
+    write_atomically((comments + _to_yaml(config)).encode(), path)
 
 
 def _to_yaml(config: Config) -> str:

@@ -137,10 +137,11 @@ def _verify(datasets: list[SegmentationDataset], *, skip: bool, say: Callable[[s
     counts = [f"{len(found)} in the split {split!r}" for split, found in corrupt.items() if found]
     if counts:
         problems = [problem for found in corrupt.values() for problem in found]
-        names = "\n".join(f"  {problem.file}: {problem.message}" for problem in problems[:5])
+        lines = [f"  {problem.file}: {problem.message}" for problem in problems[:5]]
+        lines += ["  ..."] if len(problems) > 5 else []
+        names = "\n".join(lines)
         raise DataError(
             f"Files cannot be read, {' and '.join(counts)}:\n{names}\n"
-            f"{'  ...' if len(problems) > 5 else ''}"
             "Mend or remove them (`softiou check` lists them all), or leave them out with "
             "data.skip_corrupt=true."
         )
