@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from softiou._files import write_atomically
-from softiou.data import DatasetDescription, read_image
-from softiou.data.layout import IMAGE_SUFFIXES
+from softiou.data import Colour, DatasetDescription, read_image
+from softiou.data.layout import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
 from softiou.models import SegmentationModel
 
@@ -144,18 +144,14 @@ def find_images(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    files = sorted(
-        file
-        for file in path.glob("*")
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-    )
+    files = visible_files(path, IMAGE_SUFFIXES)
     if not files:
         what = "holds no images" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}: expected a picture, or a folder of pictures.")
     return files
 
 
-def index_image(indices: Tensor, palette: tuple[tuple[int, int, int], ...]) -> Image.Image:
+def index_image(indices: Tensor, palette: tuple[Colour, ...]) -> Image.Image:
     """Return class indices (H, W) as a picture: 8-bit with the palette, 16-bit above 255 classes.
 
     Ignored pixels keep their value, or become 255 (65535) when that is out of range.
@@ -176,7 +172,7 @@ def _unsigned(array: NDArray[np.integer], dtype: type[np.unsignedinteger]) -> ND
 
 
 def overlay(
-    image: Tensor, preds: Tensor, palette: tuple[tuple[int, int, int], ...], *, opacity: float = 0.5
+    image: Tensor, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
 ) -> Image.Image:
     """Return an image (3, H, W) with the colours of its classes (H, W) laid over it."""
     colours = torch.tensor(palette, dtype=torch.float32)[preds].permute(2, 0, 1)

@@ -23,6 +23,7 @@ from softiou.data.layout import (
     find_samples,
     find_splits,
     split_folder,
+    visible_files,
 )
 from softiou.data.problems import DataProblemsError, Problem, some_of
 from softiou.data.reading import MaskReader, read_image, unreadable
@@ -149,8 +150,7 @@ def _split_problems(root: Path) -> list[Problem]:
     for split in _EVALUATION_SPLITS:
         if {"train", split} <= set(splits):
             problems += _shared_images(root, split)
-    unlabeled = sorted(root.glob("unlabeled/images/*"))
-    return problems + unreadable(p for p in unlabeled if p.suffix.lower() in IMAGE_SUFFIXES)
+    return problems + unreadable(visible_files(root / "unlabeled" / "images", IMAGE_SUFFIXES))
 
 
 def _shared_images(root: Path, split: str) -> list[Problem]:

@@ -120,15 +120,23 @@ def find_samples(root: Path, split: str) -> tuple[tuple[SampleFiles, ...], tuple
     return samples, tuple(problems)
 
 
+def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Return the files with one of the suffixes, by name; none of them hidden, as macOS's `._*`."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
 def _index(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Problem]]:
     """Find the files of a folder by stem; two files of one stem are a problem."""
     files: dict[str, Path] = {}
     twice = set()
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            if path.stem in files:
-                twice.add(path.stem)
-            files[path.stem] = path
+    for path in visible_files(folder, suffixes):
+        if path.stem in files:
+            twice.add(path.stem)
+        files[path.stem] = path
     if not twice:
         return files, []
     message = f"Expected one file per stem, but found stems with two: {_some(twice)}."
