@@ -98,7 +98,7 @@ def evaluate(
     calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore).to(device)
     images: list[dict[str, Any]] = []
     gallery = _Gallery(num_examples)
-    for sample in samples if samples is not None else (dataset[i] for i in range(len(dataset))):
+    for sample in dataset if samples is None else samples:
         probs = predict_probs(model, sample["image"], precision=precision)
         target = sample["target"].to(device)
         preds = probs.argmax(0)
