@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets import HardTarget, as_target
+from softiou.targets import DenseTarget, as_target
+from softiou.targets.hard import count_labels
 
 
 @dataclass(frozen=True)
@@ -126,13 +127,11 @@ def top_label(
 ) -> tuple[Tensor, Tensor]:
     """Return the most probable class (N, *S) of a target and where it counts, bool (N, *S)."""
     if not target.is_floating_point():
-        valid = HardTarget(target, ignore_index).valid(num_classes)
-        labels = target.long()
-    else:
-        shape = (target.shape[0], num_classes, *target.shape[2:])
-        dense = as_target(target, logits_shape=shape, ignore_index=ignore_index)
-        valid = dense.valid(num_classes)
-        labels = target.argmax(1)
-    if valid is None:
-        return labels, torch.ones_like(labels, dtype=torch.bool)
-    return labels, valid.squeeze(1)
+        return target.long(), count_labels(
+            target, num_classes=num_classes, ignore_index=ignore_index
+        )
+    shape = (target.shape[0], num_classes, *target.shape[2:])
+    as_target(target, logits_shape=shape, ignore_index=ignore_index)  # raises on a wrong shape
+    labels = target.argmax(1)
+    counts = DenseTarget(target, ignore_index).counts(target.movedim(1, 0))
+    return labels, torch.ones_like(labels, dtype=torch.bool) if counts is None else counts[0]

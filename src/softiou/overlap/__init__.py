@@ -1,6 +1,6 @@
 """Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
 
-from softiou.overlap.plain import ACTIVATIONS, overlap_statistics
+from softiou.overlap.door import ACTIVATIONS, IMPLS, gather_statistics, overlap_statistics
 from softiou.overlap.scores import (
     CLASS_RULES,
     FORMS,
@@ -18,8 +18,10 @@ __all__ = [
     "CLASS_RULES",
     "FORMS",
     "Form",
+    "IMPLS",
     "OverlapStatistics",
     "active_classes",
+    "gather_statistics",
     "mean_over",
     "overlap_statistics",
     "parse_per",

@@ -127,12 +127,14 @@ def active_classes(
         return counts.expand_as(statistics.P)
     if classes == "present":
         return (statistics.Y > 0) & counts
-    extremes = {
-        "prob": statistics.p_max,
-        "label": statistics.y_max,
-        "both": torch.maximum(statistics.p_max, statistics.y_max),
-    }
-    return (extremes[classes] > threshold) & counts
+    p_max, y_max = statistics.p_max, statistics.y_max
+    if p_max is None or y_max is None:
+        raise ValueError(
+            f"classes={classes!r} needs the largest predictions and targets; gather the statistics "
+            "with `maxima=True`."
+        )
+    largest = {"prob": p_max, "label": y_max, "both": torch.maximum(p_max, y_max)}[classes]
+    return (largest > threshold) & counts
 
 
 def mean_over(

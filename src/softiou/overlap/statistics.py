@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -22,19 +23,20 @@ class OverlapStatistics:
         Y: Mass of the target (N, C).
         D: Mass of the absolute difference (N, C).
         M: Mass of the product (N, C).
-        p_max: Largest prediction over the pixels that count (N, C); 0 when none does.
-        y_max: Largest target (N, C).
-        cross_entropy: Sum of w times the cross-entropy of the pixels (N,); None when not asked for.
         weight: Sum of w that `cross_entropy` is to be divided by (N,).
+        p_max: Largest prediction over the pixels that count (N, C), 0 when none does; None when not
+            asked for.
+        y_max: Largest target (N, C), likewise.
+        cross_entropy: Sum of w times the cross-entropy of the pixels (N,); None when not asked for.
     """
 
     P: Tensor
     Y: Tensor
     D: Tensor
     M: Tensor
-    p_max: Tensor
-    y_max: Tensor
     weight: Tensor
+    p_max: Tensor | None = None
+    y_max: Tensor | None = None
     cross_entropy: Tensor | None = None
 
     def __add__(self, other: OverlapStatistics) -> OverlapStatistics:
@@ -44,14 +46,10 @@ class OverlapStatistics:
             Y=self.Y + other.Y,
             D=self.D + other.D,
             M=self.M + other.M,
-            p_max=torch.maximum(self.p_max, other.p_max),
-            y_max=torch.maximum(self.y_max, other.y_max),
             weight=self.weight + other.weight,
-            cross_entropy=(
-                None
-                if self.cross_entropy is None or other.cross_entropy is None
-                else self.cross_entropy + other.cross_entropy
-            ),
+            p_max=_both(torch.maximum, self.p_max, other.p_max),
+            y_max=_both(torch.maximum, self.y_max, other.y_max),
+            cross_entropy=_both(torch.add, self.cross_entropy, other.cross_entropy),
         )
 
     def merge_images(self) -> OverlapStatistics:
@@ -61,12 +59,21 @@ class OverlapStatistics:
             Y=self.Y.sum(0, keepdim=True),
             D=self.D.sum(0, keepdim=True),
             M=self.M.sum(0, keepdim=True),
-            p_max=_largest(self.p_max),
-            y_max=_largest(self.y_max),
             weight=self.weight.sum(0, keepdim=True),
+            p_max=None if self.p_max is None else _largest(self.p_max),
+            y_max=None if self.y_max is None else _largest(self.y_max),
             cross_entropy=(
                 None if self.cross_entropy is None else self.cross_entropy.sum(0, keepdim=True)
             ),
+        )
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> OverlapStatistics:
+        """Apply a function to every tensor."""
+        return OverlapStatistics(
+            *(
+                None if value is None else function(value)  # type: ignore[arg-type]
+                for value in (getattr(self, field.name) for field in fields(self))
+            )
         )
 
     def mean_cross_entropy(self) -> Tensor:
@@ -81,6 +88,13 @@ class OverlapStatistics:
             )
         weight = self.weight.sum()
         return self.cross_entropy.sum() / torch.where(weight > 0, weight, 1.0)
+
+
+def _both(
+    join: Callable[[Tensor, Tensor], Tensor], one: Tensor | None, other: Tensor | None
+) -> Tensor | None:
+    """Join what both have; None when one of them lacks it."""
+    return None if one is None or other is None else join(one, other)
 
 
 def _largest(x: Tensor) -> Tensor:

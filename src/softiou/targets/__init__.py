@@ -2,12 +2,100 @@
 
 from torch import Tensor
 
-from softiou.targets.annotators import vote_shares
-from softiou.targets.base import Target
+from softiou.targets.annotators import VotesTarget, vote_shares
+from softiou.targets.base import Labels, Probs, Target
 from softiou.targets.dense import DenseTarget
 from softiou.targets.hard import HardTarget
+from softiou.targets.mixtures import MixedTarget, RegionTarget
+from softiou.targets.smoothing import SmoothedTarget, boundary_band
+from softiou.targets.teachers import TeacherTarget
+from softiou.targets.top_k import SparseTarget
 
-__all__ = ["DenseTarget", "HardTarget", "Target", "as_target", "vote_shares"]
+__all__ = [
+    "DenseTarget",
+    "HardTarget",
+    "Labels",
+    "MixedTarget",
+    "Probs",
+    "RegionTarget",
+    "SmoothedTarget",
+    "SparseTarget",
+    "Target",
+    "TeacherTarget",
+    "VotesTarget",
+    "as_target",
+    "boundary",
+    "boundary_band",
+    "mix",
+    "paste",
+    "smooth",
+    "sparse",
+    "teacher",
+    "vote_shares",
+    "votes",
+]
+
+
+def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:
+    """Spread a share epsilon of each label evenly over the classes; see `SmoothedTarget`."""
+    return SmoothedTarget(labels, epsilon, None, ignore_index)
+
+
+def boundary(
+    labels: Tensor, epsilon: float = 0.5, width: int = 3, *, ignore_index: int | None = None
+) -> Target:
+    """Smooth labels (N, *S) by epsilon within `width` pixels of another class, nowhere else.
+
+    References:
+        Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, "boundary label
+        smoothing".
+    """
+    return SmoothedTarget(labels, epsilon, width, ignore_index)
+
+
+def votes(masks: Tensor, *, ignore_index: int | None = None) -> Target:
+    """Take the share of the votes of R annotators (N, R, *S); see `VotesTarget`."""
+    return VotesTarget(masks, ignore_index)
+
+
+def sparse(indices: Tensor, weights: Tensor) -> Target:
+    """Take the K most probable classes and their weights (N, K, *S); see `SparseTarget`."""
+    return SparseTarget(indices, weights)
+
+
+def teacher(
+    logits: Tensor,
+    *,
+    size: tuple[int, int] | None = None,
+    temperature: float = 1.0,
+    align_corners: bool = False,
+) -> Target:
+    """Take a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
+
+    Left out, `size` is that of the images that the loss is called with.
+    """
+    return TeacherTarget(logits, size, temperature, align_corners)
+
+
+def mix(*parts: tuple[float, Tensor | Target]) -> Target:
+    """Mix targets: pairs of a share and a target, for instance (0.5, masks), (0.5, teacher).
+
+    See `MixedTarget`. For a loss against each of them instead, hand the pairs to the loss as a
+    list: the mean of two losses is not the loss of the mean.
+    """
+    shares = tuple(share for share, _ in parts)
+    return MixedTarget(shares, tuple(_from_tensor(part) for _, part in parts))
+
+
+def paste(inside: Tensor | Target, outside: Tensor | Target, region: Tensor) -> Target:
+    """Take `inside` where `region`, bool (N, *S), is True, and `outside` elsewhere (CutMix)."""
+    return RegionTarget(_from_tensor(inside), _from_tensor(outside), region)
+
+
+def _from_tensor(target: Tensor | Target) -> Target:
+    if isinstance(target, Target):
+        return target
+    return DenseTarget(target) if target.is_floating_point() else HardTarget(target)
 
 
 def as_target(
@@ -21,9 +109,10 @@ def as_target(
 
     Args:
         target: Class indices (N, *S), probabilities (N, C, *S), 0/1 integers (N, C, *S) when the
-            classes are independent, or a `Target`, which is only checked.
-        logits_shape: (N, C, *S) of the logits that it belongs to.
-        ignore_index: Label value whose pixels do not count; a `Target` carries its own.
+            classes are independent, or a `Target`.
+        logits_shape: (N, C, *S) of the logits that it belongs to, at the resolution of the target.
+        ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
+            keeps it.
         independent: True when the classes do not exclude each other (sigmoid).
 
     Returns:
@@ -35,6 +124,7 @@ def as_target(
     """
     num_classes, shape = logits_shape[1], (logits_shape[0], *logits_shape[2:])
     if isinstance(target, Target):
+        target = target.completed(ignore_index, shape[1:])
         if target.shape != shape:
             raise ValueError(
                 f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."

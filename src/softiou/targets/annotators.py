@@ -3,8 +3,56 @@
 Shapes: N images, R annotators (raters), C classes, *S space (H, W for pictures).
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from softiou.targets.base import Probs, Target
+from softiou.targets.hard import count_labels, validate_labels
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class VotesTarget(Target):
+    """The share of the votes of R annotators (N, R, *S), counted tile by tile.
+
+    Each annotator may leave pixels out; a pixel that nobody judged does not count.
+
+    Args:
+        masks: Class indices (N, R, *S) of any integer dtype.
+        ignore_index: Label of the pixels that an annotator did not judge; None when all did, or
+            for that of the loss.
+    """
+
+    masks: Tensor
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_masks(self.masks)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return (self.masks.shape[0], *self.masks.shape[2:])
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the shares of the votes (C, T); label 1 is the class when there is only one."""
+        probs, valid = vote_shares(
+            tile.of_each(self.masks).unsqueeze(0),
+            num_classes=max(num_classes, 2),
+            ignore_index=self.ignore_index,
+        )
+        return Probs(probs[0, -num_classes:].to(dtype), valid[0])
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on labels that are no class."""
+        validate_labels(
+            self.masks,
+            num_classes=num_classes,
+            ignore_index=self.ignore_index,
+            valid=None if valid is None else valid.unsqueeze(1),
+        )
 
 
 def vote_shares(
@@ -14,11 +62,10 @@ def vote_shares(
 
     Annotators who ignored a pixel do not vote on it; a pixel that all of them ignored is not valid.
 
-        probs[n, c, s] = #{r : masks[n, r, s] = c} / #{r : masks[n, r, s] != ignore_index}
+        probs[n, c, s] = #{r : masks[n, r, s] = c} / #{r : masks[n, r, s] is a class}
 
     Args:
-        masks: Class indices (N, R, *S) of any integer dtype; values outside 0..C-1 and
-            `ignore_index` are the caller's mistake and are not looked for.
+        masks: Class indices (N, R, *S) of any integer dtype; a value that is no class is no vote.
         num_classes: C.
         ignore_index: Label value of the annotators who did not judge a pixel; None when all did.
 
@@ -38,6 +85,18 @@ def vote_shares(
         >>> valid.tolist()
         [[True, True, False]]
     """
+    _check_masks(masks)
+    masks = masks.long()
+    judged = count_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
+    votes = torch.zeros(masks.shape[0], num_classes, *masks.shape[2:], device=masks.device)
+    # An ignored entry adds zero votes to class 0, so that every entry can be scattered.
+    votes.scatter_add_(1, masks.where(judged, 0), judged.float())  # (N, R, *S) -> (N, C, *S)
+    voters = judged.sum(dim=1)
+    return votes / voters.clamp(min=1).unsqueeze(1), voters > 0
+
+
+def _check_masks(masks: Tensor) -> None:
+    """Raise unless these are class indices (N, R, *S)."""
     if masks.is_floating_point() or masks.is_complex():
         raise TypeError(
             f"Expected `masks` to have an integer dtype, but got {masks.dtype}. Votes are class "
@@ -48,12 +107,3 @@ def vote_shares(
             f"Expected `masks` to have shape (N, R, *S), but got {tuple(masks.shape)}. A single "
             "image needs `masks.unsqueeze(0)`."
         )
-    masks = masks.long()
-    judged = torch.ones_like(masks, dtype=torch.bool)
-    if ignore_index is not None:
-        judged = masks != ignore_index
-    votes = torch.zeros(masks.shape[0], num_classes, *masks.shape[2:], device=masks.device)
-    # An ignored entry adds zero votes to class 0, so that every entry can be scattered.
-    votes.scatter_add_(1, masks.where(judged, 0), judged.float())  # (N, R, *S) -> (N, C, *S)
-    voters = judged.sum(dim=1)
-    return votes / voters.clamp(min=1).unsqueeze(1), voters > 0

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from softiou._checks import in_range
-from softiou.targets.base import Target
+from softiou.targets.base import Probs, Target
+from softiou.tiles import Tile
 
 
 @dataclass(frozen=True)
@@ -32,38 +33,44 @@ class DenseTarget(Target):
         """Return (N, *S)."""
         return (self.values.shape[0], *self.values.shape[2:])
 
-    def probs(self, num_classes: int, dtype: torch.dtype) -> Tensor:
-        """Return the values (N, C, *S)."""
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the values (C, T) of a tile."""
         if self.values.shape[1] != num_classes:
             raise ValueError(
                 f"Expected `target` to have {num_classes} classes, as the logits do, but got "
                 f"{self.values.shape[1]}: its shape is {tuple(self.values.shape)}."
             )
-        return self.values.to(dtype)
+        values = tile.of_each(self.values)
+        counts = self.counts(values)
+        if counts is not None and not self.independent:
+            counts = counts.squeeze(0)
+        return Probs(values.to(dtype), counts)
 
-    def valid(self, num_classes: int) -> Tensor | None:
-        """Return what counts, bool (N, 1 or C, *S)."""
-        ignored = self._ignored()
+    def counts(self, values: Tensor) -> Tensor | None:
+        """Say which of some values (C, ...) count: bool (1 or C, ...), None when all do."""
+        ignored = self._ignored(values)
         counts = None if ignored is None else ~ignored
-        if self.values.is_floating_point() or self.values.dtype == torch.bool:
+        if values.is_floating_point() or values.dtype == torch.bool:
             return counts
         # Integers say yes or no; any other is no class, as in a hard target.
-        binary = (self.values == 0) | (self.values == 1)
+        binary = (values == 0) | (values == 1)
         return binary if counts is None else counts & binary
 
-    def _ignored(self) -> Tensor | None:
-        """Return which pixels (N, 1, *S) or entries (N, C, *S) hold `ignore_index`."""
+    def _ignored(self, values: Tensor) -> Tensor | None:
+        """Return which pixels (1, ...) or entries (C, ...) hold `ignore_index`."""
         if self.ignore_index is None:
             return None
         # Comparing in int64 keeps uint8 values from wrapping around.
-        values = self.values if self.values.is_floating_point() else self.values.long()
+        values = values if values.is_floating_point() else values.long()
         marked = values == self.ignore_index
-        return marked if self.independent else marked.all(dim=1, keepdim=True)
+        return marked if self.independent else marked.all(dim=0, keepdim=True)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on NaN, values outside [0, 1] and sums other than 1."""
         values = self.values.double()
-        ignored = self._ignored()
+        ignored = self._ignored(self.values.movedim(1, 0))
+        if ignored is not None:
+            ignored = ignored.movedim(0, 1)
         if valid is not None:
             excluded = ~valid.unsqueeze(1)
             ignored = excluded if ignored is None else ignored | excluded

@@ -5,7 +5,55 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou.targets.base import Target
+from softiou.targets.base import Labels, Probs, Target
+from softiou.tiles import Tile
+
+
+def count_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
+    """Say which labels count: those that are a class, and not the one to ignore.
+
+    Args:
+        labels: Class indices of any shape and integer dtype.
+        num_classes: C; one class has the labels 0 and 1.
+        ignore_index: Label whose pixels do not count.
+
+    Returns:
+        Bool, of the same shape.
+    """
+    labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
+    counts = (labels >= 0) & (labels < max(num_classes, 2))
+    return counts if ignore_index is None else counts & (labels != ignore_index)
+
+
+def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Labels:
+    """Read the labels (T,) of a tile; those that do not count become class 0."""
+    counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
+    return Labels(torch.where(counts, labels.long(), 0), counts)
+
+
+def validate_labels(
+    labels: Tensor, *, num_classes: int, ignore_index: int | None, valid: Tensor | None
+) -> None:
+    """Raise on labels that are no class.
+
+    Args:
+        labels: Class indices of any shape and integer dtype.
+        num_classes: C.
+        ignore_index: Label that may stand there, too.
+        valid: Bool, where to look; broadcast to the labels; None for everywhere.
+    """
+    labels = labels.long()
+    if valid is not None:
+        labels = labels[valid.expand_as(labels)]
+    if ignore_index is not None:
+        labels = labels[labels != ignore_index]
+    wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
+    if wrong:
+        raise ValueError(
+            f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}] or "
+            f"ignore_index={ignore_index}, but found {wrong[:10]}. Map the labels to "
+            "class indices, or name the label to leave out as `ignore_index`."
+        )
 
 
 @dataclass(frozen=True)
@@ -17,7 +65,8 @@ class HardTarget(Target):
 
     Args:
         labels: Class indices (N, *S).
-        ignore_index: Label whose pixels do not count; None when every pixel does.
+        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
+            the loss.
     """
 
     labels: Tensor
@@ -28,34 +77,17 @@ class HardTarget(Target):
         """Return (N, *S)."""
         return tuple(self.labels.shape)
 
-    def probs(self, num_classes: int, dtype: torch.dtype) -> Tensor:
-        """Return one-hot labels (N, C, *S)."""
-        classes = torch.arange(num_classes, device=self.labels.device)
-        if num_classes == 1:
-            classes = classes + 1
-        classes = classes.view(-1, *[1] * (self.labels.ndim - 1))
-        # Comparing in int64 keeps uint8 labels from wrapping around. (N, *S) -> (N, C, *S)
-        return (self.labels.long().unsqueeze(1) == classes).to(dtype)
-
-    def valid(self, num_classes: int) -> Tensor | None:
-        """Return what counts, bool (N, 1, *S)."""
-        labels = self.labels.long()
-        valid = (labels >= 0) & (labels < max(num_classes, 2))
-        if self.ignore_index is not None:
-            valid &= labels != self.ignore_index
-        return valid.unsqueeze(1)
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs | Labels:
+        """Return the labels of a tile, or for one class whether it is there."""
+        read = read_labels(
+            tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
+        )
+        if num_classes > 1:
+            return read
+        return Probs((read.index == 1).to(dtype).unsqueeze(0), read.counts)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""
-        labels = self.labels.long()
-        if valid is not None:
-            labels = labels[valid]
-        if self.ignore_index is not None:
-            labels = labels[labels != self.ignore_index]
-        wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
-        if wrong:
-            raise ValueError(
-                f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}] or "
-                f"ignore_index={self.ignore_index}, but found {wrong[:10]}. Map the labels to "
-                "class indices, or name the label to leave out as `ignore_index`."
-            )
+        validate_labels(
+            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
+        )

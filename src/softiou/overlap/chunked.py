@@ -1,0 +1,238 @@
+"""The pass tile by tile, in PyTorch operators on preallocated buffers: any device, little memory.
+
+With p = activation(z) on a tile, the forward pass reduces it to the sums; the backward pass makes
+p again and turns the gradients of the sums into that of the logits z. With the index c for the
+class, w for the weight of a pixel, and P', D', M', E' for the gradients of the sums and of the
+cross-entropy:
+
+    a_c = sum over the targets of w (P'_c + D'_c sign(p_c - y_c) + M'_c y_c)
+    softmax:  dz_c = p_c (a_c - sum_k p_k a_k) + w E' (p_c sum_k y_k - y_c)
+    sigmoid:  dz_c = p_c (1 - p_c) a_c + w E' (p_c - y_c)
+    none:     dz_c = a_c
+
+For hard labels under a softmax nothing of the size of a tile is needed besides p. With l the label,
+u = P' + D' the value of a_c off the label and v = P' - D' + M' on it (w = 1):
+
+    dz_c = p_c (u_c + E' - s)    dz_l = p_l (v_l + E' - s) - E'    s = sum_k u_k p_k + (v_l - u_l) p_l
+
+Shapes: C classes, T pixels of a tile, K targets.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.targets import Labels, Probs
+from softiou.tiles import Tile
+
+# Entries (C T) of a tile: three buffers of this size have to fit into the cache of a core; a GPU
+# wants few and large kernels instead.
+_ENTRIES_CPU, _ENTRIES_ELSEWHERE = 2**18, 2**23
+
+
+def gather(job: Job) -> Sums:
+    """Gather the sums of a job, tile after tile in a fixed order."""
+    # On devices without float64 (MPS) the few additions of tiles are done in float32.
+    exact = job.logits.device.type in ("cpu", "cuda")
+    sums = job.empty(torch.float64 if exact else job.dtype)
+    work = _Work(job)
+    for tile in job.tiles(work.pixels):
+        reads = job.read_targets(tile)
+        z = work.logits(tile, reads)
+        p = work.activate(z)
+        for k, (read, w) in enumerate(reads):
+            for total, found in zip(sums, _tile_sums(job, read, w, z, p), strict=True):
+                part = total[:, k, tile.image]
+                if total is sums.maxima:
+                    torch.maximum(part, found, out=part)
+                else:
+                    part += found
+    return Sums(*(total.to(job.dtype) for total in sums))
+
+
+def gradient(job: Job, cotangents: Cotangents) -> Tensor:
+    """Compute the gradient of the logits, in their dtype and memory layout."""
+    result = torch.empty_like(job.logits)
+    bilinear = job.bilinear
+    small = None if bilinear is None else torch.zeros_like(job.logits, dtype=job.dtype)
+    work = _Work(job)
+    for tile in job.tiles(work.pixels):
+        reads = job.read_targets(tile)
+        z = work.logits(tile, reads)
+        p = work.activate(z)
+        dz = _tile_gradient(job, reads, z, p, cotangents, tile.image)
+        if bilinear is None or small is None:
+            view = tile.within(result)
+            view.copy_(dz.view_as(view))
+        else:
+            bilinear.add_adjoint(dz, tile, small)
+    return result if small is None else result.copy_(small)
+
+
+class _Work:
+    """The buffers of a pass, and the two steps that fill them."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        on_cpu = job.logits.device.type == "cpu"
+        entries = _ENTRIES_CPU if on_cpu else _ENTRIES_ELSEWHERE
+        self.pixels = max(1, entries // job.num_classes)
+        self._on_cpu = on_cpu
+        self._logits: Tensor | None = None
+        self._probs: Tensor | None = None
+
+    def logits(self, tile: Tile, reads: list[tuple[Labels | Probs, Tensor | None]]) -> Tensor:
+        """Return the logits (C, T) of a tile, 0 where nothing counts, whatever stands there."""
+        z = self.job.read_logits(tile)
+        if z.dtype != self.job.dtype or not z.is_contiguous():
+            self._logits = _fitting(self._logits, z, self.job.dtype)
+            z = self._logits.copy_(z)
+        counts = _anywhere([w for _, w in reads])
+        # On the CPU it costs less to look first.
+        if counts is None or (self._on_cpu and bool(counts.all())):
+            return z
+        return torch.where(counts, z, 0.0)
+
+    def activate(self, z: Tensor) -> Tensor:
+        """Return p (C, T), which may be overwritten."""
+        if self.job.activation == "none":
+            return z
+        self._probs = _fitting(self._probs, z, self.job.dtype)
+        if self.job.activation == "sigmoid":
+            return torch.sigmoid(z, out=self._probs)
+        return torch.softmax(z, 0, out=self._probs)
+
+
+def _fitting(buffer: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the buffer where it has the shape that is needed, otherwise a new one."""
+    if buffer is not None and buffer.shape == like.shape:
+        return buffer
+    return torch.empty(like.shape, dtype=dtype, device=like.device)
+
+
+def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
+    """Say where any target counts; None for everywhere."""
+    counts = None
+    for w in weights:
+        if w is None:
+            return None
+        counts = w > 0 if counts is None else counts | (w > 0)
+    return counts
+
+
+def _tile_sums(
+    job: Job, read: Labels | Probs, w: Tensor | None, z: Tensor, p: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return masses (4, C), maxima (2, C) and totals (2,) of one target on one tile."""
+    if job.activation == "softmax" and isinstance(read, Labels) and read.epsilon is None:
+        if p.device.type == "cpu":
+            return _hard_sums(job, read, w, z, p)
+    read = read.dense(job.num_classes, job.dtype)
+    y = read.y if w is None else torch.where(w > 0, read.y, 0.0)
+    masses = torch.stack([_total(x, w) for x in (p, y, (p - y).abs_(), p * y)])
+    weight = p.new_tensor(float(z.shape[1])) if w is None else w.sum()
+    if job.by_entry and (w is None or w.ndim == 1):
+        weight = weight * job.num_classes
+    entropy = torch.zeros_like(weight)
+    if job.cross_entropy:
+        if job.activation == "softmax":
+            entries = torch.where(y != 0, -y * z.log_softmax(0), 0.0)
+        else:
+            entries = F.binary_cross_entropy_with_logits(z, y, reduction="none")
+        entropy = _total(entries, w).sum()
+    maxima = p.new_zeros(2, job.num_classes)
+    if job.maxima:
+        maxima = torch.stack([_largest(p, w), _largest(y, w)])
+    return masses, maxima, torch.stack([weight, entropy])
+
+
+def _hard_sums(
+    job: Job, read: Labels, w: Tensor | None, z: Tensor, p: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for hard labels: p is read once, and what concerns the label is of size T."""
+    label = read.index.unsqueeze(0)
+    p_label = p.gather(0, label)[0]  # (T,)
+    one = torch.ones_like(p_label) if w is None else w
+    maxima = p.new_zeros(2, job.num_classes)
+    if job.maxima:
+        y_max = _by_label(read.index, (one > 0).to(p.dtype), job.num_classes) > 0
+        maxima = torch.stack([_largest(p, w), y_max.to(p.dtype)])
+    # Without the label's own entry no large numbers cancel: D = P + Y - 2 M would lose digits.
+    p.scatter_(0, label, 0.0)
+    others = _total(p, w)
+    p.scatter_(0, label, p_label.unsqueeze(0))
+    hit, missed, mass = (
+        _by_label(read.index, x, job.num_classes) for x in (p_label * one, (1 - p_label) * one, one)
+    )
+    masses = torch.stack([others + hit, mass, others + missed, hit])
+    entropy = torch.zeros((), dtype=p.dtype)
+    if job.cross_entropy:
+        z_label = z.gather(0, label)[0]
+        entropy = ((z.logsumexp(0) - z_label) * one).sum()
+    return masses, maxima, torch.stack([one.sum(), entropy])
+
+
+def _tile_gradient(
+    job: Job,
+    reads: list[tuple[Labels | Probs, Tensor | None]],
+    z: Tensor,
+    p: Tensor,
+    cotangents: Cotangents,
+    image: int,
+) -> Tensor:
+    """Return dz (C, T); p is overwritten."""
+    if len(reads) == 1 and job.activation == "softmax" and p.device.type == "cpu":
+        read, w = reads[0]
+        if isinstance(read, Labels) and read.epsilon is None:
+            return _hard_gradient(read, w, p, cotangents, image)
+    a, direct = torch.zeros_like(p), torch.zeros_like(p)
+    for k, (read, w) in enumerate(reads):
+        P, _, D, M = (x[k, image].unsqueeze(1) for x in cotangents.masses)  # (C, 1)
+        entropy = cotangents.cross_entropy[k, image]
+        y = read.dense(job.num_classes, job.dtype).y
+        one = p.new_ones(()) if w is None else w
+        if w is not None:
+            y = torch.where(w > 0, y, 0.0)
+        a += one * (P + D * (p - y).sign_() + M * y)
+        if job.cross_entropy:
+            mass = y.sum(0) if job.activation == "softmax" else 1.0
+            direct += one * entropy * (p * mass - y)
+    if job.activation == "softmax":
+        return p.mul_(a - (p * a).sum(0)).add_(direct)
+    if job.activation == "sigmoid":
+        return a.mul_(p * (1 - p)).add_(direct)
+    return a
+
+
+def _hard_gradient(
+    read: Labels, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
+) -> Tensor:
+    """The same for one hard target: two passes over p, see the module."""
+    P, _, D, M = (x[0, image] for x in cotangents.masses)  # (C,)
+    entropy = cotangents.cross_entropy[0, image]
+    u, v = P + D, P - D + M
+    label = read.index.unsqueeze(0)
+    p_label, v_label = p.gather(0, label)[0], v[read.index]
+    s = u @ p + (v_label - u[read.index]) * p_label
+    at_label = p_label * (v_label + entropy - s) - entropy
+    p.mul_((u + entropy).unsqueeze(1) - s)
+    p.scatter_(0, label, at_label.unsqueeze(0))
+    return p if w is None else p.mul_(w)
+
+
+def _total(x: Tensor, w: Tensor | None) -> Tensor:
+    """Sum over the pixels with their weights, (C, T) -> (C,)."""
+    if w is None:
+        return x.sum(1)
+    # Elsewhere a product might be computed in TF32.
+    return x @ w if w.ndim == 1 and x.device.type == "cpu" else (x * w).sum(1)
+
+
+def _largest(x: Tensor, w: Tensor | None) -> Tensor:
+    return (x if w is None else torch.where(w > 0, x, 0.0)).amax(1)
+
+
+def _by_label(label: Tensor, x: Tensor, num_classes: int) -> Tensor:
+    """Sum x (T,) for each label: (C,)."""
+    return torch.bincount(label, x.double(), minlength=num_classes).to(x.dtype)

@@ -1,0 +1,119 @@
+"""The pass as operators of torch: opaque to `torch.compile` and `torch.export`, with a gradient.
+
+An operator takes tensors and plain values, so the targets travel as tensors and a text (see
+`softiou.targets.base.pack`). The gradient is of first order.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softiou.overlap import chunked
+from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.targets.base import pack, unpack
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """One way to do the pass.
+
+    Attributes:
+        gather: Computes the sums.
+        gradient: Computes the gradient of the logits from that of the sums.
+        refuses: Says why a job cannot be done; None when it can.
+    """
+
+    gather: Callable[[Job], Sums]
+    gradient: Callable[[Job, Cotangents], Tensor]
+    refuses: Callable[[Job], str | None]
+
+
+IMPLEMENTATIONS: dict[str, Implementation] = {
+    "chunked": Implementation(chunked.gather, chunked.gradient, lambda job: None),
+}
+
+
+def gather(job: Job, impl: str) -> Sums:
+    """Gather the sums of a job with an implementation, differentiable with respect to the logits."""
+    text, tensors = _pack(job)
+    return Sums(*_sums(job.logits, tensors, list(job.size), text, impl))
+
+
+def _pack(job: Job) -> tuple[str, list[Tensor]]:
+    """Take all but logits and size apart into a text and tensors."""
+    tensors: list[Tensor] = []
+    settings = job.activation, job.align_corners, job.cross_entropy, job.maxima, job.tile
+    return pack((job.targets, job.valid, job.weights, *settings), tensors), tensors
+
+
+def _unpack(logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str) -> Job:
+    targets, valid, weights, *settings = unpack(json.loads(text), tensors)
+    return Job(logits, targets, tuple(size), valid, weights, *settings)
+
+
+@torch.library.custom_op("softiou::overlap_sums", mutates_args=())
+def _sums(
+    logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str, impl: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    with torch.autocast(logits.device.type, enabled=False):
+        sums = IMPLEMENTATIONS[impl].gather(_unpack(logits, tensors, size, text))
+    return sums.masses, sums.maxima, sums.totals
+
+
+@torch.library.custom_op("softiou::overlap_gradient", mutates_args=())
+def _gradient(
+    masses: Tensor,
+    cross_entropy: Tensor,
+    logits: Tensor,
+    tensors: Sequence[Tensor],
+    size: Sequence[int],
+    text: str,
+    impl: str,
+) -> Tensor:
+    with torch.autocast(logits.device.type, enabled=False):
+        job = _unpack(logits, tensors, size, text)
+        return IMPLEMENTATIONS[impl].gradient(job, Cotangents(masses, cross_entropy))
+
+
+@_sums.register_fake
+def _(
+    logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str, impl: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    K, (N, C) = len(json.loads(text)[0]), logits.shape[:2]
+    return (
+        logits.new_empty((4, K, N, C), dtype=dtype),
+        logits.new_empty((2, K, N, C), dtype=dtype),
+        logits.new_empty((2, K, N), dtype=dtype),
+    )
+
+
+@_gradient.register_fake
+def _(masses: Tensor, cross_entropy: Tensor, logits: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(logits)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    logits, tensors, *ctx.settings = inputs
+    ctx.save_for_backward(logits, *tensors)
+
+
+def _backward(ctx: Any, masses: Tensor, maxima: Tensor, totals: Tensor) -> tuple[Any, ...]:
+    logits, *tensors = ctx.saved_tensors
+    found = _gradient(masses, totals[1], logits, tensors, *ctx.settings)
+    return found, [None] * len(tensors), None, None, None
+
+
+def _second(ctx: Any, *_: Any) -> Any:
+    raise RuntimeError(
+        "The overlap losses have a gradient of first order only. For a gradient of the gradient, "
+        "use impl='torch'."
+    )
+
+
+torch.library.register_autograd("softiou::overlap_sums", _backward, setup_context=_keep)
+torch.library.register_autograd("softiou::overlap_gradient", _second)

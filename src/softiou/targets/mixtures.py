@@ -1,0 +1,132 @@
+"""Mixtures: several targets for one pixel, or one target here and another there.
+
+Shapes: N images, C classes, *S space, T pixels of a tile.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.targets.base import Labels, Probs, Target
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class MixedTarget(Target):
+    """The weighted mean of several targets.
+
+        y = sum_i s_i y_i / sum_i s_i    over the parts i that know the pixel
+
+    A pixel that some of the parts ignore is left to the others; it counts when any part knows it.
+
+    Args:
+        shares: Weights s of the parts, at least 0, not all 0.
+        parts: The targets, all of one shape.
+    """
+
+    shares: tuple[float, ...]
+    parts: tuple[Target, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.shares) != len(self.parts) or not self.parts:
+            raise ValueError(
+                f"Expected a share for each of the parts, but got {len(self.shares)} and "
+                f"{len(self.parts)}."
+            )
+        for share in self.shares:
+            _checks.in_range("shares", share, 0.0)
+        if not sum(self.shares) > 0:
+            raise ValueError(f"Expected `shares` to have a positive sum, but got {self.shares}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S), or raise when the parts disagree on it."""
+        return _common_shape(self.parts)
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the mixture (C, T)."""
+        total, mass = None, None
+        for share, part in zip(self.shares, self.parts, strict=True):
+            read = part.read(tile, num_classes, dtype).dense(num_classes, dtype)
+            counts = torch.ones_like(read.y[:1], dtype=torch.bool)
+            if read.counts is not None:
+                counts = read.counts if read.counts.ndim == 2 else read.counts.unsqueeze(0)
+            y = torch.where(counts, share * read.y, 0.0)
+            total = y if total is None else total + y
+            mass = share * counts.to(dtype) if mass is None else mass + share * counts.to(dtype)
+        if total is None or mass is None:
+            raise RuntimeError("a mixture without parts")
+        known = mass > 0
+        return Probs(total / torch.where(known, mass, 1.0), known[0] if len(known) == 1 else known)
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on what is wrong with any part."""
+        for part in self.parts:
+            part.validate(num_classes, valid)
+
+
+@dataclass(frozen=True)
+class RegionTarget(Target):
+    """One target inside a region, another outside of it: what CutMix and ClassMix paste together.
+
+    Args:
+        inside: The target where `region` is True.
+        outside: The target elsewhere.
+        region: Bool (N, *S).
+    """
+
+    inside: Target
+    outside: Target
+    region: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S), or raise when targets and region disagree on it."""
+        shape = _common_shape((self.inside, self.outside))
+        _checks.pixel_map("region", self.region, shape, boolean=True)
+        return shape
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs | Labels:
+        """Return the pixels of both targets; labels stay labels when both are."""
+        region = tile.of(self.region)
+        one, other = (
+            target.read(tile, num_classes, dtype) for target in (self.inside, self.outside)
+        )
+        if isinstance(one, Labels) and isinstance(other, Labels):
+            return Labels(
+                torch.where(region, one.index, other.index),
+                _choose(region, one.counts, other.counts, fill=True),
+                _choose(region, one.epsilon, other.epsilon, fill=0.0),
+            )
+        one, other = (read.dense(num_classes, dtype) for read in (one, other))
+        return Probs(
+            torch.where(region, one.y, other.y),
+            _choose(region, one.counts, other.counts, fill=True),
+        )
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on what is wrong with either target where it is used."""
+        for target, where in ((self.inside, self.region), (self.outside, ~self.region)):
+            target.validate(num_classes, where if valid is None else where & valid)
+
+
+def _choose(
+    region: Tensor, inside: Tensor | None, outside: Tensor | None, *, fill: float
+) -> Tensor | None:
+    """Join two optional maps; a missing one is `fill` everywhere."""
+    if inside is None and outside is None:
+        return None
+    like = inside if inside is not None else outside
+    one, other = (torch.full_like(like, fill) if x is None else x for x in (inside, outside))  # type: ignore[arg-type]
+    return torch.where(region, one, other)
+
+
+def _common_shape(parts: tuple[Target, ...]) -> tuple[int, ...]:
+    shapes = [part.shape for part in parts]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"Expected targets that are mixed to cover the same (N, *S), but got {shapes}."
+        )
+    return shapes[0]

@@ -1,0 +1,144 @@
+"""Smoothed targets: hard labels that give some of their mass to all classes.
+
+Shapes: N images, *S space, T pixels of a tile.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.targets.base import Labels, Target
+from softiou.targets.hard import count_labels, read_labels, validate_labels
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class SmoothedTarget(Target):
+    """Class indices (N, *S) of which a share is spread evenly over the classes.
+
+        y_c = (1 - epsilon) [c = label] + epsilon / C
+
+    Everywhere, or in a band along the borders of the classes alone: annotators disagree there and
+    hardly anywhere else.
+
+    Args:
+        labels: Class indices (N, *S), any integer dtype.
+        epsilon: Share that is spread, in [0, 1].
+        width: Width of the band in pixels on each side of a border (see `boundary_band`); None
+            smooths everywhere.
+        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
+            the loss.
+    """
+
+    labels: Tensor
+    epsilon: float
+    width: int | None = None
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
+        if self.width is not None:
+            _checks.in_range("width", self.width, 1)
+        if self.labels.is_floating_point():
+            raise TypeError(
+                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
+                "Probabilities are soft already."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return tuple(self.labels.shape)
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Labels:
+        """Return the labels of a tile and how much each of them is smoothed."""
+        if num_classes == 1:
+            raise ValueError(
+                "Smoothed labels need at least two classes: give the background a class of its "
+                "own, or hand over probabilities."
+            )
+        read = read_labels(
+            tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
+        )
+        if self.width is None:
+            epsilon = torch.full_like(read.index, self.epsilon, dtype=dtype)
+        else:
+            epsilon = self._band(tile, self.width, num_classes).to(dtype) * self.epsilon
+        return Labels(read.index, read.counts, epsilon)
+
+    def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
+        """Return the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
+        space = self.labels.shape[1:]
+        around = tuple(
+            slice(max(0, part.start - width), min(length, part.stop + width))
+            for part, length in zip(tile.box, space, strict=True)
+        )
+        inside = tuple(
+            slice(part.start - wide.start, part.stop - wide.start)
+            for part, wide in zip(tile.box, around, strict=True)
+        )
+        band = boundary_band(
+            self.labels[tile.image][around].unsqueeze(0),
+            width=width,
+            num_classes=num_classes,
+            ignore_index=self.ignore_index,
+        )
+        return band[0][inside].reshape(-1)
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on labels that are no class."""
+        validate_labels(
+            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
+        )
+
+
+def boundary_band(
+    labels: Tensor, *, width: int, num_classes: int, ignore_index: int | None = None
+) -> Tensor:
+    """Find the pixels that lie near another class.
+
+    A pixel is in the band when a pixel of another class lies at most `width` pixels away along
+    every axis. Pixels that do not count make no border and are in no band.
+
+    Args:
+        labels: Class indices (N, *S), any integer dtype.
+        width: Width of the band on each side of a border, in pixels, at least 1.
+        num_classes: C.
+        ignore_index: Label whose pixels do not count.
+
+    Returns:
+        Bool (N, *S).
+
+    Example:
+        >>> labels = torch.tensor([[0, 0, 0, 1, 1, 1]])
+        >>> boundary_band(labels, width=1, num_classes=2).tolist()
+        [[False, False, True, True, False, False]]
+    """
+    _checks.in_range("width", width, 1)
+    counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
+    small = torch.int16 if num_classes < 2**15 else torch.int64
+    lowest = torch.where(counts, labels.to(small), torch.iinfo(small).max)
+    highest = torch.where(counts, labels.to(small), -1)
+    for dim in range(1, labels.ndim):
+        lowest = _windowed(torch.minimum, lowest, dim, width, fill=torch.iinfo(small).max)
+        highest = _windowed(torch.maximum, highest, dim, width, fill=-1)
+    return counts & (lowest != highest)
+
+
+def _windowed(
+    extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, dim: int, width: int, *, fill: int
+) -> Tensor:
+    """Take the extreme over windows of 2 width + 1 along one dimension, in few steps by doubling."""
+    size = x.shape[dim]
+    border = x.new_full((*x.shape[:dim], width, *x.shape[dim + 1 :]), fill)
+    x = torch.cat([border, x, border], dim)
+    window, seen = 2 * width + 1, 1
+    while seen < window:
+        step = min(seen, window - seen)
+        length = x.shape[dim] - step
+        x = extreme(x.narrow(dim, 0, length), x.narrow(dim, step, length))
+        seen += step
+    return x.narrow(dim, 0, size)

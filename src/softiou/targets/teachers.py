@@ -1,0 +1,81 @@
+"""Teacher targets: the softmax of another network's logits, at whatever stride it has.
+
+Shapes: N images, C classes, (H, W) the image, (h, w) the teacher's logits, T pixels of a tile.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou.targets.base import Probs, Target
+from softiou.tiles import Bilinear, Tile
+
+
+@dataclass(frozen=True)
+class TeacherTarget(Target):
+    """The probabilities softmax(logits / temperature) of a teacher, read tile by tile.
+
+    Logits at a stride are interpolated, as the teacher itself would have done; the teacher's
+    probabilities at full resolution never exist.
+
+    Args:
+        logits: Teacher's scores (N, C, h, w) or (N, C, *S); they receive no gradient.
+        size: (H, W) of the image that low-resolution logits are interpolated to; None for that of
+            the loss.
+        temperature: Above 0; more than 1 softens.
+        align_corners: Of the interpolation.
+    """
+
+    logits: Tensor
+    size: tuple[int, ...] | None = None
+    temperature: float = 1.0
+    align_corners: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.logits.is_floating_point() or self.logits.ndim < 3:
+            raise ValueError(
+                f"Expected `logits` of the teacher to be floating (N, C, *S), but got "
+                f"{tuple(self.logits.shape)} of {self.logits.dtype}."
+            )
+        if not self.temperature > 0:
+            raise ValueError(
+                f"Expected `temperature` to be greater than 0, but got {self.temperature}."
+            )
+        if self._interpolated() and self.logits.ndim != 4:
+            raise ValueError(
+                f"Only pictures are interpolated: expected the teacher's `logits` to have shape "
+                f"(N, C, h, w) or the space {self.size}, but got {tuple(self.logits.shape)}."
+            )
+
+    def _interpolated(self) -> bool:
+        return self.size is not None and tuple(self.size) != tuple(self.logits.shape[2:])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return (self.logits.shape[0], *(self.size or self.logits.shape[2:]))
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the teacher's probabilities (C, T)."""
+        if self.logits.shape[1] != num_classes:
+            raise ValueError(
+                f"The teacher has {self.logits.shape[1]} classes and the student {num_classes}: "
+                "distillation needs the same classes in the same order."
+            )
+        logits = self.logits.detach()
+        if self._interpolated():
+            _, height, width = self.shape
+            source = (int(logits.shape[2]), int(logits.shape[3]))
+            reader = Bilinear(source, (height, width), self.align_corners)
+            scores = reader.read(logits, tile).to(dtype)
+        else:
+            scores = tile.of_each(logits).to(dtype)
+        return Probs((scores / self.temperature).softmax(0))
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on logits that are NaN or infinite."""
+        if not bool(self.logits.isfinite().all()):
+            raise ValueError(
+                "Expected the teacher's `logits` to be finite, but found NaN or infinity."
+            )

@@ -1,0 +1,82 @@
+"""Sparse targets: the K most probable classes of a pixel, perhaps quantised.
+
+Shapes: N images, K classes kept, C classes, *S space, T pixels of a tile.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou.targets.base import Probs, Target
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class SparseTarget(Target):
+    """The K most probable classes of each pixel; the rest of the mass is spread over all classes.
+
+        y_c = sum_k w_k [c = i_k] + (1 - sum_k w_k) / C
+
+    Args:
+        indices: Class indices i (N, K, *S), any integer dtype. A pixel with an index that is no
+            class does not count.
+        weights: Their probabilities w (N, K, *S), floating, or uint8 for 0..255 in steps of 1/255;
+            their sum over K is at most 1.
+    """
+
+    indices: Tensor
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        if self.indices.shape != self.weights.shape or self.indices.ndim < 3:
+            raise ValueError(
+                f"Expected `indices` and `weights` to have one shape (N, K, *S), but got "
+                f"{tuple(self.indices.shape)} and {tuple(self.weights.shape)}."
+            )
+        if self.indices.is_floating_point():
+            raise TypeError(
+                f"Expected `indices` to have an integer dtype, but got {self.indices.dtype}."
+            )
+        if not (self.weights.is_floating_point() or self.weights.dtype == torch.uint8):
+            raise TypeError(
+                f"Expected `weights` to be floating or uint8, but got {self.weights.dtype}."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return (self.indices.shape[0], *self.indices.shape[2:])
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the probabilities (C, T)."""
+        indices, weights = tile.of_each(self.indices).long(), self._weights(tile, dtype)
+        known = (indices >= 0) & (indices < num_classes)
+        rest = (1 - weights.sum(0)) / num_classes
+        y = rest.expand(num_classes, -1).contiguous()
+        y.scatter_add_(0, torch.where(known, indices, 0), torch.where(known, weights, 0.0))
+        return Probs(y, known.all(0))
+
+    def _weights(self, tile: Tile, dtype: torch.dtype) -> Tensor:
+        weights = tile.of_each(self.weights)
+        return weights.to(dtype) if weights.is_floating_point() else weights.to(dtype) / 255
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on indices that are no class, and on weights below 0 or of more than 1."""
+        indices, weights = self.indices.long(), self.weights.double()
+        if self.weights.dtype == torch.uint8:
+            weights = weights / 255
+        wrong = (indices < 0) | (indices >= num_classes)
+        strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + 1e-2))
+        if valid is not None:
+            wrong, strange = wrong & valid.unsqueeze(1), strange & valid.unsqueeze(1)
+        if bool(wrong.any()):
+            raise ValueError(
+                f"Expected `indices` to be classes in [0, {num_classes - 1}], but found "
+                f"{torch.unique(indices[wrong]).tolist()[:10]}."
+            )
+        if bool(strange.any()):
+            raise ValueError(
+                "Expected `weights` to be at least 0 with a sum of at most 1 over K, but found "
+                f"a pixel with {weights.movedim(1, -1)[strange.any(1)][0].tolist()}."
+            )

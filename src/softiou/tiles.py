@@ -1,0 +1,172 @@
+"""Tiles: the pieces that the pass over the pixels works on, and low-resolution maps read in them.
+
+Shapes: N images, C classes, *S space (H, W for pictures), T pixels of a tile, (h, w) a map at the
+stride of a network.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A box of pixels of one image.
+
+    Attributes:
+        image: Index n of the image.
+        box: One slice for each spatial dimension.
+    """
+
+    image: int
+    box: tuple[slice, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Return T."""
+        return prod(part.stop - part.start for part in self.box)
+
+    def of(self, values: Tensor) -> Tensor:
+        """Cut a map of the pixels: (N, *S) -> (T,)."""
+        return values[self.image][self.box].reshape(-1)
+
+    def of_each(self, values: Tensor) -> Tensor:
+        """Cut a map with channels (classes, annotators): (N, C, *S) -> (C, T).
+
+        A view where the memory allows it, otherwise a copy of the tile alone.
+        """
+        return self.within(values).flatten(1)
+
+    def within(self, values: Tensor) -> Tensor:
+        """Return the view (C, *box) of a map with channels (N, C, *S)."""
+        return values[self.image][(slice(None), *self.box)]
+
+
+def tiles(shape: tuple[int, ...], pixels: int) -> Iterator[Tile]:
+    """Cut images into boxes of at most `pixels` pixels, or one if that is more.
+
+    The last dimensions are kept whole as long as they fit, so that a tile is contiguous in memory
+    where the image is.
+
+    Args:
+        shape: (N, *S).
+        pixels: Size of a tile, at least 1.
+
+    Example:
+        >>> [tile.box for tile in tiles((1, 5, 4), 8)]  # two rows of four pixels each
+        [(slice(0, 2, None), slice(0, 4, None)), (slice(2, 4, None), slice(0, 4, None)), \
+(slice(4, 5, None), slice(0, 4, None))]
+    """
+    images, *space = shape
+    if 0 not in space:
+        for image in range(images):
+            for box in _boxes(tuple(space), pixels):
+                yield Tile(image, box)
+
+
+def whole(shape: tuple[int, ...]) -> Iterator[Tile]:
+    """Make one tile of each image."""
+    return tiles(shape, max(1, prod(shape[1:])))
+
+
+def _boxes(space: tuple[int, ...], pixels: int) -> Iterator[tuple[slice, ...]]:
+    if not space:
+        yield ()
+        return
+    first, rest = space[0], space[1:]
+    inner = prod(rest)
+    if inner > pixels:  # not even one row fits: cut each of them
+        for index in range(first):
+            for box in _boxes(rest, pixels):
+                yield (slice(index, index + 1), *box)
+        return
+    step = max(1, pixels // inner)
+    for start in range(0, first, step):
+        yield (
+            slice(start, min(start + step, first)),
+            *(slice(0, length) for length in rest),
+        )
+
+
+@dataclass(frozen=True)
+class Bilinear:
+    """Bilinear interpolation from (h, w) to (H, W), one tile of the large map at a time.
+
+    A large map is A_h z A_w^T with two matrices of two entries a row, so that a tile needs a few of
+    their rows, and the gradient is the transposed product. Equal to `F.interpolate` with
+    mode="bilinear" to rounding.
+
+    Args:
+        source: (h, w).
+        size: (H, W); any ratio to the source, up or down.
+        align_corners: Whether the corner pixels of both maps have the same centres.
+    """
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    align_corners: bool = False
+
+    @cached_property
+    def taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """For rows and columns: the first source index (int64) and the share of the next one."""
+        rows, columns = (
+            self._taps(length, size)
+            for length, size in zip(self.source, self.size, strict=True)
+        )
+        return rows, columns
+
+    def _taps(self, length: int, size: int) -> tuple[Tensor, Tensor]:
+        place = torch.arange(size, dtype=torch.float64)
+        if self.align_corners:
+            place = place * ((length - 1) / (size - 1) if size > 1 else 0.0)
+        else:
+            place = ((place + 0.5) * (length / size) - 0.5).clamp(min=0)
+        # At the far border the next one does not exist; its share is 0 there.
+        first = place.floor().long().clamp(max=max(length - 2, 0))
+        return first, (place - first).clamp(0.0, 1.0 if length > 1 else 0.0)
+
+    def read(self, values: Tensor, tile: Tile) -> Tensor:
+        """Interpolate a tile of low-resolution values: (N, C, h, w) -> (C, T), in float32 or 64."""
+        rows, columns = self._spans(tile, values)
+        small = values[tile.image, :, rows.span, columns.span].to(rows.matrix.dtype)
+        return (rows.matrix @ small @ columns.matrix.mT).flatten(1)
+
+    def add_adjoint(self, gradient: Tensor, tile: Tile, total: Tensor) -> None:
+        """Add the gradient (C, T) of `read` with respect to the values to `total` (N, C, h, w)."""
+        rows, columns = self._spans(tile, gradient)
+        large = gradient.unflatten(1, (len(rows.matrix), len(columns.matrix)))
+        total[tile.image, :, rows.span, columns.span] += rows.matrix.mT @ large @ columns.matrix
+
+    def _spans(self, tile: Tile, like: Tensor) -> tuple["_Span", "_Span"]:
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        rows, columns = (
+            _span(taps, part, length, dtype, like.device)
+            for taps, part, length in zip(self.taps, tile.box, self.source, strict=True)
+        )
+        return rows, columns
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Which source indices a part of the large map needs, and its rows of the matrix."""
+
+    span: slice
+    matrix: Tensor
+
+
+def _span(
+    taps: tuple[Tensor, Tensor], part: slice, length: int, dtype: torch.dtype, device: torch.device
+) -> _Span:
+    first, share = taps[0][part], taps[1][part]
+    start = int(first[0])
+    stop = min(int(first[-1]) + 2, length)
+    matrix = torch.zeros(len(first), stop - start, dtype=torch.float64)
+    line = torch.arange(len(first))
+    matrix[line, first - start] = 1 - share
+    if length > 1:
+        matrix[line, first - start + 1] = share
+    return _Span(slice(start, stop), matrix.to(device, dtype))
