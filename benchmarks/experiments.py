@@ -7,9 +7,6 @@ A finished run is skipped and a broken one goes on from its last checkpoint.
 
 import argparse
 import json
-import os
-import platform
-import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -17,12 +14,12 @@ from typing import Any
 import torch
 import yaml
 
+from benchmarks._machine import ROOT, current_commit, machine
 from softiou._files import write_atomically
 from softiou.cli._console import say
 from softiou.cli.evaluate import evaluate_run
 from softiou.recipes import load_config, resume_training, start_training
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 PATHS = ("source", "model.encoder_weights")
 
@@ -93,19 +90,6 @@ def write_result(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
     say(f"wrote {path.relative_to(ROOT)}")
-
-
-def current_commit() -> str:
-    """Return the commit of the code, marked when the working tree differs from it."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def machine() -> str:
-    """Describe the hardware in words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
 
 
 def _seconds(run: Path) -> int:

@@ -1,9 +1,10 @@
-"""Write the tables of the README from the files in benchmarks/results/.
+"""Write the tables of the pages from the files in benchmarks/results/.
 
     python -m benchmarks.tables            # writes
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
-A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`.
+A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`; that of the
+experiment `loss` comes from the files of `benchmarks.loss`.
 """
 
 import argparse
@@ -26,6 +27,24 @@ COLUMNS = {
     "ece_d": "ECE",
 }
 NAMES = {"ce": "cross-entropy", "jml": "0.25 CE + 0.75 JML"}
+# What of benchmarks.loss a user cares about: (case, shape of the logits, dtype) and its name.
+LOSS_ROWS = {
+    ("hard", "4x19x512x512", "fp32"): "hard labels, 19 classes",
+    ("hard", "1x150x512x512", "fp32"): "hard labels, 150 classes",
+    ("dense", "4x19x512x512", "fp32"): "soft labels, 19 classes",
+    ("smoothed", "4x19x512x512", "fp32"): "smoothed at the borders, 19 classes",
+    ("mixture", "4x19x512x512", "fp32"): "0.25 CE + 0.75 JML, 19 classes",
+    ("stride4", "2x150x128x128 to 512x512", "fp32"): "from stride-4 logits, 150 classes",
+    ("step", "4x19x64x128 to 256x512", "bf16"): "whole training step, 19 classes",
+    ("step", "4x150x64x64 to 256x256", "bf16"): "whole training step, 150 classes",
+}
+LOSS_COLUMNS = (
+    "softiou, ms",
+    "`F.cross_entropy`, ms",
+    "plain formula, ms",
+    "fastest peer, ms",
+    "extra MiB, softiou / `F.cross_entropy`",
+)
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -46,6 +65,8 @@ def main() -> None:
 
 def table(experiment: str) -> str:
     """Return the Markdown table of an experiment: a row a method, per cent."""
+    if experiment == "loss":
+        return "\n".join(loss_table(json.loads(path.read_text())) for path in _files("loss"))
     order = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())[experiment]
     runs = [json.loads(path.read_text()) for path in _files(experiment)]
     by_method = {m: [r for r in runs if r["method"] == m] for m in order["methods"]}
@@ -60,6 +81,50 @@ def table(experiment: str) -> str:
             name = NAMES.get(method, method)
             lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {minutes:.0f} |")
     return "\n".join(lines) + "\n"
+
+
+def loss_table(results: dict[str, Any]) -> str:
+    """Return what one machine measured of the losses: a row a job, forward and backward."""
+    machine, torch = results["machine"], results["versions"]["torch"]
+    where = f"{machine['cores']} cores, {machine['threads']} threads"
+    lines = [
+        f"{machine['name']} ({where}), torch {torch}, {results['date']}:",
+        "",
+        f"| logits in, gradient out | {' | '.join(LOSS_COLUMNS)} |",
+        f"| --- |{' ---: |' * len(LOSS_COLUMNS)}",
+    ]
+    for (case, shape, dtype), name in LOSS_ROWS.items():
+        found = {
+            row["contender"]: row
+            for row in results["rows"]
+            if (row["case"], row["shape"], row["dtype"]) == (case, shape, dtype)
+        }
+        if found:
+            lines.append(f"| {name} | {' | '.join(_loss_cells(found))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _loss_cells(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the cells of a job from its rows by contender; a dash for what was not measured."""
+    times = [_milliseconds(found.get(n)) for n in ("softiou", "cross-entropy", "plain formula")]
+    peers = [row for row in found.values() if row["peer"]]
+    fastest = min(peers, key=lambda row: row["seconds_median"], default=None)
+    peer = _milliseconds(fastest) + (f" ({fastest['contender']})" if fastest else "")
+    memory = [_mebibytes(found.get(n)) for n in ("softiou", "cross-entropy")]
+    return [*times, peer, " / ".join(memory)]
+
+
+def _milliseconds(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"  # noqa: RUF001
+    ms = row["seconds_median"] * 1000
+    return f"{ms:.0f}" if ms >= 10 else f"{ms:.2g}"
+
+
+def _mebibytes(row: dict[str, Any] | None) -> str:
+    if row is None or "peak_extra_mib" not in row:
+        return "–"  # noqa: RUF001
+    return f"{row['peak_extra_mib']:.0f}"
 
 
 def _files(experiment: str) -> list[Path]:

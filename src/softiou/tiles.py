@@ -114,8 +114,7 @@ class Bilinear:
     def taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """For rows and columns: the first source index (int64) and the share of the next one."""
         rows, columns = (
-            self._taps(length, size)
-            for length, size in zip(self.source, self.size, strict=True)
+            self._taps(length, size) for length, size in zip(self.source, self.size, strict=True)
         )
         return rows, columns
 
@@ -138,7 +137,7 @@ class Bilinear:
     def add_adjoint(self, gradient: Tensor, tile: Tile, total: Tensor) -> None:
         """Add the gradient (C, T) of `read` with respect to the values to `total` (N, C, h, w)."""
         rows, columns = self._spans(tile, gradient)
-        large = gradient.unflatten(1, (len(rows.matrix), len(columns.matrix)))
+        large = gradient.reshape(-1, len(rows.matrix), len(columns.matrix))
         total[tile.image, :, rows.span, columns.span] += rows.matrix.mT @ large @ columns.matrix
 
     def _spans(self, tile: Tile, like: Tensor) -> tuple["_Span", "_Span"]:

@@ -38,12 +38,13 @@ class VotesTarget(Target):
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
         """Return the shares of the votes (C, T); label 1 is the class when there is only one."""
-        probs, valid = vote_shares(
+        votes, voters = _count_votes(
             tile.of_each(self.masks).unsqueeze(0),
             num_classes=max(num_classes, 2),
             ignore_index=self.ignore_index,
+            dtype=dtype,
         )
-        return Probs(probs[0, -num_classes:].to(dtype), valid[0])
+        return Probs(votes[0, -num_classes:] / voters[0].clamp(min=1), voters[0] > 0)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""
@@ -86,13 +87,23 @@ def vote_shares(
         [[True, True, False]]
     """
     _check_masks(masks)
+    votes, voters = _count_votes(
+        masks, num_classes=num_classes, ignore_index=ignore_index, dtype=torch.float32
+    )
+    return votes / voters.clamp(min=1).unsqueeze(1), voters > 0
+
+
+def _count_votes(
+    masks: Tensor, *, num_classes: int, ignore_index: int | None, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Count the votes for each class (N, C, *S), and who voted at all (N, *S)."""
     masks = masks.long()
     judged = count_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
-    votes = torch.zeros(masks.shape[0], num_classes, *masks.shape[2:], device=masks.device)
+    shape = (masks.shape[0], num_classes, *masks.shape[2:])
+    votes = torch.zeros(shape, dtype=dtype, device=masks.device)
     # An ignored entry adds zero votes to class 0, so that every entry can be scattered.
-    votes.scatter_add_(1, masks.where(judged, 0), judged.float())  # (N, R, *S) -> (N, C, *S)
-    voters = judged.sum(dim=1)
-    return votes / voters.clamp(min=1).unsqueeze(1), voters > 0
+    votes.scatter_add_(1, masks.where(judged, 0), judged.to(dtype))  # (N, R, *S) -> (N, C, *S)
+    return votes, judged.sum(dim=1)
 
 
 def _check_masks(masks: Tensor) -> None:

@@ -104,11 +104,13 @@ class Target(ABC):
             space: *S of the images.
         """
         given = {"ignore_index": ignore_index, "size": space}
-        changes = {
-            field.name: changed
-            for field in fields(self)  # type: ignore[arg-type]
-            if (changed := _completed(field.name, getattr(self, field.name), given)) is not None
-        }
+        changes: dict[str, Any] = {}
+        for name in _fields(self):
+            value = getattr(self, name)
+            if isinstance(value, Target | tuple):
+                changes[name] = _completed(value, given)
+            elif value is None and given.get(name) is not None:
+                changes[name] = given[name]
         return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
     def dense(self, num_classes: int, dtype: torch.dtype) -> Probs:
@@ -116,34 +118,48 @@ class Target(ABC):
 
         For tests and for the plain path, which is a definition and not meant to be small or fast.
         """
-        space = self.shape[1:]
+        images, *space = self.shape
+        full = (images, num_classes, *space)
         parts = [
             self.read(tile, num_classes, dtype).dense(num_classes, dtype)
             for tile in whole(self.shape)
         ]
         if not parts:
-            empty = (self.shape[0], num_classes, *space)
-            device = next(iter(tensors_of(self))).device
-            return Probs(torch.zeros(empty, dtype=dtype, device=device))
-        y = torch.stack([part.y for part in parts]).to(dtype).unflatten(2, space)
-        counts = [part.counts for part in parts if part.counts is not None]
-        if not counts:
+            device = next((tensor.device for tensor in tensors_of(self)), None)
+            return Probs(torch.zeros(full, dtype=dtype, device=device))
+        y = torch.stack([part.y for part in parts]).to(dtype).reshape(full)
+        if all(part.counts is None for part in parts):
             return Probs(y)
-        together = torch.stack(counts)  # (N, T) or (N, C, T)
-        if together.ndim == 2:
-            together = together.unsqueeze(1)
-        return Probs(y, together.unflatten(2, space))
+        counts = [_counts(part) for part in parts]
+        channels = max(len(count) for count in counts)  # 1 or C
+        together = torch.stack([count.expand(channels, -1) for count in counts])
+        return Probs(y, together.reshape(images, channels, *space))
 
 
-def _completed(name: str, value: Any, given: dict[str, Any]) -> Any:
-    """Return what a field of a target becomes, or None when it stays as it is."""
-    if value is None:
-        return given.get(name)
-    parts = value if isinstance(value, tuple) else (value,)
-    if not any(isinstance(part, Target) for part in parts):
-        return None
-    changed = tuple([part.completed(given["ignore_index"], given["size"]) for part in parts])
-    return changed if isinstance(value, tuple) else changed[0]
+def _counts(read: Probs) -> Tensor:
+    """Return which pixels (1, T) or entries (C, T) count."""
+    if read.counts is None:
+        return torch.ones_like(read.y[:1], dtype=torch.bool)
+    return read.counts if read.counts.ndim == 2 else read.counts.unsqueeze(0)
+
+
+def _completed(value: Any, given: dict[str, Any]) -> Any:
+    """Complete the targets in a field of a target."""
+    if isinstance(value, Target):
+        return value.completed(given["ignore_index"], given["size"])
+    if isinstance(value, tuple):
+        return tuple([_completed(item, given) for item in value])
+    return value
+
+
+def _fields(target: Target) -> list[str]:
+    """Return the names of the fields, in order."""
+    if not is_dataclass(type(target)):
+        raise TypeError(
+            f"Expected the target {type(target).__qualname__} to be a dataclass. Decorate it with "
+            "`@dataclass(frozen=True)` and keep what it knows in fields."
+        )
+    return [field.name for field in fields(target)]  # type: ignore[arg-type]
 
 
 def tensors_of(target: Target) -> list[Tensor]:
@@ -179,10 +195,12 @@ def pack(value: Any, tensors: list[Tensor]) -> str:
         return "null"
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
+    if isinstance(value, int):
         return str(value)
+    if isinstance(value, float):
+        return str(value).replace("inf", "Infinity").replace("nan", "NaN")
     if isinstance(value, str):
-        return '"' + value + '"'
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     raise TypeError(
         f"Expected the fields of a target to be tensors, numbers, texts, targets or tuples of "
         f"these, but got {type(value)}."
@@ -190,14 +208,8 @@ def pack(value: Any, tensors: list[Tensor]) -> str:
 
 
 def _pack_target(target: Target, tensors: list[Tensor]) -> str:
-    kind = type(target)
-    if not is_dataclass(kind):
-        raise TypeError(
-            f"Expected the target {kind.__qualname__} to be a dataclass. Decorate it with "
-            "`@dataclass(frozen=True)` and keep what it knows in fields."
-        )
-    values = [pack(getattr(target, field.name), tensors) for field in fields(kind)]
-    name = f"{kind.__module__}.{kind.__qualname__}"
+    values = [pack(getattr(target, name), tensors) for name in _fields(target)]
+    name = f"{type(target).__module__}.{type(target).__qualname__}"
     return '{"target": "' + name + '", "fields": [' + ", ".join(values) + "]}"
 
 

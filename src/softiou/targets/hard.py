@@ -72,6 +72,13 @@ class HardTarget(Target):
     labels: Tensor
     ignore_index: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.labels.is_floating_point():
+            raise TypeError(
+                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
+                "Probabilities are a DenseTarget."
+            )
+
     @property
     def shape(self) -> tuple[int, ...]:
         """Return (N, *S)."""

@@ -37,6 +37,8 @@ class MixedTarget(Target):
             )
         for share in self.shares:
             _checks.in_range("shares", share, 0.0)
+            if share == float("inf"):
+                raise ValueError(f"Expected `shares` to be finite, but got {self.shares}.")
         if not sum(self.shares) > 0:
             raise ValueError(f"Expected `shares` to have a positive sum, but got {self.shares}.")
 
@@ -49,6 +51,8 @@ class MixedTarget(Target):
         """Return the mixture (C, T)."""
         total, mass = None, None
         for share, part in zip(self.shares, self.parts, strict=True):
+            if share == 0:
+                continue
             read = part.read(tile, num_classes, dtype).dense(num_classes, dtype)
             counts = torch.ones_like(read.y[:1], dtype=torch.bool)
             if read.counts is not None:

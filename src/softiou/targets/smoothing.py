@@ -131,7 +131,7 @@ def boundary_band(
 def _windowed(
     extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, dim: int, width: int, *, fill: int
 ) -> Tensor:
-    """Take the extreme over windows of 2 width + 1 along one dimension, in few steps by doubling."""
+    """Take the extreme over windows of 2 width + 1 along one dimension, in few steps (doubling)."""
     size = x.shape[dim]
     border = x.new_full((*x.shape[:dim], width, *x.shape[dim + 1 :]), fill)
     x = torch.cat([border, x, border], dim)

@@ -42,7 +42,11 @@ class TeacherTarget(Target):
             raise ValueError(
                 f"Expected `temperature` to be greater than 0, but got {self.temperature}."
             )
-        if self._interpolated() and self.logits.ndim != 4:
+        if (
+            self.size is not None
+            and self._interpolated()
+            and not (self.logits.ndim == 4 and len(self.size) == 2)
+        ):
             raise ValueError(
                 f"Only pictures are interpolated: expected the teacher's `logits` to have shape "
                 f"(N, C, h, w) or the space {self.size}, but got {tuple(self.logits.shape)}."
@@ -74,8 +78,11 @@ class TeacherTarget(Target):
         return Probs((scores / self.temperature).softmax(0))
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on logits that are NaN or infinite."""
-        if not bool(self.logits.isfinite().all()):
+        """Raise on logits that are NaN or infinite, at a stride wherever they are."""
+        finite = self.logits.isfinite()
+        if valid is not None and not self._interpolated():
+            finite = finite | ~valid.unsqueeze(1)
+        if not bool(finite.all()):
             raise ValueError(
                 "Expected the teacher's `logits` to be finite, but found NaN or infinity."
             )

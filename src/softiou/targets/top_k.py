@@ -59,7 +59,9 @@ class SparseTarget(Target):
 
     def _weights(self, tile: Tile, dtype: torch.dtype) -> Tensor:
         weights = tile.of_each(self.weights)
-        return weights.to(dtype) if weights.is_floating_point() else weights.to(dtype) / 255
+        weights = weights.to(dtype) if weights.is_floating_point() else weights.to(dtype) / 255
+        # Rounded weights may sum to a little more than 1, and the rest is not to be negative.
+        return weights / weights.sum(0).clamp(min=1)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on indices that are no class, and on weights below 0 or of more than 1."""

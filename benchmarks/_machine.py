@@ -1,0 +1,31 @@
+"""What a figure was measured on: the commit of the code and the hardware."""
+
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def current_commit() -> str:
+    """Return the commit of the code, marked when the working tree differs from it."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def machine() -> str:
+    """Describe the hardware in words."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
+
+
+def processor() -> str:
+    """Return the name that the CPU gives itself (Linux), or else its architecture."""
+    about = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", about.read_text()) if about.exists() else None
+    return found[1] if found else platform.machine()

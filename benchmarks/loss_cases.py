@@ -1,0 +1,163 @@
+"""What `benchmarks.loss` measures: workloads, their data, and one run of each contender.
+
+Shapes: N images, C classes, (H, W) the target, (h, w) the logits.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.loss_contenders import Loss, losses
+
+Run = Callable[[], Tensor | None]
+
+CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "floor")
+CLASSES = (2, 19, 150)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+STEP_SIZES = {19: (256, 512), 150: (256, 256)}
+CELLS = 16  # along height and width: labels are CELLS x CELLS rectangles
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to measure.
+
+    Attributes:
+        case: One of `CASES`, or "step".
+        num_images: N.
+        num_classes: C.
+        size: (H, W) of the target.
+        dtype: A key of `DTYPES`: that of the logits, for the step that of autocast.
+        device: "cpu" or "cuda".
+    """
+
+    case: str
+    num_images: int
+    num_classes: int
+    size: tuple[int, int]
+    dtype: str
+    device: str = "cpu"
+
+    @property
+    def low_resolution(self) -> bool:
+        """Return whether the logits are interpolated to the size of the target."""
+        return self.case in ("stride4", "step")
+
+    @property
+    def logits_shape(self) -> tuple[int, int, int, int]:
+        """Return (N, C, h, w)."""
+        stride = 4 if self.low_resolution else 1
+        return (self.num_images, self.num_classes, self.size[0] // stride, self.size[1] // stride)
+
+    @property
+    def shape(self) -> str:
+        """Return the shape in words, as the results name it."""
+        logits = "x".join(map(str, self.logits_shape))
+        return f"{logits} to {self.size[0]}x{self.size[1]}" if self.low_resolution else logits
+
+    @property
+    def logits_bytes(self) -> int:
+        """Return the size of the logits, which is also that of their gradient."""
+        return torch.Size(self.logits_shape).numel() * DTYPES[self.dtype].itemsize
+
+    def resized(self, length: int) -> "Workload":
+        """Return the same with targets of length x length."""
+        return replace(self, size=(length, length))
+
+
+def workloads(
+    cases: Sequence[str], classes: Sequence[int], dtypes: Sequence[str], device: str
+) -> Iterator[Workload]:
+    """Yield every combination, small ones first within a case."""
+    for case in cases:
+        for C in classes:
+            for dtype in dtypes:
+                N = 4 if C < 100 else 2 if case == "stride4" else 1
+                yield Workload(case, N, C, (512, 512), dtype, device)
+
+
+def step_workloads(classes: Sequence[int], device: str) -> Iterator[Workload]:
+    """Yield the whole training steps."""
+    for C, size in STEP_SIZES.items():
+        if C in classes:
+            yield Workload("step", 4, C, size, "bf16", device)
+
+
+def prepare(workload: Workload) -> dict[str, Run]:
+    """Make the data of a workload, and for each contender a function that runs it once.
+
+    A run is forward and backward, and returns the value of the loss; the floor has none.
+    """
+    if workload.case == "floor":
+        return {"copies": _copies(_random_logits(workload))}
+    if workload.case == "step":
+        return _step_runs(workload)
+    logits = _random_logits(workload).requires_grad_()
+    target = _soft_labels(workload) if workload.case == "dense" else _labels(workload)
+
+    def run(loss: Loss) -> Tensor:
+        value = loss(logits, target)
+        torch.autograd.grad(value, logits)
+        return value.detach()
+
+    return {name: partial(run, loss) for name, loss in losses(workload.case).items()}
+
+
+def _random_logits(workload: Workload) -> Tensor:
+    shape, dtype = workload.logits_shape, DTYPES[workload.dtype]
+    return torch.empty(shape, dtype=dtype, device=workload.device).normal_(std=2)
+
+
+def _soft_labels(workload: Workload) -> Tensor:
+    return _random_logits(workload).softmax(1)
+
+
+def _labels(workload: Workload) -> Tensor:
+    """Make labels in rectangles, as borders matter, with every class in every image.
+
+    The last is for the peers: they differ in what an absent class is worth.
+    """
+    N, C = workload.num_images, workload.num_classes
+    cells = torch.stack([torch.randperm(CELLS * CELLS) % C for _ in range(N)])
+    height, width = (length // CELLS for length in workload.size)
+    labels = cells.view(N, CELLS, CELLS).repeat_interleave(height, 1).repeat_interleave(width, 2)
+    return labels.contiguous().to(workload.device)
+
+
+def _copies(logits: Tensor) -> Run:
+    """Move as many bytes as a pass has to: two reads of the logits and one write of the gradient.
+
+    A copy is one read and one write, so one and a half copies, into memory that is there already.
+    """
+    out = logits.clone()
+    half = logits.numel() // 2
+    source, sink = logits.flatten()[:half], out.flatten()[:half]
+
+    def run() -> None:
+        out.copy_(logits)
+        sink.copy_(source)
+
+    return run
+
+
+def _step_runs(workload: Workload) -> dict[str, Run]:
+    """Train a network with one contender after the other: forward, loss and backward."""
+    from softiou.models import ModelSpec, SegmentationModel
+
+    spec = ModelSpec("deeplabv3plus", "mobilenet_v2", workload.num_classes)
+    model = SegmentationModel(spec).to(workload.device).train()
+    weights = list(model.parameters())
+    images = torch.rand(workload.num_images, 3, *workload.size, device=workload.device)
+    target = _labels(workload)
+
+    def run(loss: Loss) -> Tensor:
+        with torch.autocast(workload.device, DTYPES[workload.dtype]):
+            value = loss(model(images), target)
+        torch.autograd.grad(value, weights)
+        return value.detach()
+
+    contenders = losses("step") | {"no loss": lambda logits, _: logits.sum()}
+    return {name: partial(run, loss) for name, loss in contenders.items()}

@@ -1,0 +1,196 @@
+"""The losses that do the same job: those of softiou, their formulae written out, and the peers'.
+
+All join the images (`per="batch"`) and add nothing above and below, so that they compute the same
+number; kornia's alone take a mean over the images. Shapes: N images, C classes, (H, W) the target.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou import JaccardMetricLoss, OverlapLoss, targets
+from softiou.overlap import overlap_statistics
+from softiou.overlap.operators import IMPLEMENTATIONS
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+PEERS = ("smp", "monai", "kornia", "kornia dice")
+CROSS_ENTROPY = 0.25  # the paper's mixture
+EPSILON, WIDTH = 0.5, 3  # the paper's smoothing of the borders
+_MONAI = {"softmax": True, "jaccard": True, "batch": True}
+
+
+class UnavailableError(Exception):
+    """A contender cannot take part: a package is missing, or an implementation refuses."""
+
+
+def losses(case: str) -> dict[str, Loss]:
+    """Return the contenders of a case by name; the first one of softiou chooses for itself."""
+    softiou = {
+        "softiou" if impl == "auto" else f"softiou {impl}": softiou_loss(
+            impl,
+            cross_entropy=CROSS_ENTROPY if case in ("mixture", "step") else 0.0,
+            upsample="bilinear" if case in ("stride4", "step") else None,
+        )
+        for impl in ("auto", *IMPLEMENTATIONS)
+    }
+    if case == "hard":
+        return softiou | _on_hard_labels()
+    if case == "dense":
+        return softiou | _on_soft_labels()
+    if case == "smoothed":
+        return {name: _with_boundary(loss) for name, loss in softiou.items()} | {
+            name: _with_written_out_labels(loss) for name, loss in _on_soft_labels().items()
+        }
+    if case == "stride4":
+        return softiou | {name: _interpolated(loss) for name, loss in _on_hard_labels().items()}
+    if case == "mixture":
+        return softiou | _mixtures()
+    if case == "step":
+        plain = {name: _mixtures()[name] for name in ("cross-entropy", "plain formula")}
+        rivals = {name: _interpolated(loss) for name, loss in plain.items()}
+        return {"softiou": softiou["softiou"]} | rivals
+    raise ValueError(f"There is no case {case!r}.")
+
+
+def softiou_loss(impl: str, *, cross_entropy: float = 0.0, upsample: str | None = None) -> Loss:
+    """Return the Jaccard metric loss with an implementation of the pass.
+
+    Without smoothing, so that all contenders compute the same number.
+    """
+    settings: dict[str, Any] = {"cross_entropy": cross_entropy, "smooth": 0.0}
+    if "impl" in inspect.signature(OverlapLoss).parameters:
+        settings |= {"impl": impl, "upsample": upsample}
+        loss: Loss = JaccardMetricLoss(**settings)
+    else:
+        loss = _from_statistics(JaccardMetricLoss(**settings), impl, upsample)
+    return loss if impl == "auto" else _unless_refused(loss)
+
+
+def _from_statistics(module: JaccardMetricLoss, impl: str, upsample: str | None) -> Loss:
+    """Do what the class does once it takes `impl` and `upsample`."""
+    share = module.cross_entropy
+
+    def loss(logits: Tensor, target: Tensor) -> Tensor:
+        statistics = overlap_statistics(
+            logits, target, cross_entropy=share > 0, upsample=upsample, impl=impl
+        )
+        overlap = module.overlap(statistics)
+        if share == 0:
+            return overlap
+        return share * statistics.mean_cross_entropy() + (1 - share) * overlap
+
+    return loss
+
+
+def _unless_refused(loss: Loss) -> Loss:
+    def guarded(logits: Tensor, target: Tensor) -> Tensor:
+        try:
+            return loss(logits, target)
+        except ValueError as error:
+            raise UnavailableError(str(error)) from error
+
+    return guarded
+
+
+def plain_jaccard(logits: Tensor, target: Tensor) -> Tensor:
+    """Compute the Jaccard metric loss as its formula reads, against hard or soft labels."""
+    p = logits.float().softmax(1)
+    if not target.is_floating_point():
+        target = F.one_hot(target, logits.shape[1]).movedim(-1, 1).float()
+    P, Y, D = (x.sum((0, 2, 3)) for x in (p, target, (p - target).abs()))
+    return (1 - (P + Y - D) / (P + Y + D)).mean()
+
+
+def _on_hard_labels() -> dict[str, Loss]:
+    smp = _peer("segmentation_models_pytorch.losses", "JaccardLoss", mode="multiclass")
+    kornia = _peer("kornia.losses", "TverskyLoss", alpha=1.0, beta=1.0)
+    # Dice instead of Jaccard: kornia has a faster path for it.
+    kornia_dice = _peer("kornia.losses", "DiceLoss", average="macro")
+    monai = _peer("monai.losses", "DiceLoss", to_onehot_y=True, **_MONAI)
+    return {
+        "cross-entropy": F.cross_entropy,
+        "plain formula": plain_jaccard,
+        "smp": smp,
+        "monai": lambda logits, target: monai(logits, target.unsqueeze(1)),
+        "kornia": kornia,
+        "kornia dice": kornia_dice,
+    }
+
+
+def _on_soft_labels() -> dict[str, Loss]:
+    return {
+        "cross-entropy": F.cross_entropy,
+        "plain formula": plain_jaccard,
+        "monai": _peer("monai.losses", "DiceLoss", soft_label=True, **_MONAI),
+    }
+
+
+def _mixtures() -> dict[str, Loss]:
+    """Return mixtures with the cross-entropy, and the cross-entropy by itself."""
+    shares = {"lambda_ce": CROSS_ENTROPY, "lambda_dice": 1 - CROSS_ENTROPY}
+    monai = _peer("monai.losses", "DiceCELoss", to_onehot_y=True, **shares, **_MONAI)
+    hard = _on_hard_labels()
+    return {
+        "cross-entropy": F.cross_entropy,
+        **{name: _mixed(hard[name]) for name in ("plain formula", "smp", "kornia", "kornia dice")},
+        "monai": lambda logits, target: monai(logits, target.unsqueeze(1)),
+    }
+
+
+@cache
+def _built(module: str, name: str, settings: tuple[tuple[str, Any], ...]) -> Loss:
+    try:
+        loss: Loss = getattr(importlib.import_module(module), name)(**dict(settings))
+    except ImportError as error:
+        raise UnavailableError(f"{module} is not installed.") from error
+    return loss
+
+
+def _peer(module: str, name: str, **settings: Any) -> Loss:
+    """Return a loss of another package, which is imported with the first call."""
+    key = tuple(settings.items())
+    return lambda logits, target: _built(module, name, key)(logits, target)
+
+
+def _mixed(loss: Loss) -> Loss:
+    def mixture(logits: Tensor, target: Tensor) -> Tensor:
+        cross_entropy = F.cross_entropy(logits, target)
+        return CROSS_ENTROPY * cross_entropy + (1 - CROSS_ENTROPY) * loss(logits, target)
+
+    return mixture
+
+
+def _interpolated(loss: Loss) -> Loss:
+    """Bring low-resolution logits to the size of hard labels first."""
+
+    def interpolated(logits: Tensor, target: Tensor) -> Tensor:
+        full = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
+        return loss(full, target)
+
+    return interpolated
+
+
+def _with_boundary(loss: Callable[..., Tensor]) -> Loss:
+    return lambda logits, target: loss(logits, targets.boundary(target, EPSILON, WIDTH))
+
+
+def _with_written_out_labels(loss: Loss) -> Loss:
+    """Smooth the labels at their borders as the others need it: a number for every class.
+
+    In the measured time, as it is for softiou: a step gets hard labels, whatever the loss.
+    """
+
+    def written_out(logits: Tensor, target: Tensor) -> Tensor:
+        C = logits.shape[1]
+        band = targets.boundary_band(target, width=WIDTH, num_classes=C)
+        epsilon = EPSILON * band.unsqueeze(1)
+        one_hot = F.one_hot(target, C).movedim(-1, 1).float()
+        return loss(logits, (one_hot * (1 - epsilon) + epsilon / C).to(logits.dtype))
+
+    return written_out

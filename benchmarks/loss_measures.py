@@ -1,0 +1,142 @@
+"""How `benchmarks.loss` measures: seconds of interleaved runs, peaks of memory, bandwidth."""
+
+import ctypes
+import gc
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from benchmarks.loss_cases import Run, Workload, prepare
+
+# Large enough for threads to start and for every contender to take its usual way.
+WARM_UP_PX = 128
+WARM_UP_RUNS = 2
+
+
+def interleaved_seconds(
+    runs: Mapping[str, Run], *, rounds: int, device: str
+) -> dict[str, list[float]]:
+    """Time every run once a round, so that a slow moment of the machine hits all of them.
+
+    Returns:
+        For each name the seconds of every round, in order: figures of one round are pairs.
+    """
+    clock = _clock(device)
+    for run in runs.values():
+        for _ in range(WARM_UP_RUNS):
+            run()
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(clock(runs[name]))
+    return seconds
+
+
+def _clock(device: str) -> Callable[[Run], float]:
+    if device == "cpu":
+        return _cpu_seconds
+    # More than any cache holds: writing it makes each run start with the logits in memory.
+    flush = torch.empty(2**28, dtype=torch.uint8, device=device)
+    return lambda run: _cuda_seconds(run, flush)
+
+
+def _cpu_seconds(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _cuda_seconds(run: Run, flush: torch.Tensor) -> float:
+    start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    flush.zero_()
+    start.record()
+    run()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1000
+
+
+def peak_extra_bytes(workload: Workload, contender: str, *, threads: int) -> int:
+    """Return how much memory a run needs at its peak on top of what is there before.
+
+    On the CPU in a process of its own: what others left behind in the allocator would hide growth.
+    """
+    if workload.device != "cpu":
+        return _cuda_peak(prepare(workload)[contender])
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_cpu_peak, workload, contender, threads).result()
+
+
+def _cpu_peak(workload: Workload, contender: str, threads: int) -> int:
+    """Measure in this process, which has to be a fresh one (Linux only).
+
+    The kernel keeps the high-water mark of the resident memory, so nothing has to be sampled.
+    """
+    torch.set_num_threads(threads)
+    warm_up = prepare(workload.resized(WARM_UP_PX))[contender]
+    for _ in range(WARM_UP_RUNS):
+        warm_up()
+    del warm_up
+    run = prepare(workload)[contender]
+    _give_back_free_memory()
+    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    before = _status_bytes("VmRSS")
+    run()
+    return max(0, _status_bytes("VmHWM") - before)
+
+
+def _give_back_free_memory() -> None:
+    """Return freed blocks to the system; else the run would grow into them unseen."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+
+
+def _status_bytes(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise RuntimeError(f"/proc/self/status has no {field}: memory is measured on Linux alone.")
+    return int(found[1]) * 1024
+
+
+def _cuda_peak(run: Run) -> int:
+    for _ in range(WARM_UP_RUNS):
+        run()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def bytes_of_a_pass(workload: Workload) -> int:
+    """Return what forward and backward have to move at least.
+
+    Both read logits and target, and backward writes the gradient. The floor knows no target.
+    """
+    if workload.case == "floor":
+        return 3 * workload.logits_bytes
+    pixels = workload.num_images * workload.size[0] * workload.size[1]
+    target = workload.logits_bytes if workload.case == "dense" else 8 * pixels  # int64
+    return 3 * workload.logits_bytes + 2 * target
+
+
+def copy_bandwidth(device: str) -> float:
+    """Measure the bytes a second of a big copy, reads and writes counted."""
+    source = torch.ones(2**30, dtype=torch.uint8, device=device)
+    sink = torch.empty_like(source)
+
+    def run() -> None:
+        sink.copy_(source)
+
+    seconds = interleaved_seconds({"copy": run}, rounds=20, device=device)["copy"]
+    return 2 * source.numel() / median(seconds)

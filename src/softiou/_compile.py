@@ -1,0 +1,108 @@
+"""A C file of the package, compiled on first use for this machine's processor and kept in a cache.
+
+Nothing is compiled at installation, so the package is the same file for every machine; without a C
+compiler the caller does without.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+_FLAGS = (
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-O3",
+    "-ffp-contract=fast",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-shared",
+    "-fPIC",
+)
+
+
+@cache
+def load_library(package: str, name: str) -> ctypes.CDLL | str:
+    """Compile a C file that is part of the package, or take it from the cache, and load it.
+
+    Args:
+        package: Dotted name of the package that holds the file.
+        name: Name of the file.
+
+    Returns:
+        The library, or in one sentence why there is none.
+    """
+    compiler = _compiler()
+    if compiler is None:
+        return "There is no C compiler (cc, gcc or clang; or name one as CC)."
+    if platform.system() == "Windows":
+        return "It is not made for Windows."
+    source = files(package).joinpath(name).read_bytes()
+    options = (*_FLAGS, *_processor_flags())
+    parts = (source, compiler.encode(), " ".join(options).encode(), _processor())
+    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    try:
+        library = _cache_folder() / f"{Path(name).stem}-{key}.so"
+        if not library.exists():
+            _compile(compiler, options, source, library)
+        return ctypes.CDLL(str(library))
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.decode(errors="replace").strip().splitlines()
+        return f"{compiler} failed: {lines[-1] if lines else error}."
+    except OSError as error:
+        return f"Compiling it failed: {error}."
+
+
+def _compiler() -> str | None:
+    """Return the path of a C compiler."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _processor_flags() -> tuple[str, ...]:
+    """Ask for all that this processor can do."""
+    if platform.machine() in ("arm64", "aarch64"):
+        return ("-mcpu=native",)
+    # Compilers prefer narrow vectors where wide ones once lowered the clock.
+    wide = ("-mprefer-vector-width=512",) if b"avx512f" in _processor() else ()
+    return ("-march=native", *wide)
+
+
+def _processor() -> bytes:
+    """Describe the processor, for a cache may be shared by machines that differ."""
+    try:
+        lines = Path("/proc/cpuinfo").read_bytes().splitlines()
+    except OSError:
+        return platform.processor().encode()
+    kinds = (b"model name", b"flags", b"Features", b"CPU part")
+    return b"\n".join(sorted({line for line in lines if line.startswith(kinds)}))
+
+
+def _cache_folder() -> Path:
+    """Return a folder of this user's own that can be written to."""
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(root) / "softiou"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="softiou-"))
+
+
+def _compile(compiler: str, options: tuple[str, ...], source: bytes, library: Path) -> None:
+    """Compile into a file of its own and move it into place: other processes may do the same."""
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        file, built = Path(folder) / "source.c", Path(folder) / library.name
+        file.write_bytes(source)
+        command = [compiler, *options, "-o", str(built), str(file), "-lpthread", "-lm"]
+        subprocess.run(command, check=True, capture_output=True)
+        built.replace(library)

@@ -1,0 +1,281 @@
+"""The pass for CPUs in compiled tiles: a softmax against labels or probabilities.
+
+The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
+strides, and adds up what its units of work return.
+
+Shapes: N images, C classes, *S space, seen as rows x columns, K targets.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p, cast
+from math import prod
+
+import torch
+from torch import Tensor
+
+from softiou._compile import load_library
+from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, Target
+from softiou.targets.smoothing import boundary_band
+
+_TYPES = {
+    torch.float32: 0,
+    torch.bfloat16: 1,
+    torch.float16: 2,
+    torch.uint8: 3,
+    torch.bool: 3,
+    torch.int8: 4,
+    torch.int16: 5,
+    torch.int32: 6,
+    torch.int64: 7,
+}
+_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
+_SUMS = 6  # P, Y, D, M, P_MAX, Y_MAX
+# Entries (C T) of a tile: it stays in the second-level cache with its buffers.
+_ENTRIES = 2**15
+
+
+class _Tensor(ctypes.Structure):
+    _fields_ = [
+        ("data", c_void_p),
+        *((name, c_int64) for name in ("image", "channel", "row", "column", "type")),
+    ]
+
+
+class _Target(ctypes.Structure):
+    _fields_ = [
+        ("kind", c_int64),
+        ("values", _Tensor),
+        ("ignores", c_int64),
+        ("ignore", c_int64),
+        ("epsilon", c_double),
+        ("band", _Tensor),
+    ]
+
+
+class _Job(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("N", "C", "rows", "columns", "K", "h", "w")),
+        ("row_first", POINTER(c_int32)),
+        ("column_first", POINTER(c_int32)),
+        ("row_share", POINTER(c_float)),
+        ("column_share", POINTER(c_float)),
+        *((name, _Tensor) for name in ("logits", "valid", "weights")),
+        ("targets", POINTER(_Target)),
+        *(
+            (name, c_int64)
+            for name in ("cross_entropy", "maxima", "tile", "units", "threads")
+        ),
+        ("sums", POINTER(c_double)),
+        ("totals", POINTER(c_double)),
+        *((name, POINTER(c_float)) for name in ("dP", "dD", "dM", "dE")),
+        ("gradient", _Tensor),
+        ("borders", POINTER(c_float)),
+    ]
+
+
+def refuses(job: Job) -> str | None:
+    """Say why a job cannot be done here; None when it can."""
+    if job.logits.device.type != "cpu":
+        return "The logits are not on the CPU."
+    if job.logits.dtype not in _FLOATS:
+        return f"It computes in float32, and the logits are {job.logits.dtype}."
+    if job.activation != "softmax":
+        return f"It knows a softmax alone, not activation={job.activation!r}."
+    for target in job.targets:
+        if not _knows(target):
+            return f"It does not know {type(target).__name__}s of this kind."
+    if _grid(job) is None:
+        return "The memory layout of the space is too irregular."
+    library = load_library("softiou.overlap", "native.c")
+    return library if isinstance(library, str) else None
+
+
+def gather(job: Job) -> Sums:
+    """Gather the sums of a job."""
+    with _Call(job) as call:
+        units = call.job.units
+        K, (N, *_), C = len(job.targets), job.shape, job.num_classes
+        sums = torch.zeros(N, units, K, C, _SUMS, dtype=torch.float64)
+        totals = torch.zeros(N, units, K, 2, dtype=torch.float64)
+        call.job.sums, call.job.totals = call.doubles(sums), call.doubles(totals)
+        call.run("softiou_gather")
+    masses = sums[..., :4].sum(1).movedim(-1, 0).transpose(1, 2)  # (N, U, K, C, 6) -> (4, K, N, C)
+    maxima = sums[..., 4:].amax(1).movedim(-1, 0).transpose(1, 2)
+    return Sums(
+        masses.to(job.dtype).contiguous(),
+        maxima.to(job.dtype).contiguous(),
+        totals.sum(1).permute(2, 1, 0).to(job.dtype).contiguous(),
+    )
+
+
+def gradient(job: Job, cotangents: Cotangents) -> Tensor:
+    """Compute the gradient of the logits, in their dtype and memory layout."""
+    result = torch.empty_like(job.logits)
+    with _Call(job, result) as call:
+        P, _, D, M = (x.contiguous() for x in cotangents.masses.float())
+        call.job.dP, call.job.dD, call.job.dM = call.floats(P), call.floats(D), call.floats(M)
+        call.job.dE = call.floats(cotangents.cross_entropy.float().contiguous())
+        if job.bilinear is not None:
+            N, C, _, w = job.logits.shape
+            call.job.borders = call.floats(torch.zeros(N, call.job.units, 2, C, w))
+        size = result.numel() * result.element_size()
+        call.run("softiou_gradient", call.floats((P + D)[0].contiguous()), c_int64(size))
+    return result
+
+
+def _knows(target: Target) -> bool:
+    if isinstance(target, HardTarget | SmoothedTarget):
+        return target.labels.dtype in _TYPES
+    return (
+        isinstance(target, DenseTarget)
+        and not target.independent
+        and target.values.dtype in _FLOATS
+    )
+
+
+def _values(target: Target) -> Tensor:
+    return target.values if isinstance(target, DenseTarget) else target.labels  # type: ignore[attr-defined, no-any-return]
+
+
+def _grid(job: Job) -> tuple[int, int] | None:
+    """Return rows and columns that all tensors can be seen as without a copy; one row if possible."""
+    maps = [x for x in (job.valid, job.weights) if x is not None]
+    channels = []
+    for target in job.targets:
+        (channels if isinstance(target, DenseTarget) else maps).append(_values(target))
+    if job.bilinear is None:
+        channels.append(job.logits)
+    *outer, columns = job.size
+    for rows, length in ((1, prod(job.size)), (prod(outer), columns)):
+        if job.bilinear is not None and rows == 1 and prod(outer) != 1:
+            continue
+        if all(_flattens(x, 2, rows, length) for x in channels) and all(
+            _flattens(x, 1, rows, length) for x in maps
+        ):
+            return rows, length
+    return None
+
+
+def _flattens(x: Tensor, leading: int, rows: int, columns: int) -> bool:
+    try:
+        x.view(*x.shape[:leading], rows, columns)
+    except RuntimeError:
+        return False
+    return True
+
+
+class _Call:
+    """The structure of a call, and the tensors that its pointers point into."""
+
+    def __init__(self, job: Job, gradient: Tensor | None = None) -> None:
+        grid = _grid(job)
+        if grid is None:
+            raise RuntimeError("a job that was to be refused")
+        self._kept: list[object] = []
+        self._grid = grid
+        rows, columns = grid
+        N, C = job.shape[0], job.num_classes
+        tile = job.tile or max(64, min(1024, _ENTRIES // C // 16 * 16))
+        tile = min(tile, max(columns, 1))
+        self.job = _Job(N=N, C=C, rows=rows, columns=columns, K=len(job.targets), tile=tile)
+        pieces = rows * -(-columns // tile)
+        if job.bilinear is None:
+            self.job.logits = self._channels(job.logits)
+            if gradient is not None:
+                self.job.gradient = self._channels(gradient)
+        else:
+            pieces = self._interpolate(job, gradient)
+        # More units than threads balance the load; their number does not depend on the threads.
+        self.job.units = max(1, min(pieces, -(-64 // max(N, 1))))
+        self.job.valid, self.job.weights = self._map(job.valid), self._weights(job.weights)
+        targets = (_Target * len(job.targets))(*(self._target(job, y) for y in job.targets))
+        self._kept.append(targets)
+        self.job.targets = cast(targets, POINTER(_Target))
+        self.job.cross_entropy, self.job.maxima = job.cross_entropy, job.maxima
+        entries = N * C * rows * columns
+        self.job.threads = 1 if entries < 2**16 else torch.get_num_threads()
+
+    def __enter__(self) -> "_Call":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept.clear()
+
+    def run(self, function: str, *arguments: object) -> None:
+        """Call a function of the library."""
+        if self.job.N == 0 or self.job.rows * self.job.columns == 0:
+            return
+        library = load_library("softiou.overlap", "native.c")
+        if isinstance(library, str):
+            raise RuntimeError(library)
+        if getattr(library, function)(byref(self.job), *arguments):
+            raise MemoryError("no memory for the tiles of the overlap statistics")
+
+    def floats(self, x: Tensor) -> "ctypes._Pointer[c_float]":
+        """Return a pointer to a contiguous float32 tensor, which is kept alive."""
+        self._kept.append(x)
+        return cast(x.data_ptr(), POINTER(c_float))
+
+    def doubles(self, x: Tensor) -> "ctypes._Pointer[c_double]":
+        """Return a pointer to a contiguous float64 tensor, which is kept alive."""
+        self._kept.append(x)
+        return cast(x.data_ptr(), POINTER(c_double))
+
+    def _interpolate(self, job: Job, gradient: Tensor | None) -> int:
+        """Describe low-resolution logits; return how many source rows there are to share out."""
+        bilinear = job.bilinear
+        if bilinear is None:
+            raise RuntimeError("logits of full resolution")
+        self.job.h, self.job.w = bilinear.source
+        self.job.logits = self._strides(job.logits, job.logits.stride())
+        if gradient is not None:
+            # Source rows that no pixel reads (downsampling) are not written.
+            self.job.gradient = self._strides(gradient.zero_(), gradient.stride())
+        for name, (first, share) in zip(("row", "column"), bilinear.taps, strict=True):
+            first, share = first.int(), share.float()
+            self._kept += [first, share]
+            setattr(self.job, f"{name}_first", cast(first.data_ptr(), POINTER(c_int32)))
+            setattr(self.job, f"{name}_share", self.floats(share))
+        return max(1, bilinear.source[0] - 1)
+
+    def _target(self, job: Job, target: Target) -> _Target:
+        ignore = getattr(target, "ignore_index", None)
+        described = _Target(kind=0, ignores=ignore is not None, ignore=ignore or 0)
+        if isinstance(target, DenseTarget):
+            described.kind, described.values = 1, self._channels(target.values)
+            return described
+        described.values = self._map(_values(target))
+        if isinstance(target, SmoothedTarget):
+            described.epsilon = target.epsilon
+            if target.width is not None:
+                band = boundary_band(
+                    target.labels,
+                    width=target.width,
+                    num_classes=job.num_classes,
+                    ignore_index=ignore,
+                )
+                described.band = self._map(band.contiguous())
+        return described
+
+    def _weights(self, weights: Tensor | None) -> _Tensor:
+        if weights is not None and weights.dtype not in _FLOATS:
+            weights = weights.float()
+        return self._map(weights)
+
+    def _map(self, x: Tensor | None) -> _Tensor:
+        """Describe (N, *S)."""
+        if x is None:
+            return _Tensor()
+        image, row, column = x.view(x.shape[0], *self._grid).stride()
+        return self._strides(x, (image, 0, row, column))
+
+    def _channels(self, x: Tensor) -> _Tensor:
+        """Describe (N, C, *S)."""
+        return self._strides(x, x.view(*x.shape[:2], *self._grid).stride())
+
+    def _strides(self, x: Tensor, strides: Sequence[int]) -> _Tensor:
+        self._kept.append(x)
+        image, channel, row, column = strides
+        return _Tensor(x.data_ptr(), image, channel, row, column, _TYPES[x.dtype])
