@@ -5,7 +5,6 @@ number; kornia's alone take a mean over the images. Shapes: N images, C classes,
 """
 
 import importlib
-import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -13,8 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou import JaccardMetricLoss, OverlapLoss, targets
-from softiou.overlap import overlap_statistics
+from softiou import JaccardMetricLoss, targets
 from softiou.overlap.operators import IMPLEMENTATIONS
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -63,29 +61,8 @@ def softiou_loss(impl: str, *, cross_entropy: float = 0.0, upsample: str | None 
 
     Without smoothing, so that all contenders compute the same number.
     """
-    settings: dict[str, Any] = {"cross_entropy": cross_entropy, "smooth": 0.0}
-    if "impl" in inspect.signature(OverlapLoss).parameters:
-        settings |= {"impl": impl, "upsample": upsample}
-        loss: Loss = JaccardMetricLoss(**settings)
-    else:
-        loss = _from_statistics(JaccardMetricLoss(**settings), impl, upsample)
+    loss = JaccardMetricLoss(cross_entropy=cross_entropy, smooth=0.0, upsample=upsample, impl=impl)
     return loss if impl == "auto" else _unless_refused(loss)
-
-
-def _from_statistics(module: JaccardMetricLoss, impl: str, upsample: str | None) -> Loss:
-    """Do what the class does once it takes `impl` and `upsample`."""
-    share = module.cross_entropy
-
-    def loss(logits: Tensor, target: Tensor) -> Tensor:
-        statistics = overlap_statistics(
-            logits, target, cross_entropy=share > 0, upsample=upsample, impl=impl
-        )
-        overlap = module.overlap(statistics)
-        if share == 0:
-            return overlap
-        return share * statistics.mean_cross_entropy() + (1 - share) * overlap
-
-    return loss
 
 
 def _unless_refused(loss: Loss) -> Loss:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from softiou import metrics, targets
+    from softiou.accumulation import Accumulation
     from softiou.losses import (
         DiceSemimetricLoss,
         JaccardMetricLoss,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Accumulation": "softiou.accumulation",
     "DiceSemimetricLoss": "softiou.losses",
     "JaccardMetricLoss": "softiou.losses",
     "OverlapLoss": "softiou.losses",
@@ -32,6 +34,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Accumulation",
     "DiceSemimetricLoss",
     "JaccardMetricLoss",
     "OverlapLoss",

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +12,13 @@ from softiou.overlap import (
     ACTIVATIONS,
     CLASS_RULES,
     FORMS,
+    IMPLS,
     Form,
     OverlapStatistics,
     active_classes,
+    gather_images,
+    gather_statistics,
     mean_over,
-    overlap_statistics,
     parse_per,
     tversky_distance,
     tversky_log_distance,
@@ -36,6 +38,14 @@ class LossSettings(TypedDict, total=False):
     class_weights: Tensor | Sequence[float] | None
     ignore_index: int | None
     validate: bool
+    upsample: str | None
+    align_corners: bool
+    impl: str
+    tile: int | None
+    process_group: Any
+
+
+Targets = Tensor | Target | Sequence[tuple[float, Tensor | Target]]
 
 
 class OverlapLoss(nn.Module, ABC):
@@ -63,6 +73,21 @@ class OverlapLoss(nn.Module, ABC):
             A buffer, so it moves with the module. The cross-entropy is not weighted by class.
         ignore_index: Label value whose pixels do not count, for hard and soft targets.
         validate: Check the contents of the targets on every call (costs a sync).
+        upsample: "bilinear" for logits at a stride: they are interpolated to the target tile by
+            tile, and full-resolution logits never exist. None wants logits at full resolution.
+        align_corners: Of the interpolation, as in `torch.nn.functional.interpolate`.
+        impl: How the pass over the pixels is done: "auto", "torch", "chunked", "native" (CPU) or
+            "triton" (CUDA); see `softiou.overlap_statistics`.
+        tile: Pixels of a tile; None for a choice by device and classes.
+        process_group: The processes whose images are one batch: a process group of
+            `torch.distributed`, "world" for all, None for this process alone. Value and gradient
+            are those of the joined batch, where the gradients of the processes are averaged, as
+            DistributedDataParallel does; batches may be of different sizes.
+
+    Note:
+        Extra memory beyond the gradient of the logits is a tile, and for "native" and "chunked"
+        half-precision logits are read as they are and summed in float32. Gradients reach the logits
+        alone, unless the target wants one (then "auto" takes "torch").
 
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses: Optimizing the Jaccard Index with Soft Labels,
@@ -84,12 +109,19 @@ class OverlapLoss(nn.Module, ABC):
         class_weights: Tensor | Sequence[float] | None = None,
         ignore_index: int | None = None,
         validate: bool = False,
+        upsample: str | None = None,
+        align_corners: bool = False,
+        impl: str = "auto",
+        tile: int | None = None,
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         _checks.in_range("cross_entropy", cross_entropy, 0.0, 1.0)
         _checks.in_range("smooth", smooth, 0.0)
         _checks.in_range("threshold", threshold, 0.0, 1.0)
         _checks.one_of("activation", activation, ACTIVATIONS)
+        _checks.one_of("upsample", upsample, (None, "bilinear"))
+        _checks.one_of("impl", impl, IMPLS)
         if isinstance(classes, str):
             _checks.one_of("classes", classes, CLASS_RULES)
         if cross_entropy > 0 and activation == "none":
@@ -104,6 +136,11 @@ class OverlapLoss(nn.Module, ABC):
         self.threshold = threshold
         self.ignore_index = ignore_index
         self.validate = validate
+        self.upsample = upsample
+        self.align_corners = align_corners
+        self.impl = impl
+        self.tile = tile
+        self.process_group = process_group
         self.register_buffer("class_weights", _class_weights(class_weights))
 
     @abstractmethod
@@ -113,7 +150,7 @@ class OverlapLoss(nn.Module, ABC):
     def forward(
         self,
         logits: Tensor,
-        target: Tensor | Target,
+        target: Targets,
         *,
         valid: Tensor | None = None,
         weights: Tensor | None = None,
@@ -121,8 +158,10 @@ class OverlapLoss(nn.Module, ABC):
         """Compute the loss.
 
         Args:
-            logits: Scores (N, C, *S), any floating dtype.
-            target: Integers (N, *S), probabilities (N, C, *S), or a `Target`.
+            logits: Scores (N, C, *S), any floating dtype; (N, C, h, w) with `upsample`.
+            target: Integers (N, *S), probabilities (N, C, *S), or a `Target`; or several of them
+                with their weights, [(0.5, masks), (0.5, teacher)]: then the loss is the weighted
+                sum of the losses against each, from one softmax.
             valid: Bool (N, *S), True where the pixel counts.
             weights: Floating (N, *S), at least 0: how much the pixel counts.
 
@@ -135,7 +174,7 @@ class OverlapLoss(nn.Module, ABC):
     def parts(
         self,
         logits: Tensor,
-        target: Tensor | Target,
+        target: Targets,
         *,
         valid: Tensor | None = None,
         weights: Tensor | None = None,
@@ -145,16 +184,49 @@ class OverlapLoss(nn.Module, ABC):
         Returns:
             "loss", and detached "overlap" and, when mixed in, "cross_entropy".
         """
-        statistics = overlap_statistics(
+        statistics = self.statistics(logits, target, valid=valid, weights=weights)
+        return self.parts_of(statistics, target)
+
+    def statistics(
+        self,
+        logits: Tensor,
+        target: Targets,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> list[OverlapStatistics]:
+        """Gather what the loss is a function of, of all processes: an entry for each target."""
+        by_extremes = isinstance(self.classes, str) and self.classes in ("prob", "label", "both")
+        found = gather_statistics(
             logits,
-            target,
+            [one for _, one in _weighted(target)],
             activation=self.activation,
             ignore_index=self.ignore_index,
             valid=valid,
             weights=weights,
             cross_entropy=self.cross_entropy > 0,
+            maxima=by_extremes,
             validate=self.validate,
+            upsample=self.upsample,
+            align_corners=self.align_corners,
+            impl=self.impl,
+            tile=self.tile,
         )
+        if self.process_group is None:
+            return found
+        return [gather_images(one, self.process_group) for one in found]
+
+    def parts_of(self, statistics: Sequence[OverlapStatistics], target: Targets) -> dict[str, Tensor]:
+        """Compute `parts` from statistics that were gathered before; `target` gives the weights."""
+        total: dict[str, Tensor] = {}
+        for (weight, _), found in zip(_weighted(target), statistics, strict=True):
+            for name, value in self._parts(found).items():
+                value = weight * value
+                total[name] = total[name] + value if name in total else value
+        return total
+
+    def _parts(self, statistics: OverlapStatistics) -> dict[str, Tensor]:
+        """Return the parts of the loss against one target."""
         overlap = self.overlap(statistics)
         if self.cross_entropy == 0:
             return {"loss": overlap, "overlap": overlap.detach()}
@@ -193,7 +265,7 @@ class OverlapLoss(nn.Module, ABC):
         return (
             f"cross_entropy={self.cross_entropy}, smooth={self.smooth}, "
             f"activation={self.activation!r}, per={per!r}, classes={self.classes!r}, "
-            f"ignore_index={self.ignore_index}"
+            f"ignore_index={self.ignore_index}, upsample={self.upsample!r}, impl={self.impl!r}"
         )
 
 
@@ -325,6 +397,19 @@ class TverskyLoss(OverlapLoss):
         least = torch.finfo(t.dtype).eps
         power = t.clamp(min=least) ** self.gamma
         return torch.where(t > least, power, t * least ** (self.gamma - 1))
+
+
+def _weighted(target: Targets) -> list[tuple[float, Tensor | Target]]:
+    """Return targets with their weights; a single one has the weight 1."""
+    if isinstance(target, Tensor | Target):
+        return [(1.0, target)]
+    pairs = list(target) if isinstance(target, Sequence) else []
+    if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
+        raise TypeError(
+            f"Expected `target` to be a tensor, a Target, or a list of pairs (weight, target), but "
+            f"got {type(target)}."
+        )
+    return pairs
 
 
 def _class_weights(weights: Tensor | Sequence[float] | None) -> Tensor | None:

@@ -6,7 +6,7 @@ stride of a network.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from math import prod
 
 import torch
@@ -110,23 +110,14 @@ class Bilinear:
     size: tuple[int, int]
     align_corners: bool = False
 
-    @cached_property
+    @property
     def taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """For rows and columns: the first source index (int64) and the share of the next one."""
         rows, columns = (
-            self._taps(length, size) for length, size in zip(self.source, self.size, strict=True)
+            _taps(length, size, self.align_corners)
+            for length, size in zip(self.source, self.size, strict=True)
         )
         return rows, columns
-
-    def _taps(self, length: int, size: int) -> tuple[Tensor, Tensor]:
-        place = torch.arange(size, dtype=torch.float64)
-        if self.align_corners:
-            place = place * ((length - 1) / (size - 1) if size > 1 else 0.0)
-        else:
-            place = ((place + 0.5) * (length / size) - 0.5).clamp(min=0)
-        # At the far border the next one does not exist; its share is 0 there.
-        first = place.floor().long().clamp(max=max(length - 2, 0))
-        return first, (place - first).clamp(0.0, 1.0 if length > 1 else 0.0)
 
     def read(self, values: Tensor, tile: Tile) -> Tensor:
         """Interpolate a tile of low-resolution values: (N, C, h, w) -> (C, T), in float32 or 64."""
@@ -147,6 +138,19 @@ class Bilinear:
             for taps, part, length in zip(self.taps, tile.box, self.source, strict=True)
         )
         return rows, columns
+
+
+@lru_cache(maxsize=64)
+def _taps(length: int, size: int, align_corners: bool) -> tuple[Tensor, Tensor]:
+    """Return the first source index and the share of the next one for each place of a line."""
+    place = torch.arange(size, dtype=torch.float64)
+    if align_corners:
+        place = place * ((length - 1) / (size - 1) if size > 1 else 0.0)
+    else:
+        place = ((place + 0.5) * (length / size) - 0.5).clamp(min=0)
+    # At the far border the next one does not exist; its share is 0 there.
+    first = place.floor().long().clamp(max=max(length - 2, 0))
+    return first, (place - first).clamp(0.0, 1.0 if length > 1 else 0.0)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,14 @@
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+# The programs are no part of the installed package.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks import tables
 from benchmarks.loss import KEY, main, measure, save

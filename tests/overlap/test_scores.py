@@ -139,7 +139,7 @@ def test_active_classes_agree_with_loops(
     if classes == [-1]:
         classes = [case.num_classes - 1]
     logits, target = case.tensors()
-    s = overlap_statistics(logits, target, **case.settings(), **case.maps())
+    s = overlap_statistics(logits, target, **case.settings(), **case.maps(), maxima=True)
     data = case.reference()
     for statistics, dense in ((s, data), (s.merge_images(), data.joined())):
         expected = [
@@ -150,6 +150,13 @@ def test_active_classes_agree_with_loops(
             for n in range(dense.p.shape[0])
         ]
         assert active_classes(statistics, classes, threshold=threshold).tolist() == expected
+
+
+@pytest.mark.parametrize("classes", ["prob", "label", "both"])
+def test_rules_of_the_maxima_raise_without_them(classes: str) -> None:
+    s = overlap_statistics(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match=r"gather the statistics with `maxima=True`"):
+        active_classes(s, classes)
 
 
 # Jaccard metric losses are metrics on [0, 1]^n: multiples of 1/64, so that zero means zero

@@ -1,6 +1,7 @@
 """Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
 
 from softiou.overlap.door import ACTIVATIONS, IMPLS, gather_statistics, overlap_statistics
+from softiou.overlap.processes import gather_images
 from softiou.overlap.scores import (
     CLASS_RULES,
     FORMS,
@@ -21,6 +22,7 @@ __all__ = [
     "IMPLS",
     "OverlapStatistics",
     "active_classes",
+    "gather_images",
     "gather_statistics",
     "mean_over",
     "overlap_statistics",

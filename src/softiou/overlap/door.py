@@ -13,6 +13,7 @@ from softiou.overlap.job import Job, Sums
 from softiou.overlap.operators import IMPLEMENTATIONS
 from softiou.overlap.statistics import OverlapStatistics
 from softiou.targets import Target, as_target
+from softiou.targets.base import tensors_of
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 IMPLS = ("auto", "torch", *IMPLEMENTATIONS)
@@ -77,6 +78,7 @@ def overlap_statistics(
         the logits alone; "auto" takes "torch" when the target wants a gradient.
 
     Example:
+        >>> import torch
         >>> probs = torch.tensor([[[0.75, 0.5], [0.25, 0.5]]])
         >>> overlap_statistics(probs, torch.tensor([[0, 1]]), activation="none").D
         tensor([[0.7500, 0.7500]])
@@ -178,27 +180,14 @@ def _size_of(target: Tensor | Target, logits: Tensor) -> tuple[int, ...]:
 
 
 def _gather(job: Job, impl: str) -> Sums:
-    from softiou.targets.base import tensors_of
-
     wants_gradient = any(x.requires_grad for target in job.targets for x in tensors_of(target))
-    if impl == "auto":
-        impl = "torch" if wants_gradient else _fastest(job)
-    if impl == "torch":
+    if impl == "torch" or (impl == "auto" and wants_gradient):
         return plain.gather(job)
     if wants_gradient:
         raise ValueError(
             f"impl={impl!r} has no gradient with respect to the target: detach it, or use 'torch'."
         )
-    if (reason := IMPLEMENTATIONS[impl].refuses(job)) is not None:
-        raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
     return operators.gather(job, impl)
-
-
-def _fastest(job: Job) -> str:
-    """Return the first implementation that can do the job; they stand in the order of speed."""
-    return next(
-        name for name, impl in IMPLEMENTATIONS.items() if impl.refuses(job) is None
-    )
 
 
 def _statistics(job: Job, sums: Sums, k: int) -> OverlapStatistics:

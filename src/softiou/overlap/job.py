@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -74,7 +73,7 @@ class Job:
         """Return the dtype of all arithmetic: float32, or float64 for float64 logits."""
         return torch.promote_types(self.logits.dtype, torch.float32)
 
-    @cached_property
+    @property
     def bilinear(self) -> Bilinear | None:
         """Return how low-resolution logits are read; None for those of full resolution."""
         if tuple(self.logits.shape[2:]) == tuple(self.size):

@@ -42,7 +42,22 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 def gather(job: Job, impl: str) -> Sums:
     """Gather the sums of a job with an implementation, differentiable with respect to the logits."""
     text, tensors = _pack(job)
-    return Sums(*_sums(job.logits, tensors, list(job.size), text, impl))
+    return Sums(
+        *torch.ops.softiou.overlap_sums(job.logits, tensors, list(job.size), text, impl)
+    )
+
+
+def _choose(job: Job, impl: str) -> Implementation:
+    """Return an implementation by name, or for "auto" the first that can do the job.
+
+    Here and not before: what a tensor's memory looks like is not known while a graph is traced.
+    """
+    if impl == "auto":
+        return next(one for one in IMPLEMENTATIONS.values() if one.refuses(job) is None)
+    chosen = IMPLEMENTATIONS[impl]
+    if (reason := chosen.refuses(job)) is not None:
+        raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
+    return chosen
 
 
 def _pack(job: Job) -> tuple[str, list[Tensor]]:
@@ -57,16 +72,32 @@ def _unpack(logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text
     return Job(logits, targets, tuple(size), valid, weights, *settings)
 
 
-@torch.library.custom_op("softiou::overlap_sums", mutates_args=())
+_GATHER = (
+    "softiou::overlap_sums",
+    "(Tensor logits, Tensor[] tensors, SymInt[] size, str text, str impl)"
+    " -> (Tensor, Tensor, Tensor)",
+)
+_GRADIENT = (
+    "softiou::overlap_gradient",
+    "(Tensor masses, Tensor cross_entropy, Tensor logits, Tensor[] tensors, SymInt[] size,"
+    " str text, str impl) -> Tensor",
+)
+# Not `torch.library.custom_op`: its first call imports the compiler, which takes seconds.
+for _name, _schema in (_GATHER, _GRADIENT):
+    torch.library.define(_name, _schema)
+
+
+@torch.library.impl(_GATHER[0], "CompositeExplicitAutograd")
 def _sums(
     logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     with torch.autocast(logits.device.type, enabled=False):
-        sums = IMPLEMENTATIONS[impl].gather(_unpack(logits, tensors, size, text))
+        job = _unpack(logits, tensors, size, text)
+        sums = _choose(job, impl).gather(job)
     return sums.masses, sums.maxima, sums.totals
 
 
-@torch.library.custom_op("softiou::overlap_gradient", mutates_args=())
+@torch.library.impl(_GRADIENT[0], "CompositeExplicitAutograd")
 def _gradient(
     masses: Tensor,
     cross_entropy: Tensor,
@@ -78,10 +109,10 @@ def _gradient(
 ) -> Tensor:
     with torch.autocast(logits.device.type, enabled=False):
         job = _unpack(logits, tensors, size, text)
-        return IMPLEMENTATIONS[impl].gradient(job, Cotangents(masses, cross_entropy))
+        return _choose(job, impl).gradient(job, Cotangents(masses, cross_entropy))
 
 
-@_sums.register_fake
+@torch.library.register_fake(_GATHER[0])
 def _(
     logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -94,7 +125,7 @@ def _(
     )
 
 
-@_gradient.register_fake
+@torch.library.register_fake(_GRADIENT[0])
 def _(masses: Tensor, cross_entropy: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
@@ -106,7 +137,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _backward(ctx: Any, masses: Tensor, maxima: Tensor, totals: Tensor) -> tuple[Any, ...]:
     logits, *tensors = ctx.saved_tensors
-    found = _gradient(masses, totals[1], logits, tensors, *ctx.settings)
+    found = torch.ops.softiou.overlap_gradient(masses, totals[1], logits, tensors, *ctx.settings)
     return found, [None] * len(tensors), None, None, None
 
 
@@ -117,5 +148,5 @@ def _second(ctx: Any, *_: Any) -> Any:
     )
 
 
-torch.library.register_autograd("softiou::overlap_sums", _backward, setup_context=_keep)
-torch.library.register_autograd("softiou::overlap_gradient", _second)
+torch.library.register_autograd(_GATHER[0], _backward, setup_context=_keep)
+torch.library.register_autograd(_GRADIENT[0], _second)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -74,6 +74,15 @@ class OverlapStatistics:
                 None if value is None else function(value)  # type: ignore[arg-type]
                 for value in (getattr(self, field.name) for field in fields(self))
             )
+        )
+
+    @staticmethod
+    def stack(parts: Sequence[OverlapStatistics]) -> OverlapStatistics:
+        """Put the images of several batches below each other: (N_1, C), ... -> (sum of N_i, C)."""
+        names = [field.name for field in fields(OverlapStatistics)]
+        columns = [[getattr(part, name) for part in parts] for name in names]
+        return OverlapStatistics(
+            *(None if any(x is None for x in column) else torch.cat(column) for column in columns)  # type: ignore[arg-type]
         )
 
     def mean_cross_entropy(self) -> Tensor:

@@ -69,7 +69,9 @@ class SparseTarget(Target):
         if self.weights.dtype == torch.uint8:
             weights = weights / 255
         wrong = (indices < 0) | (indices >= num_classes)
-        strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + 1e-2))
+        # Each byte may have been rounded up by half a step.
+        slack = 1e-2 if self.weights.is_floating_point() else 1e-6 + weights.shape[1] / 510
+        strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + slack))
         if valid is not None:
             wrong, strange = wrong & valid.unsqueeze(1), strange & valid.unsqueeze(1)
         if bool(wrong.any()):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,24 @@ from torch import Tensor
 
 from reference import overlap_loops
 from reference.cases import Case, cases
-from softiou.overlap import OverlapStatistics, overlap_statistics
-from softiou.targets import Target
+from softiou import overlap
+from softiou.overlap import OverlapStatistics
+from softiou.targets import Probs, Target
+from softiou.tiles import Tile
 
 SUMS = ("P", "Y", "D", "M", "p_max", "y_max")
 NAN, INF = math.nan, math.inf
+DEFAULTS: dict[str, Any] = {}
+
+
+@pytest.fixture(scope="module", params=["torch", "chunked"], autouse=True)
+def _impl(request: pytest.FixtureRequest) -> None:
+    """Run everything here with the definition and with tiles that divide nothing."""
+    DEFAULTS.update(impl=request.param, tile=5)
+
+
+def overlap_statistics(logits: Tensor, target: Tensor | Target, **options: Any) -> OverlapStatistics:
+    return overlap.overlap_statistics(logits, target, **{**DEFAULTS, "maxima": True, **options})
 
 
 def gradient_of(loss: Tensor, of: Tensor) -> Tensor:
@@ -448,22 +462,20 @@ def test_autocast_does_not_reach_the_sums(dtype: torch.dtype) -> None:
     assert_equal_statistics(found, expected)
 
 
+@dataclass(frozen=True)
 class Confused(Target):
     """Hard labels of raters who take one class for another: y by a matrix product."""
 
-    def __init__(self, labels: Tensor, confusion: Tensor) -> None:
-        self.labels, self.confusion = labels, confusion
+    labels: Tensor
+    confusion: Tensor
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.labels.shape)
 
-    def probs(self, num_classes: int, dtype: torch.dtype) -> Tensor:
-        one_hot = F.one_hot(self.labels, num_classes).to(dtype)
-        return (one_hot @ self.confusion.to(dtype)).movedim(-1, 1)
-
-    def valid(self, num_classes: int) -> Tensor | None:
-        return None
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        one_hot = F.one_hot(tile.of(self.labels), num_classes).to(dtype)
+        return Probs((one_hot @ self.confusion.to(dtype)).T)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         raise NotImplementedError
@@ -471,7 +483,7 @@ class Confused(Target):
 
 def test_autocast_does_not_reach_into_targets() -> None:
     target = Confused(torch.randint(0, 3, (1, 4, 4)), torch.rand(3, 3).softmax(1))
-    expected = target.probs(3, torch.float32).sum((2, 3))
+    expected = target.dense(3, torch.float32).y.sum((2, 3))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = overlap_statistics(torch.zeros(1, 3, 4, 4), target)
     torch.testing.assert_close(found.Y, expected, rtol=1e-6, atol=0)
@@ -517,7 +529,7 @@ def test_soft_targets_receive_gradients() -> None:
     logits = torch.randn(1, 2, 5, dtype=torch.float64)
 
     def sums(y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        s = overlap_statistics(logits, y)
+        s = overlap_statistics(logits, y, impl="auto")
         return s.Y, s.D, s.M
 
     assert torch.autograd.gradcheck(sums, (y,))

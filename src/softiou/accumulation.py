@@ -1,0 +1,102 @@
+"""The exact loss of a large batch from micro-batches: statistics first, gradients second."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from softiou.losses import OverlapLoss, Targets
+from softiou.overlap import OverlapStatistics
+
+
+class Accumulation:
+    """One loss over several micro-batches, whose gradients add up to that of the joined batch.
+
+    An overlap is no mean over images: the mean of the losses of micro-batches is another loss, with
+    another gradient, than the loss of all of them. Here each micro-batch goes through the model
+    twice, first for its statistics, a matrix (N, C), and then for its gradient given those of the
+    others. Memory is that of one micro-batch.
+
+    Args:
+        loss: Any overlap loss, with its `process_group` if it has one.
+
+    Note:
+        Logits have to be the same both times: dropout needs the same random state, and batch norm
+        in training mode updates its running statistics twice.
+
+    Example:
+        >>> from softiou import JaccardMetricLoss
+        >>> loss = JaccardMetricLoss()
+        >>> logits, target = torch.randn(4, 3, 8, requires_grad=True), torch.randint(0, 3, (4, 8))
+        >>> whole = Accumulation(loss)
+        >>> for part in (slice(0, 1), slice(1, 4)):
+        ...     whole.add(logits[part], target[part])
+        >>> for part in (slice(0, 1), slice(1, 4)):
+        ...     whole.loss(logits[part], target[part]).backward()
+        >>> joined = loss(logits.detach().requires_grad_(), target)
+        >>> bool((whole.value() - joined).abs() < 1e-6)
+        True
+    """
+
+    def __init__(self, loss: OverlapLoss) -> None:
+        self.criterion = loss
+        self._parts: list[list[OverlapStatistics]] = []
+        self._turn = 0
+
+    @torch.no_grad()
+    def add(
+        self,
+        logits: Tensor,
+        target: Targets,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> None:
+        """Gather the statistics of a micro-batch; arguments as in the loss."""
+        self._parts.append(
+            self.criterion.statistics(logits, target, valid=valid, weights=weights)
+        )
+        self._target = target
+
+    def value(self) -> Tensor:
+        """Return the loss of all that was added, without a gradient."""
+        if not self._parts:
+            raise ValueError("Expected micro-batches to be added before their loss is asked for.")
+        return self.criterion.parts_of(self._joined(self._parts), self._target)["loss"]
+
+    def loss(
+        self,
+        logits: Tensor,
+        target: Targets,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the loss of the joined batch, differentiable for one micro-batch of it.
+
+        The micro-batches come in the order in which they were added; call `backward` on each
+        result. The gradients add up; nothing has to be divided by the number of micro-batches.
+
+        Raises:
+            ValueError: There are more micro-batches than were added, or another number of images.
+        """
+        own = self.criterion.statistics(logits, target, valid=valid, weights=weights)
+        turn = self._turn
+        if turn >= len(self._parts):
+            raise ValueError(
+                f"Expected {len(self._parts)} micro-batches, as many as were added, but got one "
+                "more. Make a new Accumulation for each step."
+            )
+        expected, found = len(self._parts[turn][0].P), len(own[0].P)
+        if expected != found:
+            raise ValueError(
+                f"Expected micro-batch {turn} to have {expected} images, as when it was added, but "
+                f"got {found}."
+            )
+        self._turn += 1
+        parts = [*self._parts[:turn], own, *self._parts[turn + 1 :]]
+        return self.criterion.parts_of(self._joined(parts), target)["loss"]
+
+    def _joined(self, parts: Sequence[list[OverlapStatistics]]) -> list[OverlapStatistics]:
+        """Put the images of all micro-batches below each other, for each target."""
+        return [OverlapStatistics.stack(found) for found in zip(*parts, strict=True)]

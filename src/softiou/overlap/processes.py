@@ -1,0 +1,58 @@
+"""Statistics of the images of several processes, as if they were one batch.
+
+The loss is a function of all images' statistics and not a mean of the processes' losses, so what
+travels is the matrix (N, C) of each, a few kilobytes.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from softiou.overlap.statistics import OverlapStatistics
+
+
+def gather_images(statistics: OverlapStatistics, group: Any = "world") -> OverlapStatistics:
+    """Put the images of all processes below each other, in the order of their ranks.
+
+    The value is the same in every process. The gradient goes to this process's own images, and is
+    the number of processes times as large: averaged over the processes, as
+    DistributedDataParallel does, it is exactly that of the joined batch.
+
+    Args:
+        statistics: Of this process's images (N_r, C); N_r may differ, and may be 0.
+        group: The processes; "world" for all.
+
+    Returns:
+        Statistics (sum of N_r, C).
+
+    Raises:
+        RuntimeError: torch.distributed is not initialised.
+    """
+    if not dist.is_initialized():
+        raise RuntimeError(
+            "The loss was given a `process_group`, but torch.distributed is not initialised. Call "
+            "torch.distributed.init_process_group first, or leave `process_group` out."
+        )
+    group = dist.group.WORLD if group == "world" else group
+    size, rank = dist.get_world_size(group), dist.get_rank(group)
+    counts = _all(torch.tensor([len(statistics.P)], device=statistics.P.device), size, group)
+    images = [int(count) for count in torch.cat(counts).tolist()]
+
+    def join(own: Tensor) -> Tensor:
+        padded = own.detach().new_zeros(max(images), *own.shape[1:])
+        padded[: len(own)] = own.detach()
+        parts = [part[:n] for part, n in zip(_all(padded, size, group), images, strict=True)]
+        # The value of `own` and `size` times its gradient.
+        parts[rank] = own + (size - 1) * (own - own.detach())
+        return torch.cat(parts)
+
+    return statistics.map(join)
+
+
+def _all(own: Tensor, size: int, group: Any) -> list[Tensor]:
+    """Collect equally shaped tensors of all processes."""
+    parts = [torch.empty_like(own) for _ in range(size)]
+    dist.all_gather(parts, own.contiguous(), group=group)
+    return parts
