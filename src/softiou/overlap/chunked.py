@@ -75,10 +75,8 @@ class _Work:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        on_cpu = job.logits.device.type == "cpu"
-        entries = _ENTRIES_CPU if on_cpu else _ENTRIES_ELSEWHERE
+        entries = _ENTRIES_CPU if job.logits.device.type == "cpu" else _ENTRIES_ELSEWHERE
         self.pixels = max(1, entries // job.num_classes)
-        self._on_cpu = on_cpu
         self._logits: Tensor | None = None
         self._probs: Tensor | None = None
 
@@ -89,10 +87,7 @@ class _Work:
             self._logits = _fitting(self._logits, z, self.job.dtype)
             z = self._logits.copy_(z)
         counts = _anywhere([w for _, w in reads])
-        # On the CPU it costs less to look first.
-        if counts is None or (self._on_cpu and bool(counts.all())):
-            return z
-        return torch.where(counts, z, 0.0)
+        return z if counts is None else torch.where(counts, z, 0.0)
 
     def activate(self, z: Tensor) -> Tensor:
         """Return p (C, T), which may be overwritten."""
@@ -223,10 +218,8 @@ def _hard_gradient(
 
 def _total(x: Tensor, w: Tensor | None) -> Tensor:
     """Sum over the pixels with their weights, (C, T) -> (C,)."""
-    if w is None:
-        return x.sum(1)
-    # Elsewhere a product might be computed in TF32.
-    return x @ w if w.ndim == 1 and x.device.type == "cpu" else (x * w).sum(1)
+    # No product of matrix and vector: it would add up one by one, or in TF32.
+    return x.sum(1) if w is None else (x * w).sum(1)
 
 
 def _largest(x: Tensor, w: Tensor | None) -> Tensor:

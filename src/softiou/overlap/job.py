@@ -111,6 +111,8 @@ class Job:
             counts = counts & valid
         elif counts is None:
             counts = valid
+        if counts is not None and counts.device.type == "cpu" and bool(counts.all()):
+            counts = None  # looking costs less than a product of the size of a tile
         if weights is None:
             return None if counts is None else counts.to(self.dtype)
         return weights if counts is None else torch.where(counts, weights, 0.0)

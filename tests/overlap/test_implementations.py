@@ -1,0 +1,583 @@
+"""Every implementation of the pass against the slow float64 loops, and against each other."""
+
+import ctypes
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from reference import overlap_loops
+from reference.cases import Case, cases
+from softiou import targets
+from softiou.losses import JaccardMetricLoss, TverskyLoss
+from softiou.overlap import IMPLS, OverlapStatistics, native, overlap_statistics
+from softiou.overlap.operators import IMPLEMENTATIONS
+
+SUMS = ("P", "Y", "D", "M", "p_max", "y_max", "weight", "cross_entropy")
+NAN, INF = math.nan, math.inf
+TILED = ("chunked", "native")
+every_tiled = pytest.mark.parametrize("impl", TILED)
+
+
+def value_and_gradient(
+    logits: Tensor, target: Any, seed: int = 0, **options: Any
+) -> tuple[OverlapStatistics, Tensor]:
+    """Statistics, and the gradient of a random linear function of them."""
+    mixed = options.get("activation") != "none"
+    logits = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    s = overlap_statistics(logits, target, **{"cross_entropy": mixed, "maxima": True, **options})
+    generator = torch.Generator().manual_seed(seed)
+    total = logits.new_zeros((), dtype=torch.float64)
+    for x in (s.P, s.D, s.M, s.cross_entropy):
+        if x is not None:
+            weights = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+            total = total + (weights * x.double()).sum()
+    (gradient,) = torch.autograd.grad(total, logits)
+    return s, gradient
+
+
+def assert_agree(
+    one: tuple[OverlapStatistics, Tensor], other: tuple[OverlapStatistics, Tensor], **bounds: float
+) -> None:
+    bounds = bounds or {"rtol": 1e-5, "atol": 1e-5}
+    for name in SUMS:
+        found, expected = getattr(one[0], name), getattr(other[0], name)
+        assert (found is None) == (expected is None)
+        if found is not None:
+            torch.testing.assert_close(found.double(), expected.double(), **bounds)
+    torch.testing.assert_close(one[1].double(), other[1].double(), **bounds)
+
+
+def scene(
+    shape: tuple[int, ...], dtype: torch.dtype = torch.float32, *, ignore: bool = True
+) -> tuple[Tensor, Tensor]:
+    logits = 3 * torch.randn(shape).to(dtype)
+    target = torch.randint(0, shape[1], (shape[0], *shape[2:]))
+    if ignore:
+        target[torch.rand(target.shape) < 0.2] = 255
+    return logits, target
+
+
+# The slow reference, in single precision and for tiles that divide nothing
+
+
+@pytest.mark.parametrize("impl", ["torch", "chunked"])
+@settings(max_examples=200)
+@given(case=cases(), tile=st.integers(1, 9))
+def test_agrees_with_loops(impl: str, case: Case, tile: int) -> None:
+    check_against_loops(case, impl, tile)
+
+
+@settings(max_examples=300)
+@given(case=cases(activations=("softmax",)), tile=st.integers(1, 9))
+def test_native_agrees_with_loops(case: Case, tile: int) -> None:
+    logits, target = case.tensors(torch.float32)
+    if target.dtype == torch.float64:
+        target = target.float()
+    check_against_loops(case, "native", tile)
+
+
+def check_against_loops(case: Case, impl: str, tile: int) -> None:
+    data = case.reference()
+    logits, target = case.tensors(torch.float32)
+    if target.is_floating_point():
+        target = target.float()
+    mixed = case.activation != "none"
+    found = overlap_statistics(
+        logits,
+        target,
+        **case.settings(),
+        **case.maps(),
+        cross_entropy=mixed,
+        maxima=True,
+        impl=impl,
+        tile=tile,
+    )
+    for name, expected in overlap_loops.statistics(data).items():
+        np.testing.assert_allclose(getattr(found, name).numpy(), expected, rtol=1e-5, atol=2e-5)
+    if mixed:
+        total, weight = overlap_loops.cross_entropy(data)
+        assert found.cross_entropy is not None
+        np.testing.assert_allclose(found.cross_entropy.numpy(), total, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found.weight.numpy(), weight, rtol=1e-6)
+
+
+@settings(max_examples=200)
+@given(case=cases(), tile=st.integers(1, 9), seed=st.integers(0, 99))
+def test_gradient_of_chunked_is_that_of_the_definition(case: Case, tile: int, seed: int) -> None:
+    logits, target = case.tensors()
+    options = {**case.settings(), **case.maps(), "seed": seed}
+    plain = value_and_gradient(logits, target, impl="torch", **options)
+    found = value_and_gradient(logits, target, impl="chunked", tile=tile, **options)
+    assert_agree(found, plain, rtol=1e-9, atol=1e-10)
+
+
+@settings(max_examples=200)
+@given(case=cases(activations=("softmax",)), tile=st.integers(1, 9), seed=st.integers(0, 99))
+def test_gradient_of_native_is_that_of_the_definition(case: Case, tile: int, seed: int) -> None:
+    logits, target = case.tensors(torch.float32)
+    if target.is_floating_point():
+        target = target.float()
+    options = {**case.settings(), **case.maps(), "seed": seed}
+    plain = value_and_gradient(logits.double(), target, impl="torch", **options)
+    found = value_and_gradient(logits, target, impl="native", tile=tile, **options)
+    assert_agree(found, plain, rtol=2e-5, atol=2e-5)
+
+
+# Shapes, layouts, dtypes
+
+
+@every_tiled
+@pytest.mark.parametrize("num_classes", [2, 3, 19, 150])
+@pytest.mark.parametrize("space", [(35,), (7, 11), (3, 5, 4), (1, 1), (40, 70)])
+def test_any_space_and_number_of_classes(impl: str, num_classes: int, space: Any) -> None:
+    logits, target = scene((2, num_classes, *space))
+    options: dict[str, Any] = {"ignore_index": 255}
+    plain = value_and_gradient(logits.double(), target, impl="torch", **options)
+    for tile in (None, 16):
+        assert_agree(value_and_gradient(logits, target, impl=impl, tile=tile, **options), plain)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels last": lambda x: x.to(memory_format=torch.channels_last),
+    "transposed": lambda x: x.mT.contiguous().mT,
+    "every second": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+    "cut out": lambda x: F.pad(x, (2, 3, 1, 2))[..., 1:-2, 2:-3],
+    "expanded": lambda x: x[:1].expand_as(x),
+}
+
+
+@every_tiled
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("soft", [False, True])
+def test_memory_layout_does_not_matter(impl: str, layout: str, soft: bool) -> None:
+    logits, target = scene((2, 5, 9, 14))
+    if soft:
+        target = torch.randn(2, 5, 9, 14).softmax(1)
+    valid, weights = torch.rand(2, 9, 14) < 0.8, torch.rand(2, 9, 14)
+    other = LAYOUTS[layout](logits)
+    plain = value_and_gradient(
+        other.double(), target, impl="torch", ignore_index=255, valid=valid, weights=weights
+    )
+    strided = [x.mT.contiguous().mT for x in (target, valid, weights)]
+    found = value_and_gradient(
+        other, strided[0], impl=impl, ignore_index=255, valid=strided[1], weights=strided[2]
+    )
+    assert_agree(found, plain)
+    if layout in ("channels last", "transposed"):
+        assert found[1].stride() == other.stride()
+
+
+@every_tiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["hard", "dense", "smoothed"])
+def test_half_precision_of_a_big_image(impl: str, dtype: torch.dtype, kind: str) -> None:
+    """The error against float64 is at most twice that of the plain path in the same dtype."""
+    logits, hard = scene((1, 3, 512, 512), dtype, ignore=False)
+    target: Any = {
+        "hard": hard,
+        "dense": torch.randn(1, 3, 512, 512).softmax(1),
+        "smoothed": targets.boundary(hard),
+    }[kind]
+    loss = JaccardMetricLoss(cross_entropy=0.25)
+
+    def run(logits: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+        loss.impl = impl
+        logits = logits.detach().requires_grad_()
+        value = loss(logits, target)
+        (gradient,) = torch.autograd.grad(value * 2**14, logits)
+        return value.detach(), gradient
+
+    exact, exact_gradient = run(logits.double(), "torch")
+    plain, plain_gradient = run(logits, "torch")
+    found, gradient = run(logits, impl)
+    assert (found.dtype, gradient.dtype) == (torch.float32, dtype)
+    assert abs(found - exact) <= 2 * abs(plain - exact) + 1e-7
+    error, allowed = ((g.double() - exact_gradient).abs() for g in (gradient, plain_gradient))
+    assert error.mean() <= 2 * allowed.mean()
+    assert error.max() <= 2 * allowed.max()
+
+
+@every_tiled
+def test_single_precision_of_a_big_image(impl: str) -> None:
+    logits, target = scene((2, 19, 300, 300))
+    exact, plain, found = (
+        value_and_gradient(z, target, ignore_index=255, impl=i)
+        for z, i in ((logits.double(), "torch"), (logits, "torch"), (logits, impl))
+    )
+    for name in ("P", "Y", "D", "M", "cross_entropy"):
+        a, b, c = (getattr(s, name).double() for s, _ in (exact, plain, found))
+        assert (c - a).abs().max() <= 2 * (b - a).abs().max() + 1e-6 * a.abs().max(), name
+    assert (found[1] - exact[1]).abs().max() <= 2 * (plain[1] - exact[1]).abs().max()
+
+
+def test_float64_is_not_for_native() -> None:
+    logits, target = scene((1, 3, 8), torch.float64)
+    with pytest.raises(ValueError, match=r"computes in float32, .* Use 'auto' or 'chunked'"):
+        overlap_statistics(logits, target, impl="native")
+    assert overlap_statistics(logits, target).P.dtype == torch.float64
+
+
+@every_tiled
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_labels_of_any_dtype(impl: str, dtype: torch.dtype) -> None:
+    logits, target = scene((2, 2, 6, 7), ignore=False)
+    plain = value_and_gradient(logits.double(), target, impl="torch")
+    assert_agree(value_and_gradient(logits, target.to(dtype), impl=impl), plain)
+
+
+@every_tiled
+@pytest.mark.parametrize("label", [-1, 3, 99, 255, 2**31 + 1, -(2**40)])
+def test_labels_outside_the_classes_are_never_read_out_of_bounds(impl: str, label: int) -> None:
+    logits, target = scene((2, 3, 5, 8), ignore=False)
+    valid = torch.rand(2, 5, 8) < 0.7
+    wrong = torch.where(valid, target, label)
+    plain = value_and_gradient(logits.double(), target, impl="torch", valid=valid)
+    found = value_and_gradient(logits, wrong, impl=impl)
+    assert_agree(found, plain)
+    assert torch.equal(found[1].movedim(1, -1)[~valid], torch.zeros(int((~valid).sum()), 3))
+    with pytest.raises(ValueError, match=r"class indices in \[0, 2\]"):
+        overlap_statistics(logits, wrong, impl=impl, validate=True)
+
+
+@every_tiled
+@pytest.mark.parametrize("garbage", [NAN, INF, -INF, 1e30])
+@pytest.mark.parametrize("kind", ["hard", "dense", "smoothed"])
+def test_what_does_not_count_is_never_looked_at(impl: str, garbage: float, kind: str) -> None:
+    logits, hard = scene((2, 3, 6, 40), ignore=False)
+    valid = torch.rand(2, 6, 40) < 0.6
+    soft = torch.randn(2, 3, 6, 40).softmax(1)
+    clean: Any = {"hard": hard, "dense": soft, "smoothed": targets.smooth(hard, 0.3)}[kind]
+    plain = value_and_gradient(logits.double(), clean, impl="torch", valid=valid)
+    dirty_logits = torch.where(valid.unsqueeze(1), logits, garbage)
+    dirty: Any = torch.where(valid.unsqueeze(1), soft, garbage) if kind == "dense" else clean
+    weights = torch.where(valid, 1.0, garbage)
+    found = value_and_gradient(dirty_logits, dirty, impl=impl, valid=valid, weights=weights)
+    assert_agree(found, plain)
+    assert found[1].movedim(1, -1)[~valid].abs().sum() == 0
+
+
+@every_tiled
+def test_extreme_logits(impl: str) -> None:
+    logits = torch.tensor([[[1e4, -1e4, 3e38, -INF], [-1e4, 1e4, -3e38, 0.0], [0, 0, 0, 1.0]]])
+    target = torch.tensor([[1, 1, 0, 2]])
+    plain = value_and_gradient(logits.double(), target, impl="torch")
+    assert torch.isfinite(plain[1]).all()
+    assert_agree(value_and_gradient(logits, target, impl=impl), plain)
+
+
+@every_tiled
+def test_nan_that_counts_is_not_hidden(impl: str) -> None:
+    logits, target = scene((1, 3, 20), ignore=False)
+    logits[0, 1, 7] = NAN
+    assert overlap_statistics(logits, target, impl=impl).P.isnan().any()
+
+
+@every_tiled
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4)])
+def test_empty_batches(impl: str, shape: tuple[int, ...]) -> None:
+    s, gradient = value_and_gradient(
+        torch.zeros(shape), torch.zeros(shape[0], *shape[2:], dtype=torch.long), impl=impl
+    )
+    assert s.P.shape == (shape[0], 3)
+    assert (s.P.sum() + s.weight.sum()).item() == 0
+    assert gradient.shape == shape
+
+
+# Determinism
+
+
+def bits(x: Tensor) -> bytes:
+    return ctypes.string_at(x.contiguous().data_ptr(), x.numel() * x.element_size())
+
+
+@every_tiled
+@pytest.mark.parametrize("upsample", [None, "bilinear"])
+def test_runs_are_equal_to_the_last_bit(impl: str, upsample: str | None) -> None:
+    logits, target = scene((3, 19, 96, 80))
+    if upsample:
+        logits = logits[..., ::4, ::4].contiguous()
+    runs = [
+        value_and_gradient(logits, target, ignore_index=255, impl=impl, upsample=upsample)
+        for _ in range(3)
+    ]
+    for s, gradient in runs[1:]:
+        assert bits(gradient) == bits(runs[0][1])
+        for name in SUMS:
+            assert bits(getattr(s, name).detach()) == bits(getattr(runs[0][0], name).detach())
+
+
+@pytest.mark.parametrize("upsample", [None, "bilinear"])
+def test_native_does_not_depend_on_the_number_of_threads(upsample: str | None) -> None:
+    logits, target = scene((2, 19, 64, 96))
+    if upsample:
+        logits = logits[..., ::3, ::5].contiguous()
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            found.append(
+                value_and_gradient(
+                    logits, target, ignore_index=255, impl="native", upsample=upsample
+                )
+            )
+    finally:
+        torch.set_num_threads(before)
+    for s, gradient in found[1:]:
+        assert bits(gradient) == bits(found[0][1])
+        assert bits(s.D.detach()) == bits(found[0][0].D.detach())
+
+
+# Low-resolution logits
+
+SIZES = [(32, 48), (13, 29), (8, 12), (5, 7), (31, 12), (8, 1), (1, 1), (64, 13)]
+
+
+@every_tiled
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "dense", "smoothed"])
+def test_low_resolution_equals_interpolate_and_loss(
+    impl: str, size: tuple[int, int], align_corners: bool, kind: str
+) -> None:
+    """Up and down, at any ratio: in value and in gradient."""
+    logits = 3 * torch.randn(2, 3, 8, 12)
+    hard = torch.randint(0, 3, (2, *size))
+    hard[torch.rand(hard.shape) < 0.2] = 255
+    target: Any = {
+        "hard": hard,
+        "dense": torch.randn(2, 3, *size).softmax(1),
+        "smoothed": targets.boundary(hard, width=1),
+    }[kind]
+    low = logits.double().requires_grad_()
+    large = F.interpolate(low, size, mode="bilinear", align_corners=align_corners)
+    options: dict[str, Any] = {"ignore_index": 255, "cross_entropy": True}
+    s = overlap_statistics(large, target, impl="torch", **options)
+    assert s.cross_entropy is not None
+    (expected,) = torch.autograd.grad(
+        (s.P + 2 * s.D - 3 * s.M).sum() + s.cross_entropy.sum(), low
+    )
+    z = logits.requires_grad_()
+    found = overlap_statistics(
+        z,
+        target,
+        impl=impl,
+        upsample="bilinear",
+        align_corners=align_corners,
+        tile=40,
+        **options,
+    )
+    assert found.cross_entropy is not None
+    for name in ("P", "Y", "D", "M", "weight", "cross_entropy"):
+        a, b = getattr(found, name).double(), getattr(s, name)
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    (gradient,) = torch.autograd.grad(
+        (found.P + 2 * found.D - 3 * found.M).sum() + found.cross_entropy.sum(), z
+    )
+    torch.testing.assert_close(gradient.double(), expected, rtol=2e-5, atol=2e-5)
+
+
+@every_tiled
+@pytest.mark.parametrize("source", [(1, 1), (1, 6), (6, 1), (2, 2)])
+def test_small_sources(impl: str, source: tuple[int, int]) -> None:
+    logits, target = torch.randn(2, 3, *source), torch.randint(0, 3, (2, 9, 7))
+    options: dict[str, Any] = {"upsample": "bilinear"}
+    plain = value_and_gradient(logits.double(), target, impl="torch", **options)
+    assert_agree(value_and_gradient(logits, target, impl=impl, **options), plain)
+
+
+@every_tiled
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_resolution_in_half_precision_and_channels_last(impl: str, dtype: torch.dtype) -> None:
+    logits = torch.randn(2, 5, 9, 10).to(dtype).to(memory_format=torch.channels_last)
+    target = torch.randint(0, 5, (2, 36, 40))
+    plain = value_and_gradient(logits.float(), target, impl="torch", upsample="bilinear")
+    found = value_and_gradient(logits, target, impl=impl, upsample="bilinear")
+    assert found[1].dtype == dtype
+    assert found[1].stride() == logits.stride()
+    torch.testing.assert_close(found[0].D, plain[0].D)
+    eps = torch.finfo(dtype).eps
+    torch.testing.assert_close(found[1].float(), plain[1], rtol=eps, atol=eps)
+
+
+def test_upsampling_is_for_pictures() -> None:
+    with pytest.raises(ValueError, match=r"is for pictures: expected `logits` of shape \(N, C, h"):
+        overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 8).long(), upsample="bilinear")
+    with pytest.raises(ValueError, match=r"`upsample` to be one of None, 'bilinear'"):
+        overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 4).long(), upsample="nearest")
+
+
+def test_other_resolutions_are_no_accident() -> None:
+    with pytest.raises(ValueError, match=r"Resize the target to the logits"):
+        overlap_statistics(torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8).long())
+
+
+# Several targets share one softmax
+
+
+@pytest.mark.parametrize("impl", ["torch", "chunked", "native"])
+@pytest.mark.parametrize("low", [False, True])
+def test_several_weighted_targets_are_the_sum_of_their_losses(impl: str, low: bool) -> None:
+    logits = torch.randn(2, 4, 6, 10, requires_grad=True)
+    size = (24, 40) if low else (6, 10)
+    hard = torch.randint(0, 4, (2, *size))
+    hard[0, :2] = 255
+    soft = torch.randn(2, 4, *size).softmax(1)
+    loss = JaccardMetricLoss(
+        cross_entropy=0.25, ignore_index=255, upsample="bilinear" if low else None, impl=impl
+    )
+    pairs = [(0.5, hard), (0.3, soft), (0.2, targets.smooth(hard, 0.2))]
+    found = loss.parts(logits, pairs)
+    separate = [loss.parts(logits, target) for _, target in pairs]
+    for name in ("loss", "overlap", "cross_entropy"):
+        expected = sum(w * parts[name] for (w, _), parts in zip(pairs, separate, strict=True))
+        torch.testing.assert_close(found[name], expected)
+    (gradient,) = torch.autograd.grad(found["loss"], logits)
+    expected = sum(
+        w * torch.autograd.grad(parts["loss"], logits)[0]
+        for (w, _), parts in zip(pairs, separate, strict=True)
+    )
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("target", [[], [torch.zeros(1, 4).long()], "mask"])
+def test_targets_that_are_no_pairs_raise(target: Any) -> None:
+    with pytest.raises(TypeError, match=r"a list of pairs \(weight, target\)"):
+        JaccardMetricLoss()(torch.zeros(1, 2, 4), target)
+
+
+# Choosing an implementation
+
+
+def test_auto_is_native_for_a_softmax_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[str] = []
+
+    def spy(name: str) -> Any:
+        own = IMPLEMENTATIONS[name]
+
+        def gather(job: Any) -> Any:
+            called.append(name)
+            return own.gather(job)
+
+        return type(own)(gather, own.gradient, own.refuses)
+
+    for name in list(IMPLEMENTATIONS):
+        monkeypatch.setitem(IMPLEMENTATIONS, name, spy(name))
+    logits, target = scene((1, 3, 8))
+    overlap_statistics(logits, target)
+    overlap_statistics(logits.sigmoid(), target, activation="none")
+    overlap_statistics(logits, targets.votes(target.unsqueeze(1)))
+    assert called == ["native", "chunked", "chunked"]
+
+
+def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "load_library", lambda *_: "There is no C compiler.")
+    logits, target = scene((1, 3, 8))
+    assert overlap_statistics(logits, target).weight.item() > 0
+    with pytest.raises(ValueError, match=r"impl='native' cannot do this: There is no C compiler."):
+        overlap_statistics(logits, target, impl="native")
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"activation": "sigmoid"}, r"a softmax alone, not activation='sigmoid'"),
+        ({"target": targets.votes(torch.zeros(1, 2, 4, 4).long())}, r"not know VotesTargets"),
+        ({"target": torch.zeros(1, 4, 4, dtype=torch.uint16)}, r"not know HardTargets of this"),
+    ],
+)
+def test_native_says_what_it_cannot_do(options: dict[str, Any], reason: str) -> None:
+    target = options.pop("target", torch.zeros(1, 4, 4).long())
+    with pytest.raises(ValueError, match=reason):
+        overlap_statistics(torch.zeros(1, 3, 4, 4), target, impl="native", **options)
+
+
+def test_native_refuses_memory_that_is_no_grid() -> None:
+    logits = torch.zeros(2, 4, 3, 3, 2).permute(0, 4, 2, 1, 3)  # (N, C, D, H, W), D and H swapped
+    target = torch.zeros(2, 3, 4, 3).long()
+    with pytest.raises(ValueError, match=r"memory layout of the space is too irregular"):
+        overlap_statistics(logits, target, impl="native")
+    assert overlap_statistics(logits, target).weight.tolist() == [36, 36]
+
+
+def test_unknown_implementations_raise() -> None:
+    assert IMPLS == ("auto", "torch", *IMPLEMENTATIONS)
+    with pytest.raises(ValueError, match=r"`impl` to be one of 'auto', 'torch', .* got 'cuda'"):
+        overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 4).long(), impl="cuda")
+    with pytest.raises(ValueError, match=r"`tile` to be at least 1"):
+        overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 4).long(), tile=0)
+
+
+# Gradients: first order, of the logits alone
+
+
+@every_tiled
+def test_a_second_backward_says_so(impl: str) -> None:
+    logits = torch.randn(1, 3, 8, requires_grad=True)
+    loss = JaccardMetricLoss(impl=impl)(logits, torch.zeros(1, 8).long())
+    (gradient,) = torch.autograd.grad(loss, logits, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"first order only.*impl='torch'"):
+        gradient.sum().backward()
+
+
+def test_the_definition_has_gradients_of_any_order() -> None:
+    logits = torch.randn(1, 3, 8, dtype=torch.float64, requires_grad=True)
+    loss = JaccardMetricLoss(impl="torch", cross_entropy=0.5)
+    target = torch.randint(0, 3, (1, 8))
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, target), (logits,))
+
+
+@every_tiled
+def test_targets_that_want_gradients(impl: str) -> None:
+    logits = torch.randn(1, 3, 8, requires_grad=True)
+    soft = torch.rand(1, 3, 8).softmax(1).requires_grad_()
+    with pytest.raises(ValueError, match=r"no gradient with respect to the target: detach it"):
+        JaccardMetricLoss(impl=impl)(logits, soft)
+    JaccardMetricLoss()(logits, soft).backward()
+    assert soft.grad is not None
+
+
+@every_tiled
+def test_one_backward_of_two_losses(impl: str) -> None:
+    """Statistics that only some of the loss uses: the others have no gradient."""
+    logits, target = scene((2, 3, 9))
+    logits.requires_grad_()
+    s = overlap_statistics(logits, target, impl=impl, cross_entropy=True)
+    for part in (s.P, s.D, s.cross_entropy):
+        assert part is not None
+        (found,) = torch.autograd.grad(part.sum(), logits, retain_graph=True)
+        assert torch.isfinite(found).all()
+    assert torch.autograd.grad(s.P.sum(), logits)[0].abs().max() < 1e-6  # of a softmax: constant
+
+
+@every_tiled
+def test_faults_of_others_are_not_ours(impl: str) -> None:
+    """Focal form at a perfect prediction, dead gradient of the log form, one pixel, below zero."""
+    perfect = torch.full((1, 2, 32), -1e3)
+    perfect[:, 0] = 1e3
+    perfect.requires_grad_()
+    zeros = torch.zeros(1, 32, dtype=torch.long)
+    for options in ({"gamma": 0.5}, {"gamma": 2.0}, {"log": True}, {}):
+        loss = TverskyLoss(impl=impl, smooth=0.0, **options)  # type: ignore[arg-type]
+        value = loss(perfect, zeros)
+        assert value.item() == 0
+        assert torch.isfinite(torch.autograd.grad(value, perfect)[0]).all()
+    missed = torch.zeros(1, 2, 32)
+    missed[:, 0] = 20.0
+    missed.requires_grad_()
+    (gradient,) = torch.autograd.grad(TverskyLoss(log=True, impl=impl)(missed, zeros + 1), missed)
+    assert (gradient[:, 1] < 0).all()
+    lonely = torch.full((1, 32), 255)
+    lonely[0, 3] = 1
+    value = JaccardMetricLoss(impl=impl, ignore_index=255)(missed, lonely)
+    assert 0 < value.item() < 1
+    nothing = JaccardMetricLoss(impl=impl, ignore_index=255)(missed, torch.full((1, 32), 255))
+    assert nothing.item() == 0
+    assert torch.autograd.grad(nothing, missed)[0].abs().sum() == 0
