@@ -231,6 +231,16 @@ def test_shares_are_a_mean(reader: Bilinear, pixels: int) -> None:
         assert ((share >= 0) & (share <= 1)).all()
 
 
+def test_a_tile_reads_and_writes_around_itself_alone() -> None:
+    reader, tile = Bilinear((8, 8), (16, 16)), Tile(0, (slice(6, 9), slice(12, 14)))
+    near = (slice(None), slice(None), slice(2, 5), slice(5, 8))
+    values, total = torch.full((1, 2, 8, 8), torch.nan), torch.full((1, 2, 8, 8), torch.nan)
+    values[near], total[near] = 1.0, 0.0
+    assert torch.equal(reader.read(values, tile), torch.ones(2, 6))
+    reader.add_adjoint(torch.ones(2, 6), tile, total)
+    assert total[near].sum() == 12
+
+
 @pytest.mark.parametrize("align_corners", [False, True])
 def test_the_same_size_is_the_identity(align_corners: bool) -> None:
     values = torch.randn(2, 3, 4, 5)

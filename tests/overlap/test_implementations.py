@@ -414,6 +414,21 @@ def test_upsampling_is_for_pictures() -> None:
         overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 4).long(), upsample="nearest")
 
 
+def test_the_size_of_the_images_is_found_where_it_is_known() -> None:
+    logits, low = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 3)
+    teacher, hard = targets.teacher(low), torch.zeros(1, 8, 12).long()
+    valid = torch.ones(1, 8, 12, dtype=torch.bool)
+    named = targets.teacher(low, size=(8, 12))
+    expected = overlap_statistics(logits, named, upsample="bilinear")
+    found = overlap_statistics(logits, teacher, upsample="bilinear", valid=valid)
+    torch.testing.assert_close(found.D, expected.D)
+    mixture = targets.mix((1.0, teacher), (0.0, hard))
+    found = overlap_statistics(logits, mixture, upsample="bilinear")
+    torch.testing.assert_close(found.D, expected.D)
+    with pytest.raises(ValueError, match=r"name it, targets.teacher\(logits, size=\(H, W\)\)"):
+        overlap_statistics(logits, teacher, upsample="bilinear")
+
+
 def test_other_resolutions_are_no_accident() -> None:
     with pytest.raises(ValueError, match=r"Resize the target to the logits"):
         overlap_statistics(torch.zeros(1, 2, 4, 4), torch.zeros(1, 8, 8).long())
@@ -474,7 +489,8 @@ def test_auto_is_native_for_a_softmax_on_the_cpu(monkeypatch: pytest.MonkeyPatch
     overlap_statistics(logits, target)
     overlap_statistics(logits.sigmoid(), target, activation="none")
     overlap_statistics(logits, targets.votes(target.unsqueeze(1)))
-    assert called == ["native", "chunked", "chunked"]
+    overlap_statistics(logits.unsqueeze(2), targets.votes(target.view(1, 1, 1, 8)))
+    assert called == ["native", "chunked", "chunked", "native"]
 
 
 def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -489,14 +505,60 @@ def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     ("options", "reason"),
     [
         ({"activation": "sigmoid"}, r"a softmax alone, not activation='sigmoid'"),
-        ({"target": targets.votes(torch.zeros(1, 2, 4, 4).long())}, r"not know VotesTargets"),
-        ({"target": torch.zeros(1, 4, 4, dtype=torch.uint16)}, r"not know HardTargets of this"),
+        ({"target": targets.votes(torch.zeros(1, 2, 4).long())}, r"for pictures alone"),
+        ({"target": torch.zeros(1, 4, dtype=torch.uint16)}, r"for pictures alone"),
     ],
 )
 def test_native_says_what_it_cannot_do(options: dict[str, Any], reason: str) -> None:
-    target = options.pop("target", torch.zeros(1, 4, 4).long())
+    target = options.pop("target", torch.zeros(1, 4).long())
     with pytest.raises(ValueError, match=reason):
-        overlap_statistics(torch.zeros(1, 3, 4, 4), target, impl="native", **options)
+        overlap_statistics(torch.zeros(1, 3, 4), target, impl="native", **options)
+
+
+KINDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "hard": lambda hard, soft: hard,
+    "unsigned": lambda hard, soft: hard.to(torch.uint16),
+    "dense": lambda hard, soft: soft,
+    "smoothed": lambda hard, soft: targets.smooth(hard, 0.3),
+    "boundary": lambda hard, soft: targets.boundary(hard, width=2),
+    "votes": lambda hard, soft: targets.votes(torch.stack([hard, hard.flip(2)], 1)),
+    "sparse": lambda hard, soft: targets.sparse(*soft.topk(2, 1)[::-1]),
+    "teacher": lambda hard, soft: targets.teacher(
+        soft[:, :, ::3, ::2].mul(9), size=(24, 30), temperature=2.0
+    ),
+    "mixed": lambda hard, soft: targets.mix((0.3, hard), (0.7, soft)),
+    "pasted": lambda hard, soft: targets.paste(hard, soft, hard % 2 == 0),
+    "pair": lambda hard, soft: [(0.5, hard), (0.5, targets.teacher(soft[:, :, ::2, ::2]))],
+}
+
+
+@every_tiled
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("source", [(24, 30), (6, 8), (5, 7)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_every_kind_of_target_at_every_resolution(
+    impl: str, kind: str, source: tuple[int, int], masked: bool
+) -> None:
+    """The loss and its gradient are those of the definition in float64."""
+    logits = 3 * torch.randn(3, 4, *source)
+    hard = torch.randint(0, 4, (3, 24, 30))
+    hard[torch.rand(hard.shape) < 0.2] = 255
+    target = KINDS[kind](hard, torch.randn(3, 4, 24, 30).softmax(1))
+    maps: dict[str, Any] = {}
+    if masked:
+        maps = {"valid": torch.rand(3, 24, 30) < 0.7, "weights": torch.rand(3, 24, 30)}
+    loss = JaccardMetricLoss(
+        cross_entropy=0.25, ignore_index=255, upsample="bilinear", tile=50, per="image"
+    )
+
+    def run(logits: Tensor, impl: str) -> tuple[Tensor, Tensor]:
+        loss.impl = impl
+        logits = logits.requires_grad_()
+        value = loss(logits, target, **maps)
+        return value.double().detach(), torch.autograd.grad(value, logits)[0].double()
+
+    expected = run(logits.double(), "torch")
+    torch.testing.assert_close(run(logits, impl), expected, rtol=2e-5, atol=2e-7)
 
 
 def test_native_refuses_memory_that_is_no_grid() -> None:

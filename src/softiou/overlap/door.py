@@ -13,7 +13,7 @@ from softiou.overlap.job import Job, Sums
 from softiou.overlap.operators import IMPLEMENTATIONS
 from softiou.overlap.statistics import OverlapStatistics
 from softiou.targets import Target, as_target
-from softiou.targets.base import tensors_of
+from softiou.targets.base import space_of, tensors_of
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 IMPLS = ("auto", "torch", *IMPLEMENTATIONS)
@@ -126,7 +126,7 @@ def gather_statistics(
     _checks.one_of("upsample", upsample, (None, "bilinear"))
     shape = _checks.spatial_shape(logits, activation=activation)
     if upsample is not None:
-        shape = (shape[0], *_size_of(targets[0], logits))
+        shape = (shape[0], *_size_of(logits, [*targets, valid, weights]))
     valid = _checks.pixel_map("valid", valid, shape, boolean=True)
     weights = _checks.pixel_map("weights", weights, shape, boolean=False)
     if tile is not None:
@@ -167,16 +167,23 @@ def gather_statistics(
     return [_statistics(job, sums, k) for k in range(len(ready))]
 
 
-def _size_of(target: Tensor | Target, logits: Tensor) -> tuple[int, ...]:
-    """Return the space (H, W) of a target that low-resolution logits are interpolated to."""
+def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[int, ...]:
+    """Return the space (H, W) of the images that low-resolution logits are interpolated to."""
     if logits.ndim != 4:
         raise ValueError(
             f"upsample='bilinear' is for pictures: expected `logits` of shape (N, C, h, w), but got "
             f"{tuple(logits.shape)}."
         )
-    if isinstance(target, Target):
-        return target.shape[1:]
-    return tuple(target.shape[-2:])
+    for one in given:
+        space = space_of(one) if isinstance(one, Target) else None
+        if isinstance(one, Tensor):
+            space = tuple(one.shape[-2:])
+        if space is not None:
+            return space
+    raise ValueError(
+        "upsample='bilinear' needs to know the size of the images, and a teacher's logits may be "
+        "at any stride: name it, targets.teacher(logits, size=(H, W))."
+    )
 
 
 def _gather(job: Job, impl: str) -> Sums:

@@ -102,11 +102,8 @@ class Job:
         self, counts: Tensor | None, valid: Tensor | None, weights: Tensor | None
     ) -> Tensor | None:
         """Join all that says how much a pixel counts; None for 1 everywhere."""
-        if counts is not None and counts.ndim == 2 and self.activation == "softmax":
-            raise ValueError(
-                "The classes of a softmax are ignored together, but `target` ignores single "
-                "ones: it is for independent classes. Use activation='sigmoid'."
-            )
+        if counts is not None:
+            self.check_counts(counts)
         if counts is not None and valid is not None:
             counts = counts & valid
         elif counts is None:
@@ -116,6 +113,14 @@ class Job:
         if weights is None:
             return None if counts is None else counts.to(self.dtype)
         return weights if counts is None else torch.where(counts, weights, 0.0)
+
+    def check_counts(self, counts: Tensor) -> None:
+        """Raise when single classes (C, T) are ignored that belong together."""
+        if counts.ndim == 2 and self.activation == "softmax":
+            raise ValueError(
+                "The classes of a softmax are ignored together, but `target` ignores single "
+                "ones: it is for independent classes. Use activation='sigmoid'."
+            )
 
     @property
     def by_entry(self) -> bool:

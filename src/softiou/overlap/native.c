@@ -34,8 +34,9 @@ typedef struct {
     tensor values;       /* labels (N, rows, columns) or probabilities (N, C, rows, columns) */
     int64_t ignores;     /* whether there is a value to ignore */
     int64_t ignore;
-    double epsilon;      /* smoothing of labels, where the band says so */
-    tensor band;         /* UINT8, or not there: everywhere */
+    double epsilon;      /* smoothing of labels */
+    tensor where;        /* UINT8 (N, rows, columns), or not there for everywhere: labels that are
+                            smoothed, probabilities that count */
 } target;
 
 typedef struct {
@@ -46,6 +47,7 @@ typedef struct {
     tensor logits, valid, weights;
     const target *targets;
     int64_t cross_entropy, maxima, tile, units, threads;
+    int64_t first, last;               /* the units to do, out of N units */
     double *sums;                      /* (N units, K, C, SUMS) */
     double *totals;                    /* (N units, K, 2): weight, cross-entropy */
     const float *dP, *dD, *dM, *dE;    /* (K, N, C), and (K, N) */
@@ -220,8 +222,8 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
     if (y->kind == LABELS) {
         read_labels(y, place(&y->values, n, 0, row, column), size, j->C, label, w);
         float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
-        if (y->band.data) {
-            read_floats(&y->band, place(&y->band, n, 0, row, column), size, off);
+        if (y->where.data) {
+            read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
             for (int64_t t = 0; t < size; t++) {
                 on[t] = 1.0f - off[t] * (epsilon - share);
                 off[t] *= share;
@@ -243,6 +245,7 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
         knows->pitch = j->tile;
     }
     for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
+    if (y->where.data) read_floats(&y->where, place(&y->where, n, 0, row, column), size, w);
     if (!y->ignores) return;
     float ignore = (float)y->ignore; /* a pixel with this value in every class does not count */
     for (int64_t t = 0; t < size; t++) w[t] = 0.0f;
@@ -819,8 +822,8 @@ static void *worker(void *argument) {
     int64_t per_row = (j->columns + j->tile - 1) / j->tile;
     int64_t pieces = j->h ? (j->h > 1 ? j->h - 1 : 1) : j->rows * per_row;
     for (;;) {
-        int64_t unit = atomic_fetch_add(&work->next, 1);
-        if (unit >= j->N * j->units) break;
+        int64_t unit = j->first + atomic_fetch_add(&work->next, 1);
+        if (unit >= j->last) break;
         int64_t n = unit / j->units, i = unit % j->units;
         int64_t from = pieces * i / j->units, to = pieces * (i + 1) / j->units;
         if (j->h) low_unit(work, &s, n, unit, from, to);
@@ -843,8 +846,8 @@ static int run(work *work) {
     return atomic_load(&work->failed);
 }
 
-/* Add up the low-resolution rows at which two units met, and write them. */
-static void join_borders(const job *j) {
+/* Add up the low-resolution rows at which two units met, and write them: after the last unit. */
+void softiou_join(const job *j) {
     int64_t pieces = j->h > 1 ? j->h - 1 : 1, line = j->C * j->w;
     for (int64_t unit = 0; unit < j->N * j->units; unit++) {
         int64_t n = unit / j->units, i = unit % j->units;
@@ -876,7 +879,5 @@ int softiou_gradient(const job *j, const float *u, int64_t bytes) {
     uintptr_t end = ((uintptr_t)j->gradient.data + (uintptr_t)bytes) / 4096 * 4096;
     if (bytes >= 1 << 22) madvise((void *)start, end - start, MADV_HUGEPAGE);
 #endif
-    int failed = run(&work);
-    if (j->h && !failed) join_borders(j);
-    return failed;
+    return run(&work);
 }

@@ -1,23 +1,26 @@
-"""The pass for CPUs in compiled tiles: a softmax against labels or probabilities.
+"""The pass for CPUs in compiled tiles: a softmax against any targets.
 
 The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
-strides, and adds up what its units of work return.
+strides, and adds up what its units of work return. Labels, smoothed labels and probabilities are
+read where they lie; other targets are read in Python, for a few units of work at a time.
 
 Shapes: N images, C classes, *S space, seen as rows x columns, K targets.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p, cast
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from softiou._compile import load_library
 from softiou.overlap.job import Cotangents, Job, Sums
-from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, Target
+from softiou.targets import DenseTarget, HardTarget, Probs, SmoothedTarget, Target
 from softiou.targets.smoothing import boundary_band
+from softiou.tiles import Tile
 
 _TYPES = {
     torch.float32: 0,
@@ -50,7 +53,7 @@ class _Target(ctypes.Structure):
         ("ignores", c_int64),
         ("ignore", c_int64),
         ("epsilon", c_double),
-        ("band", _Tensor),
+        ("where", _Tensor),
     ]
 
 
@@ -65,7 +68,7 @@ class _Job(ctypes.Structure):
         ("targets", POINTER(_Target)),
         *(
             (name, c_int64)
-            for name in ("cross_entropy", "maxima", "tile", "units", "threads")
+            for name in ("cross_entropy", "maxima", "tile", "units", "threads", "first", "last")
         ),
         ("sums", POINTER(c_double)),
         ("totals", POINTER(c_double)),
@@ -83,9 +86,8 @@ def refuses(job: Job) -> str | None:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
     if job.activation != "softmax":
         return f"It knows a softmax alone, not activation={job.activation!r}."
-    for target in job.targets:
-        if not _knows(target):
-            return f"It does not know {type(target).__name__}s of this kind."
+    if len(job.size) != 2 and not all(_in_place(target) for target in job.targets):
+        return "It reads targets other than labels and probabilities for pictures alone."
     if _grid(job) is None:
         return "The memory layout of the space is too irregular."
     library = load_library("softiou.overlap", "native.c")
@@ -94,13 +96,12 @@ def refuses(job: Job) -> str | None:
 
 def gather(job: Job) -> Sums:
     """Gather the sums of a job."""
-    with _Call(job) as call:
-        units = call.job.units
-        K, (N, *_), C = len(job.targets), job.shape, job.num_classes
-        sums = torch.zeros(N, units, K, C, _SUMS, dtype=torch.float64)
-        totals = torch.zeros(N, units, K, 2, dtype=torch.float64)
-        call.job.sums, call.job.totals = call.doubles(sums), call.doubles(totals)
-        call.run("softiou_gather")
+    call = _Call(job)
+    K, (N, *_), C = len(job.targets), job.shape, job.num_classes
+    sums = torch.zeros(N, call.job.units, K, C, _SUMS, dtype=torch.float64)
+    totals = torch.zeros(N, call.job.units, K, 2, dtype=torch.float64)
+    call.job.sums, call.job.totals = call.pointer(sums), call.pointer(totals)
+    call.run("softiou_gather")
     masses = sums[..., :4].sum(1).movedim(-1, 0).transpose(1, 2)  # (N, U, K, C, 6) -> (4, K, N, C)
     maxima = sums[..., 4:].amax(1).movedim(-1, 0).transpose(1, 2)
     return Sums(
@@ -113,19 +114,22 @@ def gather(job: Job) -> Sums:
 def gradient(job: Job, cotangents: Cotangents) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     result = torch.empty_like(job.logits)
-    with _Call(job, result) as call:
-        P, _, D, M = (x.contiguous() for x in cotangents.masses.float())
-        call.job.dP, call.job.dD, call.job.dM = call.floats(P), call.floats(D), call.floats(M)
-        call.job.dE = call.floats(cotangents.cross_entropy.float().contiguous())
-        if job.bilinear is not None:
-            N, C, _, w = job.logits.shape
-            call.job.borders = call.floats(torch.zeros(N, call.job.units, 2, C, w))
-        size = result.numel() * result.element_size()
-        call.run("softiou_gradient", call.floats((P + D)[0].contiguous()), c_int64(size))
+    call = _Call(job, result)
+    P, _, D, M = (x.contiguous() for x in cotangents.masses.float())
+    call.job.dP, call.job.dD, call.job.dM = call.pointer(P), call.pointer(D), call.pointer(M)
+    call.job.dE = call.pointer(cotangents.cross_entropy.float().contiguous())
+    if job.bilinear is not None:
+        N, C, _, w = job.logits.shape
+        call.job.borders = call.pointer(torch.empty(N, call.job.units, 2, C, w))
+    size = result.numel() * result.element_size()
+    call.run("softiou_gradient", call.pointer((P + D)[0].contiguous()), c_int64(size))
+    if job.bilinear is not None:
+        call.library.softiou_join(byref(call.job))
     return result
 
 
-def _knows(target: Target) -> bool:
+def _in_place(target: Target) -> bool:
+    """Whether the compiled code reads a target's own memory."""
     if isinstance(target, HardTarget | SmoothedTarget):
         return target.labels.dtype in _TYPES
     return (
@@ -136,21 +140,21 @@ def _knows(target: Target) -> bool:
 
 
 def _values(target: Target) -> Tensor:
-    return target.values if isinstance(target, DenseTarget) else target.labels  # type: ignore[attr-defined, no-any-return]
+    return target.values if isinstance(target, DenseTarget) else target.labels  # type: ignore[attr-defined]
 
 
 def _grid(job: Job) -> tuple[int, int] | None:
     """Return rows and columns that all tensors can be seen as without a copy; one row if possible."""
     maps = [x for x in (job.valid, job.weights) if x is not None]
-    channels = []
-    for target in job.targets:
+    channels = [] if job.bilinear is not None else [job.logits]
+    own = [target for target in job.targets if _in_place(target)]
+    for target in own:
         (channels if isinstance(target, DenseTarget) else maps).append(_values(target))
-    if job.bilinear is None:
-        channels.append(job.logits)
     *outer, columns = job.size
-    for rows, length in ((1, prod(job.size)), (prod(outer), columns)):
-        if job.bilinear is not None and rows == 1 and prod(outer) != 1:
-            continue
+    grids = [(prod(outer), columns)]
+    if job.bilinear is None and len(own) == len(job.targets):
+        grids.insert(0, (1, prod(job.size)))
+    for rows, length in grids:
         if all(_flattens(x, 2, rows, length) for x in channels) and all(
             _flattens(x, 1, rows, length) for x in maps
         ):
@@ -170,58 +174,93 @@ class _Call:
     """The structure of a call, and the tensors that its pointers point into."""
 
     def __init__(self, job: Job, gradient: Tensor | None = None) -> None:
-        grid = _grid(job)
-        if grid is None:
+        grid, library = _grid(job), load_library("softiou.overlap", "native.c")
+        if grid is None or isinstance(library, str):
             raise RuntimeError("a job that was to be refused")
+        self.library = library
         self._kept: list[object] = []
-        self._grid = grid
+        self._grid, self._described = grid, job
         rows, columns = grid
         N, C = job.shape[0], job.num_classes
         tile = job.tile or max(64, min(1024, _ENTRIES // C // 16 * 16))
         tile = min(tile, max(columns, 1))
         self.job = _Job(N=N, C=C, rows=rows, columns=columns, K=len(job.targets), tile=tile)
-        pieces = rows * -(-columns // tile)
+        self._pieces = rows * -(-columns // tile)
         if job.bilinear is None:
             self.job.logits = self._channels(job.logits)
             if gradient is not None:
                 self.job.gradient = self._channels(gradient)
         else:
-            pieces = self._interpolate(job, gradient)
+            self._pieces = self._interpolate(job, gradient)
         # More units than threads balance the load; their number does not depend on the threads.
-        self.job.units = max(1, min(pieces, -(-64 // max(N, 1))))
+        self.job.units = max(1, min(self._pieces, -(-64 // max(N, 1))))
         self.job.valid, self.job.weights = self._map(job.valid), self._weights(job.weights)
-        targets = (_Target * len(job.targets))(*(self._target(job, y) for y in job.targets))
-        self._kept.append(targets)
-        self.job.targets = cast(targets, POINTER(_Target))
+        self._targets = (_Target * len(job.targets))(*(self._target(y) for y in job.targets))
+        self.job.targets = cast(self._targets, POINTER(_Target))
         self.job.cross_entropy, self.job.maxima = job.cross_entropy, job.maxima
         entries = N * C * rows * columns
         self.job.threads = 1 if entries < 2**16 else torch.get_num_threads()
 
-    def __enter__(self) -> "_Call":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._kept.clear()
-
     def run(self, function: str, *arguments: object) -> None:
-        """Call a function of the library."""
+        """Call a function of the library for all units."""
         if self.job.N == 0 or self.job.rows * self.job.columns == 0:
             return
-        library = load_library("softiou.overlap", "native.c")
-        if isinstance(library, str):
-            raise RuntimeError(library)
-        if getattr(library, function)(byref(self.job), *arguments):
-            raise MemoryError("no memory for the tiles of the overlap statistics")
+        for self.job.first, self.job.last in self._groups():
+            if getattr(self.library, function)(byref(self.job), *arguments):
+                raise MemoryError("no memory for the tiles of the overlap statistics")
 
-    def floats(self, x: Tensor) -> "ctypes._Pointer[c_float]":
-        """Return a pointer to a contiguous float32 tensor, which is kept alive."""
+    def pointer(self, x: Tensor) -> Any:
+        """Return a pointer to a contiguous float32 or float64 tensor, which is kept alive."""
         self._kept.append(x)
-        return cast(x.data_ptr(), POINTER(c_float))
+        kind = c_float if x.dtype == torch.float32 else c_double
+        return cast(x.data_ptr(), POINTER(kind))
 
-    def doubles(self, x: Tensor) -> "ctypes._Pointer[c_double]":
-        """Return a pointer to a contiguous float64 tensor, which is kept alive."""
-        self._kept.append(x)
-        return cast(x.data_ptr(), POINTER(c_double))
+    def _groups(self) -> Iterator[tuple[int, int]]:
+        """Divide the units into those that are done in one call.
+
+        All of them, unless a target has to be read in Python first: then as many of one image as
+        there are threads, so that its probabilities are in memory for these alone.
+        """
+        units, threads = self.job.units, self.job.threads
+        read = [k for k, y in enumerate(self._described.targets) if not _in_place(y)]
+        if not read:
+            yield 0, self.job.N * units
+            return
+        for image in range(self.job.N):
+            for start in range(0, units, threads):
+                stop = min(start + threads, units)
+                rows = self._rows(start, stop)
+                kept = [self._read(k, Tile(image, (rows, slice(0, self.job.columns)))) for k in read]
+                yield image * units + start, image * units + stop
+                del kept
+
+    def _rows(self, start: int, stop: int) -> slice:
+        """Return the rows of the image that the units from `start` to `stop` need."""
+        first, last = (self._pieces * unit // self.job.units for unit in (start, stop))
+        bilinear = self._described.bilinear
+        if bilinear is None:
+            per_row = -(-self.job.columns // self.job.tile)
+            return slice(first // per_row, -(-last // per_row))
+        sources = bilinear.taps[0][0]
+        begin, end = (int(torch.searchsorted(sources, source)) for source in (first, last))
+        return slice(begin, end)
+
+    def _read(self, k: int, tile: Tile) -> Probs:
+        """Read the probabilities of some rows, and let the target's structure point to them."""
+        job = self._described
+        read = job.targets[k].read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
+        y, counts, columns = read.y.contiguous(), read.counts, self.job.columns
+        # The first row in memory is not row 0 of the image.
+        before = tile.box[0].start * columns
+        described = self._targets[k]
+        described.kind = 1
+        described.values = _Tensor(y.data_ptr() - 4 * before, 0, y.shape[1], columns, 1, 0)
+        described.where = _Tensor()
+        if counts is not None:
+            job.check_counts(counts)
+            counts = counts.contiguous()
+            described.where = _Tensor(counts.data_ptr() - before, 0, 0, columns, 1, 3)
+        return Probs(y, counts)
 
     def _interpolate(self, job: Job, gradient: Tensor | None) -> int:
         """Describe low-resolution logits; return how many source rows there are to share out."""
@@ -234,13 +273,16 @@ class _Call:
             # Source rows that no pixel reads (downsampling) are not written.
             self.job.gradient = self._strides(gradient.zero_(), gradient.stride())
         for name, (first, share) in zip(("row", "column"), bilinear.taps, strict=True):
-            first, share = first.int(), share.float()
-            self._kept += [first, share]
+            first = first.int()
+            self._kept.append(first)
             setattr(self.job, f"{name}_first", cast(first.data_ptr(), POINTER(c_int32)))
-            setattr(self.job, f"{name}_share", self.floats(share))
+            setattr(self.job, f"{name}_share", self.pointer(share.float()))
         return max(1, bilinear.source[0] - 1)
 
-    def _target(self, job: Job, target: Target) -> _Target:
+    def _target(self, target: Target) -> _Target:
+        """Describe a target whose memory is read in place; others are described when they are read."""
+        if not _in_place(target):
+            return _Target()
         ignore = getattr(target, "ignore_index", None)
         described = _Target(kind=0, ignores=ignore is not None, ignore=ignore or 0)
         if isinstance(target, DenseTarget):
@@ -253,10 +295,10 @@ class _Call:
                 band = boundary_band(
                     target.labels,
                     width=target.width,
-                    num_classes=job.num_classes,
+                    num_classes=self._described.num_classes,
                     ignore_index=ignore,
                 )
-                described.band = self._map(band.contiguous())
+                described.where = self._map(band.contiguous())
         return described
 
     def _weights(self, weights: Tensor | None) -> _Tensor:

@@ -39,10 +39,14 @@ except ImportError:  # `refuses` says so
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _MOST_CLASSES_AT_ONCE, _MOST_CLASSES, _MOST_PIXELS = 256, 1024, 2**31 - 2**16
+_ENOUGH_PROGRAMS = 512  # for all processors of a large GPU
 
 
 def _jit(function: Callable[..., Any]) -> Any:
-    return function if triton is None else triton.jit(function)
+    if triton is None:
+        return function
+    # Not compiled anew for every number of programs.
+    return triton.jit(function, do_not_specialize=("programs", "steps"))
 
 
 class _Map(NamedTuple):
@@ -297,7 +301,7 @@ def gather(job: Job) -> Sums:
     # About a thousand pixels a program: what it writes is little next to what it reads. Fewer where
     # processors would be idle.
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
-    steps = max(1, min(most, N * inputs.pixels // (512 * plan.BLOCK_P)))
+    steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
     sums = job.logits.new_empty((N, U, 6 if job.maxima else 4, C), dtype=torch.float32)
     totals = sums.new_empty((N, U, 2))

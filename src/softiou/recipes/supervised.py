@@ -50,9 +50,7 @@ class SupervisedRecipe(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and its detached parts."""
-        logits = self.model(batch["image"])
-        size = (int(batch["image"].shape[-2]), int(batch["image"].shape[-1]))
-        parts = self.loss.parts(self.model.upsample(logits.float(), size), batch["target"])
+        parts = self.loss.parts(self.model(batch["image"]), batch["target"])
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in parts.items()},
             batch_size=len(batch["image"]),
@@ -164,6 +162,7 @@ def _check_classes(settings: LossConfig, num_classes: int) -> None:
 def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss:
     """Return the loss that a configuration describes."""
     common: LossSettings = {
+        "upsample": "bilinear",  # models hand out logits at their own stride
         "cross_entropy": settings.cross_entropy,
         "smooth": settings.smooth,
         "per": settings.per if isinstance(settings.per, str) else dict(settings.per.items()),

@@ -162,6 +162,19 @@ def _fields(target: Target) -> list[str]:
     return [field.name for field in fields(target)]  # type: ignore[arg-type]
 
 
+def space_of(target: Target) -> tuple[int, ...] | None:
+    """Return the space *S that a target covers, or None when it leaves that to the loss."""
+    values = [getattr(target, field.name) for field in fields(target)]  # type: ignore[arg-type]
+    parts = [p for v in values for p in (v if isinstance(v, tuple) else (v,))]
+    inner = [space_of(part) for part in parts if isinstance(part, Target)]
+    if inner:
+        return next((space for space in inner if space is not None), None)
+    if hasattr(target, "size"):
+        size: tuple[int, ...] | None = target.size
+        return size
+    return target.shape[1:]
+
+
 def tensors_of(target: Target) -> list[Tensor]:
     """Return the tensors of a target and of the targets inside it, in the order of `pack`."""
     tensors: list[Tensor] = []

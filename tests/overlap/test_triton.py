@@ -1,0 +1,565 @@
+"""The kernels against the plain path: interpreted on the CPU, compiled without and with a GPU.
+
+Triton decides when it is imported whether it interprets, so a process of its own does that. Tests
+send it jobs and compare what comes back.
+"""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from math import inf, nan
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from torch import Tensor
+
+from reference.cases import Case, cases
+from softiou.overlap import plain
+from softiou.overlap import triton as kernels
+from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.targets import DenseTarget, HardTarget, Target, as_target, smooth
+
+Run = Callable[..., Any]
+
+
+def here(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+# What runs in the other process
+
+
+def both(job: Job, cotangents: Cotangents, enough_programs: int = 512) -> tuple[Sums, Tensor]:
+    """Gather the sums and compute the gradient; fewer programs make each of them work longer."""
+    kernels._ENOUGH_PROGRAMS = enough_programs
+    reason = kernels.refuses(job)
+    if reason is not None:
+        raise ValueError(reason)
+    return kernels.gather(job), kernels.gradient(job, cotangents)
+
+
+def start() -> None:
+    torch.set_num_threads(1)
+    np.seterr(all="ignore")  # the interpreter computes in NumPy, where exp(1e4) warns
+
+
+def compile_for_hopper(job: Job, cotangents: Cotangents) -> list[str]:
+    """Launch both kernels on a GPU that is not there: up to machine code; return their names."""
+    import triton  # type: ignore[import-untyped]
+    from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
+
+    class NoDevice:
+        def get_current_target(self) -> Any:
+            return GPUTarget("cuda", 90, 32)
+
+        def get_current_device(self) -> int:
+            return 0
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+    names = []
+
+    def launch(kernel: Any, programs: int, *arguments: Any) -> None:
+        options = {"num_warps": arguments[-1].WARPS, "enable_fp_fusion": True}
+        compiled = kernel.warmup(*arguments, grid=(programs,), **options)
+        if compiled.asm["cubin"]:
+            names.append(compiled.metadata.name)
+
+    triton.runtime.driver.set_active(NoDevice())
+    kernels._launch = launch
+    kernels.gather(job)
+    kernels.gradient(job, cotangents)
+    return names
+
+
+@contextmanager
+def worker(**variables: str) -> Iterator[Run]:
+    """Start a process with environment variables that this one never has afterwards."""
+    with ProcessPoolExecutor(1, get_context("spawn"), start) as pool:
+
+        def run(function: Callable[..., Any], *arguments: Any) -> Any:
+            return pool.submit(function, *arguments).result()
+
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            run(torch.get_num_threads)
+        yield run
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Iterator[Run]:
+    with worker(TRITON_INTERPRET="1") as run:
+        yield run
+
+
+# Jobs, and what they should give
+
+
+def make_job(
+    num_classes: int,
+    *,
+    activation: str = "softmax",
+    kind: str = "hard",
+    space: tuple[int, ...] = (7, 37),
+    dtype: torch.dtype = torch.float32,
+    maps: bool = True,
+    cross_entropy: bool = True,
+    maxima: bool = True,
+) -> Job:
+    """Two images with everything in them: ignored and impossible labels, `valid`, weights."""
+    N, C = 2, num_classes
+    target: Target
+    if kind == "hard":
+        labels = torch.randint(-1, max(C, 2) + 2, (N, *space))
+        target = HardTarget(labels, ignore_index=1 if C > 2 else 7)
+    else:
+        independent = kind == "independent"
+        y = torch.rand(N, C, *space) if independent else torch.randn(N, C, *space).softmax(1)
+        ignored = torch.rand(N, C if independent else 1, *space) < 0.2
+        target = DenseTarget(torch.where(ignored, 255.0, y), 255, independent)
+    return Job(
+        logits=(3 * torch.randn(N, C, *space)).to(dtype),
+        targets=(target,),
+        size=space,
+        valid=torch.rand(N, *space) < 0.8 if maps else None,
+        weights=(torch.rand(N, *space) - 0.2).clamp(min=0) if maps else None,
+        activation=activation,
+        cross_entropy=cross_entropy,
+        maxima=maxima,
+    )
+
+
+def make_cotangents(job: Job) -> Cotangents:
+    N, C = job.shape[0], job.num_classes
+    return Cotangents(torch.randn(4, 1, N, C), torch.randn(1, N))
+
+
+def reference(job: Job, cotangents: Cotangents) -> tuple[Sums, Tensor]:
+    """The plain path in float64."""
+    logits = job.logits.double().requires_grad_()
+    sums = plain.gather(replace(job, logits=logits))
+    loss = (sums.masses * cotangents.masses.to(logits)).sum()
+    if job.cross_entropy:
+        loss = loss + (sums.totals[1] * cotangents.cross_entropy.to(logits)).sum()
+    (gradient,) = torch.autograd.grad(loss, logits)
+    return sums, gradient
+
+
+def assert_agrees(run: Run, job: Job, *options: int) -> None:
+    cotangents = make_cotangents(job)
+    cotangents = Cotangents(*(x.to(job.logits.device) for x in cotangents))
+    found, gradient = run(both, job, cotangents, *options)
+    expected, slope = reference(job, cotangents)
+    pixels = max(1, job.logits[:, 0].numel())
+    for name, own, right in zip(Sums._fields, found, expected, strict=True):
+        assert own.dtype == torch.float32
+        assert own.shape == right.shape
+        if name != "maxima" or job.maxima:
+            torch.testing.assert_close(
+                own.double(), right.detach(), rtol=1e-5, atol=1e-6 * pixels**0.5, msg=name
+            )
+    assert gradient.dtype == job.logits.dtype
+    assert gradient.stride() == torch.empty_like(job.logits).stride()
+    # A device rounds to the nearest, the interpreter cuts bfloat16 off.
+    rounding = torch.finfo(gradient.dtype).eps / (2 if run is here else 1)
+    atol = 1e-5 if rounding < 1e-5 else 1e-4
+    torch.testing.assert_close(gradient.double(), slope, rtol=max(2e-5, 1.01 * rounding), atol=atol)
+
+
+MATRIX = [
+    (C, activation, kind)
+    for C in (1, 2, 3, 19, 150, 256, 300)
+    for activation, kind in (
+        ("softmax", "hard"),
+        ("softmax", "dense"),
+        ("sigmoid", "hard"),
+        ("sigmoid", "independent"),
+    )
+    if C > 1 or activation == "sigmoid"
+]
+
+
+# Interpreted
+
+
+@pytest.mark.parametrize(("num_classes", "activation", "kind"), MATRIX)
+def test_agrees_with_plain(interpreter: Run, num_classes: int, activation: str, kind: str) -> None:
+    space = (7, 37) if num_classes < 100 else (3, 13)
+    assert_agrees(interpreter, make_job(num_classes, activation=activation, kind=kind, space=space))
+
+
+@given(cases(activations=("softmax", "sigmoid")))
+@settings(max_examples=40)
+def test_any_case_agrees_with_plain(interpreter: Run, case: Case) -> None:
+    logits, values = case.tensors(torch.float32)
+    target = as_target(
+        values,
+        logits_shape=tuple(logits.shape),
+        ignore_index=case.ignore_index,
+        independent=case.activation == "sigmoid",
+    )
+    assume(not isinstance(target, DenseTarget) or target.values.is_floating_point())
+    job = Job(
+        logits,
+        (target,),
+        tuple(logits.shape[2:]),
+        **case.maps(),
+        activation=case.activation,
+        cross_entropy=True,
+        maxima=True,
+    )
+    assert_agrees(interpreter, job)
+
+
+@pytest.mark.parametrize("cross_entropy", [False, True])
+@pytest.mark.parametrize("maxima", [False, True])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_what_is_not_asked_for_is_zero(
+    interpreter: Run, activation: str, cross_entropy: bool, maxima: bool
+) -> None:
+    job = make_job(5, activation=activation, maps=False, cross_entropy=cross_entropy, maxima=maxima)
+    assert_agrees(interpreter, job)
+    sums = interpreter(kernels.gather, job)
+    assert bool(sums.totals[1].any()) == cross_entropy
+    assert bool(sums.maxima.any()) == maxima
+
+
+@pytest.mark.parametrize(("activation", "kind"), [("softmax", "hard"), ("sigmoid", "dense")])
+@pytest.mark.parametrize("num_classes", [3, 19])
+def test_a_program_may_take_several_steps(
+    interpreter: Run, num_classes: int, activation: str, kind: str
+) -> None:
+    job = make_job(num_classes, activation=activation, kind=kind, space=(13, 29))
+    assert_agrees(interpreter, job, 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["hard", "dense"])
+def test_half_precision(interpreter: Run, dtype: torch.dtype, kind: str) -> None:
+    job = make_job(19, kind=kind, dtype=dtype)
+    (target,) = job.targets
+    if isinstance(target, DenseTarget):
+        job = replace(job, targets=(replace(target, values=target.values.to(dtype)),))
+    assert_agrees(interpreter, job)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_an_ignored_value_is_found_in_any_precision(interpreter: Run, dtype: torch.dtype) -> None:
+    """Of 1/3 in the target, and of -7 in its own precision, not in that of the kernel."""
+    values = torch.full((1, 3, 40), 1 / 3, dtype=dtype)
+    values[..., ::3] = -7
+    target = DenseTarget(values, ignore_index=-7)
+    assert_agrees(interpreter, replace(make_job(3, space=(40,)), targets=(target,), **EVERYWHERE))
+
+
+EVERYWHERE: dict[str, Any] = {"logits": torch.randn(1, 3, 40), "valid": None, "weights": None}
+
+
+def irregular(x: Tensor, layout: str) -> Tensor:
+    """The same values in another memory layout."""
+    if layout == "channels last":
+        return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+    if layout == "transposed":
+        return x.mT.contiguous().mT
+    if layout == "strided":
+        return torch.stack([x, x], -1)[..., 1]
+    return torch.cat([x, x], -1)[..., : x.shape[-1]]  # rows with a gap
+
+
+def with_each(job: Job, change: Callable[[Tensor], Tensor]) -> Job:
+    """Change everything but the logits."""
+    (target,) = job.targets
+    name = fields(target)[0].name  # type: ignore[arg-type]
+    target = replace(target, **{name: change(getattr(target, name))})  # type: ignore[type-var]
+    valid, weights = (None if x is None else change(x) for x in (job.valid, job.weights))
+    return replace(job, targets=(target,), valid=valid, weights=weights)
+
+
+@pytest.mark.parametrize("layout", ["channels last", "transposed", "strided", "rows"])
+@pytest.mark.parametrize("all_maps", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "dense"])
+def test_memory_layouts(interpreter: Run, layout: str, all_maps: bool, kind: str) -> None:
+    job = make_job(3, kind=kind)
+    if all_maps:
+        job = with_each(job, lambda x: irregular(x, layout))
+    assert_agrees(interpreter, replace(job, logits=irregular(job.logits, layout)))
+
+
+@pytest.mark.parametrize("space", [(50,), (3, 5, 7)])
+def test_other_spaces(interpreter: Run, space: tuple[int, ...]) -> None:
+    assert_agrees(interpreter, make_job(3, space=space))
+
+
+def test_maps_may_be_expanded(interpreter: Run) -> None:
+    job = make_job(3)
+    valid = (torch.rand(37) < 0.8).expand(2, 7, 37)
+    weights = torch.rand(2, 1, 1).expand(2, 7, 37)
+    assert_agrees(interpreter, replace(job, valid=valid, weights=weights))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int32, torch.uint64])
+@pytest.mark.parametrize("num_classes", [1, 3])
+def test_integer_dtypes(interpreter: Run, dtype: torch.dtype, num_classes: int) -> None:
+    activation = "sigmoid" if num_classes == 1 else "softmax"
+    labels = torch.tensor([0, 1, 2, 127, 255, -1, 1, 0] * 5).to(dtype).expand(2, 40)
+    job = make_job(num_classes, activation=activation, space=(40,))
+    assert_agrees(interpreter, replace(job, targets=(HardTarget(labels, 255),)))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "activation", "kind", "garbage"),
+    [
+        *((3, "softmax", "hard", garbage) for garbage in (nan, inf, -inf, 1e30)),
+        *((3, "softmax", "dense", garbage) for garbage in (nan, inf, -inf, 1e30)),
+        *((3, "sigmoid", "independent", garbage) for garbage in (nan, inf, -inf, 1e30)),
+        (300, "softmax", "dense", nan),
+    ],
+)
+def test_ignored_pixels_get_no_gradient_whatever_they_hold(
+    interpreter: Run, num_classes: int, activation: str, kind: str, garbage: float
+) -> None:
+    job = make_job(num_classes, activation=activation, kind=kind, space=(40,))
+    assert job.valid is not None
+    assert job.weights is not None
+    logits, weights = job.logits.clone(), job.weights.clone()
+    logits.movedim(1, -1)[~job.valid] = garbage
+    weights[~job.valid] = garbage
+    (target,) = job.targets
+    if isinstance(target, DenseTarget):
+        values = target.values.clone()
+        values.movedim(1, -1)[~job.valid] = garbage
+        target = replace(target, values=values)
+    dirty = replace(job, logits=logits, weights=weights, targets=(target,))
+    assert_agrees(interpreter, dirty)
+    _, gradient = interpreter(both, dirty, make_cotangents(dirty))
+    assert gradient.movedim(1, -1)[~job.valid].eq(0).all()
+
+
+@pytest.mark.parametrize("num_classes", [3, 19, 300])
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_extreme_logits(interpreter: Run, num_classes: int, activation: str) -> None:
+    job = make_job(num_classes, activation=activation, space=(40,))
+    signs = torch.randint(-1, 2, job.logits.shape)
+    assert_agrees(interpreter, replace(job, logits=1e4 * signs))
+
+
+@pytest.mark.parametrize("num_classes", [3, 300])
+def test_a_class_that_cannot_be_costs_nothing(interpreter: Run, num_classes: int) -> None:
+    job = make_job(num_classes, space=(40,))
+    labels = torch.full((2, 40), num_classes - 1)
+    logits = job.logits.clone()
+    logits[:, : num_classes - 2] = -inf
+    sums, gradient = interpreter(
+        both, replace(job, logits=logits, targets=(HardTarget(labels),)), make_cotangents(job)
+    )
+    assert sums.totals.isfinite().all()
+    assert gradient.isfinite().all()
+    assert gradient[:, : num_classes - 2].eq(0).all()
+
+
+def test_small_cross_entropies_of_a_sigmoid_keep_their_digits(interpreter: Run) -> None:
+    logits = torch.full((1, 1, 64), 20.0)
+    job = Job(logits, (HardTarget(torch.ones(1, 64).long()),), (64,), activation="sigmoid")
+    sums = interpreter(kernels.gather, replace(job, cross_entropy=True))
+    assert sums.totals[1].item() == pytest.approx(64 * np.log1p(np.exp(-20.0)), rel=1e-5)
+
+
+def test_the_difference_of_nearly_certain_pixels_keeps_its_digits(interpreter: Run) -> None:
+    """D = P + Y - 2 M would be 0, or noise."""
+    logits = torch.tensor([12.0, 0.0]).view(1, 2, 1).repeat(1, 1, 4096)
+    job = Job(logits, (HardTarget(torch.zeros(1, 4096).long()),), (4096,))
+    expected = plain.gather(replace(job, logits=logits.double())).masses[2]
+    found = interpreter(kernels.gather, job).masses[2]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("num_classes", [19, 300])
+def test_two_runs_are_equal_bit_by_bit(interpreter: Run, num_classes: int) -> None:
+    job = make_job(num_classes, space=(40,))
+    cotangents = make_cotangents(job)
+    one, other = (interpreter(both, job, cotangents) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
+    assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 4, 4), (2, 3, 0, 4)])
+def test_nothing_there(interpreter: Run, shape: tuple[int, ...]) -> None:
+    target = HardTarget(torch.zeros(shape[0], *shape[2:], dtype=torch.long))
+    job = Job(torch.zeros(shape), (target,), shape[2:], maxima=True)
+    sums, gradient = interpreter(both, job, make_cotangents(job))
+    assert sums.masses.shape == (4, 1, shape[0], 3)
+    assert not any(x.any() for x in sums)
+    assert gradient.shape == shape
+
+
+# What is refused
+
+
+def with_target(**changes: Any) -> Job:
+    job = make_job(3, kind="dense")
+    (target,) = job.targets
+    return replace(job, targets=(replace(target, **changes),))  # type: ignore[type-var]
+
+
+def irregular_space() -> Job:
+    job = make_job(3, space=(4, 6, 8))
+    return replace(job, logits=torch.randn(2, 3, 5, 7, 9)[..., :4, :6, :8])
+
+
+def huge() -> Job:
+    size = (2**16, 2**15)
+    labels = torch.zeros((), dtype=torch.uint8).expand(1, *size)
+    return Job(torch.zeros(()).expand(1, 3, *size), (HardTarget(labels),), size)
+
+
+REFUSED: list[tuple[str, Callable[[], Job]]] = [
+    ("torch.float64", lambda: make_job(3, dtype=torch.float64)),
+    ("activation='none'", lambda: make_job(3, activation="none")),
+    ("interpolate", lambda: replace(make_job(3), logits=torch.zeros(2, 3, 2, 9))),
+    ("one target", lambda: replace(make_job(3), targets=make_job(3).targets * 2)),
+    (
+        "SmoothedTarget",
+        lambda: replace(make_job(3), targets=(smooth(torch.ones(2, 7, 37).long()),)),
+    ),
+    ("device", lambda: replace(make_job(3), valid=torch.empty(2, 7, 37, device="meta"))),
+    ("torch.int64", lambda: with_target(values=torch.ones(2, 3, 7, 37).long(), independent=True)),
+    ("other classes", lambda: with_target(values=torch.ones(2, 4, 7, 37))),
+    ("independent", lambda: with_target(independent=True)),
+    ("1024 classes", lambda: make_job(1025, space=(1,))),
+    ("pixels", huge),
+    ("irregular", irregular_space),
+]
+
+
+@pytest.mark.parametrize(("reason", "make"), REFUSED, ids=[reason for reason, _ in REFUSED])
+def test_refuses(reason: str, make: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "_gather", None)  # as the interpreter, which takes any device
+    assert kernels.refuses(make_job(3)) is None
+    said = kernels.refuses(make())
+    assert said is not None
+    assert reason in said
+    assert said.endswith(".")
+
+
+def test_refuses_the_cpu() -> None:
+    assert kernels.refuses(make_job(3)) == "The logits are not on a CUDA device."
+
+
+def test_without_triton_it_says_so_and_nothing_else() -> None:
+    code = (
+        "import sys; sys.modules['triton'] = None\n"
+        "from softiou.overlap import triton\n"
+        "print(triton.refuses(None))"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("Triton is not installed.\n", "")
+
+
+# Compiled
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    spec = importlib.util.find_spec("triton")
+    if spec is None or spec.origin is None:
+        pytest.skip("Triton is not installed")
+    if not (Path(spec.origin).parent / "backends" / "nvidia" / "bin" / "ptxas").exists():
+        pytest.skip("this Triton comes without the assembler of NVIDIA")
+    cache = tmp_path_factory.mktemp("triton")
+    with worker(TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(cache)) as run:
+        yield run
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "activation", "kind", "dtype"),
+    [
+        (1, "sigmoid", "independent", torch.float32),
+        (2, "softmax", "hard", torch.float16),
+        (19, "softmax", "hard", torch.bfloat16),
+        (19, "softmax", "dense", torch.float32),
+        (19, "sigmoid", "hard", torch.float32),
+        (150, "softmax", "hard", torch.float32),
+        (300, "softmax", "dense", torch.bfloat16),
+        (300, "sigmoid", "independent", torch.float32),
+    ],
+)
+def test_compiles_for_hopper(
+    compiler: Run, num_classes: int, activation: str, kind: str, dtype: torch.dtype
+) -> None:
+    job = make_job(num_classes, activation=activation, kind=kind, dtype=dtype, space=(32, 64))
+    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["_gather", "_gradient"]
+
+
+@pytest.mark.parametrize("layout", ["channels last", "rows"])
+def test_other_layouts_compile_for_hopper(compiler: Run, layout: str) -> None:
+    job = make_job(19, maps=False, cross_entropy=False, maxima=False)
+    job = replace(job, logits=irregular(job.logits, layout))
+    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["_gather", "_gradient"]
+
+
+# On a real device
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def on_cuda(job: Job) -> Job:
+    return with_each(replace(job, logits=job.logits.cuda()), lambda x: x.cuda())
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("space", [(64, 512), (63, 511)])
+@pytest.mark.parametrize(("num_classes", "activation", "kind"), MATRIX)
+def test_agrees_with_plain_on_a_gpu(
+    num_classes: int, activation: str, kind: str, space: tuple[int, int], dtype: torch.dtype
+) -> None:
+    job = make_job(num_classes, activation=activation, kind=kind, space=space, dtype=dtype)
+    assert_agrees(here, on_cuda(job))
+    assert_agrees(here, on_cuda(job), 16)
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("layout", ["channels last", "transposed", "strided", "rows"])
+def test_memory_layouts_on_a_gpu(layout: str) -> None:
+    job = on_cuda(make_job(19, space=(64, 128)))
+    assert_agrees(here, replace(job, logits=irregular(job.logits, layout)))
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_two_runs_are_equal_bit_by_bit_on_a_gpu() -> None:
+    job = on_cuda(make_job(19, space=(512, 512)))
+    cotangents = Cotangents(*(x.cuda() for x in make_cotangents(job)))
+    one, other = (both(job, cotangents) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one[0], other[0], strict=True))
+    assert torch.equal(one[1], other[1])
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_more_than_two_to_the_31_entries_on_a_gpu() -> None:
+    C, P = 3, 2**30
+    logits = torch.zeros(1, C, P, dtype=torch.bfloat16, device="cuda")
+    logits[:, 2, -8:] = 1
+    labels = torch.full((1, P), 2, dtype=torch.uint8, device="cuda")
+    job = Job(logits, (HardTarget(labels),), (P,))
+    cotangents = Cotangents(torch.ones(4, 1, 1, C).cuda(), torch.zeros(1, 1).cuda())
+    sums, gradient = both(job, cotangents)
+    torch.testing.assert_close(sums.masses[0].sum().item(), float(P), rtol=1e-6, atol=0)
+    end = replace(job, logits=logits[..., -64:], targets=(HardTarget(labels[:, -64:]),), size=(64,))
+    _, expected = reference(end, cotangents)
+    torch.testing.assert_close(gradient[..., -64:].double(), expected, rtol=1e-2, atol=1e-3)
