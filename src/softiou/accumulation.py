@@ -53,9 +53,7 @@ class Accumulation:
         weights: Tensor | None = None,
     ) -> None:
         """Gather the statistics of a micro-batch; arguments as in the loss."""
-        self._parts.append(
-            self.criterion.statistics(logits, target, valid=valid, weights=weights)
-        )
+        self._parts.append(self.criterion.statistics(logits, target, valid=valid, weights=weights))
         self._target = target
 
     def value(self) -> Tensor:

@@ -216,7 +216,9 @@ class OverlapLoss(nn.Module, ABC):
             return found
         return [gather_images(one, self.process_group) for one in found]
 
-    def parts_of(self, statistics: Sequence[OverlapStatistics], target: Targets) -> dict[str, Tensor]:
+    def parts_of(
+        self, statistics: Sequence[OverlapStatistics], target: Targets
+    ) -> dict[str, Tensor]:
         """Compute `parts` from statistics that were gathered before; `target` gives the weights."""
         total: dict[str, Tensor] = {}
         for (weight, _), found in zip(_weighted(target), statistics, strict=True):

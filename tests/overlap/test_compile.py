@@ -86,9 +86,7 @@ def test_exported_step(kind: str) -> None:
     program = torch.export.export(module, (images, LABELS, SOFT))
     calls = [node.target for node in program.graph.nodes if node.op == "call_function"]
     assert calls.count(torch.ops.softiou.overlap_sums.default) == 1
-    torch.testing.assert_close(
-        program.module()(images, LABELS, SOFT), module(images, LABELS, SOFT)
-    )
+    torch.testing.assert_close(program.module()(images, LABELS, SOFT), module(images, LABELS, SOFT))
 
 
 def test_compiled_once_for_batches_of_any_size() -> None:

@@ -28,7 +28,9 @@ def _impl(request: pytest.FixtureRequest) -> None:
     DEFAULTS.update(impl=request.param, tile=5)
 
 
-def overlap_statistics(logits: Tensor, target: Tensor | Target, **options: Any) -> OverlapStatistics:
+def overlap_statistics(
+    logits: Tensor, target: Tensor | Target, **options: Any
+) -> OverlapStatistics:
     return overlap.overlap_statistics(logits, target, **{**DEFAULTS, "maxima": True, **options})
 
 
@@ -60,6 +62,8 @@ def test_statistics_by_hand() -> None:
     assert s.Y.tolist() == [[1.75, 1.25]]
     assert s.D.tolist() == [[1.0, 1.0]]
     assert s.M.tolist() == [[0.5 + 0.5 + 0.0625, 0.5625]]
+    assert s.p_max is not None
+    assert s.y_max is not None
     assert s.p_max.tolist() == [[1.0, 0.75]]
     assert s.y_max.tolist() == [[1.0, 0.75]]
     assert s.weight.tolist() == [3.0]
@@ -76,6 +80,8 @@ def test_weights_by_hand() -> None:
 def test_weight_zero_leaves_a_pixel_out_of_the_maxima() -> None:
     p, y = torch.tensor([[[0.9, 0.1]]]), torch.tensor([[1, 0]])
     s = overlap_statistics(p, y, activation="none", weights=torch.tensor([[0.0, 1.0]]))
+    assert s.p_max is not None
+    assert s.y_max is not None
     assert s.p_max.item() == pytest.approx(0.1)
     assert s.y_max.item() == 0.0
 
@@ -415,6 +421,8 @@ def test_nothing_valid_gives_zeros(name: str) -> None:
         target[0] = 1
     s = overlap_statistics(logits, target, ignore_index=255, cross_entropy=True)
     assert s.cross_entropy is not None
+    assert s.p_max is not None
+    assert s.y_max is not None
     for x in (s.P, s.Y, s.D, s.M, s.p_max, s.y_max, s.weight, s.cross_entropy):
         assert x[1].eq(0).all()
     assert (s.weight[0] > 0) == (name == "all images but one")
@@ -427,6 +435,7 @@ def test_an_empty_batch_has_empty_sums(shape: tuple[int, ...]) -> None:
     s = overlap_statistics(logits, target, cross_entropy=True)
     assert s.P.shape == (shape[0], 3)
     merged = s.merge_images()
+    assert merged.p_max is not None
     assert merged.P.tolist() == merged.p_max.tolist() == [[0.0, 0.0, 0.0]]
     assert s.mean_cross_entropy().item() == 0.0
 

@@ -16,7 +16,11 @@ from softiou.losses import JaccardMetricLoss
 from softiou.overlap import gather_images, overlap_statistics
 
 # Which of the four images each process sees.
-SHARES = {"even": [[0, 1], [2, 3]], "uneven": [[0, 1, 2], [3]], "nothing for one": [[], [0, 1, 2, 3]]}
+SHARES = {
+    "even": [[0, 1], [2, 3]],
+    "uneven": [[0, 1, 2], [3]],
+    "nothing for one": [[], [0, 1, 2, 3]],
+}
 LOSSES: dict[str, dict[str, Any]] = {
     "batch": {"per": "batch"},
     "image": {"per": "image"},
@@ -81,7 +85,7 @@ def accumulated(features: Tensor, target: Tensor, own: list[int]) -> tuple[Tenso
     for part in parts:
         whole.add(model(features[part]), target[part])
     for part in parts:
-        whole.loss(model(features[part]), target[part]).backward()
+        whole.loss(model(features[part]), target[part]).backward()  # type: ignore[no-untyped-call]
     grad = model.weight.grad
     assert grad is not None
     dist.all_reduce(grad)
@@ -155,11 +159,10 @@ def test_micro_batches_add_up_to_the_joined_batch(name: str, kind: str) -> None:
     for part in parts:
         whole.add(model(features[part]), target_of(part))
     values = [whole.loss(model(features[part]), target_of(part)) for part in parts]
-    for value in values:
-        value.backward()
+    torch.autograd.backward(values)
     joined = head()
     other = loss(joined(features), target_of(slice(0, 4)))
-    other.backward()
+    torch.autograd.backward(other)
     for value in (*values, whole.value()):
         torch.testing.assert_close(value.detach(), other.detach(), rtol=1e-6, atol=1e-7)
     assert model.weight.grad is not None

@@ -13,7 +13,8 @@ cross-entropy:
 For hard labels under a softmax nothing of the size of a tile is needed besides p. With l the label,
 u = P' + D' the value of a_c off the label and v = P' - D' + M' on it (w = 1):
 
-    dz_c = p_c (u_c + E' - s)    dz_l = p_l (v_l + E' - s) - E'    s = sum_k u_k p_k + (v_l - u_l) p_l
+    s = sum_k u_k p_k + (v_l - u_l) p_l
+    dz_c = p_c (u_c + E' - s)    dz_l = p_l (v_l + E' - s) - E'
 
 Shapes: C classes, T pixels of a tile, K targets.
 """
@@ -120,9 +121,8 @@ def _tile_sums(
     job: Job, read: Labels | Probs, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return masses (4, C), maxima (2, C) and totals (2,) of one target on one tile."""
-    if job.activation == "softmax" and isinstance(read, Labels) and read.epsilon is None:
-        if p.device.type == "cpu":
-            return _hard_sums(job, read, w, z, p)
+    if isinstance(read, Labels) and _is_hard(job, read):
+        return _hard_sums(job, read, w, z, p)
     read = read.dense(job.num_classes, job.dtype)
     y = read.y if w is None else torch.where(w > 0, read.y, 0.0)
     masses = torch.stack([_total(x, w) for x in (p, y, (p - y).abs_(), p * y)])
@@ -140,6 +140,12 @@ def _tile_sums(
     if job.maxima:
         maxima = torch.stack([_largest(p, w), _largest(y, w)])
     return masses, maxima, torch.stack([weight, entropy])
+
+
+def _is_hard(job: Job, read: Labels) -> bool:
+    """Whether the short way is open; on other devices adding up by label is not deterministic."""
+    on_cpu = job.logits.device.type == "cpu"
+    return on_cpu and job.activation == "softmax" and read.epsilon is None
 
 
 def _hard_sums(
@@ -177,10 +183,9 @@ def _tile_gradient(
     image: int,
 ) -> Tensor:
     """Return dz (C, T); p is overwritten."""
-    if len(reads) == 1 and job.activation == "softmax" and p.device.type == "cpu":
-        read, w = reads[0]
-        if isinstance(read, Labels) and read.epsilon is None:
-            return _hard_gradient(read, w, p, cotangents, image)
+    first, w = reads[0]
+    if len(reads) == 1 and isinstance(first, Labels) and _is_hard(job, first):
+        return _hard_gradient(first, w, p, cotangents, image)
     a, direct = torch.zeros_like(p), torch.zeros_like(p)
     for k, (read, w) in enumerate(reads):
         P, _, D, M = (x[k, image].unsqueeze(1) for x in cotangents.masses)  # (C, 1)

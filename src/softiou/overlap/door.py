@@ -171,7 +171,7 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
     """Return the space (H, W) of the images that low-resolution logits are interpolated to."""
     if logits.ndim != 4:
         raise ValueError(
-            f"upsample='bilinear' is for pictures: expected `logits` of shape (N, C, h, w), but got "
+            "upsample='bilinear' is for pictures: expected `logits` of shape (N, C, h, w), but got "
             f"{tuple(logits.shape)}."
         )
     for one in given:

@@ -92,7 +92,7 @@ class Job:
         return self.bilinear.read(self.logits, tile)
 
     def read_targets(self, tile: Tile) -> list[tuple[Labels | Probs, Tensor | None]]:
-        """Return what each target knows of a tile, and how much the pixels count: (T,) or (C, T)."""
+        """Return what each target knows of a tile, and how much pixels count, (T,) or (C, T)."""
         reads = [target.read(tile, self.num_classes, self.dtype) for target in self.targets]
         valid = None if self.valid is None else tile.of(self.valid)
         weights = None if self.weights is None else tile.of(self.weights).to(self.dtype)

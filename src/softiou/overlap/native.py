@@ -144,9 +144,9 @@ def _values(target: Target) -> Tensor:
 
 
 def _grid(job: Job) -> tuple[int, int] | None:
-    """Return rows and columns that all tensors can be seen as without a copy; one row if possible."""
+    """Return rows and columns that all tensors can be seen as without a copy, or None."""
     maps = [x for x in (job.valid, job.weights) if x is not None]
-    channels = [] if job.bilinear is not None else [job.logits]
+    channels: list[Tensor] = [] if job.bilinear is not None else [job.logits]
     own = [target for target in job.targets if _in_place(target)]
     for target in own:
         (channels if isinstance(target, DenseTarget) else maps).append(_values(target))
@@ -205,7 +205,8 @@ class _Call:
         """Call a function of the library for all units."""
         if self.job.N == 0 or self.job.rows * self.job.columns == 0:
             return
-        for self.job.first, self.job.last in self._groups():
+        for first, last in self._groups():
+            self.job.first, self.job.last = first, last
             if getattr(self.library, function)(byref(self.job), *arguments):
                 raise MemoryError("no memory for the tiles of the overlap statistics")
 
@@ -230,7 +231,9 @@ class _Call:
             for start in range(0, units, threads):
                 stop = min(start + threads, units)
                 rows = self._rows(start, stop)
-                kept = [self._read(k, Tile(image, (rows, slice(0, self.job.columns)))) for k in read]
+                kept = [
+                    self._read(k, Tile(image, (rows, slice(0, self.job.columns)))) for k in read
+                ]
                 yield image * units + start, image * units + stop
                 del kept
 
@@ -248,7 +251,9 @@ class _Call:
     def _read(self, k: int, tile: Tile) -> Probs:
         """Read the probabilities of some rows, and let the target's structure point to them."""
         job = self._described
-        read = job.targets[k].read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
+        read = (
+            job.targets[k].read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
+        )
         y, counts, columns = read.y.contiguous(), read.counts, self.job.columns
         # The first row in memory is not row 0 of the image.
         before = tile.box[0].start * columns
@@ -280,7 +285,7 @@ class _Call:
         return max(1, bilinear.source[0] - 1)
 
     def _target(self, target: Target) -> _Target:
-        """Describe a target whose memory is read in place; others are described when they are read."""
+        """Describe a target that is read in place; others are described when they are read."""
         if not _in_place(target):
             return _Target()
         ignore = getattr(target, "ignore_index", None)

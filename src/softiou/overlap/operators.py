@@ -40,11 +40,9 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 
 
 def gather(job: Job, impl: str) -> Sums:
-    """Gather the sums of a job with an implementation, differentiable with respect to the logits."""
+    """Gather the sums of a job, differentiable with respect to the logits."""
     text, tensors = _pack(job)
-    return Sums(
-        *torch.ops.softiou.overlap_sums(job.logits, tensors, list(job.size), text, impl)
-    )
+    return Sums(*torch.ops.softiou.overlap_sums(job.logits, tensors, list(job.size), text, impl))
 
 
 def _choose(job: Job, impl: str) -> Implementation:
@@ -112,7 +110,7 @@ def _gradient(
         return _choose(job, impl).gradient(job, Cotangents(masses, cross_entropy))
 
 
-@torch.library.register_fake(_GATHER[0])
+@torch.library.register_fake(_GATHER[0])  # type: ignore[untyped-decorator]
 def _(
     logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +123,7 @@ def _(
     )
 
 
-@torch.library.register_fake(_GRADIENT[0])
+@torch.library.register_fake(_GRADIENT[0])  # type: ignore[untyped-decorator]
 def _(masses: Tensor, cross_entropy: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
