@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md",)
+PAGES = ("README.md", "docs/performance.md")
 COLUMNS = {
     "miou_d": "mIoU^D",
     "miou_i": "mIoU^I",

@@ -3,6 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,15 @@ from reference import overlap_loops
 from reference.cases import Case, cases
 from softiou import targets
 from softiou.losses import JaccardMetricLoss, TverskyLoss
-from softiou.overlap import IMPLS, OverlapStatistics, native, overlap_statistics
+from softiou.overlap import (
+    IMPLS,
+    OverlapStatistics,
+    native,
+    operators,
+    overlap_statistics,
+    triton,
+)
+from softiou.overlap.job import Job
 from softiou.overlap.operators import IMPLEMENTATIONS
 
 SUMS = ("P", "Y", "D", "M", "p_max", "y_max", "weight", "cross_entropy")
@@ -493,6 +502,16 @@ def test_auto_is_native_for_a_softmax_on_the_cpu(monkeypatch: pytest.MonkeyPatch
     overlap_statistics(logits, targets.votes(target.unsqueeze(1)))
     overlap_statistics(logits.unsqueeze(2), targets.votes(target.view(1, 1, 1, 8)))
     assert called == ["native", "chunked", "chunked", "native"]
+
+
+def test_a_missing_triton_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits: Any = SimpleNamespace(device=torch.device("cuda"))
+    job = Job(logits, (), (4,))
+    monkeypatch.setattr(triton, "triton", None)
+    operators._say_what_is_missing.cache_clear()
+    with pytest.warns(UserWarning, match=r"^Triton is not installed, .*: pip install triton$"):
+        operators._choose(job, "auto")
+    assert operators._choose(job, "auto") is IMPLEMENTATIONS["chunked"]  # not again
 
 
 def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:

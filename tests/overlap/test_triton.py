@@ -296,6 +296,17 @@ def test_memory_layouts(interpreter: Run, layout: str, all_maps: bool, kind: str
     assert_agrees(interpreter, replace(job, logits=irregular(job.logits, layout)))
 
 
+def test_the_space_is_read_in_the_order_of_the_memory() -> None:
+    """Whatever that of the dimensions, so that neighbours of a warp are neighbours in memory."""
+    job = make_job(3)
+    job = replace(job, logits=irregular(job.logits, "transposed"))
+    (logits, *_), rows, columns = kernels._lay_out(job, None) or ([], 0, 0)
+    assert (rows, columns, logits.strides[2:]) == (37, 7, (7, 1))
+    every = with_each(job, lambda x: irregular(x, "transposed"))
+    (logits, *_), rows, columns = kernels._lay_out(every, None) or ([], 0, 0)
+    assert (rows, columns, logits.strides[3]) == (1, 7 * 37, 1)
+
+
 @pytest.mark.parametrize("space", [(50,), (3, 5, 7)])
 def test_other_spaces(interpreter: Run, space: tuple[int, ...]) -> None:
     assert_agrees(interpreter, make_job(3, space=space))
@@ -344,6 +355,25 @@ def test_ignored_pixels_get_no_gradient_whatever_they_hold(
     assert_agrees(interpreter, dirty)
     _, gradient = interpreter(both, dirty, make_cotangents(dirty))
     assert gradient.movedim(1, -1)[~job.valid].eq(0).all()
+
+
+def test_ignored_pixels_get_no_gradient_even_of_a_broken_loss(interpreter: Run) -> None:
+    job = make_job(3, space=(40,))
+    assert job.valid is not None
+    broken = Cotangents(torch.full((4, 1, 2, 3), nan), torch.full((1, 2), inf))
+    _, gradient = interpreter(both, job, broken)
+    assert gradient.movedim(1, -1)[~job.valid].eq(0).all()
+    assert gradient.isnan().any()
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_difference_has_no_slope_where_it_is_zero(interpreter: Run, activation: str) -> None:
+    target = DenseTarget(torch.full((1, 2, 8), 0.5))
+    job = Job(torch.zeros(1, 2, 8), (target,), (8,), activation=activation)
+    of_differences = torch.zeros(4, 1, 1, 2)
+    of_differences[2] = torch.tensor([1.0, 2.0])
+    _, gradient = interpreter(both, job, Cotangents(of_differences, torch.zeros(1, 1)))
+    assert gradient.eq(0).all()
 
 
 @pytest.mark.parametrize("num_classes", [3, 19, 300])
@@ -444,7 +474,7 @@ REFUSED: list[tuple[str, Callable[[], Job]]] = [
 
 @pytest.mark.parametrize(("reason", "make"), REFUSED, ids=[reason for reason, _ in REFUSED])
 def test_refuses(reason: str, make: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_gather", None)  # as the interpreter, which takes any device
+    monkeypatch.setattr(kernels, "gather_sums", None)  # as the interpreter, which takes any device
     assert kernels.refuses(make_job(3)) is None
     said = kernels.refuses(make())
     assert said is not None
@@ -499,14 +529,14 @@ def test_compiles_for_hopper(
     compiler: Run, num_classes: int, activation: str, kind: str, dtype: torch.dtype
 ) -> None:
     job = make_job(num_classes, activation=activation, kind=kind, dtype=dtype, space=(32, 64))
-    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["_gather", "_gradient"]
+    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["gather_sums", "write_gradient"]
 
 
 @pytest.mark.parametrize("layout", ["channels last", "rows"])
 def test_other_layouts_compile_for_hopper(compiler: Run, layout: str) -> None:
     job = make_job(19, maps=False, cross_entropy=False, maxima=False)
     job = replace(job, logits=irregular(job.logits, layout))
-    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["_gather", "_gradient"]
+    assert compiler(compile_for_hopper, job, make_cotangents(job)) == ["gather_sums", "write_gradient"]
 
 
 # On a real device

@@ -45,6 +45,13 @@ def test_labels_and_how_much_they_are_smoothed_by_hand() -> None:
     assert read.epsilon.dtype == torch.float64
 
 
+def test_a_class_that_is_ignored_makes_no_band() -> None:
+    target = SmoothedTarget(torch.tensor([[0, 0, 1, 2, 0]]), 0.5, 1, ignore_index=1)
+    read = target.read(Tile(0, (slice(0, 5),)), 3, torch.float32)
+    assert read.epsilon is not None
+    assert read.epsilon.tolist() == [0, 0, 0, 0.5, 0.5]
+
+
 def band_of(rows: list[str], **options: Any) -> list[str]:
     """Digits are classes and `.` is ignored; `#` is the band."""
     labels = torch.tensor([[IGNORE if label == "." else int(label) for label in r] for r in rows])
@@ -184,13 +191,14 @@ def test_integer_dtypes_agree(dtype: torch.dtype) -> None:
     )
 
 
-@pytest.mark.parametrize("num_classes", [2**15 - 1, 2**15, 2**17])
+@pytest.mark.parametrize("num_classes", [2**15 - 1, 2**15, 2**15 + 1, 2**16 - 1, 2**17])
 def test_very_many_classes(num_classes: int) -> None:
     """Labels above the range of int16 do not wrap around."""
     last = num_classes - 1
-    labels = torch.tensor([[0, 0, last, last, last - 2**15 if last > 2**15 else 0, 0]])
-    band = boundary_band(labels, width=1, num_classes=num_classes)
-    assert band.tolist() == [[False, True, True, True, True, labels[0, 4].item() != 0]]
+    for first in {0, last % 2**15} - {last}:
+        labels = torch.tensor([[first, first, last, last, last]])
+        band = boundary_band(labels, width=1, num_classes=num_classes)
+        assert band.tolist() == [[False, True, True, False, False]]
 
 
 # Errors

@@ -88,7 +88,7 @@ static inline uint32_t as_bits(float value) {
     return bits;
 }
 
-/* exp of x <= 0 to 1 ulp; 0 below -87; NaN stays NaN. */
+/* exp of x <= 88 to 1 ulp; 0 below -87; NaN stays NaN. */
 static inline float exp_(float x) {
     float low = x < -87.0f ? -87.0f : x;
     float n = rintf(low * 1.44269504f);
@@ -105,7 +105,7 @@ static inline float exp_(float x) {
     return x < -87.0f ? 0.0f : e;
 }
 
-/* log of x >= 1 to 1 ulp; NaN stays NaN. */
+/* log of a normal x > 0 to 1 ulp; NaN stays NaN. */
 static inline float log_(float x) {
     int32_t bits = (int32_t)as_bits(x) - 0x3f3504f3; /* sqrt(1/2) */
     int32_t n = bits >> 23;
@@ -311,26 +311,40 @@ static rows_of read_logits(const job *j, scratch *s, int64_t n, int64_t row, int
     return (rows_of){s->z, j->tile};
 }
 
-/* p = exp(z - max) with its sum; with `u` also dot = sum_c u_c p_c. */
-static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
-    float *restrict most = s->most, *restrict sum = s->sum, *restrict dot = s->dot;
-    memcpy(most, z.data, (size_t)size * 4);
-    for (int64_t c = 1; c < j->C; c++) {
-        const float *row = z.data + c * z.pitch;
-        for (int64_t t = 0; t < size; t++) most[t] = row[t] > most[t] ? row[t] : most[t];
-    }
+/* p = exp(z - most) and its sum over the classes; with `u` also dot = sum_c u_c p_c. Returns the
+ * largest |z|. */
+static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
+    const float *most = s->most;
+    float *restrict sum = s->sum, *restrict dot = s->dot, largest = 0.0f;
     for (int64_t t = 0; t < size; t++) sum[t] = dot[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *row = z.data + c * z.pitch;
         float *restrict p = s->p + c * j->tile;
         float factor = u ? u[c] : 0.0f;
+#pragma omp simd reduction(max : largest)
         for (int64_t t = 0; t < size; t++) {
-            float e = exp_(row[t] - most[t]);
+            float e = exp_(row[t] - most[t]), absolute = fabsf(row[t]);
             p[t] = e;
             sum[t] += e;
             dot[t] += factor * e;
+            largest = absolute > largest ? absolute : largest;
         }
     }
+    return largest;
+}
+
+/* The softmax but for the division. Logits of a sane size need no maximum taken off, which saves a
+ * third of the passes over the tile; when they turn out not to be, it is done again. */
+static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
+    float *restrict most = s->most;
+    for (int64_t t = 0; t < size; t++) most[t] = 0.0f;
+    if (exponentials(j, s, z, size, u) < 70.0f) return;
+    memcpy(most, z.data, (size_t)size * 4);
+    for (int64_t c = 1; c < j->C; c++) {
+        const float *row = z.data + c * z.pitch;
+        for (int64_t t = 0; t < size; t++) most[t] = row[t] > most[t] ? row[t] : most[t];
+    }
+    exponentials(j, s, z, size, u);
 }
 
 /* Read targets and logits of a tile, and make the softmax (not yet divided by its sum). */

@@ -5,14 +5,16 @@ An operator takes tensors and plain values, so the targets travel as tensors and
 """
 
 import json
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from softiou.overlap import chunked, native
+from softiou.overlap import chunked, native, triton
 from softiou.overlap.job import Cotangents, Job, Sums
 from softiou.targets.base import pack, unpack
 
@@ -35,6 +37,7 @@ class Implementation:
 # In the order of speed.
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "native": Implementation(native.gather, native.gradient, native.refuses),
+    "triton": Implementation(triton.gather, triton.gradient, triton.refuses),
     "chunked": Implementation(chunked.gather, chunked.gradient, lambda job: None),
 }
 
@@ -51,11 +54,23 @@ def _choose(job: Job, impl: str) -> Implementation:
     Here and not before: what a tensor's memory looks like is not known while a graph is traced.
     """
     if impl == "auto":
+        if job.logits.device.type == "cuda" and not triton.is_installed():
+            _say_what_is_missing()
         return next(one for one in IMPLEMENTATIONS.values() if one.refuses(job) is None)
     chosen = IMPLEMENTATIONS[impl]
     if (reason := chosen.refuses(job)) is not None:
         raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
     return chosen
+
+
+@cache
+def _say_what_is_missing() -> None:
+    """Warn once, in one line."""
+    warnings.warn(
+        "Triton is not installed, so the overlap losses use impl='chunked', which is slower on a "
+        "GPU: pip install triton",
+        stacklevel=2,
+    )
 
 
 def _pack(job: Job) -> tuple[str, list[Tensor]]:
