@@ -23,7 +23,9 @@ KINDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "boundary": lambda labels, soft: targets.boundary(labels, width=1),
     "votes": lambda labels, soft: targets.votes(torch.stack([labels, labels.flip(1)], 1)),
     "sparse": lambda labels, soft: targets.sparse(*soft.topk(2, 1)[::-1]),
-    "teacher": lambda labels, soft: targets.teacher(soft[:, :, ::2, ::2], temperature=2.0),
+    "teacher": lambda labels, soft: targets.teacher(
+        soft[:, :, ::2, ::2], size=(12, 16), temperature=2.0
+    ),
     "mixed": lambda labels, soft: targets.mix((0.5, labels), (0.5, targets.teacher(soft))),
     "pasted": lambda labels, soft: targets.paste(labels, soft, labels > 1),
     "pairs": lambda labels, soft: [(0.5, labels), (0.5, soft)],

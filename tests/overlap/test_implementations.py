@@ -590,6 +590,38 @@ def test_native_refuses_memory_that_is_no_grid() -> None:
     assert overlap_statistics(logits, target).weight.tolist() == [36, 36]
 
 
+@pytest.mark.parametrize("impl", ["auto", "torch", "chunked", "native"])
+def test_what_does_not_fit_raises_in_every_implementation(impl: str) -> None:
+    logits = torch.zeros(2, 3, 4, 8)
+    few = targets.DenseTarget(torch.ones(2, 1, 4, 8))
+    for target in (few, targets.mix((1.0, few))):
+        with pytest.raises(ValueError, match=r"to have 3 classes.*\(2, 1, 4, 8\)"):
+            overlap_statistics(logits, target, impl=impl)
+    values = torch.rand(2, 3, 4, 8)
+    values[:, 1] = 255
+    single = targets.DenseTarget(values, 255, independent=True)
+    if impl != "native":
+        with pytest.raises(ValueError, match=r"classes of a softmax are ignored together"):
+            overlap_statistics(logits, single, impl=impl)
+    with pytest.raises(ValueError, match=r"classes of a softmax are ignored together"):
+        overlap_statistics(logits, targets.paste(single, single, values[:, 0] > 0), impl=impl)
+
+
+@pytest.mark.parametrize("impl", ["torch", "chunked"])
+def test_mixtures_of_independent_probabilities(impl: str) -> None:
+    """For a sigmoid they need not sum to one, and entries are ignored one by one."""
+    logits, one, other = (torch.randn(2, 3, 8) for _ in range(3))
+    one, other = one.sigmoid(), other.sigmoid()
+    options: dict[str, Any] = {"activation": "sigmoid", "impl": impl, "validate": True}
+    mixture = targets.mix((0.5, one), (0.5, other))
+    found = overlap_statistics(logits, mixture, **options)
+    expected = overlap_statistics(logits, (one + other) / 2, **options)
+    torch.testing.assert_close(found.D, expected.D)
+    one[0, 1, 3] = 255
+    found = overlap_statistics(logits, targets.mix((1.0, one)), ignore_index=255, **options)
+    assert found.weight.tolist() == [23, 24]
+
+
 def test_unknown_implementations_raise() -> None:
     assert set(IMPLS) == {"auto", "torch", *IMPLEMENTATIONS}
     with pytest.raises(ValueError, match=r"`impl` to be one of 'auto', 'torch', .* got 'cuda'"):

@@ -108,12 +108,13 @@ VOTES, REGION = LABELS.unsqueeze(1), torch.tensor([[True, False, True]])
         (
             targets.mix((0.25, LABELS), (2.0, PROBS), (1.0, VotesTarget(VOTES))),
             MixedTarget(
-                (0.25, 2.0, 1.0), (HardTarget(LABELS), DenseTarget(PROBS), VotesTarget(VOTES))
+                (0.25, 2.0, 1.0),
+                (HardTarget(LABELS), DenseTarget(PROBS, None, None), VotesTarget(VOTES)),
             ),
         ),
         (
             targets.paste(LABELS, PROBS, REGION),
-            RegionTarget(HardTarget(LABELS), DenseTarget(PROBS), REGION),
+            RegionTarget(HardTarget(LABELS), DenseTarget(PROBS, None, None), REGION),
         ),
     ],
 )

@@ -191,11 +191,12 @@ def test_integer_dtypes_agree(dtype: torch.dtype) -> None:
     )
 
 
-@pytest.mark.parametrize("num_classes", [2**15 - 1, 2**15, 2**15 + 1, 2**16 - 1, 2**17])
-def test_very_many_classes(num_classes: int) -> None:
-    """Labels above the range of int16 do not wrap around."""
+@pytest.mark.parametrize(
+    "num_classes", [2**bits + more for bits in (7, 8, 15, 16, 17) for more in (-2, -1, 0, 1, 2)]
+)
+def test_labels_of_many_classes_do_not_wrap_around(num_classes: int) -> None:
     last = num_classes - 1
-    for first in {0, last % 2**15} - {last}:
+    for first in {0, 1, last - 1, *(last % 2**bits for bits in (7, 8, 15, 16))} - {last}:
         labels = torch.tensor([[first, first, last, last, last]])
         band = boundary_band(labels, width=1, num_classes=num_classes)
         assert band.tolist() == [[False, True, True, False, False]]

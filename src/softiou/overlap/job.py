@@ -103,7 +103,7 @@ class Job:
     ) -> Tensor | None:
         """Join all that says how much a pixel counts; None for 1 everywhere."""
         if counts is not None:
-            self.check_counts(counts)
+            self.check_counts(by_class=counts.ndim == 2)
         if counts is not None and valid is not None:
             counts = counts & valid
         elif counts is None:
@@ -114,9 +114,9 @@ class Job:
             return None if counts is None else counts.to(self.dtype)
         return weights if counts is None else torch.where(counts, weights, 0.0)
 
-    def check_counts(self, counts: Tensor) -> None:
-        """Raise when single classes (C, T) are ignored that belong together."""
-        if counts.ndim == 2 and self.activation == "softmax":
+    def check_counts(self, *, by_class: bool) -> None:
+        """Raise when a target ignores single classes that belong together."""
+        if by_class and self.activation == "softmax":
             raise ValueError(
                 "The classes of a softmax are ignored together, but `target` ignores single "
                 "ones: it is for independent classes. Use activation='sigmoid'."

@@ -148,58 +148,52 @@ static inline uint16_t to_bfloat(float value) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-static const char *place(const tensor *x, int64_t n, int64_t c, int64_t row, int64_t column) {
+static void *place(const tensor *x, int64_t n, int64_t c, int64_t row, int64_t column) {
     static const int64_t bytes[] = {4, 2, 2, 1, 1, 2, 4, 8};
     int64_t offset = n * x->image + c * x->channel + row * x->row + column * x->column;
-    return (const char *)x->data + offset * bytes[x->type];
+    return (char *)x->data + offset * bytes[x->type];
 }
 
-static void read_floats(const tensor *x, const char *from, int64_t size, float *to) {
+/* Two loops each, for the compiler makes vectors of the first one alone. */
+#define EACH(BODY)                                              \
+    if (step == 1) for (int64_t t = 0, i = 0; t < size; t++, i++) BODY \
+    else for (int64_t t = 0, i = 0; t < size; t++, i += step) BODY
+
+static void read_floats(const tensor *x, const void *from, int64_t size, float *restrict to) {
     int64_t step = x->column;
-    if (x->type == FLOAT32) {
-        const float *f = (const float *)from;
-        if (step == 1) memcpy(to, f, (size_t)size * 4);
-        else for (int64_t t = 0; t < size; t++) to[t] = f[t * step];
-    } else if (x->type == BFLOAT16) {
-        const uint16_t *f = (const uint16_t *)from;
-        if (step == 1) for (int64_t t = 0; t < size; t++) to[t] = as_float((uint32_t)f[t] << 16);
-        else for (int64_t t = 0; t < size; t++) to[t] = as_float((uint32_t)f[t * step] << 16);
-    } else if (x->type == FLOAT16) {
-        const uint16_t *f = (const uint16_t *)from;
-        for (int64_t t = 0; t < size; t++) to[t] = from_half(f[t * step]);
-    } else {
-        const uint8_t *f = (const uint8_t *)from;
-        for (int64_t t = 0; t < size; t++) to[t] = f[t * step];
+    const float *f = from;
+    const uint16_t *h = from;
+    const uint8_t *b = from;
+    switch (x->type) {
+        case FLOAT32: EACH(to[t] = f[i];) break;
+        case BFLOAT16: EACH(to[t] = as_float((uint32_t)h[i] << 16);) break;
+        case FLOAT16: EACH(to[t] = from_half(h[i]);) break;
+        default: EACH(to[t] = b[i];) break;
     }
 }
 
-static void write_floats(const tensor *x, char *to, int64_t size, const float *from) {
+static void write_floats(const tensor *x, void *to, int64_t size, const float *restrict from) {
     int64_t step = x->column;
-    if (x->type == FLOAT32) {
-        float *f = (float *)to;
-        if (step == 1) memcpy(f, from, (size_t)size * 4);
-        else for (int64_t t = 0; t < size; t++) f[t * step] = from[t];
-    } else if (x->type == BFLOAT16) {
-        uint16_t *f = (uint16_t *)to;
-        if (step == 1) for (int64_t t = 0; t < size; t++) f[t] = to_bfloat(from[t]);
-        else for (int64_t t = 0; t < size; t++) f[t * step] = to_bfloat(from[t]);
-    } else {
-        uint16_t *f = (uint16_t *)to;
-        for (int64_t t = 0; t < size; t++) f[t * step] = to_half(from[t]);
+    float *f = to;
+    uint16_t *h = to;
+    switch (x->type) {
+        case FLOAT32: EACH(f[i] = from[t];) break;
+        case BFLOAT16: EACH(h[i] = to_bfloat(from[t]);) break;
+        default: EACH(h[i] = to_half(from[t]);) break;
     }
 }
 
 /* Labels become a class and weight 1, or class 0 and weight 0 where they are none. */
-#define READ_LABELS(ctype)                                                      \
-    for (int64_t t = 0; t < size; t++) {                                        \
-        int64_t value = ((const ctype *)from)[t * step];                        \
-        int counts = value >= 0 && value < classes && !(ignores && value == ignore); \
-        label[t] = counts ? (int32_t)value : 0;                                 \
-        w[t] = counts ? 1.0f : 0.0f;                                            \
-    }
+#define READ_LABELS(ctype)                                                               \
+    EACH({                                                                               \
+        int64_t value = ((const ctype *)from)[i];                                        \
+        int counts = value >= 0 && value < classes && !(ignores && value == ignore);     \
+        label[t] = counts ? (int32_t)value : 0;                                          \
+        w[t] = counts ? 1.0f : 0.0f;                                                     \
+    })
 
-static void read_labels(const target *y, const char *from, int64_t size, int64_t classes,
-                        int32_t *label, float *w) {
+static void read_labels(const target *y, const void *from, int64_t size, int64_t classes,
+                        int32_t *restrict label, float *restrict w) {
     int64_t step = y->values.column, ignore = y->ignore;
     int ignores = (int)y->ignores;
     switch (y->values.type) {
@@ -235,7 +229,7 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
     }
     knows->label = NULL;
     if (y->values.type == FLOAT32 && y->values.column == 1) {
-        knows->y = (const float *)place(&y->values, n, 0, row, column);
+        knows->y = place(&y->values, n, 0, row, column);
         knows->pitch = y->values.channel;
     } else {
         float *to = s->y + k * j->C * j->tile;
@@ -294,7 +288,7 @@ static rows_of read_logits(const job *j, scratch *s, int64_t n, int64_t row, int
                            int64_t size, int all) {
     int in_place = !j->h && j->logits.type == FLOAT32 && j->logits.column == 1 && all;
     if (in_place)
-        return (rows_of){(const float *)place(&j->logits, n, 0, row, column), j->logits.channel};
+        return (rows_of){place(&j->logits, n, 0, row, column), j->logits.channel};
     for (int64_t c = 0; c < j->C; c++) {
         float *z = s->z + c * j->tile;
         if (j->h) {
@@ -321,6 +315,9 @@ static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, con
         const float *row = z.data + c * z.pitch;
         float *restrict p = s->p + c * j->tile;
         float factor = u ? u[c] : 0.0f;
+        if (c + 1 < j->C) /* the next row is far away in memory */
+            for (int64_t t = 0; t < size; t += 16)
+                __builtin_prefetch(row + z.pitch + t, 0, 2);
 #pragma omp simd reduction(max : largest)
         for (int64_t t = 0; t < size; t++) {
             float e = exp_(row[t] - most[t]), absolute = fabsf(row[t]);
@@ -713,14 +710,14 @@ static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t
     begin(j, s, n, row, column, size, hard ? u + n * j->C : NULL);
     const tensor *to = &j->gradient;
     int in_place = !j->h && to->type == FLOAT32 && to->column == 1;
-    float *out = in_place ? (float *)place(to, n, 0, row, column) : s->a;
+    float *out = in_place ? place(to, n, 0, row, column) : s->a;
     int64_t pitch = in_place ? to->channel : j->tile;
     if (hard) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
     else slope_any(j, s, n, size, out, pitch);
     if (j->h) add_adjoint(j, s, row, column, size, out, pitch);
     else if (!in_place)
         for (int64_t c = 0; c < j->C; c++)
-            write_floats(to, (char *)place(to, n, c, row, column), size, out + c * pitch);
+            write_floats(to, place(to, n, c, row, column), size, out + c * pitch);
 }
 
 /* ---- units and threads ---------------------------------------------------------------------- */
@@ -742,7 +739,7 @@ static void flush(const job *j, int64_t n, int64_t unit, int64_t row, int64_t fr
             if (border >= 0)
                 memcpy(j->borders + ((unit * 2 + border) * j->C + c) * j->w, x, (size_t)j->w * 4);
             else
-                write_floats(&j->gradient, (char *)place(&j->gradient, n, c, row, 0), j->w, x);
+                write_floats(&j->gradient, place(&j->gradient, n, c, row, 0), j->w, x);
         }
     }
     memset(rows, 0, (size_t)(j->C * (j->w + 1)) * 4);
@@ -870,10 +867,10 @@ void softiou_join(const job *j) {
         if (i > 0)
             for (int64_t x = 0; x < line; x++) first[x] += first[x - line];
         for (int64_t c = 0; c < j->C; c++) {
-            write_floats(&j->gradient, (char *)place(&j->gradient, n, c, from, 0), j->w,
+            write_floats(&j->gradient, place(&j->gradient, n, c, from, 0), j->w,
                          first + c * j->w);
             if (i == j->units - 1 && to < j->h)
-                write_floats(&j->gradient, (char *)place(&j->gradient, n, c, to, 0), j->w,
+                write_floats(&j->gradient, place(&j->gradient, n, c, to, 0), j->w,
                              last + c * j->w);
         }
     }

@@ -19,7 +19,6 @@ from torch import Tensor
 from softiou._compile import load_library
 from softiou.overlap.job import Cotangents, Job, Sums
 from softiou.targets import DenseTarget, HardTarget, Probs, SmoothedTarget, Target
-from softiou.targets.smoothing import boundary_band
 from softiou.tiles import Tile
 
 _TYPES = {
@@ -36,7 +35,7 @@ _TYPES = {
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SUMS = 6  # P, Y, D, M, P_MAX, Y_MAX
 # Entries (C T) of a tile: it stays in the second-level cache with its buffers.
-_ENTRIES = 2**15
+_ENTRIES = 2**16
 
 
 class _Tensor(ctypes.Structure):
@@ -262,7 +261,7 @@ class _Call:
         described.values = _Tensor(y.data_ptr() - 4 * before, 0, y.shape[1], columns, 1, 0)
         described.where = _Tensor()
         if counts is not None:
-            job.check_counts(counts)
+            job.check_counts(by_class=counts.ndim == 2)
             counts = counts.contiguous()
             described.where = _Tensor(counts.data_ptr() - before, 0, 0, columns, 1, 3)
         return Probs(y, counts)
@@ -296,14 +295,8 @@ class _Call:
         described.values = self._map(_values(target))
         if isinstance(target, SmoothedTarget):
             described.epsilon = target.epsilon
-            if target.width is not None:
-                band = boundary_band(
-                    target.labels,
-                    width=target.width,
-                    num_classes=self._described.num_classes,
-                    ignore_index=ignore,
-                )
-                described.where = self._map(band.contiguous())
+            band = target.with_band(self._described.num_classes).band
+            described.where = self._map(None if band is None else band.contiguous())
         return described
 
     def _weights(self, weights: Tensor | None) -> _Tensor:

@@ -66,6 +66,8 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
 
 def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
     """Join all that says how much a pixel counts: (N, 1 or C, *S), None for 1 everywhere."""
+    if counts is not None:
+        job.check_counts(by_class=counts.shape[1] > 1)
     if job.valid is not None:
         valid = job.valid.unsqueeze(1)
         counts = valid if counts is None else counts & valid

@@ -96,7 +96,7 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
         flat=rows == 1,
         sigmoid=job.activation == "sigmoid",
         hard=isinstance(target, HardTarget),
-        independent=isinstance(target, DenseTarget) and target.independent,
+        independent=isinstance(target, DenseTarget) and bool(target.independent),
         ignore_index=target.ignore_index,
         cross_entropy=job.cross_entropy,
         maxima=job.maxima,

@@ -95,7 +95,7 @@ def paste(inside: Tensor | Target, outside: Tensor | Target, region: Tensor) -> 
 def _from_tensor(target: Tensor | Target) -> Target:
     if isinstance(target, Target):
         return target
-    return DenseTarget(target) if target.is_floating_point() else HardTarget(target)
+    return DenseTarget(target, None, None) if target.is_floating_point() else HardTarget(target)
 
 
 def as_target(
@@ -124,7 +124,11 @@ def as_target(
     """
     num_classes, shape = logits_shape[1], (logits_shape[0], *logits_shape[2:])
     if isinstance(target, Target):
-        target = target.completed(ignore_index, shape[1:])
+        target = target.completed(ignore_index, shape[1:], independent=independent)
+        if isinstance(target, DenseTarget):
+            target.check_classes(num_classes)
+        if isinstance(target, SmoothedTarget):
+            target = target.with_band(num_classes)
         if target.shape != shape:
             raise ValueError(
                 f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."
@@ -136,11 +140,6 @@ def as_target(
     if hard and tuple(target.shape) == shape:
         return HardTarget(target, ignore_index)
     if tuple(target.shape) == logits_shape and (independent or not hard):
-        if independent and not hard and ignore_index in (0, 1):
-            raise ValueError(
-                f"ignore_index={ignore_index} is also a probability of a floating `target`. Leave "
-                "pixels out with `valid`, or mark them with another value."
-            )
         return DenseTarget(target, ignore_index, independent)
     raise ValueError(_mismatch(target, logits_shape, shape, hard=hard, num_classes=num_classes))
 

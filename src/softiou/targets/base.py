@@ -96,14 +96,19 @@ class Target(ABC):
             valid: Bool (N, *S), where to look; None for everywhere.
         """
 
-    def completed(self, ignore_index: int | None, space: tuple[int, ...]) -> Target:
-        """Fill in what a target leaves to the loss: fields `ignore_index` and `size` that are None.
+    def completed(
+        self, ignore_index: int | None, space: tuple[int, ...], *, independent: bool | None = None
+    ) -> Target:
+        """Fill in what a target leaves to the loss.
+
+        These are the fields `ignore_index`, `size` and `independent` that are None.
 
         Args:
             ignore_index: That of the loss.
             space: *S of the images.
+            independent: Whether the classes exclude each other.
         """
-        given = {"ignore_index": ignore_index, "size": space}
+        given = {"ignore_index": ignore_index, "size": space, "independent": independent}
         changes: dict[str, Any] = {}
         for name in _fields(self):
             value = getattr(self, name)
@@ -146,7 +151,8 @@ def _counts(read: Probs) -> Tensor:
 def _completed(value: Any, given: dict[str, Any]) -> Any:
     """Complete the targets in a field of a target."""
     if isinstance(value, Target):
-        return value.completed(given["ignore_index"], given["size"])
+        size, independent = given["size"], given["independent"]
+        return value.completed(given["ignore_index"], size, independent=independent)
     if isinstance(value, tuple):
         return tuple([_completed(item, given) for item in value])
     return value

@@ -21,12 +21,20 @@ class DenseTarget(Target):
     Args:
         values: Probabilities (N, C, *S), floating; integer or bool 0/1 for independent classes.
         ignore_index: Value whose pixels (or entries) do not count.
-        independent: True when the classes do not exclude each other (multilabel).
+        independent: True when the classes do not exclude each other (multilabel); None leaves it
+            to the loss.
     """
 
     values: Tensor
     ignore_index: int | None = None
-    independent: bool = False
+    independent: bool | None = False
+
+    def __post_init__(self) -> None:
+        if self.independent and self.values.is_floating_point() and self.ignore_index in (0, 1):
+            raise ValueError(
+                f"ignore_index={self.ignore_index} is also a probability of a floating `target`. "
+                "Leave pixels out with `valid`, or mark them with another value."
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,16 +43,20 @@ class DenseTarget(Target):
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
         """Return the values (C, T) of a tile."""
-        if self.values.shape[1] != num_classes:
-            raise ValueError(
-                f"Expected `target` to have {num_classes} classes, as the logits do, but got "
-                f"{self.values.shape[1]}: its shape is {tuple(self.values.shape)}."
-            )
+        self.check_classes(num_classes)
         values = tile.of_each(self.values)
         counts = self.counts(values)
         if counts is not None and not self.independent:
             counts = counts.squeeze(0)
         return Probs(values.to(dtype), counts)
+
+    def check_classes(self, num_classes: int) -> None:
+        """Raise unless there is a probability for each of the C classes."""
+        if self.values.shape[1] != num_classes:
+            raise ValueError(
+                f"Expected `target` to have {num_classes} classes, as the logits do, but got "
+                f"{self.values.shape[1]}: its shape is {tuple(self.values.shape)}."
+            )
 
     def counts(self, values: Tensor) -> Tensor | None:
         """Say which of some values (C, ...) count: bool (1 or C, ...), None when all do."""

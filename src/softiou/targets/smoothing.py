@@ -3,8 +3,7 @@
 Shapes: N images, *S space, T pixels of a tile.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -31,12 +30,14 @@ class SmoothedTarget(Target):
             smooths everywhere.
         ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
             the loss.
+        band: Bool (N, *S), the band when it is known; None finds it tile by tile.
     """
 
     labels: Tensor
     epsilon: float
     width: int | None = None
     ignore_index: int | None = None
+    band: Tensor | None = None
 
     def __post_init__(self) -> None:
         _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
@@ -52,6 +53,18 @@ class SmoothedTarget(Target):
     def shape(self) -> tuple[int, ...]:
         """Return (N, *S)."""
         return tuple(self.labels.shape)
+
+    def with_band(self, num_classes: int) -> "SmoothedTarget":
+        """Find the band once, instead of in the forward and again in the backward pass."""
+        if self.width is None or self.band is not None:
+            return self
+        band = boundary_band(
+            self.labels,
+            width=self.width,
+            num_classes=num_classes,
+            ignore_index=self.ignore_index,
+        )
+        return replace(self, band=band)
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Labels:
         """Return the labels of a tile and how much each of them is smoothed."""
@@ -71,6 +84,8 @@ class SmoothedTarget(Target):
 
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Return the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
+        if self.band is not None:
+            return tile.of(self.band)
         space = self.labels.shape[1:]
         around = tuple(
             slice(max(0, part.start - width), min(length, part.stop + width))
@@ -119,26 +134,26 @@ def boundary_band(
     """
     _checks.in_range("width", width, 1)
     counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
-    small = torch.int16 if num_classes < 2**15 else torch.int64
-    lowest = torch.where(counts, labels.to(small), torch.iinfo(small).max)
-    highest = torch.where(counts, labels.to(small), -1)
-    for dim in range(1, labels.ndim):
-        lowest = _windowed(torch.minimum, lowest, dim, width, fill=torch.iinfo(small).max)
-        highest = _windowed(torch.maximum, highest, dim, width, fill=-1)
-    return counts & (lowest != highest)
+    dtypes = (torch.uint8, torch.int16, torch.int64)  # the smaller the faster
+    dtype = next(dtype for dtype in dtypes if num_classes < torch.iinfo(dtype).max)
+    small, most = labels.to(dtype), torch.iinfo(dtype).max
+    # Upwards and downwards from 0, which is no class: two largest values instead of one of each.
+    own = torch.where(counts, torch.stack([small + 1, most - small]), 0)
+    around = own
+    for dim in range(2, own.ndim):
+        around = _largest_within(around, dim, width)
+    return counts & ((around[0] != own[0]) | (around[1] != own[1]))
 
 
-def _windowed(
-    extreme: Callable[[Tensor, Tensor], Tensor], x: Tensor, dim: int, width: int, *, fill: int
-) -> Tensor:
-    """Take the extreme over windows of 2 width + 1 along one dimension, in few steps (doubling)."""
+def _largest_within(x: Tensor, dim: int, width: int) -> Tensor:
+    """Take the maximum over windows of 2 width + 1 along a dimension, in few steps by doubling."""
     size = x.shape[dim]
-    border = x.new_full((*x.shape[:dim], width, *x.shape[dim + 1 :]), fill)
+    border = x.new_zeros(*x.shape[:dim], width, *x.shape[dim + 1 :])
     x = torch.cat([border, x, border], dim)
     window, seen = 2 * width + 1, 1
     while seen < window:
         step = min(seen, window - seen)
         length = x.shape[dim] - step
-        x = extreme(x.narrow(dim, 0, length), x.narrow(dim, step, length))
+        x = torch.maximum(x.narrow(dim, 0, length), x.narrow(dim, step, length))
         seen += step
     return x.narrow(dim, 0, size)
