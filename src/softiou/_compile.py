@@ -22,7 +22,7 @@ _FLAGS = (
     "-ffp-contract=fast",
     "-fno-math-errno",
     "-fno-trapping-math",
-    "-fopenmp-simd",
+    "-fopenmp",
     "-shared",
     "-fPIC",
 )

@@ -596,88 +596,87 @@ static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
     return (cotangents){j->dP + at, j->dD + at, j->dM + at, j->dE[k * j->N + n]};
 }
 
-/* a_c of chunked.py for one target. */
-static inline float slope(float p, float y, float w, float dP, float dD, float dM) {
+/* a_c of chunked.py for one target of weight 1. */
+static inline float slope(float p, float y, float dP, float dD, float dM) {
     float sign = p > y ? dD : p < y ? -dD : 0.0f;
-    return w * (dP + sign + dM * y);
+    return dP + sign + dM * y;
 }
 
-/* Add up dot = sum_c p_c a_c and mass = E' w sum_c y_c of one target. */
-static void add_dot(const job *j, scratch *s, int64_t k, int64_t n, int64_t size) {
+/* What it is at the label, y = on, less what it would be off it; without branches, for this is done
+ * pixel by pixel and nobody can predict them. */
+static inline float slope_at_label(float p, float on, float off, float dD, float dM) {
+    float sign = (float)((p > on) - (p < on) - (p > off) + (p < off));
+    return dD * sign + dM * (on - off);
+}
+
+/* Add w (E' sum_c y_c - sum_c p_c a_c) of one target to `rest`. */
+static void add_rest(const job *j, scratch *s, int64_t k, int64_t n, int64_t size) {
     const known *knows = &s->knows[k];
     cotangents d = cotangents_of(j, k, n);
     const float *w = knows->w, *on = knows->on, *off = knows->off;
-    float *restrict scale = s->scale, *restrict dot = s->dot, *restrict mass = s->entropy;
+    float *restrict scale = s->scale, *restrict dot = s->dot, *restrict mass = s->any;
+    for (int64_t t = 0; t < size; t++) dot[t] = mass[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
         float dP = d.P[c], dD = d.D[c], dM = d.M[c];
         if (knows->label) {
             for (int64_t t = 0; t < size; t++) {
                 float p = e[t] * scale[t];
-                dot[t] += p * slope(p, off[t], w[t], dP, dD, dM);
+                dot[t] += p * slope(p, off[t], dP, dD, dM);
             }
         } else {
             const float *given = knows->y + c * knows->pitch;
             for (int64_t t = 0; t < size; t++) {
                 float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                dot[t] += p * slope(p, y, w[t], dP, dD, dM);
-                mass[t] += w[t] * d.E * y;
+                dot[t] += p * slope(p, y, dP, dD, dM);
+                mass[t] += y;
             }
         }
     }
-    if (!knows->label) return;
-    for (int64_t t = 0; t < size; t++) { /* at the label y is not `off` */
-        int64_t c = knows->label[t];
-        float p = s->p[c * j->tile + t] * scale[t];
-        dot[t] += p * (slope(p, on[t], w[t], d.P[c], d.D[c], d.M[c]) -
-                       slope(p, off[t], w[t], d.P[c], d.D[c], d.M[c]));
-        mass[t] += w[t] * d.E;
-    }
+    if (knows->label)
+        for (int64_t t = 0; t < size; t++) {
+            int64_t c = knows->label[t];
+            float p = s->p[c * j->tile + t] * scale[t];
+            dot[t] += p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c]);
+            mass[t] = 1.0f;
+        }
+    for (int64_t t = 0; t < size; t++) s->entropy[t] += w[t] * (d.E * mass[t] - dot[t]);
 }
 
-/* Add p_c (a_c + [rest]) - E' w y_c of one target to dz, or write it for the first one, rest being
- * what all targets have in common. */
+/* Add w (p_c a_c - E' y_c) of one target to dz; the first one writes it, with p_c rest. */
 static void add_slope(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
                       int64_t pitch) {
     const known *knows = &s->knows[k];
     cotangents d = cotangents_of(j, k, n);
     const float *w = knows->w, *on = knows->on, *off = knows->off;
-    const float *scale = s->scale, *rest = s->dot;
+    const float *scale = s->scale, *rest = s->entropy;
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
         const float *given = knows->label ? off : knows->y + c * knows->pitch;
         float *restrict to = out + c * pitch, dP = d.P[c], dD = d.D[c], dM = d.M[c];
-        if (k == 0)
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                to[t] = p * (slope(p, y, w[t], dP, dD, dM) + rest[t]) - w[t] * d.E * y;
-            }
-        else
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                to[t] += p * slope(p, y, w[t], dP, dD, dM) - w[t] * d.E * y;
-            }
+        for (int64_t t = 0; t < size; t++) {
+            float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
+            float before = k ? to[t] : p * rest[t];
+            to[t] = before + w[t] * (p * slope(p, y, dP, dD, dM) - d.E * y);
+        }
     }
     if (!knows->label) return;
     for (int64_t t = 0; t < size; t++) {
         int64_t c = knows->label[t];
         float p = s->p[c * j->tile + t] * scale[t];
-        out[c * pitch + t] += p * (slope(p, on[t], w[t], d.P[c], d.D[c], d.M[c]) -
-                                   slope(p, off[t], w[t], d.P[c], d.D[c], d.M[c])) -
-                              w[t] * d.E * (on[t] - off[t]);
+        float more = p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c]);
+        out[c * pitch + t] += w[t] * (more - d.E * (on[t] - off[t]));
     }
 }
 
 /* dz of a tile for any targets. */
 static void slope_any(const job *j, scratch *s, int64_t n, int64_t size, float *out,
                       int64_t pitch) {
-    float *restrict dot = s->dot, *restrict mass = s->entropy;
     for (int64_t t = 0; t < size; t++) {
         s->scale[t] = 1.0f / s->sum[t];
-        dot[t] = mass[t] = 0.0f;
+        s->entropy[t] = 0.0f;
     }
-    for (int64_t k = 0; k < j->K; k++) add_dot(j, s, k, n, size);
-    for (int64_t t = 0; t < size; t++) dot[t] = mass[t] - dot[t];
+    for (int64_t k = 0; k < j->K; k++) add_rest(j, s, k, n, size);
     for (int64_t k = 0; k < j->K; k++) add_slope(j, s, k, n, size, out, pitch);
 }
 
@@ -846,6 +845,13 @@ static void *worker(void *argument) {
 
 static int run(work *work) {
     int64_t threads = work->j->threads;
+#ifdef _OPENMP
+    /* With the threads of torch, where both have the same OpenMP: others would fight for the cores
+     * with those of torch, which keep spinning for a while after their work. */
+#pragma omp parallel num_threads((int)threads)
+    worker(work);
+    (void)threads;
+#else
     pthread_t *others = calloc((size_t)threads, sizeof(pthread_t));
     int64_t started = 0;
     if (others)
@@ -854,6 +860,7 @@ static int run(work *work) {
     worker(work); /* this thread does its share, and all of it when no other could be started */
     for (int64_t i = 0; i < started; i++) pthread_join(others[i], NULL);
     free(others);
+#endif
     return atomic_load(&work->failed);
 }
 
