@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import random
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,9 @@ def interleaved_seconds(
 ) -> dict[str, list[float]]:
     """Time every run once a round, so that a slow moment of the machine hits all of them.
 
+    The order is drawn anew for each round: what ran before leaves its mark, in the caches and in
+    what memory the kernel has at hand.
+
     Returns:
         For each name the seconds of every round, in order: figures of one round are pairs.
     """
@@ -32,10 +36,9 @@ def interleaved_seconds(
         for _ in range(WARM_UP_RUNS):
             run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+    chance = random.Random(0)
+    for _ in range(rounds):
+        for name in chance.sample(list(runs), len(runs)):
             seconds[name].append(clock(runs[name]))
     return seconds
 
