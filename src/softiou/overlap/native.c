@@ -205,6 +205,11 @@ static void read_labels(const target *y, const void *from, int64_t size, int64_t
     }
 }
 
+/* One target of labels that are not smoothed: `on` and `off` are 1 and 0. */
+static int is_hard(const job *j) {
+    return j->K == 1 && j->targets[0].kind == LABELS && j->targets[0].epsilon == 0.0;
+}
+
 /* What one target says of a tile: its weights, and labels or probabilities. */
 static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t row,
                         int64_t column, int64_t size) {
@@ -215,6 +220,7 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
     *knows = (known){.w = w, .label = label, .on = on, .off = off};
     if (y->kind == LABELS) {
         read_labels(y, place(&y->values, n, 0, row, column), size, j->C, label, w);
+        if (is_hard(j) && !j->maxima) return;
         float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
         if (y->where.data) {
             read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
@@ -361,10 +367,6 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
     rows_of z = read_logits(j, s, n, row, column, size, all);
     softmax(j, s, z, size, u);
     return z;
-}
-
-static int is_hard(const job *j) {
-    return j->K == 1 && j->targets[0].kind == LABELS && j->targets[0].epsilon == 0.0;
 }
 
 static void sum_maxima(const job *j, scratch *s, int64_t k, int64_t size, double *sums) {
