@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 RESULTS = ROOT / "benchmarks" / "results" / "loss"
 PACKAGES = ("torch", "segmentation-models-pytorch", "monai", "kornia")
-BASES = ("cross-entropy", "plain formula", "no loss")
+BASES = ("cross-entropy", "plain formula", "no loss", *PEERS)
 KEY = ("case", "shape", "dtype", "contender")
 QUICK_PX = 64
 MIB = 2**20
@@ -202,7 +202,8 @@ def line_of(row: Row) -> str:
         f"  {row['contender']:18}{row['seconds_median'] * 1e3:9.2f} ms"
         f"  [{q1 * 1e3:.2f}, {q3 * 1e3:.2f}]"
     ]
-    parts += [f"{ratio['median']:.2f} x {base}" for base, ratio in row["ratio_to"].items()]
+    ratios = row["ratio_to"].items()
+    parts += [f"{ratio['median']:.2f} x {base}" for base, ratio in ratios if base not in PEERS]
     if "peak_extra_mib" in row:
         parts.append(f"{row['peak_extra_mib']:.1f} MiB")
     shares = row.get("share_of_bandwidth", {})
