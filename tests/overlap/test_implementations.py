@@ -607,6 +607,19 @@ def test_what_does_not_fit_raises_in_every_implementation(impl: str) -> None:
         overlap_statistics(logits, targets.paste(single, single, values[:, 0] > 0), impl=impl)
 
 
+@pytest.mark.parametrize("impl", ["auto", "torch", "chunked", "native"])
+@pytest.mark.parametrize("place", ["target", "inside", "valid", "weights"])
+def test_another_device_raises(impl: str, place: str) -> None:
+    """A pointer to the memory of a GPU must never reach code of the CPU."""
+    logits, here = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long()
+    there = here.to("meta")
+    target: Any = {"target": there, "inside": targets.mix((1.0, there))}.get(place, here)
+    maps = {"valid": there.bool()} if place == "valid" else {}
+    maps |= {"weights": there.float()} if place == "weights" else {}
+    with pytest.raises(ValueError, match=r"to be on cpu, as the logits are, .* on meta. Move it"):
+        overlap_statistics(logits, target, impl=impl, **maps)
+
+
 @pytest.mark.parametrize("impl", ["torch", "chunked"])
 def test_mixtures_of_independent_probabilities(impl: str) -> None:
     """For a sigmoid they need not sum to one, and entries are ignored one by one."""

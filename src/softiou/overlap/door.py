@@ -187,7 +187,15 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
 
 
 def _gather(job: Job, impl: str) -> Sums:
-    wants_gradient = any(x.requires_grad for target in job.targets for x in tensors_of(target))
+    of_targets = [x for target in job.targets for x in tensors_of(target)]
+    wants_gradient = any(x.requires_grad for x in of_targets)
+    device = job.logits.device
+    for x in (*of_targets, job.valid, job.weights):
+        if x is not None and x.device != device:
+            raise ValueError(
+                f"Expected target, `valid` and `weights` to be on {device}, as the logits are, but "
+                f"got a tensor on {x.device}. Move it there with `.to(logits.device)`."
+            )
     if impl == "torch" or (impl == "auto" and wants_gradient):
         return plain.gather(job)
     if wants_gradient:

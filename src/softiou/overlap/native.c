@@ -897,7 +897,7 @@ int softiou_gradient(const job *j, const float *u, int64_t bytes) {
     /* Fresh memory costs a page fault every 4 KiB, a third of the whole pass; ask for large pages. */
     uintptr_t start = ((uintptr_t)j->gradient.data + 4095) / 4096 * 4096;
     uintptr_t end = ((uintptr_t)j->gradient.data + (uintptr_t)bytes) / 4096 * 4096;
-    if (bytes >= 1 << 22) madvise((void *)start, end - start, MADV_HUGEPAGE);
+    if (bytes >= 1 << 25) madvise((void *)start, end - start, MADV_HUGEPAGE);
 #endif
     return run(&work);
 }
