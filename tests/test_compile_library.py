@@ -75,6 +75,13 @@ def test_a_compiler_without_threads_is_asked_again(
     assert isinstance(load(), ctypes.CDLL)
 
 
+@pytest.mark.usefixtures("_compiler")
+def test_a_compiler_with_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = 'case "$1" in -DMINE) exec cc "$@";; *) exit 1;; esac'
+    monkeypatch.setenv("CC", f"{write_compiler(tmp_path / 'mycc', script)} -DMINE")
+    assert isinstance(load(), ctypes.CDLL)
+
+
 def test_without_a_compiler_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("PATH", "")

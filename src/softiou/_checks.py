@@ -18,6 +18,11 @@ def spatial_shape(logits: Tensor, *, activation: str) -> tuple[int, ...]:
             f"Expected `logits` to have shape (N, C, *S) with at least one spatial dimension, but "
             f"got {tuple(logits.shape)}. Add the missing dimension with `unsqueeze`."
         )
+    if logits.shape[1] == 0:
+        raise ValueError(
+            f"Expected `logits` to have at least one class, but got {tuple(logits.shape)}. The "
+            "classes are the second dimension."
+        )
     if activation == "softmax" and logits.shape[1] == 1:
         raise ValueError(
             f"A softmax over one class is always 1, so the loss would be constant; got `logits` of "

@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -47,7 +48,7 @@ def load_library(package: str, name: str) -> ctypes.CDLL | str:
         return "It is not made for Windows."
     source = files(package).joinpath(name).read_bytes()
     options = (*_FLAGS, *_processor_flags())
-    parts = (source, compiler.encode(), " ".join(options).encode(), _processor())
+    parts = (source, " ".join((*compiler, *options)).encode(), _processor())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     try:
         library = _cache_folder() / f"{Path(name).stem}-{key}.so"
@@ -56,15 +57,18 @@ def load_library(package: str, name: str) -> ctypes.CDLL | str:
         return ctypes.CDLL(str(library))
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines()
-        return f"{compiler} failed: {lines[-1] if lines else error}."
+        return f"{shlex.join(compiler)} failed: {lines[-1] if lines else error}."
     except OSError as error:
         return f"Compiling it failed: {error}."
 
 
-def _compiler() -> str | None:
-    """Return the path of a C compiler."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    return next((path for name in names if (path := shutil.which(name))), None)
+def _compiler() -> tuple[str, ...] | None:
+    """Return the command of a C compiler; CC may hold options, too."""
+    commands = [shlex.split(os.environ.get("CC", ""))]
+    if not commands[0]:
+        commands = [["cc"], ["gcc"], ["clang"]]
+    found = ((shutil.which(name), options) for name, *options in commands)
+    return next(((path, *options) for path, options in found if path), None)
 
 
 def _processor_flags() -> tuple[str, ...]:
@@ -99,13 +103,16 @@ def _cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="softiou-"))
 
 
-def _compile(compiler: str, options: tuple[str, ...], source: bytes, library: Path) -> None:
+def _compile(
+    compiler: tuple[str, ...], options: tuple[str, ...], source: bytes, library: Path
+) -> None:
     """Compile into a file of its own and move it into place: other processes may do the same."""
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         file, built = Path(folder) / "source.c", Path(folder) / library.name
         file.write_bytes(source)
         for threads in _THREADS:
-            command = [compiler, *options, threads, "-o", str(built), str(file), "-lpthread", "-lm"]
+            output = ["-o", str(built), str(file), "-lpthread", "-lm"]
+            command = [*compiler, *options, threads, *output]
             done = subprocess.run(command, check=False, capture_output=True)
             if done.returncode == 0:
                 break

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from softiou.losses import OverlapLoss, Targets
+from softiou.losses import OverlapLoss, Targets, weights_of
 from softiou.overlap import OverlapStatistics
 
 
@@ -21,8 +21,9 @@ class Accumulation:
         loss: Any overlap loss, with its `process_group` if it has one.
 
     Note:
-        Logits have to be the same both times: dropout needs the same random state, and batch norm
-        in training mode updates its running statistics twice.
+        With a `process_group` every process needs as many micro-batches as the others. Logits have
+        to be the same both times: dropout needs the same random state, and batch norm in training
+        mode updates its running statistics twice.
 
     Example:
         >>> from softiou import JaccardMetricLoss
@@ -52,15 +53,24 @@ class Accumulation:
         valid: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> None:
-        """Gather the statistics of a micro-batch; arguments as in the loss."""
+        """Gather the statistics of a micro-batch; arguments as in the loss.
+
+        Raises:
+            ValueError: A loss was already asked for: it did not know of this micro-batch.
+        """
+        if self._turn > 0:
+            raise ValueError(
+                "Expected all micro-batches to be added before the first loss is asked for: the "
+                "gradient of each depends on all others. Make two loops."
+            )
         self._parts.append(self.criterion.statistics(logits, target, valid=valid, weights=weights))
-        self._target = target
+        self._weights = weights_of(target)
 
     def value(self) -> Tensor:
         """Return the loss of all that was added, without a gradient."""
         if not self._parts:
             raise ValueError("Expected micro-batches to be added before their loss is asked for.")
-        return self.criterion.parts_of(self._joined(self._parts), self._target)["loss"]
+        return self.criterion.parts_of(self._joined(self._parts), self._weights)["loss"]
 
     def loss(
         self,
@@ -93,7 +103,7 @@ class Accumulation:
             )
         self._turn += 1
         parts = [*self._parts[:turn], own, *self._parts[turn + 1 :]]
-        return self.criterion.parts_of(self._joined(parts), target)["loss"]
+        return self.criterion.parts_of(self._joined(parts), self._weights)["loss"]
 
     def _joined(self, parts: Sequence[list[OverlapStatistics]]) -> list[OverlapStatistics]:
         """Put the images of all micro-batches below each other, for each target."""

@@ -85,9 +85,10 @@ class OverlapLoss(nn.Module, ABC):
             DistributedDataParallel does; batches may be of different sizes.
 
     Note:
-        Extra memory beyond the gradient of the logits is a tile, and for "native" and "chunked"
-        half-precision logits are read as they are and summed in float32. Gradients reach the logits
-        alone, unless the target wants one (then "auto" takes "torch").
+        Extra memory beyond the gradient of the logits is a tile; half-precision logits are read as
+        they are and summed in float32. Gradients reach the logits alone, unless the target or the
+        weights want one (then "auto" takes "torch"). `align_corners` is about the student's logits;
+        a teacher's target has its own.
 
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses: Optimizing the Jaccard Index with Soft Labels,
@@ -185,7 +186,7 @@ class OverlapLoss(nn.Module, ABC):
             "loss", and detached "overlap" and, when mixed in, "cross_entropy".
         """
         statistics = self.statistics(logits, target, valid=valid, weights=weights)
-        return self.parts_of(statistics, target)
+        return self.parts_of(statistics, weights_of(target))
 
     def statistics(
         self,
@@ -217,11 +218,11 @@ class OverlapLoss(nn.Module, ABC):
         return [gather_images(one, self.process_group) for one in found]
 
     def parts_of(
-        self, statistics: Sequence[OverlapStatistics], target: Targets
+        self, statistics: Sequence[OverlapStatistics], weights: Sequence[float]
     ) -> dict[str, Tensor]:
-        """Compute `parts` from statistics that were gathered before; `target` gives the weights."""
+        """Compute `parts` from statistics that were gathered before, one for each weight."""
         total: dict[str, Tensor] = {}
-        for (weight, _), found in zip(_weighted(target), statistics, strict=True):
+        for weight, found in zip(weights, statistics, strict=True):
             for name, value in self._parts(found).items():
                 value = weight * value
                 total[name] = total[name] + value if name in total else value
@@ -399,6 +400,11 @@ class TverskyLoss(OverlapLoss):
         least = torch.finfo(t.dtype).eps
         power = t.clamp(min=least) ** self.gamma
         return torch.where(t > least, power, t * least ** (self.gamma - 1))
+
+
+def weights_of(target: Targets) -> list[float]:
+    """Return the weights of the targets that a loss was given."""
+    return [weight for weight, _ in _weighted(target)]
 
 
 def _weighted(target: Targets) -> list[tuple[float, Tensor | Target]]:

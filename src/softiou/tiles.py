@@ -111,8 +111,8 @@ class Bilinear:
     align_corners: bool = False
 
     @property
-    def taps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """For rows and columns: the first source index (int64) and the share of the next one."""
+    def taps(self) -> tuple["Taps", "Taps"]:
+        """Return the taps of the rows and of the columns."""
         rows, columns = (
             _taps(length, size, self.align_corners)
             for length, size in zip(self.source, self.size, strict=True)
@@ -123,16 +123,20 @@ class Bilinear:
         """Interpolate a tile of low-resolution values: (N, C, h, w) -> (C, T), in float32 or 64."""
         rows, columns = self._spans(tile, values)
         small = values[tile.image, :, rows.span, columns.span].to(rows.matrix.dtype)
-        return (rows.matrix @ small @ columns.matrix.mT).flatten(1)
+        large = (rows.matrix @ small @ columns.matrix.mT).flatten(1)
+        return large.to(torch.promote_types(values.dtype, torch.float32))
 
     def add_adjoint(self, gradient: Tensor, tile: Tile, total: Tensor) -> None:
         """Add the gradient (C, T) of `read` with respect to the values to `total` (N, C, h, w)."""
         rows, columns = self._spans(tile, gradient)
-        large = gradient.reshape(-1, len(rows.matrix), len(columns.matrix))
-        total[tile.image, :, rows.span, columns.span] += rows.matrix.mT @ large @ columns.matrix
+        large = gradient.reshape(-1, len(rows.matrix), len(columns.matrix)).to(rows.matrix.dtype)
+        small = rows.matrix.mT @ large @ columns.matrix
+        total[tile.image, :, rows.span, columns.span] += small.to(total.dtype)
 
     def _spans(self, tile: Tile, like: Tensor) -> tuple["_Span", "_Span"]:
-        dtype = torch.promote_types(like.dtype, torch.float32)
+        # A product of float32 matrices on a GPU may be computed in TF32, whatever one wants.
+        least = torch.float64 if like.device.type == "cuda" else torch.float32
+        dtype = torch.promote_types(like.dtype, least)
         rows, columns = (
             _span(taps, part, length, dtype, like.device)
             for taps, part, length in zip(self.taps, tile.box, self.source, strict=True)
@@ -140,17 +144,30 @@ class Bilinear:
         return rows, columns
 
 
+@dataclass(frozen=True)
+class Taps:
+    """Where the places of a line read: the first source index, and the share of the next one.
+
+    Plain numbers, not tensors, for they are kept from call to call, whatever device is in force.
+    """
+
+    first: tuple[int, ...]
+    share: tuple[float, ...]
+
+
 @lru_cache(maxsize=64)
-def _taps(length: int, size: int, align_corners: bool) -> tuple[Tensor, Tensor]:
-    """Return the first source index and the share of the next one for each place of a line."""
-    place = torch.arange(size, dtype=torch.float64)
+def _taps(length: int, size: int, align_corners: bool) -> Taps:
+    scale = length / size
     if align_corners:
-        place = place * ((length - 1) / (size - 1) if size > 1 else 0.0)
+        scale = (length - 1) / (size - 1) if size > 1 else 0.0
+        places = [place * scale for place in range(size)]
     else:
-        place = ((place + 0.5) * (length / size) - 0.5).clamp(min=0)
+        places = [max((place + 0.5) * scale - 0.5, 0.0) for place in range(size)]
     # At the far border the next one does not exist; its share is 0 there.
-    first = place.floor().long().clamp(max=max(length - 2, 0))
-    return first, (place - first).clamp(0.0, 1.0 if length > 1 else 0.0)
+    first = tuple(min(int(place), max(length - 2, 0)) for place in places)
+    most = 1.0 if length > 1 else 0.0
+    shares = (min(place - begin, most) for place, begin in zip(places, first, strict=True))
+    return Taps(first, tuple(shares))
 
 
 @dataclass(frozen=True)
@@ -161,15 +178,14 @@ class _Span:
     matrix: Tensor
 
 
-def _span(
-    taps: tuple[Tensor, Tensor], part: slice, length: int, dtype: torch.dtype, device: torch.device
-) -> _Span:
-    first, share = taps[0][part], taps[1][part]
-    start = int(first[0])
-    stop = min(int(first[-1]) + 2, length)
-    matrix = torch.zeros(len(first), stop - start, dtype=torch.float64)
-    line = torch.arange(len(first))
-    matrix[line, first - start] = 1 - share
+def _span(taps: Taps, part: slice, length: int, dtype: torch.dtype, device: torch.device) -> _Span:
+    first, shares = taps.first[part], taps.share[part]
+    start, stop = first[0], min(first[-1] + 2, length)
+    matrix = torch.zeros(len(first), stop - start, dtype=dtype, device=device)
+    line = torch.arange(len(first), device=device)
+    begin = torch.tensor([place - start for place in first], device=device)
+    share = torch.tensor(shares, dtype=dtype, device=device)
+    matrix[line, begin] = 1 - share
     if length > 1:
-        matrix[line, first - start + 1] = share
-    return _Span(slice(start, stop), matrix.to(device, dtype))
+        matrix[line, begin + 1] = share
+    return _Span(slice(start, stop), matrix)

@@ -91,6 +91,21 @@ def test_exported_step(kind: str) -> None:
     torch.testing.assert_close(program.module()(images, LABELS, SOFT), module(images, LABELS, SOFT))
 
 
+def test_compiled_for_teachers_of_any_size() -> None:
+    """Also of a second size of images, which makes the sizes symbols."""
+
+    def step(logits: Tensor, labels: Tensor, soft: Tensor) -> Tensor:
+        teacher = targets.teacher(soft, temperature=2.0)
+        loss = JaccardMetricLoss(upsample="bilinear")
+        return loss(logits, [(0.5, labels), (0.5, teacher)])  # type: ignore[no-any-return]
+
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for height in (8, 12, 20):
+        logits, soft = torch.randn(2, 3, height // 2, 6), torch.randn(2, 3, height // 4, 3)
+        labels = torch.randint(0, 3, (2, height, 12))
+        torch.testing.assert_close(compiled(logits, labels, soft), step(logits, labels, soft))
+
+
 def test_compiled_once_for_batches_of_any_size() -> None:
     module = Step("hard")
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)

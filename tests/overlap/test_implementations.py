@@ -3,6 +3,7 @@
 import ctypes
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,6 +29,8 @@ from softiou.overlap import (
 )
 from softiou.overlap.job import Job
 from softiou.overlap.operators import IMPLEMENTATIONS
+from softiou.targets import Probs, Target
+from softiou.tiles import Tile, whole
 
 SUMS = ("P", "Y", "D", "M", "p_max", "y_max", "weight", "cross_entropy")
 NAN, INF = math.nan, math.inf
@@ -614,7 +617,7 @@ def test_another_device_raises(impl: str, place: str) -> None:
     logits, here = torch.zeros(1, 2, 4, 4), torch.zeros(1, 4, 4).long()
     there = here.to("meta")
     target: Any = {"target": there, "inside": targets.mix((1.0, there))}.get(place, here)
-    maps = {"valid": there.bool()} if place == "valid" else {}
+    maps: dict[str, Any] = {"valid": there.bool()} if place == "valid" else {}
     maps |= {"weights": there.float()} if place == "weights" else {}
     with pytest.raises(ValueError, match=r"to be on cpu, as the logits are, .* on meta. Move it"):
         overlap_statistics(logits, target, impl=impl, **maps)
@@ -666,7 +669,7 @@ def test_the_definition_has_gradients_of_any_order() -> None:
 def test_targets_that_want_gradients(impl: str) -> None:
     logits = torch.randn(1, 3, 8, requires_grad=True)
     soft = torch.rand(1, 3, 8).softmax(1).requires_grad_()
-    with pytest.raises(ValueError, match=r"no gradient with respect to the target: detach it"):
+    with pytest.raises(ValueError, match=r"the target or the weights: detach them"):
         JaccardMetricLoss(impl=impl)(logits, soft)
     JaccardMetricLoss()(logits, soft).backward()
     assert soft.grad is not None
@@ -710,3 +713,171 @@ def test_faults_of_others_are_not_ours(impl: str) -> None:
     nothing = JaccardMetricLoss(impl=impl, ignore_index=255)(missed, torch.full((1, 32), 255))
     assert nothing.item() == 0
     assert torch.autograd.grad(nothing, missed)[0].abs().sum() == 0
+
+
+# Defects that a review found
+
+
+@pytest.mark.parametrize("impl", ["auto", "torch", "chunked", "native"])
+@pytest.mark.parametrize("source", [(0, 0), (0, 4), (4, 0)])
+def test_nothing_is_interpolated_from_nothing(impl: str, source: tuple[int, int]) -> None:
+    hard = torch.zeros(1, 8, 8).long()
+    with pytest.raises(ValueError, match=r"Nothing can be interpolated from .*empty images out"):
+        overlap_statistics(torch.zeros(1, 3, *source), hard, upsample="bilinear", impl=impl)
+    with pytest.raises(ValueError, match=r"Nothing can be interpolated from \(4, 4\) to \(0, 8\)"):
+        overlap_statistics(torch.zeros(1, 3, 4, 4), hard[:, :0], upsample="bilinear", impl=impl)
+
+
+@every_tiled
+def test_a_band_of_ones_own(impl: str) -> None:
+    logits, hard = scene((2, 3, 6, 9), ignore=False)
+    band = torch.rand(2, 6, 9) < 0.3
+    found = overlap_statistics(logits, targets.SmoothedTarget(hard, 0.5, band=band), impl=impl)
+    y = F.one_hot(hard, 3).movedim(-1, 1).float()
+    y = torch.where(band.unsqueeze(1), 0.5 * y + 0.5 / 3, y)
+    torch.testing.assert_close(found.D, overlap_statistics(logits, y, impl="torch").D)
+    for wrong in (band[:1], band.long()):
+        with pytest.raises((ValueError, TypeError), match=r"`band` to"):
+            targets.SmoothedTarget(hard, 0.5, band=wrong)
+
+
+@dataclass(frozen=True)
+class Careless(Target):
+    """A user's target that answers in a dtype, or a shape, of its own."""
+
+    values: Tensor
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.values.shape[0], *self.values.shape[2:])
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        return Probs(tile.of_each(self.values).to(getattr(torch, self.dtype)))
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        raise NotImplementedError
+
+
+@every_tiled
+@pytest.mark.parametrize("dtype", ["float64", "float16", "float32"])
+def test_targets_of_any_dtype(impl: str, dtype: str) -> None:
+    logits, soft = torch.randn(2, 3, 8, 8), torch.randn(2, 3, 8, 8).softmax(1)
+    found = overlap_statistics(logits, Careless(soft, dtype), impl=impl)
+    expected = overlap_statistics(logits, soft, impl="torch")
+    torch.testing.assert_close(found.D, expected.D, rtol=1e-3, atol=1e-3)
+
+
+def test_targets_that_answer_wrongly_raise() -> None:
+    wide = Careless(torch.rand(2, 4, 8, 8), "float32")
+    with pytest.raises(ValueError, match=r"Careless.read to return probabilities of shape"):
+        overlap_statistics(torch.randn(2, 3, 8, 8), wide, impl="native")
+    with pytest.raises(TypeError, match=r"`counts` to be bool"):
+        Probs(torch.rand(2, 3), torch.ones(3))
+
+
+@every_tiled
+def test_what_is_kept_from_call_to_call_knows_no_device(impl: str) -> None:
+    logits, hard = torch.randn(1, 3, 5, 6), torch.zeros(1, 17, 19).long()
+    with torch.device("meta"):
+        teacher = targets.teacher(torch.empty(1, 3, 5, 6), size=(17, 19))
+        teacher.read(next(iter(whole((1, 17, 19)))), 3, torch.float32)
+    assert overlap_statistics(logits, hard, upsample="bilinear", impl=impl).weight.item() == 323
+
+
+@every_tiled
+def test_a_teacher_below_the_resolution_of_the_logits(impl: str) -> None:
+    logits = torch.randn(1, 3, 64, 64)
+    teacher = targets.teacher(torch.randn(1, 3, 4, 4), size=(8, 8))
+    options: dict[str, Any] = {"upsample": "bilinear"}
+    plain = value_and_gradient(logits.double(), teacher, impl="torch", **options)
+    assert_agree(value_and_gradient(logits, teacher, impl=impl, **options), plain)
+
+
+def test_a_student_that_is_its_teacher_stays() -> None:
+    """The metric losses have their minimum there. (In C both softmaxes round in their own ways.)"""
+    logits = torch.randn(2, 19, 16, 16)
+    z = logits.clone().requires_grad_()
+    value = JaccardMetricLoss(impl="chunked")(z, targets.teacher(logits))
+    assert value.item() == pytest.approx(0, abs=1e-6)
+    (gradient,) = torch.autograd.grad(value, z)
+    assert gradient.abs().max() < 1e-9
+    assert JaccardMetricLoss()(logits, targets.teacher(logits)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_teacher_wants_no_gradient() -> None:
+    """Forgetting `no_grad` must not choose the large and slow way."""
+    logits = torch.randn(1, 3, 8, requires_grad=True)
+    teacher = targets.teacher(torch.randn(1, 3, 8, requires_grad=True))
+    JaccardMetricLoss(impl="chunked")(logits, teacher).backward()
+    soft = torch.rand(1, 3, 8).softmax(1).requires_grad_()
+    with torch.no_grad():
+        JaccardMetricLoss(impl="chunked")(logits, soft)
+
+
+def test_weights_that_want_gradients_get_them() -> None:
+    logits, target = scene((1, 3, 8))
+    weights = torch.rand(1, 8, requires_grad=True)
+    JaccardMetricLoss()(logits, target, weights=weights).backward()
+    assert weights.grad is not None
+    assert weights.grad.abs().max() > 0
+    with pytest.raises(ValueError, match=r"the target or the weights: detach them"):
+        JaccardMetricLoss(impl="chunked")(logits, target, weights=weights)
+
+
+def test_the_default_dtype_does_not_matter() -> None:
+    logits, target = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 9, 9))
+    expected = value_and_gradient(logits, target, impl="native", upsample="bilinear")
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = value_and_gradient(logits, target, impl="native", upsample="bilinear")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found[1], expected[1])
+
+
+@every_tiled
+def test_bytes_of_255_are_true(impl: str) -> None:
+    logits, target = scene((1, 3, 8, 8), ignore=False)
+    valid = torch.full((1, 8, 8), 255, dtype=torch.uint8).view(torch.bool)
+    assert overlap_statistics(logits, target, valid=valid, impl=impl).weight.item() == 64
+
+
+@every_tiled
+def test_an_ignore_index_that_the_dtype_cannot_hold(impl: str) -> None:
+    soft = torch.randn(1, 3, 8, 8).softmax(1)
+    soft[..., :4] = 257
+    soft = soft.bfloat16()
+    expected = overlap_statistics(torch.randn(1, 3, 8, 8), soft, ignore_index=257, impl="torch")
+    found = overlap_statistics(torch.randn(1, 3, 8, 8), soft, ignore_index=257, impl=impl)
+    assert found.weight.tolist() == expected.weight.tolist()
+
+
+@pytest.mark.parametrize("tile", [None, 3, 8])
+def test_weight_of_independent_entries_does_not_depend_on_the_tile(tile: int | None) -> None:
+    values = torch.rand(1, 2, 16)
+    values[0, 0, 12] = 255
+    target = targets.DenseTarget(values, 255, independent=True)
+    probs = torch.rand(1, 2, 16)
+    found = overlap_statistics(probs, target, activation="none", impl="chunked", tile=tile)
+    assert found.weight.item() == 31
+
+
+def test_a_pasted_region_tells_the_size() -> None:
+    teacher = targets.teacher(torch.randn(1, 3, 4, 4))
+    mixture = targets.paste(teacher, teacher, torch.rand(1, 8, 8) < 0.5)
+    found = overlap_statistics(torch.randn(1, 3, 2, 2), mixture, upsample="bilinear")
+    assert found.weight.item() == 64
+    sized = targets.teacher(torch.randn(1, 3, 4, 4), size=[8, 8])  # type: ignore[arg-type]
+    assert sized.shape == (1, 8, 8)
+
+
+def test_no_classes_raise() -> None:
+    with pytest.raises(ValueError, match=r"`logits` to have at least one class"):
+        overlap_statistics(torch.zeros(1, 0, 4), torch.zeros(1, 4).long())
+
+
+def test_an_empty_batch_and_chosen_classes() -> None:
+    logits = torch.zeros(0, 3, 4, requires_grad=True)
+    loss = JaccardMetricLoss(per="image", classes=[0, 1])(logits, torch.zeros(0, 4).long())
+    assert loss.item() == 0

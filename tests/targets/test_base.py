@@ -225,14 +225,14 @@ PLAIN_VALUES = [
 @pytest.mark.parametrize("value", PLAIN_VALUES, ids=repr)
 def test_plain_values_come_back(value: Any) -> None:
     tensors: list[Tensor] = []
-    found = unpack(json.loads(pack(value, tensors)), tensors)
+    found = unpack(json.loads(pack(value, tensors)), tensors, ())
     assert found == value
     assert type(found) is type(value)
     assert tensors == []
 
 
 def test_nan_comes_back() -> None:
-    assert math.isnan(unpack(json.loads(pack(math.nan, [])), []))
+    assert math.isnan(unpack(json.loads(pack(math.nan, [])), [], ()))
 
 
 @pytest.mark.parametrize("value", PLAIN_VALUES, ids=repr)

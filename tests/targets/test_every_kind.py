@@ -248,7 +248,7 @@ def rebuilt(target: Target, change: Callable[[Tensor], Tensor]) -> Target:
     """The same target with its tensors changed."""
     tensors: list[Tensor] = []
     text = pack(target, tensors)
-    found = unpack(json.loads(text), [change(tensor) for tensor in tensors])
+    found = unpack(json.loads(text), [change(tensor) for tensor in tensors], target.shape[1:])
     assert isinstance(found, Target)
     return found
 
@@ -348,7 +348,7 @@ def test_travels_as_text_and_tensors(kind: str, data: st.DataObject) -> None:
     subject = data.draw(subjects(kind))
     tensors: list[Tensor] = []
     text = pack(subject.target, tensors)
-    again = unpack(json.loads(text), tensors)
+    again = unpack(json.loads(text), tensors, subject.target.shape[1:])
     assert type(again) is type(subject.target)
     back: list[Tensor] = []
     assert pack(again, back) == text  # the same kinds, values and numbers of tensors
@@ -537,9 +537,10 @@ def broken(kind: str, tensor: int, change: Callable[[Tensor], None]) -> Target:
         return x
 
     tensors: list[Tensor] = []
-    text = pack(subject_of(kind).target, tensors)
+    target = subject_of(kind).target
+    text = pack(target, tensors)
     tensors[tensor] = changed(tensors[tensor])
-    return unpack(json.loads(text), tensors)  # type: ignore[no-any-return]
+    return unpack(json.loads(text), tensors, target.shape[1:])  # type: ignore[no-any-return]
 
 
 NO_CLASS = r"`target` to hold class indices in \[0, 2\] or ignore_index=255, but found \[77\]"

@@ -131,7 +131,7 @@ def top_label(
             target, num_classes=num_classes, ignore_index=ignore_index
         )
     shape = (target.shape[0], num_classes, *target.shape[2:])
-    as_target(target, logits_shape=shape, ignore_index=ignore_index)  # raises on a wrong shape
+    dense = as_target(target, logits_shape=shape, ignore_index=ignore_index)
     labels = target.argmax(1)
-    counts = DenseTarget(target, ignore_index).counts(target.movedim(1, 0))
+    counts = dense.counts(target.movedim(1, 0)) if isinstance(dense, DenseTarget) else None
     return labels, torch.ones_like(labels, dtype=torch.bool) if counts is None else counts[0]

@@ -5,6 +5,7 @@ Shapes: N images, C classes, *S space.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from softiou import _checks
@@ -75,7 +76,7 @@ def overlap_statistics(
         count contribute nothing and get exactly zero gradient, whatever they hold, NaN included.
         Arithmetic is float32 for half-precision logits, and the gradient comes in their dtype. All
         but "torch" need extra memory for a tile, and have a gradient of first order that reaches
-        the logits alone; "auto" takes "torch" when the target wants a gradient.
+        the logits alone; "auto" takes "torch" when the target or the weights want a gradient.
 
     Example:
         >>> import torch
@@ -155,13 +156,13 @@ def gather_statistics(
         logits,
         ready,
         shape[1:],
-        valid,
-        weights,
-        activation,
-        align_corners,
-        cross_entropy,
-        maxima,
-        tile,
+        valid=valid,
+        weights=weights,
+        activation=activation,
+        align_corners=align_corners,
+        cross_entropy=cross_entropy,
+        maxima=maxima,
+        tile=tile,
     )
     sums = _gather(job, impl)
     return [_statistics(job, sums, k) for k in range(len(ready))]
@@ -179,6 +180,11 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
         if isinstance(one, Tensor):
             space = tuple(one.shape[-2:])
         if space is not None:
+            if 0 in (*space, *logits.shape[2:]):
+                raise ValueError(
+                    f"Nothing can be interpolated from {tuple(logits.shape[2:])} to {space}: leave "
+                    "empty images out."
+                )
             return space
     raise ValueError(
         "upsample='bilinear' needs to know the size of the images, and a teacher's logits may be "
@@ -187,11 +193,12 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
 
 
 def _gather(job: Job, impl: str) -> Sums:
-    of_targets = [x for target in job.targets for x in tensors_of(target)]
-    wants_gradient = any(x.requires_grad for x in of_targets)
+    known = [x for target in job.targets for x in tensors_of(target)]
+    known += [x for x in (job.valid, job.weights) if x is not None]
+    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in known)
     device = job.logits.device
-    for x in (*of_targets, job.valid, job.weights):
-        if x is not None and x.device != device:
+    for x in known:
+        if x.device != device:
             raise ValueError(
                 f"Expected target, `valid` and `weights` to be on {device}, as the logits are, but "
                 f"got a tensor on {x.device}. Move it there with `.to(logits.device)`."
@@ -200,7 +207,8 @@ def _gather(job: Job, impl: str) -> Sums:
         return plain.gather(job)
     if wants_gradient:
         raise ValueError(
-            f"impl={impl!r} has no gradient with respect to the target: detach it, or use 'torch'."
+            f"impl={impl!r} has no gradient with respect to the target or the weights: detach "
+            "them, or use 'torch'."
         )
     return operators.gather(job, impl)
 

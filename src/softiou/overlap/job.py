@@ -108,7 +108,8 @@ class Job:
             counts = counts & valid
         elif counts is None:
             counts = valid
-        if counts is not None and counts.device.type == "cpu" and bool(counts.all()):
+        on_cpu = counts is not None and counts.device.type == "cpu"
+        if counts is not None and on_cpu and counts.ndim == 1 and bool(counts.all()):
             counts = None  # looking costs less than a product of the size of a tile
         if weights is None:
             return None if counts is None else counts.to(self.dtype)

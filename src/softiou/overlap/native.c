@@ -1,7 +1,7 @@
 /* The pass over the pixels for the CPU: a softmax against labels or probabilities, tile by tile.
  *
- * Plain C11 with POSIX threads, compiled on first use by native.py, which also describes the
- * structures below to ctypes. The formulae are those of chunked.py. Inside a tile every loop runs
+ * Plain C11 with OpenMP, or POSIX threads where there is none, compiled on first use by native.py,
+ * which also describes the structures below to ctypes. The formulae are those of chunked.py. Inside a tile every loop runs
  * along the pixels, so that the compiler can use the widest vectors there are.
  *
  * A tile is at most `tile` pixels of one row. Units of several tiles are handed to the threads; the
@@ -88,9 +88,9 @@ static inline uint32_t as_bits(float value) {
     return bits;
 }
 
-/* exp of x <= 88 to 1 ulp; 0 below -87; NaN stays NaN. */
+/* exp to 1 ulp; 0 below -87, and no more than exp(88); NaN stays NaN. */
 static inline float exp_(float x) {
-    float low = x < -87.0f ? -87.0f : x;
+    float low = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     float n = rintf(low * 1.44269504f);
     float r = fmaf(n, -0.693145752f, low);
     r = fmaf(n, -1.42860677e-6f, r);
@@ -225,8 +225,8 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
         if (y->where.data) {
             read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
             for (int64_t t = 0; t < size; t++) {
-                on[t] = 1.0f - off[t] * (epsilon - share);
-                off[t] *= share;
+                on[t] = off[t] != 0.0f ? 1.0f - epsilon + share : 1.0f;
+                off[t] = off[t] != 0.0f ? share : 0.0f;
             }
         } else {
             for (int64_t t = 0; t < size; t++) on[t] = 1.0f - epsilon + share, off[t] = share;
@@ -260,7 +260,7 @@ static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, in
     float *w = s->w + k * j->tile, *given = s->dot;
     if (j->valid.data) {
         read_floats(&j->valid, place(&j->valid, n, 0, row, column), size, given);
-        for (int64_t t = 0; t < size; t++) w[t] *= given[t];
+        for (int64_t t = 0; t < size; t++) w[t] = given[t] != 0.0f ? w[t] : 0.0f;
     }
     if (j->weights.data) {
         read_floats(&j->weights, place(&j->weights, n, 0, row, column), size, given);
@@ -339,7 +339,7 @@ static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, con
 /* The softmax but for the division. Logits of a sane size need no maximum taken off, which saves a
  * third of the passes over the tile; when they turn out not to be, it is done again. */
 static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
-    float *restrict most = s->most;
+    float *most = s->most;
     for (int64_t t = 0; t < size; t++) most[t] = 0.0f;
     if (exponentials(j, s, z, size, u) < 70.0f) return;
     memcpy(most, z.data, (size_t)size * 4);
@@ -494,7 +494,7 @@ static void sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t s
     fold_banks(j, s, 3, sums, M);
     if (j->cross_entropy) {
         log_sums(s, size);
-        float *restrict of_all = s->scale; /* sum over the classes of log p */
+        float *of_all = scale; /* sum over the classes of -log p */
         for (int64_t t = 0; t < size; t++) of_all[t] = 0.0f;
         for (int64_t c = 0; c < j->C; c++)
             for (int64_t t = 0; t < size; t++)
@@ -516,7 +516,8 @@ static void sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t si
                       double *totals) {
     const known *knows = &s->knows[k];
     const float *w = knows->w;
-    float *restrict scale = s->scale, *restrict entropy = s->entropy;
+    float *restrict scale = s->scale;
+    const float *entropy = s->entropy;
     for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t];
     if (j->cross_entropy) log_sums(s, size);
     for (int64_t c = 0; c < j->C; c++) {
@@ -730,9 +731,11 @@ typedef struct {
     atomic_int failed;
 } work;
 
-/* Write a finished row of the low-resolution gradient, or keep it when another unit shares it. */
-static void flush(const job *j, int64_t n, int64_t unit, int64_t row, int64_t from, int64_t to,
-                  float *rows) {
+/* Write a finished row of the low-resolution gradient, or keep it when another unit shares it; the
+ * row below becomes the upper one. */
+static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t row, int64_t from,
+                   int64_t to) {
+    float *rows = s->top;
     if (row < j->h) {
         int border = row == from ? 0 : row == to ? 1 : -1;
         for (int64_t c = 0; c < j->C; c++) {
@@ -744,6 +747,8 @@ static void flush(const job *j, int64_t n, int64_t unit, int64_t row, int64_t fr
         }
     }
     memset(rows, 0, (size_t)(j->C * (j->w + 1)) * 4);
+    s->top = s->bottom;
+    s->bottom = rows;
 }
 
 /* Full-resolution rows whose first source row is in [from, to). */
@@ -756,12 +761,7 @@ static void low_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t fr
         int64_t first = j->row_first[row];
         if (first < from || first >= to) continue;
         if (work->u)
-            for (; at < first; at++) {
-                flush(j, n, unit, at, from, to, s->top);
-                float *empty = s->top;
-                s->top = s->bottom;
-                s->bottom = empty;
-            }
+            for (; at < first; at++) finish(j, s, n, unit, at, from, to);
         read_low(j, s, n, row);
         for (int64_t column = 0; column < j->columns; column += j->tile) {
             int64_t left = j->columns - column, size = left < j->tile ? left : j->tile;
@@ -769,13 +769,8 @@ static void low_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t fr
             else sum_tile(j, s, unit, n, row, column, size);
         }
     }
-    if (!work->u) return;
-    for (; at <= to; at++) {
-        flush(j, n, unit, at, from, to, s->top);
-        float *empty = s->top;
-        s->top = s->bottom;
-        s->bottom = empty;
-    }
+    if (work->u)
+        for (; at <= to; at++) finish(j, s, n, unit, at, from, to);
 }
 
 static void full_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t from, int64_t to) {

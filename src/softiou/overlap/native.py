@@ -8,6 +8,7 @@ Shapes: N images, C classes, *S space, seen as rows x columns, K targets.
 """
 
 import ctypes
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p, cast
 from math import prod
@@ -97,8 +98,9 @@ def gather(job: Job) -> Sums:
     """Gather the sums of a job."""
     call = _Call(job)
     K, (N, *_), C = len(job.targets), job.shape, job.num_classes
-    sums = torch.zeros(N, call.job.units, K, C, _SUMS, dtype=torch.float64)
-    totals = torch.zeros(N, call.job.units, K, 2, dtype=torch.float64)
+    exact: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
+    sums = torch.zeros(N, call.job.units, K, C, _SUMS, **exact)
+    totals = torch.zeros(N, call.job.units, K, 2, **exact)
     call.job.sums, call.job.totals = call.pointer(sums), call.pointer(totals)
     call.run("softiou_gather")
     masses = sums[..., :4].sum(1).movedim(-1, 0).transpose(1, 2)  # (N, U, K, C, 6) -> (4, K, N, C)
@@ -119,7 +121,8 @@ def gradient(job: Job, cotangents: Cotangents) -> Tensor:
     call.job.dE = call.pointer(cotangents.cross_entropy.float().contiguous())
     if job.bilinear is not None:
         N, C, _, w = job.logits.shape
-        call.job.borders = call.pointer(torch.empty(N, call.job.units, 2, C, w))
+        borders = torch.empty(N, call.job.units, 2, C, w, dtype=torch.float32, device="cpu")
+        call.job.borders = call.pointer(borders)
     size = result.numel() * result.element_size()
     call.run("softiou_gradient", call.pointer((P + D)[0].contiguous()), c_int64(size))
     if job.bilinear is not None:
@@ -135,7 +138,13 @@ def _in_place(target: Target) -> bool:
         isinstance(target, DenseTarget)
         and not target.independent
         and target.values.dtype in _FLOATS
+        and _holds(target.values.dtype, target.ignore_index)
     )
+
+
+def _holds(dtype: torch.dtype, value: int | None) -> bool:
+    """Whether a dtype holds a number as it is: bfloat16 has no 257."""
+    return value is None or float(torch.tensor(float(value), dtype=dtype, device="cpu")) == value
 
 
 def _values(target: Target) -> Tensor:
@@ -212,8 +221,8 @@ class _Call:
     def pointer(self, x: Tensor) -> Any:
         """Return a pointer to a contiguous float32 or float64 tensor, which is kept alive."""
         self._kept.append(x)
-        kind = c_float if x.dtype == torch.float32 else c_double
-        return cast(x.data_ptr(), POINTER(kind))
+        kinds: dict[torch.dtype, Any] = {torch.float32: c_float, torch.float64: c_double}
+        return cast(x.data_ptr(), POINTER(kinds[x.dtype]))
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         """Divide the units into those that are done in one call.
@@ -230,9 +239,9 @@ class _Call:
             for start in range(0, units, threads):
                 stop = min(start + threads, units)
                 rows = self._rows(start, stop)
-                kept = [
-                    self._read(k, Tile(image, (rows, slice(0, self.job.columns)))) for k in read
-                ]
+                tile = Tile(image, (rows, slice(0, self.job.columns)))
+                # Units have no rows where the image has fewer than the logits.
+                kept = [self._read(k, tile) for k in read] if tile.pixels else []
                 yield image * units + start, image * units + stop
                 del kept
 
@@ -243,9 +252,8 @@ class _Call:
         if bilinear is None:
             per_row = -(-self.job.columns // self.job.tile)
             return slice(first // per_row, -(-last // per_row))
-        sources = bilinear.taps[0][0]
-        begin, end = (int(torch.searchsorted(sources, source)) for source in (first, last))
-        return slice(begin, end)
+        sources = bilinear.taps[0].first
+        return slice(bisect_left(sources, first), bisect_left(sources, last))
 
     def _read(self, k: int, tile: Tile) -> Probs:
         """Read the probabilities of some rows, and let the target's structure point to them."""
@@ -254,6 +262,11 @@ class _Call:
             job.targets[k].read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
         )
         y, counts, columns = read.y.contiguous(), read.counts, self.job.columns
+        if tuple(y.shape) != (job.num_classes, tile.pixels):
+            raise ValueError(
+                f"Expected {type(job.targets[k]).__name__}.read to return probabilities of shape "
+                f"(C, T) = {(job.num_classes, tile.pixels)}, but got {tuple(y.shape)}."
+            )
         # The first row in memory is not row 0 of the image.
         before = tile.box[0].start * columns
         described = self._targets[k]
@@ -274,13 +287,13 @@ class _Call:
         self.job.h, self.job.w = bilinear.source
         self.job.logits = self._strides(job.logits, job.logits.stride())
         if gradient is not None:
-            # Source rows that no pixel reads (downsampling) are not written.
-            self.job.gradient = self._strides(gradient.zero_(), gradient.stride())
-        for name, (first, share) in zip(("row", "column"), bilinear.taps, strict=True):
-            first = first.int()
-            self._kept.append(first)
-            setattr(self.job, f"{name}_first", cast(first.data_ptr(), POINTER(c_int32)))
-            setattr(self.job, f"{name}_share", self.pointer(share.float()))
+            self.job.gradient = self._strides(gradient, gradient.stride())
+        for name, taps in zip(("row", "column"), bilinear.taps, strict=True):
+            first = (c_int32 * len(taps.first))(*taps.first)
+            share = (c_float * len(taps.share))(*taps.share)
+            self._kept += [first, share]
+            setattr(self.job, f"{name}_first", cast(first, POINTER(c_int32)))
+            setattr(self.job, f"{name}_share", cast(share, POINTER(c_float)))
         return max(1, bilinear.source[0] - 1)
 
     def _target(self, target: Target) -> _Target:

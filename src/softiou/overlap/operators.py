@@ -81,7 +81,7 @@ def _pack(job: Job) -> tuple[str, list[Tensor]]:
 
 
 def _unpack(logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str) -> Job:
-    targets, valid, weights, *settings = unpack(json.loads(text), tensors)
+    targets, valid, weights, *settings = unpack(json.loads(text), tensors, tuple(size))
     return Job(logits, targets, tuple(size), valid, weights, *settings)
 
 

@@ -4,6 +4,7 @@ The loss is a function of all images' statistics and not a mean of the processes
 travels is the matrix (N, C) of each, a few kilobytes.
 """
 
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -39,16 +40,36 @@ def gather_images(statistics: OverlapStatistics, group: Any = "world") -> Overla
     size, rank = dist.get_world_size(group), dist.get_rank(group)
     counts = _all(torch.tensor([len(statistics.P)], device=statistics.P.device), size, group)
     images = [int(count) for count in torch.cat(counts).tolist()]
+    # All fields side by side, (N_r, C) and (N_r,) alike: one exchange instead of eight.
+    names = [f.name for f in fields(statistics) if getattr(statistics, f.name) is not None]
+    own = [getattr(statistics, name) for name in names]
+    columns = [x.reshape(len(x), x.shape[1:].numel()) for x in own]
+    table = torch.cat([column.detach() for column in columns], 1)
+    padded = table.new_zeros(max(images), table.shape[1])
+    padded[: len(table)] = table
+    parts = [part[:n] for part, n in zip(_all(padded, size, group), images, strict=True)]
+    split = [torch.split(part, [column.shape[1] for column in columns], 1) for part in parts]
+    joined: dict[str, Tensor] = {}
+    for index, (name, x) in enumerate(zip(names, own, strict=True)):
+        of_ranks = [one[index].reshape(-1, *x.shape[1:]) for one in split]
+        of_ranks[rank] = _ScaledGradient.apply(x, size)
+        joined[name] = torch.cat(of_ranks)
+    return replace(statistics, **joined)
 
-    def join(own: Tensor) -> Tensor:
-        padded = own.detach().new_zeros(max(images), *own.shape[1:])
-        padded[: len(own)] = own.detach()
-        parts = [part[:n] for part, n in zip(_all(padded, size, group), images, strict=True)]
-        # The value of `own` and `size` times its gradient.
-        parts[rank] = own + (size - 1) * (own - own.detach())
-        return torch.cat(parts)
 
-    return statistics.map(join)
+class _ScaledGradient(torch.autograd.Function):
+    """The same value with a multiple of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
+        """Return x."""
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the multiple."""
+        return ctx.factor * gradient, None
 
 
 def _all(own: Tensor, size: int, group: Any) -> list[Tensor]:

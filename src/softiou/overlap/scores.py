@@ -119,7 +119,7 @@ def active_classes(
     """
     counts = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
     if not isinstance(classes, str):
-        kept = torch.zeros_like(statistics.P[0], dtype=torch.bool)
+        kept = statistics.P.new_zeros(statistics.P.shape[1], dtype=torch.bool)
         kept[_class_indices(classes, kept.shape[0])] = True
         return kept & counts
     _checks.one_of("classes", classes, CLASS_RULES)

@@ -67,15 +67,6 @@ class OverlapStatistics:
             ),
         )
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> OverlapStatistics:
-        """Apply a function to every tensor."""
-        return OverlapStatistics(
-            *(
-                None if value is None else function(value)  # type: ignore[arg-type]
-                for value in (getattr(self, field.name) for field in fields(self))
-            )
-        )
-
     @staticmethod
     def stack(parts: Sequence[OverlapStatistics]) -> OverlapStatistics:
         """Put the images of several batches below each other: (N_1, C), ... -> (sum of N_i, C)."""

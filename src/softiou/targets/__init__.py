@@ -38,7 +38,7 @@ __all__ = [
 
 def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:
     """Spread a share epsilon of each label evenly over the classes; see `SmoothedTarget`."""
-    return SmoothedTarget(labels, epsilon, None, ignore_index)
+    return SmoothedTarget(labels, epsilon, ignore_index=ignore_index)
 
 
 def boundary(
@@ -50,7 +50,7 @@ def boundary(
         Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, "boundary label
         smoothing".
     """
-    return SmoothedTarget(labels, epsilon, width, ignore_index)
+    return SmoothedTarget(labels, epsilon, width=width, ignore_index=ignore_index)
 
 
 def votes(masks: Tensor, *, ignore_index: int | None = None) -> Target:
@@ -72,9 +72,11 @@ def teacher(
 ) -> Target:
     """Take a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
 
-    Left out, `size` is that of the images that the loss is called with.
+    Left out, `size` is that of the images that the loss is called with; it has to be named where
+    nothing else tells it, with low-resolution logits of the student and no other target.
     """
-    return TeacherTarget(logits, size, temperature, align_corners)
+    size = None if size is None else (size[0], size[1])
+    return TeacherTarget(logits.detach(), size, temperature, align_corners)
 
 
 def mix(*parts: tuple[float, Tensor | Target]) -> Target:
@@ -95,7 +97,9 @@ def paste(inside: Tensor | Target, outside: Tensor | Target, region: Tensor) -> 
 def _from_tensor(target: Tensor | Target) -> Target:
     if isinstance(target, Target):
         return target
-    return DenseTarget(target, None, None) if target.is_floating_point() else HardTarget(target)
+    if target.is_floating_point():
+        return DenseTarget(target, independent=None)
+    return HardTarget(target)
 
 
 def as_target(

@@ -28,9 +28,22 @@ class Probs:
     y: Tensor
     counts: Tensor | None = None
 
+    def __post_init__(self) -> None:
+        if self.counts is not None and self.counts.dtype != torch.bool:
+            raise TypeError(
+                f"Expected `counts` to be bool, True where the pixel counts, but got dtype "
+                f"{self.counts.dtype}."
+            )
+
     def dense(self, num_classes: int, dtype: torch.dtype) -> Probs:
-        """Return itself."""
-        return self
+        """Return itself, in the dtype that was asked for."""
+        return self if self.y.dtype == dtype else replace(self, y=self.y.to(dtype))
+
+    def counts_by_class(self) -> Tensor:
+        """Return which pixels (1, T) or entries (C, T) count."""
+        if self.counts is None:
+            return torch.ones_like(self.y[:1], dtype=torch.bool)
+        return self.counts if self.counts.ndim == 2 else self.counts.unsqueeze(0)
 
 
 @dataclass(frozen=True)
@@ -135,17 +148,10 @@ class Target(ABC):
         y = torch.stack([part.y for part in parts]).to(dtype).reshape(full)
         if all(part.counts is None for part in parts):
             return Probs(y)
-        counts = [_counts(part) for part in parts]
+        counts = [part.counts_by_class() for part in parts]
         channels = max(len(count) for count in counts)  # 1 or C
         together = torch.stack([count.expand(channels, -1) for count in counts])
         return Probs(y, together.reshape(images, channels, *space))
-
-
-def _counts(read: Probs) -> Tensor:
-    """Return which pixels (1, T) or entries (C, T) count."""
-    if read.counts is None:
-        return torch.ones_like(read.y[:1], dtype=torch.bool)
-    return read.counts if read.counts.ndim == 2 else read.counts.unsqueeze(0)
 
 
 def _completed(value: Any, given: dict[str, Any]) -> Any:
@@ -170,11 +176,12 @@ def _fields(target: Target) -> list[str]:
 
 def space_of(target: Target) -> tuple[int, ...] | None:
     """Return the space *S that a target covers, or None when it leaves that to the loss."""
-    values = [getattr(target, field.name) for field in fields(target)]  # type: ignore[arg-type]
+    values = [getattr(target, name) for name in _fields(target)]
     parts = [p for v in values for p in (v if isinstance(v, tuple) else (v,))]
     inner = [space_of(part) for part in parts if isinstance(part, Target)]
     if inner:
-        return next((space for space in inner if space is not None), None)
+        maps = [part.shape[1:] for part in parts if isinstance(part, Tensor)]  # a pasted region
+        return next((space for space in (*inner, *maps) if space is not None), None)
     if hasattr(target, "size"):
         size: tuple[int, ...] | None = target.size
         return size
@@ -189,8 +196,10 @@ def tensors_of(target: Target) -> list[Tensor]:
 
 
 # Operators of torch take tensors and plain values: a target travels as a list of tensors and a text
-# that says how to put it together again, for instance `["targets.Hard", [{"tensor": 0}, 255]]`.
-# The text is JSON, written by hand because the compiler cannot trace the json module.
+# that says how to put it together again, for instance
+# `{"target": "softiou.targets.hard.HardTarget", "fields": [{"tensor": 0}, 255]}`. The text is JSON,
+# written by hand because the compiler cannot trace the json module. A `size` is not written but
+# taken from the operator, so that compiled code serves images of any size.
 
 
 def pack(value: Any, tensors: list[Tensor]) -> str:
@@ -227,24 +236,32 @@ def pack(value: Any, tensors: list[Tensor]) -> str:
 
 
 def _pack_target(target: Target, tensors: list[Tensor]) -> str:
-    values = [pack(getattr(target, name), tensors) for name in _fields(target)]
+    values = [
+        '{"size": true}'
+        if name == "size" and getattr(target, name) is not None
+        else pack(getattr(target, name), tensors)
+        for name in _fields(target)
+    ]
     name = f"{type(target).__module__}.{type(target).__qualname__}"
     return '{"target": "' + name + '", "fields": [' + ", ".join(values) + "]}"
 
 
-def unpack(packed: Any, tensors: Sequence[Tensor]) -> Any:
+def unpack(packed: Any, tensors: Sequence[Tensor], size: tuple[int, ...]) -> Any:
     """Put together again what `pack` took apart.
 
     Args:
         packed: The text, read as JSON.
         tensors: The tensors.
+        size: *S of the images.
     """
     if isinstance(packed, list):
-        return tuple(unpack(item, tensors) for item in packed)
+        return tuple(unpack(item, tensors, size) for item in packed)
     if isinstance(packed, dict):
         if "tensor" in packed:
             return tensors[packed["tensor"]]
+        if "size" in packed:
+            return size
         return Target._known[packed["target"]](
-            *(unpack(item, tensors) for item in packed["fields"])
+            *(unpack(item, tensors, size) for item in packed["fields"])
         )
     return packed

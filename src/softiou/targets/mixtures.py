@@ -54,9 +54,7 @@ class MixedTarget(Target):
             if share == 0:
                 continue
             read = part.read(tile, num_classes, dtype).dense(num_classes, dtype)
-            counts = torch.ones_like(read.y[:1], dtype=torch.bool)
-            if read.counts is not None:
-                counts = read.counts if read.counts.ndim == 2 else read.counts.unsqueeze(0)
+            counts = read.counts_by_class()
             y = torch.where(counts, share * read.y, 0.0)
             total = y if total is None else total + y
             mass = share * counts.to(dtype) if mass is None else mass + share * counts.to(dtype)

@@ -30,7 +30,7 @@ class SmoothedTarget(Target):
             smooths everywhere.
         ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
             the loss.
-        band: Bool (N, *S), the band when it is known; None finds it tile by tile.
+        band: Bool (N, *S), the pixels that are smoothed; None finds those of `width` tile by tile.
     """
 
     labels: Tensor
@@ -43,6 +43,7 @@ class SmoothedTarget(Target):
         _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
         if self.width is not None:
             _checks.in_range("width", self.width, 1)
+        _checks.pixel_map("band", self.band, tuple(self.labels.shape), boolean=True)
         if self.labels.is_floating_point():
             raise TypeError(
                 f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
@@ -76,16 +77,17 @@ class SmoothedTarget(Target):
         read = read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )
-        if self.width is None:
+        if self.width is None and self.band is None:
             epsilon = torch.full_like(read.index, self.epsilon, dtype=dtype)
         else:
-            epsilon = self._band(tile, self.width, num_classes).to(dtype) * self.epsilon
+            epsilon = self._band(tile, num_classes).to(dtype) * self.epsilon
         return Labels(read.index, read.counts, epsilon)
 
-    def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
+    def _band(self, tile: Tile, num_classes: int) -> Tensor:
         """Return the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
-        if self.band is not None:
-            return tile.of(self.band)
+        width = self.width
+        if self.band is not None or width is None:
+            return tile.of(self.band)  # type: ignore[arg-type]
         space = self.labels.shape[1:]
         around = tuple(
             slice(max(0, part.start - width), min(length, part.stop + width))
