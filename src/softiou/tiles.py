@@ -5,9 +5,10 @@ stride of a network.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,8 @@ class Bilinear:
     source: tuple[int, int]
     size: tuple[int, int]
     align_corners: bool = False
+    # The matrix of the columns is the same in every tile: it lives as long as this reader.
+    _made: dict[tuple[Any, ...], "_Span"] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def taps(self) -> tuple["Taps", "Taps"]:
@@ -137,11 +140,14 @@ class Bilinear:
         # A product of float32 matrices on a GPU may be computed in TF32, whatever one wants.
         least = torch.float64 if like.device.type == "cuda" else torch.float32
         dtype = torch.promote_types(like.dtype, least)
-        rows, columns = (
-            _span(taps, part, length, dtype, like.device)
-            for taps, part, length in zip(self.taps, tile.box, self.source, strict=True)
-        )
+        rows, columns = (self._span(axis, tile.box[axis], dtype, like.device) for axis in (0, 1))
         return rows, columns
+
+    def _span(self, axis: int, part: slice, dtype: torch.dtype, device: torch.device) -> "_Span":
+        key = axis, part.start, part.stop, dtype, device
+        if key not in self._made:
+            self._made[key] = _span(self.taps[axis], part, self.source[axis], dtype, device)
+        return self._made[key]
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,9 @@ def gather(job: Job) -> Sums:
 def gradient(job: Job, cotangents: Cotangents) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     result = torch.empty_like(job.logits)
-    bilinear = job.bilinear
-    small = None if bilinear is None else torch.zeros_like(job.logits, dtype=job.dtype)
     work = _Work(job)
+    bilinear = work.bilinear
+    small = None if bilinear is None else torch.zeros_like(job.logits, dtype=job.dtype)
     for tile in job.tiles(work.pixels):
         reads = job.read_targets(tile)
         z = work.logits(tile, reads)
@@ -75,7 +75,7 @@ class _Work:
     """The buffers of a pass, and the two steps that fill them."""
 
     def __init__(self, job: Job) -> None:
-        self.job = job
+        self.job, self.bilinear = job, job.bilinear
         entries = _ENTRIES_CPU if job.logits.device.type == "cpu" else _ENTRIES_ELSEWHERE
         self.pixels = max(1, entries // job.num_classes)
         self._logits: Tensor | None = None
@@ -83,7 +83,8 @@ class _Work:
 
     def logits(self, tile: Tile, reads: list[tuple[Labels | Probs, Tensor | None]]) -> Tensor:
         """Return the logits (C, T) of a tile, 0 where nothing counts, whatever stands there."""
-        z = self.job.read_logits(tile)
+        given = self.job.logits
+        z = tile.of_each(given) if self.bilinear is None else self.bilinear.read(given, tile)
         if z.dtype != self.job.dtype or not z.is_contiguous():
             self._logits = _fitting(self._logits, z, self.job.dtype)
             z = self._logits.copy_(z)

@@ -85,12 +85,6 @@ class Job:
         """Cut the images into tiles of about `pixels` pixels, or of the size that was asked for."""
         return tiles(self.shape, self.tile or pixels)
 
-    def read_logits(self, tile: Tile) -> Tensor:
-        """Return the logits (C, T) of a tile; at full resolution a view where memory allows it."""
-        if self.bilinear is None:
-            return tile.of_each(self.logits)
-        return self.bilinear.read(self.logits, tile)
-
     def read_targets(self, tile: Tile) -> list[tuple[Labels | Probs, Tensor | None]]:
         """Return what each target knows of a tile, and how much pixels count, (T,) or (C, T)."""
         reads = [target.read(tile, self.num_classes, self.dtype) for target in self.targets]
