@@ -13,12 +13,14 @@ from softiou.overlap import (
     CLASS_RULES,
     FORMS,
     IMPLS,
+    UPSAMPLES,
     Form,
     OverlapStatistics,
     active_classes,
     gather_images,
     gather_statistics,
     mean_over,
+    needs_maxima,
     parse_per,
     tversky_distance,
     tversky_log_distance,
@@ -121,7 +123,7 @@ class OverlapLoss(nn.Module, ABC):
         _checks.in_range("smooth", smooth, 0.0)
         _checks.in_range("threshold", threshold, 0.0, 1.0)
         _checks.one_of("activation", activation, ACTIVATIONS)
-        _checks.one_of("upsample", upsample, (None, "bilinear"))
+        _checks.one_of("upsample", upsample, UPSAMPLES)
         _checks.one_of("impl", impl, IMPLS)
         if isinstance(classes, str):
             _checks.one_of("classes", classes, CLASS_RULES)
@@ -197,7 +199,6 @@ class OverlapLoss(nn.Module, ABC):
         weights: Tensor | None = None,
     ) -> list[OverlapStatistics]:
         """Gather what the loss is a function of, of all processes: an entry for each target."""
-        by_extremes = isinstance(self.classes, str) and self.classes in ("prob", "label", "both")
         found = gather_statistics(
             logits,
             [one for _, one in _weighted(target)],
@@ -206,7 +207,7 @@ class OverlapLoss(nn.Module, ABC):
             valid=valid,
             weights=weights,
             cross_entropy=self.cross_entropy > 0,
-            maxima=by_extremes,
+            maxima=needs_maxima(self.classes),
             validate=self.validate,
             upsample=self.upsample,
             align_corners=self.align_corners,

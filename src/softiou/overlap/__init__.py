@@ -1,6 +1,12 @@
 """Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
 
-from softiou.overlap.door import ACTIVATIONS, IMPLS, gather_statistics, overlap_statistics
+from softiou.overlap.door import (
+    ACTIVATIONS,
+    IMPLS,
+    UPSAMPLES,
+    gather_statistics,
+    overlap_statistics,
+)
 from softiou.overlap.processes import gather_images
 from softiou.overlap.scores import (
     CLASS_RULES,
@@ -8,6 +14,7 @@ from softiou.overlap.scores import (
     Form,
     active_classes,
     mean_over,
+    needs_maxima,
     parse_per,
     tversky_distance,
     tversky_log_distance,
@@ -19,12 +26,14 @@ __all__ = [
     "CLASS_RULES",
     "FORMS",
     "IMPLS",
+    "UPSAMPLES",
     "Form",
     "OverlapStatistics",
     "active_classes",
     "gather_images",
     "gather_statistics",
     "mean_over",
+    "needs_maxima",
     "overlap_statistics",
     "parse_per",
     "tversky_distance",

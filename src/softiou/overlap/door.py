@@ -18,6 +18,7 @@ from softiou.targets.base import space_of, tensors_of
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 IMPLS = ("auto", "torch", *IMPLEMENTATIONS)
+UPSAMPLES = (None, "bilinear")
 
 
 def overlap_statistics(
@@ -124,7 +125,7 @@ def gather_statistics(
     """
     _checks.one_of("activation", activation, ACTIVATIONS)
     _checks.one_of("impl", impl, IMPLS)
-    _checks.one_of("upsample", upsample, (None, "bilinear"))
+    _checks.one_of("upsample", upsample, UPSAMPLES)
     shape = _checks.spatial_shape(logits, activation=activation)
     if upsample is not None:
         shape = (shape[0], *_size_of(logits, [*targets, valid, weights]))

@@ -137,6 +137,11 @@ def active_classes(
     return (largest > threshold) & counts
 
 
+def needs_maxima(classes: str | Sequence[int]) -> bool:
+    """Return whether a rule for `active_classes` looks at the largest predictions and targets."""
+    return isinstance(classes, str) and classes in ("prob", "label", "both")
+
+
 def mean_over(
     values: Tensor,
     active: Tensor,

@@ -77,17 +77,16 @@ class SmoothedTarget(Target):
         read = read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )
-        if self.width is None and self.band is None:
-            epsilon = torch.full_like(read.index, self.epsilon, dtype=dtype)
+        if self.band is not None:
+            epsilon = tile.of(self.band).to(dtype) * self.epsilon
+        elif self.width is not None:
+            epsilon = self._band(tile, self.width, num_classes).to(dtype) * self.epsilon
         else:
-            epsilon = self._band(tile, num_classes).to(dtype) * self.epsilon
+            epsilon = torch.full_like(read.index, self.epsilon, dtype=dtype)
         return Labels(read.index, read.counts, epsilon)
 
-    def _band(self, tile: Tile, num_classes: int) -> Tensor:
-        """Return the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
-        width = self.width
-        if self.band is not None or width is None:
-            return tile.of(self.band)  # type: ignore[arg-type]
+    def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
+        """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
         space = self.labels.shape[1:]
         around = tuple(
             slice(max(0, part.start - width), min(length, part.stop + width))
