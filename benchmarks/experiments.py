@@ -101,7 +101,8 @@ def _seconds(run: Path) -> int:
 
 def _value(key: str, value: Any) -> str:
     """A setting as YAML text; paths are taken from the folder that holds the project."""
-    return str(ROOT.parent / value) if key in PATHS else json.dumps(value)
+    is_path = key in PATHS and value not in ("none", "imagenet")
+    return str(ROOT.parent / value) if is_path else json.dumps(value)
 
 
 def _without_own_paths(config: Any) -> Any:
