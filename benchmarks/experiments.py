@@ -2,7 +2,8 @@
 
     python -m benchmarks.experiments camvid --methods ce jml --seeds 0
 
-A finished run is skipped and a broken one goes on from its last checkpoint.
+A finished run is skipped and a broken one goes on from its last checkpoint. A method with a teacher
+needs the teacher's run; soft labels are made from it.
 """
 
 import argparse
@@ -18,9 +19,12 @@ from benchmarks._machine import ROOT, current_commit, machine
 from softiou._files import write_atomically
 from softiou.cli._console import say
 from softiou.cli.evaluate import evaluate_run
+from softiou.cli.label import label
+from softiou.evaluation import Evaluation
 from softiou.recipes import load_config, resume_training, start_training
 
 RESULTS = ROOT / "benchmarks" / "results"
+RUNS = ROOT / "runs" / "experiments"
 PATHS = ("source", "model.encoder_weights")
 
 
@@ -48,7 +52,7 @@ def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> No
     if result.exists():
         say(f"{result.relative_to(ROOT)} is there already; skipped")
         return
-    run = ROOT / "runs" / "experiments" / name / f"{method}-seed{seed}"
+    run = RUNS / name / f"{method}-seed{seed}"
     commit_file = run.with_suffix(".commit")
     source = _value("source", experiment["source"])
     if (run / "config.yaml").exists():
@@ -57,11 +61,25 @@ def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> No
         commit_file.parent.mkdir(parents=True, exist_ok=True)
         commit_file.write_text(current_commit())
         settings = experiment["settings"] | experiment["methods"][method] | {"seed": seed}
+        settings |= _teachers(settings, RUNS / name, seed, source)
         overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
         config = load_config(source=source, overrides=overrides)
         start_training(config, directory=run, command=f"benchmarks.experiments {name}", say=say)
     evaluation = evaluate_run(run, source, split=experiment["eval_split"])
-    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation.metrics)
+    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation)
+
+
+def _teachers(settings: dict[str, Any], runs: Path, seed: int, source: str) -> dict[str, Any]:
+    """Replace the method of a teacher by its run, or by the soft labels that it makes."""
+    found = {}
+    for key in ("distillation.teacher", "distillation.soft_labels"):
+        if key in settings:
+            teacher = runs / f"{settings[key]}-seed{seed}"
+            found[key] = str(teacher)
+            if key.endswith("soft_labels"):
+                found[key] = f"{teacher}-soft-labels"
+                label(source, teacher=teacher, out=Path(found[key]))
+    return found
 
 
 def write_result(
@@ -71,7 +89,7 @@ def write_result(
     seed: int,
     run: Path,
     commit: str,
-    metrics: dict[str, float | None],
+    evaluation: Evaluation,
 ) -> None:
     """Write a results file: figures in per cent, with all that is needed to repeat them."""
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -85,7 +103,8 @@ def write_result(
         "seconds": _seconds(run),
         "steps": config["optim"]["steps"],
         "config": _without_own_paths(config),
-        "metrics": metrics,
+        "metrics": evaluation.metrics,
+        "per_class": evaluation.content["per_class"],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)

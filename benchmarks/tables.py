@@ -3,14 +3,16 @@
     python -m benchmarks.tables            # writes
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
-A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`; that of the
-experiment `loss` comes from the files of `benchmarks.loss`.
+A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
+methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store` and `steps` come from
+the files of `benchmarks.loss` and `benchmarks.distillation`.
 """
 
 import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -18,7 +20,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/soft-labels.md")
 COLUMNS = {
     "miou_d": "mIoU^D",
     "miou_i": "mIoU^I",
@@ -26,7 +28,35 @@ COLUMNS = {
     "accuracy": "accuracy",
     "ece_d": "ECE",
 }
-NAMES = {"ce": "cross-entropy", "jml": "0.25 CE + 0.75 JML"}
+# Against several annotators: a column "class/score" is that of one class.
+ANNOTATOR_COLUMNS = {
+    "nodule/soft_dice": "soft Dice",
+    "nodule/dice": "Dice",
+    "nodule/iou": "IoU",
+    "ged": "energy",
+    "ece_d": "ECE",
+}
+COLUMNS_OF = {"lidc": ANNOTATOR_COLUMNS}
+NAMES = {
+    "ce": "cross-entropy",
+    "jml": "0.25 CE + 0.75 JML",
+    "jml_bls": "the same, boundary smoothing",
+    "teacher": "teacher: 0.25 CE + 0.75 JML",
+    "student_ce": "student, CE",
+    "student_jml": "student, 0.25 CE + 0.75 JML",
+    "kd_ce": "student, CE, soft labels of the teacher",
+    "kd_cwd": "student, CE, channel-wise distillation",
+    "kd_jml": "student, 0.25 CE + 0.75 JML, soft labels of the teacher",
+}
+ANNOTATOR_NAMES = {
+    "random": "a random rater",
+    "majority": "majority",
+    "votes": "votes",
+    "ce": "cross-entropy",
+    "product": "0.25 CE + 0.75 product form of Jaccard",
+    "dml": "0.25 CE + 0.75 DML",
+    "jml": "0.25 CE + 0.75 JML",
+}
 # What of benchmarks.loss a user cares about: (case, shape of the logits, dtype) and its name.
 LOSS_ROWS = {
     ("hard", "4x19x512x512", "fp32"): "hard labels, 19 classes",
@@ -45,7 +75,9 @@ LOSS_COLUMNS = (
     "fastest peer, ms",
     "extra MiB, softiou / `F.cross_entropy`",
 )
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+MARKED = re.compile(
+    r"(<!-- table: (\w+)(?:: ([\w ]+))? -->\n).*?(<!-- end of table -->)", re.DOTALL
+)
 
 
 def main() -> None:
@@ -56,30 +88,79 @@ def main() -> None:
     for name in PAGES:
         page = ROOT / name
         old = page.read_text()
-        new = MARKED.sub(lambda m: f"{m[1]}{table(m[2])}{m[3]}", old)
+        new = MARKED.sub(lambda m: f"{m[1]}{table(m[2], (m[3] or '').split())}{m[4]}", old)
         if check and new != old:
             sys.exit(f"{name}: the tables differ from the results; run python -m benchmarks.tables")
         if new != old:
             page.write_text(new)
 
 
-def table(experiment: str) -> str:
-    """Return the Markdown table of an experiment: a row a method, per cent."""
+def table(experiment: str, methods: Sequence[str] = ()) -> str:
+    """Return the Markdown table of an experiment: a row a method, per cent; all unless named."""
     if experiment == "loss":
         return "\n".join(loss_table(json.loads(path.read_text())) for path in _files("loss"))
+    if experiment in ("store", "steps"):
+        make = store_table if experiment == "store" else steps_table
+        return "\n".join(make(json.loads(path.read_text())) for path in _files("distillation"))
     order = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())[experiment]
     runs = [json.loads(path.read_text()) for path in _files(experiment)]
-    by_method = {m: [r for r in runs if r["method"] == m] for m in order["methods"]}
+    by_method = {
+        m: [r for r in runs if r["method"] == m]
+        for m in order["methods"]
+        if not methods or m in methods
+    }
+    columns = COLUMNS_OF.get(experiment, COLUMNS)
     lines = [
-        f"| method | seeds | {' | '.join(COLUMNS.values())} | minutes |",
-        f"| --- | ---: |{' ---: |' * len(COLUMNS)} ---: |",
+        f"| method | seeds | {' | '.join(columns.values())} | steps | minutes |",
+        f"| --- | ---: |{' ---: |' * len(columns)} ---: | ---: |",
     ]
     for method, found in by_method.items():
         if found:
-            cells = [_spread([run["metrics"][key] for run in found]) for key in COLUMNS]
+            cells = [_spread([_score(run, key) for run in found], key) for key in columns]
             minutes = mean(run["seconds"] for run in found) / 60
-            name = NAMES.get(method, method)
-            lines.append(f"| {name} | {len(found)} | {' | '.join(cells)} | {minutes:.0f} |")
+            cells += [str(found[0]["steps"]), f"{minutes:.0f}"]
+            lines.append(f"| {_name(experiment, method)} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _name(experiment: str, method: str) -> str:
+    if experiment != "lidc":
+        return NAMES.get(method, method)
+    labels, _, loss = method.partition("_")
+    return f"{ANNOTATOR_NAMES[labels]}, {ANNOTATOR_NAMES[loss]}"
+
+
+def _score(run: dict[str, Any], key: str) -> float:
+    """Return a figure over all classes, or "class/score" of one class."""
+    name, slash, score = key.rpartition("/")
+    scores = (
+        next(row for row in run["per_class"] if row["name"] == name) if slash else run["metrics"]
+    )
+    value: float = scores[score]
+    return value
+
+
+def store_table(results: dict[str, Any]) -> str:
+    """Return what the soft labels of a teacher cost on disk: a row a stride."""
+    lines = [
+        "| stride | bytes a pixel | dense fp16 | soft IoU with the teacher, % | reading a crop, ms |",
+        "| ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results["store"]:
+        crop = "x".join(map(str, row["read_crop_px"]))
+        lines.append(
+            f"| {row['stride']} | {row['bytes_per_pixel']:.3f} | {row['dense_fp16_bytes_per_pixel']} "
+            f"| {row['soft_iou']:.2f} | {row['read_ms_median']:.1f} ({crop}) |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def steps_table(results: dict[str, Any]) -> str:
+    """Return what a training step costs: a row a ratio of two ways, with quartiles."""
+    lines = ["| step time | ratio | quartiles |", "| --- | ---: | ---: |"]
+    for name, ratio in results["steps"]["ratios"].items():
+        low, high = ratio["quartiles"]
+        lines.append(f"| {name} | {ratio['median']:.3f} | {low:.3f} to {high:.3f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -131,11 +212,12 @@ def _files(experiment: str) -> list[Path]:
     return sorted((ROOT / "benchmarks" / "results" / experiment).glob("*.json"))
 
 
-def _spread(values: list[Any]) -> str:
+def _spread(values: list[Any], key: str) -> str:
     """One seed as it is, several as mean and standard deviation."""
+    digits = 2 if key == "ece_d" else 1
     if len(values) == 1:
-        return f"{values[0]:.1f}"
-    return f"{mean(values):.1f} ± {stdev(values):.1f}"
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ class Given(SegmentationDataset):
     """Images whose targets and predicted probabilities are given; no two of one size."""
 
     def __init__(self, *, soft: bool = False) -> None:
-        self.description, self.split, self.soft = CLASSES, "test", soft
+        self.description, self.split = CLASSES, "test"
+        self.soft, self.labels = soft, "soft" if soft else "hard"
         random = np.random.default_rng(0)
         shapes = [(6, 7), (5, 9), (8, 4), (3, 3)]
         self.stems = tuple(f"image{i}" for i in range(len(shapes)))
@@ -248,7 +249,7 @@ def test_real_model_on_a_folder_of_annotators(
     make_shapes: Callable[..., Path], tmp_path: Path
 ) -> None:
     dataset = open_dataset(make_shapes(tmp_path / "data", annotators=2, test=3), "test")
-    assert dataset.soft
+    assert dataset.labels == "votes"
     model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 3)).eval()
     content = evaluate(model, dataset, precision="fp32", data="d", checkpoint="c").content
     assert [row["stem"] for row in content["images"]] == ["test0", "test1", "test2"]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from softiou import metrics, targets
     from softiou.accumulation import Accumulation
     from softiou.losses import (
+        ChannelWiseDistillation,
         DiceSemimetricLoss,
         JaccardMetricLoss,
         OverlapLoss,
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Accumulation": "softiou.accumulation",
+    "ChannelWiseDistillation": "softiou.losses",
     "DiceSemimetricLoss": "softiou.losses",
     "JaccardMetricLoss": "softiou.losses",
     "OverlapLoss": "softiou.losses",
@@ -35,6 +37,7 @@ _HOMES = {
 
 __all__ = [
     "Accumulation",
+    "ChannelWiseDistillation",
     "DiceSemimetricLoss",
     "JaccardMetricLoss",
     "OverlapLoss",

@@ -4,8 +4,12 @@ evaluation.json, schema version 1 (per cent where a score is meant; null where i
 
     schema_version, softiou_version, created (UTC), data, split, checkpoint, num_images
     classes, palette
-    metrics       miou_d, miou_i, miou_c, mdice_d, mdice_i, mdice_c, accuracy, ece_d
-    per_class     name, iou, iou_c (mean over images), dice, target_pixels, images
+    metrics       miou_d, miou_i, miou_c, mdice_d, mdice_i, mdice_c, accuracy, ece_d; against soft
+                  labels and votes soft_iou_d, .._i, .._c and soft_dice_d, .._i, .._c; against votes
+                  ged, the squared generalised energy distance (0..200) between the masks of the R
+                  annotators and as many drawn from the model; of the foreground if C = 2
+    per_class     name, iou, iou_c (mean over images), dice, target_pixels, images; against soft
+                  labels and votes soft_iou, soft_dice
     reliability   edges, count, confidence, accuracy: the bins of ece_d, shares in [0, 1]
     images        stem, miou (over the classes of its target), accuracy
     examples      best, worst: stems whose pictures lie in examples/
@@ -26,13 +30,17 @@ from torch import Tensor
 
 import softiou
 from softiou._files import write_atomically
-from softiou.data import DatasetDescription, Sample, SegmentationDataset
+from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.inference import Precision, encode_image, index_image, predict_probs
 from softiou.metrics import (
     ExpectedCalibrationError,
+    GeneralizedEnergyDistance,
     OverlapCounts,
+    OverlapMasses,
     SegmentationScores,
+    SoftScores,
     mean_score,
+    sample_levels,
 )
 from softiou.metrics.counts import top_label
 from softiou.models import SegmentationModel
@@ -96,14 +104,16 @@ def evaluate(
     num_classes, ignore = description.num_classes, description.ignore_index
     scores = SegmentationScores(num_classes, ignore_index=ignore).to(device)
     calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore).to(device)
+    soft = _SoftTruth(dataset, device)
     images: list[dict[str, Any]] = []
     gallery = _Gallery(num_examples)
     for sample in dataset if samples is None else samples:
         probs = predict_probs(model, sample["image"], precision=precision)
-        target = sample["target"].to(device)
+        target = truth(sample["target"], description).to(device)
         preds = probs.argmax(0)
         scores.update(preds.unsqueeze(0), target.unsqueeze(0))
         calibration.update(probs.unsqueeze(0), target.unsqueeze(0))
+        soft.update(probs, target, sample["target"].to(device))
         score = _image_score(scores)
         images.append({"stem": sample["stem"]} | score)
         gallery.offer(sample, preds, target, score["miou"], description)
@@ -119,8 +129,9 @@ def evaluate(
         "classes": list(description.classes),
         "palette": [list(colour) for colour in description.palette],
         "metrics": {name: _per_cent(value) for name, value in scores.compute().items()}
-        | {"ece_d": _per_cent(calibration.compute())},
-        "per_class": _per_class(scores.counts(), description),
+        | {"ece_d": _per_cent(calibration.compute())}
+        | {name: _per_cent(value) for name, value in soft.compute().items()},
+        "per_class": _per_class(scores.counts(), soft.masses(), description),
         "reliability": {
             name: [_number(x) for x in values.tolist()]
             for name, values in calibration.reliability().items()
@@ -151,6 +162,41 @@ def save_evaluation(evaluation: Evaluation, run: Path) -> Path | None:
     text = json.dumps(evaluation.content, indent=1, allow_nan=False)
     write_atomically(text.encode(), run / "evaluation.json")
     return kept
+
+
+class _SoftTruth:
+    """The metrics that a data set allows beyond those of hard labels."""
+
+    def __init__(self, dataset: SegmentationDataset, device: torch.device) -> None:
+        num_classes = dataset.description.num_classes
+        ignore = dataset.description.ignore_index
+        self._scores = self._energy = None
+        if dataset.labels != "hard":
+            self._scores = SoftScores(num_classes, ignore_index=ignore).to(device)
+        if dataset.labels == "votes":
+            # Of two classes the first is the background, which is hard to get wrong.
+            classes = [1] if num_classes == 2 else None
+            self._energy = GeneralizedEnergyDistance(
+                num_classes, classes=classes, ignore_index=ignore
+            ).to(device)
+
+    def update(self, probs: Tensor, target: Tensor, masks: Tensor) -> None:
+        """Add an image: probabilities (C, H, W), the truth, and its labels as they came."""
+        if self._scores is not None:
+            self._scores.update(probs.unsqueeze(0), target.unsqueeze(0))
+        if self._energy is not None:
+            # As many masks of the model as there are annotators, from its own probabilities.
+            samples = sample_levels(probs.unsqueeze(0), len(masks))
+            self._energy.update(samples, masks.unsqueeze(0))
+
+    def masses(self) -> OverlapMasses | None:
+        """Return the sums over all images (1, C), None for hard labels."""
+        return None if self._scores is None else self._scores.sums().merge_images()
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores by name; none for hard labels."""
+        scores = {} if self._scores is None else self._scores.compute()
+        return scores if self._energy is None else scores | {"ged": self._energy.compute()}
 
 
 class _Gallery:
@@ -211,10 +257,12 @@ def _image_score(scores: SegmentationScores) -> dict[str, float | None]:
     }
 
 
-def _per_class(counts: OverlapCounts, description: DatasetDescription) -> list[dict[str, Any]]:
+def _per_class(
+    counts: OverlapCounts, masses: OverlapMasses | None, description: DatasetDescription
+) -> list[dict[str, Any]]:
     total = counts.merge_images()
     by_image = torch.where(counts.present > 0, counts.iou(), torch.nan)
-    return [
+    rows = [
         {
             "name": name,
             "iou": _per_cent(total.iou()[0, c]),
@@ -225,6 +273,10 @@ def _per_class(counts: OverlapCounts, description: DatasetDescription) -> list[d
         }
         for c, name in enumerate(description.classes)
     ]
+    if masses is not None:
+        for row, iou, dice in zip(rows, masses.iou()[0], masses.dice()[0], strict=True):
+            row |= {"soft_iou": _per_cent(iou), "soft_dice": _per_cent(dice)}
+    return rows
 
 
 def _keep_earlier(evaluation: Evaluation, path: Path) -> Path | None:

@@ -26,7 +26,7 @@ from softiou.recipes import SupervisedRecipe, load_config
 # The package holds the function of this name.
 demo: Any = import_module("softiou.cli.demo")
 
-VERBS = ("demo", "check", "train", "evaluate", "predict", "report")
+VERBS = ("demo", "check", "train", "label", "distill", "evaluate", "predict", "report")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def test_train_ends_with_scores_and_a_report(
     assert result.status == 0, result.err
     run = Path("runs") / f"{shapes.name}-001"
     lines = result.out.splitlines()
-    assert lines[0] == "auto  data.labels: hard"
+    assert lines[0] == "auto  labels.kind: hard"
     assert lines[1] == f"run   {run}: 10 images to train on, 3 to validate, 4 steps"
     assert lines[2].startswith("step      2/4  loss ")
     assert lines[3].startswith("step      4/4  loss ")
@@ -399,3 +399,97 @@ def test_without_the_extra_the_command_names_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "pip install 'softiou[train]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# Label and distill
+
+
+def test_label_goes_on_and_verifies(
+    softiou: Run, trained: Any, shapes: Path, tmp_path: Path
+) -> None:
+    command = ("label", shapes, "--teacher", trained.directory, "--out", "store", "workers=0")
+    first = softiou(*command, "--part", "1/2", "splits=[train, val]")
+    assert first.status == 0, first.err
+    assert "train, part 1/2: 5 images labelled; the store holds 5 of 10" in first.out
+    rest = softiou(*command, "splits=[train, val]", "--verify")
+    assert rest.status == 0, rest.err
+    assert "train: 5 images labelled; the store holds 10 of 10" in rest.out
+    assert "val: 1 images labelled; the store holds 3 of 3" in rest.out
+    assert rest.out.endswith("verified: 0 damaged files\n")
+    damaged = next((tmp_path / "store").rglob("train4.*"))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    found = softiou(*command, "--verify")
+    assert found.status == 1
+    assert "train4" in found.out
+    assert "verified: 1 damaged files" in found.out
+
+
+def test_label_refuses_another_teacher_and_other_settings(
+    softiou: Run, trained: Any, shapes: Path, run_copy: Path
+) -> None:
+    command = ("label", shapes, "--out", "store", "workers=0")
+    assert softiou(*command, "--teacher", trained.directory).status == 0
+    other = run_copy / "checkpoints" / "best.ckpt"
+    other.write_bytes((run_copy / "checkpoints" / "last.ckpt").read_bytes())
+    _assert_refused(softiou(*command, "--teacher", other), "store", "teacher")
+    _assert_refused(softiou(*command, "--teacher", trained.directory, "stride=2"), "stride")
+    wrong = softiou(*command, "--teacher", trained.directory, "strid=2")
+    _assert_refused(wrong, "strid: unknown key; did you mean stride?")
+    _assert_refused(softiou(*command, "--teacher", "nowhere"), "nowhere does not exist")
+
+
+def test_distill_compares_all_three(
+    softiou: Run, trained: Any, shapes: Path, short: tuple[str, ...], tmp_path: Path
+) -> None:
+    teacher = trained.directory
+    result = softiou("distill", shapes, "--teacher", teacher, "--run", "kd", *short)
+    assert result.status == 0, result.err
+    comparison = json.loads((tmp_path / "kd" / "comparison.json").read_text())
+    rows = {row["name"]: row for row in comparison["rows"]}
+    assert list(rows) == ["teacher", "student without teacher", "student"]
+    assert [row["steps"] for row in rows.values()] == [80, 4, 4]
+    student = json.loads((tmp_path / "kd" / "evaluation.json").read_text())["metrics"]
+    assert rows["student"]["metrics"] == student
+    assert rows["teacher"]["metrics"]["miou_d"] > 70
+    page = (tmp_path / "kd" / "report.html").read_text()
+    for name in rows:
+        assert name in page
+    plain = load_config(file=tmp_path / "kd" / "baseline" / "config.yaml")
+    distilled = load_config(file=tmp_path / "kd" / "config.yaml")
+    assert plain == distilled.model_copy(update={"distillation": None})
+    assert distilled.distillation is not None
+    assert distilled.distillation.teacher == str(teacher)
+    again = softiou("distill", "--resume", "kd")
+    assert again.status == 0, again.err
+    assert json.loads((tmp_path / "kd" / "comparison.json").read_text()) == comparison
+
+
+def test_distill_from_a_store_with_a_baseline_of_ones_own(
+    softiou: Run, trained: Any, shapes: Path, short: tuple[str, ...], tmp_path: Path
+) -> None:
+    softiou("label", shapes, "--teacher", trained.directory, "--out", "store", "workers=0")
+    assert softiou("train", shapes, *short, "--run", "plain").status == 0
+    command = ("distill", shapes, "--soft-labels", "store", *short)
+    result = softiou(*command, "--baseline", "plain", "--run", "kd")
+    assert result.status == 0, result.err
+    rows = json.loads((tmp_path / "kd" / "comparison.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["teacher", "student without teacher", "student"]
+    assert rows[1]["checkpoint"] == "plain"
+    assert not (tmp_path / "kd" / "baseline").exists()
+    alone = softiou(*command, "--no-baseline", "--run", "alone")
+    assert "what the teacher adds is not known" in alone.out.replace("\n", " ")
+
+
+def test_distill_refuses(
+    softiou: Run, trained: Any, shapes: Path, short: tuple[str, ...], tmp_path: Path
+) -> None:
+    _assert_refused(softiou("distill", shapes, *short), "Name a teacher")
+    teacher = ("--teacher", trained.directory)
+    both = softiou("distill", shapes, *teacher, "--soft-labels", "store", *short)
+    _assert_refused(both, "needs one of teacher and soft_labels")
+    unfair = softiou(
+        "distill", shapes, *teacher, "--baseline", trained.directory, "--run", "kd", *short
+    )
+    _assert_refused(unfair, "no fair baseline", "optim.steps: 4, baseline 80")
+    assert not (tmp_path / "kd").exists()
+    _assert_refused(softiou("distill", "--resume", "kd", shapes), "--resume goes on")

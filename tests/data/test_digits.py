@@ -21,7 +21,7 @@ def test_a_scene() -> None:
     scenes = DigitScenes("val")
     sample = scenes[5]
     assert scenes.description.classes == ("background", *"0123456789")
-    assert not scenes.soft
+    assert scenes.labels == "hard"
     assert sample["image"].shape == (3, 64, 64)
     assert sample["image"].dtype == torch.uint8
     assert sample["target"].shape == (64, 64)
@@ -32,7 +32,7 @@ def test_a_scene() -> None:
 def test_soft_target_is_a_distribution_with_true_shares() -> None:
     scenes = DigitScenes("train", labels="soft", size=20)
     targets = torch.stack([scene["target"] for scene in scenes])
-    assert scenes.soft
+    assert scenes.labels == "soft"
     assert targets.dtype == torch.float32
     assert targets.min() >= 0
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(20, 64, 64), rtol=0, atol=3e-7)

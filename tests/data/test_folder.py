@@ -18,6 +18,7 @@ from softiou.data import (
     collate,
     open_dataset,
     read_image,
+    truth,
     verify_readable,
 )
 from softiou.errors import DataError
@@ -57,7 +58,7 @@ def test_reads_image_and_mask(make_dataset: Make) -> None:
     dataset = FolderDataset(root, "train")
     assert dataset.stems == ("a", "b")
     assert len(dataset) == 2
-    assert not dataset.soft
+    assert (dataset.labels, dataset.annotators) == ("hard", 1)
     sample = dataset[1]
     assert sample["stem"] == "b"
     assert sample["image"].dtype == torch.uint8
@@ -73,21 +74,29 @@ def test_iterating_over_a_data_set_ends(make_dataset: Make) -> None:
 def test_one_annotator_as_soft_is_one_hot(make_dataset: Make) -> None:
     dataset = FolderDataset(make_dataset(), "train", labels="soft")
     target = dataset[0]["target"]
-    assert dataset.soft
+    assert dataset.labels == "soft"
     assert target.dtype == torch.float32
     assert target.tolist() == [[[1, 0], [0, 255]], [[0, 1], [1, 255]]]
 
 
-def test_several_annotators_are_soft(make_dataset: Make) -> None:
+def test_several_annotators_are_votes(make_dataset: Make) -> None:
     dataset = FolderDataset(make_dataset(RATERS), "train")
-    assert dataset.soft
+    assert (dataset.labels, dataset.annotators) == ("votes", 3)
+    masks = dataset[0]["target"]
+    assert masks.tolist() == [[[0, 1, 255, 255]], [[1, 1, 0, 255]], [[255, 0, 0, 255]]]
+    soft = FolderDataset(make_dataset(RATERS), "train", labels="soft")[0]["target"]
+    assert torch.equal(truth(masks, dataset.description), soft)
+
+
+def test_shares_of_the_votes(make_dataset: Make) -> None:
+    dataset = FolderDataset(make_dataset(RATERS), "train", labels="soft")
     expected = torch.tensor([[[0.5, 1 / 3, 1, 255]], [[0.5, 2 / 3, 0, 255]]])
     torch.testing.assert_close(dataset[0]["target"], expected)
 
 
 def test_majority_of_annotators_with_ties_to_the_lowest_class(make_dataset: Make) -> None:
     dataset = FolderDataset(make_dataset(RATERS), "train", labels="hard")
-    assert not dataset.soft
+    assert dataset.labels == "hard"
     assert dataset[0]["target"].dtype == torch.int64
     assert dataset[0]["target"].tolist() == [[0, 1, 0, 255]]
 
@@ -441,7 +450,7 @@ def test_skipping_everything_is_an_error(make_dataset: Make) -> None:
 def test_open_dataset_takes_a_folder(make_dataset: Make) -> None:
     dataset = open_dataset(str(make_dataset()), "train", labels="soft")
     assert isinstance(dataset, FolderDataset)
-    assert dataset.soft
+    assert dataset.labels == "soft"
 
 
 @pytest.mark.parametrize("opener", [lambda p: open_dataset(p, "train"), available_splits])
@@ -451,7 +460,7 @@ def test_nonexisting_folder(tmp_path: Path, opener: Callable[[Path], object]) ->
 
 
 def test_unknown_labels(make_dataset: Make) -> None:
-    with pytest.raises(ValueError, match=r"`labels` to be 'auto', 'hard' or 'soft', but got 'bo"):
+    with pytest.raises(ValueError, match=r"`labels` to be one of 'auto', .* but got 'bo"):
         FolderDataset(make_dataset(), "train", labels="boundary")  # type: ignore[arg-type]
 
 
@@ -481,15 +490,16 @@ def test_camvid(shared_data: Path) -> None:
     dataset = open_dataset(shared_data / "camvid", "train")
     sample = dataset[0]
     assert available_splits(shared_data / "camvid") == ("train", "val", "test")
-    assert (len(dataset), dataset.description.num_classes, dataset.soft) == (367, 11, False)
+    assert (len(dataset), dataset.description.num_classes, dataset.labels) == (367, 11, "hard")
     assert sample["image"].shape == (3, 360, 480)
     assert set(sample["target"].flatten().tolist()) <= {*range(11), 255}
 
 
 def test_lidc(shared_data: Path) -> None:
     dataset = open_dataset(shared_data / "lidc", "val")
-    target = dataset[0]["target"]
-    assert (len(dataset), dataset.soft) == (300, True)
+    assert (len(dataset), dataset.labels, dataset.annotators) == (300, "votes", 4)
+    assert dataset[0]["target"].shape == (4, 128, 128)
+    target = truth(dataset[0]["target"], dataset.description)
     assert target.shape == (2, 128, 128)
     assert set(target.flatten().tolist()) <= {0, 0.25, 0.5, 0.75, 1}
     torch.testing.assert_close(target.sum(dim=0), torch.ones(128, 128))

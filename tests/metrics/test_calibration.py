@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reference import metric_loops
+from softiou import targets
 from softiou.metrics import ExpectedCalibrationError
+from softiou.targets import Target
 
 
-def ece(probs: Tensor, target: Tensor, **settings: Any) -> float:
+def ece(probs: Tensor, target: Tensor | Target, **settings: Any) -> float:
     metric = ExpectedCalibrationError(probs.shape[1], **settings)
     metric.update(probs, target)
     return float(metric.compute().item())
@@ -74,6 +76,18 @@ def test_soft_target_accuracy_is_the_probability_of_the_predicted_class() -> Non
     assert ece(probs, probs) == pytest.approx(0)
 
 
+def test_shares_of_votes_with_pixels_that_nobody_judged() -> None:
+    """As probabilities that are marked, and as the votes themselves; two of three say class 0."""
+    probs = binary([0.75, 0.75, 0.99])
+    raters = torch.tensor([[[0, 1, 255], [0, 0, 255], [1, 255, 255]]])
+    shares, valid = targets.vote_shares(raters, num_classes=2, ignore_index=255)
+    expected = abs((2 / 3 + 1 / 2) / 2 - 0.75)
+    marked = shares.where(valid.unsqueeze(1), 255)
+    assert ece(probs, marked, ignore_index=255) == pytest.approx(expected)
+    assert ece(probs, targets.votes(raters), ignore_index=255) == pytest.approx(expected)
+    assert ece(probs, targets.votes(raters, ignore_index=255)) == pytest.approx(expected)
+
+
 def test_reliability_by_hand() -> None:
     metric = ExpectedCalibrationError(2, num_bins=2)
     metric.update(binary([0.6, 0.8]), torch.tensor([[0, 1]]))
@@ -128,6 +142,20 @@ def test_hard_equals_one_hot_soft() -> None:
     probs, target = torch.rand(2, 3, 9).softmax(1), torch.randint(0, 3, (2, 9))
     one_hot = torch.nn.functional.one_hot(target, 3).mT.float()
     assert ece(probs, target) == pytest.approx(ece(probs, one_hot))
+
+
+def test_a_target_is_what_it_becomes_when_written_out() -> None:
+    probs, labels = torch.rand(2, 3, 6, 5).softmax(1), torch.randint(0, 3, (2, 6, 5))
+    valid = torch.rand(2, 6, 5) < 0.7
+    marked = labels.where(valid, 255)
+    assert ece(probs, targets.HardTarget(marked, 255)) == ece(probs, marked, ignore_index=255)
+    for target in (targets.smooth(labels, 0.3), targets.teacher(torch.randn(2, 3, 3, 3))):
+        ready = targets.as_target(target, logits_shape=(2, 3, 6, 5))
+        written = ready.dense(3, torch.float32).y
+        expected, found = ExpectedCalibrationError(3), ExpectedCalibrationError(3)
+        expected.update(probs, written, valid)
+        found.update(probs, target, valid)
+        assert found.compute().item() == expected.compute().item()
 
 
 def test_space_can_have_any_shape() -> None:
@@ -241,6 +269,17 @@ def test_wrong_shape_of_probabilities_raises() -> None:
     with pytest.raises(ValueError, match=r"`valid` to have shape \(N, \*S\) = \(2, 8, 8\)"):
         metric.update(torch.rand(2, 3, 8, 8), target, torch.ones(8, 8, dtype=torch.bool))
     assert metric.bin_count.sum() == 0
+
+
+def test_wrong_targets_raise() -> None:
+    metric = ExpectedCalibrationError(3)
+    with pytest.raises(ValueError, match=r"`probs` to have shape .* = \(2, 3, 4\)"):
+        metric.update(torch.rand(2, 3, 8), targets.votes(torch.zeros(2, 5, 4).long()))
+    entries = targets.DenseTarget(torch.rand(2, 3, 8), ignore_index=255, independent=True)
+    with pytest.raises(ValueError, match=r"to be ignored together"):
+        metric.update(torch.rand(2, 3, 8), entries)
+    with pytest.raises(ValueError, match=r"`probs` to have shape .* = \(2, 3, 8\)"):
+        metric.update(torch.rand(2, 4, 8), targets.votes(torch.zeros(2, 5, 8).long()))
 
 
 def test_wrong_settings_raise() -> None:

@@ -10,28 +10,43 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from softiou.metrics import ExpectedCalibrationError, SegmentationScores
+from softiou import targets
+from softiou.metrics import (
+    ExpectedCalibrationError,
+    GeneralizedEnergyDistance,
+    SegmentationScores,
+    SoftScores,
+    sample_levels,
+)
 
 # Which of the four images each process sees; the last row leaves one without any.
 SHARES = {"uneven": [[0, 1, 2], [3]], "nothing for one": [[], [0, 1, 2, 3]]}
 
 
-def images() -> tuple[Tensor, Tensor]:
+def images() -> tuple[Tensor, Tensor, Tensor]:
+    """Return probabilities, labels and the masks of two annotators."""
     generator = torch.Generator().manual_seed(0)
     probs = torch.randn(4, 3, 10, generator=generator).softmax(1)
-    return probs, torch.randint(0, 3, (4, 10), generator=generator)
+    masks = torch.randint(0, 3, (4, 2, 10), generator=generator)
+    return probs, torch.randint(0, 3, (4, 10), generator=generator), masks
 
 
 def scores_of(share: list[int]) -> dict[str, float]:
     """Update image by image and compute."""
-    probs, target = images()
     overlap, calibration = SegmentationScores(3), ExpectedCalibrationError(3)
+    soft, disagreement = SoftScores(3), GeneralizedEnergyDistance(3)
     for n in share:
-        overlap.update(probs[n : n + 1], target[n : n + 1])
-        calibration.update(probs[n : n + 1], target[n : n + 1])
-    scores = {name: value.item() for name, value in overlap.compute().items()}
+        probs, target, masks = (x[n : n + 1] for x in images())
+        overlap.update(probs, target)
+        calibration.update(probs, target)
+        soft.update(probs, targets.votes(masks))
+        disagreement.update(sample_levels(probs, 3), masks)
+    scores = overlap.compute() | soft.compute()
+    scores |= {"ece": calibration.compute(), "ged": disagreement.compute()}
     seen_here = len(overlap.counts().present)
-    return {**scores, "ece": calibration.compute().item(), "seen here": seen_here}
+    if len(soft.sums().Y) != seen_here or disagreement.images != seen_here:
+        raise RuntimeError("metrics disagree on what was seen here")
+    return {name: value.item() for name, value in scores.items()} | {"seen here": seen_here}
 
 
 def work(rank: int, folder: str) -> dict[str, dict[str, float]]:

@@ -18,7 +18,7 @@ class Blank(SegmentationDataset):
         self.sizes = sizes
         self.description = DatasetDescription(("a", "b"))
         self.split = "train"
-        self.soft = False
+        self.labels = "hard"
         self.stems = tuple(str(index) for index in range(len(sizes)))
 
     def __getitem__(self, index: int) -> Sample:
@@ -107,8 +107,8 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
     before = _config("data.workers=3", "precision=fp32", "data.batch_size=4")
     after = auto.resolve(before, Blank(*[(64, 96)] * 4))
     assert auto.changes(before, after) == [
-        "data.labels: hard",
         "data.crop_px: (64, 96)",
+        "labels.kind: hard",
         "optim.steps: 200",
     ]
     assert auto.changes(after, auto.resolve(after, Blank((32, 32)))) == []
@@ -116,7 +116,7 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
 
 def test_given_values_stay() -> None:
     given = _config(
-        "data.labels=hard",
+        "labels.kind=hard",
         "data.workers=1",
         "precision=bf16",
         "data.batch_size=1",

@@ -30,7 +30,7 @@ from softiou.recipes import (
     start_training,
 )
 from softiou.recipes.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
-from softiou.recipes.supervised import WarmupPoly, parameter_groups
+from softiou.recipes.schedule import WarmupPoly, parameter_groups
 
 Make = Callable[..., Any]
 
@@ -139,7 +139,7 @@ def test_run_directory_is_complete(trained: Any) -> None:
 
 
 def test_progress_is_told(trained: Any) -> None:
-    assert trained.said[0] == "auto  data.labels: hard"
+    assert trained.said[0] == "auto  labels.kind: hard"
     assert trained.said[1].endswith(
         f"{trained.directory}: 10 images to train on, 3 to validate, 80 steps"
     )
@@ -157,7 +157,7 @@ def test_auto_values_are_told_and_kept(tiny_config: Make, tmp_path: Path) -> Non
     )
     run = start_training(config, directory=tmp_path / "run", say=said.append)
     assert said[:3] == [
-        "auto  data.labels: hard",
+        "auto  labels.kind: hard",
         "auto  data.crop_px: (32, 32)",
         "auto  data.batch_size: 8",
     ]

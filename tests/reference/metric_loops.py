@@ -1,4 +1,4 @@
-"""Fine-grained IoU and calibration as slow NumPy loops, one pixel at a time."""
+"""Fine-grained IoU, hard and soft, calibration and disagreement as slow loops over the pixels."""
 
 import math
 from typing import Any
@@ -74,6 +74,115 @@ def scores(matrix: NDArray[np.int64]) -> dict[str, float]:
         result[f"{name}_i"] = mean([mean(row) for row in table])
         result[f"{name}_c"] = mean([mean([row[c] for row in table]) for c in range(C)])
     return result
+
+
+def masses(
+    probs: NDArray[Any],
+    target: NDArray[Any],
+    *,
+    ignore_index: int | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float64]:
+    """P, Y and D of each image and class (3, N, C); probs (N, C, P), target (N, P) or (N, C, P)."""
+    N, C, pixels = probs.shape
+    soft = np.issubdtype(target.dtype, np.floating)
+    sums = np.zeros((3, N, C))
+    for n, c, pixel in np.ndindex(N, C, pixels):
+        if counts_pixel(target, n, pixel, C, ignore_index, valid):
+            p = float(probs[n, c, pixel])
+            y = float(target[n, c, pixel]) if soft else float(int(target[n, pixel]) == c)
+            sums[:, n, c] += p, y, abs(p - y)
+    return sums
+
+
+def soft_score(sums: NDArray[np.float64], *, dice: bool) -> float:
+    """Soft IoU or soft Dice of P, Y and D; NaN where it is undefined."""
+    P, Y, D = (float(x) for x in sums)
+    if P + Y == 0:
+        return math.nan
+    return 1 - D / (P + Y) if dice else 1 - 2 * D / (P + Y + D)
+
+
+def soft_scores(sums: NDArray[np.float64]) -> dict[str, float]:
+    """All soft scores of a data set from its masses (3, N, C)."""
+    N, C = sums.shape[1:]
+    whole, result = sums.sum(1), {}
+    for name, dice in (("soft_iou", False), ("soft_dice", True)):
+        table = [
+            [
+                soft_score(sums[:, n, c], dice=dice) if sums[1, n, c] > 0 else math.nan
+                for c in range(C)
+            ]
+            for n in range(N)
+        ]
+        result[f"{name}_d"] = mean([soft_score(whole[:, c], dice=dice) for c in range(C)])
+        result[f"{name}_i"] = mean([mean(row) for row in table])
+        result[f"{name}_c"] = mean([mean([row[c] for row in table]) for c in range(C)])
+    return result
+
+
+def distance(
+    one: NDArray[Any], other: NDArray[Any], where: NDArray[np.bool_], classes: list[int]
+) -> float:
+    """1 - mean IoU of two masks (P,) over the classes in either; NaN when no pixel is compared."""
+    pixels = [pixel for pixel in range(len(one)) if where[pixel]]
+    if not pixels:
+        return math.nan
+    scores_of_classes = []
+    for c in classes:
+        first = {pixel for pixel in pixels if one[pixel] == c}
+        second = {pixel for pixel in pixels if other[pixel] == c}
+        if first | second:
+            scores_of_classes.append(len(first & second) / len(first | second))
+    return 1 - mean(scores_of_classes) if scores_of_classes else 0.0
+
+
+def energy_distance(
+    samples: NDArray[Any],
+    masks: NDArray[Any],
+    *,
+    num_classes: int,
+    classes: list[int] | None = None,
+    ignore_index: int | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> list[float]:
+    """Generalized energy distance of each image; samples (N, S, P), masks (N, R, P)."""
+    result = []
+    chosen = list(range(num_classes)) if classes is None else classes
+    for n in range(len(masks)):
+        judged = (masks[n] >= 0) & (masks[n] < num_classes)
+        if ignore_index is not None:
+            judged &= masks[n] != ignore_index
+        if valid is not None:
+            judged &= valid[n]
+        anyone = judged.any(0)
+        between = [
+            distance(sample, mask, where, chosen)
+            for sample in samples[n]
+            for mask, where in zip(masks[n], judged, strict=True)
+        ]
+        of_samples = [distance(a, b, anyone, chosen) for a in samples[n] for b in samples[n]]
+        of_masks = [
+            distance(a, b, where & there, chosen)
+            for a, where in zip(masks[n], judged, strict=True)
+            for b, there in zip(masks[n], judged, strict=True)
+        ]
+        result.append(2 * mean(between) - mean(of_samples) - mean(of_masks))
+    return result
+
+
+def sample_levels(probs: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """`count` masks (N, count, P) by the inverse CDF of probs (N, C, P)."""
+    N, C, pixels = probs.shape
+    masks = np.full((N, count, pixels), C - 1)
+    for n, i, pixel in np.ndindex(N, count, pixels):
+        below = 0.0
+        for c in range(C - 1):
+            below += float(probs[n, c, pixel])
+            if below > (i + 0.5) / count:
+                masks[n, i, pixel] = c
+                break
+    return masks
 
 
 def calibration_error(

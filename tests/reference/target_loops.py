@@ -92,6 +92,107 @@ def boundary_band(
     return band
 
 
+def gaussian(
+    labels: NDArray[Any],
+    num_classes: int,
+    *,
+    sigma: float,
+    width: int,
+    ignore_index: int | None = None,
+) -> Known:
+    """The votes of the neighbours, by a Gaussian; a pixel's own weighs as much as all others."""
+    known = nothing(labels.shape, num_classes)
+    window = [
+        tuple(i - width for i in place) for place in np.ndindex(*(2 * width + 1,) * labels[0].ndim)
+    ]
+    weights = {o: math.exp(-sum(x * x for x in o) / (2 * sigma**2)) for o in window if any(o)}
+    weights[(0,) * labels[0].ndim] = sum(weights.values())
+    for n, place in pixels(labels.shape):
+        if not is_class(int(labels[n, *place]), num_classes, ignore_index):
+            continue
+        votes = [0.0] * max(num_classes, 2)
+        for offset, weight in weights.items():
+            there = tuple(a + b for a, b in zip(place, offset, strict=True))
+            if all(0 <= x < size for x, size in zip(there, labels.shape[1:], strict=True)):
+                label = int(labels[n, *there])
+                if is_class(label, num_classes, ignore_index):
+                    votes[label] += weight
+        for c in range(num_classes):
+            known.y[n, c, *place] = votes[1 if num_classes == 1 else c] / sum(votes)
+            known.counts[n, c, *place] = True
+    return known
+
+
+def staple(
+    masks: NDArray[Any], num_classes: int, *, iterations: int, ignore_index: int | None = None
+) -> Known:
+    """EM of annotators (N, R, *S), image by image and pixel by pixel, a given number of times."""
+    N, R, *space = masks.shape
+    known = nothing((N, *space), num_classes)
+    for n in range(N):
+        votes: dict[Place, dict[int, int]] = {}  # of the annotators who judged a pixel
+        for r, *place in np.ndindex(R, *space):
+            vote = int(masks[n, r, *place])
+            if is_class(vote, num_classes, ignore_index):
+                votes.setdefault(tuple(place), {})[r] = vote
+        for there, W in _staple_image(votes, R, num_classes, iterations).items():
+            for c in range(num_classes):
+                known.y[n, c, *there] = W[c]
+                known.counts[n, c, *there] = True
+    return known
+
+
+def _staple_image(
+    votes: dict[Place, dict[int, int]], R: int, num_classes: int, iterations: int
+) -> dict[Place, Array]:
+    cast = [vote for own in votes.values() for vote in own.values()]
+    pi = np.array([cast.count(c) / max(len(cast), 1) for c in range(num_classes)])
+    theta = [0.99999 * np.eye(num_classes) + 0.00001 * pi[:, None] for _ in range(R)]
+    W = {place: _likely(own, pi, theta) for place, own in votes.items()}
+    for _ in range(iterations):
+        theta = [np.zeros((num_classes, num_classes)) for _ in range(R)]
+        for r, c in np.ndindex(R, num_classes):
+            mass = sum(W[place][c] for place, own in votes.items() if r in own)
+            for place, own in votes.items():
+                if r in own and mass > 0:
+                    theta[r][own[r], c] += W[place][c] / mass
+        W = {place: _likely(own, pi, theta) for place, own in votes.items()}
+    return W
+
+
+def _likely(own: dict[int, int], pi: Array, theta: list[Array]) -> Array:
+    """pi_c prod_r theta_r[vote, c], with the sum 1."""
+    likely = pi.copy()
+    for r, vote in own.items():
+        likely *= theta[r][vote]
+    return np.asarray(likely / likely.sum())
+
+
+def confident(
+    inner: Known,
+    *,
+    threshold: float = 0.0,
+    temperature: float = 1.0,
+    keep: int | None = None,
+    independent: bool = False,
+) -> Known:
+    """y^(1 / temperature) of the `keep` likeliest classes, where the likeliest is likely enough."""
+    N, C, *space = inner.y.shape
+    known = nothing((N, *space), C)
+    for n, place in pixels((N, *space)):
+        entries = [float(inner.y[n, c, *place]) for c in range(C)]
+        for c, entry in enumerate(entries):
+            rivals = [entry, 1 - entry] if independent or C == 1 else entries
+            if not inner.counts[n, c, *place] or max(rivals) < threshold:
+                continue
+            least = sorted(rivals, reverse=True)[: keep or C + 1][-1]
+            powers = [x ** (1 / temperature) for x in rivals if x >= least]
+            kept = entry ** (1 / temperature) if entry >= least else 0.0
+            known.y[n, c, *place] = kept / sum(powers)
+            known.counts[n, c, *place] = True
+    return known
+
+
 def votes(masks: NDArray[Any], num_classes: int, ignore_index: int | None = None) -> Known:
     """The share of the votes (N, R, *S) among those that are a class."""
     known = nothing((masks.shape[0], *masks.shape[2:]), num_classes)
@@ -174,14 +275,17 @@ def teacher(
     *,
     temperature: float = 1.0,
     align_corners: bool = False,
+    valid: Bools | None = None,
 ) -> Known:
-    """softmax(logits / temperature), after interpolation to `size`."""
+    """softmax(logits / temperature), after interpolation to `size`, where it is heard."""
     z = np.asarray(logits, dtype=np.float64)
     if size is not None:
         z = bilinear(z, size, align_corners=align_corners)
     N, C, *space = z.shape
     known = nothing((N, *space), C)
     for n, place in pixels((N, *space)):
+        if valid is not None and not valid[n, *place]:
+            continue
         scores = [float(z[n, c, *place]) / temperature for c in range(C)]
         exponentials = [math.exp(score - max(scores)) for score in scores]
         for c in range(C):

@@ -14,7 +14,9 @@ from softiou import targets
 from softiou.losses import JaccardMetricLoss
 from softiou.overlap import overlap_statistics
 from softiou.targets import (
+    ConfidentTarget,
     DenseTarget,
+    GaussianTarget,
     HardTarget,
     MixedTarget,
     Probs,
@@ -97,6 +99,11 @@ VOTES, REGION = LABELS.unsqueeze(1), torch.tensor([[True, False, True]])
         (targets.smooth(LABELS, 0.3, ignore_index=7), SmoothedTarget(LABELS, 0.3, None, 7)),
         (targets.boundary(LABELS), SmoothedTarget(LABELS, 0.5, 3)),
         (targets.boundary(LABELS, 0.2, 1, ignore_index=7), SmoothedTarget(LABELS, 0.2, 1, 7)),
+        (targets.gaussian(LABELS), GaussianTarget(LABELS, 1.0, 1)),
+        (
+            targets.gaussian(LABELS, sigma=0.5, width=2, ignore_index=7),
+            GaussianTarget(LABELS, 0.5, 2, 7),
+        ),
         (targets.votes(VOTES), VotesTarget(VOTES)),
         (targets.votes(VOTES, ignore_index=7), VotesTarget(VOTES, 7)),
         (targets.sparse(VOTES, PROBS[:, :1]), SparseTarget(VOTES, PROBS[:, :1])),
@@ -104,6 +111,15 @@ VOTES, REGION = LABELS.unsqueeze(1), torch.tensor([[True, False, True]])
         (
             targets.teacher(PROBS[..., None], size=(4, 2), temperature=2.0, align_corners=True),
             TeacherTarget(PROBS[..., None], (4, 2), 2.0, True),
+        ),
+        (
+            targets.teacher(PROBS[..., None], valid=torch.ones(1, 4, 2) > 0),
+            TeacherTarget(PROBS[..., None], (4, 2), valid=torch.ones(1, 4, 2) > 0),
+        ),
+        (targets.confident(LABELS), ConfidentTarget(HardTarget(LABELS))),
+        (
+            targets.confident(PROBS, threshold=0.7, temperature=0.5, keep=2),
+            ConfidentTarget(DenseTarget(PROBS, None, None), 0.7, 0.5, 2),
         ),
         (
             targets.mix((0.25, LABELS), (2.0, PROBS), (1.0, VotesTarget(VOTES))),
@@ -256,6 +272,8 @@ def test_a_target_of_another_space_raises() -> None:
 def test_something_else_raises() -> None:
     with pytest.raises(TypeError, match=r"tensor or a Target, but got <class 'list'>"):
         overlap_statistics(torch.zeros(1, 3, 2), [[0, 1]])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"tensor or a Target, but got <class 'list'>"):
+        targets.mix((1.0, [[0, 1]]))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("ignore_index", [0, 1])

@@ -17,7 +17,9 @@ from reference import target_loops
 from reference.target_loops import Known
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.targets import (
+    ConfidentTarget,
     DenseTarget,
+    GaussianTarget,
     HardTarget,
     MixedTarget,
     RegionTarget,
@@ -113,6 +115,14 @@ def boundary(wish: Wish) -> Subject:
     return smoothed(wish, width=int(wish.rng.integers(1, 4)))
 
 
+def gaussian(wish: Wish) -> Subject:
+    labels = draw_labels(wish)
+    sigma, width = float(wish.rng.uniform(0.3, 3)), int(wish.rng.integers(1, 4))
+    target = GaussianTarget(torch.from_numpy(labels), sigma, width, IGNORE)
+    settings: dict[str, Any] = {"sigma": sigma, "width": width, "ignore_index": IGNORE}
+    return Subject(target, target_loops.gaussian(labels, wish.num_classes, **settings))
+
+
 def votes(wish: Wish) -> Subject:
     N, *space = wish.shape
     masks = draw_labels(wish, (N, int(wish.rng.integers(1, 4)), *space))
@@ -161,6 +171,48 @@ def teacher_with_corners(wish: Wish) -> Subject:
     return teacher_at_a_stride(wish, align_corners=True)
 
 
+def teacher_in_part(wish: Wish) -> Subject:
+    """Heard here and there."""
+    logits = wish.rng.normal(0, 3, (wish.shape[0], wish.num_classes, *wish.shape[1:]))
+    valid = wish.rng.random(wish.shape) < 0.6
+    target = TeacherTarget(torch.from_numpy(logits), valid=torch.from_numpy(valid))
+    return Subject(target, target_loops.teacher(logits, valid=valid))
+
+
+def teacher_at_a_stride_in_part(wish: Wish) -> Subject:
+    N, H, W = wish.shape
+    logits = wish.rng.normal(0, 3, (N, wish.num_classes, *wish.rng.integers(1, 5, 2)))
+    valid = wish.rng.random(wish.shape) < 0.6
+    target = TeacherTarget(torch.from_numpy(logits), (H, W), valid=torch.from_numpy(valid))
+    return Subject(target, target_loops.teacher(logits, (H, W), valid=valid))
+
+
+def confident(wish: Wish, kind: Callable[[Wish], Subject] = dense) -> Subject:
+    """Some pixels are not, some classes are left out."""
+    inner, alone = kind(wish), wish.num_classes == 1
+    settings: dict[str, Any] = {
+        "threshold": float(wish.rng.uniform(0, 0.7)),
+        "temperature": float(wish.rng.uniform(0.3, 3)),
+        "keep": None if alone or inner.independent else int(wish.rng.integers(1, 5)),
+        "independent": inner.independent,
+    }
+    target = ConfidentTarget(inner.target, **settings)
+    return Subject(target, target_loops.confident(inner.known, **settings), inner.independent)
+
+
+def confident_independent(wish: Wish) -> Subject:
+    return confident(wish, independent)
+
+
+def confident_votes(wish: Wish) -> Subject:
+    """Many of which are tied."""
+    return confident(wish, votes)
+
+
+def confident_labels(wish: Wish) -> Subject:
+    return confident(wish, boundary)
+
+
 def mixed(wish: Wish) -> Subject:
     """A pixel that one part ignores is left to the others."""
     parts = [kind(wish) for kind in (hard, dense, boundary)]
@@ -196,21 +248,34 @@ KINDS: dict[str, Callable[[Wish], Subject]] = {
         independent,
         smoothed,
         boundary,
+        gaussian,
         votes,
         sparse,
         sparse_uint8,
         teacher,
         teacher_at_a_stride,
         teacher_with_corners,
+        teacher_in_part,
+        teacher_at_a_stride_in_part,
+        confident,
+        confident_independent,
+        confident_votes,
+        confident_labels,
         mixed,
         pasted,
         pasted_probs,
         nested,
     )
 }
-PICTURES = ("teacher_at_a_stride", "teacher_with_corners")
-MARKABLE = ("hard", "dense", "independent", "smoothed", "votes", "sparse", "sparse_uint8")
-OF_ONE_CLASS = ("hard", "dense", "independent", "votes")
+PICTURES = ("teacher_at_a_stride", "teacher_with_corners", "teacher_at_a_stride_in_part")
+MARKABLE = (
+    *("hard", "dense", "independent", "smoothed", "votes", "sparse", "sparse_uint8"),
+    *("confident", "confident_independent", "confident_votes"),
+)
+OF_ONE_CLASS = (
+    *("hard", "dense", "independent", "gaussian", "votes"),
+    *("confident", "confident_independent", "confident_votes"),
+)
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 few = settings(max_examples=30)
@@ -431,6 +496,19 @@ def test_the_layout_in_memory_does_not_matter(kind: str, data: st.DataObject) ->
 
 
 @every_kind
+def test_the_implementation_for_this_machine_agrees(kind: str) -> None:
+    """Compiled tiles in float32, unless there is no compiler."""
+    subject = subject_of(kind, (2, 9, 7))
+    single = rebuilt(subject.target, lambda x: x.float() if x.is_floating_point() else x)
+    logits = logits_for(subject, torch.float32)
+    found, expected = (
+        results_of(single, logits, subject, impl=impl, tile=tile)
+        for impl, tile in (("auto", 4), ("torch", None))
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@every_kind
 def test_reading_changes_nothing(kind: str) -> None:
     subject = subject_of(kind)
     tensors = tensors_of(subject.target)
@@ -548,6 +626,7 @@ MISTAKES: list[tuple[str, int, Callable[[Tensor], Any], str]] = [
     ("hard", 0, lambda x: x.fill_(77), NO_CLASS),
     ("smoothed", 0, lambda x: x.fill_(77), NO_CLASS),
     ("boundary", 0, lambda x: x.fill_(77), NO_CLASS),
+    ("gaussian", 0, lambda x: x.fill_(77), NO_CLASS),
     ("votes", 0, lambda x: x[-1:].fill_(77), NO_CLASS),
     ("dense", 0, lambda x: x.fill_(0.5), r"sum to 1 over the classes, .* with the sum 1.5"),
     ("dense", 0, lambda x: x[:1].fill_(torch.nan), r"`target` to be finite, but found NaN"),
@@ -560,6 +639,8 @@ MISTAKES: list[tuple[str, int, Callable[[Tensor], Any], str]] = [
     ("sparse_uint8", 0, lambda x: x[:1].fill_(77), r"`indices` to be classes .* found \[77\]"),
     ("teacher", 0, lambda x: x[:1].fill_(torch.nan), r"`logits` to be finite, but found NaN"),
     ("teacher", 0, lambda x: x[:1].fill_(-torch.inf), r"teacher's `logits` to be finite"),
+    ("confident", 0, lambda x: x.fill_(0.5), r"sum to 1 over the classes"),
+    ("confident_labels", 0, lambda x: x.fill_(77), NO_CLASS),
     ("mixed", 0, lambda x: x.fill_(77), NO_CLASS),
     ("mixed", 1, lambda x: x.fill_(0.5), r"sum to 1 over the classes"),
     ("mixed", 2, lambda x: x.fill_(77), NO_CLASS),
@@ -585,9 +666,12 @@ def test_mistakes_raise_and_are_named(
     statistics_of(target, logits, subject, impl=impl)  # not looked at
 
 
-def test_a_teacher_at_a_stride_is_checked_everywhere() -> None:
-    subject = subject_of("teacher_at_a_stride")
-    target = rebuilt(subject.target, lambda x: torch.full_like(x, torch.inf))
+@pytest.mark.parametrize("kind", ["teacher_at_a_stride", "teacher_at_a_stride_in_part"])
+def test_a_teacher_at_a_stride_is_checked_everywhere(kind: str) -> None:
+    subject = subject_of(kind)
+    target = rebuilt(
+        subject.target, lambda x: torch.full_like(x, torch.inf) if x.is_floating_point() else x
+    )
     nowhere = torch.zeros(target.shape, dtype=torch.bool)
     with pytest.raises(ValueError, match=r"teacher's `logits` to be finite"):
         statistics_of(target, logits_for(subject), subject, validate=True, valid=nowhere)
@@ -596,7 +680,7 @@ def test_a_teacher_at_a_stride_is_checked_everywhere() -> None:
 # Another number of classes
 
 
-@pytest.mark.parametrize("kind", ["dense", "teacher", *PICTURES])
+@pytest.mark.parametrize("kind", ["dense", "confident", "teacher", *PICTURES])
 @pytest.mark.parametrize("impl", IMPLS)
 @pytest.mark.parametrize("num_classes", [2, 4])
 def test_other_classes_than_the_logits_raise(impl: str, kind: str, num_classes: int) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softiou.overlap import overlap_statistics
-from softiou.targets import HardTarget, MixedTarget, TeacherTarget
+from softiou.targets import HardTarget, MixedTarget, TeacherTarget, teacher
 from softiou.tiles import tiles
 
 # Values by hand
@@ -43,6 +43,14 @@ def test_at_a_stride_by_hand(align_corners: bool, odds: list[float]) -> None:
     assert target.shape == (1, 1, 4)
     y = target.dense(2, torch.float64).y
     torch.testing.assert_close(y[0, 0, 0] / y[0, 1, 0], torch.tensor(odds, dtype=torch.float64))
+
+
+def test_where_it_is_heard_by_hand() -> None:
+    logits, valid = torch.tensor([[[3.0, 9.0], [1.0, 1.0]]]).log(), torch.tensor([[False, True]])
+    found = TeacherTarget(logits, valid=valid).dense(2, torch.float32)
+    assert found.counts is not None
+    assert found.counts.tolist() == [[[False, True]]]
+    torch.testing.assert_close(found.y[0, :, 1], torch.tensor([0.9, 0.1]))
 
 
 # Torch itself
@@ -103,6 +111,33 @@ def test_the_size_of_the_image_comes_from_the_loss() -> None:
         )
         one, other = (overlap_statistics(student, t, impl=impl) for t in (mixture, mean))
         torch.testing.assert_close(one.D, other.D)
+
+
+@pytest.mark.parametrize("impl", ["torch", "chunked", "auto"])
+def test_a_part_that_is_not_heard_is_left_out_of_the_loss(impl: str) -> None:
+    student, logits = torch.randn(2, 3, 6, 8), torch.randn(2, 3, 3, 4)
+    valid = torch.rand(2, 6, 8) < 0.5
+    found = overlap_statistics(student, teacher(logits, valid=valid), impl=impl)
+    expected = overlap_statistics(student, teacher(logits), valid=valid, impl=impl)
+    torch.testing.assert_close(found.D, expected.D)
+
+
+def test_valid_tells_the_size() -> None:
+    """Where student and teacher both have low-resolution logits."""
+    student, logits = torch.randn(2, 3, 3, 4), torch.randn(2, 3, 3, 2)
+    valid = torch.rand(2, 6, 8) < 0.5
+    found = overlap_statistics(student, teacher(logits, valid=valid), upsample="bilinear")
+    expected = overlap_statistics(
+        student, teacher(logits, size=(6, 8)), valid=valid, upsample="bilinear"
+    )
+    torch.testing.assert_close(found.D, expected.D)
+
+
+def test_unheard_pixels_of_a_mixture_are_left_to_the_others() -> None:
+    labels, valid = torch.tensor([[0, 1]]), torch.tensor([[True, False]])
+    heard = TeacherTarget(torch.zeros(1, 2, 2), valid=valid)
+    y = MixedTarget((0.5, 0.5), (HardTarget(labels), heard)).dense(2, torch.float32).y
+    assert y.tolist() == [[[0.75, 0], [0.25, 1]]]
 
 
 def test_the_same_size_is_not_interpolated() -> None:
@@ -207,6 +242,17 @@ def test_another_number_of_images_raises() -> None:
         overlap_statistics(torch.zeros(2, 3, 4, 4), TeacherTarget(torch.zeros(1, 3, 2, 2)))
 
 
+def test_a_valid_that_covers_something_else_raises() -> None:
+    logits, student = torch.zeros(2, 3, 2, 2), torch.zeros(2, 3, 4, 4)
+    message = r"`valid` to have shape \(N, \*S\) = \(2, 4, 4\), but got \(2, 2, 2\)"
+    with pytest.raises(ValueError, match=message):
+        overlap_statistics(student, TeacherTarget(logits, valid=torch.ones(2, 2, 2) > 0))
+    with pytest.raises(ValueError, match=r"`valid` to have shape .*, but got \(2, 1, 4, 4\)"):
+        overlap_statistics(student, teacher(logits, valid=torch.ones(2, 1, 4, 4) > 0))
+    with pytest.raises(TypeError, match=r"`valid` to be bool, True where .* dtype torch.float32"):
+        overlap_statistics(student, TeacherTarget(logits, valid=torch.ones(2, 4, 4)))
+
+
 # Contents, under validate
 
 
@@ -218,3 +264,11 @@ def test_mistakes_outside_of_valid_are_not_looked_for() -> None:
     for valid in (None, torch.tensor([[True, False]])):
         with pytest.raises(ValueError, match=r"teacher's `logits` to be finite"):
             target.validate(2, valid)
+
+
+def test_what_is_not_heard_is_not_looked_at() -> None:
+    logits = torch.tensor([[[torch.nan, 0.0, torch.inf], [0.0, 0.0, 0.0]]])
+    target = TeacherTarget(logits, valid=torch.tensor([[False, True, True]]))
+    target.validate(2, torch.tensor([[True, True, False]]))
+    with pytest.raises(ValueError, match=r"teacher's `logits` to be finite"):
+        target.validate(2)

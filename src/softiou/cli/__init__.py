@@ -8,7 +8,9 @@ from softiou import __version__
 from softiou.cli._console import plain_message
 from softiou.cli.check import check
 from softiou.cli.demo import demo
+from softiou.cli.distill import distill
 from softiou.cli.evaluate import evaluate
+from softiou.cli.label import label
 from softiou.cli.predict import predict
 from softiou.cli.report import report
 from softiou.cli.train import train
@@ -21,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for verb in (demo, check, train, evaluate, predict, report):
+for verb in (demo, check, train, label, distill, evaluate, predict, report):
     app.command()(verb)
 
 

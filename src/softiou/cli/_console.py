@@ -17,6 +17,8 @@ SCORES = {
     "accuracy": "accuracy",
     "ece_d": "ECE",
 }
+# Where the truth is soft or of several annotators.
+SOFT_SCORES = {"soft_dice_d": "soft Dice D", "ged": "energy"}
 
 
 def command_line() -> str:
@@ -57,10 +59,10 @@ def track(items: Iterable[T], *, total: int, description: str) -> Iterable[T]:
 def score_table(
     rows: Mapping[str, Mapping[str, float | None]],
     *,
-    names: Sequence[str] = tuple(SCORES),
+    names: Sequence[str] | None = None,
     title: str | None = None,
 ) -> None:
-    """Print scores in per cent, a row each."""
+    """Print scores in per cent, a row each; None for all names that the rows know."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -68,8 +70,10 @@ def score_table(
     table = Table(title_justify="left", caption="per cent", caption_justify="left")
     table.title = escape(title) if title else None
     table.add_column("")
+    headings = SCORES | SOFT_SCORES
+    names = names or [n for n in headings if n in SCORES or any(n in row for row in rows.values())]
     for name in names:
-        table.add_column(SCORES[name], justify="right", no_wrap=True)
+        table.add_column(headings[name], justify="right", no_wrap=True)
     for label, scores in rows.items():
         table.add_row(escape(label), *[_cell(scores.get(name)) for name in names])
     Console(width=None if interactive() else 100).print(table)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from softiou.checkpoints import TrainedModel
     from softiou.evaluation import Evaluation
 
 
@@ -35,30 +36,13 @@ def evaluate_run(
     checkpoint: Path, data: str, *, split: str, out: Path | None = None, show: bool = True
 ) -> "Evaluation":
     """Evaluate a run or checkpoint, and write the result and the report beside it."""
-    from torch.utils.data import DataLoader
-
-    from softiou.checkpoints import check_classes, load_trained, run_directory
+    from softiou.checkpoints import load_trained, run_directory
     from softiou.cli import _console
-    from softiou.data import open_dataset
-    from softiou.evaluation import evaluate, save_evaluation
-    from softiou.inference import best_device, best_precision
-    from softiou.recipes.stopping import ignore_interrupts
+    from softiou.evaluation import save_evaluation
     from softiou.reports import write_report
 
     trained = load_trained(checkpoint)
-    dataset = open_dataset(data, split)
-    check_classes(trained, dataset.description, data=data)
-    device = best_device()
-    precision = best_precision(device)
-    samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
-    evaluation = evaluate(
-        trained.model.to(device),
-        dataset,
-        precision=precision,
-        data=data,
-        checkpoint=trained.path.name,
-        samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
-    )
+    evaluation = score(trained, data, split=split)
     say = _console.say if show else lambda line: None
     if show:
         _console.score_table({trained.path.name: evaluation.metrics}, title=f"{data}, {split}")
@@ -71,3 +55,29 @@ def evaluate_run(
         say(f"earlier evaluation  {kept}")
     say(f"report  {write_report(home)}")
     return evaluation
+
+
+def score(trained: "TrainedModel", data: str, *, split: str) -> "Evaluation":
+    """Score a model on a split of a data set, and write nothing."""
+    from torch.utils.data import DataLoader
+
+    from softiou.checkpoints import check_classes
+    from softiou.cli import _console
+    from softiou.data import open_dataset
+    from softiou.evaluation import evaluate
+    from softiou.inference import best_device, best_precision
+    from softiou.recipes.stopping import ignore_interrupts
+
+    dataset = open_dataset(data, split)
+    check_classes(trained, dataset.description, data=data)
+    device = best_device()
+    precision = best_precision(device)
+    samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
+    return evaluate(
+        trained.model.to(device),
+        dataset,
+        precision=precision,
+        data=data,
+        checkpoint=trained.path.name,
+        samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
+    )

@@ -9,14 +9,20 @@ from softiou.data.base import (
     Sample,
     SegmentationDataset,
     default_palette,
+    truth,
 )
 from softiou.data.check import CheckReport, check_dataset
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
+from softiou.data.images import ImageDataset, ImageSample, open_images
 from softiou.data.layout import data_folder, find_splits
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
+from softiou.data.soft_label_codes import Quantisation
+from softiou.data.soft_label_reading import SoftLabelReader
+from softiou.data.soft_labels import Manifest, SoftLabelStore
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
+from softiou.data.views import View
 
 __all__ = [
     "Augmentation",
@@ -28,17 +34,26 @@ __all__ = [
     "DigitScenes",
     "DrawSampler",
     "FolderDataset",
+    "ImageDataset",
+    "ImageSample",
     "Labels",
+    "Manifest",
     "Problem",
+    "Quantisation",
     "Sample",
     "SegmentationDataset",
+    "SoftLabelReader",
+    "SoftLabelStore",
     "TrainingStream",
+    "View",
     "available_splits",
     "check_dataset",
     "collate",
     "default_palette",
     "open_dataset",
+    "open_images",
     "read_image",
+    "truth",
     "verify_readable",
 ]
 
@@ -52,12 +67,13 @@ def open_dataset(
         source: "digits" for the embedded scenes, or a folder with `dataset.yaml`; a folder of that
             name is "./digits".
         split: Name of the split; `available_splits` lists them.
-        labels: "hard", "soft", or "auto": soft when there are several annotators.
+        labels: "hard", "soft", "votes", "staple", or "auto": votes when there are several
+            annotators, hard otherwise; see `FolderDataset`.
         skip_corrupt: Leave out the samples whose files cannot be decoded.
 
     Raises:
         DataError: There is no such folder or split, or its data cannot be used.
-        ValueError: `labels` is none of the three.
+        ValueError: `labels` is none of these.
     """
     if source == "digits":
         return DigitScenes(split, labels=labels)

@@ -1,6 +1,6 @@
 """What a data set is to the rest of softiou: a description, stems and samples.
 
-Shapes: C classes, H and W in pixels.
+Shapes: C classes, R annotators, H and W in pixels.
 """
 
 import colorsys
@@ -8,13 +8,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, TypeAlias, TypedDict, get_args
 
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from softiou.targets import vote_shares
+
 Colour: TypeAlias = tuple[int, int, int]
-Labels: TypeAlias = Literal["auto", "hard", "soft"]
+Labels: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
 
 # Ten colours that people tell apart (Tableau 10); beyond them hues are spread by the golden angle.
 _FIRST_COLOURS: tuple[Colour, ...] = (
@@ -91,8 +93,9 @@ class DatasetDescription:
 class Sample(TypedDict):
     """One image with its labels.
 
-    `image` is uint8 (3, H, W). `target` is int64 (H, W) when hard; when soft it is float32
-    (C, H, W), sums to 1 over C, and an ignored pixel has all its C entries equal to `ignore_index`.
+    `image` is uint8 (3, H, W). `target` is int64 (H, W) when hard, int64 (R, H, W) when it holds
+    the votes of annotators; when soft it is float32 (C, H, W), sums to 1 over C, and an ignored
+    pixel has all its C entries equal to `ignore_index`.
     """
 
     image: Tensor
@@ -106,14 +109,16 @@ class SegmentationDataset(Dataset[Sample], ABC):
     Attributes:
         description: What the labels mean.
         split: Name of the split, such as "train".
-        soft: True when targets are probabilities, False when they are class indices.
+        labels: What the targets are: "hard", "soft", "votes" or "staple"; never "auto".
+        annotators: R, how many people labelled every image.
         stems: A name for every sample, unique within the split.
         skipped: Stems that were left out because their files cannot be read.
     """
 
     description: DatasetDescription
     split: str
-    soft: bool
+    labels: Labels
+    annotators: int = 1
     stems: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 
@@ -132,15 +137,35 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Return the files behind a sample; empty when it is made in memory."""
 
 
-def wants_soft(labels: Labels, *, auto: bool) -> bool:
-    """Return whether `labels` asks for soft targets, "auto" meaning `auto`.
+def check_labels(labels: Labels) -> None:
+    """Raise unless `labels` is a kind that is known.
 
     Raises:
-        ValueError: `labels` is none of "auto", "hard" and "soft".
+        ValueError: Names the kinds.
     """
-    if labels not in ("auto", "hard", "soft"):
+    if labels not in get_args(Labels):
+        kinds = ", ".join(repr(kind) for kind in get_args(Labels))
         raise ValueError(
-            f"Expected `labels` to be 'auto', 'hard' or 'soft', but got {labels!r}. Label "
-            "smoothing and other targets are made from hard labels, in the recipe."
+            f"Expected `labels` to be one of {kinds}, but got {labels!r}. Smoothing is done to "
+            "hard labels, in the loss or in the recipe."
         )
-    return auto if labels == "auto" else labels == "soft"
+
+
+def truth(target: Tensor, description: DatasetDescription) -> Tensor:
+    """Return what a prediction is scored against: votes become their shares, the rest stays.
+
+    Args:
+        target: Of one sample.
+        description: Of its data set.
+
+    Returns:
+        Class indices (H, W), or probabilities (C, H, W) as in a soft `Sample`.
+    """
+    if target.is_floating_point() or target.ndim == 2:
+        return target
+    probs, valid = vote_shares(
+        target.unsqueeze(0),
+        num_classes=description.num_classes,
+        ignore_index=description.ignore_index,
+    )
+    return probs[0].where(valid[0], description.ignore_index)

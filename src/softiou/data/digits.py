@@ -15,7 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from softiou.data.base import DatasetDescription, Labels, Sample, SegmentationDataset, wants_soft
+from softiou.data.base import (
+    DatasetDescription,
+    Labels,
+    Sample,
+    SegmentationDataset,
+    check_labels,
+)
 from softiou.errors import DataError
 
 _FloatArray = NDArray[np.float32]
@@ -83,6 +89,12 @@ class DigitScenes(SegmentationDataset):
             raise DataError(
                 f"Expected `split` to be one of {', '.join(DIGIT_SPLITS)}, but got {split!r}."
             )
+        check_labels(labels)
+        if labels in ("votes", "staple"):
+            raise DataError(
+                f"labels={labels!r} is for several annotators, and the scenes have none; they know "
+                "the share that each class covers: take 'soft'."
+            )
         if size is not None and size < 1:
             raise ValueError(f"Expected `size` to be at least 1 scene, but got {size}.")
         if not _SCENE_PX[0] <= scene_px <= _SCENE_PX[1]:
@@ -92,7 +104,7 @@ class DigitScenes(SegmentationDataset):
         names = ("background", *"0123456789")
         self.description = DatasetDescription(names)
         self.split = split
-        self.soft = wants_soft(labels, auto=False)
+        self.labels = "hard" if labels == "auto" else labels
         self.stems = tuple(f"{split}-{i:05d}" for i in range(size or _SOURCES[split].size))
         self._scene_px = scene_px
 
@@ -107,7 +119,7 @@ class DigitScenes(SegmentationDataset):
         soft = torch.from_numpy(target)
         return {
             "image": torch.from_numpy(image),
-            "target": soft if self.soft else soft.argmax(dim=0),
+            "target": soft if self.labels == "soft" else soft.argmax(dim=0),
             "stem": self.stems[index],
         }
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softiou.data.base import Labels, Sample, SegmentationDataset, wants_soft
+from softiou.data.base import Labels, Sample, SegmentationDataset, check_labels
 from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.layout import SampleFiles, find_samples
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
-from softiou.targets.annotators import vote_shares
+from softiou.targets import staple, vote_shares
 
 
 class FolderDataset(SegmentationDataset):
@@ -26,8 +26,10 @@ class FolderDataset(SegmentationDataset):
         root: Folder with `dataset.yaml`.
         split: Name of the split.
         labels: "hard" gives class indices, the majority when there are several annotators (a tie
-            goes to the lowest index). "soft" gives probabilities, the share of the annotators who
-            did not ignore the pixel. "auto" is soft for several annotators and hard for one.
+            goes to the lowest index). "votes" gives the masks of all annotators, "soft" the share
+            of those who did not ignore the pixel, "staple" the probability of each class given how
+            well each annotator agrees with the others (see `softiou.targets.staple`). "auto" is
+            votes for several annotators and hard for one.
         skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
             otherwise reading one raises.
 
@@ -56,7 +58,11 @@ class FolderDataset(SegmentationDataset):
         self.description = dataset_file.description
         self.split = split
         self.stems = tuple(sample.stem for sample in self._samples)
-        self.soft = wants_soft(labels, auto=len(samples[0].masks) > 1)
+        check_labels(labels)
+        self.annotators = len(samples[0].masks)
+        self.labels = labels
+        if labels == "auto":
+            self.labels = "votes" if self.annotators > 1 else "hard"
         self._mask_reader = dataset_file.mask_reader()
 
     def files(self, index: int) -> tuple[Path, ...]:
@@ -81,14 +87,17 @@ class FolderDataset(SegmentationDataset):
 
     def _target(self, masks: Tensor) -> Tensor:
         """Turn the masks (R, H, W) of the annotators into one target."""
-        if len(masks) == 1 and not self.soft:
+        if self.labels == "votes":
+            return masks
+        if self.labels == "hard" and len(masks) == 1:
             return masks[0]
         ignore_index = self.description.ignore_index
-        probs, valid = vote_shares(
+        join = staple if self.labels == "staple" else vote_shares
+        probs, valid = join(
             masks.unsqueeze(0), num_classes=self.description.num_classes, ignore_index=ignore_index
         )
         # (1, C, H, W) -> (C, H, W), or the first of the largest -> (H, W)
-        target = probs[0] if self.soft else probs[0].argmax(dim=0)
+        target = probs[0].argmax(dim=0) if self.labels == "hard" else probs[0]
         return target.where(valid[0], ignore_index)
 
 

@@ -120,6 +120,26 @@ def find_samples(root: Path, split: str) -> tuple[tuple[SampleFiles, ...], tuple
     return samples, tuple(problems)
 
 
+def split_images(root: Path, split: str) -> dict[str, Path]:
+    """Return the images of a split by stem, in order, whether or not they have masks.
+
+    Raises:
+        DataError: The split does not exist, holds no images, or two of one stem.
+    """
+    folder = split_folder(root, split)
+    images, problems = _index(folder / "images", IMAGE_SUFFIXES)
+    if not images and not problems:
+        problems.append(_no_images(folder / "images"))
+    stems = set(images)
+    if split_list(root, split).is_file():
+        listed = _read_stems(split_list(root, split))
+        problems += _list_problems(split_list(root, split), folder, listed, stems)
+        stems &= listed
+    if problems:
+        raise DataProblemsError(*problems)
+    return {stem: images[stem] for stem in sorted(stems)}
+
+
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     """Return the files with one of the suffixes, by name; none of them hidden, as macOS's `._*`."""
     return sorted(

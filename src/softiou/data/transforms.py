@@ -1,26 +1,32 @@
 """Training augmentation, and the endless repeatable stream of augmented samples.
 
-Shapes: N images, C classes, H and W in pixels, h and w of the crop.
+Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the crop.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypedDict
+from typing import Any, NotRequired, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchvision import tv_tensors
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as F
 
 from softiou.data.base import Sample, SegmentationDataset
+from softiou.data.soft_label_reading import SoftLabelReader, SoftLabels
+from softiou.data.views import View
 
-# The mean that encoders subtract, so padding becomes zero inside the model.
-_IMAGENET_MEAN = [124, 116, 104]
+
+class AugmentedSample(Sample, SoftLabels):
+    """One crop of an image with its labels, and with a teacher's soft labels if there are any.
+
+    `inside` is bool (h, w), False where the crop reaches beyond the image.
+    """
+
+    inside: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,36 +64,39 @@ class Augmentation:
         if not 0 <= self.colour <= 1:
             raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
 
-    def __call__(self, sample: Sample) -> Sample:
-        """Augment one sample; it is not changed itself."""
-        top, left, height, width = self._window(*sample["image"].shape[-2:])
-        window = {"top": top, "left": left, "height": height, "width": width}
-        image = F.resize(
-            _cut(sample["image"], fill=_IMAGENET_MEAN, **window), self.crop_px, antialias=True
-        )
-        target = _resize_nearest(
-            _cut(sample["target"], fill=self.ignore_index, **window), self.crop_px
-        )
-        colours = v2.ColorJitter(self.colour, self.colour, self.colour)
-        image, target = v2.Compose([v2.RandomHorizontalFlip(self.flip), colours])(
-            tv_tensors.Image(image), tv_tensors.Mask(target)
-        )
-        return {
-            "image": image.as_subclass(Tensor),
-            "target": target.as_subclass(Tensor),
-            "stem": sample["stem"],
-        }
+    def __call__(
+        self, sample: Sample, soft_labels: SoftLabelReader | None = None
+    ) -> AugmentedSample:
+        """Augment one sample; it is not changed itself.
 
-    def _window(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Draw the part of the image that becomes the crop: top, left, height, width.
+        Args:
+            sample: Image and target of one size.
+            soft_labels: Where a teacher's soft labels of the same view are read from.
 
-        Cutting it out before resizing equals resizing first, and costs the size of the crop alone.
+        Raises:
+            DataError: The soft labels of the image are missing, foreign or corrupt.
         """
+        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+        view = self._view(*size)
+        colours = v2.ColorJitter(self.colour, self.colour, self.colour)
+        augmented: AugmentedSample = {
+            "image": colours(view.image(sample["image"])),
+            "target": view.labels(sample["target"], fill=self.ignore_index),
+            "stem": sample["stem"],
+            "inside": view.inside(size),
+        }
+        if soft_labels is None:
+            return augmented
+        return {**augmented, **soft_labels.read(sample["stem"], view, size)}
+
+    def _view(self, height: int, width: int) -> View:
+        """Draw the part of the image that becomes the crop."""
         scale = torch.empty(()).uniform_(*self.scale).item()
         window_height, window_width = (max(1, round(side / scale)) for side in self.crop_px)
         top = _between(0, height - window_height)
         left = _between(0, width - window_width)
-        return top, left, window_height, window_width
+        flip = bool(torch.rand(()) < self.flip)
+        return View(top, left, window_height, window_width, self.crop_px, flip)
 
 
 def _between(one: int, other: int) -> int:
@@ -95,34 +104,7 @@ def _between(one: int, other: int) -> int:
     return int(torch.randint(min(one, other), max(one, other) + 1, ()).item())
 
 
-def _cut(
-    picture: Tensor, *, top: int, left: int, height: int, width: int, fill: int | list[int]
-) -> Tensor:
-    """Cut a window out of (..., H, W), with `fill` where it reaches beyond."""
-    rows, columns = picture.shape[-2:]
-    before = [max(0, -left), max(0, -top)]
-    behind = [max(0, left + width - columns), max(0, top + height - rows)]
-    inside = picture[..., max(0, top) : top + height, max(0, left) : left + width]
-    if not any(before + behind):
-        return inside
-    # (H, W) -> (1, H, W): the padding of torchvision wants channels.
-    padded: Tensor = F.pad(inside.unsqueeze(0), before + behind, fill=fill)
-    return padded.squeeze(0)
-
-
-def _resize_nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (..., H, W) to the label at the centre of each new pixel.
-
-    The masks of torchvision take the label at its corner instead, half a pixel off the image.
-    """
-    rows, columns = (
-        ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
-        for new, old in zip(size, target.shape[-2:], strict=True)
-    )
-    return target.index_select(-2, rows).index_select(-1, columns)
-
-
-class TrainingStream(Dataset[Sample]):
+class TrainingStream(Dataset[AugmentedSample]):
     """An endless stream of augmented samples, addressed by the number of the draw.
 
     Draw d takes position d % L in the random order of epoch d // L and augments it with chance of
@@ -133,16 +115,26 @@ class TrainingStream(Dataset[Sample]):
         dataset: Where the samples come from, L of them.
         augmentation: What is done to each of them.
         seed: Zero or larger.
+        random_rater: Take the mask of one annotator, drawn for each sample, where there are votes.
+        soft_labels: Where a teacher's soft labels are read from; None for none.
     """
 
     def __init__(
-        self, dataset: SegmentationDataset, augmentation: Augmentation, *, seed: int
+        self,
+        dataset: SegmentationDataset,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        random_rater: bool = False,
+        soft_labels: SoftLabelReader | None = None,
     ) -> None:
         self._dataset = dataset
         self._augmentation = augmentation
         self._seed = seed
+        self._random_rater = random_rater
+        self._soft_labels = soft_labels
 
-    def __getitem__(self, draw: int) -> Sample:
+    def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
         length = len(self._dataset)
         epoch, position = divmod(draw, length)
@@ -151,7 +143,15 @@ class TrainingStream(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would also seed the devices, which are not forked here.
             torch.default_generator.manual_seed(int(chance[0]))
-            return self._augmentation(sample)
+            if self._random_rater:
+                sample = _of_one_rater(sample)
+            return self._augmentation(sample, self._soft_labels)
+
+
+def _of_one_rater(sample: Sample) -> Sample:
+    """Keep the mask of one annotator out of (R, H, W)."""
+    masks = sample["target"]
+    return {**sample, "target": masks[int(torch.randint(len(masks), ()).item())]}
 
 
 @lru_cache(maxsize=8)
@@ -196,16 +196,21 @@ class DrawSampler(Sampler[int]):
         return len(self._draws)
 
 
-class Batch(TypedDict):
-    """Several samples: `image` uint8 (N, 3, H, W), `target` (N, H, W) or (N, C, H, W), `stem`."""
+class Batch(SoftLabels):
+    """Several samples: everything of a sample with a dimension of images in front.
+
+    `image` uint8 (N, 3, h, w), `target` (N, h, w), (N, R, h, w) or (N, C, h, w), `stem`, and of
+    augmented samples `inside` and perhaps soft labels.
+    """
 
     image: Tensor
     target: Tensor
     stem: list[str]
+    inside: NotRequired[Tensor]
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stack samples of one size.
+    """Stack samples of one size; soft labels of fewer classes than others get empty ones.
 
     Raises:
         ValueError: The sizes differ.
@@ -216,8 +221,20 @@ def collate(samples: Sequence[Sample]) -> Batch:
             f"Expected images of one size (H, W) in a batch, but got {sorted(sizes)}. Crop them "
             "with an Augmentation, or use batches of one image."
         )
-    return {
-        "image": torch.stack([sample["image"] for sample in samples]),
-        "target": torch.stack([sample["target"] for sample in samples]),
-        "stem": [sample["stem"] for sample in samples],
-    }
+    batch: Any = {"stem": [sample["stem"] for sample in samples]}
+    for key in samples[0]:
+        if key != "stem":
+            values = [sample[key] for sample in samples]  # type: ignore[literal-required]
+            batch[key] = torch.stack(_of_equal_depth(values))
+    return cast(Batch, batch)
+
+
+def _of_equal_depth(values: list[Tensor]) -> list[Tensor]:
+    """Fill the first dimension up with zeros: a soft label of K classes may have K that differ."""
+    depth = max(len(value) for value in values)
+    return [
+        torch.cat([value, value.new_zeros(depth - len(value), *value.shape[1:])])
+        if len(value) < depth
+        else value
+        for value in values
+    ]

@@ -1,17 +1,17 @@
 """Calibration: does a pixel that the model is 80 % sure of turn out right 80 % of the time."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from softiou import _checks
 from softiou.metrics.counts import top_label
+from softiou.metrics.images import ExactMetric
+from softiou.targets import Target, to_probs
 
 
-class ExpectedCalibrationError(Metric):
+class ExpectedCalibrationError(ExactMetric):
     """Top-label expected calibration error over the data set, from streaming bins.
 
         ECE = sum_b n_b / n |accuracy_b - confidence_b|
@@ -39,9 +39,7 @@ class ExpectedCalibrationError(Metric):
         Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
 
     bin_count: Tensor
     bin_confidence: Tensor
@@ -66,23 +64,22 @@ class ExpectedCalibrationError(Metric):
         self.add_state("bin_confidence", default=count.double(), dist_reduce_fx="sum")
         self.add_state("bin_correct", default=count.double(), dist_reduce_fx="sum")
 
-    def _apply(
-        self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
-    ) -> torch.nn.Module:
-        """Follow a model to its device but not to half precision, which has no room for sums."""
-        return super()._apply(lambda x: x.to(fn(x.new_empty(0)).device), exclude_state)
-
-    def update(self, probs: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
         """Add pixels.
 
         Args:
             probs: Probabilities (N, C, *S).
-            target: Class indices (N, *S) or probabilities (N, C, *S).
+            target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
+                `targets.votes(masks)`, which is written out as probabilities.
             valid: Bool (N, *S), True where the pixel counts.
 
         Raises:
             ValueError: `probs` has another number of classes or another space than the target.
         """
+        known = None
+        if isinstance(target, Target):
+            target = target.completed(self.ignore_index, tuple(probs.shape[2:]))
+            target, known = to_probs(target, num_classes=self.num_classes)
         labels, counts = top_label(
             target, num_classes=self.num_classes, ignore_index=self.ignore_index
         )
@@ -95,6 +92,8 @@ class ExpectedCalibrationError(Metric):
         valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
         if valid is not None:
             counts = counts & valid
+        if known is not None:
+            counts = counts & known
         confidence, preds = probs.detach().max(1)
         if target.is_floating_point():
             correct = target.gather(1, preds.unsqueeze(1)).squeeze(1).double()

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
+from softiou.metrics.images import ImageSums
 from softiou.targets import DenseTarget, as_target
 from softiou.targets.hard import count_labels
 
 
 @dataclass(frozen=True)
-class OverlapCounts:
+class OverlapCounts(ImageSums):
     """Pixels of each image and class, int64 (N, C).
 
     Attributes:
@@ -28,13 +29,9 @@ class OverlapCounts:
     predicted: Tensor
     present: Tensor
 
-    def merge_images(self) -> "OverlapCounts":
-        """Join the images: (N, C) -> (1, C)."""
-        return OverlapCounts(
-            self.true_positives.sum(0, keepdim=True),
-            self.predicted.sum(0, keepdim=True),
-            self.present.sum(0, keepdim=True),
-        )
+    def occurs(self) -> Tensor:
+        """Say which classes the target of each image holds, bool (N, C)."""
+        return self.present > 0
 
     def iou(self) -> Tensor:
         """Compute tp / (tp + fp + fn) in float64 (N, C); NaN where the union is empty."""

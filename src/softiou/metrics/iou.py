@@ -1,21 +1,13 @@
 """Mean IoU, mean Dice and pixel accuracy as torchmetrics classes over exact counts."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from softiou import _checks
 from softiou.metrics.counts import OverlapCounts, overlap_counts
+from softiou.metrics.images import ImageMetric, MeanMetric, all_scores
 
-PER = ("dataset", "image", "class", "none")
 
-
-class OverlapMetric(Metric, ABC):
+class OverlapMetric(ImageMetric[OverlapCounts]):
     """What the metrics over overlap counts share: they keep the counts of every image, (N, C).
 
     Memory is independent of the number of pixels, and the result is the same however the images are
@@ -27,85 +19,31 @@ class OverlapMetric(Metric, ABC):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    kind = OverlapCounts
+    kind_dtype = torch.int64
 
     true_positives: list[Tensor]
     predicted: list[Tensor]
     present: list[Tensor]
 
-    def __init__(self, num_classes: int, *, ignore_index: int | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        _checks.in_range("num_classes", num_classes, 2)
-        self.num_classes = num_classes
-        self.ignore_index = ignore_index
-        for name in ("true_positives", "predicted", "present"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
     def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_counts` for the shapes."""
-        counts = overlap_counts(
-            preds,
-            target,
-            num_classes=self.num_classes,
-            ignore_index=self.ignore_index,
-            valid=valid,
+        self._append(
+            overlap_counts(
+                preds,
+                target,
+                num_classes=self.num_classes,
+                ignore_index=self.ignore_index,
+                valid=valid,
+            )
         )
-        self.true_positives.append(counts.true_positives)
-        self.predicted.append(counts.predicted)
-        self.present.append(counts.present)
 
     def counts(self) -> OverlapCounts:
         """Return the counts of all images seen so far (N, C)."""
-        if not len(self.present):
-            empty = torch.zeros(0, self.num_classes, dtype=torch.int64, device=self.device)
-            return OverlapCounts(empty, empty, empty)
-        return OverlapCounts(
-            dim_zero_cat(self.true_positives),
-            dim_zero_cat(self.predicted),
-            dim_zero_cat(self.present),
-        )
-
-    def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
-        # A process that saw no image has to send a matrix, too; torchmetrics would send a vector.
-        if not len(self.present):
-            empty = self.counts()
-            self.true_positives = [empty.true_positives]
-            self.predicted = [empty.predicted]
-            self.present = [empty.present]
-        super()._sync_dist(*args, **kwargs)
-
-    @abstractmethod
-    def compute(self) -> Any:
-        """Return the metric in [0, 1]."""
+        return self.sums()
 
 
-class _MeanScore(OverlapMetric):
-    """A score of image and class, averaged in one of three ways."""
-
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        per: str = "dataset",
-        ignore_index: int | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(num_classes, ignore_index=ignore_index, **kwargs)
-        _checks.one_of("per", per, PER)
-        self.per = per
-
-    @abstractmethod
-    def score(self, counts: OverlapCounts) -> Tensor:
-        """Return the score (N, C), NaN where it is undefined."""
-
-    def compute(self) -> Tensor:
-        """Return the mean in [0, 1] (float64 scalar; (C,) for "none"), NaN where undefined."""
-        return mean_score(self.counts(), self.score, per=self.per)
-
-
-class MeanIoU(_MeanScore):
+class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
     """Mean intersection over union, over the data set (D), per image (I) or per class (C).
 
         IoU = tp / (tp + fp + fn)
@@ -135,17 +73,17 @@ class MeanIoU(_MeanScore):
         Evaluation Metrics for Semantic Segmentation, NeurIPS 2023 D&B, arXiv 2310.19252, section 3.
     """
 
-    def score(self, counts: OverlapCounts) -> Tensor:
+    def score(self, sums: OverlapCounts) -> Tensor:
         """Return the IoU (N, C)."""
-        return counts.iou()
+        return sums.iou()
 
 
-class MeanDice(_MeanScore):
+class MeanDice(MeanMetric[OverlapCounts], OverlapMetric):
     """Mean Dice score, 2 tp / (2 tp + fp + fn); arguments and averages as in `MeanIoU`."""
 
-    def score(self, counts: OverlapCounts) -> Tensor:
+    def score(self, sums: OverlapCounts) -> Tensor:
         """Return the Dice score (N, C)."""
-        return counts.dice()
+        return sums.dice()
 
 
 class PixelAccuracy(OverlapMetric):
@@ -166,29 +104,4 @@ class SegmentationScores(OverlapMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
         counts = self.counts()
-        scores = {
-            f"{name}_{per[0]}": mean_score(counts, score, per=per)
-            for name, score in (("miou", OverlapCounts.iou), ("mdice", OverlapCounts.dice))
-            for per in ("dataset", "image", "class")
-        }
-        return scores | {"accuracy": counts.accuracy()}
-
-
-def mean_score(
-    counts: OverlapCounts, score: Callable[[OverlapCounts], Tensor], *, per: str
-) -> Tensor:
-    """Average a score of image and class as `MeanIoU` explains.
-
-    Args:
-        counts: Of all images (N, C).
-        score: From counts (N, C) to values (N, C), NaN where undefined.
-        per: "dataset", "image", "class" or "none".
-
-    Returns:
-        A float64 scalar, (C,) for "none"; NaN where undefined.
-    """
-    if per in ("dataset", "none"):
-        by_class = score(counts.merge_images())[0]
-        return by_class if per == "none" else by_class.nanmean()
-    scores = torch.where(counts.present > 0, score(counts), torch.nan)
-    return scores.nanmean(1 if per == "image" else 0).nanmean()
+        return all_scores(counts, iou="miou", dice="mdice") | {"accuracy": counts.accuracy()}

@@ -1,19 +1,37 @@
 """Recipes: from a configuration to a trained run (needs the extra `train`)."""
 
-from softiou.recipes.config import Config, load_config, save_config, validate_config
+from softiou.recipes.baseline import differences_to_baseline, without_teacher
+from softiou.recipes.building import build_loss, build_target
+from softiou.recipes.config import (
+    Config,
+    LabellingConfig,
+    load_config,
+    load_labelling_config,
+    save_config,
+    validate_config,
+)
+from softiou.recipes.distillation import DistillationRecipe
 from softiou.recipes.runs import next_free_run
-from softiou.recipes.supervised import SupervisedRecipe, build_loss
+from softiou.recipes.supervised import SupervisedRecipe
+from softiou.recipes.training import resolve_config
 from softiou.recipes.training import resume as resume_training
 from softiou.recipes.training import train as start_training
 
 __all__ = [
     "Config",
+    "DistillationRecipe",
+    "LabellingConfig",
     "SupervisedRecipe",
     "build_loss",
+    "build_target",
+    "differences_to_baseline",
     "load_config",
+    "load_labelling_config",
     "next_free_run",
+    "resolve_config",
     "resume_training",
     "save_config",
     "start_training",
     "validate_config",
+    "without_teacher",
 ]

@@ -7,22 +7,25 @@ import torch
 
 from softiou.data import SegmentationDataset
 from softiou.inference import best_device, best_precision
-from softiou.recipes.config import Config
+from softiou.recipes.config import Config, DistillationConfig, LabelsConfig
 
 LARGEST_CROP_PX = 512
 CROP_MULTIPLE = 32  # the largest input stride of the common encoders
 EPOCHS = 40
+EPSILON = {"uniform": 0.1, "boundary": 0.5}
+WIDTH_PX = {"boundary": 3, "gaussian": 1}
 
 
 def resolve(config: Config, dataset: SegmentationDataset) -> Config:
     """Replace every "auto" by a value; the steps become a multiple of the validations.
 
-    - labels: soft for several annotators, hard otherwise
+    - labels: votes for several annotators, hard otherwise; epsilon and width by kind
     - crop: the median size of up to 16 images, at most 512, in multiples of 32
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
     - steps: 40 epochs, at least 200
     - workers: a process for each core but one, at most 8
-    - precision: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32 elsewhere
+    - precision, also of a teacher: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32
+      elsewhere
 
     Args:
         config: As the user gave it.
@@ -40,10 +43,11 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
     return config.model_copy(
         update={
             "precision": precision,
+            "labels": _labels(config.labels, dataset),
+            "distillation": _distillation(config.distillation, precision),
             "optim": optim.model_copy(update={"steps": steps}),
             "data": data.model_copy(
                 update={
-                    "labels": "soft" if dataset.soft else "hard",
                     "batch_size": batch_size,
                     "crop_px": _crop(dataset) if data.crop_px == "auto" else data.crop_px,
                     "workers": _workers() if data.workers == "auto" else data.workers,
@@ -56,7 +60,7 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
 def changes(before: Config, after: Config) -> list[str]:
     """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
     lines: list[str] = []
-    for section in ("data", "optim"):
+    for section in ("data", "labels", "optim"):
         old, new = getattr(before, section), getattr(after, section)
         for key in type(new).model_fields:
             if getattr(old, key) != getattr(new, key):
@@ -64,6 +68,22 @@ def changes(before: Config, after: Config) -> list[str]:
     if before.precision != after.precision:
         lines.append(f"precision: {after.precision}")
     return lines
+
+
+def _labels(labels: LabelsConfig, dataset: SegmentationDataset) -> LabelsConfig:
+    kind: Any = dataset.labels if labels.kind == "auto" else labels.kind
+    epsilon, width = labels.epsilon, labels.width
+    if epsilon is None:
+        epsilon = EPSILON.get(kind)
+    if width is None:
+        width = WIDTH_PX.get(kind)
+    return labels.model_copy(update={"kind": kind, "epsilon": epsilon, "width": width})
+
+
+def _distillation(settings: DistillationConfig | None, precision: str) -> DistillationConfig | None:
+    if settings is None or settings.teacher_precision != "auto":
+        return settings
+    return settings.model_copy(update={"teacher_precision": precision})
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:

@@ -2,10 +2,17 @@
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from softiou._files import write_atomically
 from softiou.errors import ConfigError
@@ -39,15 +46,15 @@ class _Section(BaseModel):
     )
 
 
+S = TypeVar("S", bound=_Section)
+
+
 class DataConfig(_Section):
     """What to train on, and how an image becomes a training sample."""
 
     source: str = Field(description="data set folder, or digits for the embedded one")
     train_split: str = Field("train", description="split to learn from")
     val_split: str = Field("val", description="split that chooses the best checkpoint")
-    labels: Literal["auto", "hard", "soft"] = Field(
-        "auto", description="auto is soft for several annotators, hard otherwise"
-    )
     crop_px: Auto | tuple[Positive, Positive] = Field("auto", description="height, width")
     scale: Annotated[
         tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_range)
@@ -57,6 +64,50 @@ class DataConfig(_Section):
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
     workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
+
+
+LabelsKind = Literal[
+    "auto",
+    "hard",
+    "soft",
+    "uniform",
+    "boundary",
+    "gaussian",
+    "votes",
+    "majority",
+    "random",
+    "staple",
+]
+
+
+class LabelsConfig(_Section):
+    """What the labels of the training split become before the loss sees them.
+
+    - auto: votes for several annotators, hard otherwise; hard: class indices
+    - soft: probabilities that the data set knows: covered shares, or the shares of the votes
+    - uniform, boundary, gaussian: smoothed everywhere, near other classes, by their surroundings
+    - votes, majority, random, staple: of several annotators the shares of the votes, the most
+      frequent class, one of them drawn for every sample, or the classes' probabilities by STAPLE
+    """
+
+    kind: LabelsKind = Field(
+        "auto",
+        description="hard, soft, uniform, boundary, gaussian; of several annotators: votes, "
+        "majority, random, staple",
+    )
+    epsilon: Share | None = Field(
+        None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"
+    )
+    width: Positive | None = Field(
+        None, description="pixels on each side; null: boundary 3, gaussian 1"
+    )
+    sigma: Annotated[float, Field(gt=0)] = Field(1.0, description="gaussian: pixels")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: Any) -> Any:
+        """Take `labels=boundary` for `labels.kind=boundary`."""
+        return {"kind": value} if isinstance(value, str) else value
 
 
 class ModelConfig(_Section):
@@ -116,19 +167,86 @@ class OptimConfig(_Section):
     )
 
 
+class DistillationConfig(_Section):
+    """What a teacher adds: (1 - weight) * loss against the labels + weight * against the teacher.
+
+    One of `teacher` and `soft_labels` names it.
+    """
+
+    teacher: str | None = Field(None, description="run directory or checkpoint; run at every step")
+    soft_labels: str | None = Field(None, description="folder that softiou label has written")
+    weight: Share = Field(0.5, description="share of the teacher; the labels have the rest")
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="of the teacher's softmax; above 1 softens, below 1 sharpens"
+    )
+    threshold: Share = Field(
+        0.0, description="leave out pixels whose most probable class is below; 0 is off"
+    )
+    keep: Positive | None = Field(
+        None, description="most probable classes kept of the teacher; null is all"
+    )
+    channel_wise: NotNegative = Field(
+        0.0, description="weight of channel-wise distillation, added to the rest; 3 is usual"
+    )
+    channel_wise_temperature: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="of the softmax over the pixels"
+    )
+    teacher_px: tuple[Positive, Positive] | None = Field(
+        None, description="height, width the teacher sees the crop in; null is as it is"
+    )
+    teacher_precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="of the teacher: bf16, fp16, fp32; auto is that of the run"
+    )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.teacher is None) == (self.soft_labels is None):
+            raise ValueError("needs one of teacher and soft_labels")
+        if self.channel_wise and self.teacher is None:
+            raise ValueError(
+                "channel_wise needs the teacher's logits, and soft_labels are probabilities: "
+                "give teacher instead"
+            )
+        return self
+
+
 class Config(_Section):
-    """A complete supervised run."""
+    """A complete run: supervised, or with `distillation` from a teacher."""
 
     data: DataConfig
+    labels: LabelsConfig = LabelsConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
+    distillation: DistillationConfig | None = Field(None, description="null: no teacher")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="bf16, fp16 (GPUs only) or fp32"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the weights and of everything random in the data"
     )
+
+
+class LabellingConfig(_Section):
+    """What of a teacher's probabilities `softiou label` keeps."""
+
+    splits: list[str] = Field(["train"], description="of the data set; unlabeled for its images")
+    stride: Auto | Positive = Field("auto", description="pixels a cell; auto: the teacher's own")
+    k: Auto | Positive = Field("auto", description="classes kept; auto: as many as hold the mass")
+    mass: Annotated[float, Field(gt=0, le=1)] = Field(0.995, description="of a pixel, for k: auto")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the teacher")
+    workers: Annotated[int, Field(ge=0)] = Field(1, description="loading processes")
+
+
+def load_labelling_config(overrides: list[str]) -> LabellingConfig:
+    """Read the settings of `softiou label` from "key=value".
+
+    Raises:
+        ConfigError: Lists every mistake at once.
+    """
+    values: dict[str, Any] = {}
+    mistakes = _override(values, overrides)
+    return _validated(LabellingConfig, values, mistakes)
 
 
 def load_config(
@@ -147,8 +265,14 @@ def load_config(
     values = _read_yaml(file) if file else {}
     if source is not None:
         _assign(values, "data.source", source)
+    mistakes = _override(values, overrides or [])
+    return validate_config(values, mistakes)
+
+
+def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Set "dotted.key=value" in nested values; return what is wrong with the overrides."""
     mistakes = []
-    for override in overrides or []:
+    for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
@@ -159,16 +283,19 @@ def load_config(
             mistakes.append(f"{override}: not a value that YAML can read")
         except TypeError:
             mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
-    return validate_config(values, mistakes)
+    return mistakes
 
 
 def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -> Config:
     """Build the configuration from nested plain values, or raise with all mistakes at once."""
-    mistakes = list(mistakes or [])
+    return _validated(Config, values, list(mistakes or []))
+
+
+def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
     try:
-        config = Config.model_validate(values)
+        config = kind.model_validate(values)
     except ValidationError as error:
-        mistakes += _mistakes(error)
+        mistakes += _mistakes(error, kind)
     if mistakes:
         lines = "\n".join(f"  {line}" for line in mistakes)
         raise ConfigError(f"The configuration has mistakes:\n{lines}")
@@ -212,63 +339,65 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
     # A section whose knobs are all commented out reads as null.
-    return {key: {} if value is None else value for key, value in values.items()}
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
     *sections, key = dotted.split(".")
     for section in sections:
+        if isinstance(values.get(section), str) and section == "labels":
+            values[section] = {"kind": values[section]}  # labels=boundary labels.width=2
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise TypeError(dotted)
     values[key] = value
 
 
-def _mistakes(error: ValidationError) -> list[str]:
+def _mistakes(error: ValidationError, kind: type[BaseModel]) -> list[str]:
     """One line for each wrong key: what is wrong, and what came."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]]
-        key = ".".join(location[: 2 if location[0] in _sections() else 1])
+        key = ".".join(location[: 2 if location[0] in _sections(kind) else 1])
         wrong.setdefault(key, []).append(detail)
-    return [f"{key}: {_reason(key, details)}" for key, details in wrong.items()]
+    return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
 
 
-def _reason(key: str, details: list[Any]) -> str:
-    kind = details[0]["type"]
-    if kind == "extra_forbidden":
-        return f"unknown key{_did_you_mean(key)}"
-    if kind == "missing":
+def _reason(key: str, details: list[Any], kind: type[BaseModel]) -> str:
+    mistake = details[0]["type"]
+    if mistake == "extra_forbidden":
+        return f"unknown key{_did_you_mean(key, kind)}"
+    if mistake == "missing":
         return "missing"
-    if kind == "model_type":
-        return f"is a section; set {key}.KEY, for instance {_first_key(key)}"
+    if mistake == "model_type":
+        return f"is a section; set {key}.KEY, for instance {_first_key(key, kind)}"
     # A union of types complains once for each of its members.
     texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
     reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
     return f"{reasons}, but got {details[0]['input']!r}"
 
 
-def _first_key(section: str) -> str:
-    return f"{section}.{next(iter(_sections()[section].model_fields))}"
+def _first_key(section: str, kind: type[BaseModel]) -> str:
+    return f"{section}.{next(iter(_sections(kind)[section].model_fields))}"
 
 
-def _did_you_mean(key: str) -> str:
+def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
     """Find a known key whose last part looks like that of an unknown one."""
-    known = {dotted.split(".")[-1]: dotted for dotted in _keys()}
+    known = {dotted.split(".")[-1]: dotted for dotted in _keys(kind)}
     close = get_close_matches(key.split(".")[-1], known, n=1)
     return f"; did you mean {known[close[0]]}?" if close else ""
 
 
-def _sections() -> dict[str, type[_Section]]:
-    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
-    return {
-        name: kind
-        for name, kind in kinds.items()
-        if isinstance(kind, type) and issubclass(kind, _Section)
-    }
+def _sections(kind: type[BaseModel]) -> dict[str, type[_Section]]:
+    found = {}
+    for name, field in kind.model_fields.items():
+        for one in get_args(field.annotation) or (field.annotation,):  # a section, or perhaps none
+            if isinstance(one, type) and issubclass(one, _Section):
+                found[name] = one
+    return found
 
 
-def _keys() -> list[str]:
+def _keys(kind: type[BaseModel]) -> list[str]:
     """Every dotted key, and the sections themselves."""
-    inner = [f"{name}.{key}" for name, kind in _sections().items() for key in kind.model_fields]
-    return [*Config.model_fields, *inner]
+    inner = [f"{name}.{key}" for name, one in _sections(kind).items() for key in one.model_fields]
+    return [*kind.model_fields, *inner]

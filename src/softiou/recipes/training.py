@@ -1,4 +1,4 @@
-"""From a configuration to a run directory with checkpoints: the supervised recipe, end to end."""
+"""From a configuration to a run directory with checkpoints: a recipe, end to end."""
 
 import logging
 import shlex
@@ -16,14 +16,18 @@ from torch.utils.data import DataLoader, Subset
 
 from softiou.data import (
     Augmentation,
+    Labels,
     Sample,
     SegmentationDataset,
+    SoftLabelReader,
     TrainingStream,
     open_dataset,
     verify_readable,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.recipes.auto import changes, resolve
+from softiou.recipes.base import Recipe
+from softiou.recipes.building import check_labels, data_labels
 from softiou.recipes.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -32,6 +36,7 @@ from softiou.recipes.callbacks import (
     ProgressBar,
 )
 from softiou.recipes.config import Config
+from softiou.recipes.distillation import DistillationRecipe, load_teacher, open_soft_labels
 from softiou.recipes.loading import BatchStream
 from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
 from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
@@ -72,14 +77,24 @@ def train(
     resolved = resolve(config, training)
     for line in changes(config, resolved):
         say(f"auto  {line}")
-    recipe = _recipe(resolved, training, encoder_weights=config.model.encoder_weights)
+    recipe, soft_labels = _recipe(resolved, training, encoder_weights=config.model.encoder_weights)
     new_run(resolved, run, command=command)
     say(
         f"run   {run}: {len(training)} images to train on, {len(validation)} to validate, "
         f"{resolved.optim.steps} steps"
     )
-    _fit(recipe, training, validation, run, say=say, progress_bar=progress_bar)
+    _fit(recipe, training, soft_labels, validation, run, say=say, progress_bar=progress_bar)
     return run
+
+
+def resolve_config(config: Config) -> Config:
+    """Return the configuration that `train` would write down: "auto" values by data and machine.
+
+    Raises:
+        DataError: There is no such data set.
+    """
+    training, _ = _open(config)
+    return resolve(config, training)
 
 
 def resume(
@@ -99,7 +114,7 @@ def resume(
     step = content.get("global_step", 0)
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
-    recipe = _recipe(config, training, encoder_weights=weights)
+    recipe, soft_labels = _recipe(config, training, encoder_weights=weights)
     where = (
         f"from step {step}/{config.optim.steps}" if last else "from the start: no checkpoint yet"
     )
@@ -107,6 +122,7 @@ def resume(
     _fit(
         recipe,
         training,
+        soft_labels,
         validation,
         run,
         say=say,
@@ -118,11 +134,14 @@ def resume(
 
 
 def _open(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
-    data = config.data
+    data, kind = config.data, config.labels.kind
+    # However the labels are softened, a model is chosen by all that is known of the images.
+    truth: Labels = "soft" if kind == "soft" else "auto"
     training, validation = (
-        open_dataset(data.source, split, labels=data.labels, skip_corrupt=data.skip_corrupt)
-        for split in (data.train_split, data.val_split)
+        open_dataset(data.source, split, labels=labels, skip_corrupt=data.skip_corrupt)
+        for split, labels in ((data.train_split, data_labels(kind)), (data.val_split, truth))
     )
+    check_labels(config.labels, training)
     return training, validation
 
 
@@ -149,9 +168,24 @@ def _verify(datasets: list[SegmentationDataset], *, skip: bool, say: Callable[[s
 
 def _recipe(
     config: Config, training: SegmentationDataset, *, encoder_weights: str
-) -> SupervisedRecipe:
+) -> tuple[Recipe, SoftLabelReader | None]:
+    """Build what the configuration describes, and open the soft labels that it learns from."""
+    settings, soft_labels = config.distillation, None
+    teacher = load_teacher(settings, training) if settings and settings.teacher else None
+    if settings and settings.soft_labels:
+        soft_labels = open_soft_labels(settings, training)
     pl.seed_everything(config.seed, workers=False, verbose=False)
-    recipe = SupervisedRecipe(config, training.description, encoder_weights=encoder_weights)
+    recipe: Recipe
+    if settings is None:
+        recipe = SupervisedRecipe(config, training.description, encoder_weights=encoder_weights)
+    else:
+        recipe = DistillationRecipe(
+            config,
+            training.description,
+            settings=settings,
+            teacher=teacher,
+            encoder_weights=encoder_weights,
+        )
     stride = recipe.model.input_stride
     crop: Any = config.data.crop_px
     if any(length % stride for length in crop):
@@ -162,12 +196,13 @@ def _recipe(
         )
     if config.precision == "fp16" and not torch.accelerator.is_available():
         raise ConfigError("precision: fp16 needs a GPU, and there is none; use bf16 or fp32.")
-    return recipe
+    return recipe, soft_labels
 
 
 def _fit(
-    recipe: SupervisedRecipe,
+    recipe: Recipe,
     training: SegmentationDataset,
+    soft_labels: SoftLabelReader | None,
     validation: SegmentationDataset,
     run: Path,
     *,
@@ -208,7 +243,7 @@ def _fit(
         try:
             trainer.fit(
                 recipe,
-                train_dataloaders=_training_batches(config, training, trainer),
+                train_dataloaders=_training_batches(config, training, soft_labels, trainer),
                 val_dataloaders=_validation_samples(config, validation, trainer),
                 ckpt_path=checkpoint,
                 weights_only=True,
@@ -231,7 +266,10 @@ def _fit(
 
 
 def _training_batches(
-    config: Config, dataset: SegmentationDataset, trainer: pl.Trainer
+    config: Config,
+    dataset: SegmentationDataset,
+    soft_labels: SoftLabelReader | None,
+    trainer: pl.Trainer,
 ) -> BatchStream:
     data: Any = config.data
     augmentation = Augmentation(
@@ -242,7 +280,13 @@ def _training_batches(
         ignore_index=dataset.description.ignore_index,
     )
     return BatchStream(
-        TrainingStream(dataset, augmentation, seed=config.seed),
+        TrainingStream(
+            dataset,
+            augmentation,
+            seed=config.seed,
+            random_rater=config.labels.kind == "random",
+            soft_labels=soft_labels,
+        ),
         batch_size=data.batch_size,
         batches=int(config.optim.steps) // config.optim.validations * config.optim.accumulate,
         workers=data.workers,

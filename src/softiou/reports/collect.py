@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.errors import DataError
+from softiou.reports.comparison import Comparison, read_comparison
 
 SCHEMA_VERSION = 1
 LONG_SIDE_PX = 640
@@ -109,6 +110,7 @@ class ReportData:
     config: str
     history: History
     evaluation: Evaluation | None
+    comparison: Comparison | None = None
 
 
 def collect(run_dir: Path) -> ReportData:
@@ -140,6 +142,7 @@ def collect(run_dir: Path) -> ReportData:
         config=_read_text(config),
         history=_history(_read_text(metrics)),
         evaluation=_read_evaluation(evaluation) if evaluation.is_file() else None,
+        comparison=read_comparison(run_dir),
     )
 
 

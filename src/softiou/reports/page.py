@@ -25,6 +25,7 @@ from softiou.reports.collect import (
     Series,
     collect,
 )
+from softiou.reports.comparison import Comparison
 from softiou.reports.pictures import (
     colourize,
     is_class,
@@ -69,6 +70,29 @@ FIGURES = (
         "ECE",
         "D",
         "Expected calibration error: how far confidence and accuracy lie apart. Lower is better.",
+    ),
+)
+# Shown where the truth is soft or of several annotators.
+SOFT_FIGURES = (
+    (
+        "soft_iou_d",
+        "Soft IoU",
+        "D",
+        "Overlap of the probabilities with the soft labels, 1 only where they are equal. Over the "
+        "data set.",
+    ),
+    (
+        "soft_dice_d",
+        "Soft Dice",
+        "D",
+        "The same as Dice: twice the overlap over the sum of both masses. Over the data set.",
+    ),
+    (
+        "ged",
+        "Energy",
+        "",
+        "Squared generalised energy distance between the masks of the model and those of the "
+        "annotators: 0 when both disagree alike, at most 200. Lower is better.",
     ),
 )
 VALIDATION_NAMES = {
@@ -121,6 +145,7 @@ def render(data: ReportData) -> str:
         summary=_summary(data),
         curves=_curves(data.history),
         evaluation=evaluation,
+        comparison=_comparison(data.comparison) if data.comparison else None,
         **(_evaluated(evaluation) if evaluation else _validated(data.history)),
     )
 
@@ -160,10 +185,32 @@ def _validated(history: History) -> View:
 
 
 def _figures(metrics: Mapping[str, float | None]) -> list[View]:
+    known = [figure for figure in SOFT_FIGURES if figure[0] in metrics]
     return [
         {"name": name, "letter": letter, "note": note, "value": metrics.get(key)}
-        for key, name, letter, note in FIGURES
+        for key, name, letter, note in (*FIGURES, *known)
     ]
+
+
+def _comparison(comparison: Comparison) -> View:
+    """Rows of the table: every headline figure, and what the model cost."""
+    shown = set().union(*(row.metrics for row in comparison.rows))
+    figures = [*FIGURES, *(figure for figure in SOFT_FIGURES if figure[0] in shown)]
+    return {
+        "columns": [(name, letter) for _, name, letter, _ in figures],
+        "of": f"Split “{comparison.split}” of {comparison.data}, in per cent.",
+        "rows": [
+            {
+                "name": row.name,
+                "checkpoint": row.checkpoint,
+                "values": [row.metrics.get(key) for key, *_ in figures],
+                "steps": "–" if row.steps is None else f"{row.steps:,}",  # noqa: RUF001
+                "time": "–" if row.seconds is None else _duration(row.seconds),  # noqa: RUF001
+            }
+            for row in comparison.rows
+        ],
+        "notes": comparison.notes,
+    }
 
 
 def _summary(data: ReportData) -> str:

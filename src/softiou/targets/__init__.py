@@ -2,17 +2,23 @@
 
 from torch import Tensor
 
-from softiou.targets.annotators import VotesTarget, vote_shares
+from softiou.targets.annotators import VotesTarget, staple, vote_shares
 from softiou.targets.base import Labels, Probs, Target
+from softiou.targets.confidence import ConfidentTarget
 from softiou.targets.dense import DenseTarget
 from softiou.targets.hard import HardTarget
 from softiou.targets.mixtures import MixedTarget, RegionTarget
+from softiou.targets.neighbours import GaussianTarget
 from softiou.targets.smoothing import SmoothedTarget, boundary_band
 from softiou.targets.teachers import TeacherTarget
+from softiou.targets.tensors import as_target, to_probs
+from softiou.targets.tensors import from_tensor as _from_tensor
 from softiou.targets.top_k import SparseTarget
 
 __all__ = [
+    "ConfidentTarget",
     "DenseTarget",
+    "GaussianTarget",
     "HardTarget",
     "Labels",
     "MixedTarget",
@@ -26,11 +32,15 @@ __all__ = [
     "as_target",
     "boundary",
     "boundary_band",
+    "confident",
+    "gaussian",
     "mix",
     "paste",
     "smooth",
     "sparse",
+    "staple",
     "teacher",
+    "to_probs",
     "vote_shares",
     "votes",
 ]
@@ -53,6 +63,13 @@ def boundary(
     return SmoothedTarget(labels, epsilon, width=width, ignore_index=ignore_index)
 
 
+def gaussian(
+    labels: Tensor, *, sigma: float = 1.0, width: int = 1, ignore_index: int | None = None
+) -> Target:
+    """Let each of the labels (N, *S) hear those within `width` pixels; see `GaussianTarget`."""
+    return GaussianTarget(labels, sigma, width, ignore_index)
+
+
 def votes(masks: Tensor, *, ignore_index: int | None = None) -> Target:
     """Take the share of the votes of R annotators (N, R, *S); see `VotesTarget`."""
     return VotesTarget(masks, ignore_index)
@@ -69,14 +86,32 @@ def teacher(
     size: tuple[int, int] | None = None,
     temperature: float = 1.0,
     align_corners: bool = False,
+    valid: Tensor | None = None,
 ) -> Target:
     """Take a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
 
-    Left out, `size` is that of the images that the loss is called with; it has to be named where
-    nothing else tells it, with low-resolution logits of the student and no other target.
+    Left out, `size` is that of `valid` (bool (N, *S), True where the teacher is heard) or else of
+    the images that the loss is called with; it has to be named where nothing else tells it, with
+    low-resolution logits of the student and no other target.
     """
-    size = None if size is None else (size[0], size[1])
-    return TeacherTarget(logits.detach(), size, temperature, align_corners)
+    space: tuple[int, ...] | None = size if size is None else tuple(size)
+    if space is None and valid is not None and valid.ndim == logits.ndim - 1:
+        space = tuple(valid.shape[1:])
+    return TeacherTarget(logits.detach(), space, temperature, align_corners, valid)
+
+
+def confident(
+    target: Tensor | Target,
+    *,
+    threshold: float = 0.0,
+    temperature: float = 1.0,
+    keep: int | None = None,
+) -> Target:
+    """Sharpen a target, keep its likeliest classes, leave unsure pixels out.
+
+    See `ConfidentTarget`.
+    """
+    return ConfidentTarget(_from_tensor(target), threshold, temperature, keep)
 
 
 def mix(*parts: tuple[float, Tensor | Target]) -> Target:
@@ -92,81 +127,3 @@ def mix(*parts: tuple[float, Tensor | Target]) -> Target:
 def paste(inside: Tensor | Target, outside: Tensor | Target, region: Tensor) -> Target:
     """Take `inside` where `region`, bool (N, *S), is True, and `outside` elsewhere (CutMix)."""
     return RegionTarget(_from_tensor(inside), _from_tensor(outside), region)
-
-
-def _from_tensor(target: Tensor | Target) -> Target:
-    if isinstance(target, Target):
-        return target
-    if target.is_floating_point():
-        return DenseTarget(target, independent=None)
-    return HardTarget(target)
-
-
-def as_target(
-    target: Tensor | Target,
-    *,
-    logits_shape: tuple[int, ...],
-    ignore_index: int | None = None,
-    independent: bool = False,
-) -> Target:
-    """Read a plain tensor as the target it is: integer or bool means hard, floating means dense.
-
-    Args:
-        target: Class indices (N, *S), probabilities (N, C, *S), 0/1 integers (N, C, *S) when the
-            classes are independent, or a `Target`.
-        logits_shape: (N, C, *S) of the logits that it belongs to, at the resolution of the target.
-        ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
-            keeps it.
-        independent: True when the classes do not exclude each other (sigmoid).
-
-    Returns:
-        The target, with the images and the space of the logits.
-
-    Raises:
-        TypeError: `target` is neither tensor nor `Target`.
-        ValueError: Shape or dtype do not match the logits.
-    """
-    num_classes, shape = logits_shape[1], (logits_shape[0], *logits_shape[2:])
-    if isinstance(target, Target):
-        target = target.completed(ignore_index, shape[1:], independent=independent)
-        if isinstance(target, DenseTarget):
-            target.check_classes(num_classes)
-        if isinstance(target, SmoothedTarget):
-            target = target.with_band(num_classes)
-        if target.shape != shape:
-            raise ValueError(
-                f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."
-            )
-        return target
-    if not isinstance(target, Tensor):
-        raise TypeError(f"Expected `target` to be a tensor or a Target, but got {type(target)}.")
-    hard = not target.is_floating_point()
-    if hard and tuple(target.shape) == shape:
-        return HardTarget(target, ignore_index)
-    if tuple(target.shape) == logits_shape and (independent or not hard):
-        return DenseTarget(target, ignore_index, independent)
-    raise ValueError(_mismatch(target, logits_shape, shape, hard=hard, num_classes=num_classes))
-
-
-def _mismatch(
-    target: Tensor,
-    logits_shape: tuple[int, ...],
-    shape: tuple[int, ...],
-    *,
-    hard: bool,
-    num_classes: int,
-) -> str:
-    """Say what is wrong with the shape of a target, and the likely way out."""
-    got = tuple(target.shape)
-    message = (
-        f"Expected `target` to have shape (N, *S) = {shape} (integer) or (N, C, *S) = "
-        f"{logits_shape} (floating), matching the logits, but got {got} of {target.dtype}."
-    )
-    if got == (shape[0], 1, *shape[1:]) and hard:
-        return f"{message} Drop the second dimension: target.squeeze(1)."
-    if got == logits_shape:
-        return f"{message} Make it floating (probabilities), or take `argmax(1)` (indices)."
-    if got == shape:
-        way = "target.unsqueeze(1)" if num_classes == 1 else "target.long()"
-        return f"{message} Use {way}."
-    return f"{message} Resize the target to the logits, or the logits to the target."

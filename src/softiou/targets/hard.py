@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.targets.base import Labels, Probs, Target
@@ -29,6 +30,27 @@ def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -
     """Read the labels (T,) of a tile; those that do not count become class 0."""
     counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
     return Labels(torch.where(counts, labels.long(), 0), counts)
+
+
+def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
+    """Cut a tile and what lies around it out of the labels; -1 is outside of the image.
+
+    Args:
+        labels: Class indices (N, *S), any integer dtype.
+        tile: Which pixels.
+        width: How far to look in every direction, in pixels.
+
+    Returns:
+        int64, a box of the tile's size and 2 `width` more along every axis.
+    """
+    lines = list(zip(tile.box, labels.shape[1:], strict=True))
+    around = tuple(
+        slice(max(0, part.start - width), min(length, part.stop + width)) for part, length in lines
+    )
+    missing: list[int] = []
+    for part, length in reversed(lines):  # `pad` begins with the last dimension
+        missing += [max(0, width - part.start), max(0, part.stop + width - length)]
+    return F.pad(labels[tile.image][around].long(), missing, value=-1)
 
 
 def validate_labels(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.targets.base import Labels, Target
-from softiou.targets.hard import count_labels, read_labels, validate_labels
+from softiou.targets.hard import count_labels, labels_around, read_labels, validate_labels
 from softiou.tiles import Tile
 
 
@@ -87,22 +87,13 @@ class SmoothedTarget(Target):
 
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
-        space = self.labels.shape[1:]
-        around = tuple(
-            slice(max(0, part.start - width), min(length, part.stop + width))
-            for part, length in zip(tile.box, space, strict=True)
-        )
-        inside = tuple(
-            slice(part.start - wide.start, part.stop - wide.start)
-            for part, wide in zip(tile.box, around, strict=True)
-        )
         band = boundary_band(
-            self.labels[tile.image][around].unsqueeze(0),
+            labels_around(self.labels, tile, width).unsqueeze(0),
             width=width,
             num_classes=num_classes,
             ignore_index=self.ignore_index,
         )
-        return band[0][inside].reshape(-1)
+        return band[0][(slice(width, -width),) * len(tile.box)].reshape(-1)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou.targets.base import Probs, Target
 from softiou.tiles import Bilinear, Tile
 
@@ -25,12 +26,15 @@ class TeacherTarget(Target):
             the loss.
         temperature: Above 0; more than 1 softens.
         align_corners: Of the interpolation.
+        valid: Bool (N, *S) at the resolution of the image, True where the teacher is heard; None
+            for everywhere.
     """
 
     logits: Tensor
     size: tuple[int, ...] | None = None
     temperature: float = 1.0
     align_corners: bool = False
+    valid: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not self.logits.is_floating_point() or self.logits.ndim < 3:
@@ -57,11 +61,13 @@ class TeacherTarget(Target):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (N, *S)."""
-        return (self.logits.shape[0], *(self.size or self.logits.shape[2:]))
+        """Return (N, *S), or raise when `valid` covers something else."""
+        shape = (self.logits.shape[0], *(self.size or self.logits.shape[2:]))
+        _checks.pixel_map("valid", self.valid, shape, boolean=True)
+        return shape
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
-        """Return the teacher's probabilities (C, T)."""
+        """Return the teacher's probabilities (C, T), and where it is heard."""
         if self.logits.shape[1] != num_classes:
             raise ValueError(
                 f"The teacher has {self.logits.shape[1]} classes and the student {num_classes}: "
@@ -75,13 +81,15 @@ class TeacherTarget(Target):
             scores = reader.read(logits, tile).to(dtype)
         else:
             scores = tile.of_each(logits).to(dtype)
-        return Probs((scores / self.temperature).softmax(0))
+        counts = None if self.valid is None else tile.of(self.valid)
+        return Probs((scores / self.temperature).softmax(0), counts)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on logits that are NaN or infinite, at a stride wherever they are."""
         finite = self.logits.isfinite()
-        if valid is not None and not self._interpolated():
-            finite = finite | ~valid.unsqueeze(1)
+        for looked_at in (self.valid, valid):
+            if looked_at is not None and not self._interpolated():
+                finite = finite | ~looked_at.unsqueeze(1)
         if not bool(finite.all()):
             raise ValueError(
                 "Expected the teacher's `logits` to be finite, but found NaN or infinity."

@@ -1,0 +1,186 @@
+"""softiou distill: a student that learns from labels and a teacher, beside one without teacher."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from softiou.recipes import Config
+    from softiou.reports import ComparisonRow
+
+
+def distill(
+    data: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads it at run time
+        typer.Argument(help="Data set folder, or digits.", show_default=False),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Settings of the student, for instance model.encoder=resnet18 "
+            "distillation.temperature=2.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="RUN|CKPT", help="Teacher that is asked at every step."),
+    ] = None,
+    soft_labels: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of softiou label: what a teacher said, faster than asking it."),
+    ] = None,
+    config: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="YAML file with settings.", show_default=False),
+    ] = None,
+    run: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="New run directory; default: the next free runs/NAME-001."),
+    ] = None,
+    baseline: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run of the student without teacher, of the same budget."),
+    ] = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Do not train a student without teacher.")
+    ] = False,
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
+    ] = None,
+) -> None:
+    """Train a student with a teacher, and the same student without, and compare all three.
+
+    The student without teacher is trained with the same settings into RUN/baseline, unless
+    --baseline names a run of the same budget. The report of the run has all of them in one table.
+    """
+    from softiou.cli import _console
+    from softiou.errors import ConfigError
+    from softiou.recipes import (
+        differences_to_baseline,
+        load_config,
+        resolve_config,
+        resume_training,
+        start_training,
+    )
+
+    settings = list(overrides or [])
+    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
+        settings.insert(0, data)
+        data = None
+    if baseline and no_baseline:
+        raise ConfigError("--baseline and --no-baseline exclude each other.")
+    if resume:
+        if data or settings or config or run or teacher or soft_labels:
+            raise ConfigError(
+                "--resume goes on with the run's own settings; leave all but --baseline and "
+                "--no-baseline out."
+            )
+        done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
+    else:
+        for key, path in (("teacher", teacher), ("soft_labels", soft_labels)):
+            settings += [f"distillation.{key}={json.dumps(str(path))}"] if path else []
+        chosen = load_config(source=data, file=config, overrides=settings)
+        if chosen.distillation is None:
+            raise ConfigError("Name a teacher: --teacher RUN|CKPT, or --soft-labels FOLDER.")
+        if baseline:
+            differences_to_baseline(resolve_config(chosen), baseline)  # before hours of training
+        done = start_training(
+            chosen,
+            directory=run,
+            command=_console.command_line(),
+            say=_console.say,
+            progress_bar=_console.interactive(),
+        )
+    if not no_baseline and baseline is None:
+        baseline = _train_baseline(done)
+    compare(done, baseline)
+
+
+def _train_baseline(run: Path) -> Path:
+    """Train the student without teacher inside the run, or go on with it."""
+    from softiou.cli import _console
+    from softiou.recipes import load_config, resume_training, start_training, without_teacher
+
+    directory = run / "baseline"
+    _console.say("now the same student without teacher, the baseline")
+    if (directory / "config.yaml").exists():
+        return resume_training(directory, say=_console.say, progress_bar=_console.interactive())
+    return start_training(
+        without_teacher(load_config(file=run / "config.yaml")),
+        directory=directory,
+        command=f"softiou distill --resume {run}",
+        say=_console.say,
+        progress_bar=_console.interactive(),
+    )
+
+
+def compare(run: Path, baseline: Path | None) -> None:
+    """Evaluate teacher, baseline and student on the same images, and write them into the report."""
+    from softiou.cli import _console
+    from softiou.cli.train import finish
+    from softiou.recipes import differences_to_baseline, load_config
+    from softiou.reports import Comparison, save_comparison, write_report
+
+    config = load_config(file=run / "config.yaml")
+    student = finish(run, show=False)
+    split, data = student.content["split"], config.data.source
+    rows, notes = [], []
+    teacher = _teacher_row(config, split)
+    if teacher is None:
+        notes.append("The teacher is not at hand, so it was not scored.")
+    else:
+        rows.append(teacher)
+    if baseline is None:
+        notes.append("No baseline was trained: what the teacher adds is not known.")
+    else:
+        notes += differences_to_baseline(config, baseline)
+        rows.append(
+            _run_row("student without teacher", baseline, finish(baseline, show=False).metrics)
+        )
+    rows.append(_run_row("student", run, student.metrics))
+    save_comparison(Comparison(data, split, tuple(rows), tuple(notes)), run)
+    _console.score_table({row.name: row.metrics for row in rows}, title=f"{data}, {split}")
+    for note in notes:
+        _console.say(note)
+    _console.say(f"report  {write_report(run)}")
+
+
+def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "ComparisonRow":
+    """Describe a run by its scores and by what it cost."""
+    from softiou.reports import ComparisonRow, collect
+
+    history = collect(run).history
+    return ComparisonRow(name, str(run), metrics, history.last_step, history.seconds)
+
+
+def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
+    """Score the teacher, or return None when there are only its soft labels."""
+    from softiou.checkpoints import find_checkpoint, load_trained, run_directory
+    from softiou.cli.evaluate import score
+    from softiou.data import SoftLabelStore
+    from softiou.labelling import file_sha256
+    from softiou.reports import ComparisonRow
+
+    settings = config.distillation
+    if settings is None:
+        return None
+    if settings.teacher is not None:
+        path = find_checkpoint(Path(settings.teacher).expanduser())
+    else:
+        manifest = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser()).manifest
+        path = Path(manifest.teacher.name)
+        if not path.is_file() or file_sha256(path) != manifest.teacher.sha256:
+            return None
+    trained = load_trained(path)
+    metrics = score(trained, config.data.source, split=split).metrics
+    run = run_directory(path)
+    return (
+        ComparisonRow("teacher", str(path), metrics, trained.step)
+        if run is None
+        else _run_row("teacher", run, metrics)
+    )

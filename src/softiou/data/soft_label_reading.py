@@ -1,0 +1,124 @@
+"""A teacher's soft labels from a store, seen through the view of an augmented image.
+
+Shapes: C classes, K classes kept, h and w of the crop; at a stride the store holds a grid of cells.
+"""
+
+import math
+from typing import TypedDict
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou.data.soft_labels import SoftLabelStore
+from softiou.data.views import View
+from softiou.targets import sparse, to_probs
+
+# Of a class that was rounded to nothing, for its logarithm.
+LEAST_PROBABILITY = 1e-4
+
+
+class SoftLabels(TypedDict, total=False):
+    """Either `soft_indices` and `soft_weights` (K, h, w), or `soft_logits` (C, h / s, w / s)."""
+
+    soft_indices: Tensor
+    soft_weights: Tensor
+    soft_logits: Tensor
+
+
+class SoftLabelReader:
+    """Reads what a teacher said about the view of an image, and nothing else of the file.
+
+    At full resolution each pixel of the crop takes the codes of the nearest pixel of the image, as
+    hard labels do. At a stride s the logarithms of the probabilities are interpolated to a grid of
+    the crop at the same stride: up to a constant of each pixel they are the teacher's logits, and
+    softmax does not see that constant, so they behave as the teacher's own logits would.
+
+    Args:
+        store: Where the soft labels are.
+        split: Name of the split.
+    """
+
+    def __init__(self, store: SoftLabelStore, split: str) -> None:
+        self._store = store
+        self._split = split
+
+    def read(self, stem: str, view: View, size: tuple[int, int]) -> SoftLabels:
+        """Read the soft labels of a view of an image of (H, W).
+
+        Raises:
+            DataError: They are missing, foreign or corrupt; names the image.
+        """
+        if self._store.manifest.quantisation.stride == 1:
+            box = view.box(size)
+            indices, weights = self._store.read(self._split, stem, size, box)
+            own = view.within(box)
+            nothing = torch.iinfo(indices.dtype).max  # an index that is no class
+            return {
+                "soft_indices": own.labels(indices, fill=nothing),
+                "soft_weights": own.labels(weights, fill=0),
+            }
+        return {"soft_logits": view.mirrored(self._interpolated(stem, view, size)).half()}
+
+    def _interpolated(self, stem: str, view: View, size: tuple[int, int]) -> Tensor:
+        """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""
+        manifest = self._store.manifest
+        stride = manifest.quantisation.stride
+        cells = [math.ceil(length / stride) for length in size]
+        rows, columns = (
+            _cells_of(start, length, crop, stride, count / whole)
+            for start, length, crop, count, whole in zip(
+                (view.top, view.left),
+                (view.height, view.width),
+                view.crop_px,
+                cells,
+                size,
+                strict=True,
+            )
+        )
+        top, bottom = _needed(rows, cells[0])
+        left, right = _needed(columns, cells[1])
+        box = (top, bottom, left, right)
+        indices, weights = self._store.read(self._split, stem, size, box)
+        probs, _ = to_probs(
+            sparse(indices.unsqueeze(0), weights.unsqueeze(0)), num_classes=manifest.num_classes
+        )
+        logits = probs[0].clamp(min=LEAST_PROBABILITY).log()
+        return interpolate_at(logits, rows - top, columns - left)
+
+
+def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:
+    """Return where the cells of the crop's grid lie in the grid of the image, in cells."""
+    count = math.ceil(crop / stride)
+    centres = start + (torch.arange(count) + 0.5) * (length / count)  # in pixels of the image
+    return centres * scale - 0.5
+
+
+def _needed(places: Tensor, count: int) -> tuple[int, int]:
+    """Return the first and one past the last cell that interpolation at some places needs."""
+    first = min(max(math.floor(float(places[0])), 0), count - 1)
+    last = min(max(math.floor(float(places[-1])) + 1, 0), count - 1)
+    return first, last + 1
+
+
+def interpolate_at(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read a map bilinearly at rows and columns; beyond its borders the border goes on.
+
+    Args:
+        values: Floating (C, h, w).
+        rows: Places (h',) in cells: 0 is the centre of the first cell, h - 1 that of the last.
+        columns: Places (w',).
+
+    Returns:
+        The values (C, h', w').
+
+    Example:
+        >>> interpolate_at(torch.tensor([[[0.0, 8.0]]]), torch.zeros(1), torch.tensor([0.25, 7]))
+        tensor([[[2., 8.]]])
+    """
+    height, width = values.shape[-2:]
+    y, x = 2 * (rows + 0.5) / height - 1, 2 * (columns + 0.5) / width - 1
+    grid = torch.stack([x.expand(len(y), -1), y.unsqueeze(1).expand(-1, len(x))], -1)
+    return F.grid_sample(
+        values.unsqueeze(0), grid.unsqueeze(0), padding_mode="border", align_corners=False
+    )[0]

@@ -1,0 +1,102 @@
+"""A view: which part of an image becomes the crop. Images, labels and soft labels share it.
+
+Shapes: C channels, H and W the image, h and w the crop, in pixels.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+# The mean that encoders subtract, so padding becomes zero inside the model.
+_IMAGENET_MEAN = [124, 116, 104]
+
+
+@dataclass(frozen=True)
+class View:
+    """A window of an image, resized to the crop and perhaps mirrored.
+
+    The window may reach beyond the image. Cutting it out before resizing equals resizing the image
+    first, and costs the size of the crop alone.
+
+    Args:
+        top: First row of the window in the image; may be negative.
+        left: First column.
+        height: Rows of the window.
+        width: Columns.
+        crop_px: (h, w) that the window is resized to.
+        flip: Mirror left to right.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    crop_px: tuple[int, int]
+    flip: bool = False
+
+    def image(self, image: Tensor) -> Tensor:
+        """Show a picture (3, H, W): bilinear, with the ImageNet mean beyond its borders."""
+        resized = F.resize(self._cut(image, fill=_IMAGENET_MEAN), self.crop_px, antialias=True)
+        return self.mirrored(resized)
+
+    def labels(self, target: Tensor, *, fill: int) -> Tensor:
+        """Show labels of any kind (..., H, W): nearest neighbour, `fill` beyond the borders."""
+        return self.mirrored(_resize_nearest(self._cut(target, fill=fill), self.crop_px))
+
+    def inside(self, size: tuple[int, int]) -> Tensor:
+        """Say which pixels of the crop show a part of an image of (H, W): bool (h, w)."""
+        rows, columns = (
+            (centres >= 0) & (centres < length)
+            for centres, length in zip(self._centres(), size, strict=True)
+        )
+        return self.mirrored(rows.unsqueeze(1) & columns)
+
+    def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the part of an image of (H, W) that is seen: top, bottom, left, right."""
+        bottom, right = self.top + self.height, self.left + self.width
+        return max(0, self.top), min(size[0], bottom), max(0, self.left), min(size[1], right)
+
+    def within(self, box: tuple[int, int, int, int]) -> "View":
+        """Return the same view of a part of the image that was cut out before."""
+        top, left = self.top - box[0], self.left - box[2]
+        return View(top, left, self.height, self.width, self.crop_px, self.flip)
+
+    def mirrored(self, picture: Tensor) -> Tensor:
+        """Mirror (..., h, w) if the view does."""
+        return picture.flip(-1) if self.flip else picture
+
+    def _centres(self) -> tuple[Tensor, Tensor]:
+        """Return the rows (h,) and columns (w,) of the image that the crop's pixels show."""
+        return (
+            self.top + _nearest(self.height, self.crop_px[0]),
+            self.left + _nearest(self.width, self.crop_px[1]),
+        )
+
+    def _cut(self, picture: Tensor, *, fill: int | list[int]) -> Tensor:
+        """Cut the window out of (..., H, W), with `fill` where it reaches beyond."""
+        rows, columns = picture.shape[-2:]
+        bottom, right = self.top + self.height, self.left + self.width
+        before = [max(0, -self.left), max(0, -self.top)]
+        behind = [max(0, right - columns), max(0, bottom - rows)]
+        inside = picture[..., max(0, self.top) : bottom, max(0, self.left) : right]
+        if not any(before + behind):
+            return inside
+        # (H, W) -> (1, H, W): the padding of torchvision wants channels.
+        padded: Tensor = F.pad(inside.unsqueeze(0), before + behind, fill=fill)
+        return padded.squeeze(0)
+
+
+def _nearest(old: int, new: int) -> Tensor:
+    """Return the old pixel at the centre of each new one."""
+    return ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
+
+
+def _resize_nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize (..., H, W) to the label at the centre of each new pixel.
+
+    The masks of torchvision take the label at its corner instead, half a pixel off the image.
+    """
+    rows, columns = (_nearest(old, new) for new, old in zip(size, target.shape[-2:], strict=True))
+    return target.index_select(-2, rows).index_select(-1, columns)

@@ -1,0 +1,138 @@
+"""Labelling: what a teacher says of the images of a data set, into a store of soft labels.
+
+Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of the store.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from softiou.checkpoints import TrainedModel
+from softiou.data import ImageDataset, ImageSample, Manifest, Quantisation, SoftLabelStore
+from softiou.data.soft_label_reading import interpolate_at
+from softiou.data.soft_labels import Normalisation, Teacher
+from softiou.errors import ConfigError
+from softiou.inference import Precision, autocast
+from softiou.models import IMAGENET_MEAN, IMAGENET_STD, SegmentationModel
+
+
+def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: str) -> Manifest:
+    """Describe the soft labels that a teacher is going to make of a data set."""
+    return Manifest(
+        teacher=Teacher(str(teacher.path.resolve()), file_sha256(teacher.path)),
+        classes=teacher.description.classes,
+        ignore_index=teacher.description.ignore_index,
+        normalisation=Normalisation(IMAGENET_MEAN, IMAGENET_STD),
+        quantisation=quantisation,
+        data=data,
+    )
+
+
+def logits_stride(model: SegmentationModel) -> int:
+    """Return how many pixels of the image a cell of a model's logits covers."""
+    side = 2 * model.input_stride
+    image = torch.zeros(1, 3, side, side, device=model.mean.device)
+    with torch.no_grad():
+        return side // int(model(image).shape[-1])
+
+
+def unlabelled(
+    store: SoftLabelStore, split: str, images: ImageDataset, *, part: int = 1, parts: int = 1
+) -> list[int]:
+    """Return the numbers of the images that a store lacks, of those that are one process's part.
+
+    Args:
+        store: The store.
+        split: Name of the split.
+        images: Of the split.
+        part: 1..parts; together the parts have every image once.
+        parts: Number of processes.
+    """
+    return [n for n in range(part - 1, len(images), parts) if not store.has(split, images.stems[n])]
+
+
+def label(
+    model: SegmentationModel,
+    samples: Iterable[ImageSample],
+    store: SoftLabelStore,
+    *,
+    split: str,
+    precision: Precision,
+) -> Iterator[str]:
+    """Write the soft labels of images into a store, each whole or not at all.
+
+    Args:
+        model: The teacher, in eval mode, on the device to use.
+        samples: Images of any size.
+        store: Where to write.
+        split: Name of the split that they belong to.
+        precision: Of the network; the softmax is taken in float32.
+
+    Yields:
+        The stem of each image that is done.
+    """
+    stride = store.manifest.quantisation.stride
+    for sample in samples:
+        image = sample["image"]
+        probs = cell_probs(model, image, stride=stride, precision=precision)
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        store.write(split, sample["stem"], probs.cpu(), size)
+        yield sample["stem"]
+
+
+@torch.inference_mode()
+def cell_probs(
+    model: SegmentationModel, image: Tensor, *, stride: int, precision: Precision
+) -> Tensor:
+    """Compute a model's probabilities at the centres of the cells of a grid over an image.
+
+    Args:
+        model: In eval mode, on the device to use.
+        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
+        stride: Pixels a cell; 1 for the image's own resolution.
+        precision: Of the network; the softmax is taken in float32.
+
+    Returns:
+        Probabilities (C, h, w) in float32, h = ceil(H / stride), on the model's device.
+    """
+    device = model.mean.device
+    with autocast(device, precision):
+        logits = model(image.to(device).unsqueeze(0))[0].float()
+    places = []
+    for length, cells in zip(image.shape[-2:], logits.shape[-2:], strict=True):
+        count = math.ceil(length / stride)
+        centres = (torch.arange(count, device=device) + 0.5) * (length / count)
+        covered = length + -length % model.input_stride  # the logits cover the padding, too
+        places.append(centres * (cells / covered) - 0.5)
+    return interpolate_at(logits, *places).softmax(0)
+
+
+def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
+    """Return which part of how many is ours: "2/4", else the rank that torchrun gave us, else all.
+
+    Args:
+        part: As given on the command line, or None.
+        environment: Variables of the process.
+
+    Raises:
+        ConfigError: `part` is no "i/n" with 1 <= i <= n.
+
+    Example:
+        >>> own_part("2/4", {}), own_part(None, {"RANK": "0", "WORLD_SIZE": "8"})
+        ((2, 4), (1, 8))
+    """
+    if part is None:
+        return int(environment.get("RANK", 0)) + 1, int(environment.get("WORLD_SIZE", 1))
+    first, _, last = part.partition("/")
+    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise ConfigError(f"--part: expected i/n with 1 <= i <= n, such as 2/4, but got {part}.")
+    return int(first), int(last)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

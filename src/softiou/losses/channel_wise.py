@@ -1,0 +1,180 @@
+"""Channel-wise distillation: where in the image a class is strong, learned from a teacher.
+
+Shapes: N images, C classes, *S space (H, W for pictures), P flattened pixels.
+"""
+
+from math import inf
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softiou import _checks
+
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+def channel_wise_divergence(
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    *,
+    temperature: float = 4.0,
+    valid: Tensor | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """Compute the channel-wise divergence of a student from its teacher.
+
+    Each channel becomes a distribution over the pixels of the image, so the student learns where a
+    class is most pronounced; a teacher's target (`softiou.targets.teacher`) says what a pixel is.
+
+        phi[n, c, s] = softmax over s of logits[n, c, s] / T,    T = temperature
+        loss[n, c] = T^2 KL(phi^t || phi^s) = T^2 sum_s phi^t log(phi^t / phi^s)
+
+    Args:
+        student_logits: Scores (N, C, *S), any floating dtype.
+        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for pictures, at any
+            stride: they are interpolated bilinearly to the student's size.
+        temperature: Above 0; more than 1 softens, so that more of the image counts.
+        valid: Bool (N, *S), True where the pixel of the student's logits counts; the others are
+            left out of both softmaxes. None counts all.
+        reduction: "mean" over images and classes, "sum", or "none".
+
+    Returns:
+        A scalar, or (N, C) for "none", in float32 (float64 for float64 student's logits); at least
+        0 up to rounding. An image without a valid pixel contributes a 0 that is still attached to
+        the graph, and counts in the mean.
+
+    Raises:
+        TypeError: Logits are not floating, or `valid` is not bool.
+        ValueError: Shapes do not match, or a setting is out of its range.
+
+    Note:
+        Gradients reach the student's logits alone, in their dtype: about T / (N C P) a pixel, so
+        float16 needs a GradScaler. Extra memory is several copies of the student's logits in
+        float32. A teacher at another stride is interpolated before pixels are left out: there, its
+        logits have to be finite everywhere.
+
+    Example:
+        >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[3.0, 1.0]]]).log()
+        >>> loss = channel_wise_divergence(student, teacher, temperature=1.0)
+        >>> round(loss.item(), 4)  # 3/4 log(3/2) + 1/4 log(1/2)
+        0.1308
+
+    References:
+        Shu, Liu, Gao, Yan, Shen, Channel-wise Knowledge Distillation for Dense Prediction, ICCV
+        2021, https://arxiv.org/abs/2011.13256, equations 4 and 5, which divide the sum over the
+        classes by C. Ours: the mean over the images, `valid`, and teachers at another stride.
+    """
+    _check_settings(temperature, reduction)
+    _check_logits("student_logits", student_logits)
+    _check_logits("teacher_logits", teacher_logits)
+    _check_agreement(student_logits, teacher_logits)
+    space = student_logits.shape[2:]
+    valid = _checks.pixel_map("valid", valid, (len(student_logits), *space), boolean=True)
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    teacher = teacher_logits.detach().to(dtype)
+    if teacher.shape[2:] != space:
+        teacher = F.interpolate(teacher, space, mode="bilinear", align_corners=False)
+    log_s = _log_phi(student_logits.to(dtype), valid, temperature)
+    log_t = _log_phi(teacher, valid, temperature)
+    loss = temperature**2 * (log_t.exp() * (log_t - log_s)).sum(2)  # (N, C, P) -> (N, C)
+    if reduction == "none":
+        return loss
+    return loss.sum() / max(loss.numel(), 1) if reduction == "mean" else loss.sum()
+
+
+class ChannelWiseDistillation(nn.Module):
+    """Channel-wise distillation: the student's maps of each class approach those of a teacher.
+
+        T^2 / (N C) sum_{n, c} KL(phi^t || phi^s),    phi = softmax over the pixels of logits / T
+
+    Add it to a loss against labels or a teacher's probabilities, which compares the classes of each
+    pixel: on its own it leaves a constant of each channel open, and with it which class wins.
+
+    Args:
+        temperature: T, above 0; more than 1 softens, so that more of the image counts.
+        reduction: "mean" over images and classes, "sum", or "none" for (N, C).
+
+    Note:
+        See `channel_wise_divergence` for the strides of the logits, dtypes and memory.
+
+    References:
+        Shu, Liu, Gao, Yan, Shen, Channel-wise Knowledge Distillation for Dense Prediction, ICCV
+        2021, arXiv 2011.13256, equations 4 and 5.
+    """
+
+    def __init__(self, temperature: float = 4.0, reduction: str = "mean") -> None:
+        super().__init__()
+        _check_settings(temperature, reduction)
+        self.temperature = temperature
+        self.reduction = reduction
+
+    def forward(
+        self, student_logits: Tensor, teacher_logits: Tensor, valid: Tensor | None = None
+    ) -> Tensor:
+        """Compute the divergence; arguments and result as in `channel_wise_divergence`."""
+        return channel_wise_divergence(
+            student_logits,
+            teacher_logits,
+            temperature=self.temperature,
+            valid=valid,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        """Show the settings in the printed module."""
+        return f"temperature={self.temperature}, reduction={self.reduction!r}"
+
+
+def _log_phi(logits: Tensor, valid: Tensor | None, temperature: float) -> Tensor:
+    """Return log phi: (N, C, *S) -> (N, C, P)."""
+    scores = logits.flatten(2) / temperature
+    if valid is not None:
+        # Not -inf: 0 * (inf - inf) is NaN, as is the softmax of an image without a valid pixel.
+        # Half of the least number, for the softmax subtracts from it.
+        least = torch.finfo(scores.dtype).min / 2
+        scores = scores.masked_fill(~valid.flatten(1).unsqueeze(1), least)
+    return scores.log_softmax(2)
+
+
+def _check_settings(temperature: float, reduction: str) -> None:
+    if not 0 < temperature < inf:
+        raise ValueError(
+            f"Expected `temperature` to be finite and greater than 0, but got {temperature}."
+        )
+    _checks.one_of("reduction", reduction, _REDUCTIONS)
+
+
+def _check_logits(name: str, logits: Tensor) -> None:
+    if not logits.is_floating_point():
+        raise TypeError(f"Expected `{name}` to have a floating dtype, but got {logits.dtype}.")
+    if logits.ndim < 3:
+        raise ValueError(
+            f"Expected `{name}` to have shape (N, C, *S) with at least one spatial dimension, but "
+            f"got {tuple(logits.shape)}. Add the missing dimension with `unsqueeze`."
+        )
+
+
+def _check_agreement(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Raise unless both see the same images and classes, on one device."""
+    student, teacher = tuple(student_logits.shape), tuple(teacher_logits.shape)
+    if student[1] != teacher[1]:
+        raise ValueError(
+            f"The teacher has {teacher[1]} classes and the student {student[1]}: distillation "
+            "needs the same classes in the same order."
+        )
+    if student[0] != teacher[0]:
+        raise ValueError(
+            f"Expected `teacher_logits` of the {student[0]} images of the student, but got "
+            f"{teacher[0]} images."
+        )
+    if student != teacher and not len(student) == len(teacher) == 4:
+        raise ValueError(
+            f"Only pictures are interpolated: expected `teacher_logits` to have the student's "
+            f"shape {student}, but got {teacher}. Bring both to the same size."
+        )
+    if student_logits.device != teacher_logits.device:
+        raise ValueError(
+            f"Expected `teacher_logits` to be on {student_logits.device}, as the student's are, "
+            f"but got {teacher_logits.device}. Move them there with `.to(student_logits.device)`."
+        )

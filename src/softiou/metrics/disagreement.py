@@ -1,0 +1,252 @@
+"""Disagreement: do the predictions for an image differ as its annotators do.
+
+Shapes: N images, S samples, R annotators (raters), K = S + R masks, C classes, *S space, P pixels.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.metrics.images import ExactMetric
+from softiou.targets.hard import count_labels
+
+
+class GeneralizedEnergyDistance(ExactMetric):
+    """How far the distribution of predictions is from that of the annotators; mean over images.
+
+        D^2 = 2 E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')]
+
+    with S, S' from the samples, Y, Y' from the masks of the annotators, and d = 1 - mean IoU over
+    the classes that occur in either of the two masks; d = 0 when none does. The expectations are
+    means over all pairs, a mask with itself included: the distance of the annotators to themselves
+    is exactly 0. A deterministic prediction, S = 1, cannot be better than the disagreement of the
+    annotators allows; see `sample_levels` for samples from a probability map.
+
+    Args:
+        num_classes: C, at least 2.
+        classes: Indices of the classes that d averages over; None for all. The background of a
+            binary task is best left out: [1].
+        ignore_index: Label of the pixels that an annotator did not judge.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Note:
+        The states are two numbers, float64. Memory of an update is two float64 matrices (K, P).
+
+    Example:
+        >>> metric = GeneralizedEnergyDistance(num_classes=2, classes=[1])
+        >>> raters = torch.tensor([[[0, 1, 1], [0, 0, 1]]])  # IoU 1/2 with each other
+        >>> metric.update(torch.tensor([[[0, 0, 1]]]), raters)
+        >>> metric.compute()  # 2 (1/2 + 0) / 2 - 0 - (0 + 1/2 + 1/2 + 0) / 4
+        tensor(0.2500, dtype=torch.float64)
+
+    References:
+        Kohl et al., A Probabilistic U-Net for Segmentation of Ambiguous Images, NeurIPS 2018, arXiv
+        1806.05034, "performance measures". Pixels that an annotator left out are our addition.
+    """
+
+    higher_is_better = False
+
+    total: Tensor
+    images: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        classes: Sequence[int] | None = None,
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.classes = _chosen(classes, num_classes)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        for name in ("total", "images"):
+            zero = torch.zeros((), dtype=torch.float64)
+            self.add_state(name, default=zero, dist_reduce_fx="sum")
+
+    def update(self, samples: Tensor, masks: Tensor, valid: Tensor | None = None) -> None:
+        """Add images: see `generalized_energy_distance` for the shapes."""
+        distances = generalized_energy_distance(
+            samples,
+            masks,
+            num_classes=self.num_classes,
+            classes=self.classes,
+            ignore_index=self.ignore_index,
+            valid=valid,
+        )
+        self.total += distances.nansum()
+        self.images += distances.isfinite().sum()
+
+    def compute(self) -> Tensor:
+        """Return the mean D^2 of the images, a float64 scalar; NaN without judged images."""
+        return self.total / self.images
+
+
+def generalized_energy_distance(
+    samples: Tensor,
+    masks: Tensor,
+    *,
+    num_classes: int,
+    classes: Sequence[int] | None = None,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """Compute the generalized energy distance D^2 of each image; see `GeneralizedEnergyDistance`.
+
+    Args:
+        samples: Predicted class indices (N, S, *S) of any integer dtype, S at least 1.
+        masks: Class indices (N, R, *S) of the annotators, R at least 1; a value that is no class,
+            or is `ignore_index`, was not judged.
+        num_classes: C, at least 2.
+        classes: Indices of the classes that d averages over; None for all.
+        ignore_index: Label of the pixels that an annotator did not judge.
+        valid: Bool (N, *S), True where the pixel counts.
+
+    Returns:
+        float64 (N,), at most 2; at least 0 for a single class when all annotators judged the same
+        pixels; NaN where nobody judged anything.
+
+    Raises:
+        TypeError: `samples` or `masks` are not of an integer dtype, or `valid` is not bool.
+        ValueError: Shapes do not match, or samples lie outside the classes at a judged pixel.
+
+    Note:
+        A pixel counts in a pair of masks where both judged it, in a pair of samples where any
+        annotator did. Pairs without such a pixel are left out: annotators who saw only some of the
+        images can be padded with `ignore_index`.
+    """
+    chosen = _chosen(classes, num_classes)
+    _check_shapes(samples, masks)
+    valid = _checks.pixel_map("valid", valid, (len(masks), *masks.shape[2:]), boolean=True)
+    distances = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
+    for n in range(len(masks)):
+        # One image at a time bounds the memory: (K, P).
+        seen, given = samples[n].flatten(1).long(), masks[n].flatten(1).long()
+        judged = count_labels(given, num_classes=num_classes, ignore_index=ignore_index)
+        if valid is not None:
+            judged &= valid[n].flatten()
+        anyone = judged.any(0)
+        seen, given, judged = seen[:, anyone], given[:, anyone], judged[:, anyone]
+        _check_range(seen, num_classes)
+        pairs = _pair_distances(
+            torch.cat([seen, given]),
+            torch.cat([torch.ones_like(seen, dtype=torch.bool), judged]),
+            chosen,
+        )
+        S = len(seen)
+        between, samples_alone, masks_alone = pairs[:S, S:], pairs[:S, :S], pairs[S:, S:]
+        distances[n] = 2 * between.nanmean() - samples_alone.nanmean() - masks_alone.nanmean()
+    return distances
+
+
+def _pair_distances(masks: Tensor, judged: Tensor, classes: Sequence[int]) -> Tensor:
+    """Return d of all pairs of masks (K, P), float64 (K, K); NaN where no pixel was judged by both.
+
+    Args:
+        masks: Class indices (K, P).
+        judged: Bool (K, P).
+        classes: Indices of the classes to average over.
+    """
+    # float64 counts exactly, and autocast leaves it alone.
+    weight = judged.double()
+    common = weight @ weight.T
+    total, number = torch.zeros_like(common), torch.zeros_like(common)
+    for c in classes:
+        member = (masks == c) & judged
+        if not bool(member.any()):
+            continue  # looking costs far less than the products, and most classes are absent
+        one = member.double()
+        both = one @ one.T
+        here = one @ weight.T  # pixels of class c in the first mask that the second one judged
+        union = here + here.T - both
+        total += both / union.clamp(min=1)
+        number += union > 0
+    mean_iou = torch.where(number > 0, total / number, 1.0)
+    return torch.where(common > 0, 1 - mean_iou, torch.nan)
+
+
+def sample_levels(probs: Tensor, count: int) -> Tensor:
+    """Draw `count` masks from one probability map, by the inverse CDF at evenly spaced levels.
+
+        mask_i = the first class c with p_0 + ... + p_c > t_i,    t_i = (i + 1/2) / count
+
+    They are what the map says about the annotators when it holds no more than the share of votes
+    of each pixel: over the masks each pixel takes each class as often as its probability says, to
+    within one mask. For two classes they are the nested level sets {p_1 >= 1 - t_i}, as if
+    annotators differed in how cautious they are. For more classes they depend on the order of the
+    classes. No random numbers are used.
+
+    Args:
+        probs: Probabilities (N, C, *S), floating.
+        count: Number of masks, at least 1.
+
+    Returns:
+        Class indices, int64 (N, count, *S).
+
+    Raises:
+        TypeError: `probs` are not floating.
+        ValueError: `probs` have no dimension of classes, or `count` is below 1.
+
+    Example:
+        >>> sample_levels(torch.tensor([[[0.75, 0.25], [0.25, 0.75]]]), 4).tolist()
+        [[[0, 0], [0, 1], [0, 1], [1, 1]]]
+    """
+    _checks.in_range("count", count, 1)
+    if not probs.is_floating_point():
+        raise TypeError(f"Expected `probs` to be floating probabilities, but got {probs.dtype}.")
+    if probs.ndim < 3:
+        raise ValueError(
+            f"Expected `probs` to have shape (N, C, *S), but got {tuple(probs.shape)}. A single "
+            "image needs `probs.unsqueeze(0)`."
+        )
+    N, C, *space = probs.shape
+    levels = (torch.arange(count, dtype=torch.float64, device=probs.device) + 0.5) / count
+    levels = levels.view(-1, *([1] * len(space)))  # (count, 1, ...)
+    masks = torch.zeros(N, count, *space, dtype=torch.int64, device=probs.device)
+    # Half-precision probabilities may miss the sum 1 by more than the last level does.
+    whole = probs.sum(1, dtype=torch.float64)
+    below = torch.zeros_like(whole)
+    for c in range(C - 1):
+        below = below + probs[:, c]
+        masks += (below / whole).unsqueeze(1) <= levels  # (N, 1, *S) -> (N, count, *S)
+    return masks
+
+
+def _chosen(classes: Sequence[int] | None, num_classes: int) -> tuple[int, ...]:
+    """Return the indices of the classes to average over."""
+    _checks.in_range("num_classes", num_classes, 2)
+    chosen = tuple(range(num_classes)) if classes is None else tuple(classes)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(f"Expected `classes` to name different classes, but got {chosen}.")
+    for c in chosen:
+        _checks.in_range("classes", c, 0, num_classes - 1)
+    return chosen
+
+
+def _check_shapes(samples: Tensor, masks: Tensor) -> None:
+    """Raise unless these are class indices (N, S, *S) and (N, R, *S)."""
+    for name, tensor in (("samples", samples), ("masks", masks)):
+        if tensor.is_floating_point() or tensor.is_complex():
+            raise TypeError(
+                f"Expected `{name}` to hold integer class indices, but got {tensor.dtype}. Masks "
+                "of a probability map are `sample_levels(probs, count)`."
+            )
+    same = samples.shape[:1] == masks.shape[:1] and samples.shape[2:] == masks.shape[2:]
+    if masks.ndim < 3 or not same or 0 in (samples.shape[1], masks.shape[1]):
+        raise ValueError(
+            "Expected `samples` (N, S, *S) and `masks` (N, R, *S) of the same images and space, "
+            f"but got {tuple(samples.shape)} and {tuple(masks.shape)}. One prediction an image "
+            "needs `unsqueeze(1)`."
+        )
+
+
+def _check_range(samples: Tensor, num_classes: int) -> None:
+    if samples.numel() and bool(((samples < 0) | (samples >= num_classes)).any()):
+        raise ValueError(
+            f"Expected `samples` to hold class indices in [0, {num_classes - 1}] where annotators "
+            f"judged, but found {samples.min().item()} to {samples.max().item()}."
+        )

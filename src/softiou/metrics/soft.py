@@ -1,0 +1,203 @@
+"""Soft IoU and soft Dice: how near probabilities come to a soft truth, such as shares of votes.
+
+Shapes: N images, C classes, *S space.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou.metrics.images import ImageMetric, ImageSums, MeanMetric, all_scores
+from softiou.overlap import overlap_statistics
+from softiou.targets import Target
+
+
+@dataclass(frozen=True)
+class OverlapMasses(ImageSums):
+    """Masses of each image and class, float64 (N, C), of prediction p and target y.
+
+    Attributes:
+        P: Of the prediction, sum p.
+        Y: Of the target, sum y.
+        D: Of the absolute difference, sum |p - y|.
+    """
+
+    P: Tensor
+    Y: Tensor
+    D: Tensor
+
+    def occurs(self) -> Tensor:
+        """Say which classes the target of each image gives any mass, bool (N, C)."""
+        return self.Y > 0
+
+    def iou(self) -> Tensor:
+        """Compute the soft Jaccard index (P + Y - D) / (P + Y + D); NaN where P = Y = 0."""
+        return self._twice_overlap() / (self.P + self.Y + self.D)
+
+    def dice(self) -> Tensor:
+        """Compute the soft Dice score (P + Y - D) / (P + Y); NaN where P = Y = 0."""
+        return self._twice_overlap() / (self.P + self.Y)
+
+    def _twice_overlap(self) -> Tensor:
+        # Rounding of the three sums can leave a disjoint pair just below zero.
+        return (self.P + self.Y - self.D).clamp(min=0)
+
+
+@torch.no_grad()
+def overlap_masses(
+    probs: Tensor,
+    target: Tensor | Target,
+    *,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> OverlapMasses:
+    """Gather the masses of prediction, target and their difference, image by image.
+
+    Args:
+        probs: Probabilities (N, C, *S) of any floating dtype.
+        target: Class indices (N, *S), probabilities (N, C, *S), or any `Target`.
+        ignore_index: Label value whose pixels do not count; in a soft target it fills all C entries
+            of the pixel.
+        valid: Bool (N, *S), True where the pixel counts.
+
+    Returns:
+        float64 masses (N, C).
+
+    Raises:
+        TypeError: `probs` are not floating, or `valid` is not bool.
+        ValueError: Shapes do not match, or `probs` or the target do not sum to 1 over the classes.
+
+    Note:
+        The pixels of one image are added up in float32 (float64 for float64 `probs`) by the tiled
+        pass of the losses, images in float64. Nothing of the size of a dense target is made.
+
+    Example:
+        >>> probs, target = torch.tensor([[[0.75], [0.25]]]), torch.tensor([[[0.5], [0.5]]])
+        >>> overlap_masses(probs, target).iou()
+        tensor([[0.6667, 0.5000]], dtype=torch.float64)
+    """
+    if not probs.is_floating_point():
+        raise TypeError(
+            f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. For "
+            "predicted classes use MeanIoU or MeanDice."
+        )
+    sums = overlap_statistics(
+        probs, target, activation="none", ignore_index=ignore_index, valid=valid
+    )
+    masses = OverlapMasses(P=sums.P.double(), Y=sums.Y.double(), D=sums.D.double())
+    weight = sums.weight.double()
+    _check_mass("probs", masses.P.sum(1), weight, "Logits need `logits.softmax(1)` first.")
+    _check_mass(
+        "target",
+        masses.Y.sum(1),
+        weight,
+        "Leave pixels that nobody judged out with `valid` or `ignore_index`.",
+    )
+    return masses
+
+
+def _check_mass(name: str, mass: Tensor, weight: Tensor, way_out: str) -> None:
+    """Raise unless the mean pixel of each image (N,) has the mass 1: it costs N numbers, not N P.
+
+    NaN raises, too: it would drop out of the means over images and classes without a trace.
+    """
+    wrong = ~((mass - weight).abs() <= 1e-2 * weight)
+    if bool(wrong.any()):
+        found = (mass / weight)[wrong][0].item()
+        raise ValueError(
+            f"Expected `{name}` to be probabilities that sum to 1 over the classes, but the mean "
+            f"sum of an image is {found:.4g}. {way_out}"
+        )
+
+
+class SoftOverlapMetric(ImageMetric[OverlapMasses]):
+    """What the metrics over overlap masses share: they keep the masses of every image, (N, C).
+
+    Args:
+        num_classes: C, at least 2.
+        ignore_index: Label value whose pixels do not count, for hard and soft targets.
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    kind = OverlapMasses
+    kind_dtype = torch.float64
+
+    P: list[Tensor]
+    Y: list[Tensor]
+    D: list[Tensor]
+
+    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
+        """Add images: see `overlap_masses` for the shapes.
+
+        Raises:
+            ValueError: `probs` have another number of classes.
+        """
+        if probs.ndim < 3 or probs.shape[1] != self.num_classes:
+            raise ValueError(
+                f"Expected `probs` to have shape (N, C, *S) with C = {self.num_classes}, but got "
+                f"{tuple(probs.shape)}."
+            )
+        self._append(overlap_masses(probs, target, ignore_index=self.ignore_index, valid=valid))
+
+
+class SoftIoU(MeanMetric[OverlapMasses], SoftOverlapMetric):
+    """Soft IoU of probabilities and a target that may be soft, averaged as in `MeanIoU`.
+
+        soft IoU = (P + Y - D) / (P + Y + D),    P = sum p, Y = sum y, D = sum |p - y|
+
+    It is 1 at p = y and nowhere else, and 1 - soft IoU is a metric on [0, 1]^n. The usual product
+    form M / (P + Y - M), M = sum p y, is not fit to judge against a soft truth: at p = y it stays
+    below 1 wherever y is soft, and it is the higher the more a prediction exaggerates the majority.
+    For hard targets and hard predictions both are the IoU.
+
+    Args:
+        num_classes: C, at least 2.
+        per: "dataset" (masses added over the images first; a class with P = Y = 0 is NaN and left
+            out), "image" or "class" (classes with Y > 0 in the image), or "none".
+        ignore_index: Label value whose pixels do not count.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Example:
+        >>> from softiou import targets
+        >>> raters = torch.tensor([[[0, 1], [1, 1]]])  # (1, 2, 2): they disagree on one pixel
+        >>> metric = SoftIoU(num_classes=2)
+        >>> metric.update(torch.tensor([[[0.5, 0.0], [0.5, 1.0]]]), targets.votes(raters))
+        >>> metric.compute()
+        tensor(1., dtype=torch.float64)
+
+    References:
+        Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, definition 2.
+    """
+
+    def score(self, sums: OverlapMasses) -> Tensor:
+        """Return the soft IoU (N, C)."""
+        return sums.iou()
+
+
+class SoftDice(MeanMetric[OverlapMasses], SoftOverlapMetric):
+    """Soft Dice score, (P + Y - D) / (P + Y); arguments and averages as in `SoftIoU`.
+
+    It is 1 at p = y and nowhere else. The product form 2 M / (P + Y) is not: with y = 1/2
+    everywhere it is 1/2 at p = y, and 2/3 at p = 1.
+
+    References:
+        Wang, Popordanoska, Bertels, Lemmens, Blaschko, Dice Semimetric Losses, MICCAI 2023, arXiv
+        2303.16296.
+    """
+
+    def score(self, sums: OverlapMasses) -> Tensor:
+        """Return the soft Dice score (N, C)."""
+        return sums.dice()
+
+
+class SoftScores(SoftOverlapMetric):
+    """Soft IoU and soft Dice at once, from masses that are gathered once.
+
+    `compute` returns a dict of float64 scalars in [0, 1]: soft_iou_d, soft_iou_i, soft_iou_c,
+    soft_dice_d, soft_dice_i, soft_dice_c (data set, image, class; see `SoftIoU`).
+    """
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores by name."""
+        return all_scores(self.sums(), iou="soft_iou", dice="soft_dice")

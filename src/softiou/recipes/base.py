@@ -1,0 +1,106 @@
+"""What the recipes share: model, loss, schedule, validation and checkpoints."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from softiou import checkpoints
+from softiou.data import Batch, DatasetDescription, Sample, truth
+from softiou.inference import predict_probs
+from softiou.metrics import ExpectedCalibrationError, SegmentationScores
+from softiou.models import ModelSpec, SegmentationModel
+from softiou.recipes.building import build_loss, build_target, check_loss
+from softiou.recipes.config import Config
+from softiou.recipes.schedule import WarmupPoly, parameter_groups
+from softiou.targets import Target
+
+
+class Recipe(pl.LightningModule, ABC):
+    """Trains a segmentation model; a subclass says with `parts` what of a batch is minimised.
+
+    Args:
+        config: Resolved configuration, without "auto".
+        description: Classes of the data set.
+        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+    """
+
+    def __init__(
+        self, config: Config, description: DatasetDescription, *, encoder_weights: str
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.description = description
+        spec = ModelSpec(config.model.architecture, config.model.encoder, description.num_classes)
+        self.model = SegmentationModel(spec, encoder_weights=encoder_weights)
+        ignore, num_classes = description.ignore_index, description.num_classes
+        check_loss(config.loss, num_classes)
+        self.loss = build_loss(config.loss, ignore_index=ignore)
+        self.scores = SegmentationScores(num_classes, ignore_index=ignore)
+        self.calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore)
+
+    @abstractmethod
+    def parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return "loss", which is minimised, and detached what it is made of."""
+
+    def labels_of(self, batch: Batch) -> Tensor | Target:
+        """Return what the labels of a batch say, as the configuration wants them."""
+        return build_target(batch["target"], self.config.labels, self.description)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return the loss and its detached parts."""
+        parts = self.parts(batch)
+        self.log_dict(
+            {f"train/{name}": value.detach() for name, value in parts.items()},
+            batch_size=len(batch["image"]),
+        )
+        self.log("loss", parts["loss"].detach(), prog_bar=True, logger=False)
+        schedule: Any = self.lr_schedulers()
+        self.log("learning_rate", schedule.get_last_lr()[0])
+        return parts
+
+    def validation_step(self, sample: Sample, batch_idx: int) -> None:
+        """Score one image at its own resolution."""
+        probs = predict_probs(self.model, sample["image"], precision=self._precision())
+        probs = probs.unsqueeze(0)
+        target = truth(sample["target"], self.description).unsqueeze(0)
+        self.scores.update(probs, target)
+        self.calibration.update(probs, target)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores in per cent."""
+        scores = {**self.scores.compute(), "ece_d": self.calibration.compute()}
+        self.log_dict({f"val/{name}": 100 * value.float() for name, value in scores.items()})
+        self.scores.reset()
+        self.calibration.reset()
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return AdamW, slower for a pretrained encoder, with warm-up and polynomial decay."""
+        settings = self.config.optim
+        pretrained = self.config.model.encoder_weights != "none"
+        optimizer = torch.optim.AdamW(
+            parameter_groups(
+                self.model,
+                learning_rate=settings.learning_rate,
+                encoder_rate=settings.encoder_rate if pretrained else 1.0,
+                weight_decay=settings.weight_decay,
+            )
+        )
+        steps = int(settings.steps)
+        schedule = WarmupPoly(steps, settings.warmup, settings.poly_power)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to build the model again."""
+        config = self.config.model_dump(mode="json")
+        checkpoint["softiou"] = checkpoints.entry(self.model.spec, self.description, config)
+
+    def _precision(self) -> Any:
+        return self.config.precision

@@ -1,0 +1,65 @@
+"""The fair baseline of a distilled student: the same run without the teacher."""
+
+from pathlib import Path
+from typing import Any
+
+from softiou.errors import ConfigError
+from softiou.recipes.config import Config, load_config
+
+# What two runs must have in common to be of one budget, and what only has to be told.
+_BUDGET = ("data", "model", "optim", "precision")
+_TOLD = ("labels", "loss", "seed")
+
+
+def without_teacher(config: Config) -> Config:
+    """Return the configuration of a student that learns from the labels alone."""
+    return config.model_copy(update={"distillation": None})
+
+
+def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
+    """Compare the settings of a student with those of a run that is to be its baseline.
+
+    Args:
+        student: Resolved.
+        baseline: Run directory.
+
+    Returns:
+        Settings that differ without changing the budget: "loss.cross_entropy: 0.25, baseline 1.0".
+
+    Raises:
+        ConfigError: The baseline has another budget, or is distilled itself; names the settings.
+    """
+    own = load_config(file=baseline / "config.yaml")
+    if own.distillation is not None:
+        raise ConfigError(f"{baseline} was trained with a teacher, too: it is no baseline.")
+    wrong = _differences(student, own, _BUDGET)
+    if wrong:
+        lines = "\n".join(f"  {line}" for line in wrong)
+        raise ConfigError(
+            f"{baseline} is no fair baseline: it has another budget.\n{lines}\nLeave --baseline "
+            "out to train one, or train both with the same settings."
+        )
+    return _differences(student, own, _TOLD)
+
+
+def _differences(student: Config, baseline: Config, sections: tuple[str, ...]) -> list[str]:
+    one, other = _plain(student), _plain(baseline)
+    return [
+        f"{key}: {one[key]}, baseline {other[key]}"
+        for key in one
+        if key.split(".")[0] in sections and one[key] != other[key]
+    ]
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Return the settings by dotted key; the data set by its place, however it was written."""
+    values: dict[str, Any] = {}
+    for section, content in config.model_dump(mode="json").items():
+        if isinstance(content, dict):
+            values |= {f"{section}.{key}": value for key, value in content.items()}
+        else:
+            values[section] = content
+    source = Path(config.data.source)
+    values["data.source"] = str(source.resolve()) if source.exists() else config.data.source
+    values.pop("data.workers")  # says nothing of what is learnt
+    return values

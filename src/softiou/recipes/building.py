@@ -1,0 +1,112 @@
+"""From plain settings to the loss and the targets that they describe."""
+
+from torch import Tensor
+
+from softiou import targets
+from softiou.data import DatasetDescription, SegmentationDataset
+from softiou.data import Labels as DataLabels
+from softiou.errors import ConfigError
+from softiou.losses import (
+    DiceSemimetricLoss,
+    JaccardMetricLoss,
+    LossSettings,
+    OverlapLoss,
+    SoftJaccardLoss,
+    TverskyLoss,
+)
+from softiou.recipes.config import LabelsConfig, LabelsKind, LossConfig
+from softiou.targets import Target
+
+_OF_ANNOTATORS = ("votes", "random", "staple")
+
+
+def data_labels(kind: LabelsKind) -> DataLabels:
+    """Return how a data set has to hand out the labels that become a kind of target."""
+    if kind in ("auto", "soft", "staple"):
+        return kind
+    return "votes" if kind in ("votes", "random") else "hard"
+
+
+def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
+    """Raise when the labels ask for annotators whom a data set does not have.
+
+    Raises:
+        ConfigError: Names the kind and the way out.
+    """
+    if settings.kind in _OF_ANNOTATORS and dataset.annotators == 1:
+        raise ConfigError(
+            f"labels.kind: {settings.kind} needs several annotators (folders masks_1/, masks_2/, "
+            "...), and there is one mask for each image. Use hard, uniform, boundary or gaussian."
+        )
+
+
+def build_target(
+    target: Tensor, settings: LabelsConfig, description: DatasetDescription
+) -> Tensor | Target:
+    """Return what a loss is to learn from the labels of a batch.
+
+    Args:
+        target: Of a batch: (N, H, W) or (N, R, H, W) integers, or probabilities (N, C, H, W).
+        settings: Resolved: epsilon and width are known where the kind needs them.
+        description: Of the data set.
+    """
+    ignore_index = description.ignore_index
+    if target.is_floating_point():
+        return target
+    if target.ndim == 4:
+        return targets.votes(target, ignore_index=ignore_index)
+    epsilon, width, sigma = settings.epsilon, settings.width, settings.sigma
+    if settings.kind == "uniform" and epsilon is not None:
+        return targets.smooth(target, epsilon, ignore_index=ignore_index)
+    if settings.kind == "boundary" and epsilon is not None and width is not None:
+        return targets.boundary(target, epsilon, width, ignore_index=ignore_index)
+    if settings.kind == "gaussian" and width is not None:
+        return targets.gaussian(target, sigma=sigma, width=width, ignore_index=ignore_index)
+    return target
+
+
+def check_loss(settings: LossConfig, num_classes: int) -> None:
+    """Compare what a loss says of the classes with the data set, before a run is begun.
+
+    Raises:
+        ConfigError: Names the setting that does not fit.
+    """
+    weights, classes = settings.class_weights, settings.classes
+    if weights is not None and len(weights) != num_classes:
+        raise ConfigError(
+            f"loss.class_weights: expected {num_classes} numbers, one for each class of the data "
+            f"set, but got {len(weights)}."
+        )
+    if isinstance(classes, list) and not (classes and set(classes) <= set(range(num_classes))):
+        raise ConfigError(
+            f"loss.classes: expected indices in 0..{num_classes - 1}, at least one, but got "
+            f"{classes}."
+        )
+
+
+def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss:
+    """Return the loss that a configuration describes."""
+    common: LossSettings = {
+        "upsample": "bilinear",  # models hand out logits at their own stride
+        "cross_entropy": settings.cross_entropy,
+        "smooth": settings.smooth,
+        "per": settings.per if isinstance(settings.per, str) else dict(settings.per.items()),
+        "classes": settings.classes,
+        "threshold": settings.threshold,
+        "class_weights": settings.class_weights,
+        "ignore_index": ignore_index,
+    }
+    if settings.kind == "jaccard":
+        return JaccardMetricLoss(form=settings.form, **common)
+    if settings.kind == "dice":
+        return DiceSemimetricLoss(form=settings.form, **common)
+    if settings.kind == "soft_jaccard":
+        return SoftJaccardLoss(**common)
+    return TverskyLoss(
+        alpha=settings.alpha,
+        beta=settings.beta,
+        gamma=settings.gamma,
+        log=settings.log,
+        form=settings.form,
+        **common,
+    )

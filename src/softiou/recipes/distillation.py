@@ -1,0 +1,147 @@
+"""The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
+
+from pathlib import Path
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou import targets
+from softiou.checkpoints import check_classes, load_trained
+from softiou.data import (
+    Batch,
+    DatasetDescription,
+    SegmentationDataset,
+    SoftLabelReader,
+    SoftLabelStore,
+)
+from softiou.inference import autocast
+from softiou.losses import ChannelWiseDistillation
+from softiou.models import SegmentationModel
+from softiou.recipes.base import Recipe
+from softiou.recipes.config import Config, DistillationConfig
+from softiou.targets import Target
+
+
+@final
+class DistillationRecipe(Recipe):
+    """Learns from images with labels and from what a teacher says of the same images.
+
+        loss = (1 - weight) L(student, labels) + weight L(student, teacher) + channel_wise CWD
+
+    L is the whole loss of the configuration, cross-entropy and overlap: its gradient against the
+    teacher is that of the KL divergence and of the overlap with the teacher's probabilities. Both
+    come out of one softmax of the student. CWD is `softiou.losses.ChannelWiseDistillation`.
+
+    Args:
+        config: Resolved, with a section `distillation`.
+        description: Classes of the data set.
+        settings: That section.
+        teacher: Frozen and in eval mode; None when batches bring soft labels.
+        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        description: DatasetDescription,
+        *,
+        settings: DistillationConfig,
+        teacher: SegmentationModel | None,
+        encoder_weights: str,
+    ) -> None:
+        super().__init__(config, description, encoder_weights=encoder_weights)
+        self.settings = settings
+        self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
+        # In a tuple, so that it is no submodule: not trained, not averaged, in no checkpoint.
+        self._teacher = () if teacher is None else (teacher,)
+
+    def on_fit_start(self) -> None:
+        """Bring the teacher to the device of the student."""
+        for teacher in self._teacher:
+            teacher.to(self.device)
+
+    def parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss against labels and teacher, and its detached parts."""
+        teacher_logits = self._teacher_logits(batch["image"])
+        student_logits = self.model(batch["image"])
+        weight = self.settings.weight
+        against: list[tuple[float, Tensor | Target]] = []
+        if weight < 1:
+            against.append((1 - weight, self.labels_of(batch)))
+        if weight > 0:
+            against.append((weight, self._soft_target(batch, teacher_logits)))
+        parts = self.loss.parts(student_logits, against)
+        if self.settings.channel_wise and teacher_logits is not None:
+            cells = F.interpolate(batch["inside"].unsqueeze(1).float(), student_logits.shape[2:])
+            channel_wise = self.channel_wise(student_logits, teacher_logits, cells[:, 0] > 0)
+            parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
+            parts["channel_wise"] = channel_wise.detach()
+        return parts
+
+    @torch.no_grad()
+    def _teacher_logits(self, images: Tensor) -> Tensor | None:
+        """Ask the teacher, when it is at hand: logits (N, C, h, w) at its own stride."""
+        if not self._teacher:
+            return None
+        (teacher,) = self._teacher
+        precision: Any = self.settings.teacher_precision
+        with autocast(images.device, precision):
+            logits: Tensor = teacher(_resized(images, self._teacher_size(images, teacher)))
+        return logits
+
+    def _teacher_size(self, images: Tensor, teacher: SegmentationModel) -> tuple[int, int]:
+        """Return the size of the teacher's input: its stride divides it, so no cell is padding."""
+        height, width = self.settings.teacher_px or images.shape[-2:]
+        stride = teacher.input_stride
+        return height + -height % stride, width + -width % stride
+
+    def _soft_target(self, batch: Batch, teacher_logits: Tensor | None) -> Target:
+        """Return what the teacher says, softened, and left out where it is too unsure."""
+        settings = self.settings
+        logits = batch.get("soft_logits") if teacher_logits is None else teacher_logits
+        temperature = settings.temperature
+        target: Target
+        if logits is None:
+            target = targets.sparse(batch["soft_indices"], batch["soft_weights"])
+        else:
+            target = targets.teacher(logits, temperature=temperature, valid=batch["inside"])
+            temperature = 1.0
+        if settings.threshold == 0 and settings.keep is None and temperature == 1:
+            return target
+        return targets.confident(
+            target, threshold=settings.threshold, temperature=temperature, keep=settings.keep
+        )
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize RGB (N, 3, H, W), uint8 or in [0, 1], to another size; floating where it changes."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    if not images.is_floating_point():
+        images = images.float() / 255
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> SegmentationModel:
+    """Load a teacher, frozen and in eval mode.
+
+    Raises:
+        CheckpointError: There is none, or it has other classes than the data set.
+    """
+    trained = load_trained(Path(str(settings.teacher)).expanduser())
+    check_classes(trained, dataset.description, data="the data set")
+    return trained.model.requires_grad_(False)
+
+
+def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelReader:
+    """Open a store of soft labels, and see that it has all images of a split and their classes.
+
+    Raises:
+        DataError: It has not; names the first that is missing.
+    """
+    store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
+    store.check_description(dataset.description)
+    store.check_complete(dataset.split, dataset.stems)
+    return SoftLabelReader(store, dataset.split)

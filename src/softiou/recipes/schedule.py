@@ -1,0 +1,49 @@
+"""How the weights move: the learning rate over the steps, and which parameters share one."""
+
+from typing import Any
+
+import torch
+
+from softiou.models import SegmentationModel
+
+
+class WarmupPoly:
+    """Share of the learning rate at a step: linear warm-up, then (1 - progress) ** power.
+
+    Args:
+        steps: Steps of the whole run.
+        warmup: Share of them that raise the rate.
+        power: 0.9 is usual in segmentation.
+    """
+
+    def __init__(self, steps: int, warmup: float, power: float) -> None:
+        self.steps = steps
+        self.warmup_steps = int(warmup * steps)
+        self.power = power
+
+    def __call__(self, step: int) -> float:
+        """Return the share, in [0, 1]."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return float(max(0.0, 1 - progress) ** self.power)
+
+
+def parameter_groups(
+    model: SegmentationModel, *, learning_rate: float, encoder_rate: float, weight_decay: float
+) -> list[dict[str, Any]]:
+    """Split parameters by rate (encoder, rest) and decay (none for biases and norms)."""
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.net.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("encoder."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    # Sorted: the decoder comes first, so the logged rate is `learning_rate` itself.
+    return [
+        {
+            "params": parameters,
+            "lr": learning_rate * (encoder_rate if encoder else 1.0),
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for (encoder, decays), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]

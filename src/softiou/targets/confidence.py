@@ -1,0 +1,100 @@
+"""Confident targets: another target made sharper, shorter, or silent where it is unsure.
+
+Shapes: N images, C classes, *S space, T pixels of a tile.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.targets.base import Probs, Target
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class ConfidentTarget(Target):
+    """Another target, of which only confident pixels count and only the likeliest classes stay.
+
+    In this order, with y from the inner target:
+
+        1. the pixel counts when the inner target says so and max_c y_c >= threshold
+        2. all but the `keep` largest y_c become 0
+        3. y_c <- y_c^(1 / temperature) / sum_k y_k^(1 / temperature)
+
+    Classes as probable as the last one kept stay, too. With the defaults nothing changes. With all
+    classes of a teacher, step 3 is softmax(logits / temperature); but where `TeacherTarget` has a
+    temperature of its own, the threshold sees what that leaves. Classes that do not exclude each
+    other (and one class alone) are a question of yes or no each: y_c and 1 - y_c.
+
+    Args:
+        target: The inner target.
+        threshold: Least probability that the likeliest class must have, in [0, 1].
+        temperature: Above 0; less than 1 sharpens, more than 1 softens.
+        keep: Number of classes that stay, at least 1; None for all.
+        independent: True when the classes do not exclude each other (multilabel); None leaves it
+            to the loss.
+    """
+
+    target: Target
+    threshold: float = 0.0
+    temperature: float = 1.0
+    keep: int | None = None
+    independent: bool | None = None
+
+    def __post_init__(self) -> None:
+        _checks.in_range("threshold", self.threshold, 0.0, 1.0)
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"Expected `temperature` to be finite and greater than 0, but got "
+                f"{self.temperature}. For the likeliest class alone, use keep=1."
+            )
+        if self.keep is not None:
+            _checks.in_range("keep", self.keep, 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return self.target.shape
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the probabilities that are left (C, T), and which pixels do count."""
+        read = self.target.read(tile, num_classes, dtype).dense(num_classes, dtype)
+        if self.independent or num_classes == 1:
+            return self._yes_or_no(read)
+        y = read.y
+        confident = y.amax(0) >= self.threshold
+        if self.keep is not None and self.keep < num_classes:
+            y = torch.where(y >= y.topk(self.keep, 0).values[-1], y, 0.0)
+        if self.keep is not None or self.temperature != 1:
+            y = self._sharpened(y)
+        return Probs(y, confident if read.counts is None else read.counts & confident)
+
+    def _yes_or_no(self, read: Probs) -> Probs:
+        """Treat each entry as two classes of its own."""
+        if self.keep is not None:
+            raise ValueError(
+                f"keep={self.keep} is for classes that exclude each other, with a softmax. Leave "
+                "`keep` out for independent classes."
+            )
+        both = torch.stack([read.y, 1 - read.y])  # (2, C, T)
+        confident = both.amax(0) >= self.threshold
+        y = read.y if self.temperature == 1 else self._sharpened(both)[0]
+        return Probs(y, read.counts_by_class() & confident)
+
+    def _sharpened(self, y: Tensor) -> Tensor:
+        """Return y^(1 / temperature) with a sum of 1 over the first dimension."""
+        # Relative to the largest: a power of small numbers would be 0 for all classes. What marks
+        # ignored pixels may be negative.
+        powers = (y / _positive(y.amax(0))).clamp(min=0) ** (1 / self.temperature)
+        return powers / _positive(powers.sum(0))
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on what is wrong with the inner target."""
+        self.target.validate(num_classes, valid)
+
+
+def _positive(divisor: Tensor) -> Tensor:
+    """Replace 0, where nothing is known, by 1."""
+    return torch.where(divisor > 0, divisor, 1.0)

@@ -1,0 +1,104 @@
+"""Targets from the labels around a pixel: how sure its label is depends on where it lies.
+
+Shapes: N images, C classes, *S space, T pixels of a tile.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.targets.base import Probs, Target
+from softiou.targets.hard import count_labels, labels_around, validate_labels
+from softiou.tiles import Tile
+
+
+@dataclass(frozen=True)
+class GaussianTarget(Target):
+    """Class indices (N, *S) of which each pixel also hears its neighbours, the nearest most.
+
+        y_c(s) = sum_o w_o [label(s + o) = c] / sum_o w_o [label(s + o) counts]
+        w_o = exp(-|o|^2 / (2 sigma^2)) for o != 0        w_0 = sum of all the others
+
+    with the offsets o in [-width, width]^d. The weight of the centre leaves a pixel at least half
+    of its own label. Inside of a class nothing changes; where `SmoothedTarget` gives mass to all
+    classes near a border, this gives it to those that are there. Neighbours outside of the image
+    and ignored ones have no vote; those that `valid` of the loss leaves out do.
+
+    Args:
+        labels: Class indices (N, *S), any integer dtype. Of one class, label 1 is the class.
+        sigma: Standard deviation of the Gaussian in pixels, above 0. Towards 0 the nearest
+            neighbours alone are heard.
+        width: How far the window reaches along every axis, in pixels, at least 1.
+        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
+            the loss.
+
+    References:
+        Islam, Glocker, Spatially Varying Label Smoothing: Capturing Uncertainty from Expert
+        Annotations, IPMI 2021, arXiv 2104.05788. There the labels are repeated beyond the edges of
+        the image.
+    """
+
+    labels: Tensor
+    sigma: float = 1.0
+    width: int = 1
+    ignore_index: int | None = None
+
+    def __post_init__(self) -> None:
+        _checks.in_range("width", self.width, 1)
+        if not self.sigma > 0:
+            raise ValueError(
+                f"Expected `sigma` to be greater than 0, but got {self.sigma}. Labels that no "
+                "neighbour is to change are a HardTarget."
+            )
+        if self.labels.is_floating_point():
+            raise TypeError(
+                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
+                "Probabilities are soft already."
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return tuple(self.labels.shape)
+
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+        """Return the shares of the neighbours' votes (C, T)."""
+        C, width = max(num_classes, 2), self.width
+        around = labels_around(self.labels, tile, width)
+        counts = count_labels(around, num_classes=C, ignore_index=self.ignore_index)
+        index = around.where(counts, 0)
+        box = [part.stop - part.start for part in tile.box]
+        y = torch.zeros(C, tile.pixels, dtype=dtype, device=index.device)
+        for offset, weight in _weights(self.sigma, width, len(box)):
+            there = tuple(
+                slice(width + o, width + o + size) for o, size in zip(offset, box, strict=True)
+            )
+            vote = counts[there].to(dtype).mul_(weight)
+            y.scatter_add_(0, index[there].reshape(1, -1), vote.reshape(1, -1))
+        own = counts[(slice(width, -width),) * len(box)].reshape(-1)
+        mass = torch.where(own, y.sum(0), 1.0)
+        return Probs(y[-num_classes:] / mass, own)
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on labels that are no class."""
+        validate_labels(
+            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
+        )
+
+
+def _weights(sigma: float, width: int, dimensions: int) -> Iterator[tuple[tuple[int, ...], float]]:
+    """List the offsets of the window and their weights, the centre last."""
+    centre, total = (0,) * dimensions, 0.0
+    for offset in product(range(-width, width + 1), repeat=dimensions):
+        if offset != centre:
+            # Relative to the nearest neighbours: a tiny sigma makes the others 0, and not all.
+            far = sum(o * o for o in offset) - 1
+            weight = math.exp(-far / sigma / sigma / 2)
+            total += weight
+            yield offset, weight
+    yield centre, total

@@ -1,0 +1,353 @@
+"""Distillation: what of a teacher reaches the student, online and from a store."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou import targets
+from softiou.checkpoints import load_trained, read_checkpoint
+from softiou.cli.label import label
+from softiou.data import (
+    Augmentation,
+    Batch,
+    SoftLabelReader,
+    SoftLabelStore,
+    TrainingStream,
+    collate,
+    open_dataset,
+)
+from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.evaluation import evaluate
+from softiou.losses import channel_wise_divergence
+from softiou.models import ModelSpec, SegmentationModel
+from softiou.recipes import (
+    DistillationRecipe,
+    differences_to_baseline,
+    load_config,
+    resume_training,
+    start_training,
+    without_teacher,
+)
+
+Make = Callable[..., Any]
+PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}
+
+
+@pytest.fixture(scope="module")
+def batch(shapes: Path) -> Batch:
+    """Two crops of 32 x 32, and one that reaches beyond its image."""
+    stream = TrainingStream(open_dataset(shapes, "train"), Augmentation((64, 32), **PLAIN), seed=0)  # type: ignore[arg-type]
+    return collate([stream[0], stream[1]])
+
+
+@pytest.fixture(scope="module")
+def make_recipe(tiny_config: Make, trained: Any) -> Make:
+    """Return a function that makes a recipe whose teacher is the trained run."""
+
+    def make(*overrides: str, teacher: SegmentationModel | None = None) -> DistillationRecipe:
+        config = tiny_config(
+            f"distillation.teacher={trained.directory}",
+            "distillation.teacher_precision=fp32",
+            *overrides,
+        )
+        torch.manual_seed(0)
+        loaded = load_trained(trained.directory)
+        recipe = DistillationRecipe(
+            config,
+            loaded.description,
+            settings=config.distillation,
+            teacher=teacher or loaded.model.requires_grad_(False),
+            encoder_weights="none",
+        )
+        return recipe.eval()  # batch norm that does not move, so that losses can be repeated
+
+    return make
+
+
+def teacher_logits(trained: Any, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = load_trained(trained.directory).model(images)
+    return logits
+
+
+# Online
+
+
+def test_loss_is_the_mean_of_both(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    recipe = make_recipe("distillation.weight=0.25", "distillation.temperature=2")
+    logits, taught = recipe.model(batch["image"]), teacher_logits(trained, batch["image"])
+    full = F.interpolate(taught, (64, 32), mode="bilinear")
+    inside = batch["inside"].unsqueeze(1)
+    soft = (full / 2).softmax(1).where(inside, 255)
+    ours = recipe.loss(logits, batch["target"])
+    theirs = recipe.loss(logits, soft)
+    parts = recipe.parts(batch)
+    torch.testing.assert_close(parts["loss"], 0.75 * ours + 0.25 * theirs)
+    assert set(parts) == {"loss", "overlap", "cross_entropy"}
+    assert not batch["inside"].all()
+
+
+def test_weights_of_zero_and_one(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    labels = make_recipe("distillation.weight=0")
+    logits = labels.model(batch["image"])
+    torch.testing.assert_close(labels.parts(batch)["loss"], labels.loss(logits, batch["target"]))
+    alone = make_recipe("distillation.weight=1")
+    taught = targets.teacher(teacher_logits(trained, batch["image"]), valid=batch["inside"])
+    torch.testing.assert_close(alone.parts(batch)["loss"], alone.loss(logits, taught))
+
+
+def test_channel_wise_is_added(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    plain = make_recipe()
+    both = make_recipe("distillation.channel_wise=3", "distillation.channel_wise_temperature=2")
+    logits, taught = plain.model(batch["image"]), teacher_logits(trained, batch["image"])
+    cells = F.interpolate(batch["inside"].unsqueeze(1).float(), logits.shape[2:])[:, 0] > 0
+    extra = channel_wise_divergence(logits, taught, temperature=2, valid=cells)
+    parts = both.parts(batch)
+    torch.testing.assert_close(parts["loss"], plain.parts(batch)["loss"] + 3 * extra)
+    torch.testing.assert_close(parts["channel_wise"], extra)
+
+
+def test_unsure_pixels_are_left_out(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    recipe = make_recipe(
+        "distillation.weight=1", "distillation.threshold=0.9", "distillation.keep=1"
+    )
+    taught = targets.teacher(teacher_logits(trained, batch["image"]), valid=batch["inside"])
+    probs, valid = targets.to_probs(
+        taught.completed(None, (64, 32)), num_classes=3, ignore_index=None
+    )
+    sure = valid & (probs.amax(1) >= 0.9)
+    assert 0 < int(sure.sum()) < int(valid.sum())
+    expected = recipe.loss(recipe.model(batch["image"]), probs.argmax(1).where(sure, 255))
+    torch.testing.assert_close(recipe.parts(batch)["loss"], expected)
+
+
+def test_teacher_gets_no_gradient_and_no_place_in_the_checkpoint(
+    make_recipe: Make, batch: Batch
+) -> None:
+    recipe = make_recipe()
+    (teacher,) = recipe._teacher
+    before = [weights.clone() for weights in teacher.parameters()]
+    recipe.parts(batch)["loss"].backward()
+    assert all(weights.grad is None for weights in teacher.parameters())
+    assert any(weights.grad is not None for weights in recipe.model.parameters())
+    assert all(map(torch.equal, before, teacher.parameters()))
+    assert not any("teacher" in name for name in recipe.state_dict())
+    assert not teacher.training
+    assert len(list(recipe.parameters())) == len(list(recipe.model.parameters()))
+
+
+@pytest.mark.parametrize("architecture", ["unet", "fpn"])
+def test_teacher_of_another_architecture_and_stride(
+    architecture: str, make_recipe: Make, batch: Batch
+) -> None:
+    teacher = SegmentationModel(ModelSpec(architecture, "tu-test_efficientnet", 3)).eval()
+    recipe = make_recipe("distillation.channel_wise=1", teacher=teacher)
+    assert teacher(batch["image"]).shape != recipe.model(batch["image"]).shape or (
+        architecture == "unet"
+    )
+    assert recipe.parts(batch)["loss"].isfinite()
+
+
+def test_teacher_sees_the_crop_in_its_own_size(
+    make_recipe: Make, trained: Any, batch: Batch
+) -> None:
+    recipe = make_recipe("distillation.teacher_px=[90, 40]")
+    seen: list[Any] = []
+    (teacher,) = recipe._teacher
+    hook = teacher.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    assert recipe.parts(batch)["loss"].isfinite()
+    hook.remove()
+    assert tuple(seen[0]) == (2, 3, 96, 64)  # the next multiples of its stride
+
+
+def test_other_classes_are_refused(
+    trained: Any, tiny_config: Make, make_shapes: Make, tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=2, val=1)
+    (data / "dataset.yaml").write_text("classes: [ground, crate, nothing]")
+    config = tiny_config(f"distillation.teacher={trained.directory}", source=data)
+    with pytest.raises(
+        CheckpointError, match="calls class 1 'box' and the data set calls it 'crate'"
+    ):
+        start_training(config, directory=tmp_path / "run")
+
+
+# Configuration
+
+
+def test_mistakes_are_told() -> None:
+    def refused(*overrides: str) -> str:
+        with pytest.raises(ConfigError) as error:
+            load_config(source="d", overrides=list(overrides))
+        return str(error.value)
+
+    assert "needs one of teacher and soft_labels" in refused("distillation.weight=0.5")
+    assert "needs the teacher's logits" in refused(
+        "distillation.soft_labels=store", "distillation.channel_wise=1"
+    )
+    assert "distillation.weight" in refused("distillation.teacher=a", "distillation.weight=2")
+    assert "did you mean distillation.temperature" in refused("distillation.temprature=2")
+
+
+# From a store
+
+
+@pytest.fixture(scope="module")
+def store(trained: Any, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The soft labels of the trained run at full resolution."""
+    out = tmp_path_factory.mktemp("labels") / "store"
+    label(str(shapes), trained.directory, out, ["stride=1", "k=3", "precision=fp32", "workers=0"])
+    return out
+
+
+@pytest.fixture(scope="module")
+def coarse_store(trained: Any, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same at the teacher's own stride."""
+    out = tmp_path_factory.mktemp("labels") / "coarse"
+    label(str(shapes), trained.directory, out, ["k=3", "precision=fp32", "workers=0"])
+    return out
+
+
+@pytest.mark.parametrize("name", ["store", "coarse_store"])
+def test_store_says_what_the_teacher_says(
+    name: str, request: pytest.FixtureRequest, make_recipe: Make, trained: Any, shapes: Path
+) -> None:
+    # Whole images, not augmented: the teacher sees in both ways the same pixels.
+    reader = SoftLabelReader(SoftLabelStore.open(request.getfixturevalue(name)), "train")
+    augmentation = Augmentation((64, 64), **PLAIN)  # type: ignore[arg-type]
+    stream = TrainingStream(open_dataset(shapes, "train"), augmentation, seed=0, soft_labels=reader)
+    batch = collate([stream[draw] for draw in range(4)])
+    recipe = make_recipe("distillation.temperature=1.5")
+    target = recipe._soft_target(batch, None).completed(None, (64, 64))
+    ours, valid = targets.to_probs(target, num_classes=3)
+    assert torch.equal(valid, batch["inside"])
+    theirs = _of_whole_images(load_trained(trained.directory).model, batch, shapes)
+    difference = (ours - theirs).abs()[valid.unsqueeze(1).expand_as(ours)]
+    assert float(difference.mean()) < 0.005
+    assert float(difference.max()) < (0.02 if name == "store" else 0.1)
+
+
+def _of_whole_images(teacher: SegmentationModel, batch: Batch, shapes: Path) -> Tensor:
+    """Return the probabilities at T = 1.5 of the whole images, where the crops show them."""
+    dataset = open_dataset(shapes, "train")
+    found = torch.zeros(len(batch["stem"]), 3, 64, 64)
+    for n, stem in enumerate(batch["stem"]):
+        image = dataset[dataset.stems.index(stem)]["image"].unsqueeze(0)
+        with torch.no_grad():
+            probs = (teacher.predict_logits(image) / 1.5).softmax(1)[0]
+        found[n, :, batch["inside"][n]] = probs.flatten(1)
+    return found
+
+
+def test_distilling_from_a_store_learns(
+    coarse_store: Path, tiny_config: Make, tmp_path: Path
+) -> None:
+    config = tiny_config(
+        f"distillation.soft_labels={coarse_store}",
+        "distillation.weight=1",  # no labels at all
+        "optim.steps=80",
+        "optim.validations=4",
+    )
+    run = start_training(config, directory=tmp_path / "run")
+    trained = load_trained(run)
+    dataset = open_dataset(config.data.source, "val")
+    scores = evaluate(trained.model, dataset, precision="fp32", data="d", checkpoint="c").metrics
+    assert cast(float, scores["miou_d"]) > 70
+
+
+@pytest.mark.parametrize("way", ["teacher", "soft_labels"])
+def test_resumed_run_is_the_same(
+    way: str,
+    coarse_store: Path,
+    trained: Any,
+    tiny_config: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = trained.directory if way == "teacher" else coarse_store
+    config = tiny_config(f"distillation.{way}={source}", "data.scale=[0.5, 2]", "data.colour=0.3")
+    whole = start_training(config, directory=tmp_path / "whole")
+    calls = []
+    step = DistillationRecipe.training_step
+
+    def interrupted(self: DistillationRecipe, *arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise RuntimeError("power cut")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(DistillationRecipe, "training_step", interrupted)
+    with pytest.raises(RuntimeError, match="power cut"):
+        start_training(config, directory=tmp_path / "cut")
+    monkeypatch.undo()
+    resume_training(tmp_path / "cut")
+    one, other = (
+        read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+        for run in (whole, tmp_path / "cut")
+    )
+    assert list(one) == list(other)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_missing_soft_labels_name_the_image(store: Path, tiny_config: Make, tmp_path: Path) -> None:
+    copy = shutil.copytree(store, tmp_path / "store")
+    next(copy.rglob("train3.*")).unlink()
+    config = tiny_config(f"distillation.soft_labels={copy}")
+    with pytest.raises(DataError, match="train3"):
+        start_training(config, directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_store_of_other_classes_is_refused(
+    store: Path, make_shapes: Make, tiny_config: Make, tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=2, val=1)
+    (data / "dataset.yaml").write_text("classes: [ground, crate, nothing]")
+    config = tiny_config(f"distillation.soft_labels={store}", source=data)
+    with pytest.raises(DataError, match=r"box.*crate|crate.*box"):
+        start_training(config, directory=tmp_path / "run")
+
+
+# The baseline
+
+
+def test_baseline_has_the_same_settings_but_no_teacher(tiny_config: Make) -> None:
+    config = tiny_config("distillation.teacher=a", "labels=boundary")
+    plain = without_teacher(config)
+    assert plain.distillation is None
+    assert plain.model_dump(exclude={"distillation"}) == config.model_dump(exclude={"distillation"})
+
+
+def test_unfair_baseline_is_refused(trained: Any, tiny_config: Make) -> None:
+    config = tiny_config("distillation.teacher=a", "optim.steps=80", "optim.validations=4")
+    resolved = config.model_copy(
+        update={"labels": load_config(file=trained.directory / "config.yaml").labels}
+    )
+    assert differences_to_baseline(resolved, trained.directory) == []
+    told = tiny_config(
+        "distillation.teacher=a",
+        "optim.steps=80",
+        "optim.validations=4",
+        "labels=hard",
+        "loss.cross_entropy=1",
+    )
+    assert differences_to_baseline(told, trained.directory) == [
+        "loss.cross_entropy: 1.0, baseline 0.25"
+    ]
+    with pytest.raises(ConfigError, match=r"another budget\.\n  optim\.steps: 6, baseline 80"):
+        differences_to_baseline(tiny_config("distillation.teacher=a"), trained.directory)
+
+
+def test_distilled_baseline_is_refused(
+    coarse_store: Path, tiny_config: Make, tmp_path: Path
+) -> None:
+    config = tiny_config(f"distillation.soft_labels={coarse_store}", "optim.steps=2")
+    run = start_training(config, directory=tmp_path / "run")
+    with pytest.raises(ConfigError, match="trained with a teacher, too"):
+        differences_to_baseline(config, run)

@@ -1,0 +1,97 @@
+"""Labelling: the right probabilities at the right places, each image once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from softiou.checkpoints import TrainedModel, load_trained
+from softiou.data import Quantisation, SoftLabelStore, open_images
+from softiou.errors import ConfigError
+from softiou.labelling import (
+    cell_probs,
+    file_sha256,
+    label,
+    logits_stride,
+    make_manifest,
+    own_part,
+    unlabelled,
+)
+from softiou.models import ModelSpec, SegmentationModel
+
+
+@pytest.fixture(scope="module")
+def teacher(trained: Any) -> TrainedModel:
+    return load_trained(trained.directory)
+
+
+def test_full_resolution_is_what_the_model_predicts(teacher: TrainedModel) -> None:
+    image = torch.randint(256, (3, 40, 48), dtype=torch.uint8)  # padded to 64 x 64 inside
+    with torch.no_grad():
+        expected = teacher.model.predict_logits(image.unsqueeze(0)).softmax(1)[0]
+    found = cell_probs(teacher.model, image, stride=1, precision="fp32")
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_own_stride_is_the_logits_themselves(teacher: TrainedModel) -> None:
+    stride = logits_stride(teacher.model)
+    image = torch.randint(256, (3, 64, 32), dtype=torch.uint8)  # nothing is padded
+    with torch.no_grad():
+        expected = teacher.model(image.unsqueeze(0)).softmax(1)[0]
+    found = cell_probs(teacher.model, image, stride=stride, precision="fp32")
+    assert found.shape == (3, 64 // stride, 32 // stride)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_sides_that_the_stride_does_not_divide(teacher: TrainedModel) -> None:
+    image = torch.zeros(3, 41, 30, dtype=torch.uint8)
+    found = cell_probs(teacher.model, image, stride=4, precision="fp32")
+    assert found.shape == (3, 11, 8)
+    torch.testing.assert_close(found.sum(0), torch.ones(11, 8))
+
+
+@pytest.mark.parametrize(("architecture", "stride"), [("unet", 1), ("fpn", 4)])
+def test_stride_of_the_logits(architecture: str, stride: int) -> None:
+    model = SegmentationModel(ModelSpec(architecture, "tu-test_efficientnet", 3)).eval()
+    assert logits_stride(model) == stride
+
+
+def test_parts_share_the_images_and_go_on(
+    teacher: TrainedModel, shapes: Path, tmp_path: Path
+) -> None:
+    images, _ = open_images(shapes, "train")
+    manifest = make_manifest(teacher, Quantisation(stride=4), data=str(shapes))
+    assert manifest.teacher.sha256 == file_sha256(teacher.path)
+    store = SoftLabelStore.create(tmp_path / "store", manifest)
+    parts = [unlabelled(store, "train", images, part=part, parts=3) for part in (1, 2, 3)]
+    assert parts == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+    done = label(
+        teacher.model, [images[n] for n in parts[1]], store, split="train", precision="fp32"
+    )
+    assert next(done) == images.stems[1]
+    again = SoftLabelStore.create(tmp_path / "store", manifest)  # after a kill
+    assert unlabelled(again, "train", images, part=2, parts=3) == [4, 7]
+    assert list(done) == [images.stems[4], images.stems[7]]
+    assert unlabelled(again, "train", images) == [0, 2, 3, 5, 6, 8, 9]
+
+
+def test_which_part_is_ours() -> None:
+    assert own_part(None, {}) == (1, 1)
+    assert own_part(None, {"RANK": "3", "WORLD_SIZE": "4"}) == (4, 4)
+    assert own_part("1/2", {"RANK": "3", "WORLD_SIZE": "4"}) == (1, 2)
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/2/3"):
+        with pytest.raises(ConfigError, match="--part: expected i/n"):
+            own_part(wrong, {})
+
+
+def test_images_without_masks(teacher: TrainedModel, make_shapes: Any, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", train=3)
+    (data / "unlabeled").mkdir()
+    (data / "train" / "images").rename(data / "unlabeled" / "images")
+    images, description = open_images(data, "unlabeled")
+    assert images.stems == ("train0", "train1", "train2")
+    assert description.classes == teacher.description.classes
+    assert images[1]["image"].shape == (3, 40, 48)
+    scenes, _ = open_images("digits", "val")
+    assert (len(scenes), scenes[2]["stem"]) == (64, "val-00002")
