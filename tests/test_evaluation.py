@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from reference.metric_loops import masses, soft_score, soft_scores
 from softiou import evaluation as module
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
 from softiou.evaluation import Evaluation, evaluate, save_evaluation
@@ -118,15 +119,34 @@ def _reference(dataset: Given) -> dict[str, Any]:
     }
 
 
+def _soft_reference(dataset: Given) -> dict[str, Any]:
+    """The numbers against soft labels, from loops over the pixels."""
+    sums = np.concatenate(
+        [
+            masses(probs.reshape(1, 4, -1), target.reshape(1, 4, -1), ignore_index=IGNORED)
+            for probs, target in zip(dataset.probs, dataset.targets, strict=True)
+        ],
+        axis=1,
+    )
+    whole = sums.sum(1)
+    return soft_scores(sums) | {
+        "soft_iou": [soft_score(whole[:, c], dice=False) for c in range(4)],
+        "soft_dice": [soft_score(whole[:, c], dice=True) for c in range(4)],
+    }
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bool) -> None:
     dataset = Given(soft=soft)
     content, expected = run_given(dataset).content, _reference(dataset)
+    if soft:
+        expected |= _soft_reference(dataset)
+    assert ("soft_dice_d" in content["metrics"]) == soft
     for name, value in content["metrics"].items():
         assert value == pytest.approx(100 * expected[name], rel=1e-5), name
     for c in range(3):
         row = content["per_class"][c]
-        for name in ("iou", "iou_c", "dice"):
+        for name in ("iou", "iou_c", "dice", *(("soft_iou", "soft_dice") if soft else ())):
             assert row[name] == pytest.approx(100 * expected[name][c]), name
         assert row["target_pixels"] == expected["present"][:, c].sum()
         assert row["images"] == (expected["present"][:, c] > 0).sum()

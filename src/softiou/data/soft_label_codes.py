@@ -111,9 +111,9 @@ def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
     level = torch.where(too_much, exact.floor(), level)
     codes = torch.cat([level, rest_level]).clamp(max=255).to(torch.uint8)  # (C + 1, h, w)
     used = codes.flatten(1).any(1).nonzero().flatten()
-    index_dtype = np.uint8 if num_classes <= 255 else np.uint16
+    indices = best[0].cpu().numpy()
     return Codes(
-        best[0].cpu().numpy().astype(index_dtype),
+        indices.astype(np.uint8) if num_classes <= 255 else indices.astype(np.uint16),
         codes[used].cpu().numpy(),
         tuple(used.tolist()),
     )

@@ -76,6 +76,8 @@ class Frame:
         import blosc2
 
         _verify_checksum(content)
+        # The array points into it, and not every version of blosc2 keeps it alive.
+        self._content = content
         try:
             self._array = blosc2.ndarray_from_cframe(content)
             self._array.schunk.dparams = blosc2.DParams(nthreads=1)
@@ -89,7 +91,7 @@ class Frame:
         if maps != self._index_bytes + len(self.classes):
             raise BrokenFileError(f"it holds {maps} maps for {len(self.classes)} classes")
 
-    def read(self, top: int, left: int, bottom: int, right: int) -> Codes:
+    def read(self, top: int, bottom: int, left: int, right: int) -> Codes:
         """Decompress the cells [top:bottom, left:right] of the grid."""
         rows = self._array.blocks[1]
         start = top // rows * rows

@@ -24,16 +24,38 @@ from softiou import __version__
 from softiou._files import write_atomically
 from softiou.data.base import DatasetDescription
 from softiou.data.problems import DataProblemsError, Problem, some_of
-from softiou.data.soft_label_codes import Quantisation, decode, encode, sparse
+from softiou.data.soft_label_codes import Quantisation, encode, sparse
 from softiou.data.soft_label_files import BrokenFileError, Frame, pack
-
-__all__ = ["Manifest", "Quantisation", "SoftLabelStore", "decode"]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".b2nd"
 _IDENTITY_DIGITS = 16
-_GO_ON = "`softiou label` with the same --out writes what is missing"
+_GO_ON = "`softiou label` with the same --out, which writes what is missing"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who made the soft labels: a name for people, and the SHA-256 of the checkpoint's file."""
+
+    name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:12]})"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the teacher's images went through: (image in `range` - mean) / std, channel by channel.
+
+    A teacher and its student must see the same image.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    order: str = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -41,31 +63,23 @@ class Manifest:
     """What all the soft labels of a store have in common.
 
     Args:
-        teacher: Who made them, for people.
-        teacher_sha256: Hash of the teacher's checkpoint file.
+        teacher: Who made them.
         classes: Names of the classes, in the order of their indices.
         ignore_index: Label value of the data set whose pixels do not count.
-        mean: What was subtracted from the teacher's images, channel by channel.
-        std: What they were divided by then.
+        normalisation: What the teacher's images went through.
         quantisation: What is kept of its probabilities.
         data: The data set, for people.
-        channels: The order of the channels.
-        value_range: Of the images before `mean` and `std`.
         softiou_version: Version that made the store.
         created: When, in UTC.
         schema_version: Version of the files' format.
     """
 
-    teacher: str
-    teacher_sha256: str
+    teacher: Teacher
     classes: tuple[str, ...]
     ignore_index: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    normalisation: Normalisation
     quantisation: Quantisation
     data: str
-    channels: str = "RGB"
-    value_range: tuple[float, float] = (0.0, 1.0)
     softiou_version: str = __version__
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema_version: int = SCHEMA_VERSION
@@ -78,15 +92,14 @@ class Manifest:
     @cached_property
     def identity(self) -> str:
         """Return a short hash of all that the values depend on; names and dates do not count."""
-        text = json.dumps({"teacher": self.teacher_sha256, **self._settings()}, sort_keys=True)
+        text = json.dumps({"teacher": self.teacher.sha256, **self._settings()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_DIGITS]
 
     def differences(self, other: "Manifest") -> list[str]:
         """Say where another one differs in what counts: "stride is 1 here and 4 there"."""
         found = []
-        if self.teacher_sha256 != other.teacher_sha256:
-            here, there = (f"{m.teacher} ({m.teacher_sha256[:12]})" for m in (self, other))
-            found.append(f"the teacher is {here} here and {there} there")
+        if self.teacher.sha256 != other.teacher.sha256:
+            found.append(f"the teacher is {self.teacher} here and {other.teacher} there")
         settings, others = self._settings(), other._settings()
         return found + [
             f"{name} is {value} here and {others[name]} there"
@@ -98,10 +111,7 @@ class Manifest:
         """Return all but the teacher that the values depend on."""
         return {
             "classes": self.classes,
-            "mean": self.mean,
-            "std": self.std,
-            "channels": self.channels,
-            "value_range": self.value_range,
+            **asdict(self.normalisation),
             **asdict(self.quantisation),
             "schema_version": self.schema_version,
         }
@@ -250,16 +260,17 @@ class SoftLabelStore:
         self,
         split: str,
         stem: str,
-        box: tuple[int, int, int, int] | None,
         image_size: tuple[int, int],
+        box: tuple[int, int, int, int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Read the soft labels of an image, or of a part of it.
 
         Args:
             split: The image's split.
             stem: The image's stem.
-            box: Cells of the grid: top, left, and one past the last: bottom, right; None for all.
             image_size: (H, W) of the image, which the file must agree with.
+            box: (top, bottom, left, right): rows top..bottom - 1 of the grid and columns
+                left..right - 1; None for all of it.
 
         Returns:
             indices: Classes (K, h, w), uint8, or uint16 above 255 classes; the most probable first.
@@ -271,7 +282,7 @@ class SoftLabelStore:
             ValueError: The box is empty or leaves the grid.
         """
         height, width = self.manifest.quantisation.grid_size(image_size)
-        top, left, bottom, right = box or (0, 0, height, width)
+        top, bottom, left, right = box or (0, height, 0, width)
         if not (0 <= top < bottom <= height and 0 <= left < right <= width):
             raise ValueError(f"Expected `box` inside the grid {(height, width)}, but got {box}.")
         frame = self._open_file(split, stem)
@@ -281,7 +292,7 @@ class SoftLabelStore:
             reason += f"{image_size[1]}x{image_size[0]}; the image was replaced"
             raise DataProblemsError(self._problem(split, stem, reason))
         try:
-            codes = frame.read(top, left, bottom, right)
+            codes = frame.read(top, bottom, left, right)
         except BrokenFileError as error:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
         return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
@@ -330,7 +341,7 @@ class SoftLabelStore:
     def _verify_file(self, split: str, stem: str) -> None:
         """Raise unless a file is whole and holds classes and weights of this store."""
         frame = self._open_file(split, stem)
-        codes = frame.read(0, 0, *frame.grid_size)
+        codes = frame.read(0, frame.grid_size[0], 0, frame.grid_size[1])
         num_classes = self.manifest.num_classes
         # Class C among the byte maps is the rest.
         highest = max(int(codes.best.max()), *(c for c in codes.classes if c != num_classes), 0)
@@ -353,9 +364,9 @@ class SoftLabelStore:
         folder = self.path if split is None else self.path / split
         return sorted(f for f in folder.rglob(f"*{SUFFIX}") if not f.name.startswith("."))
 
-    def count(self, split: str | None = None) -> int:
-        """Return how many images of a split, or of all, have their soft labels."""
-        return sum(1 for _ in self._files(split))
+    def stems(self, split: str) -> tuple[str, ...]:
+        """Return the images of a split that have soft labels, by name."""
+        return tuple(stem for _, stem in self._images(split))
 
     def size_bytes(self, split: str | None = None) -> int:
         """Return the size of the files of a split, or of all."""
