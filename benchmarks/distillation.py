@@ -65,9 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", help="data set folder")
     parser.add_argument("--teacher", type=Path, required=True, help="run directory or checkpoint")
-    parser.add_argument(
-        "--images", type=int, default=50, help="images in the store, from the first"
-    )
+    parser.add_argument("--images", type=int, default=50, help="images in the store, evenly spread")
     parser.add_argument("--rounds", type=int, default=15, help="of the steps")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--name", default="cpu", help="of the results file")
@@ -75,7 +73,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     trained = load_trained(options.teacher)
     images, _ = open_images(options.data, "train")
-    numbers = range(min(options.images, len(images)))
+    numbers = range(0, len(images), max(1, len(images) // options.images))
     stride = logits_stride(trained.model)
     with tempfile.TemporaryDirectory() as folder:
         stores = {

@@ -71,7 +71,7 @@ def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> No
 
 def _teachers(settings: dict[str, Any], runs: Path, seed: int, source: str) -> dict[str, Any]:
     """Replace the method of a teacher by its run, or by the soft labels that it makes."""
-    found = {}
+    found: dict[str, Any] = {}
     for key in ("distillation.teacher", "distillation.soft_labels"):
         if key in settings:
             teacher = runs / f"{settings[key]}-seed{seed}"

@@ -4,8 +4,8 @@
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
 A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
-methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store` and `steps` come from
-the files of `benchmarks.loss` and `benchmarks.distillation`.
+methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store` and `steps` come
+from the files of `benchmarks.loss` and `benchmarks.distillation`.
 """
 
 import argparse
@@ -133,10 +133,8 @@ def _name(experiment: str, method: str) -> str:
 def _score(run: dict[str, Any], key: str) -> float:
     """Return a figure over all classes, or "class/score" of one class."""
     name, slash, score = key.rpartition("/")
-    scores = (
-        next(row for row in run["per_class"] if row["name"] == name) if slash else run["metrics"]
-    )
-    value: float = scores[score]
+    rows = [row for row in run.get("per_class", ()) if row["name"] == name]
+    value: float = (rows[0] if slash else run["metrics"])[score]
     return value
 
 
@@ -148,10 +146,9 @@ def store_table(results: dict[str, Any]) -> str:
     ]
     for row in results["store"]:
         crop = "x".join(map(str, row["read_crop_px"]))
-        lines.append(
-            f"| {row['stride']} | {row['bytes_per_pixel']:.3f} | {row['dense_fp16_bytes_per_pixel']} "
-            f"| {row['soft_iou']:.2f} | {row['read_ms_median']:.1f} ({crop}) |"
-        )
+        size, dense = f"{row['bytes_per_pixel']:.3f}", row["dense_fp16_bytes_per_pixel"]
+        reading = f"{row['read_ms_median']:.1f} ({crop})"
+        lines.append(f"| {row['stride']} | {size} | {dense} | {row['soft_iou']:.2f} | {reading} |")
     return "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,7 @@ def label(
         Optional[list[str]],  # noqa: UP045 - typer reads it at run time
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="splits=[train] stride=auto k=auto mass=0.995 precision=auto workers=1",
+            help="splits=[train] stride=auto k=auto mass=0.995 levels=56 precision=auto workers=1",
             show_default=False,
         ),
     ] = None,
@@ -58,7 +58,7 @@ def label(
     for _, description in images.values():
         check_classes(trained, description, data=data)
     stride = logits_stride(trained.model) if config.stride == "auto" else config.stride
-    quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass)
+    quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass, levels=config.levels)
     store = SoftLabelStore.create(out, make_manifest(trained, quantisation, data=data))
     _console.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}")
     for split, (dataset, _) in images.items():

@@ -14,9 +14,6 @@ from softiou.data.soft_labels import SoftLabelStore
 from softiou.data.views import View
 from softiou.targets import sparse, to_probs
 
-# Of a class that was rounded to nothing, for its logarithm.
-LEAST_PROBABILITY = 1e-4
-
 
 class SoftLabels(TypedDict, total=False):
     """Either `soft_indices` and `soft_weights` (K, h, w), or `soft_logits` (C, h / s, w / s)."""
@@ -83,8 +80,10 @@ class SoftLabelReader:
         probs, _ = to_probs(
             sparse(indices.unsqueeze(0), weights.unsqueeze(0)), num_classes=manifest.num_classes
         )
-        logits = probs[0].clamp(min=LEAST_PROBABILITY).log()
-        return interpolate_at(logits, rows - top, columns - left)
+        # A class that was rounded to nothing has a logarithm, too: that of about half of what is
+        # the least to be kept, and of less where little was let go.
+        least = max((1 - manifest.quantisation.mass) / (4 * manifest.num_classes), 1e-6)
+        return interpolate_at(probs[0].clamp(min=least).log(), rows - top, columns - left)
 
 
 def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:

@@ -234,6 +234,7 @@ class LabellingConfig(_Section):
     stride: Auto | Positive = Field("auto", description="pixels a cell; auto: the teacher's own")
     k: Auto | Positive = Field("auto", description="classes kept; auto: as many as hold the mass")
     mass: Annotated[float, Field(gt=0, le=1)] = Field(0.995, description="of a pixel, for k: auto")
+    levels: Annotated[int, Field(ge=1, le=255)] = Field(56, description="of a byte; fewer: smaller")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the teacher")
     workers: Annotated[int, Field(ge=0)] = Field(1, description="loading processes")
 
