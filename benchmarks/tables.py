@@ -141,7 +141,7 @@ def _score(run: dict[str, Any], key: str) -> float:
 def store_table(results: dict[str, Any]) -> str:
     """Return what the soft labels of a teacher cost on disk: a row a stride."""
     lines = [
-        "| stride | bytes a pixel | dense fp16 | soft IoU with the teacher, % | reading a crop, ms |",
+        "| stride | bytes a pixel | dense fp16 | soft IoU with the teacher, % | crop read in, ms |",
         "| ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in results["store"]:

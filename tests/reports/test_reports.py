@@ -14,9 +14,18 @@ import pytest
 from PIL import Image
 
 from softiou.errors import DataError
-from softiou.reports import ReportData, collect, render, write_report
+from softiou.reports import (
+    Comparison,
+    ComparisonRow,
+    ReportData,
+    collect,
+    render,
+    save_comparison,
+    write_report,
+)
 from softiou.reports.charts import MAX_POINTS, line_chart, line_look, reliability_chart
 from softiou.reports.collect import Reliability, Series
+from softiou.reports.comparison import read_comparison
 from softiou.reports.pictures import MISTAKE, colourize, mark_mistakes, present_classes
 
 HOSTILE_STEM = "<script>alert(1)<&script>\"' onerror=x"
@@ -488,3 +497,46 @@ def test_broken_and_coloured_pictures_are_refused(run_dir: Path) -> None:
     mask.write_bytes(mask.read_bytes()[:40])
     with pytest.raises(DataError, match=r"0001\.target\.png to be an image"):
         collect(run_dir)
+
+
+# The comparison
+
+
+def _comparison() -> Comparison:
+    return Comparison(
+        "camvid",
+        "test",
+        (
+            ComparisonRow("teacher <big>", "runs/t", {"miou_d": 55.5, "ece_d": None}),
+            ComparisonRow("student", "runs/s", {"miou_d": 41.2, "ged": 12.5}, 2000, 600.0),
+        ),
+        ("A note.",),
+    )
+
+
+def test_comparison_comes_back(tmp_path: Path) -> None:
+    assert read_comparison(tmp_path) is None
+    save_comparison(_comparison(), tmp_path)
+    assert read_comparison(tmp_path) == _comparison()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"schema_version": 9}', '{"schema_version": 1, "data": "d"}']
+)
+def test_damaged_comparison_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "comparison.json").write_text(text)
+    with pytest.raises(DataError, match=r"comparison\.json to be a comparison of schema version 1"):
+        read_comparison(tmp_path)
+
+
+def test_comparison_is_a_table_of_the_page(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("seed: 0")
+    assert "Comparison" not in render(collect(tmp_path))
+    save_comparison(_comparison(), tmp_path)
+    page = render(collect(tmp_path))
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    assert f"teacher &lt;big&gt; 55.5 {' '.join([DASH] * 5)}" in text
+    assert "41.2" in text
+    assert "2,000 10 min" in text
+    assert "Energy" in text  # one of the rows knows it
+    assert "A note." in text
