@@ -192,6 +192,7 @@ def test_record_says_what_was_evaluated(run_given: Callable[..., Evaluation]) ->
         "data",
         "split",
         "checkpoint",
+        "labels",
         "num_images",
         "classes",
         "palette",

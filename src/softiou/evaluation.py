@@ -3,6 +3,7 @@
 evaluation.json, schema version 1 (per cent where a score is meant; null where it is undefined):
 
     schema_version, softiou_version, created (UTC), data, split, checkpoint, num_images
+    labels        what the data set handed out: hard, soft, votes or staple
     classes, palette
     metrics       miou_d, miou_i, miou_c, mdice_d, mdice_i, mdice_c, accuracy, ece_d; against soft
                   labels and votes soft_iou_d, .._i, .._c and soft_dice_d, .._i, .._c; against votes
@@ -125,6 +126,7 @@ def evaluate(
         "data": data,
         "split": dataset.split,
         "checkpoint": checkpoint,
+        "labels": dataset.labels,
         "num_images": len(images),
         "classes": list(description.classes),
         "palette": [list(colour) for colour in description.palette],
@@ -289,7 +291,7 @@ def _keep_earlier(evaluation: Evaluation, path: Path) -> Path | None:
         earlier = {}
     if not isinstance(earlier, dict):
         earlier = {}
-    keys = ("data", "split", "checkpoint")
+    keys = ("data", "split", "checkpoint", "labels")
     if all(earlier.get(key) == evaluation.content[key] for key in keys):
         return None
     stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")

@@ -494,3 +494,15 @@ def test_distill_refuses(
     _assert_refused(unfair, "no fair baseline", "optim.steps: 4, baseline 80")
     assert not (tmp_path / "kd").exists()
     _assert_refused(softiou("distill", "--resume", "kd", shapes), "--resume goes on")
+
+
+def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) -> None:
+    result = softiou("evaluate", trained.directory, shapes, "--labels", "soft", "--out", "out")
+    assert result.status == 0, result.err
+    content = json.loads(Path("out/evaluation.json").read_text())
+    assert content["labels"] == "soft"
+    assert content["metrics"]["soft_dice_d"] > 90
+    assert "soft Dice D" in result.out
+    hard = softiou("evaluate", trained.directory, shapes, "--out", "out")
+    assert "earlier evaluation" in hard.out
+    assert "soft Dice" not in hard.out

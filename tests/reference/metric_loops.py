@@ -98,7 +98,7 @@ def masses(
 def soft_score(sums: NDArray[np.float64], *, dice: bool) -> float:
     """Soft IoU or soft Dice of P, Y and D; NaN where it is undefined."""
     P, Y, D = (float(x) for x in sums)
-    if P + Y == 0:
+    if Y == 0:
         return math.nan
     return 1 - D / (P + Y) if dice else 1 - 2 * D / (P + Y + D)
 

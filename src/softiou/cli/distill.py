@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -177,7 +177,8 @@ def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
         if not path.is_file() or file_sha256(path) != manifest.teacher.sha256:
             return None
     trained = load_trained(path)
-    metrics = score(trained, config.data.source, split=split).metrics
+    labels: Any = "soft" if config.labels.kind == "soft" else "auto"
+    metrics = score(trained, config.data.source, split=split, labels=labels).metrics
     run = run_directory(path)
     return (
         ComparisonRow("teacher", str(path), metrics, trained.step)

@@ -1,5 +1,6 @@
 """softiou evaluate: a trained model over a data set."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -7,7 +8,18 @@ import typer
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
+    from softiou.data import Labels
     from softiou.evaluation import Evaluation
+
+
+class Truth(StrEnum):
+    """The kinds of `softiou.data.Labels`, for the command line."""
+
+    auto = "auto"
+    hard = "hard"
+    soft = "soft"
+    votes = "votes"
+    staple = "staple"
 
 
 def evaluate(
@@ -16,6 +28,13 @@ def evaluate(
     ],
     data: Annotated[str, typer.Argument(help="Data set folder, or digits.")],
     split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
+    labels: Annotated[
+        Truth,
+        typer.Option(
+            help="What to score against: hard (the majority), soft (probabilities that the data "
+            "set knows), votes or staple (of several annotators); auto is votes or hard."
+        ),
+    ] = Truth.auto,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
@@ -27,13 +46,21 @@ def evaluate(
     """Score a model: mIoU over the data set, per image and per class, and calibration."""
     import json
 
-    evaluation = evaluate_run(checkpoint, data, split=split, out=out, show=not json_output)
+    evaluation = evaluate_run(
+        checkpoint, data, split=split, labels=labels.value, out=out, show=not json_output
+    )
     if json_output:
         print(json.dumps(evaluation.content, indent=1, allow_nan=False))
 
 
 def evaluate_run(
-    checkpoint: Path, data: str, *, split: str, out: Path | None = None, show: bool = True
+    checkpoint: Path,
+    data: str,
+    *,
+    split: str,
+    labels: "Labels" = "auto",
+    out: Path | None = None,
+    show: bool = True,
 ) -> "Evaluation":
     """Evaluate a run or checkpoint, and write the result and the report beside it."""
     from softiou.checkpoints import load_trained, run_directory
@@ -42,7 +69,7 @@ def evaluate_run(
     from softiou.reports import write_report
 
     trained = load_trained(checkpoint)
-    evaluation = score(trained, data, split=split)
+    evaluation = score(trained, data, split=split, labels=labels)
     say = _console.say if show else lambda line: None
     if show:
         _console.score_table({trained.path.name: evaluation.metrics}, title=f"{data}, {split}")
@@ -57,7 +84,9 @@ def evaluate_run(
     return evaluation
 
 
-def score(trained: "TrainedModel", data: str, *, split: str) -> "Evaluation":
+def score(
+    trained: "TrainedModel", data: str, *, split: str, labels: "Labels" = "auto"
+) -> "Evaluation":
     """Score a model on a split of a data set, and write nothing."""
     from torch.utils.data import DataLoader
 
@@ -68,7 +97,7 @@ def score(trained: "TrainedModel", data: str, *, split: str) -> "Evaluation":
     from softiou.inference import best_device, best_precision
     from softiou.recipes.stopping import ignore_interrupts
 
-    dataset = open_dataset(data, split)
+    dataset = open_dataset(data, split, labels=labels)
     check_classes(trained, dataset.description, data=data)
     device = best_device()
     precision = best_precision(device)

@@ -1,7 +1,7 @@
 """softiou train: a data set in, a run directory with a model and a report out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -71,6 +71,8 @@ def finish(run: Path, *, show: bool = True) -> "Evaluation":
     from softiou.data import available_splits
     from softiou.recipes import load_config
 
-    data = load_config(file=run / "config.yaml").data
+    config = load_config(file=run / "config.yaml")
+    data = config.data
     split = "test" if "test" in available_splits(data.source) else data.val_split
-    return evaluate_run(run, data.source, split=split, show=show)
+    labels: Any = "soft" if config.labels.kind == "soft" else "auto"
+    return evaluate_run(run, data.source, split=split, labels=labels, show=show)

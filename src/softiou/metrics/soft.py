@@ -32,12 +32,17 @@ class OverlapMasses(ImageSums):
         return self.Y > 0
 
     def iou(self) -> Tensor:
-        """Compute the soft Jaccard index (P + Y - D) / (P + Y + D); NaN where P = Y = 0."""
-        return self._twice_overlap() / (self.P + self.Y + self.D)
+        """Compute the soft Jaccard index (P + Y - D) / (P + Y + D); NaN where Y = 0."""
+        return self._known(self._twice_overlap() / (self.P + self.Y + self.D))
 
     def dice(self) -> Tensor:
-        """Compute the soft Dice score (P + Y - D) / (P + Y); NaN where P = Y = 0."""
-        return self._twice_overlap() / (self.P + self.Y)
+        """Compute the soft Dice score (P + Y - D) / (P + Y); NaN where Y = 0."""
+        return self._known(self._twice_overlap() / (self.P + self.Y))
+
+    def _known(self, score: Tensor) -> Tensor:
+        # A softmax gives every class a trace of mass: without this, a class that no target holds
+        # would score 0. What is predicted of it is missing from the other classes.
+        return score.where(self.occurs(), torch.nan)
 
     def _twice_overlap(self) -> Tensor:
         # Rounding of the three sums can leave a disjoint pair just below zero.
