@@ -53,9 +53,11 @@ ANNOTATOR_NAMES = {
     "majority": "majority",
     "votes": "votes",
     "ce": "cross-entropy",
-    "product": "0.25 CE + 0.75 product form of Jaccard",
-    "dml": "0.25 CE + 0.75 DML",
-    "jml": "0.25 CE + 0.75 JML",
+    "product": "product form of Jaccard",
+    "dml": "DML",
+    "jml": "JML",
+    "ce_product": "0.25 CE + 0.75 product form",
+    "ce_jml": "0.25 CE + 0.75 JML",
 }
 # What of benchmarks.loss a user cares about: (case, shape of the logits, dtype) and its name.
 LOSS_ROWS = {

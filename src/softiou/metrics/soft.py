@@ -158,7 +158,7 @@ class SoftIoU(MeanMetric[OverlapMasses], SoftOverlapMetric):
 
     Args:
         num_classes: C, at least 2.
-        per: "dataset" (masses added over the images first; a class with P = Y = 0 is NaN and left
+        per: "dataset" (masses added over the images first; a class with Y = 0 is NaN and left
             out), "image" or "class" (classes with Y > 0 in the image), or "none".
         ignore_index: Label value whose pixels do not count.
         **kwargs: Of `torchmetrics.Metric`.
