@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from softiou import labelling
 from softiou.checkpoints import TrainedModel, load_trained
 from softiou.data import Quantisation, SoftLabelStore, open_images
 from softiou.errors import ConfigError
@@ -15,6 +16,7 @@ from softiou.labelling import (
     label,
     logits_stride,
     make_manifest,
+    own_device,
     own_part,
     unlabelled,
 )
@@ -83,6 +85,14 @@ def test_which_part_is_ours() -> None:
     for wrong in ("0/2", "3/2", "1", "a/b", "1/2/3"):
         with pytest.raises(ConfigError, match="--part: expected i/n"):
             own_part(wrong, {})
+
+
+def test_every_local_rank_has_an_accelerator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cpu"))
+    assert own_device({"LOCAL_RANK": "1"}) == torch.device("cpu")  # all share it
+    monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cuda"))
+    assert own_device({"LOCAL_RANK": "1"}) == torch.device("cuda", 1)
+    assert own_device({}) == torch.device("cuda")
 
 
 def test_images_without_masks(teacher: TrainedModel, make_shapes: Any, tmp_path: Path) -> None:

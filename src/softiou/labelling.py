@@ -16,7 +16,7 @@ from softiou.data import ImageDataset, ImageSample, Manifest, Quantisation, Soft
 from softiou.data.soft_label_reading import interpolate_at
 from softiou.data.soft_labels import Normalisation, Teacher
 from softiou.errors import ConfigError
-from softiou.inference import Precision, autocast
+from softiou.inference import Precision, autocast, best_device
 from softiou.models import IMAGENET_MEAN, IMAGENET_STD, SegmentationModel
 
 
@@ -131,6 +131,18 @@ def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int
     if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
         raise ConfigError(f"--part: expected i/n with 1 <= i <= n, such as 2/4, but got {part}.")
     return int(first), int(last)
+
+
+def own_device(environment: Mapping[str, str]) -> torch.device:
+    """Return the accelerator of this process, by the local rank that torchrun gave it, or the CPU.
+
+    Args:
+        environment: Variables of the process.
+    """
+    device = best_device()
+    if device.type == "cpu" or "LOCAL_RANK" not in environment:
+        return device
+    return torch.device(device.type, int(environment["LOCAL_RANK"]))
 
 
 def file_sha256(path: Path) -> str:

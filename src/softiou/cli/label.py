@@ -78,15 +78,17 @@ def _label_split(
     parts: int,
 ) -> None:
     """Label what a store lacks of our part of a split, and say how it went."""
+    import os
+
     from torch.utils.data import DataLoader, Subset
 
     from softiou.cli import _console
-    from softiou.inference import best_device, best_precision
-    from softiou.labelling import label, unlabelled
+    from softiou.inference import best_precision
+    from softiou.labelling import label, own_device, unlabelled
     from softiou.recipes.stopping import ignore_interrupts
 
     todo = unlabelled(store, split, images, part=part, parts=parts)
-    device = best_device()
+    device = own_device(os.environ)
     samples = DataLoader(
         Subset(images, todo),
         batch_size=None,
