@@ -30,6 +30,7 @@ from softiou.data import (
     Augmentation,
     Batch,
     ImageDataset,
+    ImageSample,
     Quantisation,
     SegmentationDataset,
     SoftLabelReader,
@@ -105,7 +106,7 @@ def _label(
     manifest = make_manifest(trained, Quantisation(stride=stride), data="benchmark")
     store = SoftLabelStore.create(path, manifest)
     samples = [images[number] for number in numbers]
-    for _ in label(trained.model, samples, store, split="train", precision="fp32"):
+    for _ in label(trained.model, samples, store, folder="train", precision="fp32"):
         pass
     return store
 
@@ -124,14 +125,14 @@ def measure_store(
         height, width = (int(side) for side in sample["image"].shape[-2:])
         pixels += height * width
         whole = View(0, 0, height, width, (height, width))
-        stored = _probs(reader, sample["stem"], whole, num_classes)
+        stored = _probs(reader, sample, whole, num_classes)
         exact = cell_probs(model, sample["image"], stride=1, precision="fp32").unsqueeze(0)
         nearness.update(exact, stored)
         top = chance.randint(0, height - READ_PX[0])
         left = chance.randint(0, width - READ_PX[1])
         crop = View(top, left, *READ_PX, READ_PX, flip=chance.random() < 0.5)
         start = time.perf_counter()
-        reader.read(sample["stem"], crop, (height, width))
+        reader.read(sample["stem"], crop, sample["image"])
         seconds.append(time.perf_counter() - start)
     scores = nearness.compute()
     return {
@@ -146,9 +147,9 @@ def measure_store(
     }
 
 
-def _probs(reader: SoftLabelReader, stem: str, view: View, num_classes: int) -> Tensor:
+def _probs(reader: SoftLabelReader, sample: ImageSample, view: View, num_classes: int) -> Tensor:
     """Return what a student would learn from the view: probabilities (1, C, h, w)."""
-    read = reader.read(stem, view, view.crop_px)
+    read = reader.read(sample["stem"], view, sample["image"])
     if "soft_logits" in read:
         target: Target = teacher(read["soft_logits"].unsqueeze(0), size=view.crop_px)
     else:

@@ -7,18 +7,17 @@ import pytest
 import torch
 
 from softiou import labelling
-from softiou.checkpoints import TrainedModel, load_trained
-from softiou.data import Quantisation, SoftLabelStore, open_images
-from softiou.errors import ConfigError
+from softiou.checkpoints import TrainedModel, file_sha256, load_trained
+from softiou.data import Quantisation, SoftLabelStore, open_dataset, open_images
+from softiou.errors import ConfigError, DataError
 from softiou.labelling import (
     cell_probs,
-    file_sha256,
     label,
     logits_stride,
     make_manifest,
     own_device,
     own_part,
-    unlabelled,
+    own_share,
 )
 from softiou.models import ModelSpec, SegmentationModel
 
@@ -66,16 +65,16 @@ def test_parts_share_the_images_and_go_on(
     manifest = make_manifest(teacher, Quantisation(stride=4), data=str(shapes))
     assert manifest.teacher.sha256 == file_sha256(teacher.path)
     store = SoftLabelStore.create(tmp_path / "store", manifest)
-    parts = [unlabelled(store, "train", images, part=part, parts=3) for part in (1, 2, 3)]
+    parts = [own_share(images, part=part, parts=3) for part in (1, 2, 3)]
     assert parts == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
     done = label(
-        teacher.model, [images[n] for n in parts[1]], store, split="train", precision="fp32"
+        teacher.model, [images[n] for n in parts[1]], store, folder="train", precision="fp32"
     )
     assert next(done) == images.stems[1]
     again = SoftLabelStore.create(tmp_path / "store", manifest)  # after a kill
-    assert unlabelled(again, "train", images, part=2, parts=3) == [4, 7]
+    assert again.stems("train") == (images.stems[1],)
     assert list(done) == [images.stems[4], images.stems[7]]
-    assert unlabelled(again, "train", images) == [0, 2, 3, 5, 6, 8, 9]
+    assert again.stems("train") == tuple(images.stems[n] for n in parts[1])
 
 
 def test_which_part_is_ours() -> None:
@@ -91,7 +90,9 @@ def test_every_local_rank_has_an_accelerator_of_its_own(monkeypatch: pytest.Monk
     monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cpu"))
     assert own_device({"LOCAL_RANK": "1"}) == torch.device("cpu")  # all share it
     monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cuda"))
-    assert own_device({"LOCAL_RANK": "1"}) == torch.device("cuda", 1)
+    for count, index in ((4, 1), (1, 0)):  # a launcher may show each process a single one
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda n=count: n)
+        assert own_device({"LOCAL_RANK": "1"}) == torch.device("cuda", index)
     assert own_device({}) == torch.device("cuda")
 
 
@@ -105,3 +106,21 @@ def test_images_without_masks(teacher: TrainedModel, make_shapes: Any, tmp_path:
     assert images[1]["image"].shape == (3, 40, 48)
     scenes, _ = open_images("digits", "val")
     assert (len(scenes), scenes[2]["stem"]) == (64, "val-00002")
+
+
+def test_unreadable_images_are_named_or_left_out(make_shapes: Any, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", train=3)
+    (data / "train" / "images" / "train1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"train1\.png: Cannot decode"):
+        open_images(data, "train")
+    images, _ = open_images(data, "train", skip_corrupt=True)
+    assert (images.stems, images.skipped) == (("train0", "train2"), ("train1",))
+
+
+def test_a_list_of_stems_shares_the_folder(make_shapes: Any, tmp_path: Path) -> None:
+    data = make_shapes(tmp_path / "data", train=3)
+    (data / "splits").mkdir()
+    (data / "splits" / "few.txt").write_text("train2\n")
+    images, _ = open_images(data, "few")
+    assert (images.folder, images.stems) == ("train", ("train2",))
+    assert open_dataset(data, "few").folder == "train"

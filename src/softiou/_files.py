@@ -6,7 +6,8 @@ from pathlib import Path
 
 def write_atomically(content: bytes, path: Path) -> None:
     """Write a file so that it is whole or not there: a temporary neighbour, then a rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes on two machines that share a folder may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

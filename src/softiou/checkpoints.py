@@ -4,6 +4,7 @@ Checkpoints are Lightning's files with one more entry, `softiou`: the model's sp
 the configuration, all plain values. Reading them never unpickles objects.
 """
 
+import hashlib
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -65,6 +66,12 @@ def find_checkpoint(path: Path) -> Path:
             return found
     found_what = "holds no checkpoints" if path.is_dir() else "does not exist"
     raise CheckpointError(f"{path} {found_what}: expected a run directory or a checkpoint file.")
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_directory(checkpoint: Path) -> Path | None:

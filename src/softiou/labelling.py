@@ -3,18 +3,22 @@
 Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of the store.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sized
 
 import torch
 from torch import Tensor
 
-from softiou.checkpoints import TrainedModel
-from softiou.data import ImageDataset, ImageSample, Manifest, Quantisation, SoftLabelStore
-from softiou.data.soft_label_reading import interpolate_at
-from softiou.data.soft_labels import Normalisation, Teacher
+from softiou.checkpoints import TrainedModel, file_sha256
+from softiou.data import (
+    ImageSample,
+    Manifest,
+    Normalisation,
+    Quantisation,
+    SoftLabelStore,
+    Teacher,
+    interpolate_at,
+)
 from softiou.errors import ConfigError
 from softiou.inference import Precision, autocast, best_device
 from softiou.models import IMAGENET_MEAN, IMAGENET_STD, SegmentationModel
@@ -40,19 +44,19 @@ def logits_stride(model: SegmentationModel) -> int:
         return side // int(model(image).shape[-1])
 
 
-def unlabelled(
-    store: SoftLabelStore, split: str, images: ImageDataset, *, part: int = 1, parts: int = 1
-) -> list[int]:
-    """Return the numbers of the images that a store lacks, of those that are one process's part.
+def own_share(images: Sized, *, part: int, parts: int) -> list[int]:
+    """Return the numbers of the images that one of several processes labels.
 
     Args:
-        store: The store.
-        split: Name of the split.
-        images: Of the split.
+        images: All of them.
         part: 1..parts; together the parts have every image once.
         parts: Number of processes.
+
+    Example:
+        >>> own_share("abcde", part=2, parts=2)
+        [1, 3]
     """
-    return [n for n in range(part - 1, len(images), parts) if not store.has(split, images.stems[n])]
+    return list(range(part - 1, len(images), parts))
 
 
 def label(
@@ -60,7 +64,7 @@ def label(
     samples: Iterable[ImageSample],
     store: SoftLabelStore,
     *,
-    split: str,
+    folder: str,
     precision: Precision,
 ) -> Iterator[str]:
     """Write the soft labels of images into a store, each whole or not at all.
@@ -69,7 +73,7 @@ def label(
         model: The teacher, in eval mode, on the device to use.
         samples: Images of any size.
         store: Where to write.
-        split: Name of the split that they belong to.
+        folder: Name of the folder that they lie in.
         precision: Of the network; the softmax is taken in float32.
 
     Yields:
@@ -79,8 +83,7 @@ def label(
     for sample in samples:
         image = sample["image"]
         probs = cell_probs(model, image, stride=stride, precision=precision)
-        size = (int(image.shape[-2]), int(image.shape[-1]))
-        store.write(split, sample["stem"], probs.cpu(), size)
+        store.write(folder, sample["stem"], probs.cpu(), image)
         yield sample["stem"]
 
 
@@ -142,9 +145,6 @@ def own_device(environment: Mapping[str, str]) -> torch.device:
     device = best_device()
     if device.type == "cpu" or "LOCAL_RANK" not in environment:
         return device
-    return torch.device(device.type, int(environment["LOCAL_RANK"]))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hash of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    # A launcher may also show each process a single accelerator.
+    count = max(1, torch.accelerator.device_count())
+    return torch.device(device.type, int(environment["LOCAL_RANK"]) % count)

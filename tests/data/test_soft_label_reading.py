@@ -7,17 +7,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from softiou.data import Manifest, Quantisation, SoftLabelReader, SoftLabelStore, View
-from softiou.data.soft_label_reading import interpolate_at
-from softiou.data.soft_labels import Normalisation, Teacher
+from softiou.data import (
+    Manifest,
+    Normalisation,
+    Quantisation,
+    SoftLabelReader,
+    SoftLabelStore,
+    Teacher,
+    View,
+    interpolate_at,
+)
+from softiou.errors import DataError
 
 SIZE = (26, 38)  # no multiple of a stride
+IMAGE = torch.zeros(3, *SIZE, dtype=torch.uint8)
 CLASSES = ("a", "b", "c")
 
 
-def make_reader(path: Path, probs: Tensor, *, stride: int) -> SoftLabelReader:
+def make_reader(
+    path: Path, probs: Tensor, *, stride: int, mass: float = 1.0, levels: int = 255
+) -> SoftLabelReader:
     """Store the probabilities (C, h, w) of one image and open them again."""
-    quantisation = Quantisation(stride=stride, mass=1.0, levels=255)
+    quantisation = Quantisation(stride=stride, mass=mass, levels=levels)
     manifest = Manifest(
         teacher=Teacher("t", "0" * 64),
         classes=CLASSES,
@@ -27,7 +38,7 @@ def make_reader(path: Path, probs: Tensor, *, stride: int) -> SoftLabelReader:
         data="d",
     )
     store = SoftLabelStore.create(path, manifest)
-    store.write("train", "image", probs, SIZE)
+    store.write("train", "image", probs, IMAGE)
     return SoftLabelReader(store, "train")
 
 
@@ -44,7 +55,7 @@ VIEWS = [
 def test_full_resolution_shows_what_labels_show(view: View, tmp_path: Path) -> None:
     labels = torch.randint(3, SIZE)
     probs = torch.nn.functional.one_hot(labels).movedim(-1, 0).float()
-    read = make_reader(tmp_path / "s", probs, stride=1).read("image", view, SIZE)
+    read = make_reader(tmp_path / "s", probs, stride=1).read("image", view, IMAGE)
     shown = view.labels(labels, fill=255)
     assert torch.equal(read["soft_indices"][0].long(), shown)
     inside = view.inside(SIZE)
@@ -64,7 +75,7 @@ def test_at_a_stride_the_logits_are_interpolated(stride: int, view: View, tmp_pa
     cells = [math.ceil(side / stride) for side in SIZE]
     places = [(torch.arange(n) + 0.5) * (side / n) for n, side in zip(cells, SIZE, strict=True)]
     reader = make_reader(tmp_path / "s", plane(*places).softmax(0), stride=stride)
-    found = reader.read("image", view, SIZE)["soft_logits"]
+    found = reader.read("image", view, IMAGE)["soft_logits"]
     assert found.shape == (3, *(math.ceil(side / stride) for side in view.crop_px))
     # Where the centres of the crop's cells lie in the image; beyond its outer centres it is flat.
     rows, columns = (
@@ -75,6 +86,27 @@ def test_at_a_stride_the_logits_are_interpolated(stride: int, view: View, tmp_pa
     )
     expected = view.mirrored(plane(rows, columns).softmax(0))
     torch.testing.assert_close(found.float().softmax(0), expected, rtol=0, atol=0.01)
+
+
+def test_absent_classes_have_no_mass(tmp_path: Path) -> None:
+    # A trace at every pixel would add up to an object that the overlap losses teach.
+    probs = torch.zeros(3, 7, 10)
+    probs[0], probs[1, :, 5:], probs[2] = 0.9999, 0.9998, 1e-4
+    probs[0, :, 5:] = 1e-4
+    reader = make_reader(tmp_path / "s", probs, stride=4, mass=0.995, levels=56)
+    logits = reader.read("image", VIEWS[0], IMAGE)["soft_logits"].float()
+    found = logits.softmax(0)
+    assert float(found[2].amax()) < 1e-6
+    assert float(found[1, :, :3].amax()) < 1e-6  # away from the border of the class
+    assert 1e-5 < float(found[1, :, 4].amin()) < 1e-3  # beside it, it fades
+
+
+def test_an_image_of_another_content_is_refused_once_and_for_all(tmp_path: Path) -> None:
+    probs = torch.full((3, *SIZE), 1 / 3)
+    reader = make_reader(tmp_path / "s", probs, stride=1)
+    with pytest.raises(DataError, match="'train/image': they were made for another picture"):
+        reader.read("image", VIEWS[0], IMAGE + 50)
+    reader.read("image", VIEWS[0], IMAGE)
 
 
 def test_interpolation_by_hand() -> None:

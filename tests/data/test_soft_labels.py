@@ -42,6 +42,13 @@ SIZE = (150, 170)  # two blocks of rows, and two of columns
 Make = Callable[..., SoftLabelStore]
 
 
+def picture(size: tuple[int, int], *, seed: int = 0) -> Tensor:
+    """A picture (3, H, W) of coarse random colours."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(256, (1, 3, 4, 4), generator=generator).float()
+    return torch.nn.functional.interpolate(coarse, size)[0].to(torch.uint8)
+
+
 def smooth_probs(size: tuple[int, int], num_classes: int = 5, *, seed: int = 0) -> Tensor:
     """Softmax of smooth noise (C, h, w), as of a teacher."""
     generator = torch.Generator().manual_seed(seed)
@@ -61,7 +68,7 @@ def make_store(tmp_path: Path) -> Make:
 def store(make_store: Make) -> SoftLabelStore:
     """A store of one image, train/a."""
     made = make_store()
-    made.write("train", "a", smooth_probs(SIZE), SIZE)
+    made.write("train", "a", smooth_probs(SIZE), picture(SIZE))
     return made
 
 
@@ -176,7 +183,7 @@ def test_many_classes_have_wider_indices(make_store: Make) -> None:
     probs[299], probs[3, 2] = 0.75, 0.25
     probs[299, 2], probs[299, 0], probs[258, 0] = 0.75, 0.0, 1.0
     probs /= probs.sum(0)
-    store.write("train", "a", probs, (5, 4))
+    store.write("train", "a", probs, picture((5, 4)))
     indices, weights = store.read("train", "a", (5, 4))
     assert indices.dtype == torch.uint16
     assert indices[0].long()[:3, 0].tolist() == [258, 299, 299]
@@ -213,7 +220,7 @@ def test_settings_out_of_range(changes: dict[str, float]) -> None:
 def test_round_trip(make_store: Make, quantisation: Quantisation) -> None:
     store, probs = make_store(quantisation=quantisation), smooth_probs(SIZE)
     assert not store.has("train", "sub/a.b")
-    store.write("train", "sub/a.b", probs, SIZE)
+    store.write("train", "sub/a.b", probs, picture(SIZE))
     assert store.has("train", "sub/a.b")
     assert store.stems("train") == ("sub/a.b",)
     for found, expected in zip(
@@ -229,7 +236,7 @@ def test_a_part_is_the_slice_of_the_whole(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     store = SoftLabelStore.create(tmp_path_factory.mktemp("store"), MANIFEST)
-    store.write("train", "a", smooth_probs(SIZE), SIZE)
+    store.write("train", "a", smooth_probs(SIZE), picture(SIZE))
     whole_image = decode(store.read("train", "a", SIZE), 5)
     top, left = data.draw(st.integers(0, 149)), data.draw(st.integers(0, 169))
     bottom, right = data.draw(st.integers(top + 1, 150)), data.draw(st.integers(left + 1, 170))
@@ -243,11 +250,11 @@ def test_grid_covers_the_image_at_a_stride(make_store: Make) -> None:
     assert quantisation.grid_size((41, 30)) == (11, 8)
     store = make_store(quantisation=quantisation)
     probs = smooth_probs((11, 8))
-    store.write("train", "a", probs, (41, 30))
+    store.write("train", "a", probs, picture((41, 30)))
     indices, _ = store.read("train", "a", (41, 30))
     assert indices.shape[1:] == (11, 8)
     with pytest.raises(ValueError, match=r"shape \(C, h, w\) = \(5, 11, 8\)"):
-        store.write("train", "a", smooth_probs((41, 30)), (41, 30))
+        store.write("train", "a", smooth_probs((41, 30)), picture((41, 30)))
     with pytest.raises(ValueError, match="inside the grid"):
         store.read("train", "a", (41, 30), (0, 12, 0, 8))
 
@@ -256,7 +263,7 @@ def test_certain_images_cost_next_to_nothing(make_store: Make) -> None:
     store = make_store()
     probs = torch.zeros(5, 360, 480)
     probs[1] = 1
-    store.write("train", "a", probs, (360, 480))
+    store.write("train", "a", probs, picture((360, 480)))
     assert store.size_bytes("train") == store.file("train", "a").stat().st_size < 1000
     assert store.size_bytes("val") == 0
 
@@ -382,7 +389,7 @@ def test_truncated_file(store: SoftLabelStore, share: float) -> None:
 
 
 def test_a_flipped_bit_anywhere_is_found(store: SoftLabelStore) -> None:
-    store.write("train", "b", smooth_probs(SIZE, seed=1), SIZE)
+    store.write("train", "b", smooth_probs(SIZE, seed=1), picture(SIZE))
     file = store.file("train", "a")
     content = file.read_bytes()
     for place in range(0, len(content), max(1, len(content) // 150)):
@@ -401,7 +408,7 @@ def test_renamed_and_foreign_files(store: SoftLabelStore, make_store: Make) -> N
     with pytest.raises(DataError, match="'train/b': it is the file of 'train/a' under another"):
         store.read("train", "b", SIZE)
     other = make_store("other", quantisation=Quantisation(levels=40))
-    other.write("train", "a", smooth_probs(SIZE), SIZE)
+    other.write("train", "a", smooth_probs(SIZE), picture(SIZE))
     shutil.copy(other.file("train", "a"), store.file("train", "a"))
     with pytest.raises(DataError, match="'train/a': it belongs to another store"):
         store.read("train", "a", SIZE)
@@ -411,6 +418,32 @@ def test_renamed_and_foreign_files(store: SoftLabelStore, make_store: Make) -> N
 def test_image_of_another_size(store: SoftLabelStore) -> None:
     with pytest.raises(DataError, match=r"made for 170x150 .* the image is 150x170; .*replaced"):
         store.read("train", "a", (170, 150))
+
+
+def test_another_picture_of_the_same_name(store: SoftLabelStore) -> None:
+    right = picture(SIZE)
+    store.check_image("train", "a", right)
+    noise = torch.randint(-2, 3, right.shape)  # another decoder of the same file
+    store.check_image("train", "a", (right + noise).clamp(0, 255).to(torch.uint8))
+    with pytest.raises(DataError, match="'train/a': they were made for another picture"):
+        store.check_image("train", "a", picture(SIZE, seed=1))
+    with pytest.raises(DataError, match="'train/b': there is no such file"):
+        store.check_image("train", "b", right)
+
+
+def test_all_that_is_not_whole_is_named_at_once(store: SoftLabelStore) -> None:
+    for stem in ("b", "c"):
+        store.write("train", stem, smooth_probs(SIZE), picture(SIZE))
+    store.check_whole("train", ["a", "b", "c"])
+    for stem in ("a", "c"):
+        file = store.file("train", stem)
+        file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DataError, match=r"(?s)'train/a'.*'train/c'"):
+        store.check_whole("train", ["a", "b", "c"])
+    assert [problem.file for problem in store.verify("train", "a")] == [
+        str(store.file("train", "a"))
+    ]
+    assert store.verify("train", "b") == store.verify("train", "never") == []
 
 
 def test_half_written_file_is_not_seen(store: SoftLabelStore) -> None:
@@ -425,7 +458,7 @@ def test_writing_again_goes_on(store: SoftLabelStore, make_store: Make) -> None:
     before = store.file("train", "a").read_bytes()
     again = make_store()
     assert again.has("train", "a")
-    again.write("train", "a", smooth_probs(SIZE), SIZE)
+    again.write("train", "a", smooth_probs(SIZE), picture(SIZE))
     assert store.file("train", "a").read_bytes() == before  # the same bytes, whoever writes them
 
 

@@ -117,6 +117,8 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
 def test_given_values_stay() -> None:
     given = _config(
         "labels.kind=hard",
+        "loss.classes=present",
+        "loss.threshold=0.01",
         "data.workers=1",
         "precision=bf16",
         "data.batch_size=1",

@@ -9,7 +9,8 @@ import torch
 from softiou import targets
 from softiou.data import Augmentation, DatasetDescription, TrainingStream, open_dataset
 from softiou.errors import ConfigError
-from softiou.recipes import auto, build_target, load_config, start_training
+from softiou.overlap import active_classes
+from softiou.recipes import auto, build_loss, build_target, load_config, start_training
 from softiou.recipes.building import data_labels
 from softiou.recipes.config import LabelsConfig
 
@@ -66,13 +67,56 @@ def test_defaults_of_the_kinds() -> None:
     smoothed = resolved("boundary")
     assert (smoothed.epsilon, smoothed.width) == (0.5, 3)
     assert resolved("{kind: boundary, epsilon: 0.2, width: 5}").width == 5
-    assert resolved("gaussian").width == 1
+    assert (resolved("gaussian").width, resolved("gaussian").sigma) == (1, 1.0)
+    assert resolved("{kind: gaussian, sigma: 2.5}").width == 3
     assert resolved("auto").kind == "hard"
 
 
+@pytest.mark.parametrize(
+    ("settings", "classes", "threshold"),
+    [
+        ([], "present", 0.01),
+        (["labels=votes"], "present", 0.01),
+        (["labels=boundary"], "label", 0.5),
+        (["labels=uniform"], "label", 0.5),
+        (["distillation.teacher=t"], "label", 0.5),
+        (["labels=boundary", "loss.classes=all"], "all", 0.01),
+        (["labels=boundary", "loss.classes=label"], "label", 0.01),
+        (["labels=boundary", "loss.threshold=0.2"], "label", 0.2),
+    ],
+)
+def test_classes_that_are_nowhere_likely_are_not_taught(
+    settings: list[str], classes: str, threshold: float
+) -> None:
+    config = load_config(source="digits", overrides=settings)
+    loss = auto.resolve(config, open_dataset("digits", "val")).loss
+    assert (loss.classes, loss.threshold) == (classes, threshold)
+
+
+def test_smoothing_teaches_no_class_that_is_not_there() -> None:
+    config = load_config(source="digits", overrides=["labels=boundary", "loss.cross_entropy=0"])
+    resolved = auto.resolve(config, open_dataset("digits", "val"))
+    labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1, 1]] * 8])  # class 2 is in the band alone
+    logits = torch.randn(1, 3, 8, 8)
+    target = build_target(labels, resolved.labels, DESCRIPTION)
+    loss = build_loss(resolved.loss, ignore_index=255)
+    statistics = loss.statistics(logits, target)[0]
+    assert float(statistics.Y[0, 2]) > 1
+    active = active_classes(statistics, loss.classes, threshold=loss.threshold)
+    assert active.tolist() == [[True, True, False]]
+
+
 def test_a_kind_and_its_settings_can_be_given_apart() -> None:
-    config = load_config(source="d", overrides=["labels=boundary", "labels.width=2"])
-    assert (config.labels.kind, config.labels.width) == ("boundary", 2)
+    settings = ["labels=boundary", "labels.width=2"]
+    for overrides in (settings, settings[::-1]):
+        config = load_config(source="d", overrides=overrides)
+        assert (config.labels.kind, config.labels.width) == ("boundary", 2)
+
+
+def test_settings_of_another_kind_are_refused() -> None:
+    for settings in ("labels.epsilon=0.3", "labels={kind: boundary, sigma: 2}"):
+        with pytest.raises(ConfigError, match=r"is for the kind .*, not (auto|boundary)"):
+            load_config(source="d", overrides=[settings])
 
 
 def test_how_the_data_set_hands_out_labels() -> None:

@@ -1,5 +1,6 @@
 """Distillation: what of a teacher reaches the student, online and from a store."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou import targets
+from softiou import overlap_statistics, targets
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.cli.label import label
 from softiou.data import (
@@ -24,12 +25,13 @@ from softiou.data import (
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.evaluation import evaluate
-from softiou.losses import channel_wise_divergence
+from softiou.losses import JaccardMetricLoss, channel_wise_divergence
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import (
     DistillationRecipe,
     differences_to_baseline,
     load_config,
+    resolve_config,
     resume_training,
     start_training,
     without_teacher,
@@ -94,7 +96,7 @@ def test_loss_is_the_mean_of_both(make_recipe: Make, trained: Any, batch: Batch)
 
 
 def test_weights_of_zero_and_one(make_recipe: Make, trained: Any, batch: Batch) -> None:
-    labels = make_recipe("distillation.weight=0")
+    labels = make_recipe("distillation.weight=1e-30")  # 0 is refused: no teacher would be heard
     logits = labels.model(batch["image"])
     torch.testing.assert_close(labels.parts(batch)["loss"], labels.loss(logits, batch["target"]))
     alone = make_recipe("distillation.weight=1")
@@ -131,7 +133,8 @@ def test_teacher_gets_no_gradient_and_no_place_in_the_checkpoint(
     make_recipe: Make, batch: Batch
 ) -> None:
     recipe = make_recipe()
-    (teacher,) = recipe._teacher
+    teacher = recipe.teacher.model
+    assert teacher is not None
     before = [weights.clone() for weights in teacher.parameters()]
     recipe.parts(batch)["loss"].backward()
     assert all(weights.grad is None for weights in teacher.parameters())
@@ -159,7 +162,8 @@ def test_teacher_sees_the_crop_in_its_own_size(
 ) -> None:
     recipe = make_recipe("distillation.teacher_px=[90, 40]")
     seen: list[Any] = []
-    (teacher,) = recipe._teacher
+    teacher = recipe.teacher.model
+    assert teacher is not None
     hook = teacher.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     assert recipe.parts(batch)["loss"].isfinite()
     hook.remove()
@@ -188,6 +192,10 @@ def test_mistakes_are_told() -> None:
         return str(error.value)
 
     assert "needs one of teacher and soft_labels" in refused("distillation.weight=0.5")
+    assert "both 0" in refused("distillation.teacher=a", "distillation.weight=0")
+    assert "teacher_px is for a teacher" in refused(
+        "distillation.soft_labels=store", "distillation.teacher_px=[8, 8]"
+    )
     assert "needs the teacher's logits" in refused(
         "distillation.soft_labels=store", "distillation.channel_wise=1"
     )
@@ -243,6 +251,61 @@ def _of_whole_images(teacher: SegmentationModel, batch: Batch, shapes: Path) -> 
             probs = (teacher.predict_logits(image) / 1.5).softmax(1)[0]
         found[n, :, batch["inside"][n]] = probs.flatten(1)
     return found
+
+
+@pytest.mark.parametrize("name", ["store", "coarse_store"])
+def test_the_teacher_itself_has_nothing_to_learn_from_its_store(
+    name: str, request: pytest.FixtureRequest, make_recipe: Make, trained: Any, shapes: Path
+) -> None:
+    # The class "nothing" is in no image: a trace of it would be mass that the overlap counts.
+    reader = SoftLabelReader(SoftLabelStore.open(request.getfixturevalue(name)), "train")
+    dataset = open_dataset(shapes, "train")
+    stream = TrainingStream(
+        dataset,
+        Augmentation((40, 48), **PLAIN),  # type: ignore[arg-type]
+        seed=0,
+        soft_labels=reader,
+    )
+    batch = collate([stream[draw] for draw in range(4)])
+    target = make_recipe()._soft_target(batch, None)
+    model = load_trained(trained.directory).model
+    with torch.no_grad():
+        logits = model.predict_logits(batch["image"])
+    statistics = overlap_statistics(logits, target).merge_images()
+    assert float(statistics.Y[0, 2]) < float(statistics.P[0, 2]) + 1e-3
+    loss = JaccardMetricLoss(classes="label", threshold=0.5)(logits, target)  # `classes: auto`
+    assert float(loss) < 0.005
+
+
+def test_a_teacher_that_was_replaced_is_noticed(
+    trained: Any, tiny_config: Make, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(trained.directory, tmp_path / "teacher")
+    config = tiny_config(f"distillation.teacher={teacher}")
+    run = start_training(config, directory=tmp_path / "run")
+    checkpoints = teacher / "checkpoints"
+    shutil.copy(checkpoints / "last.ckpt", checkpoints / "best.ckpt")
+    with pytest.raises(CheckpointError, match="begun with another teacher"):
+        resume_training(run)
+
+
+def test_averaged_weights_do_not_copy_the_teacher(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    assert copy.deepcopy(recipe).teacher.model is recipe.teacher.model
+
+
+@pytest.mark.parametrize("way", ["teacher", "soft_labels"])
+def test_threshold_judges_before_softening(way: str, make_recipe: Make, batch: Batch) -> None:
+    logits = torch.log(torch.tensor([0.66, 0.33, 0.01])).view(1, 3, 1, 1).expand(2, 3, 64, 32)
+    recipe = make_recipe("distillation.threshold=0.6", "distillation.temperature=4")
+    given = {**batch, "inside": torch.ones(2, 64, 32, dtype=torch.bool)}
+    if way == "soft_labels":
+        given["soft_indices"] = torch.arange(3).view(1, 3, 1, 1).expand(2, 3, 64, 32)
+        given["soft_weights"] = logits.exp()
+    target = recipe._soft_target(given, logits if way == "teacher" else None)
+    probs, valid = targets.to_probs(target.completed(None, (64, 32)), num_classes=3)
+    assert valid.all()  # 0.66 is enough, although 0.4 is left of it
+    torch.testing.assert_close(probs, (logits / 4).softmax(1))
 
 
 def test_distilling_from_a_store_learns(
@@ -326,15 +389,18 @@ def test_baseline_has_the_same_settings_but_no_teacher(tiny_config: Make) -> Non
 
 def test_unfair_baseline_is_refused(trained: Any, tiny_config: Make) -> None:
     config = tiny_config("distillation.teacher=a", "optim.steps=80", "optim.validations=4")
-    resolved = config.model_copy(
-        update={"labels": load_config(file=trained.directory / "config.yaml").labels}
-    )
+    resolved = resolve_config(config)
+    assert (resolved.loss.classes, resolved.loss.threshold) == ("label", 0.5)
+    same = resolved.loss.model_copy(update={"classes": "present", "threshold": 0.01})
+    resolved = resolved.model_copy(update={"loss": same})
     assert differences_to_baseline(resolved, trained.directory) == []
     told = tiny_config(
         "distillation.teacher=a",
         "optim.steps=80",
         "optim.validations=4",
         "labels=hard",
+        "loss.classes=present",
+        "loss.threshold=0.01",
         "loss.cross_entropy=1",
     )
     assert differences_to_baseline(told, trained.directory) == [
@@ -342,6 +408,15 @@ def test_unfair_baseline_is_refused(trained: Any, tiny_config: Make) -> None:
     ]
     with pytest.raises(ConfigError, match=r"another budget\.\n  optim\.steps: 6, baseline 80"):
         differences_to_baseline(tiny_config("distillation.teacher=a"), trained.directory)
+
+
+def test_unfinished_baseline_is_refused(trained: Any, tiny_config: Make, tmp_path: Path) -> None:
+    run = shutil.copytree(trained.directory, tmp_path / "run")
+    text = (run / "config.yaml").read_text().replace("steps: 80", "steps: 160")
+    (run / "config.yaml").write_text(text)
+    config = tiny_config("distillation.teacher=a", "optim.steps=160", "optim.validations=4")
+    with pytest.raises(ConfigError, match="it has done 80 of 160 steps"):
+        differences_to_baseline(resolve_config(config), run)
 
 
 def test_distilled_baseline_is_refused(

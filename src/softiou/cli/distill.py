@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from softiou.data import Labels
     from softiou.recipes import Config
     from softiou.reports import ComparisonRow
+
+PLAIN = "student without teacher"
 
 
 def distill(
@@ -80,6 +83,8 @@ def distill(
                 "--resume goes on with the run's own settings; leave all but --baseline and "
                 "--no-baseline out."
             )
+        if baseline:
+            differences_to_baseline(load_config(file=resume / "config.yaml"), baseline)
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
         for key, path in (("teacher", teacher), ("soft_labels", soft_labels)):
@@ -96,17 +101,22 @@ def distill(
             say=_console.say,
             progress_bar=_console.interactive(),
         )
-    if not no_baseline and baseline is None:
-        baseline = _train_baseline(done)
-    compare(done, baseline)
+    own = None if no_baseline or baseline else _train_baseline(done)
+    compare(done, baseline=baseline, own_baseline=own)
 
 
 def _train_baseline(run: Path) -> Path:
     """Train the student without teacher inside the run, or go on with it."""
     from softiou.cli import _console
-    from softiou.recipes import load_config, resume_training, start_training, without_teacher
+    from softiou.recipes import (
+        BASELINE,
+        load_config,
+        resume_training,
+        start_training,
+        without_teacher,
+    )
 
-    directory = run / "baseline"
+    directory = run / BASELINE
     _console.say("now the same student without teacher, the baseline")
     if (directory / "config.yaml").exists():
         return resume_training(directory, say=_console.say, progress_bar=_console.interactive())
@@ -119,35 +129,49 @@ def _train_baseline(run: Path) -> Path:
     )
 
 
-def compare(run: Path, baseline: Path | None) -> None:
-    """Evaluate teacher, baseline and student on the same images, and write them into the report."""
+def compare(run: Path, *, baseline: Path | None, own_baseline: Path | None) -> None:
+    """Evaluate teacher, baseline and student on the same images, and write them into the report.
+
+    Args:
+        run: Of the student.
+        baseline: Run that the user named; nothing is written into it.
+        own_baseline: Run inside the student's.
+    """
+    from softiou.checkpoints import load_trained
     from softiou.cli import _console
+    from softiou.cli.evaluate import score
     from softiou.cli.train import finish
     from softiou.recipes import differences_to_baseline, load_config
     from softiou.reports import Comparison, save_comparison, write_report
 
     config = load_config(file=run / "config.yaml")
     student = finish(run, show=False)
-    split, data = student.content["split"], config.data.source
+    split, data, labels = student.content["split"], config.data.source, _truth(config)
     rows, notes = [], []
     teacher = _teacher_row(config, split)
     if teacher is None:
         notes.append("The teacher is not at hand, so it was not scored.")
     else:
         rows.append(teacher)
-    if baseline is None:
-        notes.append("No baseline was trained: what the teacher adds is not known.")
-    else:
+    if own_baseline:
+        rows.append(_run_row(PLAIN, own_baseline, finish(own_baseline, show=False).metrics))
+    elif baseline:
         notes += differences_to_baseline(config, baseline)
-        rows.append(
-            _run_row("student without teacher", baseline, finish(baseline, show=False).metrics)
-        )
+        metrics = score(load_trained(baseline), data, split=split, labels=labels).metrics
+        rows.append(_run_row(PLAIN, baseline, metrics))
+    else:
+        notes.append("No baseline was trained: what the teacher adds is not known.")
     rows.append(_run_row("student", run, student.metrics))
     save_comparison(Comparison(data, split, tuple(rows), tuple(notes)), run)
     _console.score_table({row.name: row.metrics for row in rows}, title=f"{data}, {split}")
     for note in notes:
         _console.say(note)
     _console.say(f"report  {write_report(run)}")
+
+
+def _truth(config: "Config") -> "Labels":
+    """Return what models are scored against, as `softiou train` does."""
+    return "soft" if config.labels.kind == "soft" else "auto"
 
 
 def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "ComparisonRow":
@@ -160,10 +184,9 @@ def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "Compari
 
 def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
     """Score the teacher, or return None when there are only its soft labels."""
-    from softiou.checkpoints import find_checkpoint, load_trained, run_directory
+    from softiou.checkpoints import file_sha256, find_checkpoint, load_trained, run_directory
     from softiou.cli.evaluate import score
     from softiou.data import SoftLabelStore
-    from softiou.labelling import file_sha256
     from softiou.reports import ComparisonRow
 
     settings = config.distillation
@@ -177,8 +200,7 @@ def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
         if not path.is_file() or file_sha256(path) != manifest.teacher.sha256:
             return None
     trained = load_trained(path)
-    labels: Any = "soft" if config.labels.kind == "soft" else "auto"
-    metrics = score(trained, config.data.source, split=split, labels=labels).metrics
+    metrics = score(trained, config.data.source, split=split, labels=_truth(config)).metrics
     run = run_directory(path)
     return (
         ComparisonRow("teacher", str(path), metrics, trained.step)

@@ -23,7 +23,7 @@ def label(
         Optional[list[str]],  # noqa: UP045 - typer reads it at run time
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="splits=[train] stride=auto k=auto mass=0.995 levels=56 precision=auto workers=1",
+            help="splits=[train] stride=auto k=auto mass=0.995 levels=58 precision=auto workers=1",
             show_default=False,
         ),
     ] = None,
@@ -35,13 +35,16 @@ def label(
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file again at the end, and check it.")
+        bool,
+        typer.Option(
+            "--verify", help="Check every file that is there, and make damaged ones again."
+        ),
     ] = False,
 ) -> None:
     """Store a teacher's soft labels, small and restartable, for softiou distill.
 
     An interrupted run goes on where it stopped, and any number of processes and machines can share
-    the work. With --verify, damaged files are named, and the status is 1.
+    the work.
     """
     import os
 
@@ -54,40 +57,40 @@ def label(
     config = load_labelling_config(settings or [])
     own, parts = own_part(part, os.environ)
     trained = load_trained(teacher)
-    images = {split: open_images(data, split) for split in config.splits}
-    for _, description in images.values():
+    images = [open_images(data, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
+    for _, description in images:
         check_classes(trained, description, data=data)
     stride = logits_stride(trained.model) if config.stride == "auto" else config.stride
     quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass, levels=config.levels)
     store = SoftLabelStore.create(out, make_manifest(trained, quantisation, data=data))
     _console.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}")
-    for split, (dataset, _) in images.items():
-        _label_split(trained, dataset, store, split, config=config, part=own, parts=parts)
-    if verify:
-        _verify(store, config.splits)
+    for dataset, _ in images:
+        _label_images(trained, dataset, store, config, part=own, parts=parts, verify=verify)
 
 
-def _label_split(
+def _label_images(
     trained: "TrainedModel",
     images: "ImageDataset",
     store: "SoftLabelStore",
-    split: str,
-    *,
     config: "LabellingConfig",
+    *,
     part: int,
     parts: int,
+    verify: bool,
 ) -> None:
-    """Label what a store lacks of our part of a split, and say how it went."""
+    """Label what a store lacks of our part of some images, and say how it went."""
     import os
 
     from torch.utils.data import DataLoader, Subset
 
     from softiou.cli import _console
     from softiou.inference import best_precision
-    from softiou.labelling import label, own_device, unlabelled
+    from softiou.labelling import label, own_device, own_share
     from softiou.recipes.stopping import ignore_interrupts
 
-    todo = unlabelled(store, split, images, part=part, parts=parts)
+    share = own_share(images, part=part, parts=parts)
+    damaged = _damaged(store, images, share) if verify else []
+    todo = [n for n in share if n in damaged or not store.has(images.folder, images.stems[n])]
     device = own_device(os.environ)
     samples = DataLoader(
         Subset(images, todo),
@@ -99,26 +102,28 @@ def _label_split(
         trained.model.to(device),
         samples,
         store,
-        split=split,
+        folder=images.folder,
         precision=best_precision(device) if config.precision == "auto" else config.precision,
     )
-    for _ in _console.track(done, total=len(todo), description=f"labelling {split}"):
+    for _ in _console.track(done, total=len(todo), description=f"labelling {images.folder}"):
         pass
-    share = f", part {part}/{parts}" if parts > 1 else ""
-    held, mebibytes = len(store.stems(split)), store.size_bytes(split) / 2**20
+    if images.skipped:
+        _console.say(f"{images.folder}: left out {len(images.skipped)} unreadable images")
+    held, mebibytes = len(store.stems(images.folder)), store.size_bytes(images.folder) / 2**20
     _console.say(
-        f"{split}{share}: {len(todo)} images labelled; the store holds {held} of {len(images)} in "
-        f"{mebibytes:.1f} MiB"
+        f"{images.folder}{f', part {part}/{parts}' if parts > 1 else ''}: {len(todo)} images "
+        f"labelled; the store holds {held} of {len(images)} in {mebibytes:.1f} MiB"
     )
 
 
-def _verify(store: "SoftLabelStore", splits: list[str]) -> None:
-    """Read the files of some splits again, name the damaged ones, and end with status 1."""
+def _damaged(store: "SoftLabelStore", images: "ImageDataset", share: list[int]) -> list[int]:
+    """Check the files of a share of the images, say which are damaged, and return their numbers."""
     from softiou.cli import _console
 
-    problems = [problem for split in splits for problem in store.verify(split)]
-    for problem in problems:
-        _console.say(f"{problem.file}\n  {problem.message}\n  -> {problem.remedy}")
-    _console.say(f"verified: {len(problems)} damaged files")
-    if problems:
-        raise typer.Exit(1)
+    found = []
+    for number in share:
+        for problem in store.verify(images.folder, images.stems[number]):
+            _console.say(f"{problem.file}\n  {problem.message}")
+            found.append(number)
+    _console.say(f"verified: {len(found)} damaged files" + (", made again" if found else ""))
+    return found

@@ -19,8 +19,8 @@ from softiou.data.layout import data_folder, find_splits
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
 from softiou.data.soft_label_codes import Quantisation
-from softiou.data.soft_label_reading import SoftLabelReader
-from softiou.data.soft_labels import Manifest, SoftLabelStore
+from softiou.data.soft_label_reading import SoftLabelReader, interpolate_at
+from softiou.data.soft_labels import Manifest, Normalisation, SoftLabelStore, Teacher
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
 from softiou.data.views import View
 
@@ -38,18 +38,21 @@ __all__ = [
     "ImageSample",
     "Labels",
     "Manifest",
+    "Normalisation",
     "Problem",
     "Quantisation",
     "Sample",
     "SegmentationDataset",
     "SoftLabelReader",
     "SoftLabelStore",
+    "Teacher",
     "TrainingStream",
     "View",
     "available_splits",
     "check_dataset",
     "collate",
     "default_palette",
+    "interpolate_at",
     "open_dataset",
     "open_images",
     "read_image",

@@ -109,6 +109,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     Attributes:
         description: What the labels mean.
         split: Name of the split, such as "train".
+        folder: Where its images lie, which another split may share: stems are unique within it.
         labels: What the targets are: "hard", "soft", "votes" or "staple"; never "auto".
         annotators: R, how many people labelled every image.
         stems: A name for every sample, unique within the split.
@@ -117,6 +118,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     description: DatasetDescription
     split: str
+    folder: str
     labels: Labels
     annotators: int = 1
     stems: tuple[str, ...]

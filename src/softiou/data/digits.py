@@ -103,7 +103,7 @@ class DigitScenes(SegmentationDataset):
             )
         names = ("background", *"0123456789")
         self.description = DatasetDescription(names)
-        self.split = split
+        self.split = self.folder = split
         self.labels = "hard" if labels == "auto" else labels
         self.stems = tuple(f"{split}-{i:05d}" for i in range(size or _SOURCES[split].size))
         self._scene_px = scene_px

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softiou.data.base import Labels, Sample, SegmentationDataset, check_labels
 from softiou.data.dataset_yaml import read_dataset_file
-from softiou.data.layout import SampleFiles, find_samples
+from softiou.data.layout import SampleFiles, find_samples, split_folder
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
 from softiou.targets import staple, vote_shares
@@ -57,6 +57,7 @@ class FolderDataset(SegmentationDataset):
             self.skipped = tuple(sample.stem for sample in samples if sample.stem not in left)
         self.description = dataset_file.description
         self.split = split
+        self.folder = split_folder(root, split).name
         self.stems = tuple(sample.stem for sample in self._samples)
         check_labels(labels)
         self.annotators = len(samples[0].masks)

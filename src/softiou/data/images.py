@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.digits import DigitScenes
-from softiou.data.layout import data_folder, split_images
-from softiou.data.reading import read_image
+from softiou.data.layout import data_folder, split_folder, split_images
+from softiou.data.problems import DataProblemsError
+from softiou.data.reading import read_image, unreadable
 
 
 class ImageSample(TypedDict):
@@ -29,12 +30,23 @@ class ImageDataset(Dataset[ImageSample]):
     """Images by number; masks are never opened.
 
     Args:
+        folder: Where they lie; stems are unique within it.
         stems: A name for every image.
         read: Returns the image of a number, uint8 (3, H, W).
+        skipped: Stems that were left out because their files cannot be read.
     """
 
-    def __init__(self, stems: tuple[str, ...], read: Callable[[int], Tensor]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        stems: tuple[str, ...],
+        read: Callable[[int], Tensor],
+        *,
+        skipped: tuple[str, ...] = (),
+    ) -> None:
+        self.folder = folder
         self.stems = stems
+        self.skipped = skipped
         self._read = read
 
     def __len__(self) -> int:
@@ -49,26 +61,41 @@ class ImageDataset(Dataset[ImageSample]):
         return {"image": self._read(index), "stem": self.stems[index]}
 
 
-def open_images(source: str | Path, split: str) -> tuple[ImageDataset, DatasetDescription]:
+def open_images(
+    source: str | Path, split: str, *, skip_corrupt: bool = False
+) -> tuple[ImageDataset, DatasetDescription]:
     """Open the images of a split, labelled or not, for instance "unlabeled".
 
     Args:
         source: As for `open_dataset`.
         split: Name of the split.
+        skip_corrupt: Leave out the images whose files cannot be decoded.
 
     Returns:
         The images, and what the labels of the data set mean.
 
     Raises:
-        DataError: There is no such folder or split, or it holds no images.
+        DataError: There is no such folder or split, it holds no images, or some cannot be decoded.
     """
     if source == "digits":
         scenes = DigitScenes(split, labels="hard")
-        return ImageDataset(scenes.stems, partial(_scene, scenes)), scenes.description
+        return ImageDataset(split, scenes.stems, partial(_scene, scenes)), scenes.description
     root = data_folder(source)
     description = read_dataset_file(root).description
     paths = split_images(root, split)
-    return ImageDataset(tuple(paths), partial(_file, tuple(paths.values()))), description
+    problems = unreadable(paths.values())
+    if problems and not skip_corrupt:
+        raise DataProblemsError(*problems)
+    broken = {problem.file for problem in problems}
+    skipped = tuple(stem for stem, path in paths.items() if str(path) in broken)
+    files = {stem: path for stem, path in paths.items() if stem not in skipped}
+    images = ImageDataset(
+        split_folder(root, split).name,
+        tuple(files),
+        partial(_file, tuple(files.values())),
+        skipped=skipped,
+    )
+    return images, description
 
 
 def _scene(scenes: DigitScenes, index: int) -> Tensor:

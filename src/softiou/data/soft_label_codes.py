@@ -47,7 +47,7 @@ class Quantisation:
     stride: int = 1
     k: int | Literal["auto"] = "auto"
     mass: float = 0.995
-    levels: int = 56
+    levels: int = 58
 
     def __post_init__(self) -> None:
         in_range("stride", self.stride, 1)

@@ -14,6 +14,9 @@ from softiou.data.soft_labels import SoftLabelStore
 from softiou.data.views import View
 from softiou.targets import sparse, to_probs
 
+# Less than any probability that is kept; the half-precision logarithm tells it from zero.
+_NOTHING = 1e-7
+
 
 class SoftLabels(TypedDict, total=False):
     """Either `soft_indices` and `soft_weights` (K, h, w), or `soft_logits` (C, h / s, w / s)."""
@@ -33,19 +36,24 @@ class SoftLabelReader:
 
     Args:
         store: Where the soft labels are.
-        split: Name of the split.
+        split: Name of the folder that the images lie in.
     """
 
     def __init__(self, store: SoftLabelStore, split: str) -> None:
         self._store = store
         self._split = split
+        self._compared: set[str] = set()  # images that this process has seen to be the right ones
 
-    def read(self, stem: str, view: View, size: tuple[int, int]) -> SoftLabels:
-        """Read the soft labels of a view of an image of (H, W).
+    def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
+        """Read the soft labels of a view of an image, uint8 (3, H, W).
 
         Raises:
-            DataError: They are missing, foreign or corrupt; names the image.
+            DataError: They are missing, corrupt, or of another image; names the image.
         """
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        if stem not in self._compared:
+            self._store.check_image(self._split, stem, image)
+            self._compared.add(stem)
         if self._store.manifest.quantisation.stride == 1:
             box = view.box(size)
             indices, weights = self._store.read(self._split, stem, size, box)
@@ -80,10 +88,20 @@ class SoftLabelReader:
         probs, _ = to_probs(
             sparse(indices.unsqueeze(0), weights.unsqueeze(0)), num_classes=manifest.num_classes
         )
-        # A class that was rounded to nothing has a logarithm, too: that of about half of what is
-        # the least to be kept, and of less where little was let go.
-        least = max((1 - manifest.quantisation.mass) / (4 * manifest.num_classes), 1e-6)
-        return interpolate_at(probs[0].clamp(min=least).log(), rows - top, columns - left)
+        least = (1 - manifest.quantisation.mass) / (4 * manifest.num_classes)
+        return interpolate_at(_logarithms(probs[0], least=least), rows - top, columns - left)
+
+
+def _logarithms(probs: Tensor, *, least: float) -> Tensor:
+    """Return log p (C, h, w), also of classes that were rounded to nothing.
+
+    Beside a cell that knows the class it is that of `least`, about half of what is kept, so that
+    the class fades as it did in the teacher. Elsewhere it is next to nothing: a trace at every
+    pixel would add up to an object, and the overlap losses would have the student learn it.
+    """
+    known = probs > _NOTHING
+    beside = F.max_pool2d(known.unsqueeze(0).float(), 3, stride=1, padding=1)[0] > 0
+    return probs.clamp(min=_NOTHING).where(known | ~beside, max(least, _NOTHING)).log()
 
 
 def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:

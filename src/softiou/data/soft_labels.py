@@ -11,12 +11,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
@@ -31,7 +34,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".b2nd"
 _IDENTITY_DIGITS = 16
-_GO_ON = "`softiou label` with the same --out, which writes what is missing"
+_THUMBNAIL_PX = 4
+_SAME_PICTURE = 4  # grey levels; decoders of JPEG files differ by one or two
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ class SoftLabelStore:
         if missing:
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
             message += f"{some_of(missing)}."
-            remedy = f"Run {_GO_ON}: `softiou label DATA --teacher CKPT --out {self.path}`."
+            remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path}`, which goes on."
             raise DataProblemsError(Problem(str(self.path / split), message, remedy))
 
     def file(self, split: str, stem: str) -> Path:
@@ -226,18 +230,19 @@ class SoftLabelStore:
         """Return whether an image has its soft labels."""
         return self.file(split, stem).is_file()
 
-    def write(self, split: str, stem: str, probs: Tensor, image_size: tuple[int, int]) -> None:
+    def write(self, split: str, stem: str, probs: Tensor, image: Tensor) -> None:
         """Store the soft labels of an image: whole, or not at all.
 
         Args:
             split: The image's split.
             stem: The image's stem.
             probs: Floating (C, h, w), sum 1 over C: one of each cell of the grid.
-            image_size: (H, W) of the image.
+            image: The picture, uint8 (3, H, W), which is to be recognised when they are read.
 
         Raises:
             ValueError: `probs` are no probabilities, or of another shape.
         """
+        image_size = (int(image.shape[-2]), int(image.shape[-1]))
         quantisation = self.manifest.quantisation
         expected = (self.manifest.num_classes, *quantisation.grid_size(image_size))
         if tuple(probs.shape) != expected:
@@ -249,8 +254,9 @@ class SoftLabelStore:
             "store": self.manifest.identity,
             "split": split,
             "stem": stem,
-            "height": int(image_size[0]),
-            "width": int(image_size[1]),
+            "height": image_size[0],
+            "width": image_size[1],
+            "thumbnail": thumbnail(image).flatten().tolist(),
         }
         file = self.file(split, stem)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -297,6 +303,38 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
         return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
 
+    def check_image(self, split: str, stem: str, image: Tensor) -> None:
+        """Raise unless the soft labels are those of a picture, uint8 (3, H, W).
+
+        Raises:
+            DataError: There are none, or they were made for another picture of that name.
+        """
+        about = self._open_file(split, stem).about
+        theirs = torch.tensor(about["thumbnail"]).view(3, _THUMBNAIL_PX, _THUMBNAIL_PX)
+        difference = int((thumbnail(image) - theirs).abs().max())
+        if difference > _SAME_PICTURE:
+            reason = "they were made for another picture: the image was replaced"
+            raise DataProblemsError(self._problem(split, stem, reason))
+
+    def check_whole(self, split: str, stems: Sequence[str]) -> None:
+        """Raise unless the files of some images are whole and of this store, by their checksums.
+
+        Raises:
+            DataError: Names every image whose file is damaged or foreign.
+        """
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda stem: self._damage(split, stem), stems))
+        problems = [problem for one in found for problem in one]
+        if problems:
+            raise DataProblemsError(*problems)
+
+    def _damage(self, split: str, stem: str) -> tuple[Problem, ...]:
+        try:
+            self._open_file(split, stem)
+        except DataProblemsError as error:
+            return error.problems
+        return ()
+
     def _open_file(self, split: str, stem: str) -> Frame:
         """Open the file of an image, and make sure that it is this image's."""
         try:
@@ -323,17 +361,25 @@ class SoftLabelStore:
     def _problem(self, split: str, stem: str, reason: str) -> Problem:
         """Say why the soft labels of an image cannot be used."""
         message = f"Cannot use the soft labels of the image '{split}/{stem}': {reason}."
-        remedy = f"Remove the file if it is there, and run {_GO_ON}."
+        remedy = "`softiou label` with the same --out and --verify makes it again."
         return Problem(str(self.file(split, stem)), message, remedy)
 
-    def verify(self, split: str | None = None) -> list[Problem]:
-        """Read every file, of one split or of all, and return what is wrong, one problem a file."""
+    def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
+        """Read every file that is there, and return what is wrong, one problem a file.
+
+        Args:
+            split: Only its files; None for all.
+            stem: Only the file of that image of the split; None for all.
+        """
+        images = self._images(split)
+        if split is not None and stem is not None:
+            images = iter([(split, stem)] if self.has(split, stem) else [])
         problems = []
-        for name, stem in self._images(split):
+        for name, one in images:
             try:
-                self._verify_file(name, stem)
+                self._verify_file(name, one)
             except BrokenFileError as error:
-                problems.append(self._problem(name, stem, str(error)))
+                problems.append(self._problem(name, one, str(error)))
             except DataProblemsError as error:
                 problems += error.problems
         return problems
@@ -371,6 +417,12 @@ class SoftLabelStore:
     def size_bytes(self, split: str | None = None) -> int:
         """Return the size of the files of a split, or of all."""
         return sum(file.stat().st_size for file in self._files(split))
+
+
+def thumbnail(image: Tensor) -> Tensor:
+    """Return a picture (3, H, W) as 4 x 4 mean colours: what tells it from others of its name."""
+    small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
+    return small.round().long()
 
 
 def _publish(content: bytes, path: Path) -> None:

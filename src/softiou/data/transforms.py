@@ -87,7 +87,7 @@ class Augmentation:
         }
         if soft_labels is None:
             return augmented
-        return {**augmented, **soft_labels.read(sample["stem"], view, size)}
+        return {**augmented, **soft_labels.read(sample["stem"], view, sample["image"])}
 
     def _view(self, height: int, width: int) -> View:
         """Draw the part of the image that becomes the crop."""

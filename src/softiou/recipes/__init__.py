@@ -1,6 +1,6 @@
 """Recipes: from a configuration to a trained run (needs the extra `train`)."""
 
-from softiou.recipes.baseline import differences_to_baseline, without_teacher
+from softiou.recipes.baseline import BASELINE, differences_to_baseline, without_teacher
 from softiou.recipes.building import build_loss, build_target
 from softiou.recipes.config import (
     Config,
@@ -18,6 +18,7 @@ from softiou.recipes.training import resume as resume_training
 from softiou.recipes.training import train as start_training
 
 __all__ = [
+    "BASELINE",
     "Config",
     "DistillationRecipe",
     "LabellingConfig",

@@ -1,5 +1,6 @@
 """Values that a configuration leaves to us, resolved from the data and the machine."""
 
+import math
 import os
 from typing import Any
 
@@ -7,19 +8,22 @@ import torch
 
 from softiou.data import SegmentationDataset
 from softiou.inference import best_device, best_precision
-from softiou.recipes.config import Config, DistillationConfig, LabelsConfig
+from softiou.recipes.config import Config, DistillationConfig, LabelsConfig, LossConfig
 
 LARGEST_CROP_PX = 512
 CROP_MULTIPLE = 32  # the largest input stride of the common encoders
 EPOCHS = 40
 EPSILON = {"uniform": 0.1, "boundary": 0.5}
-WIDTH_PX = {"boundary": 3, "gaussian": 1}
+THRESHOLD, LIKELY = 0.01, 0.5
+BOUNDARY_PX = 3
+SIGMA_PX = 1.0
 
 
 def resolve(config: Config, dataset: SegmentationDataset) -> Config:
     """Replace every "auto" by a value; the steps become a multiple of the validations.
 
     - labels: votes for several annotators, hard otherwise; epsilon and width by kind
+    - classes of the loss: label with smoothed labels or a teacher, present otherwise
     - crop: the median size of up to 16 images, at most 512, in multiples of 32
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
     - steps: 40 epochs, at least 200
@@ -44,6 +48,7 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
         update={
             "precision": precision,
             "labels": _labels(config.labels, dataset),
+            "loss": _loss(config),
             "distillation": _distillation(config.distillation, precision),
             "optim": optim.model_copy(update={"steps": steps}),
             "data": data.model_copy(
@@ -60,7 +65,8 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
 def changes(before: Config, after: Config) -> list[str]:
     """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
     lines: list[str] = []
-    for section in ("data", "labels", "optim"):
+    loss = ("loss",) if after.loss.classes == "label" else ()
+    for section in ("data", "labels", *loss, "optim"):
         old, new = getattr(before, section), getattr(after, section)
         for key in type(new).model_fields:
             if getattr(old, key) != getattr(new, key):
@@ -72,12 +78,28 @@ def changes(before: Config, after: Config) -> list[str]:
 
 def _labels(labels: LabelsConfig, dataset: SegmentationDataset) -> LabelsConfig:
     kind: Any = dataset.labels if labels.kind == "auto" else labels.kind
-    epsilon, width = labels.epsilon, labels.width
-    if epsilon is None:
-        epsilon = EPSILON.get(kind)
-    if width is None:
-        width = WIDTH_PX.get(kind)
-    return labels.model_copy(update={"kind": kind, "epsilon": epsilon, "width": width})
+    defaults = {"kind": kind, "epsilon": EPSILON.get(kind)}
+    if kind == "boundary":
+        defaults["width"] = BOUNDARY_PX
+    if kind == "gaussian":
+        sigma = labels.sigma or SIGMA_PX
+        defaults |= {"sigma": sigma, "width": math.ceil(sigma)}
+    missing = {key: value for key, value in defaults.items() if getattr(labels, key) is None}
+    return labels.model_copy(update=missing | {"kind": kind})
+
+
+def _loss(config: Config) -> LossConfig:
+    # What smoothing spreads and what a softmax never quite denies is everywhere: classes that are
+    # in no image would be taught as thin bands and traces. A class has to be likely somewhere.
+    loss = config.loss
+    traces = config.labels.kind in ("uniform", "boundary") or config.distillation is not None
+    likely = loss.classes == "auto" and traces
+    changes: dict[str, Any] = {}
+    if loss.classes == "auto":
+        changes["classes"] = "label" if traces else "present"
+    if loss.threshold is None:
+        changes["threshold"] = LIKELY if likely else THRESHOLD
+    return loss.model_copy(update=changes)
 
 
 def _distillation(settings: DistillationConfig | None, precision: str) -> DistillationConfig | None:

@@ -23,6 +23,9 @@ from softiou.targets import Target
 class Recipe(pl.LightningModule, ABC):
     """Trains a segmentation model; a subclass says with `parts` what of a batch is minimised.
 
+    Recipes share this much code, against the usual advice to repeat it: validation, schedule and
+    checkpoints must be the same for runs that are compared.
+
     Args:
         config: Resolved configuration, without "auto".
         description: Classes of the data set.
@@ -34,6 +37,7 @@ class Recipe(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.config = config
+        self.learns_from = ""  # identity of the teacher or of its soft labels
         self.description = description
         spec = ModelSpec(config.model.architecture, config.model.encoder, description.num_classes)
         self.model = SegmentationModel(spec, encoder_weights=encoder_weights)
@@ -98,9 +102,10 @@ class Recipe(pl.LightningModule, ABC):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the model again."""
+        """Add what is needed to build the model again, and what it learns from."""
         config = self.config.model_dump(mode="json")
-        checkpoint["softiou"] = checkpoints.entry(self.model.spec, self.description, config)
+        entry = checkpoints.entry(self.model.spec, self.description, config)
+        checkpoint["softiou"] = entry | {"learns_from": self.learns_from}
 
     def _precision(self) -> Any:
         return self.config.precision

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from softiou.checkpoints import read_checkpoint
 from softiou.errors import ConfigError
 from softiou.recipes.config import Config, load_config
 
+BASELINE = "baseline"  # folder of the student without teacher in the run of the student
 # What two runs must have in common to be of one budget, and what only has to be told.
 _BUDGET = ("data", "model", "optim", "precision")
 _TOLD = ("labels", "loss", "seed")
@@ -27,7 +29,7 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
         Settings that differ without changing the budget: "loss.cross_entropy: 0.25, baseline 1.0".
 
     Raises:
-        ConfigError: The baseline has another budget, or is distilled itself; names the settings.
+        ConfigError: The baseline has another budget, is distilled itself, or is not finished.
     """
     own = load_config(file=baseline / "config.yaml")
     if own.distillation is not None:
@@ -39,7 +41,19 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
             f"{baseline} is no fair baseline: it has another budget.\n{lines}\nLeave --baseline "
             "out to train one, or train both with the same settings."
         )
+    _check_finished(own, baseline)
     return _differences(student, own, _TOLD)
+
+
+def _check_finished(config: Config, run: Path) -> None:
+    """Raise when a run has not done all its steps."""
+    last = run / "checkpoints" / "last.ckpt"
+    done = read_checkpoint(last)["global_step"] if last.is_file() else 0
+    if done < int(config.optim.steps):
+        raise ConfigError(
+            f"{run} is no fair baseline: it has done {done} of {config.optim.steps} steps. Finish "
+            f"it with `softiou train --resume {run}`."
+        )
 
 
 def _differences(student: Config, baseline: Config, sections: tuple[str, ...]) -> list[str]:

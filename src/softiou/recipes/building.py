@@ -60,7 +60,7 @@ def build_target(
         return targets.smooth(target, epsilon, ignore_index=ignore_index)
     if settings.kind == "boundary" and epsilon is not None and width is not None:
         return targets.boundary(target, epsilon, width, ignore_index=ignore_index)
-    if settings.kind == "gaussian" and width is not None:
+    if settings.kind == "gaussian" and width is not None and sigma is not None:
         return targets.gaussian(target, sigma=sigma, width=width, ignore_index=ignore_index)
     return target
 
@@ -91,8 +91,8 @@ def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss
         "cross_entropy": settings.cross_entropy,
         "smooth": settings.smooth,
         "per": settings.per if isinstance(settings.per, str) else dict(settings.per.items()),
-        "classes": settings.classes,
-        "threshold": settings.threshold,
+        "classes": "present" if settings.classes == "auto" else settings.classes,
+        "threshold": 0.01 if settings.threshold is None else settings.threshold,
         "class_weights": settings.class_weights,
         "ignore_index": ignore_index,
     }

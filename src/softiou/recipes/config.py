@@ -80,6 +80,13 @@ LabelsKind = Literal[
 ]
 
 
+SETTINGS_OF_LABELS = {
+    "epsilon": ("uniform", "boundary"),
+    "width": ("boundary", "gaussian"),
+    "sigma": ("gaussian",),
+}
+
+
 class LabelsConfig(_Section):
     """What the labels of the training split become before the loss sees them.
 
@@ -99,15 +106,24 @@ class LabelsConfig(_Section):
         None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"
     )
     width: Positive | None = Field(
-        None, description="pixels on each side; null: boundary 3, gaussian 1"
+        None, description="pixels on each side; null: boundary 3, gaussian sigma rounded up"
     )
-    sigma: Annotated[float, Field(gt=0)] = Field(1.0, description="gaussian: pixels")
+    sigma: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="of the Gaussian, in pixels; null: 1"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
         """Take `labels=boundary` for `labels.kind=boundary`."""
         return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_use(self) -> Self:
+        for setting, kinds in SETTINGS_OF_LABELS.items():
+            if getattr(self, setting) is not None and self.kind not in kinds:
+                raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
+        return self
 
 
 class ModelConfig(_Section):
@@ -134,10 +150,14 @@ class LossConfig(_Section):
             dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_reductions)
         ]
     ) = Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
-    classes: Literal["present", "all", "prob", "label", "both"] | list[int] = Field(
-        "present", description="in the mean: present, all, prob, label, both or indices"
+    classes: Auto | Literal["present", "all", "prob", "label", "both"] | list[int] = Field(
+        "auto",
+        description="in the mean: present, all, prob, label, both or indices; auto is label where "
+        "smoothing or a teacher gives every class a trace, and present otherwise",
     )
-    threshold: Share = Field(0.01, description="for classes: prob, label, both")
+    threshold: Share | None = Field(
+        None, description="for classes: prob, label, both; null: 0.01, and 0.5 with classes: auto"
+    )
     class_weights: Annotated[list[NotNegative], AfterValidator(_weights)] | None = Field(
         None, description="a number for each class, in the overlap part; null: equal"
     )
@@ -207,6 +227,10 @@ class DistillationConfig(_Section):
                 "channel_wise needs the teacher's logits, and soft_labels are probabilities: "
                 "give teacher instead"
             )
+        if self.teacher_px and self.teacher is None:
+            raise ValueError("teacher_px is for a teacher that looks at crops; it has no use here")
+        if self.weight == 0 and self.channel_wise == 0:
+            raise ValueError("weight and channel_wise are both 0, so nothing is learnt from it")
         return self
 
 
@@ -234,9 +258,10 @@ class LabellingConfig(_Section):
     stride: Auto | Positive = Field("auto", description="pixels a cell; auto: the teacher's own")
     k: Auto | Positive = Field("auto", description="classes kept; auto: as many as hold the mass")
     mass: Annotated[float, Field(gt=0, le=1)] = Field(0.995, description="of a pixel, for k: auto")
-    levels: Annotated[int, Field(ge=1, le=255)] = Field(56, description="of a byte; fewer: smaller")
+    levels: Annotated[int, Field(ge=1, le=255)] = Field(58, description="of a byte; fewer: smaller")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the teacher")
     workers: Annotated[int, Field(ge=0)] = Field(1, description="loading processes")
+    skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
 
 
 def load_labelling_config(overrides: list[str]) -> LabellingConfig:
@@ -351,6 +376,9 @@ def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise TypeError(dotted)
+    if key == "labels" and not sections and isinstance(value, str):
+        values.setdefault(key, {})["kind"] = value  # labels.width=2 labels=boundary
+        return
     values[key] = value
 
 

@@ -1,5 +1,6 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import targets
-from softiou.checkpoints import check_classes, load_trained
+from softiou.checkpoints import check_classes, file_sha256, find_checkpoint, load_trained
 from softiou.data import (
     Batch,
     DatasetDescription,
@@ -54,13 +55,12 @@ class DistillationRecipe(Recipe):
         super().__init__(config, description, encoder_weights=encoder_weights)
         self.settings = settings
         self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
-        # In a tuple, so that it is no submodule: not trained, not averaged, in no checkpoint.
-        self._teacher = () if teacher is None else (teacher,)
+        self.teacher = Frozen(teacher)
 
     def on_fit_start(self) -> None:
         """Bring the teacher to the device of the student."""
-        for teacher in self._teacher:
-            teacher.to(self.device)
+        if self.teacher.model is not None:
+            self.teacher.model.to(self.device)
 
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss against labels and teacher, and its detached parts."""
@@ -74,8 +74,8 @@ class DistillationRecipe(Recipe):
             against.append((weight, self._soft_target(batch, teacher_logits)))
         parts = self.loss.parts(student_logits, against)
         if self.settings.channel_wise and teacher_logits is not None:
-            cells = F.interpolate(batch["inside"].unsqueeze(1).float(), student_logits.shape[2:])
-            channel_wise = self.channel_wise(student_logits, teacher_logits, cells[:, 0] > 0)
+            inside = _at_the_stride_of(student_logits, batch["inside"])
+            channel_wise = self.channel_wise(student_logits, teacher_logits, inside)
             parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
             parts["channel_wise"] = channel_wise.detach()
         return parts
@@ -83,9 +83,9 @@ class DistillationRecipe(Recipe):
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
         """Ask the teacher, when it is at hand: logits (N, C, h, w) at its own stride."""
-        if not self._teacher:
+        teacher = self.teacher.model
+        if teacher is None:
             return None
-        (teacher,) = self._teacher
         precision: Any = self.settings.teacher_precision
         with autocast(images.device, precision):
             logits: Tensor = teacher(_resized(images, self._teacher_size(images, teacher)))
@@ -98,21 +98,40 @@ class DistillationRecipe(Recipe):
         return height + -height % stride, width + -width % stride
 
     def _soft_target(self, batch: Batch, teacher_logits: Tensor | None) -> Target:
-        """Return what the teacher says, softened, and left out where it is too unsure."""
-        settings = self.settings
+        """Return what the teacher says, softened, and left out where it is too unsure.
+
+        How sure it is, and which classes are kept, is judged before it is softened.
+        """
+        settings, temperature = self.settings, self.settings.temperature
+        filtered = settings.threshold > 0 or settings.keep is not None
         logits = batch.get("soft_logits") if teacher_logits is None else teacher_logits
-        temperature = settings.temperature
-        target: Target
-        if logits is None:
-            target = targets.sparse(batch["soft_indices"], batch["soft_weights"])
+        if logits is not None and not filtered:
+            return targets.teacher(logits, temperature=temperature, valid=batch["inside"])
+        if logits is not None:
+            target = targets.teacher(logits, valid=batch["inside"])
         else:
-            target = targets.teacher(logits, temperature=temperature, valid=batch["inside"])
-            temperature = 1.0
-        if settings.threshold == 0 and settings.keep is None and temperature == 1:
+            target = targets.sparse(batch["soft_indices"], batch["soft_weights"])
+        if not filtered and temperature == 1:
             return target
         return targets.confident(
             target, threshold=settings.threshold, temperature=temperature, keep=settings.keep
         )
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Holds a teacher so that it is no submodule: not trained, not averaged, in no checkpoint."""
+
+    model: SegmentationModel | None
+
+    def __deepcopy__(self, memo: object) -> "Frozen":
+        return self  # averaged weights copy the whole module, and need no second teacher
+
+
+def _at_the_stride_of(logits: Tensor, inside: Tensor) -> Tensor:
+    """Return which cells of logits (N, C, h, w) have their centre inside: bool (N, h, w)."""
+    cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
+    return cells[:, 0] > 0
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -136,12 +155,20 @@ def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> 
 
 
 def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelReader:
-    """Open a store of soft labels, and see that it has all images of a split and their classes.
+    """Open a store of soft labels, and see that it has all images of a split, whole.
 
     Raises:
-        DataError: It has not; names the first that is missing.
+        DataError: It has not; names the images.
     """
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
-    store.check_complete(dataset.split, dataset.stems)
-    return SoftLabelReader(store, dataset.split)
+    store.check_complete(dataset.folder, dataset.stems)
+    store.check_whole(dataset.folder, dataset.stems)
+    return SoftLabelReader(store, dataset.folder)
+
+
+def identity_of(settings: DistillationConfig) -> str:
+    """Return what tells one teacher, or one store of soft labels, from another of the same path."""
+    if settings.teacher is not None:
+        return file_sha256(find_checkpoint(Path(settings.teacher).expanduser()))
+    return SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser()).manifest.identity

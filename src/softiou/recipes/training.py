@@ -27,6 +27,7 @@ from softiou.data import (
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.recipes.auto import changes, resolve
 from softiou.recipes.base import Recipe
+from softiou.recipes.baseline import BASELINE
 from softiou.recipes.building import check_labels, data_labels
 from softiou.recipes.callbacks import (
     AtomicCheckpointIO,
@@ -36,7 +37,12 @@ from softiou.recipes.callbacks import (
     ProgressBar,
 )
 from softiou.recipes.config import Config
-from softiou.recipes.distillation import DistillationRecipe, load_teacher, open_soft_labels
+from softiou.recipes.distillation import (
+    DistillationRecipe,
+    identity_of,
+    load_teacher,
+    open_soft_labels,
+)
 from softiou.recipes.loading import BatchStream
 from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
 from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
@@ -115,6 +121,11 @@ def resume(
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
     recipe, soft_labels = _recipe(config, training, encoder_weights=weights)
+    if last and content["softiou"].get("learns_from", "") != recipe.learns_from:
+        raise CheckpointError(
+            f"{run} was begun with another teacher than its config.yaml names now: the file was "
+            "replaced. Put the old one back, or start a new run."
+        )
     where = (
         f"from step {step}/{config.optim.steps}" if last else "from the start: no checkpoint yet"
     )
@@ -186,6 +197,7 @@ def _recipe(
             teacher=teacher,
             encoder_weights=encoder_weights,
         )
+        recipe.learns_from = identity_of(settings)
     stride = recipe.model.input_stride
     crop: Any = config.data.crop_px
     if any(length % stride for length in crop):
@@ -249,7 +261,7 @@ def _fit(
                 weights_only=True,
             )
         except Stopped:
-            say(f"interrupted; go on with: softiou train --resume {shlex.quote(str(run))}")
+            say(f"interrupted; go on with: {resume_command(config, run)}")
             raise KeyboardInterrupt from None
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -263,6 +275,14 @@ def _fit(
                 f"data.batch_size: {config.model.architecture} has a batch norm over the images "
                 f"alone, and {config.data.batch_size} is too few; use at least 2."
             ) from error
+
+
+def resume_command(config: Config, run: Path) -> str:
+    """Return the command that goes on with a run: a baseline is part of the student's run."""
+    verb = "train" if config.distillation is None else "distill"
+    if run.name == BASELINE and (run.parent / "config.yaml").is_file():
+        verb, run = "distill", run.parent
+    return f"softiou {verb} --resume {shlex.quote(str(run))}"
 
 
 def _training_batches(
