@@ -41,6 +41,7 @@ NAMES = {
     "ce": "cross-entropy",
     "jml": "0.25 CE + 0.75 JML",
     "jml_bls": "the same, boundary smoothing",
+    "jml_bls_present": "the same, and every class that the smoothing touches",
     "teacher": "teacher: 0.25 CE + 0.75 JML",
     "student_ce": "student, CE",
     "student_jml": "student, 0.25 CE + 0.75 JML",
