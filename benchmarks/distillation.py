@@ -180,7 +180,10 @@ def measure_steps(
         "online": Way((named, "distillation.teacher_precision=bf16"), distilled=True),
         "store": Way((named,), distilled=True, stored=True),
     }
-    batches = {stored: _batch(dataset, store if stored else None) for stored in (False, True)}
+    numbers = [dataset.stems.index(stem) for stem in store.stems("train")[:8]]
+    batches = {
+        stored: _batch(dataset, numbers, store if stored else None) for stored in (False, True)
+    }
     steps = {
         name: _step(
             load_config(source=data, overrides=[*STUDENT, *way.settings]), way, trained, batches
@@ -216,10 +219,10 @@ def _ratio(one: list[float], other: list[float]) -> dict[str, Any]:
     return {"median": median(ratios), "quartiles": [low, high]}
 
 
-def _batch(dataset: SegmentationDataset, store: SoftLabelStore | None) -> Batch:
+def _batch(dataset: SegmentationDataset, numbers: list[int], store: SoftLabelStore | None) -> Batch:
     reader = None if store is None else SoftLabelReader(store, "train")
     augmentation = Augmentation((192, 256), scale=(0.5, 1.5))
-    return collate([augmentation(dataset[number], reader) for number in range(8)])
+    return collate([augmentation(dataset[number], reader) for number in numbers])
 
 
 def _step(
