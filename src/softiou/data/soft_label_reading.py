@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou.data.soft_label_codes import Codes, no_class
 from softiou.data.soft_labels import SoftLabelStore
 from softiou.data.views import View
 from softiou.targets import sparse, to_probs
@@ -55,15 +56,23 @@ class SoftLabelReader:
             self._store.check_image(self._split, stem, image)
             self._compared.add(stem)
         if self._store.manifest.quantisation.stride == 1:
-            box = view.box(size)
-            indices, weights = self._store.read(self._split, stem, size, box)
-            own = view.within(box)
-            nothing = torch.iinfo(indices.dtype).max  # an index that is no class
-            return {
-                "soft_indices": own.labels(indices, fill=nothing),
-                "soft_weights": own.labels(weights, fill=0),
-            }
+            indices, weights = self._store.sparse(self._seen(stem, view, size))
+            return {"soft_indices": indices, "soft_weights": weights}
         return {"soft_logits": view.mirrored(self._interpolated(stem, view, size)).half()}
+
+    def _seen(self, stem: str, view: View, size: tuple[int, int]) -> Codes:
+        """Return the codes of the pixels that a view shows; beyond the image they are no class.
+
+        It is the bytes that are cut and mirrored: of the weights there are four times as many.
+        """
+        box = view.box(size)
+        codes = self._store.read_codes(self._split, stem, size, box)
+        own, nothing = view.within(box), no_class(self._store.manifest.num_classes)
+        return Codes(
+            own.labels(torch.from_numpy(codes.best), fill=nothing).numpy(),
+            own.labels(torch.from_numpy(codes.levels), fill=0).numpy(),
+            codes.classes,
+        )
 
     def _interpolated(self, stem: str, view: View, size: tuple[int, int]) -> Tensor:
         """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""

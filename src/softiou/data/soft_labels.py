@@ -27,7 +27,7 @@ from softiou import __version__
 from softiou._files import write_atomically
 from softiou.data.base import DatasetDescription
 from softiou.data.problems import DataProblemsError, Problem, some_of
-from softiou.data.soft_label_codes import Quantisation, encode, sparse
+from softiou.data.soft_label_codes import Codes, Quantisation, encode, sparse
 from softiou.data.soft_label_files import BrokenFileError, Frame, pack
 
 SCHEMA_VERSION = 1
@@ -283,6 +283,24 @@ class SoftLabelStore:
             weights: Their probabilities, float32 (K, h, w): `targets.sparse` with a dimension more.
 
         Raises:
+            DataError, ValueError: See `read_codes`.
+        """
+        return self.sparse(self.read_codes(split, stem, image_size, box))
+
+    def sparse(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        """Turn the codes of this store into classes and weights, see `read`."""
+        return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
+
+    def read_codes(
+        self,
+        split: str,
+        stem: str,
+        image_size: tuple[int, int],
+        box: tuple[int, int, int, int] | None = None,
+    ) -> Codes:
+        """Read the bytes of an image, or of a part of it; arguments as in `read`.
+
+        Raises:
             DataError: There is no such file, or it is damaged or belongs to another image or store;
                 names the image, the file and the way out.
             ValueError: The box is empty or leaves the grid.
@@ -298,10 +316,9 @@ class SoftLabelStore:
             reason += f"{image_size[1]}x{image_size[0]}; the image was replaced"
             raise DataProblemsError(self._problem(split, stem, reason))
         try:
-            codes = frame.read(top, bottom, left, right)
+            return frame.read(top, bottom, left, right)
         except BrokenFileError as error:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
-        return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
 
     def check_image(self, split: str, stem: str, image: Tensor) -> None:
         """Raise unless the soft labels are those of a picture, uint8 (3, H, W).

@@ -98,5 +98,7 @@ def _resize_nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
 
     The masks of torchvision take the label at its corner instead, half a pixel off the image.
     """
-    rows, columns = (_nearest(old, new) for new, old in zip(size, target.shape[-2:], strict=True))
-    return target.index_select(-2, rows).index_select(-1, columns)
+    for dim, new in zip((-2, -1), size, strict=True):
+        if target.shape[dim] != new:
+            target = target.index_select(dim, _nearest(target.shape[dim], new))
+    return target

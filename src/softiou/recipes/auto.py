@@ -1,6 +1,5 @@
 """Values that a configuration leaves to us, resolved from the data and the machine."""
 
-import math
 import os
 from typing import Any
 
@@ -13,10 +12,7 @@ from softiou.recipes.config import Config, DistillationConfig, LabelsConfig, Los
 LARGEST_CROP_PX = 512
 CROP_MULTIPLE = 32  # the largest input stride of the common encoders
 EPOCHS = 40
-EPSILON = {"uniform": 0.1, "boundary": 0.5}
 THRESHOLD, LIKELY = 0.01, 0.5
-BOUNDARY_PX = 3
-SIGMA_PX = 1.0
 
 
 def resolve(config: Config, dataset: SegmentationDataset) -> Config:
@@ -77,15 +73,8 @@ def changes(before: Config, after: Config) -> list[str]:
 
 
 def _labels(labels: LabelsConfig, dataset: SegmentationDataset) -> LabelsConfig:
-    kind: Any = dataset.labels if labels.kind == "auto" else labels.kind
-    defaults = {"kind": kind, "epsilon": EPSILON.get(kind)}
-    if kind == "boundary":
-        defaults["width"] = BOUNDARY_PX
-    if kind == "gaussian":
-        sigma = labels.sigma or SIGMA_PX
-        defaults |= {"sigma": sigma, "width": math.ceil(sigma)}
-    missing = {key: value for key, value in defaults.items() if getattr(labels, key) is None}
-    return labels.model_copy(update=missing | {"kind": kind})
+    kind = dataset.labels if labels.kind == "auto" else labels.kind
+    return labels.model_copy(update={"kind": kind}).with_defaults()
 
 
 def _loss(config: Config) -> LossConfig:

@@ -47,7 +47,7 @@ def build_target(
 
     Args:
         target: Of a batch: (N, H, W) or (N, R, H, W) integers, or probabilities (N, C, H, W).
-        settings: Resolved: epsilon and width are known where the kind needs them.
+        settings: What is to become of hard labels.
         description: Of the data set.
     """
     ignore_index = description.ignore_index
@@ -55,6 +55,7 @@ def build_target(
         return target
     if target.ndim == 4:
         return targets.votes(target, ignore_index=ignore_index)
+    settings = settings.with_defaults()
     epsilon, width, sigma = settings.epsilon, settings.width, settings.sigma
     if settings.kind == "uniform" and epsilon is not None:
         return targets.smooth(target, epsilon, ignore_index=ignore_index)

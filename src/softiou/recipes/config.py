@@ -1,5 +1,6 @@
 """The configuration of a run: checked as a whole, written completely, plain values elsewhere."""
 
+import math
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -80,6 +81,9 @@ LabelsKind = Literal[
 ]
 
 
+EPSILON = {"uniform": 0.1, "boundary": 0.5}
+BOUNDARY_PX = 3
+SIGMA_PX = 1.0
 SETTINGS_OF_LABELS = {
     "epsilon": ("uniform", "boundary"),
     "width": ("boundary", "gaussian"),
@@ -124,6 +128,19 @@ class LabelsConfig(_Section):
             if getattr(self, setting) is not None and self.kind not in kinds:
                 raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
         return self
+
+    def with_defaults(self) -> Self:
+        """Return the settings with a value for each that the kind needs."""
+        defaults: dict[str, float] = {}
+        if self.kind in EPSILON:
+            defaults["epsilon"] = EPSILON[self.kind]
+        if self.kind == "boundary":
+            defaults["width"] = BOUNDARY_PX
+        if self.kind == "gaussian":
+            defaults["sigma"] = self.sigma or SIGMA_PX
+            defaults["width"] = math.ceil(defaults["sigma"])
+        missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
+        return self.model_copy(update=missing)
 
 
 class ModelConfig(_Section):
