@@ -13,7 +13,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
@@ -80,10 +80,11 @@ def main() -> None:
     numbers = range(0, len(images), max(1, len(images) // options.images))
     stride = logits_stride(trained.model)
     with tempfile.TemporaryDirectory() as folder:
-        stores = {
-            step: _label(trained, images, numbers, Path(folder) / str(step), stride=step)
-            for step in (1, stride)
-        }
+        kept = (Quantisation(), Quantisation(stride), Quantisation(stride, mass=0.93, levels=32))
+        stores = [
+            _label(trained, images, numbers, Path(folder) / str(number), quantisation)
+            for number, quantisation in enumerate(kept)
+        ]
         content = {
             "commit": current_commit(),
             "date": date.today().isoformat(),
@@ -92,10 +93,8 @@ def main() -> None:
             "threads": options.threads,
             "data": Path(options.data).name,
             "images": len(numbers),
-            "store": [
-                measure_store(store, trained.model, images, numbers) for store in stores.values()
-            ],
-            "steps": measure_steps(options.data, trained, stores[stride], rounds=options.rounds),
+            "store": [measure_store(store, trained.model, images, numbers) for store in stores],
+            "steps": measure_steps(options.data, trained, stores[1], rounds=options.rounds),
         }
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{options.name}.json"
@@ -104,9 +103,13 @@ def main() -> None:
 
 
 def _label(
-    trained: TrainedModel, images: ImageDataset, numbers: range, path: Path, *, stride: int
+    trained: TrainedModel,
+    images: ImageDataset,
+    numbers: range,
+    path: Path,
+    quantisation: Quantisation,
 ) -> SoftLabelStore:
-    manifest = make_manifest(trained, Quantisation(stride=stride), data="benchmark")
+    manifest = make_manifest(trained, quantisation, data="benchmark")
     store = SoftLabelStore.create(path, manifest)
     samples = [images[number] for number in numbers]
     for _ in label(trained.model, samples, store, folder="train", precision="fp32"):
@@ -138,8 +141,7 @@ def measure_store(
         reader.read(sample["stem"], crop, sample["image"])
         seconds.append(time.perf_counter() - start)
     scores = nearness.compute()
-    return {
-        "stride": store.manifest.quantisation.stride,
+    return asdict(store.manifest.quantisation) | {
         "bytes_per_pixel": store.size_bytes("train") / pixels,
         "dense_fp16_bytes_per_pixel": 2 * num_classes,
         "soft_iou": 100 * float(scores["soft_iou_d"]),

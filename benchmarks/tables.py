@@ -144,14 +144,16 @@ def _score(run: dict[str, Any], key: str) -> float:
 def store_table(results: dict[str, Any]) -> str:
     """Return what the soft labels of a teacher cost on disk: a row a stride."""
     lines = [
-        "| stride | bytes a pixel | dense fp16 | soft IoU with the teacher, % | crop read in, ms |",
-        "| ---: | ---: | ---: | ---: | ---: |",
+        "| stride | mass, levels | bytes a pixel | dense fp16 | soft IoU with the teacher, % | "
+        "crop read in, ms |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in results["store"]:
-        crop = "x".join(map(str, row["read_crop_px"]))
+        kept, crop = f"{row['mass']}, {row['levels']}", "x".join(map(str, row["read_crop_px"]))
         size, dense = f"{row['bytes_per_pixel']:.3f}", row["dense_fp16_bytes_per_pixel"]
         reading = f"{row['read_ms_median']:.1f} ({crop})"
-        lines.append(f"| {row['stride']} | {size} | {dense} | {row['soft_iou']:.2f} | {reading} |")
+        cells = [row["stride"], kept, size, dense, f"{row['soft_iou']:.1f}", reading]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 
