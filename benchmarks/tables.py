@@ -40,8 +40,9 @@ COLUMNS_OF = {"lidc": ANNOTATOR_COLUMNS}
 NAMES = {
     "ce": "cross-entropy",
     "jml": "0.25 CE + 0.75 JML",
-    "jml_bls": "the same, boundary smoothing",
-    "jml_bls_present": "the same, and every class that the smoothing touches",
+    "jml_bls": "the same, boundary smoothing of 3 pixels on each side",
+    "jml_bls_1px": "the same, 1 pixel on each side",
+    "jml_bls_present": "the same, 3 pixels, and every class that the smoothing touches",
     "teacher": "teacher: 0.25 CE + 0.75 JML",
     "student_ce": "student, CE",
     "student_jml": "student, 0.25 CE + 0.75 JML",
