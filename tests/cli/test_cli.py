@@ -435,6 +435,8 @@ def test_label_refuses_another_teacher_and_other_settings(
     other.write_bytes((run_copy / "checkpoints" / "last.ckpt").read_bytes())
     _assert_refused(softiou(*command, "--teacher", other), "store", "teacher")
     _assert_refused(softiou(*command, "--teacher", trained.directory, "stride=2"), "stride")
+    taken = softiou("label", shapes, "--teacher", trained.directory, "--out", run_copy)
+    _assert_refused(taken, "found other files")
     wrong = softiou(*command, "--teacher", trained.directory, "strid=2")
     _assert_refused(wrong, "strid: unknown key; did you mean stride?")
     _assert_refused(softiou(*command, "--teacher", "nowhere"), "nowhere does not exist")
@@ -478,10 +480,13 @@ def test_distill_from_a_store_with_a_baseline_of_ones_own(
     assert result.status == 0, result.err
     rows = json.loads((tmp_path / "kd" / "comparison.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["teacher", "student without teacher", "student"]
-    assert rows[1]["checkpoint"] == "plain"
+    assert rows[1]["checkpoint"] == str(tmp_path / "plain")
     assert (tmp_path / "plain" / "evaluation.json").stat().st_mtime_ns == before
     assert not (tmp_path / "kd" / "baseline").exists()
     alone = softiou(*command, "--no-baseline", "--run", "alone")
+    again = softiou("distill", "--resume", "alone")  # the choice is kept in the run
+    assert "not known" in again.out.replace("\n", " ")
+    assert not (tmp_path / "alone" / "baseline").exists()
     assert "what the teacher adds is not known" in alone.out.replace("\n", " ")
 
 
@@ -498,6 +503,8 @@ def test_distill_refuses(
     _assert_refused(unfair, "no fair baseline", "optim.steps: 4, baseline 80")
     assert not (tmp_path / "kd").exists()
     _assert_refused(softiou("distill", "--resume", "kd", shapes), "--resume goes on")
+    plain = softiou("distill", "--resume", trained.directory)
+    _assert_refused(plain, "has no teacher; use `softiou train --resume")
 
 
 def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) -> None:

@@ -296,10 +296,13 @@ def test_names_and_dates_do_not_make_another_store(make_store: Make) -> None:
     [
         (
             {"teacher": Teacher("other", "cd" * 32)},
-            r"the teacher is runs/teacher \(sha256 abab.*\) here and other \(sha256 cdcd.*there",
+            r"the teacher is runs/teacher \(sha256 abab.*\) in the folder, and other \(sha256 cdcd",
         ),
-        ({"classes": ("sky", "road")}, "classes is .*'pole'.* here"),
-        ({"quantisation": Quantisation(stride=4, k=2)}, "stride is 1 here and 4 there; k is auto"),
+        ({"classes": ("sky", "road")}, "classes is .*'pole'.* in the folder"),
+        (
+            {"quantisation": Quantisation(stride=4, k=2)},
+            "stride is 1 in the folder, and 4 was asked for; k is auto",
+        ),
         ({"normalisation": Normalisation((0.0,), (1.0,))}, "mean is"),
     ],
 )

@@ -78,22 +78,18 @@ def distill(
     if baseline and no_baseline:
         raise ConfigError("--baseline and --no-baseline exclude each other.")
     if resume:
-        if data or settings or config or run or teacher or soft_labels:
-            raise ConfigError(
-                "--resume goes on with the run's own settings; leave all but --baseline and "
-                "--no-baseline out."
-            )
-        if baseline:
-            differences_to_baseline(load_config(file=resume / "config.yaml"), baseline)
+        if data or settings or config or run or teacher or soft_labels or baseline or no_baseline:
+            raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+        if load_config(file=resume / "config.yaml").distillation is None:
+            raise ConfigError(f"{resume} has no teacher; use `softiou train --resume {resume}`.")
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
-        for key, path in (("teacher", teacher), ("soft_labels", soft_labels)):
-            settings += [f"distillation.{key}={json.dumps(str(path))}"] if path else []
+        settings += _as_settings(teacher, soft_labels, baseline, no_baseline=no_baseline)
         chosen = load_config(source=data, file=config, overrides=settings)
         if chosen.distillation is None:
             raise ConfigError("Name a teacher: --teacher RUN|CKPT, or --soft-labels FOLDER.")
-        if baseline:
-            differences_to_baseline(resolve_config(chosen), baseline)  # before hours of training
+        if chosen.distillation.baseline not in ("train", "none"):  # before hours of training
+            differences_to_baseline(resolve_config(chosen), Path(chosen.distillation.baseline))
         done = start_training(
             chosen,
             directory=run,
@@ -101,8 +97,33 @@ def distill(
             say=_console.say,
             progress_bar=_console.interactive(),
         )
-    own = None if no_baseline or baseline else _train_baseline(done)
-    compare(done, baseline=baseline, own_baseline=own)
+    _add_baseline(done)
+
+
+def _as_settings(
+    teacher: Path | None, soft_labels: Path | None, baseline: Path | None, *, no_baseline: bool
+) -> list[str]:
+    """Return what options say as settings, so that the run remembers it."""
+    values = {
+        "teacher": str(teacher) if teacher else None,
+        "soft_labels": str(soft_labels) if soft_labels else None,
+        "baseline": str(baseline.resolve()) if baseline else "none" if no_baseline else None,
+    }
+    given = {key: value for key, value in values.items() if value is not None}
+    return [f"distillation.{key}={json.dumps(value)}" for key, value in given.items()]
+
+
+def _add_baseline(run: Path) -> None:
+    """Train the baseline that a run wants, or take the one it names, and compare."""
+    from softiou.recipes import load_config
+
+    settings = load_config(file=run / "config.yaml").distillation
+    wanted = settings.baseline if settings else "none"
+    compare(
+        run,
+        baseline=None if wanted in ("train", "none") else Path(wanted),
+        own_baseline=_train_baseline(run) if wanted == "train" else None,
+    )
 
 
 def _train_baseline(run: Path) -> Path:
@@ -146,9 +167,10 @@ def compare(run: Path, *, baseline: Path | None, own_baseline: Path | None) -> N
 
     config = load_config(file=run / "config.yaml")
     student = finish(run, show=False)
-    split, data, labels = student.content["split"], config.data.source, _truth(config)
+    split, data = student.content["split"], config.data.source
+    labels: Labels = student.content["labels"]
     rows, notes = [], []
-    teacher = _teacher_row(config, split)
+    teacher = _teacher_row(config, split, labels)
     if teacher is None:
         notes.append("The teacher is not at hand, so it was not scored.")
     else:
@@ -169,11 +191,6 @@ def compare(run: Path, *, baseline: Path | None, own_baseline: Path | None) -> N
     _console.say(f"report  {write_report(run)}")
 
 
-def _truth(config: "Config") -> "Labels":
-    """Return what models are scored against, as `softiou train` does."""
-    return "soft" if config.labels.kind == "soft" else "auto"
-
-
 def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "ComparisonRow":
     """Describe a run by its scores and by what it cost."""
     from softiou.reports import ComparisonRow, collect
@@ -182,7 +199,7 @@ def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "Compari
     return ComparisonRow(name, str(run), metrics, history.last_step, history.seconds)
 
 
-def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
+def _teacher_row(config: "Config", split: str, labels: "Labels") -> "ComparisonRow | None":
     """Score the teacher, or return None when there are only its soft labels."""
     from softiou.checkpoints import file_sha256, find_checkpoint, load_trained, run_directory
     from softiou.cli.evaluate import score
@@ -200,7 +217,7 @@ def _teacher_row(config: "Config", split: str) -> "ComparisonRow | None":
         if not path.is_file() or file_sha256(path) != manifest.teacher.sha256:
             return None
     trained = load_trained(path)
-    metrics = score(trained, config.data.source, split=split, labels=_truth(config)).metrics
+    metrics = score(trained, config.data.source, split=split, labels=labels).metrics
     run = run_directory(path)
     return (
         ComparisonRow("teacher", str(path), metrics, trained.step)

@@ -32,7 +32,8 @@ def evaluate(
         Truth,
         typer.Option(
             help="What to score against: hard (the majority), soft (probabilities that the data "
-            "set knows), votes or staple (of several annotators); auto is votes or hard."
+            "set knows), votes or staple (of several annotators); auto is soft for a model that "
+            "was trained so, and otherwise votes or hard."
         ),
     ] = Truth.auto,
     out: Annotated[
@@ -97,6 +98,8 @@ def score(
     from softiou.inference import best_device, best_precision
     from softiou.recipes.stopping import ignore_interrupts
 
+    if labels == "auto" and trained.config.get("labels", {}).get("kind") == "soft":
+        labels = "soft"  # what it was trained for
     dataset = open_dataset(data, split, labels=labels)
     check_classes(trained, dataset.description, data=data)
     device = best_device()

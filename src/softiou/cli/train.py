@@ -1,7 +1,7 @@
 """softiou train: a data set in, a run directory with a model and a report out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -71,8 +71,6 @@ def finish(run: Path, *, show: bool = True) -> "Evaluation":
     from softiou.data import available_splits
     from softiou.recipes import load_config
 
-    config = load_config(file=run / "config.yaml")
-    data = config.data
+    data = load_config(file=run / "config.yaml").data
     split = "test" if "test" in available_splits(data.source) else data.val_split
-    labels: Any = "soft" if config.labels.kind == "soft" else "auto"
-    return evaluate_run(run, data.source, split=split, labels=labels, show=show)
+    return evaluate_run(run, data.source, split=split, show=show)

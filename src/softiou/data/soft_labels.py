@@ -100,13 +100,15 @@ class Manifest:
         return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_DIGITS]
 
     def differences(self, other: "Manifest") -> list[str]:
-        """Say where another one differs in what counts: "stride is 1 here and 4 there"."""
+        """Say where the one that is asked for differs in what counts."""
         found = []
         if self.teacher.sha256 != other.teacher.sha256:
-            found.append(f"the teacher is {self.teacher} here and {other.teacher} there")
+            found.append(
+                f"the teacher is {self.teacher} in the folder, and {other.teacher} was asked for"
+            )
         settings, others = self._settings(), other._settings()
         return found + [
-            f"{name} is {value} here and {others[name]} there"
+            f"{name} is {value} in the folder, and {others[name]} was asked for"
             for name, value in settings.items()
             if value != others[name]
         ]
@@ -146,6 +148,9 @@ class SoftLabelStore:
                 quantisation; nothing was changed.
         """
         path = Path(path)
+        if path.is_file() or (path.is_dir() and _is_something_else(path)):
+            message = "Expected a folder of soft labels or a new one, but found other files."
+            raise DataProblemsError(Problem(str(path), message, "Choose another --out."))
         path.mkdir(parents=True, exist_ok=True)
         if not (path / MANIFEST).exists():
             _publish(manifest.to_json().encode(), path / MANIFEST)
@@ -440,6 +445,12 @@ def thumbnail(image: Tensor) -> Tensor:
     """Return a picture (3, H, W) as 4 x 4 mean colours: what tells it from others of its name."""
     small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
     return small.round().long()
+
+
+def _is_something_else(path: Path) -> bool:
+    """Return whether a folder holds files, and no store is begun there."""
+    visible = (file for file in path.iterdir() if not file.name.startswith("."))
+    return not (path / MANIFEST).exists() and any(visible)
 
 
 def _publish(content: bytes, path: Path) -> None:

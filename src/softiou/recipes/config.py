@@ -231,6 +231,9 @@ class DistillationConfig(_Section):
     teacher_px: tuple[Positive, Positive] | None = Field(
         None, description="height, width the teacher sees the crop in; null is as it is"
     )
+    baseline: str = Field(
+        "train", description="the student without teacher: train, none, or a run directory"
+    )
     teacher_precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="of the teacher: bf16, fp16, fp32; auto is that of the run"
     )
@@ -309,7 +312,10 @@ def load_config(
     if source is not None:
         _assign(values, "data.source", source)
     mistakes = _override(values, overrides or [])
-    return validate_config(values, mistakes)
+    try:
+        return validate_config(values, mistakes)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}" if file else str(error)) from error
 
 
 def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:

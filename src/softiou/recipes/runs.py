@@ -33,8 +33,18 @@ def refuse_existing(directory: Path) -> None:
     if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
         raise RunExistsError(
             f"{directory} already exists and is not empty; nothing was changed. Continue it with "
-            f"`softiou train --resume {directory}`, or choose another directory with --run."
+            f"`softiou {_verb(directory)} --resume {directory}`, or choose another directory with "
+            "--run."
         )
+
+
+def _verb(directory: Path) -> str:
+    """Return the verb that goes on with what lies in a directory, as far as that can be told."""
+    try:
+        distilled = load_config(file=directory / "config.yaml").distillation is not None
+    except ConfigError:
+        return "train"
+    return "distill" if distilled else "train"
 
 
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
