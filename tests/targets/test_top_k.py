@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from softiou.targets import SparseTarget
@@ -53,6 +53,7 @@ def test_all_classes_kept_are_the_probabilities(images: int, seed: int) -> None:
 
 
 @given(st.integers(2, 6), st.integers(0, 2**32 - 1))
+@example(5, 1208)  # the divided weights sum to more than 1 by a rounding error
 def test_rounded_bytes_stay_probabilities(num_classes: int, seed: int) -> None:
     """Rounded to nearest they may sum to more than 1, and the rest must not become negative."""
     rng = np.random.default_rng(seed)

@@ -52,7 +52,8 @@ class SparseTarget(Target):
         """Return the probabilities (C, T)."""
         indices, weights = tile.of_each(self.indices).long(), self._weights(tile, dtype)
         known = (indices >= 0) & (indices < num_classes)
-        rest = (1 - weights.sum(0)) / num_classes
+        # Divided weights may still sum to a rounding error more than 1.
+        rest = (1 - weights.sum(0)).clamp(min=0) / num_classes
         y = rest.expand(num_classes, -1).contiguous()
         y.scatter_add_(0, torch.where(known, indices, 0), torch.where(known, weights, 0.0))
         return Probs(y, known.all(0))
