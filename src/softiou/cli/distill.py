@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from softiou.cli._arguments import (
+    ConfigFile,
+    DataOrSetting,
+    NewRun,
+    RunToResume,
+    data_and_settings,
+)
+
 if TYPE_CHECKING:
     from softiou.data import Labels
     from softiou.recipes import Config
@@ -15,12 +23,9 @@ PLAIN = "student without teacher"
 
 
 def distill(
-    data: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads it at run time
-        typer.Argument(help="Data set folder, or digits.", show_default=False),
-    ] = None,
+    data: DataOrSetting = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Settings of the student, for instance model.encoder=resnet18 "
@@ -36,14 +41,8 @@ def distill(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Folder of softiou label: what a teacher said, faster than asking it."),
     ] = None,
-    config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML file with settings.", show_default=False),
-    ] = None,
-    run: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="New run directory; default: the next free runs/NAME-001."),
-    ] = None,
+    config: ConfigFile = None,
+    run: NewRun = None,
     baseline: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Run of the student without teacher, of the same budget."),
@@ -51,10 +50,7 @@ def distill(
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Do not train a student without teacher.")
     ] = False,
-    resume: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
-    ] = None,
+    resume: RunToResume = None,
 ) -> None:
     """Train a student with a teacher, and the same student without, and compare all three.
 
@@ -71,10 +67,7 @@ def distill(
         start_training,
     )
 
-    settings = list(overrides or [])
-    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
-        settings.insert(0, data)
-        data = None
+    data, settings = data_and_settings(data, overrides)
     if baseline and no_baseline:
         raise ConfigError("--baseline and --no-baseline exclude each other.")
     if resume:

@@ -5,17 +5,22 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from softiou.cli._arguments import (
+    ConfigFile,
+    DataOrSetting,
+    NewRun,
+    RunToResume,
+    data_and_settings,
+)
+
 if TYPE_CHECKING:
     from softiou.evaluation import Evaluation
 
 
 def train(
-    data: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads it at run time
-        typer.Argument(help="Data set folder, or digits for the embedded one.", show_default=False),
-    ] = None,
+    data: DataOrSetting = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Settings, for instance optim.steps=2000 loss.cross_entropy=0.5; "
@@ -23,18 +28,9 @@ def train(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="YAML file with settings.", show_default=False),
-    ] = None,
-    run: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="New run directory; default: the next free runs/NAME-001."),
-    ] = None,
-    resume: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
-    ] = None,
+    config: ConfigFile = None,
+    run: NewRun = None,
+    resume: RunToResume = None,
 ) -> None:
     """Train a model, evaluate it and write its report.
 
@@ -44,10 +40,7 @@ def train(
     from softiou.errors import ConfigError
     from softiou.recipes import load_config, resume_training, start_training
 
-    settings = list(overrides or [])
-    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
-        settings.insert(0, data)
-        data = None
+    data, settings = data_and_settings(data, overrides)
     if resume:
         if data or settings or config or run:
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")

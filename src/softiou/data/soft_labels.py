@@ -10,7 +10,7 @@ Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -345,14 +345,19 @@ class SoftLabelStore:
             DataError: Names every image whose file is damaged or foreign.
         """
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda stem: self._damage(split, stem), stems))
+            found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
         problems = [problem for one in found for problem in one]
         if problems:
             raise DataProblemsError(*problems)
 
-    def _damage(self, split: str, stem: str) -> tuple[Problem, ...]:
+    def _problems(
+        self, split: str, stem: str, check: Callable[[str, str], object]
+    ) -> tuple[Problem, ...]:
+        """Return what a check of the file of an image raises; nothing when all is well."""
         try:
-            self._open_file(split, stem)
+            check(split, stem)
+        except BrokenFileError as error:
+            return (self._problem(split, stem, str(error)),)
         except DataProblemsError as error:
             return error.problems
         return ()
@@ -396,15 +401,8 @@ class SoftLabelStore:
         images = self._images(split)
         if split is not None and stem is not None:
             images = iter([(split, stem)] if self.has(split, stem) else [])
-        problems = []
-        for name, one in images:
-            try:
-                self._verify_file(name, one)
-            except BrokenFileError as error:
-                problems.append(self._problem(name, one, str(error)))
-            except DataProblemsError as error:
-                problems += error.problems
-        return problems
+        found = [self._problems(name, one, self._verify_file) for name, one in images]
+        return [problem for one in found for problem in one]
 
     def _verify_file(self, split: str, stem: str) -> None:
         """Raise unless a file is whole and holds classes and weights of this store."""
@@ -449,8 +447,9 @@ def thumbnail(image: Tensor) -> Tensor:
 
 def _is_something_else(path: Path) -> bool:
     """Return whether a folder holds files, and no store is begun there."""
-    visible = (file for file in path.iterdir() if not file.name.startswith("."))
-    return not (path / MANIFEST).exists() and any(visible)
+    # In this order: a store that another process begins right now has its manifest first.
+    visible = any(not file.name.startswith(".") for file in path.iterdir())
+    return visible and not (path / MANIFEST).exists()
 
 
 def _publish(content: bytes, path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Arguments that several verbs take, and how a data set and settings are told apart."""
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+DataOrSetting = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time
+    typer.Argument(help="Data set folder, or digits for the embedded one.", show_default=False),
+]
+ConfigFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="YAML file with settings.", show_default=False),
+]
+NewRun = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="New run directory; default: the next free runs/NAME-001."),
+]
+RunToResume = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
+]
+
+
+def data_and_settings(
+    data: str | None, overrides: list[str] | None
+) -> tuple[str | None, list[str]]:
+    """Return the data set and the settings; what came first may be a setting already."""
+    settings = list(overrides or [])
+    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
+        return None, [data, *settings]
+    return data, settings
