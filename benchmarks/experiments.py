@@ -119,14 +119,16 @@ def _seconds(run: Path) -> int:
 
 
 def _value(key: str, value: Any) -> str:
-    """A setting as YAML text; paths are taken from the folder that holds the project."""
+    """A setting as YAML text; paths are taken from the project or the folder that holds it."""
+    if isinstance(value, str) and value.endswith(".txt"):
+        return str(ROOT / value)
     is_path = key in PATHS and value not in ("none", "imagenet")
     return str(ROOT.parent / value) if is_path else json.dumps(value)
 
 
 def _without_own_paths(config: Any) -> Any:
-    """Replace the folder of this machine by "..", as seen from the project."""
-    text = json.dumps(config).replace(str(ROOT.parent), "..")
+    """Replace the folders of this machine by "." and "..", as seen from the project."""
+    text = json.dumps(config).replace(str(ROOT), ".").replace(str(ROOT.parent), "..")
     return json.loads(text)
 
 

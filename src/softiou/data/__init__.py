@@ -14,7 +14,8 @@ from softiou.data.base import (
 from softiou.data.check import CheckReport, check_dataset
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
-from softiou.data.images import ImageDataset, ImageSample, open_images
+from softiou.data.fractions import parse_fractions, split_fractions, write_splits
+from softiou.data.images import ImageDataset, ImageSample, open_images, open_unlabeled
 from softiou.data.layout import data_folder, find_splits
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
@@ -55,9 +56,13 @@ __all__ = [
     "interpolate_at",
     "open_dataset",
     "open_images",
+    "open_unlabeled",
+    "parse_fractions",
     "read_image",
+    "split_fractions",
     "truth",
     "verify_readable",
+    "write_splits",
 ]
 
 

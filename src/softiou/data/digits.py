@@ -46,6 +46,7 @@ _SOURCES = {
     "test": _Source(seed=2, size=128, digits=range(1348, 1797), columns=range(448, 640)),
 }
 DIGIT_SPLITS = tuple(_SOURCES)
+DIGIT_FRACTIONS = {"1_16": 16, "1_8": 8, "1_4": 4}  # of the scenes of train: the first of them
 _DIGITS_PER_SCENE = (3, 6)
 _MAGNIFICATIONS = (2, 2, 3)  # drawn evenly: large enough to read
 _PLACES = 4  # the place that covers the fewest other digits is taken
@@ -62,7 +63,7 @@ class DigitScenes(SegmentationDataset):
     regions of the photographs.
 
     Args:
-        split: "train", "val" or "test".
+        split: "train", "val" or "test"; "1_16", "1_8" or "1_4" for the first scenes of train.
         labels: "soft" gives the covered shares, "hard" (and "auto") the class that covers most.
         size: Number of scenes; None means 2000, 64 or 128, by split.
         scene_px: Side of a scene, 32..128.
@@ -85,9 +86,10 @@ class DigitScenes(SegmentationDataset):
         size: int | None = None,
         scene_px: int = 64,
     ) -> None:
-        if split not in _SOURCES:
+        if split not in (*_SOURCES, *DIGIT_FRACTIONS):
             raise DataError(
-                f"Expected `split` to be one of {', '.join(DIGIT_SPLITS)}, but got {split!r}."
+                f"Expected `split` to be one of {', '.join((*DIGIT_SPLITS, *DIGIT_FRACTIONS))}, "
+                f"but got {split!r}."
             )
         check_labels(labels)
         if labels in ("votes", "staple"):
@@ -103,9 +105,11 @@ class DigitScenes(SegmentationDataset):
             )
         names = ("background", *"0123456789")
         self.description = DatasetDescription(names)
-        self.split = self.folder = split
+        self.split = split
+        self.folder = "train" if split in DIGIT_FRACTIONS else split
         self.labels = "hard" if labels == "auto" else labels
-        self.stems = tuple(f"{split}-{i:05d}" for i in range(size or _SOURCES[split].size))
+        size = size or _SOURCES[self.folder].size // DIGIT_FRACTIONS.get(split, 1)
+        self.stems = tuple(f"{self.folder}-{i:05d}" for i in range(size))
         self._scene_px = scene_px
 
     def files(self, index: int) -> tuple[Path, ...]:
@@ -115,7 +119,7 @@ class DigitScenes(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         """Compose one scene."""
         index = range(len(self))[index]
-        image, target = _compose(_SOURCES[self.split], index, self._scene_px)
+        image, target = _compose(_SOURCES[self.folder], index, self._scene_px)
         soft = torch.from_numpy(target)
         return {
             "image": torch.from_numpy(image),

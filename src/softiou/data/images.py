@@ -3,7 +3,7 @@
 Sizes: H and W in pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -14,8 +14,14 @@ from torch.utils.data import Dataset
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.digits import DigitScenes
-from softiou.data.layout import data_folder, split_folder, split_images
-from softiou.data.problems import DataProblemsError
+from softiou.data.layout import (
+    data_folder,
+    images_in,
+    images_without_masks,
+    split_folder,
+    split_images,
+)
+from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
 
 
@@ -83,23 +89,84 @@ def open_images(
     root = data_folder(source)
     description = read_dataset_file(root).description
     paths = split_images(root, split)
+    folder = split_folder(root, split).name
+    return _of_files(folder, paths, skip_corrupt=skip_corrupt), description
+
+
+def open_unlabeled(
+    source: str | Path,
+    split: str,
+    *,
+    folder: str | Path | None = None,
+    evaluated: Iterable[str] = ("val", "test"),
+    skip_corrupt: bool = False,
+) -> ImageDataset:
+    """Open the images that a model may learn from without their masks.
+
+    Args:
+        source: As for `open_dataset`.
+        split: What is trained on with masks; its images are left out.
+        folder: Of the images; None for DATA/unlabeled/images/ and for the images of train/ that the
+            list of the split leaves out.
+        evaluated: Splits whose images are left out, too.
+        skip_corrupt: Leave out the images whose files cannot be decoded.
+
+    Returns:
+        The images; their stems are FOLDER/STEM. Masks are never opened.
+
+    Raises:
+        DataError: There are none, or some cannot be decoded.
+    """
+    if folder is not None:
+        paths = images_in(Path(folder).expanduser())
+        return _of_files(Path(folder).name, paths, skip_corrupt=skip_corrupt)
+    if source == "digits":
+        return _other_scenes(split)
+    root = data_folder(source)
+    paths = images_without_masks(root, split, evaluated=evaluated)
+    if not paths:
+        message = (
+            f"Expected images without masks, but there is no unlabeled/images/, and the split "
+            f"'{split}' has all of its folder."
+        )
+        remedy = (
+            "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou split "
+            "DATA --fractions 1/8` writes the list for --split 1_8."
+        )
+        raise DataProblemsError(Problem(str(root), message, remedy))
+    return _of_files("unlabeled", paths, skip_corrupt=skip_corrupt)
+
+
+def _of_files(folder: str, paths: dict[str, Path], *, skip_corrupt: bool) -> ImageDataset:
+    """Open image files by name, once all of them are known to be readable."""
     problems = unreadable(paths.values())
-    if problems and not skip_corrupt:
-        raise DataProblemsError(*problems)
     broken = {problem.file for problem in problems}
-    skipped = tuple(stem for stem, path in paths.items() if str(path) in broken)
-    files = {stem: path for stem, path in paths.items() if stem not in skipped}
-    images = ImageDataset(
-        split_folder(root, split).name,
-        tuple(files),
-        partial(_file, tuple(files.values())),
-        skipped=skipped,
+    files = {stem: path for stem, path in paths.items() if str(path) not in broken}
+    if problems and not (skip_corrupt and files):
+        raise DataProblemsError(*problems)
+    skipped = tuple(stem for stem in paths if stem not in files)
+    return ImageDataset(
+        folder, tuple(files), partial(_file, tuple(files.values())), skipped=skipped
     )
-    return images, description
+
+
+def _other_scenes(split: str) -> ImageDataset:
+    """Open the scenes of train that a fraction leaves out."""
+    labelled, scenes = DigitScenes(split, labels="hard"), DigitScenes("train", labels="hard")
+    if len(labelled) == len(scenes):
+        message = "Expected scenes without labels, but the split 'train' has all of them."
+        raise DataProblemsError(Problem("digits", message, "Train on a part: --split 1_8."))
+    numbers = range(len(labelled), len(scenes))
+    stems = tuple(f"train/{scenes.stems[number]}" for number in numbers)
+    return ImageDataset("train", stems, partial(_scene_of, scenes, numbers))
 
 
 def _scene(scenes: DigitScenes, index: int) -> Tensor:
     return scenes[index]["image"]
+
+
+def _scene_of(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
+    return scenes[numbers[index]]["image"]
 
 
 def _file(files: tuple[Path, ...], index: int) -> Tensor:

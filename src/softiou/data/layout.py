@@ -10,6 +10,7 @@ from softiou.data.problems import DataProblemsError, Problem, some_of
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 MASK_SUFFIXES = frozenset({".png"})
 _FIRST_SPLITS = ("train", "val", "test")
+UNLABELED = "unlabeled"  # folder of images that nobody labelled
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,13 @@ def split_folder(root: Path, split: str) -> Path:
     Raises:
         DataError: There is neither a folder nor a list of that name.
     """
-    if (root / split / "images").is_dir():
+    if not _is_list(split) and (root / split / "images").is_dir():
         return root / split
     if split_list(root, split).is_file() and (root / "train" / "images").is_dir():
         return root / "train"
+    if _is_list(split):
+        message = "Expected a file that lists stems of train/images/, but there is no such file."
+        raise DataProblemsError(Problem(split, message, "`softiou split` writes such lists."))
     message = f"Expected the split '{split}' as {split}/images/ or splits/{split}.txt, but found"
     message += f" only {', '.join(find_splits(root)) or 'no split at all'}."
     remedy = "Make the folder, or list stems of train/ in the file, one per line."
@@ -70,8 +74,13 @@ def split_folder(root: Path, split: str) -> Path:
 
 
 def split_list(root: Path, split: str) -> Path:
-    """Return where a split lists its stems, if it does."""
-    return root / "splits" / f"{split}.txt"
+    """Return where a split lists its stems, if it does: splits/NAME.txt, or the file that it is."""
+    return Path(split).expanduser() if _is_list(split) else root / "splits" / f"{split}.txt"
+
+
+def _is_list(split: str) -> bool:
+    """Say whether a split is given as the file of its stems, which may lie anywhere."""
+    return split.endswith(".txt")
 
 
 def mask_folders(folder: Path) -> tuple[Path, ...]:
@@ -138,6 +147,54 @@ def split_images(root: Path, split: str) -> dict[str, Path]:
     if problems:
         raise DataProblemsError(*problems)
     return {stem: images[stem] for stem in sorted(stems)}
+
+
+def images_without_masks(
+    root: Path, split: str, *, evaluated: Iterable[str] = ()
+) -> dict[str, Path]:
+    """Return the images that can be learnt from without masks, by FOLDER/STEM, in order.
+
+    They are those of unlabeled/images/, and those of train/ that the list of a split leaves out and
+    that no evaluated split has.
+
+    Args:
+        root: Folder of the data set.
+        split: What is trained on with masks.
+        evaluated: Splits that models are chosen by and scored on.
+
+    Raises:
+        DataError: The split does not exist, or its folder holds two images of one stem.
+    """
+    folder = split_folder(root, split)
+    labelled = set(split_images(root, split))
+    there = set(find_splits(root))
+    for other in (name for name in evaluated if name in there or _is_list(name)):
+        if split_folder(root, other) == folder:
+            labelled |= set(split_images(root, other))
+    rest = split_images(root, folder.name)
+    found = {f"{folder.name}/{s}": path for s, path in rest.items() if s not in labelled}
+    if (root / UNLABELED / "images").is_dir():
+        apart = split_images(root, UNLABELED)
+        found |= {f"{UNLABELED}/{stem}": path for stem, path in apart.items()}
+    return found
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order.
+
+    Raises:
+        DataError: There is no such folder, it holds no images, or two of one stem.
+    """
+    inner = folder / "images" if (folder / "images").is_dir() else folder
+    if not inner.is_dir():
+        message = "Expected a folder of images, but there is no such folder."
+        raise DataProblemsError(Problem(str(folder), message, "Check the path for typing errors."))
+    images, problems = _index(inner, IMAGE_SUFFIXES)
+    if not images and not problems:
+        problems.append(_no_images(inner))
+    if problems:
+        raise DataProblemsError(*problems)
+    return {f"{folder.name}/{stem}": images[stem] for stem in sorted(images)}
 
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:

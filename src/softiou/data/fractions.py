@@ -1,0 +1,173 @@
+"""Nested, class-balanced parts of the training images: what is labelled in an experiment.
+
+Shapes: I images, C classes, K candidates.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softiou._files import write_atomically
+from softiou.data.base import SegmentationDataset
+from softiou.data.folder import FolderDataset
+from softiou.data.layout import data_folder, split_list
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.errors import DataError
+
+_CANDIDATES = 64  # enough to balance well, few enough that the seed matters
+
+_Pixels = NDArray[np.float64]
+
+
+def parse_fractions(text: str) -> list[Fraction]:
+    """Read "1/16,1/8" into fractions.
+
+    Raises:
+        DataError: One of them is no number between 0 and 1.
+
+    Example:
+        >>> parse_fractions("1/8, 0.25")
+        [Fraction(1, 8), Fraction(1, 4)]
+    """
+    fractions = []
+    for part in text.split(","):
+        try:
+            fraction = Fraction(part.strip())
+        except (ValueError, ZeroDivisionError) as error:
+            raise DataError(
+                f"--fractions: {part.strip()!r} is no fraction; write for instance 1/16,1/8,1/4."
+            ) from error
+        if not 0 < fraction < 1:
+            raise DataError(f"--fractions: {part.strip()} is not between 0 and 1.")
+        fractions.append(fraction)
+    return fractions
+
+
+def name_of(fraction: Fraction) -> str:
+    """Return the name of the split that holds a fraction: 1_8 for an eighth."""
+    return f"{fraction.numerator}_{fraction.denominator}"
+
+
+def split_fractions(
+    source: str | Path, fractions: Sequence[Fraction], *, seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Choose images of the split `train`, so that smaller fractions are parts of larger ones.
+
+    The images are put into one order, and each fraction takes the first of them: those that bring a
+    class which is not there yet, the rarest first; then in turn the one of a few drawn at random
+    after which the classes are most nearly as frequent as among all images, counted in pixels and
+    in images.
+
+    Args:
+        source: Folder of the data set.
+        fractions: Between 0 and 1.
+        seed: Of the draws; another one chooses other images.
+
+    Returns:
+        The stems by name of the split, such as "1_8", in alphabetical order; at least one each.
+
+    Raises:
+        DataError: The data set cannot be used.
+    """
+    dataset = FolderDataset(data_folder(source), "train", labels="hard")
+    sizes = {name_of(f): max(1, round(f * len(dataset))) for f in fractions}
+    pixels = _count(dataset)
+    order = balanced_order(pixels, max(sizes.values()), seed=seed)
+    return {
+        name: tuple(sorted(dataset.stems[number] for number in order[:size]))
+        for name, size in sizes.items()
+    }
+
+
+def _count(dataset: SegmentationDataset) -> _Pixels:
+    """Count the pixels of each class in each image (I, C)."""
+    num_classes = dataset.description.num_classes
+
+    def count(number: int) -> NDArray[np.int64]:
+        target = dataset[number]["target"].numpy()
+        return np.bincount(
+            target[target != dataset.description.ignore_index], minlength=num_classes
+        )
+
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(count, range(len(dataset))))).astype(np.float64)
+
+
+def balanced_order(pixels: _Pixels, length: int, *, seed: int) -> list[int]:
+    """Order images so that the classes of every beginning are as frequent as those of all.
+
+    Args:
+        pixels: Of each class in each image (I, C).
+        length: How many images to order, at most I.
+        seed: Of the candidates that are drawn.
+
+    Returns:
+        Numbers of images.
+    """
+    random = np.random.default_rng(seed)
+    features = _features(pixels)
+    occurs = pixels > 0  # (I, C)
+    missing = occurs.any(0)
+    total = np.zeros(features.shape[1])
+    order: list[int] = []
+    free = np.ones(len(pixels), dtype=bool)
+    while len(order) < length:
+        pool = free.copy()
+        if missing.any():
+            rarity = np.where(missing, occurs.sum(0), len(pixels) + 1)
+            pool &= occurs[:, rarity.argmin()]
+        candidates = random.permutation(np.flatnonzero(pool))[:_CANDIDATES]
+        means = (total + features[candidates]) / (len(order) + 1)  # (K, 2C)
+        chosen = int(candidates[((means - 1) ** 2).sum(1).argmin()])
+        order.append(chosen)
+        total += features[chosen]
+        free[chosen] = False
+        missing &= ~occurs[chosen]
+    return order
+
+
+def _features(pixels: _Pixels) -> _Pixels:
+    """Return pixels and presence of each class, in units of their means over all images (I, 2C)."""
+    both = np.concatenate([pixels, pixels > 0], axis=1)
+    mean = both.mean(0)
+    features: _Pixels = both[:, mean > 0] / mean[mean > 0]
+    return features
+
+
+def write_splits(
+    source: str | Path, splits: dict[str, tuple[str, ...]], *, folder: Path | None = None
+) -> list[Path]:
+    """Write lists of stems, one per line.
+
+    Args:
+        source: Folder of the data set.
+        splits: Stems by name of the split.
+        folder: Where to; None for DATA/splits.
+
+    Returns:
+        The files.
+
+    Raises:
+        DataError: One of them exists and lists others; then nothing is written.
+    """
+    root = data_folder(source)
+    contents = {
+        (split_list(root, name) if folder is None else folder / f"{name}.txt"): "".join(
+            f"{stem}\n" for stem in stems
+        )
+        for name, stems in splits.items()
+    }
+    for path, content in contents.items():
+        if path.exists() and path.read_text(encoding="utf-8") != content:
+            message = "The list exists already, with other images; nothing was changed."
+            raise DataProblemsError(
+                Problem(str(path), message, "Remove it, or choose another folder with --out.")
+            )
+    for path, content in contents.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(content.encode(), path)
+    return list(contents)
