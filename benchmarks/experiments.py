@@ -17,8 +17,9 @@ import yaml
 
 from benchmarks._machine import ROOT, current_commit, machine
 from softiou._files import write_atomically
+from softiou.checkpoints import load_trained
 from softiou.cli._console import say
-from softiou.cli.evaluate import evaluate_run
+from softiou.cli.evaluate import evaluate_run, score
 from softiou.cli.label import label
 from softiou.evaluation import Evaluation
 from softiou.recipes import load_config, resume_training, start_training
@@ -66,7 +67,16 @@ def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> No
         config = load_config(source=source, overrides=overrides)
         start_training(config, directory=run, command=f"benchmarks.experiments {name}", say=say)
     evaluation = evaluate_run(run, source, split=experiment["eval_split"])
-    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation)
+    more = _of_the_average(run, source, experiment["eval_split"])
+    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation, more)
+
+
+def _of_the_average(run: Path, source: str, split: str) -> dict[str, Any]:
+    """Score the teacher of a semi-supervised run, the average of its student, too."""
+    if load_config(file=run / "config.yaml").verb != "semi":
+        return {}
+    scored = score(load_trained(run, weights="teacher"), source, split=split)
+    return {"teacher_metrics": scored.metrics}
 
 
 def _teachers(settings: dict[str, Any], runs: Path, seed: int, source: str) -> dict[str, Any]:
@@ -90,6 +100,7 @@ def write_result(
     run: Path,
     commit: str,
     evaluation: Evaluation,
+    more: dict[str, Any],
 ) -> None:
     """Write a results file: figures in per cent, with all that is needed to repeat them."""
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -105,6 +116,7 @@ def write_result(
         "config": _without_own_paths(config),
         "metrics": evaluation.metrics,
         "per_class": evaluation.content["per_class"],
+        **more,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)

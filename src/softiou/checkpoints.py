@@ -9,7 +9,7 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -18,6 +18,9 @@ from softiou.errors import CheckpointError
 from softiou.models import ModelSpec, SegmentationModel
 
 SCHEMA_VERSION = 1
+
+Weights = Literal["student", "teacher"]
+_PREFIXES: dict[Weights, str] = {"student": "model.", "teacher": "teacher.module."}
 
 
 @dataclass(frozen=True)
@@ -110,19 +113,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_trained(path: Path) -> TrainedModel:
-    """Build the model of a run directory or checkpoint file, in eval mode on the CPU."""
+def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
+    """Build the model of a run directory or checkpoint file, in eval mode on the CPU.
+
+    Args:
+        path: Run directory or checkpoint.
+        weights: Of what was trained, or of its moving average, the teacher of a semi-supervised
+            run.
+
+    Raises:
+        CheckpointError: There is none, it cannot be read, or it has no such teacher.
+    """
     file = find_checkpoint(path)
     content = read_checkpoint(file)
     info = content["softiou"]
     model = SegmentationModel(ModelSpec(**info["model"]))
-    weights = {
-        name.removeprefix("model."): tensor
+    prefix = _PREFIXES[weights]
+    found = {
+        name.removeprefix(prefix): tensor
         for name, tensor in content["state_dict"].items()
-        if name.startswith("model.")
+        if name.startswith(prefix)
     }
+    if not found and weights == "teacher":
+        raise CheckpointError(
+            f"{file} holds no teacher: only `softiou semi` keeps one. Use those of the student."
+        )
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(found)
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
     description = DatasetDescription(

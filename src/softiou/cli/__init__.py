@@ -13,6 +13,7 @@ from softiou.cli.evaluate import evaluate
 from softiou.cli.label import label
 from softiou.cli.predict import predict
 from softiou.cli.report import report
+from softiou.cli.semi import semi
 from softiou.cli.split import split
 from softiou.cli.train import train
 from softiou.errors import SoftiouError
@@ -24,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for verb in (demo, check, split, train, label, distill, evaluate, predict, report):
+for verb in (demo, check, split, train, label, distill, semi, evaluate, predict, report):
     app.command()(verb)
 
 

@@ -23,6 +23,7 @@ from softiou.data.soft_label_codes import Quantisation
 from softiou.data.soft_label_reading import SoftLabelReader, interpolate_at
 from softiou.data.soft_labels import Manifest, Normalisation, SoftLabelStore, Teacher
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
+from softiou.data.unlabeled import StrongColours, UnlabeledBatch, UnlabeledStream
 from softiou.data.views import View
 
 __all__ = [
@@ -46,8 +47,11 @@ __all__ = [
     "SegmentationDataset",
     "SoftLabelReader",
     "SoftLabelStore",
+    "StrongColours",
     "Teacher",
     "TrainingStream",
+    "UnlabeledBatch",
+    "UnlabeledStream",
     "View",
     "available_splits",
     "check_dataset",

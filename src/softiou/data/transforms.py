@@ -3,7 +3,8 @@
 Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the crop.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NotRequired, cast
@@ -77,7 +78,7 @@ class Augmentation:
             DataError: The soft labels of the image are missing, foreign or corrupt.
         """
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
-        view = self._view(*size)
+        view = self.draw_view(*size)
         colours = v2.ColorJitter(self.colour, self.colour, self.colour)
         augmented: AugmentedSample = {
             "image": colours(view.image(sample["image"])),
@@ -89,8 +90,8 @@ class Augmentation:
             return augmented
         return {**augmented, **soft_labels.read(sample["stem"], view, sample["image"])}
 
-    def _view(self, height: int, width: int) -> View:
-        """Draw the part of the image that becomes the crop."""
+    def draw_view(self, height: int, width: int) -> View:
+        """Draw the part of an image of (height, width) that becomes the crop."""
         scale = torch.empty(()).uniform_(*self.scale).item()
         window_height, window_width = (max(1, round(side / scale)) for side in self.crop_px)
         top = _between(0, height - window_height)
@@ -136,13 +137,8 @@ class TrainingStream(Dataset[AugmentedSample]):
 
     def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
-        length = len(self._dataset)
-        epoch, position = divmod(draw, length)
-        sample = self._dataset[int(_epoch_order(self._seed, epoch, length)[position])]
-        chance = np.random.SeedSequence((self._seed, 1, draw)).generate_state(1, np.uint64)
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would also seed the devices, which are not forked here.
-            torch.default_generator.manual_seed(int(chance[0]))
+        sample = self._dataset[drawn_index(self._seed, draw, len(self._dataset))]
+        with chance_of(self._seed, draw):
             if self._random_rater:
                 sample = _of_one_rater(sample)
             return self._augmentation(sample, self._soft_labels)
@@ -152,6 +148,22 @@ def _of_one_rater(sample: Sample) -> Sample:
     """Keep the mask of one annotator out of (R, H, W)."""
     masks = sample["target"]
     return {**sample, "target": masks[int(torch.randint(len(masks), ()).item())]}
+
+
+def drawn_index(seed: int, draw: int, length: int) -> int:
+    """Return which of `length` samples a draw takes: each once an epoch, in random order."""
+    epoch, position = divmod(draw, length)
+    return int(_epoch_order(seed, epoch, length)[position])
+
+
+@contextmanager
+def chance_of(seed: int, draw: int) -> Iterator[None]:
+    """Give a draw chance of its own, on the CPU; the global generator is left as it was."""
+    chance = np.random.SeedSequence((seed, 1, draw)).generate_state(1, np.uint64)
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also seed the devices, which are not forked here.
+        torch.default_generator.manual_seed(int(chance[0]))
+        yield
 
 
 @lru_cache(maxsize=8)
@@ -209,7 +221,7 @@ class Batch(SoftLabels):
     inside: NotRequired[Tensor]
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
     """Stack samples of one size; soft labels of fewer classes than others get empty ones.
 
     Raises:
@@ -224,8 +236,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     batch: Any = {"stem": [sample["stem"] for sample in samples]}
     for key in samples[0]:
         if key != "stem":
-            values = [sample[key] for sample in samples]  # type: ignore[literal-required]
-            batch[key] = torch.stack(_of_equal_depth(values))
+            batch[key] = torch.stack(_of_equal_depth([sample[key] for sample in samples]))
     return cast(Batch, batch)
 
 

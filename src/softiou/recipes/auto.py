@@ -7,7 +7,13 @@ import torch
 
 from softiou.data import SegmentationDataset
 from softiou.inference import best_device, best_precision
-from softiou.recipes.config import Config, DistillationConfig, LabelsConfig, LossConfig
+from softiou.recipes.config import (
+    Config,
+    DistillationConfig,
+    LabelsConfig,
+    LossConfig,
+    SemiSupervisedConfig,
+)
 
 LARGEST_CROP_PX = 512
 CROP_MULTIPLE = 32  # the largest input stride of the common encoders
@@ -15,21 +21,23 @@ EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
 
 
-def resolve(config: Config, dataset: SegmentationDataset) -> Config:
+def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> Config:
     """Replace every "auto" by a value; the steps become a multiple of the validations.
 
     - labels: votes for several annotators, hard otherwise; epsilon and width by kind
     - classes of the loss: label with smoothed labels or a teacher, present otherwise
     - crop: the median size of up to 16 images, at most 512, in multiples of 32
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
-    - steps: 40 epochs, at least 200
+    - steps: 40 epochs, of the unlabelled images if there are more of them, at least 200
     - workers: a process for each core but one, at most 8
     - precision, also of a teacher: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32
       elsewhere
+    - semi_supervised: by the kind of pseudo-labels, see `SemiSupervisedConfig`
 
     Args:
         config: As the user gave it.
         dataset: The training split.
+        unlabeled: Number of images without masks.
     """
     data, optim = config.data, config.optim
     batch_size: Any = data.batch_size
@@ -37,7 +45,8 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
         batch_size = max(2, min(8, len(dataset)))
     steps: Any = optim.steps
     if steps == "auto":
-        steps = max(200, EPOCHS * len(dataset) // (batch_size * optim.accumulate))
+        images = max(len(dataset), unlabeled)
+        steps = max(200, EPOCHS * images // (batch_size * optim.accumulate))
     steps += -steps % optim.validations
     precision = best_precision(best_device()) if config.precision == "auto" else config.precision
     return config.model_copy(
@@ -46,6 +55,7 @@ def resolve(config: Config, dataset: SegmentationDataset) -> Config:
             "labels": _labels(config.labels, dataset),
             "loss": _loss(config),
             "distillation": _distillation(config.distillation, precision),
+            "semi_supervised": _semi_supervised(config, batch_size, precision),
             "optim": optim.model_copy(update={"steps": steps}),
             "data": data.model_copy(
                 update={
@@ -62,7 +72,8 @@ def changes(before: Config, after: Config) -> list[str]:
     """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
     lines: list[str] = []
     loss = ("loss",) if after.loss.classes == "label" else ()
-    for section in ("data", "labels", *loss, "optim"):
+    semi = ("semi_supervised",) if after.semi_supervised else ()
+    for section in ("data", "labels", *loss, "optim", *semi):
         old, new = getattr(before, section), getattr(after, section)
         for key in type(new).model_fields:
             if getattr(old, key) != getattr(new, key):
@@ -95,6 +106,16 @@ def _distillation(settings: DistillationConfig | None, precision: str) -> Distil
     if settings is None or settings.teacher_precision != "auto":
         return settings
     return settings.model_copy(update={"teacher_precision": precision})
+
+
+def _semi_supervised(
+    config: Config, batch_size: int, precision: str
+) -> SemiSupervisedConfig | None:
+    if config.semi_supervised is None:
+        return None
+    return config.semi_supervised.with_defaults(
+        cross_entropy=config.loss.cross_entropy, batch_size=batch_size, precision=precision
+    )
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:

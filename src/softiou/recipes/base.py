@@ -6,16 +6,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from softiou import checkpoints
 from softiou.data import Batch, DatasetDescription, Sample, truth
 from softiou.inference import predict_probs
-from softiou.metrics import ExpectedCalibrationError, SegmentationScores
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.config import Config
+from softiou.recipes.judging import Judge
 from softiou.recipes.schedule import WarmupPoly, parameter_groups
 from softiou.targets import Target
 
@@ -44,23 +44,32 @@ class Recipe(pl.LightningModule, ABC):
         ignore, num_classes = description.ignore_index, description.num_classes
         check_loss(config.loss, num_classes)
         self.loss = build_loss(config.loss, ignore_index=ignore)
-        self.scores = SegmentationScores(num_classes, ignore_index=ignore)
-        self.calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore)
+        self.judges = nn.ModuleDict()
+        self._judged: list[tuple[str, SegmentationModel]] = []
+        self.judge("", self.model, Judge(description))
+
+    def judge(self, prefix: str, model: SegmentationModel, judge: Judge) -> None:
+        """Have a model scored at every validation, as val/PREFIX...; the first one is "".
+
+        The student's own scores have no prefix and choose the best checkpoint.
+        """
+        self.judges[str(len(self._judged))] = judge
+        self._judged.append((prefix, model))
 
     @abstractmethod
-    def parts(self, batch: Batch) -> dict[str, Tensor]:
+    def parts(self, batch: Any) -> dict[str, Tensor]:
         """Return "loss", which is minimised, and detached what it is made of."""
 
     def labels_of(self, batch: Batch) -> Tensor | Target:
         """Return what the labels of a batch say, as the configuration wants them."""
         return build_target(batch["target"], self.config.labels, self.description)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and its detached parts."""
         parts = self.parts(batch)
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in parts.items()},
-            batch_size=len(batch["image"]),
+            batch_size=1,  # matters for means over several batches alone, and there are none
         )
         self.log("loss", parts["loss"].detach(), prog_bar=True, logger=False)
         schedule: Any = self.lr_schedulers()
@@ -69,18 +78,24 @@ class Recipe(pl.LightningModule, ABC):
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         """Score one image at its own resolution."""
-        probs = predict_probs(self.model, sample["image"], precision=self._precision())
-        probs = probs.unsqueeze(0)
-        target = truth(sample["target"], self.description).unsqueeze(0)
-        self.scores.update(probs, target)
-        self.calibration.update(probs, target)
+        target = truth(sample["target"], self.description)
+        probs: dict[int, Tensor] = {}  # a model may have several judges
+        for (_, model), judge in zip(self._judged, self._judges(), strict=True):
+            if id(model) not in probs:
+                probs[id(model)] = predict_probs(
+                    model, sample["image"], precision=self._precision()
+                )
+            judge.update(probs[id(model)], target)
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores in per cent."""
-        scores = {**self.scores.compute(), "ece_d": self.calibration.compute()}
-        self.log_dict({f"val/{name}": 100 * value.float() for name, value in scores.items()})
-        self.scores.reset()
-        self.calibration.reset()
+        for (prefix, _), judge in zip(self._judged, self._judges(), strict=True):
+            scores = {f"val/{prefix}{name}": value for name, value in judge.compute().items()}
+            self.log_dict(scores)
+            judge.reset()
+
+    def _judges(self) -> list[Judge]:
+        return [judge for judge in self.judges.values() if isinstance(judge, Judge)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return AdamW, slower for a pretrained encoder, with warm-up and polynomial decay."""

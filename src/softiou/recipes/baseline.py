@@ -32,7 +32,7 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
         ConfigError: The baseline has another budget, is distilled itself, or is not finished.
     """
     own = load_config(file=baseline / "config.yaml")
-    if own.distillation is not None:
+    if own.verb != "train":
         raise ConfigError(f"{baseline} was trained with a teacher, too: it is no baseline.")
     wrong = _differences(student, own, _BUDGET)
     if wrong:

@@ -254,8 +254,87 @@ class DistillationConfig(_Section):
         return self
 
 
+class SemiSupervisedConfig(_Section):
+    """What images without masks add: loss against the labels + weight * against pseudo-labels.
+
+    The teacher is the moving average of the student. It labels a weak view of each image, and the
+    student learns these pseudo-labels on strong views of it.
+
+    - soft: the probabilities of the teacher, in cross-entropy and overlap as for the labels
+    - hard: its likeliest class where it is sure, in cross-entropy alone, as in FixMatch, UniMatch
+    """
+
+    pseudo_labels: Literal["soft", "hard"] = Field(
+        "soft", description="soft: probabilities; hard: classes, with cross-entropy alone"
+    )
+    unlabeled: str | None = Field(
+        None, description="folder of images; null: DATA/unlabeled and what the split leaves out"
+    )
+    weight: NotNegative = Field(1.0, description="of the unlabelled loss, beside 1 of the labelled")
+    ramp: Share = Field(0.25, description="share of the steps in which the weight rises")
+    confidence_threshold: Share | None = Field(
+        None,
+        description="leave out pixels whose likeliest class is below; 0 keeps all and weighs them "
+        "by it; null: soft 0, hard 0.95",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        1.0, description="of the teacher's softmax; below 1 sharpens"
+    )
+    cross_entropy: Share | None = Field(
+        None, description="share in the unlabelled loss; null: soft that of the loss, hard 1"
+    )
+    classes: Literal["present", "all", "prob", "label", "both"] = Field(
+        "both", description="in the mean of the unlabelled overlap, as loss.classes"
+    )
+    classes_threshold: Share = Field(0.5, description="for classes: prob, label, both")
+    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.99, description="decay of the teacher's average, from 0 up at the start"
+    )
+    batch_size: Auto | Positive = Field(
+        "auto", description="unlabelled images a batch and process; auto: as data.batch_size"
+    )
+    views: Literal[1, 2] = Field(1, description="strong views of each image; 2 as in UniMatch")
+    colour: Share = Field(0.5, description="strong views: strength of colour jitter")
+    grey: Share = Field(0.2, description="strong views: share without colour")
+    blur: Share = Field(0.5, description="strong views: share that is blurred")
+    cut_mix: Share = Field(0.5, description="strong views: share with a box of another image")
+    class_mix: Share = Field(0.25, description="strong views: share with classes of another image")
+    feature_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="share of the features dropped in a third view; 0 is off, UniMatch 0.5"
+    )
+    teacher_precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="of the teacher: bf16, fp16, fp32; auto is that of the run"
+    )
+
+    @model_validator(mode="after")
+    def _check_mix(self) -> Self:
+        if self.cut_mix + self.class_mix > 1:
+            raise ValueError("cut_mix and class_mix are shares of the same views: at most 1 in all")
+        return self
+
+    def with_defaults(self, *, cross_entropy: float, batch_size: int, precision: str) -> Self:
+        """Return the settings with a value for each that was left open.
+
+        Args:
+            cross_entropy: Its share in the loss against the labels.
+            batch_size: Labelled images a batch.
+            precision: Of the run.
+        """
+        hard = self.pseudo_labels == "hard"
+        values = {
+            "confidence_threshold": 0.95 if hard else 0.0,
+            "cross_entropy": 1.0 if hard else cross_entropy,
+        }
+        changes: dict[str, Any] = {k: v for k, v in values.items() if getattr(self, k) is None}
+        if self.batch_size == "auto":
+            changes["batch_size"] = batch_size
+        if self.teacher_precision == "auto":
+            changes["teacher_precision"] = precision
+        return self.model_copy(update=changes)
+
+
 class Config(_Section):
-    """A complete run: supervised, or with `distillation` from a teacher."""
+    """A complete run: supervised, with a teacher (`distillation`), or `semi_supervised`."""
 
     data: DataConfig
     labels: LabelsConfig = LabelsConfig()
@@ -263,12 +342,38 @@ class Config(_Section):
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     distillation: DistillationConfig | None = Field(None, description="null: no teacher")
+    semi_supervised: SemiSupervisedConfig | None = Field(
+        None, description="null: nothing is learnt from images without masks"
+    )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="bf16, fp16 (GPUs only) or fp32"
     )
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the weights and of everything random in the data"
     )
+
+    @property
+    def verb(self) -> Literal["train", "distill", "semi"]:
+        """Return the verb of the command line that trains so."""
+        if self.semi_supervised is not None:
+            return "semi"
+        return "train" if self.distillation is None else "distill"
+
+    @model_validator(mode="after")
+    def _check_semi_supervised(self) -> Self:
+        if self.semi_supervised is None:
+            return self
+        if self.distillation is not None:
+            raise ValueError(
+                "distillation and semi_supervised exclude each other: label the images with the "
+                "teacher first (softiou label), and distil"
+            )
+        if self.optim.ema:
+            raise ValueError(
+                "optim.ema has no use with semi_supervised: its teacher is that average; set "
+                "semi_supervised.ema"
+            )
+        return self
 
 
 class LabellingConfig(_Section):
@@ -296,7 +401,11 @@ def load_labelling_config(overrides: list[str]) -> LabellingConfig:
 
 
 def load_config(
-    *, source: str | None = None, file: Path | None = None, overrides: list[str] | None = None
+    *,
+    source: str | None = None,
+    file: Path | None = None,
+    overrides: list[str] | None = None,
+    section: str | None = None,
 ) -> Config:
     """Read a configuration: defaults, then the file, then `source`, then the overrides.
 
@@ -304,11 +413,14 @@ def load_config(
         source: Data set; stands for `data.source`.
         file: YAML file.
         overrides: "dotted.key=value" with YAML values, for instance "optim.steps=500".
+        section: One that is there with its defaults if nothing else is said of it.
 
     Raises:
         ConfigError: Lists every mistake at once, with dotted keys.
     """
     values = _read_yaml(file) if file else {}
+    if section is not None:
+        values.setdefault(section, {})
     if source is not None:
         _assign(values, "data.source", source)
     mistakes = _override(values, overrides or [])
@@ -409,7 +521,7 @@ def _mistakes(error: ValidationError, kind: type[BaseModel]) -> list[str]:
     """One line for each wrong key: what is wrong, and what came."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
-        location = [str(part) for part in detail["loc"]]
+        location = [str(part) for part in detail["loc"]] or ["configuration"]
         key = ".".join(location[: 2 if location[0] in _sections(kind) else 1])
         wrong.setdefault(key, []).append(detail)
     return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
@@ -435,7 +547,10 @@ def _first_key(section: str, kind: type[BaseModel]) -> str:
 
 def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
     """Find a known key whose last part looks like that of an unknown one."""
-    known = {dotted.split(".")[-1]: dotted for dotted in _keys(kind)}
+    section = key.rpartition(".")[0]
+    # Where sections share a name, the one that was meant comes last and stays.
+    keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
+    known = {dotted.split(".")[-1]: dotted for dotted in keys}
     close = get_close_matches(key.split(".")[-1], known, n=1)
     return f"; did you mean {known[close[0]]}?" if close else ""
 

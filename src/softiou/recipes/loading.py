@@ -1,10 +1,11 @@
 """Batches for training as a stream that can stop and go on at any batch."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from softiou.data import Batch, DrawSampler, Sample, collate
+from softiou.data import DrawSampler, collate
 from softiou.recipes.stopping import ignore_interrupts
 
 
@@ -16,7 +17,7 @@ class BatchStream:
     where it was interrupted nor on the number of workers.
 
     Args:
-        samples: Addressed by the draw number, see `softiou.data.TrainingStream`.
+        samples: Addressed by the draw number: a `softiou.data.TrainingStream` or `UnlabeledStream`.
         batch_size: B, images a batch and process.
         batches: Batches a round.
         workers: Loading processes.
@@ -27,7 +28,7 @@ class BatchStream:
 
     def __init__(
         self,
-        samples: Dataset[Sample],
+        samples: Dataset[Any],
         *,
         batch_size: int,
         batches: int,
@@ -49,7 +50,7 @@ class BatchStream:
         """Return the batches of a round."""
         return self.batches
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         draws_a_batch = self.batch_size * self.world_size
         remaining = self.batches - self.position % self.batches
         loader = DataLoader(

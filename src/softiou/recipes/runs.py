@@ -41,10 +41,9 @@ def refuse_existing(directory: Path) -> None:
 def _verb(directory: Path) -> str:
     """Return the verb that goes on with what lies in a directory, as far as that can be told."""
     try:
-        distilled = load_config(file=directory / "config.yaml").distillation is not None
+        return load_config(file=directory / "config.yaml").verb
     except ConfigError:
         return "train"
-    return "distill" if distilled else "train"
 
 
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:

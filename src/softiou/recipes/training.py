@@ -5,6 +5,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,21 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from softiou.data import (
     Augmentation,
+    ImageDataset,
     Labels,
     Sample,
     SegmentationDataset,
     SoftLabelReader,
+    StrongColours,
     TrainingStream,
+    UnlabeledStream,
     open_dataset,
+    open_unlabeled,
     verify_readable,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
@@ -44,7 +50,9 @@ from softiou.recipes.distillation import (
     open_soft_labels,
 )
 from softiou.recipes.loading import BatchStream
+from softiou.recipes.pseudo_labels import PseudoLabelReport
 from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
+from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
 from softiou.recipes.supervised import SupervisedRecipe
 
@@ -78,18 +86,20 @@ def train(
     """
     run = directory or next_free_run(Path(config.data.source).resolve().name)
     refuse_existing(run)
-    training, validation = _open(config)
-    _verify([training, validation], skip=config.data.skip_corrupt, say=say)
-    resolved = resolve(config, training)
+    material = _open(config)
+    _verify(material, skip=config.data.skip_corrupt, say=say)
+    resolved = resolve(config, material.training, unlabeled=material.num_unlabeled)
     for line in changes(config, resolved):
         say(f"auto  {line}")
-    recipe, soft_labels = _recipe(resolved, training, encoder_weights=config.model.encoder_weights)
+    weights = config.model.encoder_weights
+    recipe, soft_labels = _recipe(resolved, material.training, encoder_weights=weights)
     new_run(resolved, run, command=command)
+    without = f" and {material.num_unlabeled} without masks" if material.unlabeled else ""
     say(
-        f"run   {run}: {len(training)} images to train on, {len(validation)} to validate, "
-        f"{resolved.optim.steps} steps"
+        f"run   {run}: {len(material.training)} images to train on{without}, "
+        f"{len(material.validation)} to validate, {resolved.optim.steps} steps"
     )
-    _fit(recipe, training, soft_labels, validation, run, say=say, progress_bar=progress_bar)
+    _fit(recipe, material, soft_labels, run, say=say, progress_bar=progress_bar)
     return run
 
 
@@ -99,8 +109,8 @@ def resolve_config(config: Config) -> Config:
     Raises:
         DataError: There is no such data set.
     """
-    training, _ = _open(config)
-    return resolve(config, training)
+    material = _open(config)
+    return resolve(config, material.training, unlabeled=material.num_unlabeled)
 
 
 def resume(
@@ -111,7 +121,8 @@ def resume(
     Arguments and errors as in `train`.
     """
     config, last, content = resumable(run)
-    training, validation = _open(config)
+    material = _open(config)
+    training = material.training
     if last and content["softiou"]["classes"] != list(training.description.classes):
         raise CheckpointError(
             f"{run} was begun with other classes than {config.data.source} has now: "
@@ -132,9 +143,8 @@ def resume(
     say(f"run   {run}: going on {where}")
     _fit(
         recipe,
-        training,
+        material,
         soft_labels,
-        validation,
         run,
         say=say,
         progress_bar=progress_bar,
@@ -144,7 +154,20 @@ def resume(
     return run
 
 
-def _open(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
+@dataclass(frozen=True)
+class _Material:
+    """What a run learns from and is judged by."""
+
+    training: SegmentationDataset
+    validation: SegmentationDataset
+    unlabeled: ImageDataset | None
+
+    @property
+    def num_unlabeled(self) -> int:
+        return len(self.unlabeled) if self.unlabeled else 0
+
+
+def _open(config: Config) -> _Material:
     data, kind = config.data, config.labels.kind
     # However the labels are softened, a model is chosen by all that is known of the images.
     truth: Labels = "soft" if kind == "soft" else "auto"
@@ -153,15 +176,30 @@ def _open(config: Config) -> tuple[SegmentationDataset, SegmentationDataset]:
         for split, labels in ((data.train_split, data_labels(kind)), (data.val_split, truth))
     )
     check_labels(config.labels, training)
-    return training, validation
+    unlabeled, semi = None, config.semi_supervised
+    if semi is not None:
+        unlabeled = open_unlabeled(
+            data.source,
+            data.train_split,
+            folder=semi.unlabeled,
+            evaluated=(data.val_split, "val", "test"),
+            skip_corrupt=data.skip_corrupt,
+        )
+    return _Material(training, validation, unlabeled)
 
 
-def _verify(datasets: list[SegmentationDataset], *, skip: bool, say: Callable[[str], None]) -> None:
-    """Stop before the training when files cannot be read, instead of in the middle of the night."""
+def _verify(material: _Material, *, skip: bool, say: Callable[[str], None]) -> None:
+    """Stop before the training when files cannot be read, instead of in the middle of the night.
+
+    The images without masks were looked at when they were opened.
+    """
+    datasets = [material.training, material.validation]
     if skip:
-        for dataset in datasets:
-            if dataset.skipped:
-                say(f"{dataset.split}: left out {len(dataset.skipped)} unreadable images")
+        skipped = [(dataset.split, dataset.skipped) for dataset in datasets]
+        skipped += [("unlabelled", material.unlabeled.skipped)] if material.unlabeled else []
+        for name, stems in skipped:
+            if stems:
+                say(f"{name}: left out {len(stems)} unreadable images")
         return
     corrupt = {dataset.split: verify_readable(dataset) for dataset in datasets}
     counts = [f"{len(found)} in the split {split!r}" for split, found in corrupt.items() if found]
@@ -181,13 +219,17 @@ def _recipe(
     config: Config, training: SegmentationDataset, *, encoder_weights: str
 ) -> tuple[Recipe, SoftLabelReader | None]:
     """Build what the configuration describes, and open the soft labels that it learns from."""
-    settings, soft_labels = config.distillation, None
+    settings, soft_labels, semi = config.distillation, None, config.semi_supervised
     teacher = load_teacher(settings, training) if settings and settings.teacher else None
     if settings and settings.soft_labels:
         soft_labels = open_soft_labels(settings, training)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     recipe: Recipe
-    if settings is None:
+    if semi is not None:
+        recipe = SemiSupervisedRecipe(
+            config, training.description, settings=semi, encoder_weights=encoder_weights
+        )
+    elif settings is None:
         recipe = SupervisedRecipe(config, training.description, encoder_weights=encoder_weights)
     else:
         recipe = DistillationRecipe(
@@ -213,9 +255,8 @@ def _recipe(
 
 def _fit(
     recipe: Recipe,
-    training: SegmentationDataset,
+    material: _Material,
     soft_labels: SoftLabelReader | None,
-    validation: SegmentationDataset,
     run: Path,
     *,
     say: Callable[[str], None],
@@ -236,6 +277,7 @@ def _fit(
             callbacks=[
                 *([ProgressBar(leave=False)] if progress_bar else []),
                 *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
+                *([PseudoLabelReport(run, say)] if material.unlabeled else []),
                 Checkpoints(run / "checkpoints", stop),
                 Narrator(say, steps),
             ],
@@ -255,8 +297,8 @@ def _fit(
         try:
             trainer.fit(
                 recipe,
-                train_dataloaders=_training_batches(config, training, soft_labels, trainer),
-                val_dataloaders=_validation_samples(config, validation, trainer),
+                train_dataloaders=_training_batches(config, material, soft_labels, trainer),
+                val_dataloaders=_validation_samples(config, material.validation, trainer),
                 ckpt_path=checkpoint,
                 weights_only=True,
             )
@@ -279,7 +321,7 @@ def _fit(
 
 def resume_command(config: Config, run: Path) -> str:
     """Return the command that goes on with a run: a baseline is part of the student's run."""
-    verb = "train" if config.distillation is None else "distill"
+    verb = config.verb
     if run.name == BASELINE and (run.parent / "config.yaml").is_file():
         verb, run = "distill", run.parent
     return f"softiou {verb} --resume {shlex.quote(str(run))}"
@@ -287,33 +329,47 @@ def resume_command(config: Config, run: Path) -> str:
 
 def _training_batches(
     config: Config,
-    dataset: SegmentationDataset,
+    material: _Material,
     soft_labels: SoftLabelReader | None,
     trainer: pl.Trainer,
-) -> BatchStream:
+) -> BatchStream | CombinedLoader:
+    """Return the stream of batches with labels, or of pairs of a batch with and one without."""
     data: Any = config.data
     augmentation = Augmentation(
         crop_px=data.crop_px,
         scale=data.scale,
         flip=data.flip,
         colour=data.colour,
-        ignore_index=dataset.description.ignore_index,
+        ignore_index=material.training.description.ignore_index,
     )
-    return BatchStream(
-        TrainingStream(
-            dataset,
-            augmentation,
-            seed=config.seed,
-            random_rater=config.labels.kind == "random",
-            soft_labels=soft_labels,
-        ),
-        batch_size=data.batch_size,
-        batches=int(config.optim.steps) // config.optim.validations * config.optim.accumulate,
-        workers=data.workers,
-        rank=trainer.global_rank,
-        world_size=trainer.world_size,
-        pin_memory=trainer.strategy.root_device.type == "cuda",
+    stream: dict[str, Any] = {
+        "batches": int(config.optim.steps) // config.optim.validations * config.optim.accumulate,
+        "workers": data.workers,
+        "rank": trainer.global_rank,
+        "world_size": trainer.world_size,
+        "pin_memory": trainer.strategy.root_device.type == "cuda",
+    }
+    labelled = TrainingStream(
+        material.training,
+        augmentation,
+        seed=config.seed,
+        random_rater=config.labels.kind == "random",
+        soft_labels=soft_labels,
     )
+    batches = BatchStream(labelled, batch_size=data.batch_size, **stream)
+    semi: Any = config.semi_supervised
+    if semi is None or material.unlabeled is None:
+        return batches
+    unlabeled = UnlabeledStream(
+        material.unlabeled,
+        augmentation,
+        StrongColours(colour=semi.colour, grey=semi.grey, blur=semi.blur),
+        views=semi.views,
+        seed=config.seed,
+    )
+    others = BatchStream(unlabeled, batch_size=semi.batch_size, **stream)
+    # Both have the same number of batches a round, and each its own epochs.
+    return CombinedLoader({"labelled": batches, "unlabeled": others}, mode="min_size")
 
 
 def _validation_samples(

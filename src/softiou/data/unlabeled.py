@@ -1,0 +1,121 @@
+"""Unlabelled images for training: a weak view that a teacher labels, strong views to learn from.
+
+Shapes: N images, V strong views, h and w of the crop in pixels.
+"""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms import v2
+
+from softiou.data.images import ImageDataset
+from softiou.data.transforms import Augmentation, chance_of, drawn_index
+
+_BLUR_PX = (0.1, 2.0)  # sigma, as in SimCLR and what followed it
+_BLUR_KERNEL_PX = 9  # four sigma of the widest blur, and centred
+_HUE = 0.5  # share of the strength; colours that wander further are no longer those of the class
+_JITTER = 0.8  # share of the views whose colours are changed
+
+
+class UnlabeledSample(TypedDict):
+    """One crop of an image that has no labels.
+
+    `image`, the weak view, is uint8 (3, h, w); `strong` (V, 3, h, w) shows the same pixels with
+    other colours; `inside` is bool (h, w), False where the crop reaches beyond the image.
+    """
+
+    image: Tensor
+    strong: Tensor
+    inside: Tensor
+    stem: str
+
+
+class UnlabeledBatch(TypedDict):
+    """Several samples: everything with a dimension of images in front."""
+
+    image: Tensor
+    strong: Tensor
+    inside: Tensor
+    stem: list[str]
+
+
+@dataclass(frozen=True)
+class StrongColours:
+    """Changes colours and sharpness strongly, and no geometry: what is where stays.
+
+    Colour jitter (of brightness, contrast, saturation, half as much of hue) for 80 % of the views,
+    then grey, then a Gaussian blur with a sigma of 0.1 to 2 pixels. All chance comes from torch's
+    global CPU generator.
+
+    Args:
+        colour: Largest relative change of the colours, in [0, 1].
+        grey: Share of the views without colour.
+        blur: Share of the views that are blurred.
+    """
+
+    colour: float = 0.5
+    grey: float = 0.2
+    blur: float = 0.5
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return another look of a picture, uint8 (3, h, w)."""
+        jitter = v2.ColorJitter(self.colour, self.colour, self.colour, _HUE * self.colour)
+        change = v2.Compose(
+            [
+                v2.RandomApply([jitter], p=_JITTER),
+                v2.RandomGrayscale(p=self.grey),
+                v2.RandomApply([v2.GaussianBlur(_BLUR_KERNEL_PX, _BLUR_PX)], p=self.blur),
+            ]
+        )
+        changed: Tensor = change(image)
+        return changed
+
+
+class UnlabeledStream(Dataset[UnlabeledSample]):
+    """An endless stream of views of unlabelled images, addressed by the number of the draw.
+
+    As in `TrainingStream` a draw depends on (seed, draw) alone, and every image comes once in each
+    epoch of the unlabelled images, however many labelled ones there are.
+
+    Args:
+        images: Where the pictures come from.
+        augmentation: Draws the weak view; its colours are left as they are.
+        strong: Makes the strong views out of the weak one.
+        views: V, at least 1.
+        seed: Zero or larger.
+    """
+
+    def __init__(
+        self,
+        images: ImageDataset,
+        augmentation: Augmentation,
+        strong: StrongColours,
+        *,
+        views: int,
+        seed: int,
+    ) -> None:
+        self._images = images
+        self._augmentation = augmentation
+        self._strong = strong
+        self._views = views
+        # Other chance than that of the labelled images of the same number.
+        self._seed = int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
+
+    def __getitem__(self, draw: int) -> UnlabeledSample:
+        """Return the views of a draw."""
+        sample = self._images[drawn_index(self._seed, draw, len(self._images))]
+        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+        with chance_of(self._seed, draw):
+            view = self._augmentation.draw_view(*size)
+            weak = view.image(sample["image"])
+            strong = torch.stack([self._strong(weak) for _ in range(self._views)])
+        return {
+            "image": weak,
+            "strong": strong,
+            "inside": view.inside(size),
+            "stem": sample["stem"],
+        }

@@ -1,0 +1,53 @@
+"""Scoring models on the validation images while they train.
+
+Shapes: C classes, (H, W) the image.
+"""
+
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from softiou.data import DatasetDescription
+from softiou.metrics import ExpectedCalibrationError, SegmentationScores
+
+
+class Judge(nn.Module):
+    """Scores over a data set: mIoU and its kin, and the calibration error.
+
+    Args:
+        description: Classes and ignored label.
+        confidence_threshold: Judge the pixels alone whose likeliest class reaches it, and how many
+            they are; None judges all of them.
+    """
+
+    def __init__(
+        self, description: DatasetDescription, *, confidence_threshold: float | None = None
+    ) -> None:
+        super().__init__()
+        num_classes, ignore = description.num_classes, description.ignore_index
+        self.scores = SegmentationScores(num_classes, ignore_index=ignore)
+        self.calibration = ExpectedCalibrationError(num_classes, ignore_index=ignore)
+        self.kept = MeanMetric()
+        self.confidence_threshold = confidence_threshold
+        self._ignore_index = ignore
+
+    def update(self, probs: Tensor, target: Tensor) -> None:
+        """Add an image: probabilities (C, H, W), and its truth as `softiou.data.truth` gives it."""
+        if self.confidence_threshold is not None:
+            sure = probs.amax(0) >= self.confidence_threshold
+            self.kept.update(sure.float().mean(), sure.numel())
+            target = target.where(sure, self._ignore_index)
+        self.scores.update(probs.unsqueeze(0), target.unsqueeze(0))
+        self.calibration.update(probs.unsqueeze(0), target.unsqueeze(0))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return the scores by name, in per cent."""
+        scores = {**self.scores.compute(), "ece_d": self.calibration.compute()}
+        if self.confidence_threshold is not None:
+            scores["kept"] = self.kept.compute()
+        return {name: 100 * value.float() for name, value in scores.items()}
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.kept.reset()
+        self.scores.reset()
+        self.calibration.reset()

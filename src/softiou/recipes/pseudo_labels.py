@@ -1,0 +1,223 @@
+"""Watching pseudo-labels: what they say of each class, how many are kept, and how they look.
+
+Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from softiou._files import write_atomically
+from softiou.data import DatasetDescription
+from softiou.inference import encode_image, index_image
+from softiou.recipes.mixing import partners
+
+FOLDER = "pseudo_labels"  # of the pictures, in the run directory
+_SHOWN = 3
+
+
+class PseudoLabelWatch(nn.Module):
+    """Adds up what pseudo-labels say over the steps between two validations.
+
+    It is part of checkpoints, so that a resumed run tells the same.
+
+    Args:
+        num_classes: C.
+    """
+
+    labels: Tensor
+    pseudo_labels: Tensor
+    kept: Tensor
+    steps: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("labels", "pseudo_labels"):
+            self.register_buffer(name, torch.zeros(num_classes))
+        for name in ("kept", "steps"):
+            self.register_buffer(name, torch.zeros(()))
+
+    def add(self, *, labels: Tensor, pseudo_labels: Tensor, kept: Tensor) -> None:
+        """Add a step: the mass of each class in both kinds of labels (C,), and the share kept."""
+        self.labels += _shares(labels)
+        self.pseudo_labels += _shares(pseudo_labels)
+        self.kept += kept
+        self.steps += 1
+
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the classes' shares of labels and pseudo-labels (C,), and the share kept."""
+        steps = self.steps.clamp(min=1)
+        return self.labels / steps, self.pseudo_labels / steps, self.kept / steps
+
+    def reset(self) -> None:
+        """Start again."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+
+def vanished(labels: Tensor, pseudo_labels: Tensor, *, least: float = 0.05) -> list[int]:
+    """Return the classes whose share of the pseudo-labels is far below that of the labels.
+
+    Args:
+        labels: Share of each class in the labels (C,).
+        pseudo_labels: In the pseudo-labels (C,).
+        least: Ratio of both below which a class counts as vanished.
+    """
+    gone = (labels > 0) & (pseudo_labels < least * labels)
+    return gone.nonzero().flatten().tolist()
+
+
+def _shares(mass: Tensor) -> Tensor:
+    return mass / mass.sum().clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A batch of unlabelled images as the last step has seen it.
+
+    Attributes:
+        stems: Names of the images.
+        weak: What the teacher saw, uint8 (N, 3, H, W).
+        strong: What the student saw, uint8 (N, 3, H, W), after mixing.
+        region: Where the image was replaced by its partner's, bool (N, H, W).
+        inside: Where the crop shows the image, bool (N, H, W).
+        logits: The teacher's (N, C, h, w).
+    """
+
+    stems: list[str]
+    weak: Tensor
+    strong: Tensor
+    region: Tensor
+    inside: Tensor
+    logits: Tensor
+
+    def labels(self, number: int, *, confidence_threshold: float, ignore_index: int) -> Tensor:
+        """Return the pseudo-labels (H, W) of one of the images, before mixing."""
+        size = (int(self.inside.shape[1]), int(self.inside.shape[2]))
+        logits = self.logits[number : number + 1].float()
+        probs = F.interpolate(logits, size, mode="bilinear", align_corners=False).softmax(1)
+        confidence, labels = probs[0].max(0)
+        return labels.where(
+            self.inside[number] & (confidence >= confidence_threshold), ignore_index
+        )
+
+
+class Watched(Protocol):
+    """What the callback wants of a recipe."""
+
+    description: DatasetDescription
+    confidence_threshold: float
+    watch: PseudoLabelWatch
+    shown: Shown | None
+
+    def log_dict(self, dictionary: Any) -> None:
+        """Log several values."""
+
+
+class PseudoLabelReport(Callback):
+    """Tells at every validation how the pseudo-labels of the steps before it were.
+
+    Logs pseudo/kept, and for each class pseudo/NAME and labels/NAME, its shares of both kinds of
+    labels, all in per cent; says when a class vanishes; and shows some pseudo-labels in TensorBoard
+    and as files in RUN/pseudo_labels/, where the last ones stay.
+
+    Args:
+        run: The run directory.
+        say: Prints a line.
+    """
+
+    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
+        self.folder = run / FOLDER
+        self.say = say
+        self.vanished: list[str] = []
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the shares, warn, and write the pictures."""
+        recipe: Any = pl_module
+        self._tell(recipe)
+        if trainer.is_global_zero and recipe.shown is not None:
+            self._show(trainer, recipe, recipe.shown)
+
+    def _tell(self, recipe: Watched) -> None:
+        classes, watch = recipe.description.classes, recipe.watch
+        if not int(watch.steps):
+            return
+        labels, pseudo_labels, kept = watch.compute()
+        shares = {"pseudo/kept": 100 * kept}
+        for index, name in enumerate(classes):
+            shares[f"pseudo/class/{name}"] = 100 * pseudo_labels[index]
+            shares[f"labels/class/{name}"] = 100 * labels[index]
+        recipe.log_dict(shares)
+        gone = [classes[index] for index in vanished(labels, pseudo_labels)]
+        if gone != self.vanished and gone:
+            self.say(
+                f"warning: pseudo-labels hardly name {', '.join(gone)} any more, less than 5 % as "
+                "often as the labels do. Lower semi_supervised.confidence_threshold or .weight, or "
+                "label more images of these classes."
+            )
+        self.vanished = gone
+        watch.reset()
+
+    def _show(self, trainer: pl.Trainer, recipe: Watched, shown: Shown) -> None:
+        self.folder.mkdir(exist_ok=True)
+        boards = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
+        palette = recipe.description.palette
+        count = min(_SHOWN, len(shown.weak))
+        for number in range(count):
+            pictures = _pictures(shown, number, recipe)
+            for name, content in pictures.items():
+                path = self.folder / f"{number}.{name}"
+                picture, kind = _picture(content, palette)
+                write_atomically(encode_image(picture, kind), path)
+            row = [np.asarray(_picture(c, palette)[0].convert("RGB")) for c in pictures.values()]
+            for board in boards:
+                board.experiment.add_image(
+                    f"pseudo_labels/{number}",
+                    np.concatenate(row, axis=1),
+                    trainer.global_step,
+                    dataformats="HWC",
+                )
+        text = json.dumps({"step": trainer.global_step, "stems": shown.stems[:count]})
+        write_atomically(text.encode(), self.folder / "pictures.json")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Remember what was said across a resumption."""
+        return {"vanished": self.vanished}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.vanished = state_dict["vanished"]
+
+
+def _pictures(shown: Shown, number: int, recipe: Watched) -> dict[str, Tensor]:
+    """Return pictures (3, H, W) and label maps (H, W) of one image, by name of their file."""
+    ignore = recipe.description.ignore_index
+    numbers = torch.arange(len(shown.weak))
+    own, theirs = (
+        shown.labels(n, confidence_threshold=recipe.confidence_threshold, ignore_index=ignore)
+        for n in (number, int(partners(numbers)[number]))
+    )
+    return {
+        "weak.jpg": shown.weak[number],
+        "pseudo.png": own,
+        "strong.jpg": shown.strong[number],
+        "mixed.png": theirs.where(shown.region[number], own),
+    }
+
+
+def _picture(content: Tensor, palette: tuple[tuple[int, int, int], ...]) -> tuple[Image.Image, Any]:
+    """Return a picture and the kind of its file."""
+    if content.ndim == 2:
+        return index_image(content, palette), "PNG"
+    return Image.fromarray(content.permute(1, 2, 0).cpu().contiguous().numpy()), "JPEG"

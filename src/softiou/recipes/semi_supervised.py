@@ -1,0 +1,282 @@
+"""The semi-supervised recipe: the labels of a few images, and a mean teacher for all the others.
+
+Shapes: N images, V strong views, C classes, (H, W) the crop, (h, w) logits at their stride.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypedDict, cast, final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from softiou import targets
+from softiou.data import Batch, DatasetDescription, UnlabeledBatch
+from softiou.inference import autocast
+from softiou.losses import OverlapLoss
+from softiou.models import SegmentationModel
+from softiou.recipes.base import Recipe
+from softiou.recipes.building import build_loss
+from softiou.recipes.config import Config, LossConfig, SemiSupervisedConfig
+from softiou.recipes.judging import Judge
+from softiou.recipes.mixing import draw_regions, partners
+from softiou.recipes.pseudo_labels import PseudoLabelWatch, Shown
+from softiou.targets import Target
+
+
+class SemiSupervisedBatch(TypedDict):
+    """A batch of each kind of image; their sizes may differ."""
+
+    labelled: Batch
+    unlabeled: UnlabeledBatch
+
+
+@dataclass(frozen=True)
+class StrongView:
+    """What the student learns from: pictures, and what the teacher said about their pixels.
+
+    Attributes:
+        images: uint8 (N, 3, H, W), after mixing.
+        pseudo_target: Covers (N, H, W).
+        weights: How much each pixel counts (N, H, W); None for equally.
+    """
+
+    images: Tensor
+    pseudo_target: Target
+    weights: Tensor | None
+
+
+@final
+class SemiSupervisedRecipe(Recipe):
+    """Learns from images with labels, and from others what an average of itself says of them.
+
+        loss = L(student(image), labels) + w(t) k U(student(strong view), teacher(weak view))
+        teacher <- d teacher + (1 - d) student,    d = min(ema, 1 - 1 / (updates + 1))
+
+    L is the loss of the configuration, U the same or cross-entropy alone. The weight w rises as
+    weight exp(-5 (1 - t)^2) with t from 0 to 1 over the ramp. k is the share of the pixels that are
+    kept, or the mean confidence where they are weighed by it: as in FixMatch a pixel that is left
+    out counts as a zero, so that batches of which the teacher is unsure pull less. Parameters and
+    buffers of the teacher are averages. The losses of several views are averaged: those of the
+    strong views, and half and half with the view of dropped features.
+
+    Args:
+        config: Resolved, with a section `semi_supervised`.
+        description: Classes of the data set.
+        settings: That section.
+        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+
+    References:
+        Tarvainen, Valpola, Mean teachers are better role models, NeurIPS 2017. Sohn et al.,
+        FixMatch, NeurIPS 2020. Yang et al., UniMatch, CVPR 2023. Wang, Ning, Blaschko, Jaccard
+        Metric Losses, NeurIPS 2023, arXiv 2302.05666, section on semi-supervised learning.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        description: DatasetDescription,
+        *,
+        settings: SemiSupervisedConfig,
+        encoder_weights: str,
+    ) -> None:
+        super().__init__(config, description, encoder_weights=encoder_weights)
+        self.settings = settings
+        self.teacher = AveragedModel(
+            self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True
+        ).requires_grad_(False)
+        self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
+        self.confidence_threshold = settings.confidence_threshold or 0.0
+        threshold, teacher = self.confidence_threshold, cast(SegmentationModel, self.teacher.module)
+        self.judge("teacher_", teacher, Judge(description))
+        self.judge("pseudo_", teacher, Judge(description, confidence_threshold=threshold))
+        self.watch = PseudoLabelWatch(description.num_classes)
+        self.shown: Shown | None = None
+
+    def train(self, mode: bool = True) -> "SemiSupervisedRecipe":
+        """Set the mode of the student; the teacher stays in eval mode."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Move the student, then the teacher: before anything is saved."""
+        super().optimizer_step(*args, **kwargs)
+        self.teacher.update_parameters(self.model)
+
+    def parts(self, batch: SemiSupervisedBatch) -> dict[str, Tensor]:
+        """Return the loss against labels and pseudo-labels, and its detached parts."""
+        labelled, unlabeled = batch["labelled"], batch["unlabeled"]
+        views = self._views(unlabeled)
+        groups = [labelled["image"], *(view.images for view in views)]
+        logits = self._student(groups, dropped=len(groups) - 1 if self._drops else None)
+        found = self.loss.statistics(logits[0], self.labels_of(labelled))
+        parts = self.loss.parts_of(found, [1.0])
+        about = [
+            self.unlabeled_loss.statistics(theirs, view.pseudo_target, weights=view.weights)[0]
+            for theirs, view in zip(logits[1:], views, strict=True)
+        ]
+        loss = self.unlabeled_loss.parts_of(about, self._shares(len(about)))["loss"]
+        kept = about[0].weight.sum() / _total(unlabeled["inside"].sum()).clamp(min=1)
+        mass, pseudo_mass = (one.Y.detach().sum(0) for one in (found[0], about[0]))
+        self.watch.add(labels=mass, pseudo_labels=pseudo_mass, kept=kept)
+        return {
+            **parts,
+            "loss": parts["loss"] + self._weight() * kept * loss,
+            "labelled": parts["loss"].detach(),
+            "unlabeled": loss.detach(),
+            "kept": kept,
+        }
+
+    @property
+    def _drops(self) -> bool:
+        return self.settings.feature_dropout > 0
+
+    def _weight(self) -> float:
+        """Return the weight of the unlabelled loss at this step."""
+        ramp = self.settings.ramp * int(self.config.optim.steps)
+        progress = min(1.0, self.global_step / ramp) if ramp else 1.0
+        return self.settings.weight * math.exp(-5 * (1 - progress) ** 2)
+
+    def _shares(self, count: int) -> list[float]:
+        """Return the shares of the views in the unlabelled loss."""
+        if not self._drops:
+            return [1 / count] * count
+        return [0.5 / (count - 1)] * (count - 1) + [0.5]
+
+    def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
+        """Let the teacher look at the weak views, and make what the student learns from."""
+        logits = self._teacher_logits(batch["image"])
+        size = (int(batch["inside"].shape[1]), int(batch["inside"].shape[2]))
+        target = self._pseudo_target(logits, batch["inside"])
+        weights = None if self.confidence_threshold else _confidence(logits, size)
+        theirs = self._pseudo_target(partners(logits), partners(batch["inside"]))
+        generator = self._generator()
+        views: list[StrongView] = []
+        for strong in batch["strong"].unbind(1):
+            region = draw_regions(
+                logits,
+                size,
+                cut_mix=self.settings.cut_mix,
+                class_mix=self.settings.class_mix,
+                generator=generator,
+            )
+            mixed = torch.where(region.unsqueeze(1), partners(strong), strong)
+            pasted = None if weights is None else torch.where(region, partners(weights), weights)
+            views.append(StrongView(mixed, targets.paste(theirs, target, region), pasted))
+        self.shown = Shown(batch["stem"], batch["image"], mixed, region, batch["inside"], logits)
+        if self._drops:
+            views.append(StrongView(batch["image"], target, weights))
+        return views
+
+    def _pseudo_target(self, logits: Tensor, inside: Tensor) -> Target:
+        """Return what the teacher says where it is sure enough: read tile by tile, never stored."""
+        settings = self.settings
+        hard, threshold = settings.pseudo_labels == "hard", self.confidence_threshold
+        if not hard and not threshold:
+            return targets.teacher(logits, valid=inside, temperature=settings.temperature)
+        return targets.confident(
+            targets.teacher(logits, valid=inside),
+            threshold=threshold,
+            temperature=settings.temperature,
+            keep=1 if hard else None,
+        )
+
+    @torch.no_grad()
+    def _teacher_logits(self, images: Tensor) -> Tensor:
+        precision: Any = self.settings.teacher_precision
+        with autocast(images.device, precision):
+            logits: Tensor = self.teacher.module(images)
+        return logits
+
+    def _student(self, groups: Sequence[Tensor], *, dropped: int | None) -> list[Tensor]:
+        """Return the student's logits of each group of images, from one pass over all of them.
+
+        Args:
+            groups: uint8 (N_i, 3, H, W).
+            dropped: The group whose features are dropped; None for none.
+        """
+        sizes = [len(images) for images in groups]
+        everything = torch.cat(list(groups))
+        if dropped is None:
+            return list(self.model(everything).split(sizes))
+        start = sum(sizes[:dropped])
+        rows = slice(start, start + sizes[dropped])
+        with _dropped_features(self.model, rows, self.settings.feature_dropout, self._generator()):
+            return list(self.model(everything).split(sizes))
+
+    def _generator(self) -> torch.Generator:
+        """Return chance that depends on seed, step and process alone: a resumed run repeats it."""
+        key = (self.config.seed, 4, self.global_step, self.global_rank)
+        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed[0]))
+
+
+def _averaging(decay: float) -> Any:
+    """Return how `AveragedModel` moves the averages: fast at the start, with `decay` later."""
+
+    @torch.no_grad()
+    def average(averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor) -> None:
+        # The first update, number 0, copies; it does not come here.
+        share = 1 - min(decay, 1 - 1 / (float(updates) + 1))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(list(averages), list(current), share)
+        else:  # batches that a batch norm has seen
+            torch._foreach_copy_(list(averages), list(current))
+
+    return average
+
+
+def _unlabeled_loss(
+    loss: LossConfig, settings: SemiSupervisedConfig, description: DatasetDescription
+) -> OverlapLoss:
+    """Return the loss against pseudo-labels: that of the labels but for what the settings say."""
+    changed = loss.model_copy(
+        update={
+            "cross_entropy": settings.cross_entropy,
+            "classes": settings.classes,
+            "threshold": settings.classes_threshold,
+        }
+    )
+    return build_loss(changed, ignore_index=description.ignore_index)
+
+
+def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the probability of the likeliest class (N, H, W), interpolated from the stride."""
+    confidence = logits.float().softmax(1).amax(1, keepdim=True)
+    return F.interpolate(confidence, size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def _total(count: Tensor) -> Tensor:
+    """Add up a number over all processes."""
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(count)
+    return count
+
+
+@contextmanager
+def _dropped_features(
+    model: SegmentationModel, rows: slice, share: float, generator: torch.Generator
+) -> Iterator[None]:
+    """While entered, drop whole channels of what the encoder finds in some images of a batch."""
+
+    def drop(features: Tensor) -> Tensor:
+        images = features[rows]
+        draws = torch.rand(images.shape[:2], generator=generator) >= share
+        factors = draws.to(features.device, features.dtype)[:, :, None, None] / (1 - share)
+        return torch.cat([features[: rows.start], images * factors, features[rows.stop :]])
+
+    def hook(module: torch.nn.Module, inputs: object, outputs: Any) -> Any:
+        # The first feature is the image itself.
+        return [outputs[0], *map(drop, outputs[1:])]
+
+    handle = model.net.encoder.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
