@@ -33,6 +33,7 @@ class TrainedModel:
         config: The configuration of the run, as plain values.
         path: The checkpoint's file.
         step: Optimiser steps that it was trained for.
+        weights: Of the checkpoint's models, which one this is.
     """
 
     model: SegmentationModel
@@ -40,6 +41,12 @@ class TrainedModel:
     config: dict[str, Any]
     path: Path
     step: int
+    weights: Weights = "student"
+
+    @property
+    def name(self) -> str:
+        """Return the name of the file, and of the weights where they are not the usual ones."""
+        return self.path.name if self.weights == "student" else f"{self.path.name}, {self.weights}"
 
 
 def entry(
@@ -147,7 +154,9 @@ def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
         ignore_index=info["ignore_index"],
         palette=tuple((r, g, b) for r, g, b in info["palette"]),
     )
-    return TrainedModel(model.eval(), description, info["config"], file, content["global_step"])
+    return TrainedModel(
+        model.eval(), description, info["config"], file, content["global_step"], weights
+    )
 
 
 def check_classes(trained: TrainedModel, description: DatasetDescription, *, data: str) -> None:

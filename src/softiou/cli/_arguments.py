@@ -1,10 +1,23 @@
 """Arguments that several verbs take, and how a data set and settings are told apart."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+
+class WeightsChoice(StrEnum):
+    """The kinds of `softiou.checkpoints.Weights`, for the command line."""
+
+    student = "student"
+    teacher = "teacher"
+
+
+Weights = Annotated[
+    WeightsChoice,
+    typer.Option(help="Of a semi-supervised run: those of the student, or of their average."),
+]
 DataOrSetting = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time
     typer.Argument(help="Data set folder, or digits for the embedded one.", show_default=False),

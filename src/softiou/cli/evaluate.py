@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from softiou.cli._arguments import Weights, WeightsChoice
+
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
+    from softiou.checkpoints import Weights as ModelWeights
     from softiou.data import Labels
     from softiou.evaluation import Evaluation
 
@@ -36,6 +39,7 @@ def evaluate(
             "was trained so, and otherwise votes or hard."
         ),
     ] = Truth.auto,
+    weights: Weights = WeightsChoice.student,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
@@ -48,7 +52,13 @@ def evaluate(
     import json
 
     evaluation = evaluate_run(
-        checkpoint, data, split=split, labels=labels.value, out=out, show=not json_output
+        checkpoint,
+        data,
+        split=split,
+        labels=labels.value,
+        weights=weights.value,
+        out=out,
+        show=not json_output,
     )
     if json_output:
         print(json.dumps(evaluation.content, indent=1, allow_nan=False))
@@ -60,6 +70,7 @@ def evaluate_run(
     *,
     split: str,
     labels: "Labels" = "auto",
+    weights: "ModelWeights" = "student",
     out: Path | None = None,
     show: bool = True,
 ) -> "Evaluation":
@@ -69,11 +80,11 @@ def evaluate_run(
     from softiou.evaluation import save_evaluation
     from softiou.reports import write_report
 
-    trained = load_trained(checkpoint)
+    trained = load_trained(checkpoint, weights=weights)
     evaluation = score(trained, data, split=split, labels=labels)
     say = _console.say if show else lambda line: None
     if show:
-        _console.score_table({trained.path.name: evaluation.metrics}, title=f"{data}, {split}")
+        _console.score_table({trained.name: evaluation.metrics}, title=f"{data}, {split}")
     home = out or run_directory(trained.path)
     if home is None:
         say("nothing was written: the checkpoint lies in no run directory; --out names a place")
@@ -110,6 +121,6 @@ def score(
         dataset,
         precision=precision,
         data=data,
-        checkpoint=trained.path.name,
+        checkpoint=trained.name,
         samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
     )

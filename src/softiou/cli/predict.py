@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli._arguments import Weights, WeightsChoice
+
 
 def predict(
     checkpoint: Annotated[
@@ -18,6 +20,7 @@ def predict(
     overlays: Annotated[
         bool, typer.Option(help="Write the image with its classes in colour, too.")
     ] = False,
+    weights: Weights = WeightsChoice.student,
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
@@ -27,7 +30,7 @@ def predict(
     from softiou.inference import MaskWriter, best_device, best_precision, find_images
 
     files = find_images(images)
-    trained = load_trained(checkpoint)
+    trained = load_trained(checkpoint, weights=weights.value)
     device = best_device()
     writer = MaskWriter(
         trained.model.to(device),

@@ -12,6 +12,7 @@ from softiou.recipes.config import (
 )
 from softiou.recipes.distillation import DistillationRecipe
 from softiou.recipes.runs import next_free_run
+from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.supervised import SupervisedRecipe
 from softiou.recipes.training import resolve_config
 from softiou.recipes.training import resume as resume_training
@@ -22,6 +23,7 @@ __all__ = [
     "Config",
     "DistillationRecipe",
     "LabellingConfig",
+    "SemiSupervisedRecipe",
     "SupervisedRecipe",
     "build_loss",
     "build_target",

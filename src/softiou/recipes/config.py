@@ -1,6 +1,7 @@
 """The configuration of a run: checked as a whole, written completely, plain values elsewhere."""
 
 import math
+import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -439,7 +440,9 @@ def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
             mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
             continue
         try:
-            _assign(values, key, yaml.safe_load(text))
+            # YAML takes the split 1_8 for the number 18.
+            is_name = re.fullmatch(r"\d+(_\d+)+", text)
+            _assign(values, key, text if is_name else yaml.safe_load(text))
         except yaml.YAMLError:
             mistakes.append(f"{override}: not a value that YAML can read")
         except TypeError:

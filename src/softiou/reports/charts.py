@@ -16,7 +16,8 @@ from matplotlib import rc_context, style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from softiou.reports.collect import Reliability, Series
+from softiou.reports.collect import Reliability
+from softiou.reports.history import Series
 
 # Mid-tones with enough contrast on white and on near-black alike.
 COLORS = ("#3f83f0", "#e0782a", "#2b9f6a", "#a06be0", "#d9548f", "#169fb3")

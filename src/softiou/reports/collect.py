@@ -4,7 +4,6 @@ Sizes: H, W image height and width; B reliability bins.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,34 +11,21 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from softiou.errors import DataError
 from softiou.reports.comparison import Comparison, read_comparison
+from softiou.reports.history import History, number_or_none, read_history
+from softiou.reports.image_files import (
+    Colour,
+    class_indices,
+    display_size,
+    open_image,
+    open_index_map,
+    pixels,
+)
+from softiou.reports.pseudo_labels import PseudoLabels, read_pseudo_labels
 
 SCHEMA_VERSION = 1
-LONG_SIDE_PX = 640
-INDEX_MODES = ("1", "L", "P", "I", "I;16")
-
-Colour = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One recorded quantity over the steps of training, in the order of the steps."""
-
-    name: str  # as in metrics.jsonl: "train/loss", "val/miou_d"
-    steps: tuple[int, ...]
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class History:
-    """What metrics.jsonl tells of the training."""
-
-    series: tuple[Series, ...]
-    last_step: int
-    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -111,19 +97,20 @@ class ReportData:
     history: History
     evaluation: Evaluation | None
     comparison: Comparison | None = None
+    pseudo_labels: PseudoLabels | None = None
 
 
 def collect(run_dir: Path) -> ReportData:
-    """Read a run directory: the configuration, the curves, the evaluation and its examples.
+    """Read a run directory: configuration, curves, evaluation and examples, pseudo-labels.
 
     What a young run does not have yet is left empty.
 
     Args:
-        run_dir: Directory with `config.yaml`, `metrics.jsonl`, `evaluation.json` and `examples/`;
-            one of the three files is enough.
+        run_dir: Directory with `config.yaml`, `metrics.jsonl`, `evaluation.json`, `examples/` and
+            `pseudo_labels/`; one of the three files is enough.
 
     Returns:
-        The data of the report; example images are downscaled to 640 px.
+        The data of the report; pictures are downscaled to 640 px.
 
     Raises:
         DataError: No run lies there, or one of its files cannot be read.
@@ -137,61 +124,25 @@ def collect(run_dir: Path) -> ReportData:
             f"in it), but found none of these in {run_dir}. Pass the directory that "
             "`softiou train` has written."
         )
+    history = read_history(_read_text(metrics))
+    evaluated = _read_evaluation(evaluation) if evaluation.is_file() else None
     return ReportData(
         run=run_dir.resolve().name,
         config=_read_text(config),
-        history=_history(_read_text(metrics)),
-        evaluation=_read_evaluation(evaluation) if evaluation.is_file() else None,
+        history=history,
+        evaluation=evaluated,
         comparison=read_comparison(run_dir),
+        pseudo_labels=read_pseudo_labels(
+            run_dir,
+            history,
+            colours={score.name: score.colour for score in evaluated.classes} if evaluated else {},
+        ),
     )
 
 
 def _read_text(path: Path) -> str:
     """Text of a file, "" without one; a kill in mid-character must not hide the rest."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _history(text: str) -> History:
-    """Curves from the lines of metrics.jsonl."""
-    points: dict[str, dict[int, float]] = {}
-    last_step, seconds = 0, None
-    for record in _records(text):
-        step = record["step"]
-        last_step = max(last_step, step)
-        seconds = _number(record.get("seconds", seconds))
-        for name, value in record.items():
-            number = _number(value)
-            if name not in ("step", "seconds") and number is not None:
-                # A resumed run repeats the steps since its checkpoint: the later line holds.
-                points.setdefault(name, {})[step] = number
-    series = (
-        Series(name, *_columns(sorted(values.items()))) for name, values in sorted(points.items())
-    )
-    return History(series=tuple(series), last_step=last_step, seconds=seconds)
-
-
-def _records(text: str) -> list[dict[str, Any]]:
-    """Whole lines only: a kill cuts one short, and a resumed run goes on after it."""
-    records = []
-    for line in text.split("\n"):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict) and isinstance(record.get("step"), int):
-            records.append(record)
-    return records
-
-
-def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    return tuple(step for step, _ in pairs), tuple(value for _, value in pairs)
-
-
-def _number(value: object) -> float | None:
-    """A finite number, or None: null and NaN both mean "undefined"."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None
 
 
 def _read_evaluation(path: Path) -> Evaluation:
@@ -228,7 +179,7 @@ def _evaluation(fields: Mapping[str, Any], folder: Path) -> Evaluation:
         split=str(fields["split"]),
         checkpoint=str(fields["checkpoint"]),
         num_images=int(fields["num_images"]),
-        metrics={name: _number(value) for name, value in fields["metrics"].items()},
+        metrics={name: number_or_none(value) for name, value in fields["metrics"].items()},
         classes=tuple(
             _class_score(score, colour)
             for score, colour in zip(fields["per_class"], fields["palette"], strict=True)
@@ -243,8 +194,8 @@ def _evaluation(fields: Mapping[str, Any], folder: Path) -> Evaluation:
 def _image_score(fields: Mapping[str, Any]) -> ImageScore:
     return ImageScore(
         stem=str(fields["stem"]),
-        miou=_number(fields["miou"]),
-        accuracy=_number(fields["accuracy"]),
+        miou=number_or_none(fields["miou"]),
+        accuracy=number_or_none(fields["accuracy"]),
     )
 
 
@@ -253,9 +204,9 @@ def _class_score(fields: Mapping[str, Any], colour: Sequence[int]) -> ClassScore
     return ClassScore(
         name=str(fields["name"]),
         colour=(int(red), int(green), int(blue)),
-        iou=_number(fields["iou"]),
-        iou_c=_number(fields["iou_c"]),
-        dice=_number(fields["dice"]),
+        iou=number_or_none(fields["iou"]),
+        iou_c=number_or_none(fields["iou_c"]),
+        dice=number_or_none(fields["dice"]),
         target_pixels=int(fields["target_pixels"]),
         images=int(fields["images"]),
     )
@@ -265,54 +216,20 @@ def _reliability(fields: Mapping[str, Any]) -> Reliability:
     return Reliability(
         edges=tuple(float(edge) for edge in fields["edges"]),
         count=tuple(int(count) for count in fields["count"]),
-        confidence=tuple(_number(value) for value in fields["confidence"]),
-        accuracy=tuple(_number(value) for value in fields["accuracy"]),
+        confidence=tuple(number_or_none(value) for value in fields["confidence"]),
+        accuracy=tuple(number_or_none(value) for value in fields["accuracy"]),
     )
 
 
 def _read_example(folder: Path, score: ImageScore) -> Example:
-    image, target, preds = (
-        _open_image(folder / f"{score.stem}.{suffix}")
-        for suffix in ("image.jpg", "target.png", "preds.png")
+    image = open_image(folder / f"{score.stem}.image.jpg")
+    target, preds = (
+        open_index_map(folder / f"{score.stem}.{suffix}") for suffix in ("target.png", "preds.png")
     )
-    size = next((_display_size(one.size) for one in (image, target, preds) if one), (0, 0))
+    size = display_size((image, target, preds))
     return Example(
         score=score,
-        image=None if image is None else np.asarray(image.convert("RGB").resize(size)),
-        target=_index_map(target, size),
-        preds=_index_map(preds, size),
+        image=pixels(image, size),
+        target=class_indices(target, size),
+        preds=class_indices(preds, size),
     )
-
-
-def _open_image(path: Path) -> Image.Image | None:
-    if not path.is_file():
-        return None
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError
-        raise DataError(
-            f"Expected {path} to be an image, but got {error} on opening it. "
-            "Evaluate the run again with `softiou evaluate`."
-        ) from error
-
-
-def _index_map(image: Image.Image | None, size: tuple[int, int]) -> NDArray[np.int64] | None:
-    """Class indices; resized without mixing neighbours, for the mean of two classes is none."""
-    if image is None:
-        return None
-    if image.mode not in INDEX_MODES:
-        raise DataError(
-            f"Expected the masks of the examples to hold class indices (Pillow modes "
-            f"{', '.join(INDEX_MODES)}), but got mode {image.mode}. "
-            "Evaluate the run again with `softiou evaluate`."
-        )
-    return np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(np.int64)
-
-
-def _display_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height with the long side at most 640 px, never enlarged."""
-    scale = min(1.0, LONG_SIDE_PX / max(size))
-    width, height = size
-    return max(1, round(width * scale)), max(1, round(height * scale))

@@ -4,7 +4,6 @@ Each function here prepares one section as plain values; `template.html.j2` lays
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from statistics import quantiles
@@ -14,26 +13,14 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from softiou._files import write_atomically
-from softiou.reports.charts import line_chart, line_look, reliability_chart
-from softiou.reports.collect import (
-    Colour,
-    Evaluation,
-    Example,
-    History,
-    Reliability,
-    ReportData,
-    Series,
-    collect,
-)
+from softiou.reports.charts import reliability_chart
+from softiou.reports.collect import Evaluation, Reliability, ReportData, collect
 from softiou.reports.comparison import Comparison
-from softiou.reports.pictures import (
-    colourize,
-    is_class,
-    jpeg_uri,
-    mark_mistakes,
-    png_uri,
-    present_classes,
-)
+from softiou.reports.curves import best_validation, learning_curves
+from softiou.reports.examples import example_view
+from softiou.reports.formatting import View, duration, percent, plural, rgb
+from softiou.reports.history import History
+from softiou.reports.pseudo_label_view import pseudo_label_view
 
 # Key, name, letter, what it means.
 FIGURES = (
@@ -95,17 +82,6 @@ SOFT_FIGURES = (
         "annotators: 0 when both disagree alike, at most 200. Lower is better.",
     ),
 )
-VALIDATION_NAMES = {
-    "val/miou_d": "mIoU D",
-    "val/miou_i": "mIoU I",
-    "val/miou_c": "mIoU C",
-    "val/ece_d": "ECE",
-}
-BEST_BY = "val/miou_d"
-
-View = dict[str, Any]  # plain values under the names that the template uses
-
-
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run directory, whole or not at all.
 
@@ -136,14 +112,15 @@ def render(data: ReportData) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(percent=_percent, rgb=_rgb)
+    environment.filters.update(percent=percent, rgb=rgb)
     source = files("softiou.reports").joinpath("template.html.j2").read_text(encoding="utf-8")
     evaluation = data.evaluation
     return environment.from_string(source).render(
         run=data.run,
         config=data.config,
         summary=_summary(data),
-        curves=_curves(data.history),
+        curves=learning_curves(data.history),
+        pseudo_labels=pseudo_label_view(data.pseudo_labels) if data.pseudo_labels else None,
         evaluation=evaluation,
         comparison=_comparison(data.comparison) if data.comparison else None,
         **(_evaluated(evaluation) if evaluation else _validated(data.history)),
@@ -157,7 +134,7 @@ def _evaluated(evaluation: Evaluation) -> View:
         "table": _class_table(evaluation),
         "spread": _spread(evaluation),
         "examples": [
-            {"title": title, "items": [_example(one, evaluation) for one in examples]}
+            {"title": title, "items": [example_view(one, evaluation) for one in examples]}
             for title, examples in (
                 ("Best images", evaluation.best),
                 ("Worst images", evaluation.worst),
@@ -169,7 +146,7 @@ def _evaluated(evaluation: Evaluation) -> View:
 
 def _validated(history: History) -> View:
     """Headline figures of a run without evaluation: those of its best validation so far."""
-    best = _best(history)
+    best = best_validation(history)
     if best is None:
         return {"figures": [], "figures_of": ""}
     step, _ = best
@@ -205,7 +182,7 @@ def _comparison(comparison: Comparison) -> View:
                 "checkpoint": row.checkpoint,
                 "values": [row.metrics.get(key) for key, *_ in figures],
                 "steps": "–" if row.steps is None else f"{row.steps:,}",  # noqa: RUF001
-                "time": "–" if row.seconds is None else _duration(row.seconds),  # noqa: RUF001
+                "time": "–" if row.seconds is None else duration(row.seconds),  # noqa: RUF001
             }
             for row in comparison.rows
         ],
@@ -219,65 +196,16 @@ def _summary(data: ReportData) -> str:
     if evaluation is None:
         return f"{training}. Not evaluated yet."
     return (
-        f"{training}. Evaluated on {_plural(evaluation.num_images, 'image')} of the split "
-        f"“{evaluation.split}”, {_plural(len(evaluation.classes), 'class', 'classes')}."
+        f"{training}. Evaluated on {plural(evaluation.num_images, 'image')} of the split "
+        f"“{evaluation.split}”, {plural(len(evaluation.classes), 'class', 'classes')}."
     )
 
 
 def _training(history: History) -> str:
     if history.last_step == 0:
         return "No training recorded"
-    text = f"Trained for {_plural(history.last_step, 'step')}"
-    return text if history.seconds is None else f"{text} in {_duration(history.seconds)}"
-
-
-def _curves(history: History) -> list[View]:
-    lines = {line.name: line for line in history.series}
-    parts = [
-        replace(line, name=line.name.removeprefix("train/").replace("_", " "))
-        for line in sorted(history.series, key=lambda line: line.name != "train/loss")
-        if line.name.startswith("train/")
-    ]
-    validation = {
-        metric: [
-            replace(lines[key], name=name)
-            for key, name in VALIDATION_NAMES.items()
-            if key in lines and metric in name
-        ]
-        for metric in ("mIoU", "ECE")
-    }
-    best = _best(history)
-    step = best[0] if best else None
-    note = f"Dotted line: best mIoU D, {best[1]:.1f} % at step {best[0]:,}." if best else ""
-    curves = (
-        ("Training loss", parts, None, "The loss and its parts."),
-        ("Validation mIoU, %", validation["mIoU"], step, note),
-        ("Validation ECE, %", validation["ECE"], step, "Lower is better."),
-    )
-    return [
-        {
-            "title": title,
-            "svg": Markup(line_chart(lines, name=title, marked_step=marked_step)),
-            "alt": f"{title}, over the steps. " + " ".join(map(_first_to_last, lines)),
-            "legend": [(line.name, *line_look(index)) for index, line in enumerate(lines)],
-            "note": note,
-        }
-        for title, lines, marked_step, note in curves
-        if lines
-    ]
-
-
-def _best(history: History) -> tuple[int, float] | None:
-    """Step and value of the highest validation mIoU D, None before the first validation."""
-    for line in history.series:
-        if line.name == BEST_BY:
-            value = max(line.values)
-            return line.steps[line.values.index(value)], value
-    return None
-
-
-def _first_to_last(line: Series) -> str:
-    return f"{line.name}: from {line.values[0]:.3g} to {line.values[-1]:.3g}."
+    text = f"Trained for {plural(history.last_step, 'step')}"
+    return text if history.seconds is None else f"{text} in {duration(history.seconds)}"
 
 
 def _class_table(evaluation: Evaluation) -> View:
@@ -309,39 +237,6 @@ def _spread(evaluation: Evaluation) -> str:
     )
 
 
-def _example(example: Example, evaluation: Evaluation) -> View:
-    palette = [score.colour for score in evaluation.classes]
-    target = example.target
-    present = present_classes(target, example.preds, palette=palette)
-    return {
-        "score": example.score,
-        "pictures": _pictures(example, palette),
-        "classes": [evaluation.classes[index] for index in present],
-        "ignored": target is not None and not is_class(target, palette).all(),
-    }
-
-
-def _pictures(example: Example, palette: Sequence[Colour]) -> list[View]:
-    """Image, target, prediction and mistakes, as far as the files are there."""
-    stem, image, target, preds = example.score.stem, example.image, example.target, example.preds
-    drawn = []
-    if image is not None:
-        drawn.append(("Image", f"Image {stem}", image.shape, jpeg_uri(image)))
-    if target is not None:
-        uri = png_uri(colourize(target, palette))
-        drawn.append(("Target", f"Target classes of {stem}", target.shape, uri))
-    if preds is not None:
-        uri = png_uri(colourize(preds, palette))
-        drawn.append(("Prediction", f"Predicted classes of {stem}", preds.shape, uri))
-    if image is not None and target is not None and preds is not None:
-        uri = jpeg_uri(mark_mistakes(image, target, preds, palette))
-        drawn.append(("Mistakes", f"Wrong pixels of {stem} in red", image.shape, uri))
-    return [
-        {"title": title, "alt": alt, "height": shape[0], "width": shape[1], "uri": uri}
-        for title, alt, shape, uri in drawn
-    ]
-
-
 def _calibration(evaluation: Evaluation) -> View | None:
     reliability = evaluation.reliability
     if sum(reliability.count) == 0:
@@ -350,7 +245,7 @@ def _calibration(evaluation: Evaluation) -> View | None:
     verdict = _verdict(reliability)
     return {
         "svg": Markup(reliability_chart(reliability, ece=ece, name="reliability")),
-        "alt": f"Reliability diagram, ECE {_percent(ece)} %. {verdict}",
+        "alt": f"Reliability diagram, ECE {percent(ece)} %. {verdict}",
         "verdict": verdict,
     }
 
@@ -371,22 +266,3 @@ def _verdict(reliability: Reliability) -> str:
 def _weighted_mean(values: Sequence[float | None], count: Sequence[int]) -> float:
     pairs = list(zip(values, count, strict=True))
     return sum(value * n for value, n in pairs if value is not None) / max(1, sum(count))
-
-
-def _percent(value: float | None) -> str:
-    return "\N{EN DASH}" if value is None else f"{value:.1f}"
-
-
-def _rgb(colour: Colour) -> str:
-    return f"rgb({colour[0]} {colour[1]} {colour[2]})"
-
-
-def _plural(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

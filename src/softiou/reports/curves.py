@@ -1,0 +1,92 @@
+"""The learning curves of the page."""
+
+from dataclasses import replace
+
+from markupsafe import Markup
+
+from softiou.reports.charts import line_chart, line_look
+from softiou.reports.formatting import View
+from softiou.reports.history import History, Series
+from softiou.reports.pseudo_labels import KEPT
+
+IOU_NAMES = {
+    "val/miou_d": "mIoU D",
+    "val/miou_i": "mIoU I",
+    "val/miou_c": "mIoU C",
+    "val/teacher_miou_d": "mIoU D of the teacher",
+    "val/pseudo_miou_d": "mIoU D of the pseudo-labels kept",
+}
+ECE_NAMES = {"val/ece_d": "ECE", "val/teacher_ece_d": "ECE of the teacher"}
+BEST_BY = "val/miou_d"
+NO_LOSS = ("train/kept",)  # shares that are recorded beside the loss and its parts
+
+Lines = dict[str, Series]
+
+
+def learning_curves(history: History) -> list[View]:
+    """Charts of what was recorded, without those that would be empty."""
+    lines = {line.name: line for line in history.series}
+    best = best_validation(history)
+    step = best[0] if best else None
+    note = f"Dotted line: best mIoU D, {best[1]:.1f} % at step {best[0]:,}." if best else ""
+    kept_note = (
+        "Share of the pixels of unlabelled images that count; with a confidence threshold of 0 all "
+        "of them do, and this is the mean confidence."
+    )
+    charts = (
+        ("Training loss", _losses(lines), None, "The loss and its parts."),
+        ("Validation mIoU, %", _ious(lines), step, note),
+        ("Validation ECE, %", _named(lines, ECE_NAMES), step, "Lower is better."),
+        ("Pseudo-labels kept, %", _named(lines, {KEPT: "kept"}), None, kept_note),
+    )
+    return [
+        {
+            "title": title,
+            "svg": Markup(line_chart(shown, name=title, marked_step=marked_step)),
+            "alt": f"{title}, over the steps. " + " ".join(map(_first_to_last, shown)),
+            "legend": [(line.name, *line_look(index)) for index, line in enumerate(shown)],
+            "note": note,
+        }
+        for title, shown, marked_step, note in charts
+        if shown
+    ]
+
+
+def best_validation(history: History) -> tuple[int, float] | None:
+    """Step and value of the highest validation mIoU D, None before the first validation."""
+    for line in history.series:
+        if line.name == BEST_BY:
+            value = max(line.values)
+            return line.steps[line.values.index(value)], value
+    return None
+
+
+def _losses(lines: Lines) -> list[Series]:
+    """The loss in front, then its parts by name."""
+    names = [name for name in lines if name.startswith("train/") and name not in NO_LOSS]
+    names.sort(key=lambda name: (name != "train/loss", name))
+    return _named(
+        lines, {name: name.removeprefix("train/").replace("_", " ") for name in names}
+    )
+
+
+def _ious(lines: Lines) -> list[Series]:
+    """Where no threshold leaves pixels out, the pseudo-labels kept are all that the teacher says."""
+    kept = lines.get("val/pseudo_kept")
+    some_left_out = kept is not None and min(kept.values) < 100
+    return _named(
+        lines,
+        {
+            key: name
+            for key, name in IOU_NAMES.items()
+            if some_left_out or key != "val/pseudo_miou_d"
+        },
+    )
+
+
+def _named(lines: Lines, names: dict[str, str]) -> list[Series]:
+    return [replace(lines[key], name=name) for key, name in names.items() if key in lines]
+
+
+def _first_to_last(line: Series) -> str:
+    return f"{line.name}: from {line.values[0]:.3g} to {line.values[-1]:.3g}."

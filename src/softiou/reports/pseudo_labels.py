@@ -1,0 +1,178 @@
+"""What a semi-supervised run has recorded of its pseudo-labels, and the pictures of the last ones.
+
+Sizes: H, W image height and width.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from softiou.errors import DataError
+from softiou.reports.history import History
+from softiou.reports.image_files import (
+    Colour,
+    class_indices,
+    display_size,
+    open_image,
+    open_index_map,
+    pixels,
+)
+
+FOLDER = "pseudo_labels"
+LABELS, PSEUDO_LABELS, KEPT = "labels/class/", "pseudo/class/", "pseudo/kept"  # in metrics.jsonl
+# As `least` of `softiou.recipes.pseudo_labels.vanished`; importing that would import torch.
+LEAST_RATIO = 0.05
+
+# Weak view, pseudo-labels, strong view, mixed pseudo-labels.
+Pictures = tuple[Image.Image | None, Image.Image | None, Image.Image | None, Image.Image | None]
+
+
+@dataclass(frozen=True)
+class ClassShares:
+    """Share of one class in per cent, over the steps before a validation; None where undefined."""
+
+    name: str
+    labels: float | None  # at the last validation
+    first: float | None  # of the pseudo-labels, at the first validation
+    last: float | None  # of the pseudo-labels, at the last validation
+
+    @property
+    def ratio(self) -> float | None:
+        """Pseudo-labels over labels at the last validation; None without labels of the class."""
+        return self.last / self.labels if self.labels and self.last is not None else None
+
+    @property
+    def vanished(self) -> bool:
+        """Whether pseudo-labels hardly name the class any more."""
+        return self.ratio is not None and self.ratio < LEAST_RATIO
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabelExample:
+    """An unlabelled image in a step of training, at most 640 px long; what has no file is None.
+
+    An index that is no class is a pixel that was left out.
+    """
+
+    stem: str
+    weak: NDArray[np.uint8] | None  # (H, W, 3), what the teacher saw
+    pseudo: NDArray[np.int64] | None  # (H, W), what it said
+    strong: NDArray[np.uint8] | None  # (H, W, 3), what the student saw, after mixing
+    mixed: NDArray[np.int64] | None  # (H, W), what the student was told
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoLabels:
+    """Pseudo-labels of a run.
+
+    `kept` is in per cent, at the last validation. `palette` has a colour for each class, or none
+    when nobody knows them; `pictures_step` is None without pictures.
+    """
+
+    classes: tuple[ClassShares, ...]
+    first_step: int
+    last_step: int
+    kept: float | None
+    palette: tuple[Colour, ...]
+    pictures_step: int | None
+    examples: tuple[PseudoLabelExample, ...]
+
+
+def read_pseudo_labels(
+    run_dir: Path, history: History, *, colours: Mapping[str, Colour]
+) -> PseudoLabels | None:
+    """Read the pseudo-labels of a run, None when it has recorded none.
+
+    Nothing can write the pictures again, and the rest of the page can do without: those that are
+    broken count as missing.
+
+    Args:
+        run_dir: Directory of a run, see `collect`.
+        history: Its metrics.jsonl, which also tells the names and the order of the classes.
+        colours: Of the classes, by name. Without one for each, those stored in the pictures hold.
+    """
+    lines = {line.name: dict(zip(line.steps, line.values, strict=True)) for line in history.series}
+    names = [name.removeprefix(LABELS) for name in lines if name.startswith(LABELS)]
+    if not names:
+        return None
+    steps = lines[LABELS + names[0]]
+    first, last = min(steps), max(steps)
+    pseudo = {name: lines.get(PSEUDO_LABELS + name, {}) for name in names}
+    folder = run_dir / FOLDER
+    pictures_step, stems = _read_stems(folder / "pictures.json")
+    pictures = [_open_pictures(folder, number) for number in range(len(stems))]
+    return PseudoLabels(
+        classes=tuple(
+            ClassShares(
+                name,
+                labels=lines[LABELS + name].get(last),
+                first=pseudo[name].get(first),
+                last=pseudo[name].get(last),
+            )
+            for name in names
+        ),
+        first_step=first,
+        last_step=last,
+        kept=lines.get(KEPT, {}).get(last),
+        palette=_palette(names, colours, (one for four in pictures for one in four)),
+        pictures_step=pictures_step,
+        examples=tuple(map(_example, stems, pictures)),
+    )
+
+
+def _read_stems(path: Path) -> tuple[int | None, list[str]]:
+    """Step of the pictures, and the names of the images; none of both without a whole file."""
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return int(fields["step"]), [str(stem) for stem in fields["stems"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, []
+
+
+def _open_pictures(folder: Path, number: int) -> Pictures:
+    return (
+        _open(open_image, folder / f"{number}.weak.jpg"),
+        _open(open_index_map, folder / f"{number}.pseudo.png"),
+        _open(open_image, folder / f"{number}.strong.jpg"),
+        _open(open_index_map, folder / f"{number}.mixed.png"),
+    )
+
+
+def _open(opener: Callable[[Path], Image.Image | None], path: Path) -> Image.Image | None:
+    try:
+        return opener(path)
+    except DataError:
+        return None
+
+
+def _example(stem: str, pictures: Pictures) -> PseudoLabelExample:
+    size = display_size(pictures)
+    weak, pseudo, strong, mixed = pictures
+    return PseudoLabelExample(
+        stem,
+        weak=pixels(weak, size),
+        pseudo=class_indices(pseudo, size),
+        strong=pixels(strong, size),
+        mixed=class_indices(mixed, size),
+    )
+
+
+def _palette(
+    names: list[str], colours: Mapping[str, Colour], pictures: Iterable[Image.Image | None]
+) -> tuple[Colour, ...]:
+    """A colour for each class, or none at all."""
+    if all(name in colours for name in names):
+        return tuple(colours[name] for name in names)
+    for picture in pictures:
+        channels = picture.getpalette() if picture is not None and picture.mode == "P" else None
+        if channels is not None and len(channels) >= 3 * len(names):
+            return tuple(
+                (channels[start], channels[start + 1], channels[start + 2])
+                for start in range(0, 3 * len(names), 3)
+            )
+    return ()  # above 255 classes the pictures have none
