@@ -108,15 +108,14 @@ def _as_settings(
 
 def _add_baseline(run: Path) -> None:
     """Train the baseline that a run wants, or take the one it names, and compare."""
-    from softiou.recipes import load_config
+    from softiou.recipes import is_first, load_config
 
     settings = load_config(file=run / "config.yaml").distillation
     wanted = settings.baseline if settings else "none"
-    compare(
-        run,
-        baseline=None if wanted in ("train", "none") else Path(wanted),
-        own_baseline=_train_baseline(run) if wanted == "train" else None,
-    )
+    own = _train_baseline(run) if wanted == "train" else None
+    if is_first():
+        named = None if wanted in ("train", "none") else Path(wanted)
+        compare(run, baseline=named, own_baseline=own)
 
 
 def _train_baseline(run: Path) -> Path:
@@ -124,6 +123,7 @@ def _train_baseline(run: Path) -> Path:
     from softiou.cli import _console
     from softiou.recipes import (
         BASELINE,
+        is_first,
         load_config,
         resume_training,
         start_training,
@@ -131,7 +131,8 @@ def _train_baseline(run: Path) -> Path:
     )
 
     directory = run / BASELINE
-    _console.say("now the same student without teacher, the baseline")
+    if is_first():
+        _console.say("now the same student without teacher, the baseline")
     if (directory / "config.yaml").exists():
         return resume_training(directory, say=_console.say, progress_bar=_console.interactive())
     return start_training(

@@ -53,7 +53,7 @@ def semi(
     """
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.recipes import load_config, resume_training, start_training
+    from softiou.recipes import is_first, load_config, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
@@ -78,7 +78,8 @@ def semi(
             say=_console.say,
             progress_bar=_console.interactive(),
         )
-    compare(done)
+    if is_first():
+        compare(done)
 
 
 def _as_settings(unlabeled: Path | None, split: str | None) -> list[str]:

@@ -38,7 +38,7 @@ def train(
     """
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.recipes import load_config, resume_training, start_training
+    from softiou.recipes import is_first, load_config, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
@@ -55,7 +55,8 @@ def train(
             say=_console.say,
             progress_bar=_console.interactive(),
         )
-    finish(done)
+    if is_first():
+        finish(done)
 
 
 def finish(run: Path, *, show: bool = True) -> "Evaluation":

@@ -11,6 +11,7 @@ from softiou.recipes.config import (
     validate_config,
 )
 from softiou.recipes.distillation import DistillationRecipe
+from softiou.recipes.processes import is_first
 from softiou.recipes.runs import next_free_run
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.supervised import SupervisedRecipe
@@ -28,6 +29,7 @@ __all__ = [
     "build_loss",
     "build_target",
     "differences_to_baseline",
+    "is_first",
     "load_config",
     "load_labelling_config",
     "next_free_run",

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from softiou import checkpoints
 from softiou.data import Batch, DatasetDescription, Sample, truth
 from softiou.inference import predict_probs
+from softiou.losses import OverlapLoss
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.config import Config
@@ -64,6 +65,13 @@ class Recipe(pl.LightningModule, ABC):
         """Return what the labels of a batch say, as the configuration wants them."""
         return build_target(batch["target"], self.config.labels, self.description)
 
+    def on_train_start(self) -> None:
+        """Take the images of all processes for one batch."""
+        if self.trainer.world_size > 1:
+            for module in self.modules():
+                if isinstance(module, OverlapLoss):
+                    module.process_group = "world"
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and its detached parts."""
         parts = self.parts(batch)
@@ -75,6 +83,12 @@ class Recipe(pl.LightningModule, ABC):
         schedule: Any = self.lr_schedulers()
         self.log("learning_rate", schedule.get_last_lr()[0])
         return parts
+
+    def on_validation_start(self) -> None:
+        """Let all processes judge the same model: batch norms have seen images of their own."""
+        if self.trainer.world_size > 1:
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         """Score one image at its own resolution."""

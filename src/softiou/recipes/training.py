@@ -50,6 +50,7 @@ from softiou.recipes.distillation import (
     open_soft_labels,
 )
 from softiou.recipes.loading import BatchStream
+from softiou.recipes.processes import are_several, is_first, own_process_group, trainer_settings
 from softiou.recipes.pseudo_labels import PseudoLabelReport
 from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
@@ -69,6 +70,8 @@ def train(
 ) -> Path:
     """Train a model into a new run directory.
 
+    Under torchrun all processes train together, and the first one writes and speaks.
+
     Args:
         config: What to do; "auto" values are resolved here, said, and written down.
         directory: The run directory, new or empty; None for the next free `runs/NAME-001`, NAME
@@ -84,8 +87,10 @@ def train(
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
-    run = directory or next_free_run(Path(config.data.source).resolve().name)
-    refuse_existing(run)
+    say = say if is_first() else _silent
+    run = directory or _own_run(config)
+    if is_first():
+        refuse_existing(run)
     material = _open(config)
     _verify(material, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, material.training, unlabeled=material.num_unlabeled)
@@ -93,7 +98,8 @@ def train(
         say(f"auto  {line}")
     weights = config.model.encoder_weights
     recipe, soft_labels = _recipe(resolved, material.training, encoder_weights=weights)
-    new_run(resolved, run, command=command)
+    if is_first():
+        new_run(resolved, run, command=command)
     without = f" and {material.num_unlabeled} without masks" if material.unlabeled else ""
     say(
         f"run   {run}: {len(material.training)} images to train on{without}, "
@@ -120,6 +126,7 @@ def resume(
 
     Arguments and errors as in `train`.
     """
+    say = say if is_first() else _silent
     config, last, content = resumable(run)
     material = _open(config)
     training = material.training
@@ -152,6 +159,17 @@ def resume(
         step=step,
     )
     return run
+
+
+def _own_run(config: Config) -> Path:
+    """Return a new run directory, which one process alone can choose."""
+    if are_several():
+        raise ConfigError("Name the run with --run: several processes have to agree on it.")
+    return next_free_run(Path(config.data.source).resolve().name)
+
+
+def _silent(line: str) -> None:
+    """Leave the talking to the first process."""
 
 
 @dataclass(frozen=True)
@@ -266,16 +284,17 @@ def _fit(
 ) -> None:
     config = recipe.config
     optim, steps = config.optim, int(config.optim.steps)
-    with _quiet(), StopRequest(say) as stop:
+    with _quiet(), StopRequest(say) as stop, own_process_group():
         trainer = pl.Trainer(
             accelerator="auto",
-            devices=1,
+            **trainer_settings(),
+            sync_batchnorm=torch.cuda.is_available(),  # where there are several processes
             precision=_PRECISIONS[config.precision],
             max_epochs=optim.validations,
             accumulate_grad_batches=optim.accumulate,
             gradient_clip_val=optim.clip_norm or None,
             callbacks=[
-                *([ProgressBar(leave=False)] if progress_bar else []),
+                *([ProgressBar(leave=False)] if progress_bar and is_first() else []),
                 *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
                 *([PseudoLabelReport(run, say)] if material.unlabeled else []),
                 Checkpoints(run / "checkpoints", stop),
@@ -287,7 +306,7 @@ def _fit(
             ],
             log_every_n_steps=max(1, min(20, steps // optim.validations)),
             enable_checkpointing=False,
-            enable_progress_bar=progress_bar,
+            enable_progress_bar=progress_bar and is_first(),
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
