@@ -1,6 +1,8 @@
 """Distillation: what of a teacher reaches the student, online and from a store."""
 
 import copy
+import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -426,3 +428,41 @@ def test_distilled_baseline_is_refused(
     run = start_training(config, directory=tmp_path / "run")
     with pytest.raises(ConfigError, match="trained with a teacher, too"):
         differences_to_baseline(config, run)
+
+
+# Images without masks
+
+
+@pytest.mark.parametrize("stride", ["auto", "1"])
+def test_self_training_on_stored_labels_of_images_without_masks(
+    stride: str, make_shapes: Make, tiny_config: Make, trained: Any, tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=6, val=2, unlabeled=3)
+    shutil.rmtree(data / "unlabeled" / "masks")
+    (data / "splits").mkdir()
+    (data / "splits" / "few.txt").write_text("train0\ntrain1\n")
+    for index in range(2, 6):
+        (data / "train" / "masks" / f"train{index}.png").write_bytes(b"nobody opens this")
+    store = tmp_path / "soft"
+    label(str(data), trained.directory, store, ["splits=[train]", f"stride={stride}"])
+    settings = [f"distillation.soft_labels={store}", "distillation.unlabeled=true"]
+    config = tiny_config("data.train_split=few", *settings, source=data)
+    with pytest.raises(DataError, match=r"splits='\[unlabeled\]'"):
+        start_training(config, directory=tmp_path / "run")
+    label(str(data), trained.directory, store, ["splits=[unlabeled]", f"stride={stride}"])
+    said: list[str] = []
+    run = start_training(config, directory=tmp_path / "run", say=said.append)
+    assert any(f"{run}: 9 images to train on" in line for line in said)
+    assert without_teacher(load_config(file=run / "config.yaml")).data.train_split == "few"
+
+
+def test_online_teacher_of_images_without_masks(
+    make_shapes: Make, tiny_config: Make, trained: Any, tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=2, val=2, unlabeled=3)
+    config = tiny_config(
+        f"distillation.teacher={trained.directory}", "distillation.unlabeled=true", source=data
+    )
+    run = start_training(config, directory=tmp_path / "run")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(line["train/loss"]) for line in lines if "train/loss" in line)

@@ -17,6 +17,7 @@ from softiou.data.folder import FolderDataset
 from softiou.data.fractions import parse_fractions, split_fractions, write_splits
 from softiou.data.images import ImageDataset, ImageSample, open_images, open_unlabeled
 from softiou.data.layout import data_folder, find_splits
+from softiou.data.partly_labeled import PartlyLabeled, stems_by_folder
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
 from softiou.data.soft_label_codes import Quantisation
@@ -41,6 +42,7 @@ __all__ = [
     "Labels",
     "Manifest",
     "Normalisation",
+    "PartlyLabeled",
     "Problem",
     "Quantisation",
     "Sample",
@@ -64,6 +66,7 @@ __all__ = [
     "parse_fractions",
     "read_image",
     "split_fractions",
+    "stems_by_folder",
     "truth",
     "verify_readable",
     "write_splits",

@@ -37,13 +37,15 @@ class SoftLabelReader:
 
     Args:
         store: Where the soft labels are.
-        split: Name of the folder that the images lie in.
+        split: Name of the folder that the images lie in; "" for stems FOLDER/STEM.
     """
 
     def __init__(self, store: SoftLabelStore, split: str) -> None:
         self._store = store
         self._split = split
-        self._compared: set[str] = set()  # images that this process has seen to be the right ones
+        self._compared: set[tuple[str, str]] = (
+            set()
+        )  # images that this process has seen to be the right ones
 
     def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W).
@@ -52,21 +54,29 @@ class SoftLabelReader:
             DataError: They are missing, corrupt, or of another image; names the image.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
-        if stem not in self._compared:
-            self._store.check_image(self._split, stem, image)
-            self._compared.add(stem)
+        place = self._place(stem)
+        if place not in self._compared:
+            self._store.check_image(*place, image)
+            self._compared.add(place)
         if self._store.manifest.quantisation.stride == 1:
-            indices, weights = self._store.sparse(self._seen(stem, view, size))
+            indices, weights = self._store.sparse(self._seen(place, view, size))
             return {"soft_indices": indices, "soft_weights": weights}
-        return {"soft_logits": view.mirrored(self._interpolated(stem, view, size)).half()}
+        return {"soft_logits": view.mirrored(self._interpolated(place, view, size)).half()}
 
-    def _seen(self, stem: str, view: View, size: tuple[int, int]) -> Codes:
+    def _place(self, stem: str) -> tuple[str, str]:
+        """Return folder and stem of an image in the store."""
+        if self._split:
+            return self._split, stem
+        folder, _, name = stem.partition("/")
+        return folder, name
+
+    def _seen(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Codes:
         """Return the codes of the pixels that a view shows; beyond the image they are no class.
 
         It is the bytes that are cut and mirrored: of the weights there are four times as many.
         """
         box = view.box(size)
-        codes = self._store.read_codes(self._split, stem, size, box)
+        codes = self._store.read_codes(*place, size, box)
         own, nothing = view.within(box), no_class(self._store.manifest.num_classes)
         return Codes(
             own.labels(torch.from_numpy(codes.best), fill=nothing).numpy(),
@@ -74,7 +84,7 @@ class SoftLabelReader:
             codes.classes,
         )
 
-    def _interpolated(self, stem: str, view: View, size: tuple[int, int]) -> Tensor:
+    def _interpolated(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Tensor:
         """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""
         manifest = self._store.manifest
         stride = manifest.quantisation.stride
@@ -93,7 +103,7 @@ class SoftLabelReader:
         top, bottom = _needed(rows, cells[0])
         left, right = _needed(columns, cells[1])
         box = (top, bottom, left, right)
-        indices, weights = self._store.read(self._split, stem, size, box)
+        indices, weights = self._store.read(*place, size, box)
         probs, _ = to_probs(
             sparse(indices.unsqueeze(0), weights.unsqueeze(0)), num_classes=manifest.num_classes
         )

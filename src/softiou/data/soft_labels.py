@@ -217,7 +217,8 @@ class SoftLabelStore:
         if missing:
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
             message += f"{some_of(missing)}."
-            remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path}`, which goes on."
+            remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path} "
+            remedy += f"splits='[{split}]'`, which goes on."
             raise DataProblemsError(Problem(str(self.path / split), message, remedy))
 
     def file(self, split: str, stem: str) -> Path:

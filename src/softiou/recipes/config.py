@@ -232,6 +232,11 @@ class DistillationConfig(_Section):
     teacher_px: tuple[Positive, Positive] | None = Field(
         None, description="height, width the teacher sees the crop in; null is as it is"
     )
+    unlabeled: bool = Field(
+        False,
+        description="learn from the teacher on images without masks, too: DATA/unlabeled and what "
+        "the split leaves out",
+    )
     baseline: str = Field(
         "train", description="the student without teacher: train, none, or a run directory"
     )

@@ -16,6 +16,7 @@ from softiou.data import (
     SegmentationDataset,
     SoftLabelReader,
     SoftLabelStore,
+    stems_by_folder,
 )
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation
@@ -162,8 +163,9 @@ def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset)
     """
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
-    store.check_complete(dataset.folder, dataset.stems)
-    store.check_whole(dataset.folder, dataset.stems)
+    for folder, stems in stems_by_folder(dataset):
+        store.check_complete(folder, stems)
+        store.check_whole(folder, stems)
     return SoftLabelReader(store, dataset.folder)
 
 

@@ -20,6 +20,7 @@ from softiou.data import (
     Augmentation,
     ImageDataset,
     Labels,
+    PartlyLabeled,
     Sample,
     SegmentationDataset,
     SoftLabelReader,
@@ -42,7 +43,7 @@ from softiou.recipes.callbacks import (
     Narrator,
     ProgressBar,
 )
-from softiou.recipes.config import Config
+from softiou.recipes.config import Config, DataConfig
 from softiou.recipes.distillation import (
     DistillationRecipe,
     identity_of,
@@ -194,16 +195,22 @@ def _open(config: Config) -> _Material:
         for split, labels in ((data.train_split, data_labels(kind)), (data.val_split, truth))
     )
     check_labels(config.labels, training)
-    unlabeled, semi = None, config.semi_supervised
+    semi, distillation = config.semi_supervised, config.distillation
     if semi is not None:
-        unlabeled = open_unlabeled(
-            data.source,
-            data.train_split,
-            folder=semi.unlabeled,
-            evaluated=(data.val_split, "val", "test"),
-            skip_corrupt=data.skip_corrupt,
-        )
-    return _Material(training, validation, unlabeled)
+        return _Material(training, validation, _open_unlabeled(data, semi.unlabeled))
+    if distillation is not None and distillation.unlabeled:
+        training = PartlyLabeled(training, _open_unlabeled(data, None))
+    return _Material(training, validation, None)
+
+
+def _open_unlabeled(data: DataConfig, folder: str | None) -> ImageDataset:
+    return open_unlabeled(
+        data.source,
+        data.train_split,
+        folder=folder,
+        evaluated=(data.val_split, "val", "test"),
+        skip_corrupt=data.skip_corrupt,
+    )
 
 
 def _verify(material: _Material, *, skip: bool, say: Callable[[str], None]) -> None:

@@ -1,0 +1,58 @@
+"""Images with masks and images without as one data set: for those who learn from a teacher.
+
+Shapes: H and W in pixels.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from softiou.data.base import Sample, SegmentationDataset
+from softiou.data.images import ImageDataset
+
+
+class PartlyLabeled(SegmentationDataset):
+    """A labelled data set, and behind it images whose pixels are all ignored.
+
+    Stems are FOLDER/STEM, because the images come from several folders; `folder` is empty.
+
+    Args:
+        labelled: The images with masks.
+        unlabeled: The images without, as `open_unlabeled` gives them.
+    """
+
+    def __init__(self, labelled: SegmentationDataset, unlabeled: ImageDataset) -> None:
+        self._labelled = labelled
+        self._unlabeled = unlabeled
+        self.description = labelled.description
+        self.split = labelled.split
+        self.folder = ""
+        self.labels = labelled.labels
+        self.annotators = labelled.annotators
+        own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
+        self.stems = (*own, *unlabeled.stems)
+        self.skipped = (*labelled.skipped, *unlabeled.skipped)
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the files behind a labelled sample; images without masks were looked at before."""
+        return self._labelled.files(index) if index < len(self._labelled) else ()
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample; masks of the images without are never opened."""
+        index = range(len(self))[index]
+        if index < len(self._labelled):
+            return {**self._labelled[index], "stem": self.stems[index]}
+        image = self._unlabeled[index - len(self._labelled)]["image"]
+        like = self._labelled[0]["target"]
+        shape = (*like.shape[:-2], *image.shape[-2:])  # perhaps annotators or classes in front
+        target = like.new_full(shape, self.description.ignore_index)
+        return {"image": image, "target": target, "stem": self.stems[index]}
+
+
+def stems_by_folder(dataset: SegmentationDataset) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Return the folders that the images of a data set lie in, each with its stems."""
+    if dataset.folder:
+        yield dataset.folder, dataset.stems
+        return
+    pairs = [stem.split("/", 1) for stem in dataset.stems]
+    for folder in dict.fromkeys(folder for folder, _ in pairs):
+        yield folder, tuple(stem for other, stem in pairs if other == folder)
