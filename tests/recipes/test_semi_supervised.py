@@ -84,6 +84,7 @@ def make_recipe(semi_config: Make, trained: Any) -> Make:
         config = semi_config("semi_supervised.ramp=0", *overrides)
         config = resolve(config, open_dataset(config.data.source, "few"), unlabeled=6)
         torch.manual_seed(0)
+        assert config.semi_supervised is not None
         recipe = SemiSupervisedRecipe(
             config,
             load_trained(trained.directory).description,
@@ -250,7 +251,7 @@ def test_pseudo_labels_never_exist_at_full_resolution(make_recipe: Make, batch: 
     images, height, width = unlabeled["inside"].shape
     largest = 0
 
-    class Largest(TorchDispatchMode):
+    class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
@@ -263,7 +264,7 @@ def test_pseudo_labels_never_exist_at_full_resolution(make_recipe: Make, batch: 
 
     logits = torch.randn(images, 3, height // 4, width // 4)
     recipe._teacher_logits = lambda images: logits
-    with Largest():
+    with Largest():  # type: ignore[no-untyped-call]
         recipe._views(unlabeled)
     # The confidence, one number a pixel, is the largest.
     assert largest == images * height * width
