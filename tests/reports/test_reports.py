@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reports.page_reading import Page
 from softiou.errors import DataError
 from softiou.reports import (
     Comparison,
@@ -24,15 +24,15 @@ from softiou.reports import (
     write_report,
 )
 from softiou.reports.charts import MAX_POINTS, line_chart, line_look, reliability_chart
-from softiou.reports.collect import Reliability, Series
+from softiou.reports.collect import Reliability
 from softiou.reports.comparison import read_comparison
+from softiou.reports.history import Series
 from softiou.reports.pictures import MISTAKE, colourize, mark_mistakes, present_classes
 
 HOSTILE_STEM = "<script>alert(1)<&script>\"' onerror=x"
 CLASSES = ["sky", "R&D <b>lab</b>", "unicorn"]
 DASH = "\N{EN DASH}"
 PALETTE = [(10, 20, 30), (200, 100, 50), (0, 255, 0)]
-VOID_TAGS = {"meta", "br", "img", "path", "use", "rect"}
 
 Edit = Callable[[dict[str, Any]], None]
 
@@ -124,44 +124,6 @@ def edit_evaluation(run_dir: Path, edit: Edit) -> None:
     fields = evaluation_json()
     edit(fields)
     (run_dir / "evaluation.json").write_text(json.dumps(fields))
-
-
-class Page(HTMLParser):
-    """Tags, attributes and visible text of a page; `unclosed` must end empty."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str | None]] = []
-        self.unclosed: list[str] = []
-        self.texts: list[str] = []
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-        if tag not in VOID_TAGS:
-            self.unclosed.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += attrs
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in VOID_TAGS:
-            assert self.unclosed.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.unclosed and self.unclosed[-1] not in ("style", "script"):
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.texts))
-
-    def values(self, name: str) -> list[str]:
-        return [value or "" for key, value in self.attributes if key == name]
 
 
 # What is read

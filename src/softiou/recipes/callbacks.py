@@ -182,7 +182,7 @@ class JsonLinesLogger(Logger):
 
         step          optimiser steps done
         seconds       of training, over all resumptions
-        train/..., learning_rate    or    val/...    null where undefined
+        train/..., learning_rate    or    val/..., pseudo/..., labels/...    null where undefined
 
     Args:
         path: The file.

@@ -65,13 +65,11 @@ def _losses(lines: Lines) -> list[Series]:
     """The loss in front, then its parts by name."""
     names = [name for name in lines if name.startswith("train/") and name not in NO_LOSS]
     names.sort(key=lambda name: (name != "train/loss", name))
-    return _named(
-        lines, {name: name.removeprefix("train/").replace("_", " ") for name in names}
-    )
+    return _named(lines, {name: name.removeprefix("train/").replace("_", " ") for name in names})
 
 
 def _ious(lines: Lines) -> list[Series]:
-    """Where no threshold leaves pixels out, the pseudo-labels kept are all that the teacher says."""
+    """Of the pseudo-labels kept only if some are not: else they are all that the teacher says."""
     kept = lines.get("val/pseudo_kept")
     some_left_out = kept is not None and min(kept.values) < 100
     return _named(

@@ -1,4 +1,4 @@
-"""Images with what was said of them: the best and the worst of an evaluation."""
+"""Images with what was said of their pixels, as the page shows them side by side."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softiou.reports.collect import Evaluation, Example
-from softiou.reports.formatting import View
+from softiou.reports.formatting import View, percent
 from softiou.reports.image_files import Colour
 from softiou.reports.pictures import (
     colourize,
@@ -16,28 +16,79 @@ from softiou.reports.pictures import (
     png_uri,
     present_classes,
 )
+from softiou.reports.pseudo_labels import PseudoLabelExample, PseudoLabels
 
 
 def example_view(example: Example, evaluation: Evaluation) -> View:
-    """An image of an evaluation: target, prediction and mistakes, as far as the files are there."""
+    """Image, target, prediction and mistakes, as far as the files are there."""
     palette = [score.colour for score in evaluation.classes]
-    stem, image, target, preds = example.score.stem, example.image, example.target, example.preds
+    score, image, target, preds = example.score, example.image, example.target, example.preds
     drawn = [
-        photograph("Image", f"Image {stem}", image),
-        drawing("Target", f"Target classes of {stem}", target, palette),
-        drawing("Prediction", f"Predicted classes of {stem}", preds, palette),
+        _photograph("Image", f"Image {score.stem}", image),
+        _drawing("Target", f"Target classes of {score.stem}", target, palette),
+        _drawing("Prediction", f"Predicted classes of {score.stem}", preds, palette),
     ]
     if image is not None and target is not None and preds is not None:
         marked = mark_mistakes(image, target, preds, palette)
-        drawn.append(photograph("Mistakes", f"Wrong pixels of {stem} in red", marked))
-    score = example.score
+        drawn.append(_photograph("Mistakes", f"Wrong pixels of {score.stem} in red", marked))
     return {
-        "stem": stem,
+        "stem": score.stem,
         "note": f"mIoU {percent(score.miou)} % · accuracy {percent(score.accuracy)} %",
         "pictures": [picture for picture in drawn if picture is not None],
-        "classes": [
-            (evaluation.classes[index].name, palette[index])
-            for index in present_classes(target, preds, palette=palette)
-        ],
-        "hatched": "ignored" if has_hatching(target, palette=palette) else "",
+        "missing": "The pictures of this image are missing from the examples folder.",
+        "classes": _legend([one.name for one in evaluation.classes], palette, target, preds),
+        "hatched": "ignored" if _left_out(palette, target) else "",
     }
+
+
+def pseudo_label_example_view(example: PseudoLabelExample, found: PseudoLabels) -> View:
+    """What teacher and student saw, and what the one told the other, as far as it is there."""
+    palette, stem = found.palette, example.stem
+    # Without colours the maps cannot be drawn.
+    pseudo, mixed = (example.pseudo, example.mixed) if palette else (None, None)
+    drawn = (
+        _photograph("Weak view", f"Weak view of {stem}", example.weak),
+        _drawing("Pseudo-labels", f"Pseudo-labels of {stem}", pseudo, palette),
+        _photograph("Strong view", f"Strong view of {stem}, after mixing", example.strong),
+        _drawing(
+            "Pseudo-labels of the strong view", f"Pseudo-labels of {stem}, mixed", mixed, palette
+        ),
+    )
+    return {
+        "stem": stem,
+        "note": "",
+        "pictures": [picture for picture in drawn if picture is not None],
+        "missing": "The pictures of this image are missing or broken.",
+        "classes": _legend([one.name for one in found.classes], palette, pseudo, mixed),
+        "hatched": "left out" if _left_out(palette, pseudo, mixed) else "",
+    }
+
+
+def _photograph(title: str, alt: str, pixels: NDArray[np.uint8] | None) -> View | None:
+    return None if pixels is None else _picture(title, alt, pixels, jpeg_uri(pixels))
+
+
+def _drawing(
+    title: str, alt: str, indices: NDArray[np.int64] | None, palette: Sequence[Colour]
+) -> View | None:
+    if indices is None:
+        return None
+    drawn = colourize(indices, palette)
+    return _picture(title, alt, drawn, png_uri(drawn))
+
+
+def _picture(title: str, alt: str, pixels: NDArray[np.uint8], uri: str) -> View:
+    height, width, _ = pixels.shape
+    return {"title": title, "alt": alt, "height": height, "width": width, "uri": uri}
+
+
+def _legend(
+    names: Sequence[str], palette: Sequence[Colour], *maps: NDArray[np.int64] | None
+) -> list[tuple[str, Colour]]:
+    """Names and colours of the classes in any of the maps, the largest first."""
+    return [(names[index], palette[index]) for index in present_classes(*maps, palette=palette)]
+
+
+def _left_out(palette: Sequence[Colour], *maps: NDArray[np.int64] | None) -> bool:
+    """Whether a pixel of any of the maps is no class, and so drawn hatched."""
+    return any(one is not None and not is_class(one, palette).all() for one in maps)

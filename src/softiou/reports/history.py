@@ -42,6 +42,13 @@ def read_history(text: str) -> History:
     return History(series=tuple(series), last_step=last_step, seconds=seconds)
 
 
+def number_or_none(value: object) -> float | None:
+    """A finite number, or None: null and NaN both mean "undefined"."""
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    return None
+
+
 def _records(text: str) -> list[dict[str, Any]]:
     """Whole lines only: a kill cuts one short, and a resumed run goes on after it."""
     records = []
@@ -57,10 +64,3 @@ def _records(text: str) -> list[dict[str, Any]]:
 
 def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return tuple(step for step, _ in pairs), tuple(value for _, value in pairs)
-
-
-def number_or_none(value: object) -> float | None:
-    """A finite number, or None: null and NaN both mean "undefined"."""
-    if isinstance(value, int | float) and math.isfinite(value):
-        return float(value)
-    return None

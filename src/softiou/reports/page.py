@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -18,7 +17,7 @@ from softiou.reports.collect import Evaluation, Reliability, ReportData, collect
 from softiou.reports.comparison import Comparison
 from softiou.reports.curves import best_validation, learning_curves
 from softiou.reports.examples import example_view
-from softiou.reports.formatting import View, duration, percent, plural, rgb
+from softiou.reports.formatting import View, counted, duration, percent, rgb
 from softiou.reports.history import History
 from softiou.reports.pseudo_label_view import pseudo_label_view
 
@@ -82,6 +81,8 @@ SOFT_FIGURES = (
         "annotators: 0 when both disagree alike, at most 200. Lower is better.",
     ),
 )
+
+
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` into a run directory, whole or not at all.
 
@@ -196,15 +197,15 @@ def _summary(data: ReportData) -> str:
     if evaluation is None:
         return f"{training}. Not evaluated yet."
     return (
-        f"{training}. Evaluated on {plural(evaluation.num_images, 'image')} of the split "
-        f"“{evaluation.split}”, {plural(len(evaluation.classes), 'class', 'classes')}."
+        f"{training}. Evaluated on {counted(evaluation.num_images, 'image')} of the split "
+        f"“{evaluation.split}”, {counted(len(evaluation.classes), 'class', 'classes')}."
     )
 
 
 def _training(history: History) -> str:
     if history.last_step == 0:
         return "No training recorded"
-    text = f"Trained for {plural(history.last_step, 'step')}"
+    text = f"Trained for {counted(history.last_step, 'step')}"
     return text if history.seconds is None else f"{text} in {duration(history.seconds)}"
 
 
