@@ -129,8 +129,8 @@ class PseudoLabelReport(Callback):
     """Tells at every validation how the pseudo-labels of the steps before it were.
 
     Logs pseudo/kept, and for each class pseudo/class/NAME and labels/class/NAME, its shares of both
-    kinds of labels, all in per cent; says when a class vanishes; and shows some pseudo-labels in TensorBoard
-    and as files in RUN/pseudo_labels/, where the last ones stay.
+    kinds of labels, all in per cent; says when a class vanishes; and shows some pseudo-labels in
+    TensorBoard and as files in RUN/pseudo_labels/, where the last ones stay.
 
     Args:
         run: The run directory.
