@@ -4,8 +4,8 @@
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
 A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
-methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store` and `steps` come
-from the files of `benchmarks.loss` and `benchmarks.distillation`.
+methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store`, `steps` and
+`semi_supervised` come from the files of `benchmarks.loss`, `.distillation` and `.semi_supervised`.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from math import isnan, nan
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md", "docs/soft-labels.md")
+PAGES = ("README.md", "docs/performance.md", "docs/semi-supervised.md", "docs/soft-labels.md")
 COLUMNS = {
     "miou_d": "mIoU^D",
     "miou_i": "mIoU^I",
@@ -36,7 +37,9 @@ ANNOTATOR_COLUMNS = {
     "ged": "energy",
     "ece_d": "ECE",
 }
-COLUMNS_OF = {"lidc": ANNOTATOR_COLUMNS}
+# A figure that runs of other recipes lack is a dash for them.
+SEMI_COLUMNS = COLUMNS | {"teacher/miou_d": "teacher's mIoU^D", "teacher/ece_d": "teacher's ECE"}
+COLUMNS_OF = {"lidc": ANNOTATOR_COLUMNS, "camvid_1_8": SEMI_COLUMNS}
 NAMES = {
     "ce": "cross-entropy",
     "jml": "0.25 CE + 0.75 JML",
@@ -49,6 +52,12 @@ NAMES = {
     "kd_ce": "student, CE, soft labels of the teacher",
     "kd_cwd": "student, CE, channel-wise distillation",
     "kd_jml": "student, 0.25 CE + 0.75 JML, soft labels of the teacher",
+    "sup_ce": "the masks alone, CE",
+    "sup_jml": "the masks alone, 0.25 CE + 0.75 JML",
+    "semi_hard_ce": "hard pseudo-labels, CE",
+    "semi_soft_ce": "soft pseudo-labels, CE",
+    "semi_soft_jml": "soft pseudo-labels, 0.25 CE + 0.75 JML",
+    "full_ce": "all 367 masks, CE",
 }
 ANNOTATOR_NAMES = {
     "random": "a random rater",
@@ -106,6 +115,8 @@ def table(experiment: str, methods: Sequence[str] = ()) -> str:
     if experiment in ("store", "steps"):
         make = store_table if experiment == "store" else steps_table
         return "\n".join(make(json.loads(path.read_text())) for path in _files("distillation"))
+    if experiment == "semi_supervised":
+        return "\n".join(semi_table(json.loads(path.read_text())) for path in _files(experiment))
     order = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())[experiment]
     runs = [json.loads(path.read_text()) for path in _files(experiment)]
     by_method = {
@@ -135,8 +146,10 @@ def _name(experiment: str, method: str) -> str:
 
 
 def _score(run: dict[str, Any], key: str) -> float:
-    """Return a figure over all classes, or "class/score" of one class."""
+    """Return a figure over all classes, "class/score" of one class, or "teacher/score"."""
     name, slash, score = key.rpartition("/")
+    if name == "teacher":
+        return float(run.get("teacher_metrics", {}).get(score, nan))
     rows = [row for row in run.get("per_class", ()) if row["name"] == name]
     value: float = (rows[0] if slash else run["metrics"])[score]
     return value
@@ -155,6 +168,21 @@ def store_table(results: dict[str, Any]) -> str:
         reading = f"{row['read_ms_median']:.1f} ({crop})"
         cells = [row["stride"], kept, size, dense, f"{row['soft_iou']:.1f}", reading]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def semi_table(results: dict[str, Any]) -> str:
+    """Return what a semi-supervised step costs beside its parts: a row a method."""
+    lines = [
+        "| method | step, ms | labelled | unlabelled | teacher | step / sum of parts | quartiles |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in results["methods"].items():
+        parts = ("step", "labelled", "unlabelled", "teacher")
+        cells = [f"{1000 * row['seconds'][part]:.0f}" for part in parts]
+        low, high = row["ratio"]["quartiles"]
+        cells += [f"{row['ratio']['median']:.3f}", f"{low:.3f} to {high:.3f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -217,7 +245,9 @@ def _files(experiment: str) -> list[Path]:
 
 def _spread(values: list[Any], key: str) -> str:
     """One seed as it is, several as mean and standard deviation."""
-    digits = 2 if key == "ece_d" else 1
+    digits = 2 if key.endswith("ece_d") else 1
+    if isnan(values[0]):
+        return "–"  # noqa: RUF001
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
