@@ -33,7 +33,9 @@ def test_shares_are_means_over_the_steps() -> None:
     watch = watch_of(([6, 2, 2], [1, 1, 0], 0.5), ([80, 20, 0], [9, 1, 0], 0.7))
     labels, pseudo_labels, kept = watch.compute()
     torch.testing.assert_close(labels, torch.tensor([0.7, 0.2, 0.1]))
-    torch.testing.assert_close(pseudo_labels, torch.tensor([0.7, 0.3, 0.0]))
+    # Weighed by what was kept of them.
+    expected = torch.tensor([0.25 + 0.63, 0.25 + 0.07, 0.0]) / 1.2
+    torch.testing.assert_close(pseudo_labels, expected)
     torch.testing.assert_close(kept, torch.tensor(0.6))
     again = PseudoLabelWatch(3)
     again.load_state_dict(watch.state_dict())  # travels in checkpoints
@@ -42,10 +44,20 @@ def test_shares_are_means_over_the_steps() -> None:
     assert all(not bool(part.any()) for part in watch.compute())
 
 
-def test_steps_without_any_pixel_count_as_nothing() -> None:
-    labels, pseudo_labels, _ = watch_of(([1, 1, 2], [0, 0, 0], 0.0)).compute()
+def test_steps_that_keep_nothing_say_nothing() -> None:
+    nothing, some = ([1.0, 1.0, 2.0], [0.0, 0.0, 0.0], 0.0), ([1.0, 1.0, 2.0], [1.0, 1.0, 2.0], 0.1)
+    labels, pseudo_labels, _ = watch_of(nothing).compute()
     assert labels.tolist() == [0.25, 0.25, 0.5]
     assert pseudo_labels.tolist() == [0, 0, 0]
+    assert vanished(labels, pseudo_labels) == []
+    _, pseudo_labels, kept = watch_of(*[nothing] * 9, some).compute()
+    torch.testing.assert_close(pseudo_labels, labels)
+    assert float(kept) == pytest.approx(0.01)
+
+
+def test_traces_of_smoothing_are_no_labels() -> None:
+    labels, pseudo_labels = torch.tensor([0.93, 0.03, 0.04]), torch.tensor([1.0, 0.0, 0.0])
+    assert vanished(labels, pseudo_labels, trace=0.03) == [2]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +77,13 @@ class Recipe(SimpleNamespace):
     """What the callback looks at."""
 
     def __init__(self, watch: PseudoLabelWatch, shown: Shown | None = None) -> None:
-        super().__init__(description=CLASSES, confidence_threshold=0.6, watch=watch, shown=shown)
+        super().__init__(
+            description=CLASSES,
+            confidence_threshold=0.6,
+            label_trace=0.0,
+            watch=watch,
+            shown=shown,
+        )
         self.logged: dict[str, float] = {}
 
     def log_dict(self, values: dict[str, Tensor]) -> None:

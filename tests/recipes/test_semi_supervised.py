@@ -137,7 +137,7 @@ def test_soft_pseudo_labels_weighed_by_confidence(
     parts = recipe.parts(one_view(batch))
     torch.testing.assert_close(parts["loss"], ours + 0.7 * kept * theirs)
     torch.testing.assert_close(parts["labelled"], ours.detach())
-    torch.testing.assert_close(parts["unlabeled"], theirs.detach())
+    torch.testing.assert_close(parts["unlabeled"], (kept * theirs).detach())
     torch.testing.assert_close(parts["kept"], kept)
     assert not inside.all()
     assert (recipe.unlabeled_loss.classes, recipe.unlabeled_loss.threshold) == ("both", 0.5)
@@ -183,7 +183,8 @@ def test_views_and_dropped_features_share_the_unlabelled_loss(
         found: Tensor = two.unlabeled_loss(
             two.model(images), soft, valid=unlabeled["inside"], weights=weights
         )
-        return found.detach()
+        kept = (weights * unlabeled["inside"]).sum() / unlabeled["inside"].sum()
+        return (kept * found).detach()
 
     first, second = (loss(images) for images in unlabeled["strong"].unbind(1))
     torch.testing.assert_close(two.parts(batch)["unlabeled"], (first + second) / 2)
@@ -192,6 +193,35 @@ def test_views_and_dropped_features_share_the_unlabelled_loss(
     )  # so little that nothing is dropped
     expected = 0.5 * (first + second) / 2 + 0.5 * loss(unlabeled["image"])
     torch.testing.assert_close(dropping.parts(batch)["unlabeled"], expected)
+
+
+@pytest.mark.parametrize("mix", ["cut_mix", "class_mix"])
+def test_share_kept_is_that_of_the_view_after_mixing(
+    mix: str, make_recipe: Make, batch: Any
+) -> None:
+    other = "class_mix" if mix == "cut_mix" else "cut_mix"
+    recipe = make_recipe(
+        f"semi_supervised.{mix}=1",
+        f"semi_supervised.{other}=0",
+        "semi_supervised.views=2",
+        "semi_supervised.confidence_threshold=0.9",
+    )
+    views = recipe._views(batch["unlabeled"])
+    expected, losses = [], []
+    for view in views:
+        dense = view.pseudo_target.dense(3, torch.float32)
+        sure = dense.counts[:, 0]
+        assert not (sure & ~view.inside).any()
+        expected.append(sure.sum() / view.inside.sum())
+        losses.append(recipe.unlabeled_loss(recipe.model(view.images), dense.y, valid=sure))
+    assert expected[0] != expected[1]
+    parts = recipe.parts(batch)
+    torch.testing.assert_close(parts["kept"], expected[0])
+    mean = (expected[0] * losses[0] + expected[1] * losses[1]) / 2
+    torch.testing.assert_close(parts["unlabeled"], mean.detach())
+    everything = make_recipe("semi_supervised.confidence_threshold=1e-6")  # all that is inside
+    for _ in range(3):
+        assert float(everything.parts(batch)["kept"]) == pytest.approx(1)
 
 
 def test_features_are_dropped_in_their_view_alone(make_recipe: Make, batch: Any) -> None:
@@ -295,9 +325,28 @@ def test_teacher_is_the_average_of_parameters_and_buffers(make_recipe: Make) -> 
         torch.testing.assert_close(averages[name], value)
 
 
+def test_teacher_is_in_eval_mode_all_through_a_run(
+    semi_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = SemiSupervisedRecipe._teacher_logits
+    seen: list[bool] = []
+
+    def spied(self: SemiSupervisedRecipe, images: Tensor) -> Tensor:
+        before = copy.deepcopy(self.teacher.state_dict())
+        logits = ask(self, images)
+        seen.append(self.model.training)
+        assert not any(module.training for module in self.teacher.modules())
+        assert all(value.equal(before[name]) for name, value in self.teacher.state_dict().items())
+        return logits
+
+    monkeypatch.setattr(SemiSupervisedRecipe, "_teacher_logits", spied)
+    start_training(semi_config("semi_supervised.ramp=0"), directory=tmp_path / "run")
+    assert seen == [True] * 6
+
+
 def test_teacher_learns_nothing_by_itself(make_recipe: Make, batch: Any) -> None:
     recipe = make_recipe()
-    recipe.train()
+    recipe.train()  # as the test's recipe is in eval mode
     assert recipe.model.training
     assert not any(module.training for module in recipe.teacher.modules())
     before = copy.deepcopy(recipe.teacher.state_dict())

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
@@ -38,6 +39,7 @@ class Recipe(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.config = config
+        self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
         self.description = description
         spec = ModelSpec(config.model.architecture, config.model.encoder, description.num_classes)
@@ -72,8 +74,19 @@ class Recipe(pl.LightningModule, ABC):
                 if isinstance(module, OverlapLoss):
                     module.process_group = "world"
 
+    def generator(self, purpose: str) -> torch.Generator:
+        """Return chance, on the CPU, that depends on the batch and the purpose alone.
+
+        A run that was interrupted repeats it, and no two processes share it.
+        """
+        key = (self.config.seed, self.global_step, self._batch, self.global_rank, *purpose.encode())
+        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(seed[0]))
+
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and its detached parts."""
+        self._batch = batch_idx
+        torch.manual_seed(self.generator("dropout").initial_seed())  # what networks draw from
         parts = self.parts(batch)
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in parts.items()},

@@ -51,14 +51,14 @@ class PseudoLabelWatch(nn.Module):
     def add(self, *, labels: Tensor, pseudo_labels: Tensor, kept: Tensor) -> None:
         """Add a step: the mass of each class in both kinds of labels (C,), and the share kept."""
         self.labels += _shares(labels)
-        self.pseudo_labels += _shares(pseudo_labels)
+        self.pseudo_labels += kept * _shares(pseudo_labels)  # what keeps nothing says nothing
         self.kept += kept
         self.steps += 1
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the classes' shares of labels and pseudo-labels (C,), and the share kept."""
-        steps = self.steps.clamp(min=1)
-        return self.labels / steps, self.pseudo_labels / steps, self.kept / steps
+        kept = self.kept / self.steps.clamp(min=1)
+        return _shares(self.labels), _shares(self.pseudo_labels), kept
 
     def reset(self) -> None:
         """Start again."""
@@ -66,16 +66,19 @@ class PseudoLabelWatch(nn.Module):
             buffer.zero_()
 
 
-def vanished(labels: Tensor, pseudo_labels: Tensor, *, least: float = 0.05) -> list[int]:
+def vanished(
+    labels: Tensor, pseudo_labels: Tensor, *, ratio: float = 0.05, trace: float = 0.0
+) -> list[int]:
     """Return the classes whose share of the pseudo-labels is far below that of the labels.
 
     Args:
         labels: Share of each class in the labels (C,).
-        pseudo_labels: In the pseudo-labels (C,).
-        least: Ratio of both below which a class counts as vanished.
+        pseudo_labels: In the pseudo-labels (C,), all 0 when there were none.
+        ratio: Of both; below it a class counts as vanished.
+        trace: Share that smoothing gives to every class; one that has no more is not in the labels.
     """
-    gone = (labels > 0) & (pseudo_labels < least * labels)
-    return gone.nonzero().flatten().tolist()
+    gone = (labels > 1.01 * trace) & (pseudo_labels < ratio * labels)
+    return gone.nonzero().flatten().tolist() if bool(pseudo_labels.any()) else []
 
 
 def _shares(mass: Tensor) -> Tensor:
@@ -118,6 +121,7 @@ class Watched(Protocol):
 
     description: DatasetDescription
     confidence_threshold: float
+    label_trace: float
     watch: PseudoLabelWatch
     shown: Shown | None
 
@@ -159,7 +163,7 @@ class PseudoLabelReport(Callback):
             shares[f"pseudo/class/{name}"] = 100 * pseudo_labels[index]
             shares[f"labels/class/{name}"] = 100 * labels[index]
         recipe.log_dict(shares)
-        gone = [classes[index] for index in vanished(labels, pseudo_labels)]
+        gone = [classes[i] for i in vanished(labels, pseudo_labels, trace=recipe.label_trace)]
         if gone != self.vanished and gone:
             self.say(
                 f"warning: pseudo-labels hardly name {', '.join(gone)} any more, less than 5 % as "

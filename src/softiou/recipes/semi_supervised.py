@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast, final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -44,26 +43,28 @@ class StrongView:
         images: uint8 (N, 3, H, W), after mixing.
         pseudo_target: Covers (N, H, W).
         weights: How much each pixel counts (N, H, W); None for equally.
+        inside: Which pixels show a part of an image, bool (N, H, W).
     """
 
     images: Tensor
     pseudo_target: Target
     weights: Tensor | None
+    inside: Tensor
 
 
 @final
 class SemiSupervisedRecipe(Recipe):
     """Learns from images with labels, and from others what an average of itself says of them.
 
-        loss = L(student(image), labels) + w(t) k U(student(strong view), teacher(weak view))
+        loss = L(student(image), labels) + w(t) mean_v k_v U(student(view v), teacher(weak view))
         teacher <- d teacher + (1 - d) student,    d = min(ema, 1 - 1 / (updates + 1))
 
     L is the loss of the configuration, U the same or cross-entropy alone. The weight w rises as
-    weight exp(-5 (1 - t)^2) with t from 0 to 1 over the ramp. k is the share of the pixels that are
-    kept, or the mean confidence where they are weighed by it: as in FixMatch a pixel that is left
-    out counts as a zero, so that batches of which the teacher is unsure pull less. Parameters and
-    buffers of the teacher are averages. The losses of several views are averaged: those of the
-    strong views, and half and half with the view of dropped features.
+    weight exp(-5 (1 - t)^2) with t from 0 to 1 over the ramp. k is the share of a view's pixels
+    that are kept, or the mean confidence where they are weighed by it: as in FixMatch a pixel that
+    is left out counts as a zero, so that batches of which the teacher is unsure pull less.
+    Parameters and buffers of the teacher are averages. The strong views have equal shares of the
+    mean, and half of it where a view of dropped features has the other half.
 
     Args:
         config: Resolved, with a section `semi_supervised`.
@@ -90,8 +91,10 @@ class SemiSupervisedRecipe(Recipe):
         self.teacher = AveragedModel(
             self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True
         ).requires_grad_(False)
+        self.teacher.eval()  # Lightning takes the modes as they are
         self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
         self.confidence_threshold = settings.confidence_threshold or 0.0
+        self.label_trace = (config.labels.epsilon or 0.0) / description.num_classes
         threshold, teacher = self.confidence_threshold, cast(SegmentationModel, self.teacher.module)
         self.judge("teacher_", teacher, Judge(description))
         self.judge("pseudo_", teacher, Judge(description, confidence_threshold=threshold))
@@ -121,16 +124,20 @@ class SemiSupervisedRecipe(Recipe):
             self.unlabeled_loss.statistics(theirs, view.pseudo_target, weights=view.weights)[0]
             for theirs, view in zip(logits[1:], views, strict=True)
         ]
-        loss = self.unlabeled_loss.parts_of(about, self._shares(len(about)))["loss"]
-        kept = about[0].weight.sum() / _total(unlabeled["inside"].sum()).clamp(min=1)
+        kept = [
+            one.weight.sum() / _total(view.inside.sum()).clamp(min=1)
+            for one, view in zip(about, views, strict=True)
+        ]
+        weights = [share * k for share, k in zip(self._shares(len(about)), kept, strict=True)]
+        loss = self.unlabeled_loss.parts_of(about, weights)["loss"]
         mass, pseudo_mass = (one.Y.detach().sum(0) for one in (found[0], about[0]))
-        self.watch.add(labels=mass, pseudo_labels=pseudo_mass, kept=kept)
+        self.watch.add(labels=mass, pseudo_labels=pseudo_mass, kept=kept[0])
         return {
             **parts,
-            "loss": parts["loss"] + self._weight() * kept * loss,
+            "loss": parts["loss"] + self._weight() * loss,
             "labelled": parts["loss"].detach(),
             "unlabeled": loss.detach(),
-            "kept": kept,
+            "kept": kept[0],
         }
 
     @property
@@ -143,11 +150,12 @@ class SemiSupervisedRecipe(Recipe):
         progress = min(1.0, self.global_step / ramp) if ramp else 1.0
         return self.settings.weight * math.exp(-5 * (1 - progress) ** 2)
 
-    def _shares(self, count: int) -> list[float]:
+    def _shares(self, count: int) -> Tensor:
         """Return the shares of the views in the unlabelled loss."""
         if not self._drops:
-            return [1 / count] * count
-        return [0.5 / (count - 1)] * (count - 1) + [0.5]
+            return torch.full((count,), 1 / count, device=self.device)
+        shares = [0.5 / (count - 1)] * (count - 1) + [0.5]
+        return torch.tensor(shares, device=self.device)
 
     def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
         """Let the teacher look at the weak views, and make what the student learns from."""
@@ -156,7 +164,7 @@ class SemiSupervisedRecipe(Recipe):
         target = self._pseudo_target(logits, batch["inside"])
         weights = None if self.confidence_threshold else _confidence(logits, size)
         theirs = self._pseudo_target(partners(logits), partners(batch["inside"]))
-        generator = self._generator()
+        generator = self.generator("mix")
         views: list[StrongView] = []
         for strong in batch["strong"].unbind(1):
             region = draw_regions(
@@ -168,10 +176,11 @@ class SemiSupervisedRecipe(Recipe):
             )
             mixed = torch.where(region.unsqueeze(1), partners(strong), strong)
             pasted = None if weights is None else torch.where(region, partners(weights), weights)
-            views.append(StrongView(mixed, targets.paste(theirs, target, region), pasted))
+            inside = torch.where(region, partners(batch["inside"]), batch["inside"])
+            views.append(StrongView(mixed, targets.paste(theirs, target, region), pasted, inside))
         self.shown = Shown(batch["stem"], batch["image"], mixed, region, batch["inside"], logits)
         if self._drops:
-            views.append(StrongView(batch["image"], target, weights))
+            views.append(StrongView(batch["image"], target, weights, batch["inside"]))
         return views
 
     def _pseudo_target(self, logits: Tensor, inside: Tensor) -> Target:
@@ -207,14 +216,9 @@ class SemiSupervisedRecipe(Recipe):
             return list(self.model(everything).split(sizes))
         start = sum(sizes[:dropped])
         rows = slice(start, start + sizes[dropped])
-        with _dropped_features(self.model, rows, self.settings.feature_dropout, self._generator()):
+        share, generator = self.settings.feature_dropout, self.generator("drop")
+        with _dropped_features(self.model, rows, share, generator):
             return list(self.model(everything).split(sizes))
-
-    def _generator(self) -> torch.Generator:
-        """Return chance that depends on seed, step and process alone: a resumed run repeats it."""
-        key = (self.config.seed, 4, self.global_step, self.global_rank)
-        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(seed[0]))
 
 
 def _averaging(decay: float) -> Any:
