@@ -295,7 +295,8 @@ def _keep_earlier(evaluation: Evaluation, path: Path) -> Path | None:
     if all(earlier.get(key) == evaluation.content[key] for key in keys):
         return None
     stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
-    kept = path.with_name(f"evaluation-{earlier.get('split', 'unknown')}-{stamp}.json")
+    split = Path(str(earlier.get("split", "unknown"))).stem  # a split may be the file of a list
+    kept = path.with_name(f"evaluation-{split}-{stamp}.json")
     path.rename(kept)
     return kept
 

@@ -479,6 +479,46 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
         assert all(value.equal(theirs[key]) for key, value in ours.items())
 
 
+def test_dropout_is_that_of_an_uninterrupted_run(
+    semi_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("model.architecture=deeplabv3plus", "semi_supervised.feature_dropout=0.5")
+    step = SemiSupervisedRecipe.training_step
+    interrupted = False
+
+    def stopping(self: SemiSupervisedRecipe, batch: Any, index: int) -> Any:
+        nonlocal interrupted
+        if self.global_step == 1 and not interrupted:
+            interrupted = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SemiSupervisedRecipe, "training_step", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            start_training(semi_config(*settings), directory=tmp_path / "run")
+    resume_training(tmp_path / "run")
+    whole = start_training(semi_config(*settings), directory=tmp_path / "whole")
+    ours, theirs = (
+        read_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"]
+        for run in (tmp_path / "run", whole)
+    )
+    assert all(value.equal(theirs[key]) for key, value in ours.items())
+    model = load_trained(whole).model
+    assert any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+
+
+def test_chance_differs_by_batch_and_purpose(make_recipe: Make) -> None:
+    recipe = make_recipe()
+    draws = {"mix": [], "drop": []}
+    for batch in range(3):  # three batches of one step, as with optim.accumulate
+        recipe._batch = batch
+        for purpose, found in draws.items():
+            found.append(recipe.generator(purpose).initial_seed())
+            assert recipe.generator(purpose).initial_seed() == found[-1]
+    assert len({*draws["mix"], *draws["drop"]}) == 6
+
+
 def test_digits_learn_from_unlabelled_scenes(tmp_path: Path, tiny: tuple[str, ...]) -> None:
     config = load_config(
         source="digits",
@@ -538,12 +578,38 @@ def test_mistakes_are_told(semi_config: Make, shapes: Path, tmp_path: Path) -> N
     assert "exclude each other" in refused("distillation.teacher=somewhere")
     assert "did you mean semi_supervised.temperature" in refused("semi_supervised.temprature=2")
     assert "hard" in refused("semi_supervised.pseudo_labels=firm")
+    assert "another image in the batch" in refused("semi_supervised.batch_size=1")
     with pytest.raises(DataError, match="softiou split"):
         start_training(
             semi_config("data.train_split=train", "semi_supervised.ramp=0.1", source=shapes),
             directory=tmp_path / "run",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_resolved_settings_do_not_outlive_the_kind_they_followed_from(
+    finished: Any, tmp_path: Path
+) -> None:
+    file = finished[0] / "config.yaml"
+
+    def settings(*overrides: str) -> Any:
+        return load_config(file=file, overrides=list(overrides)).semi_supervised
+
+    soft, hard = settings(), settings("semi_supervised.pseudo_labels=hard")
+    assert (soft.confidence_threshold, soft.cross_entropy) == (0, 0.25)
+    assert (hard.confidence_threshold, hard.cross_entropy) == (None, None)
+    same = settings("semi_supervised.pseudo_labels=soft")
+    assert same == soft
+    both = settings("semi_supervised.pseudo_labels=hard", "semi_supervised.cross_entropy=0.5")
+    assert (both.confidence_threshold, both.cross_entropy) == (None, 0.5)
+
+
+def test_indices_of_the_loss_hold_for_the_pseudo_labels(make_recipe: Make) -> None:
+    assert make_recipe("loss.classes=[1,2]").unlabeled_loss.classes == [1, 2]
+    own = make_recipe("loss.classes=[1,2]", "semi_supervised.classes=present")
+    assert own.unlabeled_loss.classes == "present"
+    with pytest.raises(ConfigError, match="indices"):
+        make_recipe("semi_supervised.classes=[7]")
 
 
 def test_unreadable_unlabelled_images(semi_config: Make, few: Path, tmp_path: Path) -> None:

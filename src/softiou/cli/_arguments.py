@@ -2,9 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+if TYPE_CHECKING:
+    from softiou.recipes import Config
 
 
 class WeightsChoice(StrEnum):
@@ -44,3 +47,21 @@ def data_and_settings(
     if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
         return None, [data, *settings]
     return data, settings
+
+
+def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
+    """Raise when settings belong to another verb, which would evaluate and compare otherwise.
+
+    Raises:
+        ConfigError: Names the verb to use.
+    """
+    from softiou.errors import ConfigError
+
+    if config.verb == verb:
+        return
+    if resume:
+        raise ConfigError(
+            f"{resume} was begun by another verb; use `softiou {config.verb} --resume {resume}`."
+        )
+    section = {"distill": "distillation", "semi": "semi_supervised"}[config.verb]
+    raise ConfigError(f"The settings have a section {section}; use `softiou {config.verb}`.")

@@ -11,6 +11,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    check_verb,
     data_and_settings,
 )
 
@@ -60,6 +61,7 @@ def distill(
     from softiou.cli import _console
     from softiou.errors import ConfigError
     from softiou.recipes import (
+        config_of,
         differences_to_baseline,
         load_config,
         resolve_config,
@@ -73,8 +75,7 @@ def distill(
     if resume:
         if data or settings or config or run or teacher or soft_labels or baseline or no_baseline:
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
-        if load_config(file=resume / "config.yaml").distillation is None:
-            raise ConfigError(f"{resume} has no teacher; use `softiou train --resume {resume}`.")
+        check_verb(config_of(resume), "distill", resume=resume)
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
         settings += _as_settings(teacher, soft_labels, baseline, no_baseline=no_baseline)

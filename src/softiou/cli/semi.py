@@ -11,6 +11,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    check_verb,
     data_and_settings,
 )
 
@@ -53,15 +54,13 @@ def semi(
     """
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.recipes import is_first, load_config, resume_training, start_training
+    from softiou.recipes import config_of, is_first, load_config, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
         if data or settings or config or run or unlabeled or split:
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
-        if load_config(file=resume / "config.yaml").semi_supervised is None:
-            verb = load_config(file=resume / "config.yaml").verb
-            raise ConfigError(f"{resume} was begun by another verb; use `softiou {verb} --resume`.")
+        check_verb(config_of(resume), "semi", resume=resume)
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
         if not data and not config:
@@ -86,9 +85,11 @@ def _as_settings(unlabeled: Path | None, split: str | None) -> list[str]:
     """Return what options say as settings, so that the run remembers it."""
     settings = []
     if unlabeled:
-        settings.append(f"semi_supervised.unlabeled={json.dumps(str(unlabeled.resolve()))}")
+        settings.append(
+            f"semi_supervised.unlabeled={json.dumps(str(unlabeled.expanduser().resolve()))}"
+        )
     if split:
-        name = str(Path(split).resolve()) if split.endswith(".txt") else split
+        name = str(Path(split).expanduser().resolve()) if split.endswith(".txt") else split
         settings.append(f"data.train_split={json.dumps(name)}")
     return settings
 

@@ -10,6 +10,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    check_verb,
     data_and_settings,
 )
 
@@ -38,18 +39,21 @@ def train(
     """
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.recipes import is_first, load_config, resume_training, start_training
+    from softiou.recipes import config_of, is_first, load_config, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
         if data or settings or config or run:
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+        check_verb(config_of(resume), "train", resume=resume)
         done = resume_training(resume, say=_console.say, progress_bar=_console.interactive())
     else:
         if not data and not config:
             raise ConfigError("Name a data set: softiou train DATA, or --config FILE.")
+        chosen = load_config(source=data, file=config, overrides=settings)
+        check_verb(chosen, "train", resume=None)
         done = start_training(
-            load_config(source=data, file=config, overrides=settings),
+            chosen,
             directory=run,
             command=_console.command_line(),
             say=_console.say,

@@ -6,6 +6,8 @@ Shapes: H and W in pixels.
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch import Tensor
+
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.images import ImageDataset
 
@@ -31,6 +33,7 @@ class PartlyLabeled(SegmentationDataset):
         own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
         self.stems = (*own, *unlabeled.stems)
         self.skipped = (*labelled.skipped, *unlabeled.skipped)
+        self._like: Tensor | None = None  # an empty target: type, and annotators or classes
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files behind a labelled sample; images without masks were looked at before."""
@@ -42,9 +45,10 @@ class PartlyLabeled(SegmentationDataset):
         if index < len(self._labelled):
             return {**self._labelled[index], "stem": self.stems[index]}
         image = self._unlabeled[index - len(self._labelled)]["image"]
-        like = self._labelled[0]["target"]
-        shape = (*like.shape[:-2], *image.shape[-2:])  # perhaps annotators or classes in front
-        target = like.new_full(shape, self.description.ignore_index)
+        if self._like is None:
+            self._like = self._labelled[0]["target"][..., :0, :0]
+        shape = (*self._like.shape[:-2], *image.shape[-2:])
+        target = self._like.new_full(shape, self.description.ignore_index)
         return {"image": image, "target": target, "stem": self.stems[index]}
 
 

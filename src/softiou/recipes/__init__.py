@@ -12,7 +12,7 @@ from softiou.recipes.config import (
 )
 from softiou.recipes.distillation import DistillationRecipe
 from softiou.recipes.processes import is_first
-from softiou.recipes.runs import next_free_run
+from softiou.recipes.runs import config_of, next_free_run
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.supervised import SupervisedRecipe
 from softiou.recipes.training import resolve_config
@@ -28,6 +28,7 @@ __all__ = [
     "SupervisedRecipe",
     "build_loss",
     "build_target",
+    "config_of",
     "differences_to_baseline",
     "is_first",
     "load_config",

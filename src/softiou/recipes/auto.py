@@ -45,8 +45,10 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         batch_size = max(2, min(8, len(dataset)))
     steps: Any = optim.steps
     if steps == "auto":
-        images = max(len(dataset), unlabeled)
-        steps = max(200, EPOCHS * images // (batch_size * optim.accumulate))
+        semi: Any = config.semi_supervised
+        other = batch_size if semi is None or semi.batch_size == "auto" else semi.batch_size
+        epoch = max(len(dataset) / batch_size, unlabeled / other)  # batches of the longer one
+        steps = max(200, int(EPOCHS * epoch / optim.accumulate))
     steps += -steps % optim.validations
     precision = best_precision(best_device()) if config.precision == "auto" else config.precision
     return config.model_copy(
@@ -114,7 +116,7 @@ def _semi_supervised(
     if config.semi_supervised is None:
         return None
     return config.semi_supervised.with_defaults(
-        cross_entropy=config.loss.cross_entropy, batch_size=batch_size, precision=precision
+        config.loss, batch_size=batch_size, precision=precision
     )
 
 

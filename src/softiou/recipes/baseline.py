@@ -33,7 +33,9 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
     """
     own = load_config(file=baseline / "config.yaml")
     if own.verb != "train":
-        raise ConfigError(f"{baseline} was trained with a teacher, too: it is no baseline.")
+        raise ConfigError(
+            f"{baseline} was trained by `softiou {own.verb}`, with a teacher, too: no baseline."
+        )
     wrong = _differences(student, own, _BUDGET)
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)

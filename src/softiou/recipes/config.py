@@ -289,8 +289,10 @@ class SemiSupervisedConfig(_Section):
     cross_entropy: Share | None = Field(
         None, description="share in the unlabelled loss; null: soft that of the loss, hard 1"
     )
-    classes: Literal["present", "all", "prob", "label", "both"] = Field(
-        "both", description="in the mean of the unlabelled overlap, as loss.classes"
+    classes: Literal["present", "all", "prob", "label", "both"] | list[int] | None = Field(
+        None,
+        description="in the mean of the unlabelled overlap, as loss.classes; null: its indices if "
+        "it has some, otherwise both",
     )
     classes_threshold: Share = Field(0.5, description="for classes: prob, label, both")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
@@ -316,20 +318,26 @@ class SemiSupervisedConfig(_Section):
     def _check_mix(self) -> Self:
         if self.cut_mix + self.class_mix > 1:
             raise ValueError("cut_mix and class_mix are shares of the same views: at most 1 in all")
+        if self.batch_size == 1 and self.cut_mix + self.class_mix > 0:
+            raise ValueError(
+                "cut_mix and class_mix need another image in the batch: set both to 0, or a "
+                "batch_size of at least 2"
+            )
         return self
 
-    def with_defaults(self, *, cross_entropy: float, batch_size: int, precision: str) -> Self:
+    def with_defaults(self, loss: LossConfig, *, batch_size: int, precision: str) -> Self:
         """Return the settings with a value for each that was left open.
 
         Args:
-            cross_entropy: Its share in the loss against the labels.
+            loss: Against the labels.
             batch_size: Labelled images a batch.
             precision: Of the run.
         """
         hard = self.pseudo_labels == "hard"
         values = {
             "confidence_threshold": 0.95 if hard else 0.0,
-            "cross_entropy": 1.0 if hard else cross_entropy,
+            "cross_entropy": 1.0 if hard else loss.cross_entropy,
+            "classes": loss.classes if isinstance(loss.classes, list) else "both",
         }
         changes: dict[str, Any] = {k: v for k, v in values.items() if getattr(self, k) is None}
         if self.batch_size == "auto":
@@ -337,6 +345,13 @@ class SemiSupervisedConfig(_Section):
         if self.teacher_precision == "auto":
             changes["teacher_precision"] = precision
         return self.model_copy(update=changes)
+
+
+# What a resolved configuration holds because of another setting: not to be kept when that changes.
+_DEPENDANTS = {
+    ("labels", "kind"): ("epsilon", "width", "sigma"),
+    ("semi_supervised", "pseudo_labels"): ("confidence_threshold", "cross_entropy"),
+}
 
 
 class Config(_Section):
@@ -425,6 +440,7 @@ def load_config(
         ConfigError: Lists every mistake at once, with dotted keys.
     """
     values = _read_yaml(file) if file else {}
+    _forget_what_depends(values, overrides or [])
     if section is not None:
         values.setdefault(section, {})
     if source is not None:
@@ -434,6 +450,17 @@ def load_config(
         return validate_config(values, mistakes)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}" if file else str(error)) from error
+
+
+def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
+    """Drop settings of a resolved file that followed from one which is given another value."""
+    given = {key: text for key, _, text in (override.partition("=") for override in overrides)}
+    for (section, name), dependants in _DEPENDANTS.items():
+        held: Any = values.get(section)
+        new = given.get(f"{section}.{name}", given.get(section))
+        if isinstance(held, dict) and new not in (None, held.get(name)):
+            for dependant in dependants:
+                held.pop(dependant, None)
 
 
 def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:

@@ -46,6 +46,18 @@ def _verb(directory: Path) -> str:
         return "train"
 
 
+def config_of(directory: Path) -> Config:
+    """Return the configuration of a run.
+
+    Raises:
+        CheckpointError: The directory holds no run.
+    """
+    try:
+        return load_config(file=directory / "config.yaml")
+    except ConfigError as error:
+        raise CheckpointError(f"{directory} cannot be resumed: {error}") from error
+
+
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
     """Return the configuration of a run, its last checkpoint and what that holds.
 
@@ -54,10 +66,7 @@ def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
     Raises:
         CheckpointError: The directory holds no run, or the checkpoint is damaged.
     """
-    try:
-        config = load_config(file=directory / "config.yaml")
-    except ConfigError as error:
-        raise CheckpointError(f"{directory} cannot be resumed: {error}") from error
+    config = config_of(directory)
     last = directory / "checkpoints" / "last.ckpt"
     if not last.is_file():
         return config, None, {}

@@ -16,11 +16,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from softiou import targets
 from softiou.data import Batch, DatasetDescription, UnlabeledBatch
+from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
 from softiou.recipes.base import Recipe
-from softiou.recipes.building import build_loss
+from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.config import Config, LossConfig, SemiSupervisedConfig
 from softiou.recipes.judging import Judge
 from softiou.recipes.mixing import draw_regions, partners
@@ -247,11 +248,16 @@ def _unlabeled_loss(
             "threshold": settings.classes_threshold,
         }
     )
+    check_loss(changed, description.num_classes)
     return build_loss(changed, ignore_index=description.ignore_index)
 
 
 def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the probability of the likeliest class (N, H, W), interpolated from the stride."""
+    """Return the probability of the likeliest class (N, H, W), interpolated from the stride.
+
+    Between two cells that are sure of different classes it stays high, where the interpolated
+    pseudo-label is undecided: borders are learnt, softly, instead of being left out.
+    """
     confidence = logits.float().softmax(1).amax(1, keepdim=True)
     return F.interpolate(confidence, size, mode="bilinear", align_corners=False)[:, 0]
 
@@ -276,6 +282,11 @@ def _dropped_features(
         return torch.cat([features[: rows.start], images * factors, features[rows.stop :]])
 
     def hook(module: torch.nn.Module, inputs: object, outputs: Any) -> Any:
+        if not all(isinstance(features, Tensor) for features in outputs):
+            raise ConfigError(
+                f"semi_supervised.feature_dropout: the encoder of {model.spec.architecture} hands "
+                "out more than pictures of features; set it to 0."
+            )
         # The first feature is the image itself.
         return [outputs[0], *map(drop, outputs[1:])]
 

@@ -332,9 +332,11 @@ def _fit(
             say(f"interrupted; go on with: {resume_command(config, run)}")
             raise KeyboardInterrupt from None
         except torch.OutOfMemoryError as error:
+            semi = config.semi_supervised
+            more = f", semi_supervised.batch_size ({semi.batch_size})" if semi else ""
             raise ConfigError(
                 f"Out of memory: lower data.batch_size ({config.data.batch_size}; optim.accumulate "
-                f"makes up for it) or data.crop_px ({list(config.data.crop_px)}). {error}"
+                f"makes up for it){more} or data.crop_px ({list(config.data.crop_px)}). {error}"
             ) from error
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
@@ -401,6 +403,11 @@ def _training_batches(
 def _validation_samples(
     config: Config, dataset: SegmentationDataset, trainer: pl.Trainer
 ) -> DataLoader[Sample]:
+    if len(dataset) < trainer.world_size:
+        raise ConfigError(
+            f"The split {dataset.split!r} has {len(dataset)} images, and {trainer.world_size} "
+            "processes would share them: use fewer processes."
+        )
     # Every image once, whatever the number of processes: a padded split would count some twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
     workers: Any = config.data.workers
