@@ -26,7 +26,18 @@ from softiou.recipes import SupervisedRecipe, load_config
 # The package holds the function of this name.
 demo: Any = import_module("softiou.cli.demo")
 
-VERBS = ("demo", "check", "train", "label", "distill", "evaluate", "predict", "report")
+VERBS = (
+    "demo",
+    "check",
+    "split",
+    "train",
+    "label",
+    "distill",
+    "semi",
+    "evaluate",
+    "predict",
+    "report",
+)
 
 
 @dataclass(frozen=True)
@@ -326,7 +337,7 @@ def test_report_prints_where_it_is(softiou: Run, run_copy: Path) -> None:
     _assert_refused(softiou("report", "nowhere"), "nowhere")
 
 
-# Check, demo
+# Check, split, demo
 
 
 def test_check_tells_good_data_from_bad(
@@ -341,6 +352,56 @@ def test_check_tells_good_data_from_bad(
     assert bad.status == 1
     assert "errors: 1" in bad.out
     assert len(json.loads(softiou("check", data, "--json").out)["problems"]) >= 1
+
+
+def test_check_tells_of_lists_and_of_images_without_masks(
+    softiou: Run, make_shapes: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=8, val=1)
+    assert softiou("split", data, "--fractions", "1/4").status == 0
+    shutil.copytree(data / "val" / "images", data / "unlabeled" / "images")
+    result = softiou("check", data)
+    assert result.status == 0  # warnings alone
+    assert "softiou semi --split 1_4: 2 images of train with masks, 6 without\n" in result.out
+    assert "unlabeled: 1 images without masks; 1 of 48x40\n" in result.out
+    assert "The same files as images of val: 1 (val0.png)." in result.out
+    report = json.loads(softiou("check", data, "--json").out)
+    assert report["lists"] == {"1_4": {"images": 2, "left_out": 6}}
+    assert report["unlabeled"]["images"] == 1
+
+
+def test_split_writes_lists_and_keeps_other_ones(
+    softiou: Run, make_shapes: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_shapes(tmp_path / "data", train=16, val=1)
+    result = softiou("split", data)
+    assert (result.status, result.err) == (0, "")
+    lists = {name: data / "splits" / f"{name}.txt" for name in ("1_16", "1_8", "1_4")}
+    sizes = {"1_16": 1, "1_8": 2, "1_4": 4}
+    assert result.out == "".join(f"{lists[n]}: {size} images\n" for n, size in sizes.items())
+    stems = {name: path.read_text().splitlines() for name, path in lists.items()}
+    assert {name: len(listed) for name, listed in stems.items()} == sizes
+    assert set(stems["1_16"]) < set(stems["1_8"]) < set(stems["1_4"])
+
+    assert softiou("split", data).out == result.out  # the same once more
+    lists["1_8"].write_text("train0\n")
+    lists["1_4"].unlink()
+    _assert_refused(softiou("split", data), f"{lists['1_8']}: The list exists already", "--out")
+    assert lists["1_8"].read_text() == "train0\n"
+    assert not lists["1_4"].exists()
+
+    other = softiou("split", data, "--fractions", "1/2", "--seed", 1, "--out", "mine")
+    assert (other.status, other.out) == (0, f"{Path('mine') / '1_2.txt'}: 8 images\n")
+    assert len(Path("mine/1_2.txt").read_text().splitlines()) == 8
+
+
+def test_split_refuses(softiou: Run, shapes: Path) -> None:
+    _assert_refused(softiou("split", "digits"), "have the splits 1_16, 1_8 and 1_4 already")
+    _assert_refused(softiou("split", shapes, "--fractions", "8"), "--fractions: 8 is not between")
+    _assert_refused(softiou("split", shapes, "--fractions", "x"), "'x' is no fraction")
+    _assert_refused(softiou("split", "nowhere"), "nowhere", "no such folder")
+    assert softiou("split", shapes, "--seed", "-1").status == 2
+    assert not (shapes / "splits").exists()
 
 
 def test_demo_compares_two_trainings(
@@ -504,7 +565,7 @@ def test_distill_refuses(
     assert not (tmp_path / "kd").exists()
     _assert_refused(softiou("distill", "--resume", "kd", shapes), "--resume goes on")
     plain = softiou("distill", "--resume", trained.directory)
-    _assert_refused(plain, "has no teacher; use `softiou train --resume")
+    _assert_refused(plain, "use `softiou train --resume")
 
 
 def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) -> None:

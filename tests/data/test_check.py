@@ -5,15 +5,48 @@ from pathlib import Path
 
 import pytest
 import typer
+from PIL import Image
+from torch import Tensor
 from typer.testing import CliRunner
 
 from softiou.cli.check import check
-from softiou.data import check_dataset
-from softiou.data.check import SizeSummary
+from softiou.data import check_dataset, check_unlabeled
+from softiou.data.check import ListSummary
+from softiou.data.check_unlabeled import UnlabeledSummary
+from softiou.data.contents import SizeSummary
+from softiou.data.problems import Problem
+from softiou.data.reading import MaskReader
 
 Make = Callable[..., Path]
 APP = typer.Typer()
 APP.command()(check)
+
+
+def write_list(root: Path, name: str, stems: str) -> Path:
+    """Write a list of stems of one letter each."""
+    path = root / "splits" / f"{name}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
+    return path
+
+
+def write_unlabeled(
+    root: Path, name: str, *, size: tuple[int, int] = (3, 2), grey: int = 9
+) -> Path:
+    """Write an image of (width, height) that nobody labelled."""
+    path = root / "unlabeled" / "images" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (grey, grey, grey)).save(path)
+    return path
+
+
+def found(problem: Problem, root: Path) -> tuple[str, str, str]:
+    """Return where a problem is, how bad, and what was found."""
+    return (
+        Path(problem.file).relative_to(root).as_posix(),
+        problem.severity,
+        problem.message,
+    )
 
 
 def test_good_data_set_is_summarised(make_dataset: Make) -> None:
@@ -151,11 +184,280 @@ def test_digits() -> None:
     assert all(c.images > 0 for split in report.splits.values() for c in split.classes)
 
 
+def test_parts_of_the_digits() -> None:
+    assert check_dataset("digits").lists == {
+        "1_16": ListSummary(125, left_out=1875),
+        "1_8": ListSummary(250, left_out=1750),
+        "1_4": ListSummary(500, left_out=1500),
+    }
+
+
 def test_camvid(shared_data: Path) -> None:
     report = check_dataset(shared_data / "camvid")
     assert report.problems == ()
     assert report.splits["test"].images == 233
     assert report.splits["test"].sizes == (SizeSummary(360, 480, images=233),)
+
+
+# Lists of images of train
+
+
+def test_lists_say_what_they_hold_and_what_they_leave(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in "abcdefgh"}})
+    write_list(root, "train", "abcdef")
+    write_list(root, "val", "g")
+    write_list(root, "1_3", "ab")
+    write_list(root, "other", "ah")
+    report = check_dataset(root)
+    assert report.problems == ()
+    assert list(report.splits) == ["train", "val", "1_3", "other"]
+    assert report.splits["1_3"].images == 2
+    # g is evaluated on, and h is not in train.
+    assert report.lists == {
+        "train": ListSummary(6, left_out=0),
+        "1_3": ListSummary(2, left_out=4),
+        "other": ListSummary(2, left_out=5),
+    }
+
+
+def test_list_of_another_folder_is_no_part_of_train(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}, "extra/masks": {"b": [[0, 1]]}})
+    write_list(root, "extra", "b")
+    report = check_dataset(root)
+    assert (report.problems, report.lists) == ((), {})
+    assert report.splits["extra"].images == 1
+
+
+def test_list_with_unknown_stems_is_an_error_and_has_no_summary(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    write_list(root, "half", "ax")
+    report = check_dataset(root)
+    assert [found(p, root) for p in report.problems] == [
+        ("splits/half.txt", "error", "Listed stems that are not in train/images/: 1 (x).")
+    ]
+    assert report.lists == {}
+
+
+def test_hidden_list_is_no_list(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    write_list(root, "half", "a").rename(root / "splits" / "._half.txt")
+    assert list(check_dataset(root).splits) == ["train"]
+
+
+def test_masks_are_read_once_however_many_lists_share_them(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in "abcd"}, "val/masks": {"a": [[1]]}})
+    shutil.copy(root / "val/images/a.png", root / "train/images/b.png")  # another size
+    for name in ("one", "two"):
+        write_list(root, name, "abc")
+    read, opened = MaskReader.read, list[Path]()
+
+    def note(self: MaskReader, path: Path) -> Tensor:
+        opened.append(path)
+        return read(self, path)
+
+    monkeypatch.setattr(MaskReader, "read", note)
+    report = check_dataset(root)
+    assert sorted(path.relative_to(root).as_posix() for path in opened) == [
+        *(f"train/masks/{stem}.png" for stem in "abcd"),
+        "val/masks/a.png",
+    ]
+    # What is wrong with a file of all three is said once, and none of them counts it.
+    assert [found(p, root)[0] for p in report.errors] == ["train/masks/b.png"]
+    assert [report.splits[name].images for name in ("train", "one", "two")] == [3, 2, 2]
+
+
+def test_what_is_wrong_with_the_folder_is_said_once(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in "ab"}})
+    shutil.copy(root / "train/images/a.png", root / "train/images/a.jpg")
+    write_list(root, "half", "a")
+    (problem,) = check_dataset(root).problems
+    assert problem.message == "Expected one file per stem, but found stems with two: 1 (a)."
+
+
+@pytest.mark.parametrize("evaluated", ["val", "test"])
+def test_list_that_holds_evaluated_images(make_dataset: Make, evaluated: str) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in "abcd"}})
+    write_list(root, "train", "ab")
+    write_list(root, evaluated, "cd")
+    write_list(root, "half", "ad")
+    (problem,) = check_dataset(root).problems
+    message = f"Images that are also in the split {evaluated}: 1 (d)."
+    assert found(problem, root) == ("splits/half.txt", "warning", message)
+    assert problem.remedy.startswith("Take them out; `softiou split` does not choose them")
+
+
+def test_list_named_like_a_folder_holds_no_image_of_train(make_dataset: Make) -> None:
+    root = make_dataset({f"{split}/masks": {"a": [[0, 1]]} for split in ("train", "val")})
+    write_list(root, "val", "a")
+    write_list(root, "half", "a")
+    assert check_dataset(root).problems == ()
+
+
+def test_classes_that_a_part_of_train_does_not_show(make_dataset: Make) -> None:
+    masks = {"a": [[0, 0]], "b": [[0, 1]], "c": [[2, 2]]}
+    root = make_dataset({"train/masks": masks}, classes=["sky", "road", "car", "nothing"])
+    write_list(root, "one", "a")
+    write_list(root, "two", "bc")
+    in_train, in_one = check_dataset(root).problems
+    # "nothing" is said of train alone.
+    assert found(in_train, root) == (
+        "train",
+        "warning",
+        "Classes without a pixel in this split: 1 (nothing).",
+    )
+    assert found(in_one, root) == (
+        "splits/one.txt",
+        "warning",
+        "Classes that train has, but no image of this list: 2 (road, car).",
+    )
+    assert in_one.remedy.startswith("Who trains on it (--split one) never learns them")
+
+
+def test_list_that_is_no_part_of_train_is_judged_like_a_folder(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]], "b": [[0, 0]]}})
+    write_list(root, "train", "a")
+    write_list(root, "dev", "b")
+    (problem,) = check_dataset(root).problems
+    message = "Classes without a pixel in this split: 1 (road)."
+    assert found(problem, root) == ("splits/dev.txt", "warning", message)
+
+
+# Images without masks
+
+
+def test_unlabelled_images_are_counted_by_size(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    assert check_dataset(root).unlabeled is None
+    for name in ("x.png", "y.jpg", "._z.jpg"):
+        write_unlabeled(root, name)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # by 90 degrees
+    Image.new("RGB", (2, 5)).save(root / "unlabeled/images/w.jpg", exif=turned)
+    (root / "unlabeled/images/bad.png").write_bytes(b"")
+    report = check_dataset(root)
+    sizes = (SizeSummary(2, 3, images=2), SizeSummary(2, 5, images=1))
+    assert report.unlabeled == UnlabeledSummary(3, sizes)
+    assert [found(p, root)[:2] for p in report.problems] == [("unlabeled/images/bad.png", "error")]
+    assert list(report.splits) == ["train"]
+
+
+def test_unlabelled_images_that_training_would_refuse(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    write_unlabeled(root, "x.png")
+    write_unlabeled(root, "x.jpg")
+    Image.new("F", (2, 2)).save(root / "unlabeled/images/y.tiff")
+    report = check_dataset(root)
+    twice = "Expected one file per stem, but found stems with two: 1 (x)."
+    floating = "Expected an image of 8 or 16 bits per channel, but found floating-point values."
+    assert [found(p, root) for p in report.problems] == [
+        ("unlabeled/images", "error", twice),
+        ("unlabeled/images/y.tiff", "error", floating),
+    ]
+
+
+def test_empty_folder_of_unlabelled_images(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    (root / "unlabeled/images").mkdir(parents=True)
+    report = check_dataset(root)
+    assert report.unlabeled == UnlabeledSummary(0, ())
+    (problem,) = report.errors
+    assert found(problem, root)[0] == "unlabeled/images"
+    assert problem.message.endswith("but found none.")
+
+
+def test_unlabelled_images_in_the_wrong_place(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    (root / "unlabeled").mkdir()
+    (problem,) = check_dataset(root).problems
+    assert found(problem, root) == (
+        "unlabeled",
+        "warning",
+        "Expected images/ in it, but there is none.",
+    )
+    shutil.copy(root / "train/images/a.png", root / "unlabeled/x.png")
+    message = "Found images that do not lie in images/: 1 (x.png)."
+    report = check_dataset(root)
+    assert [found(p, root) for p in report.problems] == [("unlabeled", "warning", message)]
+    assert report.problems[0].remedy.endswith("move them to unlabeled/images/.")
+    assert report.unlabeled is None
+    write_unlabeled(root, "y.png")
+    report = check_dataset(root)
+    assert [found(p, root) for p in report.problems] == [("unlabeled", "warning", message)]
+    assert report.unlabeled == UnlabeledSummary(1, (SizeSummary(2, 3, images=1),))
+
+
+def test_unlabelled_copies_of_labelled_images(make_dataset: Make) -> None:
+    splits = ("train", "val", "test")
+    root = make_dataset({f"{split}/masks": {"a": [[0, 1]]} for split in splits})
+    write_unlabeled(root, "other.png")
+    places = [f"{split}/images/a.png" for split in splits]
+    for grey, place in enumerate([*places, "unlabeled/images/other.png"]):
+        Image.new("L", (2, 1), grey).save(root / place, compress_level=0)
+    assert len({(root / place).stat().st_size for place in places}) == 1  # contents tell them apart
+    for name, split in (("x", "val"), ("y", "val"), ("t", "test"), ("z", "train")):
+        shutil.copy(root / split / "images/a.png", root / f"unlabeled/images/{name}.png")
+    problems = check_dataset(root).problems
+    assert [found(p, root) for p in problems] == [
+        ("unlabeled/images", "warning", "The same files as images of val: 2 (x.png, y.png)."),
+        ("unlabeled/images", "warning", "The same files as images of test: 1 (t.png)."),
+        ("unlabeled/images", "warning", "The same files as images of train: 1 (z.png)."),
+    ]
+    assert problems[0].remedy == problems[1].remedy
+    assert "seen what it is scored on" in problems[0].remedy
+    assert "learnt from twice" in problems[2].remedy
+
+
+def test_unlabelled_copy_of_an_evaluated_image_of_train(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]], "b": [[0, 1], [1, 1]]}})
+    write_list(root, "train", "a")
+    write_list(root, "val", "b")
+    shutil.copy(root / "train/images/b.png", write_unlabeled(root, "x.png"))
+    (problem,) = check_dataset(root).problems
+    assert problem.message == "The same files as images of val: 1 (x.png)."
+
+
+def test_unlabelled_copy_of_an_image_whose_masks_others_keep(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]]}})
+    (root / "test/images").mkdir(parents=True)
+    path = write_unlabeled(root, "x.png")
+    shutil.copy(path, root / "test/images/c.png")
+    without_masks, copies = check_dataset(root).problems
+    assert without_masks.message == "Found images without masks."
+    assert copies.message == "The same files as images of test: 1 (x.png)."
+
+
+def test_few_files_are_hashed(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1]], "b": [[0, 1]]}})
+    write_unlabeled(root, "long.png", size=(300, 200))
+    same = root / "unlabeled/images/same.png"
+    same.write_bytes((root / "train/images/a.png").read_bytes())
+    (root / "train/images/b.png").write_bytes((root / "train/images/a.png").read_bytes() + b"x")
+    digest, hashed = check_unlabeled._digest, list[Path]()
+
+    def note(path: Path) -> bytes:
+        hashed.append(path)
+        return digest(path)
+
+    monkeypatch.setattr(check_unlabeled, "_digest", note)
+    (problem,) = check_dataset(root).problems
+    assert problem.message == "The same files as images of train: 1 (same.png)."
+    assert sorted(hashed) == [root / "train/images/a.png", same]
+
+
+@pytest.mark.parametrize("inner", ["", "images"])
+def test_folder_of_mere_images_is_told_what_it_is_good_for(tmp_path: Path, inner: str) -> None:
+    (tmp_path / inner).mkdir(exist_ok=True)
+    (problem,) = check_dataset(tmp_path).errors
+    assert "semi" not in problem.remedy
+    Image.new("L", (2, 2)).save(tmp_path / inner / "x.png")
+    (problem,) = check_dataset(tmp_path).errors
+    assert problem.message.endswith("but found no dataset.yaml.")
+    assert problem.remedy.endswith("`softiou semi DATA --unlabeled DIR`.")
+    (tmp_path / "masks").mkdir()
+    (problem,) = check_dataset(tmp_path).errors
+    assert "semi" not in problem.remedy
 
 
 # The command
@@ -190,3 +492,21 @@ def test_command_survives_a_missing_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(APP, [str(tmp_path / "nowhere")])
     assert result.exit_code == 1
     assert "there is no such folder" in " ".join(result.output.split())
+
+
+def test_command_tells_of_lists_and_unlabelled_images(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in "abc"}})
+    write_list(root, "1_3", "b")
+    write_unlabeled(root, "x.png")
+    result = CliRunner().invoke(APP, [str(root)])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[1:4] == [
+        "1_3: 1 images; 1 of 2x1",
+        "softiou semi --split 1_3: 1 images of train with masks, 2 without",
+        "unlabeled: 1 images without masks; 1 of 3x2",
+    ]
+    report = json.loads(CliRunner().invoke(APP, [str(root), "--json"]).output)
+    assert report["lists"] == {"1_3": {"images": 1, "left_out": 2}}
+    sizes = [{"height_px": 2, "width_px": 3, "images": 1}]
+    assert report["unlabeled"] == {"images": 1, "sizes": sizes}

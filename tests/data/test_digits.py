@@ -17,6 +17,28 @@ def test_default_sizes() -> None:
     assert len(DigitScenes("train", size=3)) == 3
 
 
+@pytest.mark.parametrize(("split", "size"), [("1_16", 125), ("1_8", 250), ("1_4", 500)])
+def test_parts_are_the_first_scenes_of_train(split: str, size: int) -> None:
+    part, train = DigitScenes(split, labels="soft"), DigitScenes("train", labels="soft")
+    assert (part.split, part.folder, train.folder) == (split, "train", "train")
+    assert part.stems == train.stems[:size]
+    for index in (0, size - 1):
+        assert torch.equal(part[index]["image"], train[index]["image"])
+        assert torch.equal(part[index]["target"], train[index]["target"])
+    assert len(DigitScenes(split, size=3)) == 3
+    assert open_dataset("digits", split).labels == "hard"
+    assert split not in available_splits("digits")  # of train, so no split to evaluate on
+
+
+def test_smallest_part_shows_every_class() -> None:
+    scenes = DigitScenes("1_16", labels="hard")
+    seen = torch.zeros(11, dtype=torch.int64)
+    for scene in scenes:
+        seen += torch.bincount(scene["target"].flatten(), minlength=11) > 0
+    assert seen[0] == 125
+    assert seen[1:].min() >= 30  # of 125 scenes with three to six digits each
+
+
 def test_a_scene() -> None:
     scenes = DigitScenes("val")
     sample = scenes[5]
@@ -111,7 +133,7 @@ def test_nothing_to_verify() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(DataError, match="one of train, val, test, but got 'dev'"):
+    with pytest.raises(DataError, match="one of train, val, test, 1_16, 1_8, 1_4, but got 'dev'"):
         DigitScenes("dev")
     with pytest.raises(ValueError, match="`size` to be at least 1 scene, but got 0"):
         DigitScenes("train", size=0)

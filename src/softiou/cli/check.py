@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
 
-    from softiou.data.check import CheckReport, SplitSummary
+    from softiou.data import CheckReport
+    from softiou.data.contents import SizeSummary, SplitSummary
 
 _SHOWN = 20
 
@@ -34,7 +35,7 @@ def check(
 
     from rich.console import Console
 
-    from softiou.data.check import check_dataset
+    from softiou.data import check_dataset
 
     report = check_dataset(data)
     if json_output:
@@ -51,8 +52,7 @@ def _summary(report: CheckReport) -> Iterator[RenderableType]:
     """Render the splits, the first problems of each severity, and a closing line."""
     from rich.text import Text
 
-    for name, split in report.splits.items():
-        yield Text(f"{name}: {_in_words(split)}")
+    yield from map(Text, _contents(report))
     if report.splits:
         yield _class_table(report)
     for colour, problems in (("yellow", report.warnings), ("red", report.errors)):
@@ -67,19 +67,34 @@ def _summary(report: CheckReport) -> Iterator[RenderableType]:
     yield Text(counts, style="bold red" if report.errors else "bold green")
 
 
+def _contents(report: CheckReport) -> Iterator[str]:
+    """Say what is there, split by split, and what of it is for learning without masks."""
+    for name, split in report.splits.items():
+        yield f"{name}: {_in_words(split)}"
+    for name, listed in report.lists.items():
+        counts = f"{listed.images} images of train with masks, {listed.left_out} without"
+        yield f"softiou semi --split {name}: {counts}"
+    if report.unlabeled:
+        images = f"{report.unlabeled.images} images without masks"
+        yield "; ".join([f"unlabeled: {images}", *_sizes(report.unlabeled.sizes)])
+
+
 def _in_words(split: SplitSummary) -> str:
     """Say how many images, of which sizes, labelled by how many."""
-    from softiou.data.problems import some_of
-
-    sizes = [f"{s.images} of {s.width_px}x{s.height_px}" for s in split.sizes]
-    parts = [f"{split.images} images"]
-    if sizes:
-        parts.append(some_of(sizes))
+    parts = [f"{split.images} images", *_sizes(split.sizes)]
     if split.annotators > 1:
         parts.append(f"{split.annotators} annotators")
     if split.ignored_share:
         parts.append(f"{split.ignored_share:.1%} of the pixels ignored")
     return "; ".join(parts)
+
+
+def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
+    """Name the most frequent sizes, if there are any."""
+    from softiou.data.problems import some_of
+
+    named = [f"{size.images} of {size.width_px}x{size.height_px}" for size in sizes]
+    return [some_of(named)] if named else []
 
 
 def _class_table(report: CheckReport) -> Table:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import read_dataset_file
-from softiou.data.digits import DigitScenes
+from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.layout import (
     data_folder,
     images_in,
@@ -85,7 +85,8 @@ def open_images(
     """
     if source == "digits":
         scenes = DigitScenes(split, labels="hard")
-        return ImageDataset(split, scenes.stems, partial(_scene, scenes)), scenes.description
+        images = ImageDataset(scenes.folder, scenes.stems, partial(_scene, scenes))
+        return images, scenes.description
     root = data_folder(source)
     description = read_dataset_file(root).description
     paths = split_images(root, split)
@@ -106,8 +107,8 @@ def open_unlabeled(
     Args:
         source: As for `open_dataset`.
         split: What is trained on with masks; its images are left out.
-        folder: Of the images; None for DATA/unlabeled/images/ and for the images of train/ that the
-            list of the split leaves out.
+        folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
+            `train` that the list of the split leaves out.
         evaluated: Splits whose images are left out, too.
         skip_corrupt: Leave out the images whose files cannot be decoded.
 
@@ -118,8 +119,8 @@ def open_unlabeled(
         DataError: There are none, or some cannot be decoded.
     """
     if folder is not None:
-        paths = images_in(Path(folder).expanduser())
-        return _of_files(Path(folder).name, paths, skip_corrupt=skip_corrupt)
+        folder = Path(folder).expanduser()
+        return _of_files(folder.resolve().name, images_in(folder), skip_corrupt=skip_corrupt)
     if source == "digits":
         return _other_scenes(split)
     root = data_folder(source)
@@ -127,7 +128,7 @@ def open_unlabeled(
     if not paths:
         message = (
             f"Expected images without masks, but there is no unlabeled/images/, and the split "
-            f"'{split}' has all of its folder."
+            f"'{split}' leaves out no image that may be learnt from."
         )
         remedy = (
             "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou split "
@@ -153,8 +154,8 @@ def _of_files(folder: str, paths: dict[str, Path], *, skip_corrupt: bool) -> Ima
 def _other_scenes(split: str) -> ImageDataset:
     """Open the scenes of train that a fraction leaves out."""
     labelled, scenes = DigitScenes(split, labels="hard"), DigitScenes("train", labels="hard")
-    if len(labelled) == len(scenes):
-        message = "Expected scenes without labels, but the split 'train' has all of them."
+    if split not in DIGIT_FRACTIONS:
+        message = f"Expected scenes without labels, but the split '{split}' leaves out none."
         raise DataProblemsError(Problem("digits", message, "Train on a part: --split 1_8."))
     numbers = range(len(labelled), len(scenes))
     stems = tuple(f"train/{scenes.stems[number]}" for number in numbers)

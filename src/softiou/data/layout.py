@@ -46,8 +46,10 @@ def find_splits(root: Path) -> tuple[str, ...]:
     folders = {
         folder.parent.name for folder in root.glob("*/images") if mask_folders(folder.parent)
     }
-    lists = {path.stem for path in root.glob("splits/*.txt")} if "train" in folders else set()
-    names = folders | lists
+    names = set(folders)
+    if "train" in folders:
+        lists = {path.stem for path in root.glob("splits/[!.]*.txt")}
+        names |= {name for name in lists if mask_folders(split_folder(root, name))}
     return (
         *(name for name in _FIRST_SPLITS if name in names),
         *sorted(names.difference(_FIRST_SPLITS)),
@@ -154,8 +156,7 @@ def images_without_masks(
 ) -> dict[str, Path]:
     """Return the images that can be learnt from without masks, by FOLDER/STEM, in order.
 
-    They are those of unlabeled/images/, and those of train/ that the list of a split leaves out and
-    that no evaluated split has.
+    They are those that the list of a split leaves out, and those of unlabeled/images/.
 
     Args:
         root: Folder of the data set.
@@ -165,18 +166,32 @@ def images_without_masks(
     Raises:
         DataError: The split does not exist, or its folder holds two images of one stem.
     """
-    folder = split_folder(root, split)
-    labelled = set(split_images(root, split))
-    there = set(find_splits(root))
-    for other in (name for name in evaluated if name in there or _is_list(name)):
-        if split_folder(root, other) == folder:
-            labelled |= set(split_images(root, other))
-    rest = split_images(root, folder.name)
-    found = {f"{folder.name}/{s}": path for s, path in rest.items() if s not in labelled}
+    folder = split_folder(root, split).name
+    left_out = images_left_out(root, split, evaluated=evaluated)
+    found = {f"{folder}/{stem}": path for stem, path in left_out.items()}
     if (root / UNLABELED / "images").is_dir():
         apart = split_images(root, UNLABELED)
         found |= {f"{UNLABELED}/{stem}": path for stem, path in apart.items()}
     return found
+
+
+def images_left_out(root: Path, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
+    """Return the images that the list of a split leaves out and no evaluated split has, by stem.
+
+    They are images of the split `train` (or whatever the folder is called): what splits/train.txt
+    leaves out, if there is such a list, is nobody's to learn from.
+
+    Raises:
+        DataError: As for `images_without_masks`.
+    """
+    folder = split_folder(root, split)
+    taken = set(split_images(root, split))
+    there = set(find_splits(root))
+    for other in (name for name in evaluated if name in there or _is_list(name)):
+        if split_folder(root, other) == folder:
+            taken |= set(split_images(root, other))
+    everything = split_images(root, folder.name)
+    return {stem: path for stem, path in everything.items() if stem not in taken}
 
 
 def images_in(folder: Path) -> dict[str, Path]:
@@ -185,6 +200,7 @@ def images_in(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: There is no such folder, it holds no images, or two of one stem.
     """
+    folder = folder.resolve()  # "." has no name
     inner = folder / "images" if (folder / "images").is_dir() else folder
     if not inner.is_dir():
         message = "Expected a folder of images, but there is no such folder."

@@ -1,0 +1,39 @@
+"""One door to all data sets: the embedded one by its name, the others by their folder."""
+
+from pathlib import Path
+
+from softiou.data.base import Labels, SegmentationDataset
+from softiou.data.digits import DIGIT_SPLITS, DigitScenes
+from softiou.data.folder import FolderDataset
+from softiou.data.layout import data_folder, find_splits
+
+
+def open_dataset(
+    source: str | Path, split: str, *, labels: Labels = "auto", skip_corrupt: bool = False
+) -> SegmentationDataset:
+    """Open one split of a data set.
+
+    Args:
+        source: "digits" for the embedded scenes, or a folder with `dataset.yaml`; a folder of that
+            name is "./digits".
+        split: Name of the split; `available_splits` lists them.
+        labels: "hard", "soft", "votes", "staple", or "auto": votes when there are several
+            annotators, hard otherwise; see `FolderDataset`.
+        skip_corrupt: Leave out the samples whose files cannot be decoded.
+
+    Raises:
+        DataError: There is no such folder or split, or its data cannot be used.
+        ValueError: `labels` is none of these.
+    """
+    if source == "digits":
+        return DigitScenes(split, labels=labels)
+    return FolderDataset(data_folder(source), split, labels=labels, skip_corrupt=skip_corrupt)
+
+
+def available_splits(source: str | Path) -> tuple[str, ...]:
+    """Return the splits that have labels: train, val, test, then the others by name.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    return DIGIT_SPLITS if source == "digits" else find_splits(data_folder(source))
