@@ -139,7 +139,9 @@ def test_at_least_one_image(make_dataset: Make) -> None:
 def test_ignored_pixels_do_not_count(make_dataset: Make) -> None:
     masks = {"a": [[0, 7, 7]], "b": [[1, 1, 7]], "c": [[7, 7, 7]]}
     root = make_dataset({"train/masks": masks}, ignore_index=7)
-    assert _count(open_dataset(root, "train", labels="hard")).tolist() == [[1, 0], [0, 2], [0, 0]]
+    dataset = open_dataset(root, "train", labels="hard")
+    assert _count(dataset, range(3)).tolist() == [[1, 0], [0, 2], [0, 0]]
+    assert _count(dataset, [2, 1]).tolist() == [[0, 0], [0, 2]]
     for seed in range(5):  # c is worth nothing
         assert split_fractions(root, [Fraction(2, 3)], seed=seed) == {"2_3": ("a", "b")}
 
@@ -152,7 +154,8 @@ def test_images_without_a_label_can_be_chosen(make_dataset: Make) -> None:
 def test_majority_of_annotators_counts(make_dataset: Make) -> None:
     by_rater = [{"a": [[1]], "b": [[0]]}, {"a": [[1]], "b": [[1]]}, {"a": [[0]], "b": [[0]]}]
     root = make_dataset({f"train/masks_{r + 1}": masks for r, masks in enumerate(by_rater)})
-    assert _count(open_dataset(root, "train", labels="hard")).tolist() == [[0, 1], [1, 0]]
+    dataset = open_dataset(root, "train", labels="hard")
+    assert _count(dataset, range(2)).tolist() == [[0, 1], [1, 0]]
 
 
 def test_only_images_of_the_split_train_are_chosen(scenes: Path) -> None:
@@ -160,6 +163,20 @@ def test_only_images_of_the_split_train_are_chosen(scenes: Path) -> None:
     listed = [f"s{number:02}" for number in range(10)]
     (scenes / "splits" / "train.txt").write_text("\n".join(listed), encoding="utf-8")
     assert set(split_fractions(scenes, [Fraction(9, 10)], seed=0)["9_10"]) < set(listed)
+
+
+def test_images_of_val_and_test_are_not_chosen(scenes: Path) -> None:
+    (scenes / "splits").mkdir()
+    stems = {f"s{number:02}" for number in range(32)}
+    lists = {"val": sorted(stems)[:10], "test": sorted(stems)[10:16]}
+    for name, listed in lists.items():
+        (scenes / "splits" / f"{name}.txt").write_text("\n".join(listed), encoding="utf-8")
+    parts = split_fractions(scenes, [Fraction(1, 2), Fraction(15, 16)], seed=0)
+    assert [len(part) for part in parts.values()] == [8, 15]
+    assert not set(parts["15_16"]) & {*lists["val"], *lists["test"]}
+    (scenes / "splits" / "val.txt").write_text("\n".join(sorted(stems)), encoding="utf-8")
+    with pytest.raises(DataError, match="val and test hold all of them"):
+        split_fractions(scenes, [Fraction(1, 2)], seed=0)
 
 
 def test_masks_with_mistakes_are_an_error(make_dataset: Make) -> None:
@@ -227,7 +244,7 @@ def test_committed_lists_of_camvid(shared_data: Path) -> None:
         assert tuple(committed.splitlines()) == stems
 
     dataset = open_dataset(root, "train", labels="hard")
-    pixels = _count(dataset)
+    pixels = _count(dataset, range(len(dataset)))
     number_of = {stem: number for number, stem in enumerate(dataset.stems)}
     # 12 % off for the fence in a sixteenth, 5 % in an eighth; the sky has 60 times the bicyclist.
     for name, tolerance in (("1_16", 0.15), ("1_8", 0.06)):

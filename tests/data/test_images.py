@@ -169,6 +169,25 @@ def test_what_the_list_of_train_leaves_out_is_nobodys(scenes: Path) -> None:
         open_unlabeled(scenes, "train")
 
 
+def test_folder_that_holds_images_of_splits(scenes: Path, tmp_path: Path) -> None:
+    train = scenes / "train"
+    assert open_unlabeled(scenes, "few", folder=train).stems == tuple(
+        f"train/{stem}" for stem in "cdef"
+    )
+    write_list(scenes, "dev", "e")
+    images = open_unlabeled(scenes, "few", folder=train, evaluated=("dev", "none"))
+    assert images.stems == ("train/c", "train/d", "train/f")
+    more = tmp_path / "more"
+    write_image(more / "z.png")
+    (more / "v.png").symlink_to(scenes / "val" / "images" / "v.png")
+    assert open_unlabeled(scenes, "few", folder=more).stems == ("more/z",)
+    for folder, number in ((train, 6), (scenes / "val", 1)):
+        with pytest.raises(
+            DataError, match=rf"but all {number} belong to the splits train, val, test, which"
+        ):
+            open_unlabeled(scenes, "train", folder=folder)
+
+
 def test_digits() -> None:
     scenes = DigitScenes("train")
     for split, labelled in (("1_16", 125), ("1_8", 250), ("1_4", 500)):

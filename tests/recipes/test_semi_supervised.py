@@ -183,7 +183,7 @@ def test_views_and_dropped_features_share_the_unlabelled_loss(
         found: Tensor = two.unlabeled_loss(
             two.model(images), soft, valid=unlabeled["inside"], weights=weights
         )
-        kept = (weights * unlabeled["inside"]).sum() / unlabeled["inside"].sum()
+        kept: Tensor = (weights * unlabeled["inside"]).sum() / unlabeled["inside"].sum()
         return (kept * found).detach()
 
     first, second = (loss(images) for images in unlabeled["strong"].unbind(1))
@@ -510,7 +510,7 @@ def test_dropout_is_that_of_an_uninterrupted_run(
 
 def test_chance_differs_by_batch_and_purpose(make_recipe: Make) -> None:
     recipe = make_recipe()
-    draws = {"mix": [], "drop": []}
+    draws: dict[str, list[int]] = {"mix": [], "drop": []}
     for batch in range(3):  # three batches of one step, as with optim.accumulate
         recipe._batch = batch
         for purpose, found in draws.items():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from softiou._files import write_atomically
 from softiou.data.base import SegmentationDataset
 from softiou.data.folder import FolderDataset
-from softiou.data.layout import data_folder, split_list
+from softiou.data.layout import data_folder, images_taken, split_images, split_list
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.errors import DataError
 
@@ -60,7 +60,7 @@ def split_fractions(
     The images are put into one order, and each fraction takes the first of them: those that bring a
     class which is not there yet, the rarest first; then in turn the one of a few drawn at random
     after which the classes are most nearly as frequent as among all images, counted in pixels and
-    in images.
+    in images. Images of val and test, when these are lists of `train`, are left out.
 
     Args:
         source: Folder of the data set.
@@ -73,18 +73,23 @@ def split_fractions(
     Raises:
         DataError: The data set cannot be used.
     """
-    dataset = FolderDataset(data_folder(source), "train", labels="hard")
-    sizes = {name_of(f): max(1, round(f * len(dataset))) for f in fractions}
-    pixels = _count(dataset)
-    order = balanced_order(pixels, max(sizes.values()), seed=seed)
+    root = data_folder(source)
+    dataset = FolderDataset(root, "train", labels="hard")
+    paths, evaluated = split_images(root, "train"), images_taken(root, ("val", "test"))
+    numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
+    if not numbers:
+        message = "Expected images to choose from, but val and test hold all of them."
+        raise DataProblemsError(Problem(str(root / "train"), message, "Shorten their lists."))
+    sizes = {name_of(f): max(1, round(f * len(numbers))) for f in fractions}
+    order = balanced_order(_count(dataset, numbers), max(sizes.values()), seed=seed)
     return {
-        name: tuple(sorted(dataset.stems[number] for number in order[:size]))
+        name: tuple(sorted(dataset.stems[numbers[place]] for place in order[:size]))
         for name, size in sizes.items()
     }
 
 
-def _count(dataset: SegmentationDataset) -> _Pixels:
-    """Count the pixels of each class in each image (I, C)."""
+def _count(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
+    """Count the pixels of each class in each of some images (I, C)."""
     num_classes = dataset.description.num_classes
 
     def count(number: int) -> NDArray[np.int64]:
@@ -94,7 +99,7 @@ def _count(dataset: SegmentationDataset) -> _Pixels:
         )
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(count, range(len(dataset))))).astype(np.float64)
+        return np.stack(list(pool.map(count, numbers))).astype(np.float64)
 
 
 def balanced_order(pixels: _Pixels, length: int, *, seed: int) -> list[int]:

@@ -17,6 +17,7 @@ from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.layout import (
     data_folder,
     images_in,
+    images_taken,
     images_without_masks,
     split_folder,
     split_images,
@@ -109,7 +110,7 @@ def open_unlabeled(
         split: What is trained on with masks; its images are left out.
         folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
             `train` that the list of the split leaves out.
-        evaluated: Splits whose images are left out, too.
+        evaluated: Splits whose images are left out, too, wherever they are found.
         skip_corrupt: Leave out the images whose files cannot be decoded.
 
     Returns:
@@ -120,7 +121,8 @@ def open_unlabeled(
     """
     if folder is not None:
         folder = Path(folder).expanduser()
-        return _of_files(folder.resolve().name, images_in(folder), skip_corrupt=skip_corrupt)
+        free = _free(images_in(folder), folder, source, (split, *evaluated))
+        return _of_files(folder.resolve().name, free, skip_corrupt=skip_corrupt)
     if source == "digits":
         return _other_scenes(split)
     root = data_folder(source)
@@ -136,6 +138,22 @@ def open_unlabeled(
         )
         raise DataProblemsError(Problem(str(root), message, remedy))
     return _of_files("unlabeled", paths, skip_corrupt=skip_corrupt)
+
+
+def _free(
+    paths: dict[str, Path], folder: Path, source: str | Path, splits: Iterable[str]
+) -> dict[str, Path]:
+    """Leave out the images that belong to splits of the data set."""
+    if source == "digits":
+        return paths
+    taken = images_taken(data_folder(source), splits)
+    free = {stem: path for stem, path in paths.items() if path.resolve() not in taken}
+    if not free:
+        message = f"Expected images without masks, but all {len(paths)} belong to the splits "
+        message += f"{', '.join(dict.fromkeys(splits))}, which are learnt from with their masks or "
+        message += "evaluated on."
+        raise DataProblemsError(Problem(str(folder), message, "Name another folder."))
+    return free
 
 
 def _of_files(folder: str, paths: dict[str, Path], *, skip_corrupt: bool) -> ImageDataset:

@@ -184,14 +184,28 @@ def images_left_out(root: Path, split: str, *, evaluated: Iterable[str] = ()) ->
     Raises:
         DataError: As for `images_without_masks`.
     """
-    folder = split_folder(root, split)
-    taken = set(split_images(root, split))
-    there = set(find_splits(root))
-    for other in (name for name in evaluated if name in there or _is_list(name)):
-        if split_folder(root, other) == folder:
-            taken |= set(split_images(root, other))
-    everything = split_images(root, folder.name)
-    return {stem: path for stem, path in everything.items() if stem not in taken}
+    taken = images_taken(root, (split, *evaluated))
+    everything = split_images(root, split_folder(root, split).name)
+    return {stem: path for stem, path in everything.items() if path.resolve() not in taken}
+
+
+def images_taken(root: Path, splits: Iterable[str]) -> set[Path]:
+    """Return the images of those of the splits that there are, as resolved paths.
+
+    Raises:
+        DataError: One of them holds no images, or two of one stem.
+    """
+    return {
+        path.resolve()
+        for split in splits
+        if _is_list(split) or _has(root, split)
+        for path in split_images(root, split).values()
+    }
+
+
+def _has(root: Path, split: str) -> bool:
+    """Say whether a data set has a split of that name, with masks or without."""
+    return (root / split / "images").is_dir() or split_list(root, split).is_file()
 
 
 def images_in(folder: Path) -> dict[str, Path]:
