@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks._machine import ROOT, current_commit, machine
 from benchmarks.loss_measures import interleaved_seconds
 from softiou._files import write_atomically
+from softiou._memory import keep_freed_memory
 from softiou.data import (
     Augmentation,
     StrongColours,
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--split", required=True)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
+    keep_freed_memory()  # as training does
     content = {
         "commit": current_commit(),
         "date": date.today().isoformat(),

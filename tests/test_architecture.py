@@ -29,7 +29,7 @@ LAYERS = (
     {"overlap"},
     {"targets"},
     {"tiles"},
-    {"_checks", "_compile", "errors", "_files"},
+    {"_checks", "_compile", "errors", "_files", "_memory"},
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

@@ -162,9 +162,9 @@ class SemiSupervisedRecipe(Recipe):
         """Let the teacher look at the weak views, and make what the student learns from."""
         logits = self._teacher_logits(batch["image"])
         size = (int(batch["inside"].shape[1]), int(batch["inside"].shape[2]))
-        target = self._pseudo_target(logits, batch["inside"])
+        target = self._teacher_target(logits, batch["inside"])
         weights = None if self.confidence_threshold else _confidence(logits, size)
-        theirs = self._pseudo_target(partners(logits), partners(batch["inside"]))
+        theirs = self._teacher_target(partners(logits), partners(batch["inside"]))
         generator = self.generator("mix")
         views: list[StrongView] = []
         for strong in batch["strong"].unbind(1):
@@ -178,24 +178,33 @@ class SemiSupervisedRecipe(Recipe):
             mixed = torch.where(region.unsqueeze(1), partners(strong), strong)
             pasted = None if weights is None else torch.where(region, partners(weights), weights)
             inside = torch.where(region, partners(batch["inside"]), batch["inside"])
-            views.append(StrongView(mixed, targets.paste(theirs, target, region), pasted, inside))
+            pseudo_target = self._confident(targets.paste(theirs, target, region))
+            views.append(StrongView(mixed, pseudo_target, pasted, inside))
         self.shown = Shown(batch["stem"], batch["image"], mixed, region, batch["inside"], logits)
         if self._drops:
-            views.append(StrongView(batch["image"], target, weights, batch["inside"]))
+            own = self._confident(target)
+            views.append(StrongView(batch["image"], own, weights, batch["inside"]))
         return views
 
-    def _pseudo_target(self, logits: Tensor, inside: Tensor) -> Target:
-        """Return what the teacher says where it is sure enough: read tile by tile, never stored."""
-        settings = self.settings
-        hard, threshold = settings.pseudo_labels == "hard", self.confidence_threshold
-        if not hard and not threshold:
-            return targets.teacher(logits, valid=inside, temperature=settings.temperature)
+    def _teacher_target(self, logits: Tensor, inside: Tensor) -> Target:
+        """Return what the teacher says: read tile by tile, never stored."""
+        temperature = 1.0 if self._selects else self.settings.temperature
+        return targets.teacher(logits, valid=inside, temperature=temperature)
+
+    def _confident(self, target: Target) -> Target:
+        """Return the pseudo-labels: the target where it is sure enough."""
+        if not self._selects:
+            return target
         return targets.confident(
-            targets.teacher(logits, valid=inside),
-            threshold=threshold,
-            temperature=settings.temperature,
-            keep=1 if hard else None,
+            target,
+            threshold=self.confidence_threshold,
+            temperature=self.settings.temperature,
+            keep=1 if self.settings.pseudo_labels == "hard" else None,
         )
+
+    @property
+    def _selects(self) -> bool:
+        return self.settings.pseudo_labels == "hard" or self.confidence_threshold > 0
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
+from softiou._memory import keep_freed_memory
 from softiou.data import (
     Augmentation,
     ImageDataset,
@@ -291,6 +292,7 @@ def _fit(
 ) -> None:
     config = recipe.config
     optim, steps = config.optim, int(config.optim.steps)
+    keep_freed_memory()
     with _quiet(), StopRequest(say) as stop, own_process_group():
         trainer = pl.Trainer(
             accelerator="auto",

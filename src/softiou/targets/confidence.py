@@ -64,11 +64,16 @@ class ConfidentTarget(Target):
         if self.independent or num_classes == 1:
             return self._yes_or_no(read)
         y = read.y
-        confident = y.amax(0) >= self.threshold
-        if self.keep is not None and self.keep < num_classes:
-            y = torch.where(y >= y.topk(self.keep, 0).values[-1], y, 0.0)
-        if self.keep is not None or self.temperature != 1:
-            y = self._sharpened(y)
+        likeliest = y.amax(0)
+        confident = likeliest >= self.threshold
+        if self.keep == 1:
+            y = ((y >= likeliest) & (y > 0)).to(dtype)
+            y = y / _positive(y.sum(0))
+        else:
+            if self.keep is not None and self.keep < num_classes:
+                y = torch.where(y >= y.topk(self.keep, 0).values[-1], y, 0.0)
+            if self.keep is not None or self.temperature != 1:
+                y = self._sharpened(y)
         return Probs(y, confident if read.counts is None else read.counts & confident)
 
     def _yes_or_no(self, read: Probs) -> Probs:
