@@ -97,6 +97,18 @@ def test_file_then_source_then_overrides(tmp_path: Path) -> None:
     assert load_config(file=file, source="a", overrides=["data.source=b"]).data.source == "b"
 
 
+def test_names_of_splits_are_no_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("data: {source: digits, train_split: 1_8}\noptim: {steps: 1_000}\n")
+    config = load_config(file=file)
+    assert (config.data.train_split, config.optim.steps) == ("1_8", 1000)
+    assert (
+        load_config(source="digits", overrides=["data.train_split=1_16"]).data.train_split == "1_16"
+    )
+    save_config(config, tmp_path / "again.yaml")
+    assert load_config(file=tmp_path / "again.yaml") == config
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -299,7 +299,10 @@ def _unmatched(
     without_mask = stems.intersection(images).difference(masks)
     if without_mask:
         message = f"Images without mask here: {_some(without_mask)}."
-        remedy = "A mask is a PNG file with the stem of its image: add or rename it."
+        remedy = (
+            "A mask is a PNG file with the stem of its image: add or rename it. Images that have "
+            "none go to unlabeled/images, or are left out by a list of the others in splits/."
+        )
         problems.append(Problem(str(masks_folder), message, remedy))
     without_image = stems.intersection(masks).difference(images)
     if without_image:

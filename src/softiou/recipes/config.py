@@ -1,7 +1,6 @@
 """The configuration of a run: checked as a whole, written completely, plain values elsewhere."""
 
 import math
-import re
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -472,9 +471,7 @@ def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
             mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
             continue
         try:
-            # YAML takes the split 1_8 for the number 18.
-            is_name = re.fullmatch(r"\d+(_\d+)+", text)
-            _assign(values, key, text if is_name else yaml.safe_load(text))
+            _assign(values, key, _parse(text))
         except yaml.YAMLError:
             mistakes.append(f"{override}: not a value that YAML can read")
         except TypeError:
@@ -504,6 +501,21 @@ def save_config(config: Config, path: Path, *, header: str = "") -> None:
     write_atomically((comments + _to_yaml(config)).encode(), path)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1_8 is the name of a split, and not the number 18."""
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    return node.value if "_" in node.value else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
 def _to_yaml(config: Config) -> str:
     """One line a knob, with the field's description behind it."""
     lines = []
@@ -527,7 +539,7 @@ def _inline(value: object) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = _parse(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
