@@ -54,9 +54,11 @@ NAMES = {
     "kd_jml": "student, 0.25 CE + 0.75 JML, soft labels of the teacher",
     "sup_ce": "the masks alone, CE",
     "sup_jml": "the masks alone, 0.25 CE + 0.75 JML",
+    "sup_jml_1600": "the same, twice the steps",
     "semi_hard_ce": "hard pseudo-labels, CE",
     "semi_soft_ce": "soft pseudo-labels, CE",
     "semi_soft_jml": "soft pseudo-labels, 0.25 CE + 0.75 JML",
+    "semi_soft_jml_1600": "the same, twice the steps",
     "full_ce": "all 367 masks, CE",
 }
 ANNOTATOR_NAMES = {
