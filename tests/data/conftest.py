@@ -32,7 +32,10 @@ def make_dataset(tmp_path: Path) -> Make:
             for stem, mask in by_stem.items():
                 write_png(tmp_path / folder / f"{stem}.png", mask)
                 picture = np.full((*np.shape(mask)[:2], 3), 100)
-                write_png(tmp_path / Path(folder).parent / "images" / f"{stem}.png", picture)
+                image = tmp_path / Path(folder).parent / "images" / f"{stem}.png"
+                write_png(image, picture)
+                with image.open("ab") as file:  # behind the picture: no two files are copies
+                    file.write(f"{folder}/{stem}".encode())
         return tmp_path
 
     return make

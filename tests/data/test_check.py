@@ -10,7 +10,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from softiou.cli.check import check
-from softiou.data import check_dataset, check_unlabeled
+from softiou.data import check_dataset, copies
 from softiou.data.check import ListSummary
 from softiou.data.check_unlabeled import UnlabeledSummary
 from softiou.data.contents import SizeSummary
@@ -434,13 +434,13 @@ def test_few_files_are_hashed(make_dataset: Make, monkeypatch: pytest.MonkeyPatc
     same = root / "unlabeled/images/same.png"
     same.write_bytes((root / "train/images/a.png").read_bytes())
     (root / "train/images/b.png").write_bytes((root / "train/images/a.png").read_bytes() + b"x")
-    digest, hashed = check_unlabeled._digest, list[Path]()
+    digest, hashed = copies._digest, list[Path]()
 
     def note(path: Path) -> bytes:
         hashed.append(path)
         return digest(path)
 
-    monkeypatch.setattr(check_unlabeled, "_digest", note)
+    monkeypatch.setattr(copies, "_digest", note)
     (problem,) = check_dataset(root).problems
     assert problem.message == "The same files as images of train: 1 (same.png)."
     assert sorted(hashed) == [root / "train/images/a.png", same]

@@ -396,7 +396,7 @@ def test_missing_split_lists_those_that_exist(make_dataset: Make) -> None:
     root = make_dataset({f"{split}/masks": {"a": [[0]]} for split in ("b", "test", "train")})
     (root / "unlabeled/images").mkdir(parents=True)
     assert available_splits(root) == ("train", "test", "b")
-    with pytest.raises(DataError, match=r"'val' as val/images/ .* found only train, test, b\."):
+    with pytest.raises(DataError, match=r"'val' as val/images/ .* found only train, test, b, unlabeled\."):
         FolderDataset(root, "val")
 
 
@@ -503,3 +503,9 @@ def test_lidc(shared_data: Path) -> None:
     assert target.shape == (2, 128, 128)
     assert set(target.flatten().tolist()) <= {0, 0.25, 0.5, 0.75, 1}
     torch.testing.assert_close(target.sum(dim=0), torch.ones(128, 128))
+
+
+@pytest.mark.parametrize("split", ["1_9", "1/9"])
+def test_fraction_that_is_not_written_yet(make_dataset: Make, split: str) -> None:
+    with pytest.raises(DataError, match=r"--fractions 1/9` writes it as 1_9\."):
+        FolderDataset(make_dataset(), split)

@@ -188,6 +188,18 @@ def test_folder_that_holds_images_of_splits(scenes: Path, tmp_path: Path) -> Non
             open_unlabeled(scenes, "train", folder=folder)
 
 
+def test_copies_of_evaluated_images_are_left_out(scenes: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    write_image(more / "z.png")
+    shutil.copy(scenes / "val" / "images" / "v.png", more / "copy.png")
+    images = open_unlabeled(scenes, "few", folder=more)
+    assert (images.stems, images.taken) == (("more/z",), ("more/copy",))
+    shutil.copytree(more, scenes / "unlabeled" / "images")
+    images = open_unlabeled(scenes, "train")
+    assert (images.stems, images.taken) == (("unlabeled/z",), ("unlabeled/copy",))
+    assert "unlabeled/copy" in open_unlabeled(scenes, "train", evaluated=("test",)).stems
+
+
 def test_digits() -> None:
     scenes = DigitScenes("train")
     for split, labelled in (("1_16", 125), ("1_8", 250), ("1_4", 500)):

@@ -154,3 +154,8 @@ def test_default_configuration_survives_the_file(tmp_path: Path) -> None:
     config = load_config(source="digits")
     save_config(config, tmp_path / "config.yaml")
     assert load_config(file=tmp_path / "config.yaml") == config
+
+
+def test_key_of_the_same_section_is_meant() -> None:
+    (found,) = _mistakes("semi_supervised.threshold=0.9")
+    assert found.endswith("did you mean semi_supervised.classes_threshold?")

@@ -27,7 +27,13 @@ from softiou.data import (
     open_unlabeled,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.recipes import SemiSupervisedRecipe, load_config, resume_training, start_training
+from softiou.recipes import (
+    SemiSupervisedRecipe,
+    load_config,
+    resolve_config,
+    resume_training,
+    start_training,
+)
 from softiou.recipes.loading import BatchStream
 from softiou.recipes.mixing import partners
 
@@ -624,3 +630,12 @@ def test_unreadable_unlabelled_images(semi_config: Make, few: Path, tmp_path: Pa
         say=said.append,
     )
     assert said[0] == "unlabelled: left out 1 unreadable images"
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_split_that_is_scored_on_is_not_learnt_from(split: str) -> None:
+    config = load_config(
+        source="digits", overrides=[f"data.train_split={split}"], section="semi_supervised"
+    )
+    with pytest.raises(ConfigError, match=f"train_split: '{split}' is a split that the model is"):
+        resolve_config(config)

@@ -1,12 +1,12 @@
 """What is in the folder of images that nobody labelled, and what is wrong with it."""
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from softiou.data.contents import SizeSummary, sizes_of
+from softiou.data.copies import same_files
 from softiou.data.layout import IMAGE_SUFFIXES, UNLABELED, split_images, visible_files
 from softiou.data.problems import DataProblemsError, Problem, some_of
 from softiou.data.reading import read_image
@@ -76,7 +76,9 @@ def _size_of(path: Path) -> tuple[int, int] | list[Problem]:
 def _copies(root: Path, folder: Path, unlabeled: Iterable[Path]) -> list[Problem]:
     """Warn about images that are evaluated on, or learnt from with their masks, as well."""
     splits = {split: _images_of(root, split) for split in _HOMES}
-    names_of = _same_files(unlabeled, splits)
+    names_of: dict[str, list[str]] = {}
+    for path, split in same_files(unlabeled, splits).items():
+        names_of.setdefault(split, []).append(path.name)
     problems = []
     for split in (split for split in reversed(_HOMES) if split in names_of):
         names = names_of[split]
@@ -94,28 +96,3 @@ def _images_of(root: Path, split: str) -> Iterable[Path]:
         return split_images(root, split).values()
     except DataProblemsError:
         return ()
-
-
-def _same_files(
-    files: Iterable[Path], splits: Mapping[str, Iterable[Path]]
-) -> dict[str, list[str]]:
-    """Return by split the names of the files that it holds, too; few have to be read for that."""
-    bytes_of = {path: path.stat().st_size for path in files}
-    lengths = set(bytes_of.values())
-    split_of = {
-        (path.stat().st_size, _digest(path)): split
-        for split, paths in splits.items()
-        for path in paths
-        if path.is_file() and path.stat().st_size in lengths
-    }
-    lengths = {length for length, _ in split_of}
-    found: dict[str, list[str]] = {}
-    for path, length in bytes_of.items():
-        if length in lengths and (split := split_of.get((length, _digest(path)))):
-            found.setdefault(split, []).append(path.name)
-    return found
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from softiou.data.base import DatasetDescription
+from softiou.data.copies import same_files
 from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.layout import (
@@ -41,6 +42,7 @@ class ImageDataset(Dataset[ImageSample]):
         stems: A name for every image.
         read: Returns the image of a number, uint8 (3, H, W).
         skipped: Stems that were left out because their files cannot be read.
+        taken: Stems that were left out because splits of the data set hold the same images.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class ImageDataset(Dataset[ImageSample]):
         read: Callable[[int], Tensor],
         *,
         skipped: tuple[str, ...] = (),
+        taken: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.stems = stems
         self.skipped = skipped
+        self.taken = taken
         self._read = read
 
     def __len__(self) -> int:
@@ -110,7 +114,7 @@ def open_unlabeled(
         split: What is trained on with masks; its images are left out.
         folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
             `train` that the list of the split leaves out.
-        evaluated: Splits whose images are left out, too, wherever they are found.
+        evaluated: Splits whose images are left out, too, wherever they or copies of them lie.
         skip_corrupt: Leave out the images whose files cannot be decoded.
 
     Returns:
@@ -119,14 +123,15 @@ def open_unlabeled(
     Raises:
         DataError: There are none, or some cannot be decoded.
     """
+    own = tuple(evaluated)
     if folder is not None:
         folder = Path(folder).expanduser()
-        free = _free(images_in(folder), folder, source, (split, *evaluated))
-        return _of_files(folder.resolve().name, free, skip_corrupt=skip_corrupt)
+        paths, folder = images_in(folder), folder.resolve()
+        return _free(paths, folder, source, split, evaluated=own, skip_corrupt=skip_corrupt)
     if source == "digits":
         return _other_scenes(split)
     root = data_folder(source)
-    paths = images_without_masks(root, split, evaluated=evaluated)
+    paths = images_without_masks(root, split, evaluated=own)
     if not paths:
         message = (
             f"Expected images without masks, but there is no unlabeled/images/, and the split "
@@ -137,26 +142,42 @@ def open_unlabeled(
             "DATA --fractions 1/8` writes the list for --split 1_8."
         )
         raise DataProblemsError(Problem(str(root), message, remedy))
-    return _of_files("unlabeled", paths, skip_corrupt=skip_corrupt)
+    unlabeled = root / "unlabeled"
+    return _free(paths, unlabeled, source, split, evaluated=own, skip_corrupt=skip_corrupt)
 
 
 def _free(
-    paths: dict[str, Path], folder: Path, source: str | Path, splits: Iterable[str]
-) -> dict[str, Path]:
-    """Leave out the images that belong to splits of the data set."""
+    paths: dict[str, Path],
+    folder: Path,
+    source: str | Path,
+    split: str,
+    *,
+    evaluated: tuple[str, ...],
+    skip_corrupt: bool,
+) -> ImageDataset:
+    """Open images but for those of the split, and those that are evaluated on or copies of them."""
     if source == "digits":
-        return paths
-    taken = images_taken(data_folder(source), splits)
-    free = {stem: path for stem, path in paths.items() if path.resolve() not in taken}
+        return _of_files(folder.name, paths, skip_corrupt=skip_corrupt)
+    root = data_folder(source)
+    files = images_taken(root, (split, *evaluated))
+    copies = same_files(paths.values(), {"evaluated": images_taken(root, evaluated)})
+    free = {
+        stem: path
+        for stem, path in paths.items()
+        if path not in copies and path.resolve() not in files
+    }
     if not free:
         message = f"Expected images without masks, but all {len(paths)} belong to the splits "
-        message += f"{', '.join(dict.fromkeys(splits))}, which are learnt from with their masks or "
-        message += "evaluated on."
+        message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are learnt from with "
+        message += "their masks or evaluated on."
         raise DataProblemsError(Problem(str(folder), message, "Name another folder."))
-    return free
+    taken = tuple(stem for stem in paths if stem not in free)
+    return _of_files(folder.name, free, skip_corrupt=skip_corrupt, taken=taken)
 
 
-def _of_files(folder: str, paths: dict[str, Path], *, skip_corrupt: bool) -> ImageDataset:
+def _of_files(
+    folder: str, paths: dict[str, Path], *, skip_corrupt: bool, taken: tuple[str, ...] = ()
+) -> ImageDataset:
     """Open image files by name, once all of them are known to be readable."""
     problems = unreadable(paths.values())
     broken = {problem.file for problem in problems}
@@ -164,9 +185,8 @@ def _of_files(folder: str, paths: dict[str, Path], *, skip_corrupt: bool) -> Ima
     if problems and not (skip_corrupt and files):
         raise DataProblemsError(*problems)
     skipped = tuple(stem for stem in paths if stem not in files)
-    return ImageDataset(
-        folder, tuple(files), partial(_file, tuple(files.values())), skipped=skipped
-    )
+    read = partial(_file, tuple(files.values()))
+    return ImageDataset(folder, tuple(files), read, skipped=skipped, taken=taken)
 
 
 def _other_scenes(split: str) -> ImageDataset:

@@ -70,8 +70,12 @@ def split_folder(root: Path, split: str) -> Path:
         message = "Expected a file that lists stems of train/images/, but there is no such file."
         raise DataProblemsError(Problem(split, message, "`softiou split` writes such lists."))
     message = f"Expected the split '{split}' as {split}/images/ or splits/{split}.txt, but found"
-    message += f" only {', '.join(find_splits(root)) or 'no split at all'}."
+    there = [*find_splits(root), *([UNLABELED] if _has(root, UNLABELED) else [])]
+    message += f" only {', '.join(there) or 'no split at all'}."
     remedy = "Make the folder, or list stems of train/ in the file, one per line."
+    if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
+        part, whole = fraction.groups()
+        remedy = f"`softiou split DATA --fractions {part}/{whole}` writes it as {part}_{whole}."
     raise DataProblemsError(Problem(str(root), message, remedy))
 
 

@@ -598,7 +598,9 @@ def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
     # Where sections share a name, the one that was meant comes last and stays.
     keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
     known = {dotted.split(".")[-1]: dotted for dotted in keys}
-    close = get_close_matches(key.split(".")[-1], known, n=1)
+    own = [name for name, dotted in known.items() if section and dotted.startswith(f"{section}.")]
+    name = key.split(".")[-1]
+    close = get_close_matches(name, own, n=1, cutoff=0.5) or get_close_matches(name, known, n=1)
     return f"; did you mean {known[close[0]]}?" if close else ""
 
 

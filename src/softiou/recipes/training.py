@@ -189,6 +189,12 @@ class _Material:
 
 def _open(config: Config) -> _Material:
     data, kind = config.data, config.labels.kind
+    if config.semi_supervised is not None and data.train_split in (data.val_split, "test"):
+        raise ConfigError(
+            f"data.train_split: '{data.train_split}' is a split that the model is scored on; what "
+            "it learns there would be counted twice. Use train, or a part of it: `softiou split "
+            "DATA --fractions 1/8` writes the list for --split 1_8."
+        )
     # However the labels are softened, a model is chosen by all that is known of the images.
     truth: Labels = "soft" if kind == "soft" else "auto"
     training, validation = (
@@ -220,6 +226,9 @@ def _verify(material: _Material, *, skip: bool, say: Callable[[str], None]) -> N
     The images without masks were looked at when they were opened.
     """
     datasets = [material.training, material.validation]
+    if material.unlabeled and material.unlabeled.taken:
+        number = len(material.unlabeled.taken)
+        say(f"unlabelled: left out {number} images that splits of the data set hold, too")
     if skip:
         skipped = [(dataset.split, dataset.skipped) for dataset in datasets]
         skipped += [("unlabelled", material.unlabeled.skipped)] if material.unlabeled else []
