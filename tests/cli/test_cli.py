@@ -35,6 +35,8 @@ VERBS = (
     "distill",
     "semi",
     "evaluate",
+    "compare",
+    "calibrate",
     "predict",
     "report",
 )

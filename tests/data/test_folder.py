@@ -396,7 +396,8 @@ def test_missing_split_lists_those_that_exist(make_dataset: Make) -> None:
     root = make_dataset({f"{split}/masks": {"a": [[0]]} for split in ("b", "test", "train")})
     (root / "unlabeled/images").mkdir(parents=True)
     assert available_splits(root) == ("train", "test", "b")
-    with pytest.raises(DataError, match=r"'val' as val/images/ .* found only train, test, b, unlabeled\."):
+    message = r"'val' as val/images/ .* found only train, test, b, unlabeled\."
+    with pytest.raises(DataError, match=message):
         FolderDataset(root, "val")
 
 

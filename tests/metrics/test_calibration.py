@@ -184,11 +184,12 @@ def test_nothing_valid_is_nan() -> None:
 def test_many_pixels_add_up_in_float64() -> None:
     """2^25 pixels: float32 sums would stand still at 2^24."""
     metric = ExpectedCalibrationError(2, num_bins=1)
-    metric.bin_count += 2**25
-    metric.bin_correct += 2**25
-    metric.bin_confidence += 2**25
+    metric.update(binary([1.0]), torch.tensor([[0]]))
+    many = metric.sums().apply(lambda x: x * 2**25)
+    metric.reset()
+    metric.add(many)
     metric.update(binary([0.75]), torch.tensor([[1]]))
-    assert metric.bin_confidence.item() == 2**25 + 0.75
+    assert metric.sums().merge_images().fine.confidence.sum().item() == 2**25 + 0.75
     assert metric.compute().item() == 0.75 / (2**25 + 1)
 
 
@@ -225,17 +226,20 @@ def test_half_precision_models_leave_the_sums_alone(convert: Any, when: str) -> 
     metric.update(probs, target)
     convert(module)
     metric.set_dtype(torch.float16)
-    assert metric.bin_confidence.dtype == metric.bin_correct.dtype == torch.float64
-    assert metric.bin_count.dtype == torch.int64
+    assert metric.sums().fine.confidence.dtype == metric.sums().brier.dtype == torch.float64
+    assert metric.sums().fine.count.dtype == torch.int64
     assert metric.compute().item() == expected
     metric.reset()
-    assert metric.bin_confidence.dtype == torch.float64
+    assert metric.sums().fine.confidence.dtype == torch.float64
 
 
 def test_a_model_takes_its_metric_to_another_device() -> None:
-    metric = ExpectedCalibrationError(2).to("meta")
-    assert metric.bin_confidence.device.type == metric.bin_count.device.type == "meta"
-    assert metric.device.type == "meta"
+    metric = ExpectedCalibrationError(2)
+    metric.update(binary([1.0]), torch.tensor([[1]]))
+    metric.to("meta")
+    assert metric.sums().brier.device.type == metric.sums().fine.count.device.type == "meta"
+    metric.reset()
+    assert metric.sums().brier.device.type == metric.device.type == "meta"
 
 
 def test_reset_forgets() -> None:
@@ -268,7 +272,7 @@ def test_wrong_shape_of_probabilities_raises() -> None:
             metric.update(torch.rand(shape), target)
     with pytest.raises(ValueError, match=r"`valid` to have shape \(N, \*S\) = \(2, 8, 8\)"):
         metric.update(torch.rand(2, 3, 8, 8), target, torch.ones(8, 8, dtype=torch.bool))
-    assert metric.bin_count.sum() == 0
+    assert len(metric.sums().pixels) == 0
 
 
 def test_wrong_targets_raise() -> None:

@@ -12,23 +12,30 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reference import metric_loops
+from reference import metric_loops, score_loops
 from softiou.metrics import (
+    MeanAccuracy,
     MeanDice,
     MeanIoU,
     OverlapCounts,
     OverlapMetric,
     PixelAccuracy,
     SegmentationScores,
+    confusion_counts,
     mean_score,
     overlap_counts,
+    worst_mean,
 )
 
 METRICS: dict[str, Callable[..., OverlapMetric]] = {
     f"{name}_{per[0]}": lambda C, kind=kind, per=per, **options: kind(C, per=per, **options)
     for name, kind in (("miou", MeanIoU), ("mdice", MeanDice))
     for per in ("dataset", "image", "class")
-} | {"accuracy": PixelAccuracy}
+} | {"accuracy": PixelAccuracy, "macc": MeanAccuracy}
+for q, per in ((10, "image"), (10, "class"), (5, "image"), (5, "class")):
+    METRICS[f"miou_{per[0]}_q{q}"] = lambda C, q=q, per=per, **options: MeanIoU(
+        C, per=per, worst=q, **options
+    )
 
 
 @st.composite
@@ -84,6 +91,11 @@ BY_HAND = {
     "mdice_i": (1 + (2 / 3 + 0) / 2) / 2,
     "mdice_c": (2 / 3 + (1 + 0) / 2) / 2,
     "accuracy": 3 / 4,
+    "macc": (1 + 2 / 3) / 2,
+    "miou_i_q10": (1 / 2 + 0) / 2,
+    "miou_c_q10": (1 / 2 + 0) / 2,
+    "miou_i_q5": (1 / 2 + 0) / 2,
+    "miou_c_q5": (1 / 2 + 0) / 2,
 }
 
 
@@ -139,6 +151,64 @@ def test_every_image_weighs_the_same_in_i_and_every_class_in_c() -> None:
     assert by["class"].compute().item() == pytest.approx(1 / 2)
 
 
+def test_worst_cases_by_hand() -> None:
+    """Class 1 of ten images is hit by n of ten pixels; the ground is left alone."""
+    target = torch.zeros(10, 20, dtype=torch.long)
+    target[:, :10] = 1
+    preds = target.clone()
+    for n in range(10):
+        preds[n, n:10] = 2  # IoU n / 10
+    found = {}
+    for per in ("image", "class"):
+        metric = MeanIoU(3, per=per, worst=[10, 15, 100])
+        metric.update(preds, target)
+        found[per] = metric.compute().tolist()
+    ones = [0.0, (0.0 + 0.1) / 2, 0.45]  # 15 % of ten images are two of them
+    assert found["image"] == pytest.approx([(1 + x) / 2 for x in ones])
+    assert found["class"] == pytest.approx([(1 + x) / 2 for x in ones])
+
+
+def test_worst_images_of_a_class_are_among_those_that_hold_it() -> None:
+    """Class 1 is in three images of six: half of them, rounded up, are two."""
+    target = torch.zeros(6, 4, dtype=torch.long)
+    target[:3, :2] = 1
+    preds = target.clone()
+    preds[0, 0] = preds[1, :2] = 0
+    metric = MeanIoU(2, per="class", worst=50)
+    metric.update(preds, target)
+    ground = (2 / 4 + 2 / 3 + 1) / 3
+    assert metric.compute().item() == pytest.approx((ground + (1 / 2 + 0) / 2) / 2)
+
+
+@given(st.lists(st.sampled_from([0.1, 0.5, 0.7, math.nan]), max_size=12), st.integers(1, 100))
+def test_worst_mean_agrees_with_loops(values: list[float], q: int) -> None:
+    scores = torch.tensor(values, dtype=torch.float64)
+    expected = score_loops.worst_mean(values, q)
+    assert worst_mean(scores, q).item() == pytest.approx(expected, nan_ok=True)
+    columns = torch.stack([scores, scores], 1)
+    assert worst_mean(columns, [q, 100]).shape == (2, 2)
+    assert worst_mean(columns, [q, 100])[0].tolist() == pytest.approx([expected] * 2, nan_ok=True)
+
+
+def test_worst_does_not_round_up_what_is_whole() -> None:
+    """0.7 % of 1000 images are 7, though 0.7 * 1000 is a little more than 700."""
+    scores = torch.arange(1000, dtype=torch.float64)
+    assert worst_mean(scores, 0.7).item() == 3
+    assert worst_mean(scores, 0.71).item() == 3.5
+    assert worst_mean(scores, 100).item() == 499.5
+
+
+def test_confusion_by_hand() -> None:
+    preds, target = (
+        torch.tensor([[0, 1, 1, 2], [2, 2, 0, 0]]),
+        torch.tensor([[0, 0, 1, 255], [2] * 4]),
+    )
+    found = confusion_counts(preds, target, num_classes=3, ignore_index=255)
+    assert found.tolist() == [[[1, 1, 0], [0, 1, 0], [0, 0, 0]], [[0] * 3, [0] * 3, [2, 0, 2]]]
+    with pytest.raises(ValueError, match=r"class indices in \[0, 1\], but found 0 to 2"):
+        confusion_counts(preds, target.clamp(max=1), num_classes=2)
+
+
 # The slow reference: function, class in one update, class in several
 
 
@@ -151,6 +221,8 @@ def test_counts_agree_with_loops(batch: dict[str, Any]) -> None:
     np.testing.assert_array_equal(counts.true_positives, np.diagonal(matrix, axis1=1, axis2=2))
     np.testing.assert_array_equal(counts.predicted, matrix.sum(1))
     np.testing.assert_array_equal(counts.present, matrix.sum(2))
+    pairs = confusion_counts(preds, target, valid=valid, **settings)
+    np.testing.assert_array_equal(pairs, matrix)
     expected = metric_loops.scores(matrix)
     for name, score in (("miou", OverlapCounts.iou), ("mdice", OverlapCounts.dice)):
         for per in ("dataset", "image", "class"):
@@ -168,7 +240,8 @@ def test_several_updates_agree_with_loops(batch: dict[str, Any], cut: int) -> No
         if len(batch["preds"][images]):
             for m in (metric, *parts):
                 m.update(*tensors(batch, images))
-    expected = metric_loops.scores(confusion(batch))
+    matrix = confusion(batch)
+    expected = metric_loops.scores(matrix) | score_loops.further_scores(matrix)
     found = {name: score.item() for name, score in metric.compute().items()}
     assert found == pytest.approx(expected, nan_ok=True)
     by_part = {name: part.compute().item() for name, part in zip(METRICS, parts, strict=True)}
@@ -381,3 +454,15 @@ def test_a_binary_problem_has_two_classes(metric: Callable[..., OverlapMetric]) 
 def test_unknown_per_raises() -> None:
     with pytest.raises(ValueError, match=r"`per` to be one of 'dataset', .* but got 'batch'"):
         MeanIoU(2, per="batch")
+
+
+@pytest.mark.parametrize("worst", [0, 101, -5, [], [10, 0]])
+def test_worst_out_of_range_raises(worst: Any) -> None:
+    with pytest.raises(ValueError, match=r"`worst` to be per cent in \(0, 100\], but got"):
+        MeanIoU(2, per="image", worst=worst)
+
+
+@pytest.mark.parametrize("per", ["dataset", "none"])
+def test_worst_needs_scores_of_images(per: str) -> None:
+    with pytest.raises(ValueError, match=rf"`per` to be 'image' or 'class' .* but got '{per}'"):
+        MeanDice(2, per=per, worst=10)

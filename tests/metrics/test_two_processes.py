@@ -12,6 +12,10 @@ from torch.multiprocessing.spawn import spawn
 
 from softiou import targets
 from softiou.metrics import (
+    BoundaryCalibrationError,
+    BoundaryIoU,
+    ClasswiseCalibrationError,
+    EvaluationScores,
     ExpectedCalibrationError,
     GeneralizedEnergyDistance,
     SegmentationScores,
@@ -34,17 +38,28 @@ def images() -> tuple[Tensor, Tensor, Tensor]:
 def scores_of(share: list[int]) -> dict[str, float]:
     """Update image by image and compute."""
     overlap, calibration = SegmentationScores(3), ExpectedCalibrationError(3)
+    scores_of_pixels, classes = EvaluationScores(3), ClasswiseCalibrationError(3, per="none")
+    boundary = BoundaryIoU(3, per="class", worst=[50, 100], width=1)
+    band = BoundaryCalibrationError(3, per="image", width=1)
+    multilabel = EvaluationScores(3, independent=True)
     soft, disagreement = SoftScores(3), GeneralizedEnergyDistance(3)
     for n in share:
         probs, target, masks = (x[n : n + 1] for x in images())
         overlap.update(probs, target)
-        calibration.update(probs, target)
+        for metric in (calibration, scores_of_pixels, classes, boundary, band):
+            metric.update(probs, target)
+        multilabel.update(probs, masks[:, :1].expand(-1, 3, -1) > 1)
         soft.update(probs, targets.votes(masks))
         disagreement.update(sample_levels(probs, 3), masks)
     scores = overlap.compute() | soft.compute()
     scores |= {"ece": calibration.compute(), "ged": disagreement.compute()}
+    scores |= {f"pixels_{name}": x for name, x in scores_of_pixels.compute().items()}
+    scores |= {f"multilabel_{name}": x for name, x in multilabel.compute().items()}
+    scores |= {f"cece_{c}": x for c, x in enumerate(classes.compute())}
+    scores |= {"biou_50": boundary.compute()[0], "biou": boundary.compute()[1]}
+    scores |= {"bece": band.compute()}
     seen_here = len(overlap.counts().present)
-    if len(soft.sums().Y) != seen_here or disagreement.images != seen_here:
+    if not len(soft.sums().Y) == len(band.sums().pixels) == disagreement.images == seen_here:
         raise RuntimeError("metrics disagree on what was seen here")
     return {name: value.item() for name, value in scores.items()} | {"seen here": seen_here}
 

@@ -1,12 +1,15 @@
 """The command line: one file a verb. Nothing heavy is imported before a verb runs."""
 
 import sys
+import warnings
 
 import typer
 
 from softiou import __version__
 from softiou.cli._console import plain_message
+from softiou.cli.calibrate import calibrate
 from softiou.cli.check import check
+from softiou.cli.compare import compare
 from softiou.cli.demo import demo
 from softiou.cli.distill import distill
 from softiou.cli.evaluate import evaluate
@@ -25,7 +28,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
-for verb in (demo, check, split, train, label, distill, semi, evaluate, predict, report):
+for verb in (
+    demo,
+    check,
+    split,
+    train,
+    label,
+    distill,
+    semi,
+    evaluate,
+    calibrate,
+    compare,
+    predict,
+    report,
+):
     app.command()(verb)
 
 
@@ -46,6 +62,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; a mistake in the input ends in a message instead of a traceback."""
+    # Pillow's doubts about large images: a person has named them.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     try:
         app()
     except SoftiouError as error:

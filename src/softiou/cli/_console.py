@@ -61,13 +61,18 @@ def score_table(
     *,
     names: Sequence[str] | None = None,
     title: str | None = None,
+    intervals: Mapping[str, Sequence[float | None]] | None = None,
 ) -> None:
-    """Print scores in per cent, a row each; None for all names that the rows know."""
+    """Print scores in per cent, a row each; None for all names that the rows know.
+
+    The intervals are those of the first row, by name; they stand below it.
+    """
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title_justify="left", caption="per cent", caption_justify="left")
+    caption = "per cent; 95 % intervals by resampling the images" if intervals else "per cent"
+    table = Table(title_justify="left", caption=caption, caption_justify="left")
     table.title = escape(title) if title else None
     table.add_column("")
     headings = SCORES | SOFT_SCORES
@@ -76,8 +81,15 @@ def score_table(
         table.add_column(headings[name], justify="right", no_wrap=True)
     for label, scores in rows.items():
         table.add_row(escape(label), *[_cell(scores.get(name)) for name in names])
+        if intervals:
+            table.add_row("", *[_interval(intervals.get(name)) for name in names], style="dim")
+            intervals = None
     Console(width=None if interactive() else 100).print(table)
 
 
 def _cell(value: Any) -> str:
     return "-" if value is None else f"{value:.1f}"
+
+
+def _interval(pair: Sequence[float | None] | None) -> str:
+    return "" if pair is None else f"{_cell(pair[0])}..{_cell(pair[1])}"

@@ -1,5 +1,6 @@
 """softiou evaluate: a trained model over a data set."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -7,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from softiou.cli._arguments import Weights, WeightsChoice
+from softiou.cli._inference import BatchSize, Flips, Overlap, Scales, Window, inference_settings
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
     from softiou.checkpoints import Weights as ModelWeights
     from softiou.data import Labels
     from softiou.evaluation import Evaluation
+    from softiou.inference import InferenceSettings
+    from softiou.temperature import LogitScaling
 
 
 class Truth(StrEnum):
@@ -39,6 +43,11 @@ def evaluate(
             "was trained so, and otherwise votes or hard."
         ),
     ] = Truth.auto,
+    window: Window = None,
+    overlap: Overlap = 0.5,
+    flips: Flips = False,
+    scales: Scales = "1",
+    batch_size: BatchSize = 4,
     weights: Weights = WeightsChoice.student,
     out: Annotated[
         Optional[Path],  # noqa: UP045
@@ -48,8 +57,11 @@ def evaluate(
         bool, typer.Option("--json", help="Print evaluation.json instead of a table.")
     ] = False,
 ) -> None:
-    """Score a model: mIoU over the data set, per image and per class, and calibration."""
-    import json
+    """Score a model: mIoU over the data set, per image and per class, and calibration.
+
+    A calibration that `softiou calibrate` has fitted is reported beside the plain figures.
+    """
+    from softiou.evaluation import to_json
 
     evaluation = evaluate_run(
         checkpoint,
@@ -57,11 +69,14 @@ def evaluate(
         split=split,
         labels=labels.value,
         weights=weights.value,
+        inference=inference_settings(
+            window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
+        ),
         out=out,
         show=not json_output,
     )
     if json_output:
-        print(json.dumps(evaluation.content, indent=1, allow_nan=False))
+        print(to_json(evaluation.content), end="")
 
 
 def evaluate_run(
@@ -71,6 +86,7 @@ def evaluate_run(
     split: str,
     labels: "Labels" = "auto",
     weights: "ModelWeights" = "student",
+    inference: "InferenceSettings | None" = None,
     out: Path | None = None,
     show: bool = True,
 ) -> "Evaluation":
@@ -81,10 +97,15 @@ def evaluate_run(
     from softiou.reports import write_report
 
     trained = load_trained(checkpoint, weights=weights)
-    evaluation = score(trained, data, split=split, labels=labels)
     say = _console.say if show else lambda line: None
+    evaluation = score(trained, data, split=split, labels=labels, inference=inference, say=say)
     if show:
-        _console.score_table({trained.name: evaluation.metrics}, title=f"{data}, {split}")
+        rows = {trained.name: evaluation.metrics}
+        if calibrated := evaluation.content["calibrated"]:
+            rows[f"after {calibrated['kind']}"] = calibrated["metrics"]
+        _console.score_table(
+            rows, title=f"{data}, {split}", intervals=evaluation.content["intervals"]
+        )
     home = out or run_directory(trained.path)
     if home is None:
         say("nothing was written: the checkpoint lies in no run directory; --out names a place")
@@ -97,7 +118,13 @@ def evaluate_run(
 
 
 def score(
-    trained: "TrainedModel", data: str, *, split: str, labels: "Labels" = "auto"
+    trained: "TrainedModel",
+    data: str,
+    *,
+    split: str,
+    labels: "Labels" = "auto",
+    inference: "InferenceSettings | None" = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> "Evaluation":
     """Score a model on a split of a data set, and write nothing."""
     from torch.utils.data import DataLoader
@@ -106,7 +133,7 @@ def score(
     from softiou.cli import _console
     from softiou.data import open_dataset
     from softiou.evaluation import evaluate
-    from softiou.inference import best_device, best_precision
+    from softiou.inference import WHOLE_IMAGE, best_device, best_precision
     from softiou.recipes.stopping import ignore_interrupts
 
     if labels == "auto" and trained.config.get("labels", {}).get("kind") == "soft":
@@ -116,11 +143,29 @@ def score(
     device = best_device()
     precision = best_precision(device)
     samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
+    scaling, path = _scaling(trained, say)
     return evaluate(
         trained.model.to(device),
         dataset,
         precision=precision,
         data=data,
         checkpoint=trained.name,
+        inference=inference or WHOLE_IMAGE,
+        scaling=scaling,
+        scaling_path=path,
         samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
     )
+
+
+def _scaling(
+    trained: "TrainedModel", say: Callable[[str], None]
+) -> "tuple[LogitScaling | None, str]":
+    """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
+    from softiou.calibration import calibration_path, load_scaling
+    from softiou.errors import CheckpointError
+
+    try:
+        return load_scaling(trained), calibration_path(trained).name
+    except CheckpointError as error:
+        say(f"not calibrated: {error}")
+        return None, ""

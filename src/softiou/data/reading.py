@@ -51,10 +51,16 @@ def read_image(path: Path) -> Tensor:
             return torch.from_numpy(np.stack([_scale_16_bit(path, image)] * 3))
         if image.mode == "F":
             raise _unusual_values(path, "floating-point values")
-        # Pillow warns unless a palette with transparency goes through RGBA.
-        rgb = image.convert("RGBA") if image.has_transparency_data else image
-        pixels = np.array(rgb.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # (H, W, 3) -> (3, H, W)
+        pixels = _rgb(image)
+    # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    """Return the colours (H, W, 3), with as few copies of a large image as there can be."""
+    if image.has_transparency_data:  # Pillow warns unless a palette goes through RGBA
+        image = image.convert("RGBA")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:

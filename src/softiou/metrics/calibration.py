@@ -1,113 +1,90 @@
-"""Calibration: does a pixel that the model is 80 % sure of turn out right 80 % of the time."""
+"""Calibration: does a pixel that the model is 80 % sure of turn out right 80 % of the time.
 
+Shapes: N images, C classes, *S space, B bins.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.metrics.counts import top_label
-from softiou.metrics.images import ExactMetric
-from softiou.targets import Target, to_probs
+from softiou.metrics.bins import reliability
+from softiou.metrics.calibration_sums import CalibrationSums
+from softiou.metrics.images import ImageMetric
+from softiou.metrics.pixels import confidence_sums
+from softiou.targets import Target
 
 
-class ExpectedCalibrationError(ExactMetric):
-    """Top-label expected calibration error over the data set, from streaming bins.
+class CalibrationMetric(ImageMetric[CalibrationSums]):
+    """What the metrics over calibration sums share: they keep those of every image, (N, F).
 
-        ECE = sum_b n_b / n |accuracy_b - confidence_b|
-
-    where bin b holds the pixels whose largest probability lies in [b / B, (b + 1) / B). For a soft
-    target the accuracy of a pixel is the target's probability of the predicted class.
+    F is 16 B + 16: 256 fine bins of three numbers an image for B = 15, however many its pixels.
 
     Args:
-        num_classes: C, at least 2.
+        num_classes: C, at least 2; 1 and more for independent classes.
         num_bins: B, at least 1.
-        ignore_index: Label value whose pixels do not count.
+        per: "dataset" for all pixels together, "image" for the mean over the images that have any.
+        independent: True when the classes do not exclude each other (binary with C = 1, and
+            multilabel). Then every entry, pixel and class, is a question of its own: its confidence
+            is the probability of yes, which is held against the frequency of yes.
+        ignore_index: Label value whose pixels (entries for independent classes) do not count.
         **kwargs: Of `torchmetrics.Metric`.
-
-    Note:
-        The state is 3 B numbers (counts int64, sums float64), whatever the number of pixels, and
-        additive over processes.
-
-    Example:
-        >>> metric = ExpectedCalibrationError(num_classes=2)
-        >>> metric.update(torch.tensor([[[0.75], [0.25]]]), torch.tensor([[1]]))
-        >>> metric.compute()  # 75 % sure and wrong
-        tensor(0.7500, dtype=torch.float64)
-
-    References:
-        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
     """
 
     higher_is_better = False
-
-    bin_count: Tensor
-    bin_confidence: Tensor
-    bin_correct: Tensor
 
     def __init__(
         self,
         num_classes: int,
         *,
         num_bins: int = 15,
+        per: str = "dataset",
+        independent: bool = False,
         ignore_index: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        _checks.in_range("num_classes", num_classes, 2)
         _checks.in_range("num_bins", num_bins, 1)
-        self.num_classes = num_classes
+        _checks.one_of("per", per, ("dataset", "image"))
+        super().__init__(
+            num_classes,
+            empty=CalibrationSums.empty(num_bins),
+            independent=independent,
+            ignore_index=ignore_index,
+            **kwargs,
+        )
         self.num_bins = num_bins
-        self.ignore_index = ignore_index
-        count = torch.zeros(num_bins, dtype=torch.int64)
-        self.add_state("bin_count", default=count, dist_reduce_fx="sum")
-        self.add_state("bin_confidence", default=count.double(), dist_reduce_fx="sum")
-        self.add_state("bin_correct", default=count.double(), dist_reduce_fx="sum")
+        self.per = per
 
     def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
-        """Add pixels.
+        """Add images.
 
         Args:
             probs: Probabilities (N, C, *S).
             target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
-                `targets.votes(masks)`, which is written out as probabilities.
+                `targets.votes(masks)`, which is written out as probabilities. Of independent
+                classes 0 and 1 or probabilities (N, C, *S).
             valid: Bool (N, *S), True where the pixel counts.
 
         Raises:
             ValueError: `probs` has another number of classes or another space than the target.
         """
-        known = None
-        if isinstance(target, Target):
-            target = target.completed(self.ignore_index, tuple(probs.shape[2:]))
-            target, known = to_probs(target, num_classes=self.num_classes)
-        labels, counts = top_label(
-            target, num_classes=self.num_classes, ignore_index=self.ignore_index
-        )
-        wanted = (labels.shape[0], self.num_classes, *labels.shape[1:])
-        if tuple(probs.shape) != wanted:
-            raise ValueError(
-                f"Expected `probs` to have shape (N, C, *S) = {wanted}, matching the target, but "
-                f"got {tuple(probs.shape)}."
-            )
-        valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
-        if valid is not None:
-            counts = counts & valid
-        if known is not None:
-            counts = counts & known
-        confidence, preds = probs.detach().max(1)
-        if target.is_floating_point():
-            correct = target.gather(1, preds.unsqueeze(1)).squeeze(1).double()
-        else:
-            correct = (preds == labels).double()
-        confidence, correct = confidence[counts].double(), correct[counts]
-        bins = (confidence * self.num_bins).long().clamp(0, self.num_bins - 1)
-        self.bin_count += torch.bincount(bins, minlength=self.num_bins)
-        self.bin_confidence += torch.bincount(bins, confidence, minlength=self.num_bins)
-        self.bin_correct += torch.bincount(bins, correct, minlength=self.num_bins)
+        self._append(self.gather(probs, target, valid))
+
+    @abstractmethod
+    def gather(
+        self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
+    ) -> CalibrationSums:
+        """Gather the sums of a batch."""
+
+    @abstractmethod
+    def score(self, sums: CalibrationSums) -> Tensor:
+        """Return the score of each image (N,), NaN without pixels."""
 
     def compute(self) -> Tensor:
-        """Return the error in [0, 1], a float64 scalar; NaN without pixels."""
-        return (self.bin_correct - self.bin_confidence).abs().sum() / self.bin_count.sum()
+        """Return a float64 scalar; NaN without pixels, or where a probability was NaN."""
+        return mean_of_images(self.sums(), self.score, per=self.per)
 
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram of what was seen in this process.
@@ -116,9 +93,129 @@ class ExpectedCalibrationError(ExactMetric):
             "edges" (B + 1,), "count" (B,), and mean "confidence" and "accuracy" of the bins (B,),
             NaN for empty ones.
         """
-        return {
-            "edges": torch.linspace(0, 1, self.num_bins + 1, dtype=torch.float64),
-            "count": self.bin_count.clone(),
-            "confidence": self.bin_confidence / self.bin_count,
-            "accuracy": self.bin_correct / self.bin_count,
-        }
+        return reliability(self.sums().merge_images().equal_width())
+
+
+class TopLabelMetric(CalibrationMetric):
+    """The calibration metrics over all pixels; see `confidence_sums`."""
+
+    def gather(
+        self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
+    ) -> CalibrationSums:
+        """Gather the sums of a batch."""
+        return confidence_sums(
+            probs,
+            target,
+            num_classes=self.num_classes,
+            num_bins=self.num_bins,
+            independent=self.independent,
+            ignore_index=self.ignore_index,
+            valid=valid,
+        )
+
+
+class ExpectedCalibrationError(TopLabelMetric):
+    """Top-label expected calibration error, from streaming bins.
+
+        ECE = sum_b n_b / n |accuracy_b - confidence_b|
+
+    where bin b holds the pixels whose largest probability lies in [b / B, (b + 1) / B). For a soft
+    target the accuracy of a pixel is the target's probability of the predicted class.
+
+    Args:
+        num_classes: C, at least 2; 1 and more for independent classes.
+        adaptive: Bins that hold about as many pixels each instead, merged from 16 B + 16 fine bins;
+            most pixels of a good model lie in the last bins of equal width.
+        num_bins: B, at least 1.
+        per: "dataset" for all pixels together, "image" for the mean over the images that have any.
+        independent: True when the classes do not exclude each other; see `CalibrationMetric`.
+        ignore_index: Label value whose pixels do not count.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Note:
+        The state is 3 (16 B + 16) numbers an image (counts int64, sums float64), whatever the
+        number of pixels.
+
+    Example:
+        >>> import torch
+        >>> metric = ExpectedCalibrationError(num_classes=2)
+        >>> metric.update(torch.tensor([[[0.75], [0.25]]]), torch.tensor([[1]]))
+        >>> metric.compute()  # 75 % sure and wrong
+        tensor(0.7500, dtype=torch.float64)
+
+    References:
+        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
+        Adaptive: Nixon, Dusenberry, Zhang, Jerfel, Tran, Measuring Calibration in Deep Learning,
+        CVPR workshops 2019, arXiv 1904.01685; there over every class.
+    """
+
+    def __init__(self, num_classes: int, *, adaptive: bool = False, **kwargs: Any) -> None:
+        super().__init__(num_classes, **kwargs)
+        self.adaptive = adaptive
+
+    def score(self, sums: CalibrationSums) -> Tensor:
+        """Return the error of each image (N,) in [0, 1]."""
+        bins = sums.equal_mass(self.num_bins) if self.adaptive else sums.equal_width()
+        return bins.error()
+
+
+class MaximumCalibrationError(TopLabelMetric):
+    """The largest gap between accuracy and confidence of any bin that holds pixels.
+
+        MCE = max_b |accuracy_b - confidence_b|
+
+    A bin with a single pixel weighs as much as any other. Arguments as in `CalibrationMetric`.
+
+    References:
+        Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section
+        2.
+    """
+
+    def score(self, sums: CalibrationSums) -> Tensor:
+        """Return the error of each image (N,) in [0, 1]."""
+        return sums.equal_width().largest_error()
+
+
+class BrierScore(TopLabelMetric):
+    """Mean squared distance between probabilities and truth, sum_c (p_c - y_c)^2, in [0, 2].
+
+    Of independent classes (p - y)^2 of every entry, in [0, 1]. It is a proper score: right
+    probabilities have the lowest. Arguments as in `CalibrationMetric`.
+
+    References:
+        Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review
+        78, 1950.
+    """
+
+    def score(self, sums: CalibrationSums) -> Tensor:
+        """Return the score of each image (N,)."""
+        return sums.brier_score()
+
+
+class NegativeLogLikelihood(TopLabelMetric):
+    """Mean of -sum_c y_c log p_c in nats: the cross-entropy of probabilities; a proper score.
+
+    Of independent classes -y log p - (1 - y) log(1 - p) of every entry. Probabilities below 1.2e-38
+    count as that, which costs 87. Arguments as in `CalibrationMetric`.
+    """
+
+    def score(self, sums: CalibrationSums) -> Tensor:
+        """Return the score of each image (N,)."""
+        return sums.log_loss()
+
+
+def mean_of_images(
+    sums: CalibrationSums, score: Callable[[CalibrationSums], Tensor], *, per: str
+) -> Tensor:
+    """Average a score over the images that have pixels, or take that of all pixels together.
+
+    Args:
+        sums: Of all images.
+        score: From sums of N images to values (N,).
+        per: "dataset" or "image".
+    """
+    if per == "dataset":
+        sums = sums.merge_images()
+    values = score(sums)
+    # Not `nanmean`: an image whose probabilities are NaN has to show.
+    return values[sums.pixels > 0].mean()

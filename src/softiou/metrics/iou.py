@@ -1,10 +1,17 @@
-"""Mean IoU, mean Dice and pixel accuracy as torchmetrics classes over exact counts."""
+"""Mean IoU, mean Dice and accuracies as torchmetrics classes over exact counts.
 
-import torch
+Shapes: N images, C classes, *S space, Q levels of the worst.
+"""
+
+from typing import Any
+
 from torch import Tensor
 
-from softiou.metrics.counts import OverlapCounts, overlap_counts
-from softiou.metrics.images import ImageMetric, MeanMetric, all_scores
+from softiou.metrics.counts import OverlapCounts, empty_counts, overlap_counts
+from softiou.metrics.images import ImageMetric, MeanMetric, all_scores, mean_score
+
+# Per cent of the images that the worst-case scores of `SegmentationScores` look at.
+WORST = (10, 5)
 
 
 class OverlapMetric(ImageMetric[OverlapCounts]):
@@ -14,17 +21,20 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
     spread over batches and processes.
 
     Args:
-        num_classes: C, at least 2.
+        num_classes: C, at least 2; 1 and more for independent classes.
+        independent: True when the classes do not exclude each other (binary with C = 1, and
+            multilabel): a yes or no for each.
         ignore_index: Label value whose pixels do not count, for hard and soft targets.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    kind = OverlapCounts
-    kind_dtype = torch.int64
-
     true_positives: list[Tensor]
     predicted: list[Tensor]
     present: list[Tensor]
+
+    def __init__(self, num_classes: int, *, independent: bool = False, **kwargs: Any) -> None:
+        empty = empty_counts(num_classes, independent=independent)
+        super().__init__(num_classes, empty=empty, independent=independent, **kwargs)
 
     def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_counts` for the shapes."""
@@ -33,6 +43,7 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
                 preds,
                 target,
                 num_classes=self.num_classes,
+                independent=self.independent,
                 ignore_index=self.ignore_index,
                 valid=valid,
             )
@@ -56,13 +67,22 @@ class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
       classes. Every class weighs the same, small objects as much as large ones.
     - "none": IoU of each class over the data set (C,).
 
+    With `worst`, "image" is mIoU^I_q: the mean over the q per cent of the images with the lowest
+    mean IoU; and "class" is mIoU^C_q: for each class the mean over the q per cent of its images
+    with the lowest IoU, then over the classes.
+
     Args:
-        num_classes: C, at least 2.
+        num_classes: C, at least 2; 1 and more for independent classes.
         per: What to average over, as above.
+        worst: q in (0, 100], or a list of such, which gives a tensor (Q,); of n images the lowest
+            ceil(q n / 100) are averaged. None for all images.
+        independent: True when the classes do not exclude each other (binary with C = 1, and
+            multilabel).
         ignore_index: Label value whose pixels do not count.
         **kwargs: Of `torchmetrics.Metric`.
 
     Example:
+        >>> import torch
         >>> metric = MeanIoU(num_classes=2)
         >>> metric.update(torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]]))
         >>> metric.compute()
@@ -86,8 +106,23 @@ class MeanDice(MeanMetric[OverlapCounts], OverlapMetric):
         return sums.dice()
 
 
+class MeanAccuracy(MeanMetric[OverlapCounts], OverlapMetric):
+    """Mean recall of the classes that occur, tp / (tp + fn).
+
+    Arguments and averages are those of `MeanIoU`. Every class weighs the same, where
+    `PixelAccuracy` is that of the large ones.
+    """
+
+    def score(self, sums: OverlapCounts) -> Tensor:
+        """Return the recall (N, C)."""
+        return sums.recall()
+
+
 class PixelAccuracy(OverlapMetric):
-    """Share of the pixels that count whose most probable class is right; NaN without pixels."""
+    """Share of the pixels that count whose most probable class is right; NaN without pixels.
+
+    Of independent classes the share of right answers, yes and no.
+    """
 
     def compute(self) -> Tensor:
         """Return a float64 scalar in [0, 1]."""
@@ -98,10 +133,21 @@ class SegmentationScores(OverlapMetric):
     """All of the above at once, from counts that are gathered once.
 
     `compute` returns a dict of float64 scalars in [0, 1]: miou_d, miou_i, miou_c, mdice_d, mdice_i,
-    mdice_c (data set, image, class; see `MeanIoU`) and accuracy.
+    mdice_c (data set, image, class; see `MeanIoU`), accuracy, macc (mean accuracy of the classes),
+    and of the worst 10 and 5 per cent of the images miou_i_q10, miou_c_q10, miou_i_q5, miou_c_q5.
     """
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
-        counts = self.counts()
-        return all_scores(counts, iou="miou", dice="mdice") | {"accuracy": counts.accuracy()}
+        return segmentation_scores(self.counts())
+
+
+def segmentation_scores(counts: OverlapCounts) -> dict[str, Tensor]:
+    """Compute the scores of `SegmentationScores` from the counts of all images (N, C)."""
+    scores = all_scores(counts, iou="miou", dice="mdice")
+    scores["accuracy"] = counts.accuracy()
+    scores["macc"] = mean_score(counts, lambda c: c.recall(), per="dataset")
+    for q in WORST:
+        for per in ("image", "class"):
+            scores[f"miou_{per[0]}_q{q}"] = mean_score(counts, lambda c: c.iou(), per=per, worst=q)
+    return scores

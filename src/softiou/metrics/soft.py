@@ -4,17 +4,18 @@ Shapes: N images, C classes, *S space.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from softiou.metrics.images import ImageMetric, ImageSums, MeanMetric, all_scores
+from softiou.metrics.images import ImageMetric, MeanMetric, OverlapSums, all_scores
 from softiou.overlap import overlap_statistics
 from softiou.targets import Target
 
 
 @dataclass(frozen=True)
-class OverlapMasses(ImageSums):
+class OverlapMasses(OverlapSums):
     """Masses of each image and class, float64 (N, C), of prediction p and target y.
 
     Attributes:
@@ -125,12 +126,13 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    kind = OverlapMasses
-    kind_dtype = torch.float64
-
     P: list[Tensor]
     Y: list[Tensor]
     D: list[Tensor]
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        none = torch.zeros(0, num_classes, dtype=torch.float64)
+        super().__init__(num_classes, empty=OverlapMasses(none, none, none), **kwargs)
 
     def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_masses` for the shapes.

@@ -1,6 +1,8 @@
 """evaluation.json: every number against NumPy, and files that never get lost."""
 
+import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,15 @@ from PIL import Image
 from torch import Tensor
 
 from reference.metric_loops import masses, soft_score, soft_scores
-from softiou import evaluation as module
+from reference.score_loops import calibration_scores, further_scores
+from softiou import evaluation as evaluation_package
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
-from softiou.evaluation import Evaluation, evaluate, save_evaluation
+from softiou.evaluation import Evaluation, evaluate, save_evaluation, scoring, to_json
+from softiou.evaluation.pictures import thumbnail
+from softiou.inference import InferenceSettings
+from softiou.metrics import ImageStatistics, weighted_figures
 from softiou.models import ModelSpec, SegmentationModel
+from softiou.temperature import LogitScaling
 
 CLASSES = DatasetDescription(("a", "b", "c", "never"))
 IGNORED = 255
@@ -64,9 +71,9 @@ def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Evaluation]:
 
     def run(dataset: Given, **options: Any) -> Evaluation:
         def answer(model: object, image: Tensor, *, precision: str) -> Tensor:
-            return torch.from_numpy(dataset.probs[int(image[0, 0, 0])])
+            return torch.from_numpy(dataset.probs[int(image[0, 0, 0])]).log()
 
-        monkeypatch.setattr(module, "predict_probs", answer)
+        monkeypatch.setattr(scoring, "predict_logits", answer)
         model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 4))
         names = {"data": "given", "checkpoint": "best.ckpt"}
         return evaluate(model, dataset, precision="fp32", **(names | options))
@@ -135,6 +142,28 @@ def _soft_reference(dataset: Given) -> dict[str, Any]:
     }
 
 
+def _further_reference(dataset: Given) -> dict[str, float]:
+    """Worst cases and calibration, from loops over pixels; images padded with ignored ones."""
+    most = max(probs[0].size for probs in dataset.probs)
+    probs = np.full((len(dataset), 4, most), 0.25)
+    target = np.full((len(dataset), *((4,) if dataset.soft else ()), most), IGNORED, dtype=float)
+    confusion = np.zeros((len(dataset), 4, 4), dtype=np.int64)
+    for n, (own, truth) in enumerate(zip(dataset.probs, dataset.targets, strict=True)):
+        size = own[0].size
+        probs[n, :, :size] = own.reshape(4, -1)
+        target[n, ..., :size] = truth.reshape(*truth.shape[:-2], -1)
+        labels = (truth.argmax(0) if dataset.soft else truth).ravel()
+        valid = (truth[0] if dataset.soft else truth).ravel() != IGNORED
+        np.add.at(confusion[n], (labels[valid].astype(int), own.argmax(0).ravel()[valid]), 1)
+    found = calibration_scores(
+        probs,
+        target if dataset.soft else target.astype(np.int64),
+        num_bins=15,
+        ignore_index=IGNORED,
+    )
+    return found | further_scores(confusion)
+
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bool) -> None:
     dataset = Given(soft=soft)
@@ -142,8 +171,13 @@ def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bo
     if soft:
         expected |= _soft_reference(dataset)
     assert ("soft_dice_d" in content["metrics"]) == soft
-    for name, value in content["metrics"].items():
-        assert value == pytest.approx(100 * expected[name], rel=1e-5), name
+    expected |= _further_reference(dataset)
+    further = {"ace_d", "biou_d", "bece_d"}  # see the tests of the metrics
+    assert further == set(content["metrics"]) - set(expected)
+    for name in content["metrics"].keys() & expected.keys():
+        scale = 1 if name == "nll" else 100
+        value = content["metrics"][name]
+        assert value == pytest.approx(scale * expected[name], rel=1e-5), name
     for c in range(3):
         row = content["per_class"][c]
         for name in ("iou", "iou_c", "dice", *(("soft_iou", "soft_dice") if soft else ())):
@@ -159,9 +193,12 @@ def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bo
 
 def test_undefined_scores_are_null(run_given: Callable[..., Evaluation]) -> None:
     content = run_given(Given()).content
-    never = {"name": "never", "iou": None, "iou_c": None, "dice": None}
+    scores = ("iou", "interval", "iou_c", "dice", "accuracy", "boundary_iou", "cece")
+    never = {"name": "never"} | dict.fromkeys(scores)
     assert content["per_class"][3] == never | {"target_pixels": 0, "images": 0}
-    assert content["images"][3] == {"stem": "image3", "miou": None, "accuracy": None}
+    undefined = dict.fromkeys(("miou", "accuracy", "boundary_iou", "ece", "confidence"))
+    nothing = undefined | {"counts": {}, "brier": 0, "nll": 0, "pixels": 0}
+    assert content["images"][3].items() >= ({"stem": "image3", "size": [3, 3]} | nothing).items()
     empty = content["reliability"]["count"].index(0)
     assert content["reliability"]["confidence"][empty] is None
     json.dumps(content, allow_nan=False)  # raises on NaN
@@ -180,28 +217,109 @@ def test_nothing_valid_gives_nulls(run_given: Callable[..., Evaluation], tmp_pat
 
 def test_record_says_what_was_evaluated(run_given: Callable[..., Evaluation]) -> None:
     content = run_given(Given()).content
-    assert content["schema_version"] == 1
+    assert content["schema_version"] == 2
     assert (content["data"], content["split"]) == ("given", "test")
     assert (content["checkpoint"], content["num_images"]) == ("best.ckpt", 4)
     assert content["classes"] == ["a", "b", "c", "never"]
     assert content["palette"] == [list(colour) for colour in CLASSES.palette]
-    assert set(content) == {
-        "schema_version",
-        "softiou_version",
-        "created",
-        "data",
-        "split",
-        "checkpoint",
-        "labels",
-        "num_images",
-        "classes",
-        "palette",
-        "metrics",
-        "per_class",
-        "reliability",
-        "images",
-        "examples",
+    assert content["inference"]["window_px"] is None
+    assert content["bootstrap"] == {"resamples": 10000, "seed": 0, "level": 95.0}
+    documented = (evaluation_package.__doc__ or "").split("schema version 2")[1]
+    for name in (*content, *content["images"][0], *content["per_class"][0], *content["metrics"]):
+        assert re.search(rf"\b{name}\b|\b{name[:-2]}\b|\.\.{name[-2:]}", documented), name
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_sums_of_the_images_give_the_figures(
+    run_given: Callable[..., Evaluation], soft: bool
+) -> None:
+    content = run_given(Given(soft=soft)).content
+    statistics = ImageStatistics.from_images(content["images"], num_classes=4)
+    found = weighted_figures(statistics, torch.ones(1, 4, dtype=torch.float64)).metrics
+    assert {"miou_d", "miou_c_q5", "biou_d", "ece_i", "bece_d", "brier", "nll"} <= found.keys()
+    for name, value in found.items():
+        scale = 1 if name == "nll" else 100
+        assert scale * value.item() == pytest.approx(content["metrics"][name], abs=1e-4), name
+    pixels = [row["pixels"] for row in content["images"]]
+    assert np.sum(content["confusion"]) == sum(pixels)
+    assert np.trace(content["confusion"]) / sum(pixels) == pytest.approx(
+        content["metrics"]["accuracy"] / 100
+    )
+
+
+def test_intervals_hold_the_figures(run_given: Callable[..., Evaluation]) -> None:
+    content = run_given(Given()).content
+    assert content["intervals"].keys() == content["metrics"].keys()
+    for name in ("miou_d", "miou_i", "accuracy", "ece_d"):
+        low, high = content["intervals"][name]
+        assert low < content["metrics"][name] < high, name
+    low, high = content["per_class"][0]["interval"]
+    assert low < content["per_class"][0]["iou"] < high
+
+
+def test_labels_are_told_apart(run_given: Callable[..., Evaluation]) -> None:
+    dataset, other = Given(), Given()
+    other.targets[1][0, 0] = 1 - other.targets[1][0, 0] if other.targets[1][0, 0] < 2 else 0
+    hashes = [
+        [row["truth"] for row in run_given(given).content["images"]]
+        for given in (dataset, dataset, other)
+    ]
+    assert hashes[0] == hashes[1]
+    assert [a == b for a, b in zip(hashes[0], hashes[2], strict=True)] == [True, False, True, True]
+    assert all(re.fullmatch("[0-9a-f]{16}", text) for text in hashes[0])
+
+
+def test_calibrated_figures_stand_beside_the_plain_ones(
+    run_given: Callable[..., Evaluation],
+) -> None:
+    dataset = Given()
+    plain = run_given(dataset).content
+    assert plain["calibrated"] is None
+    half = LogitScaling("temperature", scale=(0.5,))
+    content = run_given(dataset, scaling=half, scaling_path="best.calibration.json").content
+    assert content["metrics"] == plain["metrics"]
+    found = content["calibrated"]
+    assert (found["kind"], found["path"]) == ("temperature", "best.calibration.json")
+    roots = Given()
+    roots.probs = [np.sqrt(p) / np.sqrt(p).sum(0) for p in dataset.probs]
+    expected = run_given(roots).content
+    for name, value in found["metrics"].items():
+        assert value == pytest.approx(expected["metrics"][name], rel=1e-4), name
+    assert found["reliability"]["count"] == expected["reliability"]["count"]
+
+
+def test_windows_are_used_and_told(make_shapes: Callable[..., Path], tmp_path: Path) -> None:
+    dataset = open_dataset(make_shapes(tmp_path / "data", test=2), "test")
+    model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 3)).eval()
+    contents = [
+        evaluate(
+            model,
+            dataset,
+            precision="fp32",
+            data="d",
+            checkpoint="c",
+            inference=InferenceSettings(window_px=(32, 32), flips=flips),
+            scaling=LogitScaling("temperature", scale=(2.0,)),
+        ).content
+        for flips in (False, True)
+    ]
+    assert contents[1]["inference"] == {
+        "window_px": [32, 32],
+        "overlap": 0.5,
+        "flips": True,
+        "scales": [1.0],
+        "batch_size": 1,
     }
+    assert contents[0]["metrics"]["nll"] != contents[1]["metrics"]["nll"]
+    assert contents[0]["calibrated"]["metrics"]["nll"] != contents[0]["metrics"]["nll"]
+
+
+def test_file_has_a_line_for_each_image_and_class(run_given: Callable[..., Evaluation]) -> None:
+    content = run_given(Given()).content
+    text = to_json(content)
+    assert json.loads(text) == json.loads(json.dumps(content))
+    assert sum(line.startswith('  {"stem"') for line in text.splitlines()) == 4
+    assert sum(line.startswith('  {"name"') for line in text.splitlines()) == 4
 
 
 def test_examples_are_the_best_and_the_worst(run_given: Callable[..., Evaluation]) -> None:
@@ -238,6 +356,46 @@ def test_example_files_hold_image_target_and_prediction(
             assert np.asarray(mask).tolist() == dataset.probs[n].argmax(0).tolist()
 
 
+def test_thumbnails_of_every_image(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+    dataset = Given()
+    dataset.stems = ("a", "b/c", "d", "e")
+    (tmp_path / "gallery").mkdir()
+    (tmp_path / "gallery" / "old.image.jpg").touch()
+    save_evaluation(run_given(dataset), tmp_path)
+    folder = tmp_path / "gallery"
+    kinds = ("image.jpg", "target.png", "preds.png", "uncertainty.png")
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert files == {f"{stem}.{kind}" for stem in dataset.stems for kind in kinds}
+    with Image.open(folder / "b/c.preds.png") as mask:
+        assert np.asarray(mask).tolist() == dataset.probs[1].argmax(0).tolist()
+    with Image.open(folder / "b/c.uncertainty.png") as grey:
+        expected = 255 * (1 - dataset.probs[1].max(0))
+        assert np.abs(np.asarray(grey) - expected).max() <= 9  # sixteen levels
+    assert list(tmp_path.glob(".gallery*")) == []
+
+
+def test_large_images_and_data_sets_have_small_galleries(
+    run_given: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "NUM_THUMBNAILS", 2)
+    assert list(run_given(Given()).thumbnails) == ["image0", "image2"]
+    image, mask = torch.zeros(3, 400, 800, dtype=torch.uint8), torch.zeros(400, 800).long()
+    found = thumbnail(image, mask, mask, torch.ones(400, 800), CLASSES.palette)
+    for content in found.values():
+        with Image.open(io.BytesIO(content)) as picture:
+            assert picture.size == (320, 160)
+
+
+def test_gallery_goes_with_its_evaluation(
+    run_given: Callable[..., Evaluation], tmp_path: Path
+) -> None:
+    save_evaluation(run_given(Given()), tmp_path)
+    kept = save_evaluation(run_given(Given(), data="other"), tmp_path)
+    assert kept is not None
+    gallery = tmp_path / kept.name.replace("evaluation", "gallery").removesuffix(".json")
+    assert len(list(gallery.iterdir())) == len(list((tmp_path / "gallery").iterdir())) == 16
+
+
 def test_evaluation_of_something_else_is_kept(
     run_given: Callable[..., Evaluation], tmp_path: Path
 ) -> None:
@@ -253,6 +411,27 @@ def test_evaluation_of_something_else_is_kept(
     assert json.loads(again.read_text())["data"] == "other"
     assert len(list(tmp_path.glob("evaluation-test-*.json"))) == 2
     assert json.loads((tmp_path / "evaluation.json").read_text())["checkpoint"] == "last.ckpt"
+
+
+def test_another_way_of_running_the_model_is_another_evaluation(
+    make_shapes: Callable[..., Path], tmp_path: Path
+) -> None:
+    dataset = open_dataset(make_shapes(tmp_path / "data", test=1), "test")
+    model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 3)).eval()
+    kept = []
+    for window in (None, (32, 32), (32, 32)):
+        found = evaluate(
+            model,
+            dataset,
+            precision="fp32",
+            data="d",
+            checkpoint="c",
+            inference=InferenceSettings(window_px=window),
+        )
+        kept.append(save_evaluation(found, tmp_path / "run"))
+    assert kept[0] is None
+    assert kept[1] is not None
+    assert kept[2] is None
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])

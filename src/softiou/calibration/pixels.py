@@ -1,0 +1,114 @@
+"""Pixels of a data set, a few of each image, with their logits: what a scaling is fitted on.
+
+Shapes: C classes, (H, W) the image, (h, w) the logits at the decoder's stride, P pixels.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
+from softiou.errors import DataError
+from softiou.inference import Precision, autocast
+from softiou.models import SegmentationModel
+
+
+@dataclass(frozen=True)
+class PixelSample:
+    """Pixels with their logits and their truth, on the CPU.
+
+    Attributes:
+        logits: Floating (P, C), as at full resolution, float32.
+        target: Class indices (P,), or probabilities (P, C).
+    """
+
+    logits: Tensor
+    target: Tensor
+
+
+def sample_pixels(
+    model: SegmentationModel,
+    dataset: SegmentationDataset,
+    *,
+    precision: Precision,
+    samples: Iterable[Sample] | None = None,
+    most: int = 200_000,
+    seed: int = 0,
+) -> PixelSample:
+    """Run a model over a data set and keep as many pixels of each image, drawn without return.
+
+    Args:
+        model: In eval mode, on the device to use.
+        dataset: What to draw from.
+        precision: Of the network.
+        samples: The samples of `dataset` in order, perhaps wrapped by a progress bar or a loader.
+        most: About how many pixels to keep, at least one of each image.
+        seed: Of the draws, which depend on it and on the number of the image alone.
+
+    Returns:
+        The pixels that count, image after image.
+
+    Raises:
+        DataError: No pixel has a label.
+    """
+    share = math.ceil(most / max(1, len(dataset)))
+    logits, targets = [], []
+    for number, sample in enumerate(dataset if samples is None else samples):
+        target = truth(sample["target"], dataset.description)
+        places = draw_pixels(valid_pixels(target, dataset.description), share, (seed, number))
+        logits.append(logits_at(model, sample["image"], places, precision=precision).cpu())
+        flat = target.flatten(-2)  # (H, W) -> (H W), (C, H, W) -> (C, H W)
+        targets.append(flat[..., places].mT if flat.ndim == 2 else flat[places])
+    if not sum(map(len, targets)):
+        raise DataError(
+            f"The split {dataset.split!r} has no pixel with a label to calibrate on. Name another "
+            "one with --split."
+        )
+    return PixelSample(torch.cat(logits), torch.cat(targets))
+
+
+def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
+    """Return which pixels count, bool (H, W), of a target (H, W) or (C, H, W)."""
+    valid = target != description.ignore_index
+    return valid.any(0) if target.is_floating_point() else valid
+
+
+def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:
+    """Draw up to `most` of the pixels that count, as ascending flat indices."""
+    places = valid.flatten().nonzero().squeeze(1)
+    if len(places) <= most:
+        return places
+    chosen = np.random.default_rng(seed).choice(len(places), most, replace=False, shuffle=False)
+    return places[torch.from_numpy(np.sort(chosen))]
+
+
+@torch.inference_mode()
+def logits_at(
+    model: SegmentationModel, image: Tensor, places: Tensor, *, precision: Precision
+) -> Tensor:
+    """Compute the logits (P, C) at some pixels of an image, as `predict_logits` has them there.
+
+    Args:
+        model: In eval mode, on the device to use.
+        image: RGB (3, H, W).
+        places: Flat indices (P,) of pixels.
+        precision: Of the network.
+    """
+    device = model.mean.device
+    with autocast(device, precision):
+        logits = model(image.to(device).unsqueeze(0))
+    height, width = (int(length) for length in image.shape[-2:])
+    stride = model.input_stride
+    # Both maps are read from border to border, in [-1, 1]; the logits cover the padding, too.
+    y, x = (
+        2 * (place.to(device) + 0.5) / (length + -length % stride) - 1
+        for place, length in ((places // width, height), (places % width, width))
+    )
+    grid = torch.stack([x, y], -1).view(1, 1, -1, 2)
+    values = F.grid_sample(logits.float(), grid, padding_mode="border", align_corners=False)
+    return values[0, :, 0].T  # (1, C, 1, P) -> (P, C)

@@ -1,0 +1,174 @@
+"""The file beside a checkpoint that holds its calibration.
+
+CHECKPOINT.calibration.json (CHECKPOINT.teacher.calibration.json for the teacher's weights), schema
+version 1:
+
+    schema_version, softiou_version, created (UTC)
+    checkpoint    file, sha256 of its content, weights: "student" or "teacher"
+    kind          temperature, class_temperature or vector
+    scale, bias   z'_c = scale_c z_c + bias_c; lists of one number, or of one for each class
+    data, split, labels, images, pixels, seed: what it was fitted on
+    nll, ece      before and after on those pixels; nats, per cent
+"""
+
+import json
+import math
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import softiou
+from softiou._files import write_atomically
+from softiou.calibration.fitting import Calibration, Change
+from softiou.checkpoints import TrainedModel, file_sha256
+from softiou.errors import CheckpointError
+from softiou.temperature import LogitScaling
+
+SCHEMA_VERSION = 1
+_PLAIN: dict[str, type] = {"data": str, "split": str, "labels": str} | {
+    "images": int,
+    "pixels": int,
+    "seed": int,
+}
+
+
+def calibration_path(trained: TrainedModel) -> Path:
+    """Return where the calibration of a checkpoint's weights is kept, whether there is one or not.
+
+    Example: checkpoints/best.ckpt -> checkpoints/best.calibration.json
+    """
+    which = "" if trained.weights == "student" else f".{trained.weights}"
+    return trained.path.with_name(f"{trained.path.stem}{which}.calibration.json")
+
+
+def save_calibration(calibration: Calibration, trained: TrainedModel) -> Path:
+    """Write a calibration beside its checkpoint, whole or not at all; an earlier one is replaced.
+
+    Returns:
+        The file.
+    """
+    path = calibration_path(trained)
+    content = asdict(calibration)
+    scaling = content.pop("scaling")
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "softiou_version": softiou.__version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "checkpoint": {
+            "file": trained.path.name,
+            "sha256": file_sha256(trained.path),
+            "weights": trained.weights,
+        },
+        **scaling,
+        **content,
+    }
+    write_atomically(json.dumps(content, indent=1, allow_nan=False).encode(), path)
+    return path
+
+
+def load_calibration(trained: TrainedModel) -> Calibration | None:
+    """Read the calibration of a checkpoint, None when it has none.
+
+    Raises:
+        CheckpointError: The file is damaged, newer than this softiou, or was made for another
+            checkpoint; the message says what to do.
+    """
+    path = calibration_path(trained)
+    content = _read(path)
+    if content is None:
+        return None
+    again = f"Fit it again: softiou calibrate {trained.path} DATA{_option(trained)}."
+    try:
+        owner = content["checkpoint"]["sha256"], content["checkpoint"]["weights"]
+        calibration = _parse(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}. {again}") from error
+    if owner != (file_sha256(trained.path), trained.weights):
+        raise CheckpointError(
+            f"{path} was fitted for another checkpoint than {trained.path} is now: it was trained "
+            f"further, or replaced. {again}"
+        )
+    return calibration
+
+
+def load_scaling(trained: TrainedModel) -> LogitScaling | None:
+    """Return the scaling of a checkpoint's logits, None when it has none.
+
+    Raises:
+        CheckpointError: As for `load_calibration`.
+    """
+    calibration = load_calibration(trained)
+    return None if calibration is None else calibration.scaling
+
+
+def require_scaling(trained: TrainedModel) -> LogitScaling:
+    """Return the scaling of a checkpoint's logits.
+
+    Raises:
+        CheckpointError: It has none, or as for `load_calibration`.
+    """
+    scaling = load_scaling(trained)
+    if scaling is None:
+        raise CheckpointError(
+            f"{trained.path} has no calibration for its {trained.weights}. Fit one on the "
+            f"validation split: softiou calibrate {trained.path} DATA{_option(trained)}."
+        )
+    return scaling
+
+
+def earlier_calibration(trained: TrainedModel) -> str | None:
+    """Say what a new calibration of a checkpoint would replace, None for nothing.
+
+    Raises:
+        CheckpointError: It is newer than this softiou, which should not replace it.
+    """
+    _read(calibration_path(trained))  # raises when it is newer
+    try:
+        calibration = load_calibration(trained)
+    except CheckpointError:
+        return "one that was damaged, or fitted for another checkpoint"
+    if calibration is None:
+        return None
+    return f"{calibration.scaling.kind} fitted on {calibration.data}, {calibration.split}"
+
+
+def _option(trained: TrainedModel) -> str:
+    return "" if trained.weights == "student" else f" --weights {trained.weights}"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read the values of a file as they are; an empty dict when they cannot be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    version = content.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path} has the format {version}, newer than this softiou knows ({SCHEMA_VERSION}). "
+            "Update softiou, or remove the file and fit again."
+        )
+    return content
+
+
+def _parse(content: dict[str, Any]) -> Calibration:
+    """Build a calibration from plain values; raises KeyError, TypeError or ValueError."""
+    scaling = LogitScaling(content["kind"], _numbers(content["scale"]), _numbers(content["bias"]))
+    return Calibration(
+        scaling=scaling,
+        nll=Change(*_numbers([content["nll"]["before"], content["nll"]["after"]])),
+        ece=Change(*_numbers([content["ece"]["before"], content["ece"]["after"]])),
+        **{name: kind(content[name]) for name, kind in _PLAIN.items()},
+    )
+
+
+def _numbers(values: list[Any]) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"expected finite numbers, but got {values}")
+    return numbers

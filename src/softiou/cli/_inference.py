@@ -1,0 +1,63 @@
+"""How a model is run over an image: the options of the verbs that run one."""
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from softiou.inference import InferenceSettings
+
+Window = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time
+    typer.Option(
+        metavar="SIDE|HxW",
+        help="Slide a window of so many pixels over large images; default: the whole image.",
+        show_default=False,
+    ),
+]
+Overlap = Annotated[float, typer.Option(help="Share of a window that the next one covers again.")]
+Flips = Annotated[
+    bool, typer.Option("--flips", help="Average over the image and its mirror image.")
+]
+Scales = Annotated[
+    str, typer.Option(metavar="S,S,...", help="Average over the image at several sizes.")
+]
+BatchSize = Annotated[int, typer.Option(help="Windows in one pass of the network.")]
+
+
+def inference_settings(
+    window: str | None, *, overlap: float, flips: bool, scales: str, batch_size: int
+) -> "InferenceSettings":
+    """Read the settings of the network's passes.
+
+    Raises:
+        ConfigError: One of them is no number or out of range.
+    """
+    from softiou.errors import ConfigError
+    from softiou.inference import InferenceSettings
+
+    try:
+        factors = tuple(float(factor) for factor in scales.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--scales: expected factors such as 0.75,1,1.25, but got {scales!r}."
+        ) from error
+    return InferenceSettings(
+        window_px=None if window is None else _window(window),
+        overlap=overlap,
+        flips=flips,
+        scales=factors,
+        batch_size=batch_size,
+    )
+
+
+def _window(text: str) -> tuple[int, int]:
+    from softiou.errors import ConfigError
+
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise ConfigError(
+            f"--window: expected a side such as 512, or height x width such as 512x1024, in "
+            f"pixels, but got {text!r}."
+        )
+    return int(parts[0]), int(parts[-1])

@@ -1,0 +1,222 @@
+"""softiou compare: evaluated runs on the same images."""
+
+from pathlib import Path
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group
+
+HEADINGS = {
+    "macc": "mean accuracy",
+    "mdice_i": "mDice I",
+    "mdice_c": "mDice C",
+    "miou_i_q10": "mIoU I, worst 10 %",
+    "miou_c_q10": "mIoU C, worst 10 %",
+    "miou_i_q5": "mIoU I, worst 5 %",
+    "miou_c_q5": "mIoU C, worst 5 %",
+    "biou_d": "boundary IoU",
+    "ece_i": "ECE of images",
+    "cece_d": "ECE of classes",
+    "ace_d": "adaptive ECE",
+    "mce_d": "maximum CE",
+    "bece_d": "ECE at boundaries",
+    "brier": "Brier",
+    "nll": "NLL (nats)",
+    "soft_iou_d": "soft IoU D",
+    "soft_iou_i": "soft IoU I",
+    "soft_iou_c": "soft IoU C",
+    "soft_dice_i": "soft Dice I",
+    "soft_dice_c": "soft Dice C",
+}
+DIGITS = {"nll": 4}  # behind the point; 2 for what is in per cent
+NOTE = (
+    "One training each: the intervals speak of other images for these models, not of other seeds. "
+    "Runs that differ in their seed alone are pooled."
+)
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN",
+            help="Two or more run directories or files evaluation.json; the first is the baseline.",
+        ),
+    ],
+    level: Annotated[float, typer.Option(help="Of the intervals, per cent.")] = 95,
+    resamples: Annotated[int, typer.Option(min=1, help="How often to draw the images.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option(help="New file for the result as JSON.", show_default=False),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON instead of tables.")
+    ] = False,
+) -> None:
+    """Tell whether a run is better than another, and how sure that is.
+
+    By a paired bootstrap over the images that both were evaluated on; P is the probability that the
+    run is better than the baseline. Runs that differ in their seed alone are pooled.
+    """
+    import json
+
+    from softiou import comparison
+    from softiou._files import write_atomically
+    from softiou.cli import _console
+    from softiou.errors import ConfigError
+
+    if not 0 < level < 100:
+        raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
+    _refuse_existing(out)
+    result = comparison.compare(runs, resamples=resamples, seed=seed, level=level)
+    text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
+    if out is not None:
+        _refuse_existing(out)  # another program may have been faster
+        write_atomically((text + "\n").encode(), out)
+    if json_output:
+        print(text)
+    else:
+        show(result)
+        if out is not None:
+            _console.say(f"comparison  {out}")
+
+
+def _refuse_existing(out: Path | None) -> None:
+    from softiou.errors import DataError
+
+    if out is not None and out.exists():
+        raise DataError(
+            f"{out}: The file exists already; nothing was changed. Remove it, or choose another "
+            "name with --out."
+        )
+
+
+def show(comparison: "Comparison") -> None:
+    """Print the runs, and a table of figures and one of classes for each difference."""
+    from rich.console import Console
+
+    from softiou.cli import _console
+
+    console = Console(width=None if _console.interactive() else 100)
+    letters = [*ascii_uppercase, *map(str, range(27, len(comparison.groups) + 1))]
+    _console.say(f"{comparison.data}, {comparison.split}: {comparison.num_images} images")
+    for letter, group in zip(letters, comparison.groups, strict=False):
+        seeds = ", ".join(str(seed) for seed in group.seeds)
+        _console.say(f"{letter}  {group.name}" + (f": {seeds}" if len(group.seeds) > 1 else ""))
+    if not comparison.contrasts:
+        for table in _group_tables(comparison, comparison.groups[0]):
+            console.print(table)
+    for contrast in comparison.contrasts:
+        a, b = letters[contrast.baseline], letters[contrast.group]
+        for table in _contrast_tables(comparison, contrast, a=a, b=b):
+            console.print(table)
+    if all(len(group.runs) == 1 for group in comparison.groups):
+        console.print(NOTE, highlight=False)
+
+
+def _group_tables(comparison: "Comparison", group: "Group") -> list["Table"]:
+    headings = ("mean", "sd", f"{comparison.level:g} % interval")
+    figures = _table(headings)
+    for name, estimate in group.metrics.items():
+        figures.add_row(_heading(name), *_estimate_cells(estimate, DIGITS.get(name, 2)))
+    classes = _table(headings)
+    classes.title = "IoU of the classes"
+    for name, estimate in zip(comparison.classes, group.iou, strict=True):
+        classes.add_row(_escape(name), *_estimate_cells(estimate))
+    return [figures, classes]
+
+
+def _contrast_tables(
+    comparison: "Comparison", contrast: "Contrast", *, a: str, b: str
+) -> list["Table"]:
+    baseline, group = comparison.groups[contrast.baseline], comparison.groups[contrast.group]
+    headings = (a, b, f"{b} - {a}", f"{comparison.level:g} % interval", f"P({b} better)")
+    figures = _table(headings)
+    for name, difference in contrast.metrics.items():
+        pair = baseline.metrics[name], group.metrics[name]
+        mark = " ↓" if difference.better == "lower" else ""
+        cells = _difference_cells(pair, difference, DIGITS.get(name, 2))
+        figures.add_row(_heading(name) + mark, *cells)
+    figures.caption = "per cent; ↓ lower is better"
+    classes = _table(headings)
+    classes.title = "IoU of the classes"
+    rows = zip(comparison.classes, baseline.iou, group.iou, contrast.iou, strict=True)
+    for name, one, other, difference in rows:
+        classes.add_row(_escape(name), *_difference_cells((one, other), difference))
+    return [figures, classes]
+
+
+def _table(headings: tuple[str, ...]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title_justify="left", caption="per cent", caption_justify="left")
+    table.add_column("")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
+
+
+def _heading(name: str) -> str:
+    from softiou.cli import _console
+
+    return (HEADINGS | _console.SCORES | _console.SOFT_SCORES).get(name, name)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _estimate_cells(estimate: "Estimate", digits: int = 2) -> list[str]:
+    return [
+        _cell(estimate.value, digits),
+        _cell(estimate.spread, digits),
+        _interval_cell(estimate.interval, digits),
+    ]
+
+
+def _difference_cells(
+    pair: tuple["Estimate", "Estimate"], difference: "Difference", digits: int = 2
+) -> list[str]:
+    return [
+        *(_with_spread(estimate, digits) for estimate in pair),
+        _cell(difference.value, digits, sign=True),
+        _interval_cell(difference.interval, digits, sign=True),
+        _probability_cell(difference.probability),
+    ]
+
+
+def _with_spread(estimate: "Estimate", digits: int) -> str:
+    spread = "" if estimate.spread is None else f" ± {_cell(estimate.spread, digits)}"
+    return _cell(estimate.value, digits) + spread
+
+
+def _interval_cell(interval: tuple[float, float] | None, digits: int, *, sign: bool = False) -> str:
+    if interval is None:
+        return "-"
+    return " to ".join(_cell(end, digits, sign=sign) for end in interval)
+
+
+def _cell(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    if value is None:
+        return "-"
+    rounded = round(value, digits) + 0.0  # no -0.00
+    return f"{rounded:+.{digits}f}" if sign and rounded else f"{rounded:.{digits}f}"
+
+
+def _probability_cell(probability: float | None) -> str:
+    """Show per cent; what would round to none or all is neither for sure."""
+    if probability is None:
+        return "-"
+    if probability > 0.999:
+        return "> 99.9 %"
+    if probability < 0.001:
+        return "< 0.1 %"
+    return f"{100 * probability:.1f} %"

@@ -1,0 +1,6 @@
+"""Comparison of evaluated runs on the same images: is one better, and how sure is that."""
+
+from softiou.comparison.contrasts import compare
+from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
+
+__all__ = ["Comparison", "Contrast", "Difference", "Estimate", "Group", "compare"]

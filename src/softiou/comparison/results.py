@@ -1,0 +1,114 @@
+"""What a comparison tells, in frozen data classes that become JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure of a group of runs, per cent ("nll": nats); None where it is undefined.
+
+    Attributes:
+        value: Mean over the seeds.
+        spread: Standard deviation over the seeds (n - 1 below the line); None for a single one.
+        interval: Low and high, over images and seeds; None also where the evaluation keeps no part
+            of each image.
+    """
+
+    value: float | None
+    spread: float | None
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much a group has more than the baseline, in the units of `Estimate`.
+
+    Attributes:
+        value: The group's value less the baseline's.
+        interval: Low and high of the paired differences.
+        probability: Share in [0, 1] of the resamples in which the group is better; those in which
+            both are the same count half.
+        better: Whether higher or lower values of this figure are better.
+    """
+
+    value: float | None
+    interval: Interval | None
+    probability: float | None
+    better: Literal["higher", "lower"]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One run, or several that differ in their seed alone.
+
+    Attributes:
+        name: Of the first run, as it was given, and how many seeds there are if not one.
+        runs: As they were given.
+        seeds: Of the runs; None where nobody knows.
+        checkpoint: Name of the file that was evaluated.
+        metrics: By name.
+        iou: Of each class, over the data set.
+    """
+
+    name: str
+    runs: tuple[str, ...]
+    seeds: tuple[int | None, ...]
+    checkpoint: str
+    metrics: Mapping[str, Estimate]
+    iou: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A group beside the baseline.
+
+    Attributes:
+        baseline: Index of the baseline among the groups, which is 0.
+        group: Index of the other one.
+        metrics: By name.
+        iou: Of each class, over the data set.
+    """
+
+    baseline: int
+    group: int
+    metrics: Mapping[str, Difference]
+    iou: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs on the same images.
+
+    Attributes:
+        data: Name of the data set, of the first run.
+        split: Of it.
+        labels: The truth: "hard", "soft", "votes" or "staple".
+        classes: Their names.
+        num_images: How many.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        level: Of the intervals, per cent.
+        groups: The first is the baseline.
+        contrasts: Each other group beside the baseline; empty where all runs are one group.
+    """
+
+    data: str
+    split: str
+    labels: str
+    classes: tuple[str, ...]
+    num_images: int
+    resamples: int
+    seed: int
+    level: float
+    groups: tuple[Group, ...]
+    contrasts: tuple[Contrast, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON, with the version of their schema first."""
+        return {"schema_version": SCHEMA_VERSION} | asdict(self)

@@ -1,0 +1,157 @@
+"""The content of evaluation.json, from what was gathered of every image.
+
+Shapes: N images, C classes, B bins.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softiou.data import DatasetDescription
+from softiou.metrics import (
+    CalibrationBins,
+    ImageStatistics,
+    OverlapCounts,
+    intervals,
+    weighted_figures,
+)
+from softiou.metrics.bootstrap import LEVEL, RESAMPLES
+
+_SEED = 0
+_NOT_PER_CENT = ("nll",)
+_OF_CALIBRATION = ("ece_d", "ece_i", "cece_d", "ace_d", "mce_d", "brier", "nll", "bece_d")
+# Sums of an image are rounded to this many digits behind the point: they are of many pixels.
+_DIGITS = 6
+
+
+def figures(statistics: ImageStatistics) -> dict[str, Any]:
+    """Return "metrics" and "intervals" with how they were drawn."""
+    found = weighted_figures(statistics, _ones(statistics)).metrics
+    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL).metrics
+    return {
+        "metrics": {name: _scaled(name, float(value)) for name, value in found.items()},
+        "intervals": {name: [_scaled(name, x) for x in pair] for name, pair in drawn.items()},
+        "bootstrap": {"resamples": RESAMPLES, "seed": _SEED, "level": LEVEL},
+    }
+
+
+def calibration_figures(statistics: ImageStatistics) -> dict[str, float | None]:
+    """Return the figures that post-hoc calibration is there for."""
+    found = weighted_figures(statistics, _ones(statistics)).metrics
+    return {name: _scaled(name, float(found[name])) for name in _OF_CALIBRATION}
+
+
+def per_class(statistics: ImageStatistics, description: DatasetDescription) -> list[dict[str, Any]]:
+    """Return the scores of each class."""
+    figures = weighted_figures(statistics, _ones(statistics)).per_class
+    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL).per_class
+    counts = statistics.counts
+    by_image = counts.iou().where(counts.occurs(), torch.nan)
+    masses = None if statistics.masses is None else statistics.masses.merge_images()
+    rows = []
+    for c, name in enumerate(description.classes):
+        interval = drawn["iou"][c] if drawn else None
+        row: dict[str, Any] = {
+            "name": name,
+            "iou": per_cent(figures["iou"][0, c]),
+            "interval": None if interval is None else [per_cent(x) for x in interval],
+            "iou_c": per_cent(by_image[:, c].nanmean()),
+            "dice": per_cent(figures["dice"][0, c]),
+            "accuracy": per_cent(figures["accuracy"][0, c]),
+            "boundary_iou": per_cent(figures["boundary_iou"][0, c]),
+            "cece": per_cent(figures["cece"][0, c]),
+            "target_pixels": int(counts.present[:, c].sum()),
+            "images": int(counts.occurs()[:, c].sum()),
+        }
+        if masses is not None:
+            row["soft_iou"] = per_cent(masses.iou()[0, c])
+            row["soft_dice"] = per_cent(masses.dice()[0, c])
+        rows.append(row)
+    return rows
+
+
+def per_image(
+    statistics: ImageStatistics, known: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the scores and sums of each image, after what is known of it, such as its stem."""
+    counts, boundary = statistics.counts, statistics.boundary
+    bins, near = statistics.bins, statistics.boundary_bins
+    if boundary is None or bins is None or near is None:
+        raise RuntimeError("statistics of an evaluation")
+    columns = {
+        "miou": counts.iou().where(counts.occurs(), torch.nan).nanmean(1),
+        "accuracy": counts.true_positives.sum(1) / counts.present.sum(1),
+        "boundary_iou": boundary.iou().where(boundary.occurs(), torch.nan).nanmean(1),
+        "ece": bins.error(),
+        "confidence": bins.confidence.sum(1) / bins.count.sum(1),
+    }
+    sums = {name: getattr(statistics, name).tolist() for name in ("brier", "nll", "pixels")}
+    return [
+        {
+            **image,
+            **{name: per_cent(column[n]) for name, column in columns.items()},
+            "counts": _sparse(counts, n),
+            "boundary_counts": _sparse(boundary, n),
+            "bins": _of_image(bins, n),
+            "boundary_bins": _of_image(near, n),
+            **{name: _rounded(column[n]) for name, column in sums.items()},
+        }
+        for n, image in enumerate(known)
+    ]
+
+
+def reliability(diagram: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
+    """Return a reliability diagram in plain numbers."""
+    return {name: [_number(x) for x in values.tolist()] for name, values in diagram.items()}
+
+
+def to_json(content: Mapping[str, Any]) -> str:
+    """Write the content with a line for each entry, class and image, to be read by people, too."""
+    entries = [f" {json.dumps(key)}: {_lines(value)}" for key, value in content.items()]
+    return "{\n" + ",\n".join(entries) + "\n}\n"
+
+
+def per_cent(share: Tensor | float) -> float | None:
+    """Return a share in per cent, None where it is undefined."""
+    return _number(100 * float(share))
+
+
+def _lines(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict | list):
+        rows = [f"  {json.dumps(row, allow_nan=False)}" for row in value]
+        return "[\n" + ",\n".join(rows) + "\n ]"
+    return json.dumps(value, allow_nan=False)
+
+
+def _ones(statistics: ImageStatistics) -> Tensor:
+    """Return the weights (1, N) of the images as they are."""
+    return torch.ones(1, statistics.num_images, dtype=torch.float64)
+
+
+def _scaled(name: str, value: float) -> float | None:
+    return _number(value) if name in _NOT_PER_CENT else per_cent(value)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _rounded(value: float) -> float | None:
+    number = _number(value)
+    return None if number is None else round(number, _DIGITS)
+
+
+def _sparse(counts: OverlapCounts, n: int) -> dict[str, list[int]]:
+    table = torch.stack([counts.true_positives[n], counts.predicted[n], counts.present[n]], 1)
+    classes = table.any(1).nonzero().flatten().tolist()
+    return {str(c): table[c].tolist() for c in classes}
+
+
+def _of_image(bins: CalibrationBins, n: int) -> dict[str, list[float | None]]:
+    return {
+        name: [_rounded(x) for x in tensor[n].tolist()] for name, tensor in bins.tensors().items()
+    }

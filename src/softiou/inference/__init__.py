@@ -1,0 +1,30 @@
+"""Inference: probabilities of images at their own resolution, and masks as files."""
+
+from softiou.inference.devices import Precision, autocast, best_device, best_precision
+from softiou.inference.pictures import encode_image, index_image, overlay
+from softiou.inference.prediction import (
+    predict_bands,
+    predict_batch,
+    predict_logits,
+    predict_probs,
+)
+from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
+from softiou.inference.writing import MaskWriter, find_images
+
+__all__ = [
+    "WHOLE_IMAGE",
+    "InferenceSettings",
+    "MaskWriter",
+    "Precision",
+    "autocast",
+    "best_device",
+    "best_precision",
+    "encode_image",
+    "find_images",
+    "index_image",
+    "overlay",
+    "predict_bands",
+    "predict_batch",
+    "predict_logits",
+    "predict_probs",
+]

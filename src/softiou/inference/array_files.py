@@ -1,0 +1,57 @@
+"""Probabilities as .npy files that are written as they come.
+
+Shapes: C classes, (H, W) the image.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from torch import Tensor
+
+
+class ProbabilityFile:
+    """An open .npy file of (C, H, W) float16 that takes bands of rows.
+
+    Plain writes instead of a memory map: a map counts as memory of the process, and a full disk
+    kills the process instead of raising an error.
+
+    Args:
+        file: To write into, at its beginning.
+        shape: (C, H, W).
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, int, int]) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        self._file = file
+        self._shape = shape
+        self._start = file.tell()
+
+    def write(self, rows: slice, probs: Tensor) -> None:
+        """Write the probabilities (C, rows, W) of some rows to their place."""
+        _, height, width = self._shape
+        halves = probs.half().cpu().numpy().astype("<f2", copy=False)
+        for index, plane in enumerate(halves):
+            self._file.seek(self._start + 2 * width * (index * height + rows.start))
+            self._file.write(plane.tobytes())
+
+
+@contextmanager
+def probability_file(path: Path, shape: tuple[int, int, int]) -> Iterator[ProbabilityFile]:
+    """Open a file of probabilities that gets its name when all of it is written.
+
+    Until then it is a hidden neighbour, which an error removes.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield ProbabilityFile(file, shape)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Class indices as pictures, and pictures as the bytes of files."""
+
+import io
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from softiou.data import Colour
+
+_ROWS = 256  # that are mixed at once, in floating point
+
+
+def index_image(indices: Tensor, palette: tuple[Colour, ...]) -> Image.Image:
+    """Return class indices (H, W) as a picture: 8-bit with the palette, 16-bit above 255 classes.
+
+    Ignored pixels keep their value, or become 255 (65535) when that is out of range.
+    """
+    array = indices.cpu().numpy()
+    if len(palette) > 255:
+        return Image.fromarray(_unsigned(array, np.uint16))
+    picture = Image.fromarray(_unsigned(array, np.uint8))
+    # All 256 colours: Pillow writes as few bits a pixel as the palette needs, and 255 would be cut.
+    colours = [*palette, *[(0, 0, 0)] * (256 - len(palette))]
+    picture.putpalette([channel for colour in colours for channel in colour])
+    return picture
+
+
+def _unsigned(array: NDArray[np.integer], dtype: type[np.unsignedinteger]) -> NDArray[np.integer]:
+    if array.dtype == dtype:
+        return array
+    largest = np.iinfo(dtype).max
+    return np.where((array < 0) | (array > largest), largest, array).astype(dtype)
+
+
+def overlay(
+    image: Tensor, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
+) -> Image.Image:
+    """Return an image (3, H, W) with the colours of its classes (H, W) laid over it."""
+    table = torch.tensor(palette, dtype=torch.float32)
+    mixed = torch.empty(*preds.shape, 3, dtype=torch.uint8)
+    for top in range(0, len(preds), _ROWS):
+        rows = slice(top, top + _ROWS)
+        pixels, colours = image[:, rows].permute(1, 2, 0).float(), table[preds[rows].long()]
+        mixed[rows] = ((1 - opacity) * pixels + opacity * colours).round().byte()
+    return Image.fromarray(mixed.numpy())
+
+
+def encode_image(picture: Image.Image, kind: Literal["JPEG", "PNG"], *, quality: int = 90) -> bytes:
+    """Return the bytes of an image file; `quality` is that of a JPEG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": quality} if kind == "JPEG" else {"optimize": True}))
+    return buffer.getvalue()

@@ -1,0 +1,175 @@
+"""Probabilities of images at their own resolution, as a whole or band by band.
+
+Shapes: N images, C classes, (H, W) the image.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from softiou.inference.devices import Precision
+from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
+from softiou.inference.views import full_logits, view_probs
+from softiou.inference.windows import Windows, windows_along
+from softiou.models import SegmentationModel
+from softiou.temperature import LogitScaling
+
+_BAND_ROWS = 64  # handed out at once
+
+
+@torch.inference_mode()
+def predict_logits(model: SegmentationModel, image: Tensor, *, precision: Precision) -> Tensor:
+    """Compute the logits of one image as a whole.
+
+    Plain and calibrated probabilities then come from one pass of the network, and equal those of
+    `predict_probs` with its default settings:
+
+        logits = predict_logits(model, image, precision=precision)
+        plain, calibrated = logits.softmax(0), scaling.apply(logits, dim=0).softmax(0)
+
+    Args:
+        model: In eval mode, on the device to use.
+        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size.
+        precision: Of the network.
+
+    Returns:
+        Logits (C, H, W) in float32, on the model's device.
+    """
+    size = (int(image.shape[-2]), int(image.shape[-1]))
+    images = image.to(model.mean.device).unsqueeze(0)
+    return full_logits(model, images, precision=precision, size=size)[0]
+
+
+@torch.inference_mode()
+def predict_probs(
+    model: SegmentationModel,
+    image: Tensor,
+    *,
+    precision: Precision,
+    settings: InferenceSettings = WHOLE_IMAGE,
+    scaling: LogitScaling | None = None,
+) -> Tensor:
+    """Compute the class probabilities of one image.
+
+    Args:
+        model: In eval mode, on the device to use.
+        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size.
+        precision: Of the network; the softmax is taken in float32.
+        settings: Windows, flips and scales; the whole image once by default.
+        scaling: Of the logits, before each softmax; None leaves them as they are.
+
+    Returns:
+        Probabilities (C, H, W) in float32, on the model's device.
+    """
+    bands = predict_bands(model, image, precision=precision, settings=settings, scaling=scaling)
+    if settings.window_px is None:
+        return next(bands)[1]
+    rows, first = next(bands)
+    probs = first.new_empty(len(first), *image.shape[-2:])
+    probs[:, rows] = first
+    for rows, band in bands:
+        probs[:, rows] = band
+    return probs
+
+
+@torch.inference_mode()
+def predict_batch(
+    model: SegmentationModel,
+    images: Tensor,
+    *,
+    precision: Precision,
+    settings: InferenceSettings = WHOLE_IMAGE,
+    scaling: LogitScaling | None = None,
+) -> Tensor:
+    """Compute the class probabilities of several images of one size.
+
+    Args:
+        model: As in `predict_probs`.
+        images: RGB (N, 3, H, W), N > 0, such as a batch of a DataLoader.
+        precision: As in `predict_probs`.
+        settings: As in `predict_probs`; without windows, `batch_size` images make a pass.
+        scaling: As in `predict_probs`.
+
+    Returns:
+        Probabilities (N, C, H, W) in float32, on the model's device; those of the images alone,
+        to rounding.
+    """
+    if settings.window_px is None:
+        parts = [
+            view_probs(model, part, precision=precision, settings=settings, scaling=scaling)
+            for part in torch.split(images, settings.batch_size)
+        ]
+        return torch.cat(parts)
+    alone = [
+        predict_probs(model, image, precision=precision, settings=settings, scaling=scaling)
+        for image in images
+    ]
+    return torch.stack(alone)
+
+
+@torch.inference_mode()
+def predict_bands(
+    model: SegmentationModel,
+    image: Tensor,
+    *,
+    precision: Precision,
+    settings: InferenceSettings,
+    scaling: LogitScaling | None = None,
+) -> Iterator[tuple[slice, Tensor]]:
+    """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
+
+    A row of windows is kept until the next one has been added where they overlap; the memory is
+    that of (C, window height, W), not of the image's probabilities.
+
+    Args:
+        model: As in `predict_probs`.
+        image: As in `predict_probs`; it may stay on the CPU.
+        precision: As in `predict_probs`.
+        settings: As in `predict_probs`; without windows the image is one band.
+        scaling: As in `predict_probs`.
+
+    Yields:
+        Rows, and their probabilities (C, rows, W) in float32, on the model's device; together the
+        bands have every row once, in order.
+    """
+    probs_of = partial(view_probs, model, precision=precision, settings=settings, scaling=scaling)
+    if settings.window_px is None:
+        yield slice(0, int(image.shape[-2])), probs_of(image.unsqueeze(0))[0]
+        return
+    device = model.mean.device
+    down, across = (
+        windows_along(int(length), window_px, settings.overlap).to(device)
+        for length, window_px in zip(image.shape[-2:], settings.window_px, strict=True)
+    )
+    strip = torch.zeros(model.spec.num_classes, down.length, image.shape[-1], device=device)
+    for top, end, row_weights in zip(down.starts, down.ends, down.weights, strict=True):
+        pixels = image[:, top : top + down.length]
+        for left, weights, probs in _across(pixels, across, settings.batch_size, probs_of):
+            part = strip[:, :, left : left + across.length]
+            part.addcmul_(probs, row_weights.unsqueeze(1) * weights)
+        for row in range(0, end - top, _BAND_ROWS):
+            below = min(row + _BAND_ROWS, end - top)
+            yield slice(top + row, top + below), strip[:, row:below].clone()
+        _move_up(strip, end - top)
+
+
+def _across(
+    pixels: Tensor, windows: Windows, batch_size: int, probs_of: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Predict a row of windows (3, h, W): where each begins, its weights (w,) and probabilities."""
+    for first in range(0, len(windows.starts), batch_size):
+        some = slice(first, first + batch_size)
+        starts = windows.starts[some]
+        crops = torch.stack([pixels[..., left : left + windows.length] for left in starts])
+        yield from zip(starts, windows.weights[some], probs_of(crops), strict=True)
+
+
+def _move_up(strip: Tensor, rows: int) -> None:
+    """Move rows (C, h, W) to the top in place, and leave zeros behind them."""
+    height = int(strip.shape[1])
+    for row in range(0, height - rows, rows):  # blocks that do not overlap where they go
+        below = min(row + rows, height - rows)
+        strip[:, row:below] = strip[:, row + rows : below + rows]
+    strip[:, height - rows :] = 0

@@ -1,0 +1,62 @@
+"""How a model is run over an image."""
+
+from dataclasses import dataclass
+
+from softiou.errors import ConfigError
+
+_MOST_OVERLAP = 0.95  # a pixel is in up to 400 windows then
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a model is run over an image: by default once, over the image as a whole.
+
+    Attributes:
+        window_px: Height and width of a window that slides over the image, for images that are
+            too large for one pass; cut to the size of smaller images. None takes the whole image.
+        overlap: Share of a window that the next one covers again, in [0, 0.95].
+        flips: Whether to average over the image and its mirror image.
+        scales: Factors to resize by, above 0; the probabilities of all of them are averaged, at
+            the original size.
+        batch_size: How many windows, or images of one size, go through the network at once.
+
+    Raises:
+        ConfigError: A value is out of range.
+
+    Note:
+        Flips and scales act on each window: what the network sees is a window of `window_px`, times
+        the scale.
+    """
+
+    window_px: tuple[int, int] | None = None
+    overlap: float = 0.5
+    flips: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    batch_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.window_px is not None and not (
+            len(self.window_px) == 2 and min(self.window_px) > 0
+        ):
+            raise ConfigError(
+                f"Expected `window_px` to be a height and a width of at least 1 pixel, but got "
+                f"{self.window_px}."
+            )
+        if not 0 <= self.overlap <= _MOST_OVERLAP:
+            raise ConfigError(
+                f"Expected `overlap` to be a share in [0, {_MOST_OVERLAP}], but got {self.overlap}."
+            )
+        if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
+            raise ConfigError(
+                f"Expected `scales` to be one or more factors above 0, but got {self.scales}."
+            )
+        if self.batch_size < 1:
+            raise ConfigError(f"Expected `batch_size` to be at least 1, but got {self.batch_size}.")
+
+    @property
+    def views(self) -> int:
+        """Return how often the network sees each pixel of a window."""
+        return len(self.scales) * (2 if self.flips else 1)
+
+
+WHOLE_IMAGE = InferenceSettings()

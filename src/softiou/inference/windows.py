@@ -1,0 +1,64 @@
+"""Windows that slide over an image, and the weights that blend them into one.
+
+Along one axis a window of n pixels has the raw weights sin^2(pi (i + 1/2) / n): highest in the
+middle, where the network sees most of the surroundings, and never 0. They are divided by their sum
+over all windows at each pixel. Windows form a grid, so the weight of a pixel of a window is the
+product of those along both axes, and the weights of each pixel sum to 1.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows along one axis.
+
+    Attributes:
+        starts: First pixels, ascending; the last window ends where the axis ends.
+        weights: (K, n) float32, of the K windows of n pixels; they sum to 1 at each pixel.
+    """
+
+    starts: tuple[int, ...]
+    weights: Tensor
+
+    @property
+    def length(self) -> int:
+        """Return n."""
+        return int(self.weights.shape[1])
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return up to which pixel the windows so far say all that there is to say."""
+        return (*self.starts[1:], self.starts[-1] + self.length)
+
+    def to(self, device: torch.device) -> "Windows":
+        """Return the same windows with their weights on a device."""
+        return Windows(self.starts, self.weights.to(device))
+
+
+def windows_along(length: int, window_px: int, overlap: float) -> Windows:
+    """Lay windows along an axis; the last one is shifted inside.
+
+    Args:
+        length: Pixels of the axis.
+        window_px: Pixels of a window; cut to `length`.
+        overlap: Share of a window that the next one covers again, in [0, 1).
+
+    Example:
+        >>> windows_along(10, 4, 0.5).starts, windows_along(9, 4, 0.5).starts
+        ((0, 2, 4, 6), (0, 2, 4, 5))
+    """
+    size = min(window_px, length)
+    step = max(1, round(size * (1 - overlap)))
+    count = math.ceil((length - size) / step) + 1
+    starts = tuple(min(index * step, length - size) for index in range(count))
+    raw = torch.sin(torch.pi * (torch.arange(size, dtype=torch.float64) + 0.5) / size) ** 2
+    total = torch.zeros(length, dtype=torch.float64)
+    for start in starts:
+        total[start : start + size] += raw
+    weights = torch.stack([raw / total[start : start + size] for start in starts])
+    return Windows(starts, weights.float())

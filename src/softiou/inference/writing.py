@@ -1,0 +1,144 @@
+"""Predicted image files, written as masks, probabilities and overlays."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softiou._files import write_atomically
+from softiou.data import DatasetDescription, read_image
+from softiou.data.layout import IMAGE_SUFFIXES, visible_files
+from softiou.errors import DataError, RunExistsError
+from softiou.inference.array_files import probability_file
+from softiou.inference.devices import Precision
+from softiou.inference.pictures import encode_image, index_image, overlay
+from softiou.inference.prediction import predict_bands
+from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
+from softiou.models import SegmentationModel
+from softiou.temperature import LogitScaling
+
+_LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
+
+
+@dataclass(frozen=True)
+class MaskWriter:
+    """Predicts image files and writes what was asked for into one folder.
+
+    Attributes:
+        model: In eval mode, on the device to use.
+        description: Classes of the model.
+        out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg.
+        precision: Of the network.
+        probabilities: Whether to write (C, H, W) probabilities in float16.
+        overlays: Whether to write the image with its classes in colour.
+        settings: Windows, flips and scales.
+        scaling: Of the logits; None leaves them as they are.
+    """
+
+    model: SegmentationModel
+    description: DatasetDescription
+    out: Path
+    precision: Precision
+    probabilities: bool = False
+    overlays: bool = False
+    settings: InferenceSettings = WHOLE_IMAGE
+    scaling: LogitScaling | None = None
+
+    def paths(self, file: Path) -> list[Path]:
+        """Return the files that `write` makes for an image, the mask first."""
+        endings = [".png"]
+        endings += [".probs.npy"] if self.probabilities else []
+        endings += [".overlay.jpg"] if self.overlays else []
+        return [self.out / f"{file.stem}{ending}" for ending in endings]
+
+    def prepare(self, files: list[Path], *, overwrite: bool) -> None:
+        """Make the folder, and see that no result would be lost.
+
+        Raises:
+            DataError: Two images have the same stem, or a result would replace an image.
+            RunExistsError: A result exists already, and `overwrite` is False.
+        """
+        stems: dict[str, Path] = {}
+        for file in files:
+            if (other := stems.setdefault(file.stem, file)) is not file:
+                raise DataError(f"{other} and {file} would write the same mask. Rename one.")
+        results = [path for file in files for path in self.paths(file)]
+        own = {file.resolve() for file in files}
+        for path in results:
+            if path.resolve() in own:
+                raise DataError(f"The mask would replace the image {path}. Give another --out.")
+        there = [path for path in results if path.exists()]
+        if there and not overwrite:
+            raise RunExistsError(
+                f"{len(there)} results exist already, such as {there[0]}; nothing was changed. "
+                "Choose another folder with --out, or give --overwrite."
+            )
+        self.out.mkdir(parents=True, exist_ok=True)
+
+    def write(self, file: Path) -> None:
+        """Predict one image and write its files, each whole or not at all.
+
+        Probabilities are written as they come; beside the image and its mask, memory is needed for
+        a row of windows alone.
+
+        Raises:
+            DataError: The image cannot be read, or is too large for one pass.
+        """
+        image = read_image(file)
+        self._check_size(file, image)
+        preds = self._predict(file, image)
+        palette = self.description.palette
+        if self.overlays:
+            picture = encode_image(overlay(image, preds, palette), "JPEG")
+            write_atomically(picture, self.out / f"{file.stem}.overlay.jpg")
+        write_atomically(encode_image(index_image(preds, palette), "PNG"), self.paths(file)[0])
+
+    def _check_size(self, file: Path, image: Tensor) -> None:
+        height, width = image.shape[-2:]
+        if self.settings.window_px is None and height * width > _LARGEST_PASS:
+            raise DataError(
+                f"{file} has {width} x {height} pixels, too many for one pass of the network. Give "
+                "windows that slide over it, such as --window 1024; larger ones are allowed."
+            )
+
+    def _predict(self, file: Path, image: Tensor) -> Tensor:
+        """Return the class indices (H, W), in the dtype of the mask, and write probabilities."""
+        num_classes = self.description.num_classes
+        height, width = image.shape[-2:]
+        preds = np.empty((height, width), np.uint8 if num_classes <= 255 else np.uint16)
+        bands = predict_bands(
+            self.model,
+            image,
+            precision=self.precision,
+            settings=self.settings,
+            scaling=self.scaling,
+        )
+        with ExitStack() as stack:
+            stored = None
+            if self.probabilities:
+                path = self.out / f"{file.stem}.probs.npy"
+                shape = (num_classes, height, width)
+                stored = stack.enter_context(probability_file(path, shape))
+            for rows, probs in bands:
+                preds[rows] = probs.argmax(0).cpu().numpy()
+                if stored is not None:
+                    stored.write(rows, probs)
+        return torch.from_numpy(preds)
+
+
+def find_images(path: Path) -> list[Path]:
+    """Return an image file, or the image files of a folder, by name.
+
+    Raises:
+        DataError: There are none.
+    """
+    if path.is_file():
+        return [path]
+    files = visible_files(path, IMAGE_SUFFIXES)
+    if not files:
+        what = "holds no images" if path.is_dir() else "does not exist"
+        raise DataError(f"{path} {what}: expected a picture, or a folder of pictures.")
+    return files

@@ -1,0 +1,357 @@
+/* Metrics of pixels on the CPU: overlap counts, bins of confidence, Brier score and log-likelihood
+ * of every image, from one pass over the probabilities.
+ *
+ * Plain C11 with OpenMP, or POSIX threads where there is none, compiled on first use by native.py,
+ * which also describes the structure below to ctypes. The formulae are those of plain.py. Inside a
+ * tile the loops over the classes run along the pixels, so that the compiler can use the widest
+ * vectors there are; what is left for each pixel alone is to find its cells and add to them.
+ *
+ * Units of several tiles of one image are handed to the threads; the sums of a unit go to their own
+ * place and are added in a fixed order, so the result does not depend on the number of threads.
+ *
+ * NaN: the first one of a pixel is its largest value, as for torch.argmax.
+ *
+ * Shapes: N images, C classes, P pixels, B bins, F fine bins.
+ */
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum type { FLOAT32, BFLOAT16, FLOAT16, UINT8, INT8, INT16, INT32, INT64 };
+enum { TILE = 1024, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
+enum { TRUE_POSITIVES, PREDICTED, PRESENT, COUNTS };
+enum { PIXELS, BRIER, NLL, TOTALS };
+
+/* Confidence, correct, count and nothing: one vector. */
+typedef double cell __attribute__((vector_size(32)));
+
+typedef struct {
+    int64_t N, C, P;
+    const void *scores;       /* (N, C, P) floats, or (N, P) class indices of the prediction */
+    int64_t scores_type;
+    const void *target;       /* (N, P) */
+    int64_t target_type;
+    const uint8_t *valid;     /* (N, P), or NULL for everywhere */
+    int64_t ignores, ignore;  /* whether there is a label to ignore, and which */
+    int64_t bins;             /* B; 0 for overlap counts alone */
+    int64_t classwise;        /* whether to fill `classes` */
+    int64_t units, threads;
+    int64_t *counts;          /* (N, units, COUNTS, C) */
+    double *totals;           /* (N, units, TOTALS) */
+    double *cells;            /* (N, units, F, 4) */
+    double *classes;          /* (N, units, C, B, 4), of the first bin without the count */
+} job;
+
+typedef struct {
+    float row[TILE], best[TILE], at[TILE], square[TILE];
+    int32_t label[TILE], other[TILE], arg[TILE], fine[TILE]; /* label -1: does not count */
+    cell *banks;              /* (BANKS, F) */
+} scratch;
+
+static int64_t fine_bins(const job *j) { return j->bins * PARTS + TAIL; }
+
+static inline float as_float(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline uint32_t as_bits(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+
+/* log of a normal x > 0 to 1 ulp; NaN stays NaN. */
+static inline float log_(float x) {
+    int32_t bits = (int32_t)as_bits(x) - 0x3f3504f3; /* sqrt(1/2) */
+    int32_t n = bits >> 23;
+    float m = as_float(((uint32_t)bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
+    float q = 7.0376836292e-2f;
+    q = fmaf(q, m, -1.1514610310e-1f);
+    q = fmaf(q, m, 1.1676998740e-1f);
+    q = fmaf(q, m, -1.2420140846e-1f);
+    q = fmaf(q, m, 1.4249322787e-1f);
+    q = fmaf(q, m, -1.6668057665e-1f);
+    q = fmaf(q, m, 2.0000714765e-1f);
+    q = fmaf(q, m, -2.4999993993e-1f);
+    q = fmaf(q, m, 3.3333331174e-1f);
+    float square = m * m;
+    float value = fmaf(q * m, square, -0.5f * square) + m;
+    value = fmaf((float)n, 0.693147181f, value);
+    return x == x ? value : x;
+}
+
+static inline float from_half(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
+    float value = as_float(rest << 13) * as_float(0x77800000u); /* 2^112: mends the exponent */
+    if (rest >= 0x7c00) value = as_float(0x7f800000u | (rest & 0x3ff) << 13);
+    return as_float(as_bits(value) | sign);
+}
+
+/* floor(p scale) as if p scale were not rounded, in [0, scale); 0 for NaN. */
+static inline int32_t bin_of(float p, float scale) {
+    float x = p * scale;
+    x = x > 0.0f ? x : 0.0f;
+    x = x < scale ? x : scale - 1.0f;
+    int32_t bin = (int32_t)x;
+    bin -= fmaf(p, scale, -(float)bin) < 0.0f && bin > 0;
+    return bin;
+}
+
+/* Class indices become int32, and -1 where they are no class or the one to ignore. */
+#define READ_LABELS(ctype)                                                               \
+    for (int64_t t = 0; t < size; t++) {                                                 \
+        int64_t value = ((const ctype *)from)[at + t];                                   \
+        int counts = value >= 0 && value < classes && !(ignores && value == ignore);     \
+        label[t] = counts ? (int32_t)value : -1;                                         \
+    }
+
+static void read_labels(const void *from, int64_t type, int64_t at, int64_t size, int64_t classes,
+                        int ignores, int64_t ignore, int32_t *restrict label) {
+    switch (type) {
+        case UINT8: READ_LABELS(uint8_t) break;
+        case INT8: READ_LABELS(int8_t) break;
+        case INT16: READ_LABELS(int16_t) break;
+        case INT32: READ_LABELS(int32_t) break;
+        default: READ_LABELS(int64_t) break;
+    }
+}
+
+/* One class of a tile: in place where it is float, otherwise in the buffer. */
+static const float *read_row(const job *j, scratch *s, int64_t at, int64_t size) {
+    const float *f = (const float *)j->scores + at;
+    const uint16_t *h = (const uint16_t *)j->scores + at;
+    float *restrict row = s->row;
+    if (j->scores_type == FLOAT32) {
+        if (at + j->P + size <= j->N * j->C * j->P) /* the next row is far away in memory */
+            for (int64_t t = 0; t < size; t += 16) __builtin_prefetch(f + j->P + t, 0, 2);
+        return f;
+    }
+    if (j->scores_type == BFLOAT16)
+        for (int64_t t = 0; t < size; t++) row[t] = as_float((uint32_t)h[t] << 16);
+    else
+        for (int64_t t = 0; t < size; t++) row[t] = from_half(h[t]);
+    return row;
+}
+
+/* The largest value of every pixel and its class. */
+static void add_largest(scratch *s, const float *row, int64_t size, int32_t c) {
+    float *restrict best = s->best;
+    int32_t *restrict arg = s->arg;
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float p = row[t], b = best[t];
+        int higher = !(p <= b) & (b == b);
+        best[t] = higher ? p : b;
+        arg[t] = higher ? c : arg[t];
+    }
+}
+
+/* sum_c (p_c - y_c)^2 of every pixel, and p of its label. */
+static void add_distance(scratch *s, const float *row, int64_t size, int32_t c) {
+    float *restrict at = s->at, *restrict square = s->square;
+    const int32_t *label = s->label;
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float p = row[t], d = label[t] == c ? p - 1.0f : p;
+        at[t] = label[t] == c ? p : at[t];
+        square[t] += d * d;
+    }
+}
+
+/* Bins of one class. Most probabilities are in the first bin: those are added up in vectors, and
+ * blocks of pixels that hold no other are passed over. */
+static void add_class(const job *j, const scratch *s, const float *row, int64_t size, float edge,
+                      cell *cells) {
+    const int32_t *label = s->label;
+    float low = 0.0f, scale = (float)j->bins;
+#pragma omp simd reduction(+ : low)
+    for (int64_t t = 0; t < size; t++) low += label[t] >= 0 && row[t] < edge ? row[t] : 0.0f;
+    cells[0][0] += low;
+    for (int64_t start = 0; start < size; start += BLOCK) {
+        int64_t stop = start + BLOCK < size ? start + BLOCK : size;
+        int any = 0;
+        for (int64_t t = start; t < stop; t++) any |= !(row[t] < edge);
+        if (!any) continue;
+        for (int64_t t = start; t < stop; t++)
+            if (label[t] >= 0 && !(row[t] < edge))
+                cells[bin_of(row[t], scale)] += (cell){row[t], 0.0, 1.0, 0.0};
+    }
+}
+
+/* The smallest probability that is not in the first of B bins. */
+static float first_edge(int64_t bins) {
+    float edge = 1.0f / (float)bins;
+    return (double)edge * (double)bins < 1.0 ? nextafterf(edge, 2.0f) : edge;
+}
+
+static void add_counts(const job *j, const scratch *s, int64_t size, int64_t *counts) {
+    int64_t *right = counts, *predicted = counts + j->C, *present = counts + 2 * j->C;
+    for (int64_t t = 0; t < size; t++) {
+        int32_t label = s->label[t], arg = s->arg[t];
+        if (label < 0) continue;
+        right[label] += arg == label;
+        predicted[arg]++;
+        present[label]++;
+    }
+}
+
+/* Fine bins of the largest probability, as fine_bins of bins.py. */
+static void find_fine(const job *j, scratch *s, int64_t size) {
+    float scale = (float)(j->bins * PARTS);
+    int32_t last = (int32_t)(j->bins * PARTS) - 1;
+    int32_t *restrict fine = s->fine;
+    const float *best = s->best;
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float p = best[t], rest = (1.0f - p) * scale;
+        int32_t f = bin_of(p, scale);
+        int32_t halvings = 126 - (int32_t)(as_bits(rest > 0.0f ? rest : 0.0f) >> 23);
+        halvings = halvings < 0 ? 0 : halvings > TAIL ? TAIL : halvings;
+        fine[t] = f == last ? f + halvings : f;
+    }
+}
+
+static void add_calibration(const job *j, scratch *s, int64_t size, double *totals) {
+    int64_t F = fine_bins(j), pixels = 0;
+    float brier = 0.0f, nll = 0.0f;
+    const int32_t *label = s->label;
+    const float *at = s->at, *square = s->square;
+    find_fine(j, s, size);
+#pragma omp simd reduction(+ : brier, nll, pixels)
+    for (int64_t t = 0; t < size; t++) {
+        float p = at[t] < 1.17549435e-38f ? 1.17549435e-38f : at[t];
+        brier += label[t] >= 0 ? square[t] : 0.0f;
+        nll -= label[t] >= 0 ? log_(p) : 0.0f;
+        pixels += label[t] >= 0;
+    }
+    totals[PIXELS] += (double)pixels;
+    totals[BRIER] += brier;
+    totals[NLL] += nll;
+    for (int64_t t = 0; t < size; t++) /* neighbours are in the same bin: banks let them not wait */
+        if (label[t] >= 0)
+            s->banks[(t % BANKS) * F + s->fine[t]] +=
+                (cell){s->best[t], s->arg[t] == label[t] ? 1.0 : 0.0, 1.0, 0.0};
+}
+
+/* The labels of every class, in the bins of its probability there. */
+static void add_labels(const job *j, const scratch *s, int64_t size, cell *classes) {
+    float scale = (float)j->bins;
+    for (int64_t t = 0; t < size; t++)
+        if (s->label[t] >= 0)
+            classes[s->label[t] * j->bins + bin_of(s->at[t], scale)][1] += 1.0;
+}
+
+/* Returns 0, or 1 where a prediction is no class. */
+static int find_predictions(const job *j, scratch *s, int64_t n, int64_t first, int64_t size,
+                            cell *classes) {
+    int wrong = 0;
+    if (j->scores_type >= UINT8) {
+        read_labels(j->scores, j->scores_type, n * j->P + first, size, j->C, 0, 0, s->arg);
+        for (int64_t t = 0; t < size; t++) wrong |= s->label[t] >= 0 && s->arg[t] < 0;
+        return wrong;
+    }
+    for (int64_t t = 0; t < size; t++) {
+        s->best[t] = -INFINITY;
+        s->arg[t] = 0;
+        s->at[t] = s->square[t] = 0.0f;
+    }
+    float edge = j->classwise ? first_edge(j->bins) : 0.0f;
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *row = read_row(j, s, (n * j->C + c) * j->P + first, size);
+        add_largest(s, row, size, (int32_t)c);
+        if (j->bins) add_distance(s, row, size, (int32_t)c);
+        if (j->classwise) add_class(j, s, row, size, edge, classes + c * j->bins);
+    }
+    return 0;
+}
+
+/* Returns 0, or 1 where a prediction is no class. */
+static int do_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t first,
+                   int64_t size) {
+    int64_t at = n * j->P + first;
+    cell *classes = j->classwise ? (cell *)j->classes + unit * j->C * j->bins : NULL;
+    read_labels(j->target, j->target_type, at, size, j->C, (int)j->ignores, j->ignore, s->label);
+    if (j->valid)
+        for (int64_t t = 0; t < size; t++) s->label[t] = j->valid[at + t] ? s->label[t] : -1;
+    if (find_predictions(j, s, n, first, size, classes)) return 1;
+    add_counts(j, s, size, j->counts + unit * COUNTS * j->C);
+    if (j->bins) add_calibration(j, s, size, j->totals + unit * TOTALS);
+    if (j->classwise) add_labels(j, s, size, classes);
+    return 0;
+}
+
+/* ---- units and threads ---------------------------------------------------------------------- */
+
+enum { DONE, WRONG, NO_MEMORY };
+
+typedef struct {
+    const job *j;
+    atomic_llong next;
+    atomic_int outcome;
+} work;
+
+static void do_unit(work *work, scratch *s, int64_t unit) {
+    const job *j = work->j;
+    int64_t n = unit / j->units, i = unit % j->units, F = fine_bins(j);
+    int64_t tiles = (j->P + TILE - 1) / TILE;
+    int64_t from = tiles * i / j->units, to = tiles * (i + 1) / j->units;
+    memset(s->banks, 0, (size_t)(BANKS * F) * sizeof(cell));
+    for (int64_t tile = from; tile < to; tile++) {
+        int64_t first = tile * TILE, left = j->P - first;
+        if (do_tile(j, s, unit, n, first, left < TILE ? left : TILE)) {
+            atomic_store(&work->outcome, WRONG);
+            return;
+        }
+    }
+    if (!j->bins) return;
+    cell *cells = (cell *)j->cells + unit * F;
+    for (int64_t bank = 0; bank < BANKS; bank++)
+        for (int64_t f = 0; f < F; f++) cells[f] += s->banks[bank * F + f];
+}
+
+static void *worker(void *argument) {
+    work *work = argument;
+    const job *j = work->j;
+    size_t banks = (size_t)(BANKS * fine_bins(j)) * sizeof(cell);
+    char *memory = malloc(sizeof(scratch) + banks + 64);
+    if (!memory) {
+        atomic_store(&work->outcome, NO_MEMORY);
+        return NULL;
+    }
+    cell *aligned = (cell *)(((uintptr_t)memory + 63) / 64 * 64);
+    scratch *s = (scratch *)((char *)aligned + banks);
+    s->banks = aligned;
+    for (;;) {
+        int64_t unit = atomic_fetch_add(&work->next, 1);
+        if (unit >= j->N * j->units) break;
+        do_unit(work, s, unit);
+    }
+    free(memory);
+    return NULL;
+}
+
+/* Returns 0, or 1 where a prediction that counts is no class, or 2 when there is no memory. */
+int softiou_pixels(const job *j) {
+    work work = {.j = j};
+#ifdef _OPENMP
+    /* With the threads of torch, where both have the same OpenMP: others would fight for the cores
+     * with those of torch, which keep spinning for a while after their work. */
+#pragma omp parallel num_threads((int)j->threads)
+    worker(&work);
+#else
+    pthread_t *others = calloc((size_t)j->threads, sizeof(pthread_t));
+    int64_t started = 0;
+    if (others)
+        while (started < j->threads - 1 && !pthread_create(&others[started], NULL, worker, &work))
+            started++;
+    worker(&work); /* this thread does its share, and all of it when no other could be started */
+    for (int64_t i = 0; i < started; i++) pthread_join(others[i], NULL);
+    free(others);
+#endif
+    return atomic_load(&work.outcome);
+}

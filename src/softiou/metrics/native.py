@@ -1,0 +1,161 @@
+"""The pass over the pixels in compiled code, for labels on the CPU.
+
+The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
+adds up what its units of work return. `plain.py` is the definition, and does everything else.
+
+Shapes: N images, C classes, *S space, U units, B bins, F fine bins.
+"""
+
+import ctypes
+from ctypes import byref, c_int64, c_void_p
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from softiou._compile import load_library
+from softiou.metrics.bins import CalibrationBins, num_fine_bins
+
+_FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+_INTEGERS = {
+    torch.uint8: 3,
+    torch.bool: 3,
+    torch.int8: 4,
+    torch.int16: 5,
+    torch.int32: 6,
+    torch.int64: 7,
+}
+_TILE = 1024  # pixels, as in native.c
+# Units of an image: more than threads, to balance the load; the sums do not depend on the threads.
+_UNITS = 16
+# The edges of the fine bins are exact in float32 below 2^24 / 16 bins.
+_MOST_BINS = 2**16
+_WRONG_PREDICTION, _NO_MEMORY = 1, 2
+
+
+class _Job(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("N", "C", "P")),
+        ("scores", c_void_p),
+        ("scores_type", c_int64),
+        ("target", c_void_p),
+        ("target_type", c_int64),
+        ("valid", c_void_p),
+        *((name, c_int64) for name in ("ignores", "ignore")),
+        *((name, c_int64) for name in ("bins", "classwise", "units", "threads")),
+        *((name, c_void_p) for name in ("counts", "totals", "cells", "classes")),
+    ]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Sums of each image.
+
+    Attributes:
+        counts: True positives, predicted and present pixels, int64 (N, 3, C).
+        pixels: int64 (N,).
+        brier: float64 (N,).
+        nll: float64 (N,).
+        fine: Fine bins of the largest probability (N, F).
+        classes: Bins of every class (N, C, B); B = 0 when they were not asked for.
+    """
+
+    counts: Tensor
+    pixels: Tensor
+    brier: Tensor
+    nll: Tensor
+    fine: CalibrationBins
+    classes: CalibrationBins
+
+
+def refuses(scores: Tensor, target: Tensor, valid: Tensor | None, num_bins: int = 0) -> str | None:
+    """Say why a pass cannot be done here; None when it can."""
+    if not all(x is None or x.device.type == "cpu" for x in (scores, target, valid)):
+        return "Not all tensors are on the CPU."
+    if target.dtype not in _INTEGERS:
+        return f"It knows labels alone, not a target of {target.dtype}."
+    if scores.dtype not in (_FLOATS if num_bins else {**_FLOATS, **_INTEGERS}):
+        return f"It computes in float32, and the prediction is {scores.dtype}."
+    if num_bins > _MOST_BINS:
+        return f"It has at most {_MOST_BINS} bins."
+    library = load_library("softiou.metrics", "native.c")
+    return library if isinstance(library, str) else None
+
+
+def gather(
+    scores: Tensor,
+    target: Tensor,
+    valid: Tensor | None,
+    *,
+    num_classes: int,
+    ignore_index: int | None,
+    num_bins: int = 0,
+    classwise: bool = False,
+) -> Gathered | None:
+    """Gather the sums of each image.
+
+    Args:
+        scores: Probabilities (N, C, *S), or without bins also logits or class indices (N, *S).
+        target: Class indices (N, *S), of any integer dtype.
+        valid: Bool (N, *S), True where the pixel counts.
+        num_classes: C.
+        ignore_index: Label value whose pixels do not count.
+        num_bins: B; 0 counts overlap alone.
+        classwise: Whether to fill the bins of every class.
+
+    Returns:
+        The sums; None when a prediction that counts is no class.
+    """
+    N, P, C = len(target), target[:1].numel(), num_classes
+    U = max(1, min(_UNITS, -(-P // _TILE)))
+    F = num_fine_bins(num_bins) if num_bins else 0
+    counts = torch.zeros(N, U, 3, C, dtype=torch.int64, device="cpu")
+    totals, cells, classes = (
+        torch.zeros(N, U, *shape, dtype=torch.float64, device="cpu")
+        for shape in ((3,), (F, 4), (C, num_bins if classwise else 0, 4))
+    )
+    job = _Job(N=N, C=C, P=P, bins=num_bins, classwise=classwise, units=U)
+    job.ignores, job.ignore = ignore_index is not None, ignore_index or 0
+    job.threads = 1 if scores.numel() < 2**16 else torch.get_num_threads()
+    # The names keep what may be copies alive until the call is over.
+    scores, target = scores.detach().contiguous(), target.contiguous()
+    valid = None if valid is None else valid.contiguous()
+    job.scores, job.scores_type = scores.data_ptr(), {**_FLOATS, **_INTEGERS}[scores.dtype]
+    job.target, job.target_type = target.data_ptr(), _INTEGERS[target.dtype]
+    job.valid = None if valid is None else valid.data_ptr()
+    job.counts, job.totals = counts.data_ptr(), totals.data_ptr()
+    job.cells, job.classes = cells.data_ptr(), classes.data_ptr()
+    if N * P and not _done(job):
+        return None
+    pixels, brier, nll = totals.sum(1).unbind(1)
+    return Gathered(
+        counts.sum(1), pixels.long(), brier, nll, _bins(cells.sum(1)), _classes(classes, pixels)
+    )
+
+
+def _done(job: _Job) -> bool:
+    """Run a job; False when a prediction is no class."""
+    library = load_library("softiou.metrics", "native.c")
+    if isinstance(library, str):
+        raise RuntimeError("a job that was to be refused")
+    outcome = library.softiou_pixels(byref(job))
+    if outcome == _NO_MEMORY:
+        raise MemoryError("no memory for the tiles of the metrics")
+    return bool(outcome != _WRONG_PREDICTION)
+
+
+def _bins(cells: Tensor) -> CalibrationBins:
+    """Name the columns of the cells (..., 4): confidence, correct, count and nothing."""
+    confidence, correct, count, _ = (x.contiguous() for x in cells.unbind(-1))
+    return CalibrationBins(count.long(), confidence, correct)
+
+
+def _classes(cells: Tensor, pixels: Tensor) -> CalibrationBins:
+    """Add up the bins of every class (N, U, C, B, 4); the first ones hold what the others do not.
+
+    The compiled code finds it faster not to count the pixels of the first bin, which are most.
+    """
+    cells = cells.sum(1)
+    if cells.shape[2]:
+        cells[:, :, 0, 2] = pixels.unsqueeze(1) - cells[:, :, 1:, 2].sum(2)
+    return _bins(cells)

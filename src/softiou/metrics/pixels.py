@@ -1,0 +1,274 @@
+"""One door to the pass over the pixels: compiled code where it can, plain PyTorch elsewhere.
+
+Shapes: N images, C classes, *S space, B bins, F fine bins.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.metrics import native, plain
+from softiou.metrics.bins import CalibrationBins
+from softiou.metrics.calibration_sums import CalibrationSums, PixelSums
+from softiou.metrics.counts import OverlapCounts, count_answers, count_overlap
+from softiou.metrics.truth import Truth, read_answers, read_truth
+from softiou.targets import HardTarget, Target
+from softiou.targets.smoothing import boundary_band
+
+
+@dataclass(frozen=True)
+class _Settings:
+    num_classes: int
+    num_bins: int
+    independent: bool
+    ignore_index: int | None
+
+    def __post_init__(self) -> None:
+        _checks.in_range("num_classes", self.num_classes, 1 if self.independent else 2)
+        _checks.in_range("num_bins", self.num_bins, 1)
+
+
+@torch.no_grad()
+def pixel_sums(
+    probs: Tensor,
+    target: Tensor | Target,
+    *,
+    num_classes: int,
+    num_bins: int = 15,
+    independent: bool = False,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> PixelSums:
+    """Gather overlap counts, bins of confidence, Brier score and log-likelihood of each image.
+
+    All the metrics of probabilities follow from these sums: hand them to `add` of
+    `SegmentationScores`, `CalibrationScores` or `EvaluationScores`, and the pixels are read once.
+
+    Args:
+        probs: Probabilities (N, C, *S) of any floating dtype.
+        target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
+            `targets.votes(masks)`, which is written out as probabilities. Of independent classes 0
+            and 1 or probabilities (N, C, *S), of a single one also labels (N, *S).
+        num_classes: C, at least 2; 1 and more for independent classes.
+        num_bins: B, at least 1.
+        independent: True when the classes do not exclude each other (binary with C = 1, and
+            multilabel). Then every entry, pixel and class, is a question of its own: its confidence
+            is the probability of yes, which is held against the frequency of yes.
+        ignore_index: Label value whose pixels (entries for independent classes) do not count.
+        valid: Bool (N, *S), True where the pixel counts.
+
+    Returns:
+        Sums of each image; the calibration is that of `confidence_sums`.
+
+    Raises:
+        TypeError: `probs` are not floating, or `valid` is not bool.
+        ValueError: `probs` have another number of classes or another space than the target.
+
+    Note:
+        Labels on the CPU with `probs` in float32, bfloat16 or float16 take one pass of compiled
+        code, which copies `probs` if they are not contiguous, and adds up at most 1024 pixels in
+        float32 before it goes on in float64. A NaN makes the calibration of its image NaN; it is
+        the prediction of its pixel, as for `torch.argmax`. Pixels that do not count may hold NaN.
+
+    Example:
+        >>> probs = torch.tensor([[[0.75, 0.5], [0.25, 0.5]]])
+        >>> sums = pixel_sums(probs, torch.tensor([[0, 1]]), num_classes=2)
+        >>> sums.overlap.iou()
+        tensor([[0.5000, 0.0000]], dtype=torch.float64)
+        >>> sums.calibration.brier_score()  # (2/16 + 1/2) / 2
+        tensor([0.3125], dtype=torch.float64)
+    """
+    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    found = _compiled(probs, target, valid, settings, classwise=True)
+    if found is not None:
+        return PixelSums(OverlapCounts(*found.counts.unbind(1)), _sums(found), found.classes)
+    truth = _truth(probs, target, valid, settings)
+    return PixelSums(
+        _overlap(probs, truth),
+        _plain_sums(probs, truth, num_bins),
+        plain.class_bins(probs, truth, num_bins=num_bins),
+    )
+
+
+@torch.no_grad()
+def confidence_sums(
+    probs: Tensor,
+    target: Tensor | Target,
+    *,
+    num_classes: int,
+    num_bins: int = 15,
+    independent: bool = False,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> CalibrationSums:
+    """Gather the bins of top-label confidence, the Brier score and the log-likelihood.
+
+    The confidence of a pixel is its largest probability; it is correct when that is the class of
+    the label. For a soft target it is correct by the target's probability of that class. For
+    independent classes and the arguments see `pixel_sums`.
+
+    Returns:
+        Sums of each image: (N, F) and (N,).
+
+    Note:
+        Probabilities below 1.2e-38 count as that in the log-likelihood, which is 87 for them.
+    """
+    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    found = _compiled(probs, target, valid, settings, classwise=False)
+    if found is not None:
+        return _sums(found)
+    truth = _truth(probs, target, valid, settings)
+    return _plain_sums(probs, truth, num_bins)
+
+
+@torch.no_grad()
+def boundary_confidence_sums(
+    probs: Tensor,
+    target: Tensor | Target,
+    *,
+    width: int,
+    num_classes: int,
+    num_bins: int = 15,
+    independent: bool = False,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> CalibrationSums:
+    """Gather the sums of `confidence_sums` from the pixels near a border of the labels alone.
+
+    Args:
+        probs: As in `pixel_sums`.
+        target: As in `pixel_sums`.
+        width: Of the band on each side of a border, in pixels, at least 1; the edges of the image
+            and pixels that do not count make no border. See `softiou.targets.smoothing`.
+        num_classes: C, at least 2; 1 and more for independent classes, each of which has borders of
+            its own.
+        num_bins: B, at least 1.
+        independent: True when the classes do not exclude each other.
+        ignore_index: Label value whose pixels (entries for independent classes) do not count.
+        valid: Bool (N, *S), True where the pixel counts.
+    """
+    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    truth = _truth(probs, target, valid, settings)
+    if truth.labels is not None:
+        labels = truth.labels.where(truth.counts, -1)
+        band = boundary_band(labels, width=width, num_classes=num_classes)
+        if truth.probs is None:
+            # The labels again, for the compiled pass.
+            return confidence_sums(
+                probs, truth.labels, num_classes=num_classes, num_bins=num_bins, valid=band
+            )
+    else:
+        labels = truth.answers().long().where(truth.counts, -1).flatten(0, 1)  # (N C, *S)
+        band = boundary_band(labels, width=width, num_classes=2).view(probs.shape)
+    return _plain_sums(probs, replace(truth, counts=band), num_bins)
+
+
+@torch.no_grad()
+def classwise_bins(
+    probs: Tensor,
+    target: Tensor | Target,
+    *,
+    num_classes: int,
+    num_bins: int = 15,
+    independent: bool = False,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> CalibrationBins:
+    """Gather the bins of the probability of every class, against how often the class is there.
+
+    Every pixel is in one bin of each class, whatever was predicted. The arguments are those of
+    `pixel_sums`.
+
+    Returns:
+        Bins of each image and class (N, C, B), [b / B, (b + 1) / B).
+    """
+    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    found = _compiled(probs, target, valid, settings, classwise=True)
+    if found is not None:
+        return found.classes
+    truth = _truth(probs, target, valid, settings)
+    return plain.class_bins(probs, truth, num_bins=num_bins)
+
+
+def _compiled(
+    probs: Tensor,
+    target: Tensor | Target,
+    valid: Tensor | None,
+    settings: _Settings,
+    *,
+    classwise: bool,
+) -> native.Gathered | None:
+    """Take the compiled pass, or return None where it cannot be taken."""
+    ignore_index = settings.ignore_index
+    if isinstance(target, HardTarget):
+        ignore_index = ignore_index if target.ignore_index is None else target.ignore_index
+        target = target.labels
+    hard = isinstance(target, Tensor) and not target.is_floating_point()
+    if settings.independent or not isinstance(target, Tensor) or not hard:
+        return None
+    _check_probs(probs, tuple(target.shape), settings.num_classes)
+    valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
+    if native.refuses(probs, target, valid, settings.num_bins) is not None:
+        return None
+    return native.gather(
+        probs,
+        target,
+        valid,
+        num_classes=settings.num_classes,
+        ignore_index=ignore_index,
+        num_bins=settings.num_bins,
+        classwise=classwise,
+    )
+
+
+def _truth(
+    probs: Tensor, target: Tensor | Target, valid: Tensor | None, settings: _Settings
+) -> Truth:
+    """Read the target for the plain pass, and check that the probabilities fit it."""
+    ignore_index, num_classes = settings.ignore_index, settings.num_classes
+    if settings.independent:
+        _check_probs(probs, (*probs.shape[:1], *probs.shape[2:]), num_classes)
+        return read_answers(
+            target, shape=tuple(probs.shape), ignore_index=ignore_index, valid=valid
+        )
+    truth = read_truth(
+        target,
+        num_classes=num_classes,
+        space=tuple(probs.shape[2:]),
+        ignore_index=ignore_index,
+        valid=valid,
+    )
+    _check_probs(probs, tuple(truth.counts.shape), num_classes)
+    return truth
+
+
+def _check_probs(probs: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
+    """Raise unless these are probabilities (N, C, *S) of a target (N, *S) of this shape."""
+    if not probs.is_floating_point():
+        raise TypeError(
+            f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. "
+            "Class indices are for MeanIoU and its kin."
+        )
+    wanted = (shape[0], num_classes, *shape[1:])
+    if tuple(probs.shape) != wanted:
+        raise ValueError(
+            f"Expected `probs` to have shape (N, C, *S) = {wanted}, matching the target, but "
+            f"got {tuple(probs.shape)}."
+        )
+
+
+def _sums(found: native.Gathered) -> CalibrationSums:
+    return CalibrationSums(found.fine, found.brier, found.nll, found.pixels)
+
+
+def _plain_sums(probs: Tensor, truth: Truth, num_bins: int) -> CalibrationSums:
+    gather = plain.answer_sums if truth.labels is None else plain.confidence_sums
+    return gather(probs, truth, num_bins=num_bins)
+
+
+def _overlap(probs: Tensor, truth: Truth) -> OverlapCounts:
+    if truth.labels is None:
+        return count_answers(probs > 0.5, truth.answers(), truth.counts)
+    return count_overlap(probs.argmax(1), truth.labels, truth.counts, probs.shape[1])

@@ -1,0 +1,117 @@
+"""Small evaluation.json files of schema version 2, with figures that a test chooses."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+CLASSES = ("road", "car", "sky")
+NUM_BINS = 15
+
+
+def make_evaluation(
+    *,
+    skill: float = 0.8,
+    num_images: int = 40,
+    seed: int = 0,
+    hardness_seed: int = 0,
+    **changes: Any,
+) -> dict[str, Any]:
+    """Return an evaluation of images that are equally hard for every model.
+
+    Args:
+        skill: Share of the pixels that are right, before the hardness of each image.
+        num_images: How many.
+        seed: Of what the model makes of them.
+        hardness_seed: Of the images.
+        **changes: Other values of the entries.
+    """
+    world, model = np.random.default_rng(hardness_seed), np.random.default_rng(seed)
+    images = [_image(f"s{n:02d}", skill, world, model) for n in range(num_images)]
+    content = {
+        "schema_version": 2,
+        "data": "streets",
+        "split": "test",
+        "checkpoint": "best.ckpt",
+        "labels": "hard",
+        "num_images": num_images,
+        "classes": list(CLASSES),
+        "ignore_index": 255,
+        "metrics": dict.fromkeys(
+            ("miou_d", "miou_i", "miou_c_q10", "accuracy", "ece_d", "nll", "bece_d"), 50.0
+        ),
+        "images": images,
+    }
+    return content | changes
+
+
+def _image(
+    stem: str, skill: float, world: np.random.Generator, model: np.random.Generator
+) -> dict[str, Any]:
+    present = world.integers(100, 1000, len(CLASSES)) * (world.random(len(CLASSES)) < 0.9)
+    hardness = world.uniform(0.5, 1.0)
+    share = np.clip(skill * hardness + model.normal(0, 0.02, len(CLASSES)), 0, 1)
+    right = np.floor(present * share).astype(int)
+    predicted = right + np.roll(present - right, 1)
+    pixels, correct = int(present.sum()), int(right.sum())
+    count, confidence, hits = np.zeros((3, NUM_BINS))
+    count[12], confidence[12], hits[12] = pixels, 0.82 * pixels, correct
+    return {
+        "stem": stem,
+        "miou": 50.0,
+        "accuracy": 100 * correct / max(pixels, 1),
+        "truth": f"{abs(hash_of(stem)):016x}",
+        "size": [32, 48],
+        "counts": {
+            str(c): [int(right[c]), int(predicted[c]), int(present[c])]
+            for c in range(len(CLASSES))
+            if predicted[c] or present[c]
+        },
+        "bins": {
+            "count": count.astype(int).tolist(),
+            "confidence": confidence.tolist(),
+            "correct": hits.tolist(),
+        },
+        "brier": float(pixels - correct),
+        "nll": float(pixels - correct) / 2,
+        "pixels": pixels,
+    }
+
+
+def hash_of(stem: str) -> int:
+    """Return a number that is the same in every process."""
+    return int.from_bytes(stem.encode(), "big")
+
+
+def write_run(
+    run: Path,
+    content: dict[str, Any],
+    *,
+    seed: int | None = None,
+    settings: dict[str, Any] | None = None,
+) -> Path:
+    """Write evaluation.json into a folder, and config.yaml where there is a seed."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "evaluation.json").write_text(json.dumps(content, allow_nan=False))
+    if seed is not None:
+        config = {"data": {"source": "streets", "workers": seed}, "loss": {"kind": "jaccard"}}
+        (run / "config.yaml").write_text(yaml.safe_dump(config | (settings or {}) | {"seed": seed}))
+    return run
+
+
+def write_runs(
+    folder: Path, name: str, seeds: Sequence[int], *, skill: float, **changes: Any
+) -> list[Path]:
+    """Write runs of one configuration and several seeds."""
+    return [
+        write_run(
+            folder / f"{name}-{seed}",
+            make_evaluation(skill=skill, seed=100 * seed + len(name), **changes),
+            seed=seed,
+            settings={"loss": {"kind": name}},
+        )
+        for seed in seeds
+    ]
