@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,20 @@ def test_nothing_is_overwritten(softiou: Run, pair: list[Path]) -> None:
     before = Path("new.json").read_bytes()
     softiou(*command).assert_refused("new.json: The file exists already; nothing was changed.")
     assert Path("new.json").read_bytes() == before
+
+
+def test_page_with_both_runs(softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path) -> None:
+    assert softiou("evaluate", run_copy, shapes, "--split", "val").status == 0
+    flipped = Path(shutil.copytree(run_copy, tmp_path / "flipped"))
+    assert softiou("evaluate", flipped, shapes, "--split", "val", "--flips").status == 0
+    command = ("compare", run_copy, flipped, "--resamples", 50, "--report", "page.html")
+    result = softiou(*command)
+    assert (result.status, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == "comparison  page.html"
+    page = Path("page.html").read_text()
+    assert "flipped against run" in page
+    softiou(*command).assert_refused("page.html: The file exists already", "--report")
+    assert Path("page.html").read_text() == page
 
 
 def test_seeds_are_pooled_and_shown(softiou: Run) -> None:

@@ -3,7 +3,7 @@
 import re
 from html.parser import HTMLParser
 
-VOID_TAGS = {"meta", "br", "img", "path", "use", "rect"}
+VOID_TAGS = {"meta", "br", "img", "path", "use", "rect", "input"}
 
 
 class Page(HTMLParser):

@@ -7,6 +7,7 @@ import base64
 import json
 import re
 from html import unescape
+from inspect import signature
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def test_rule_of_vanished_classes_is_that_of_the_recipe() -> None:
         if ClassShares("", labels=label, first=None, last=share).vanished
     ]
     assert ours == recipe.vanished(torch.tensor(labels), torch.tensor(shares)) == [1]
-    assert recipe.vanished.__kwdefaults__ == {"least": LEAST_RATIO}
+    assert signature(recipe.vanished).parameters["ratio"].default == LEAST_RATIO
     assert recipe.FOLDER == FOLDER
 
 

@@ -24,8 +24,9 @@ from softiou.reports import (
     write_report,
 )
 from softiou.reports.charts import MAX_POINTS, line_chart, line_look, reliability_chart
-from softiou.reports.collect import Reliability
 from softiou.reports.comparison import read_comparison
+from softiou.reports.evaluated import ImageScore, Reliability
+from softiou.reports.examples import read_example
 from softiou.reports.history import Series
 from softiou.reports.pictures import MISTAKE, colourize, mark_mistakes, present_classes
 
@@ -160,16 +161,14 @@ def test_evaluation_is_read_with_null_as_none(run_dir: Path) -> None:
     assert evaluation.metrics["mdice_i"] is None
     assert evaluation.classes[2].iou is None
     assert evaluation.reliability.confidence == (None, 0.6, 0.9)
-    assert [example.score.stem for example in evaluation.worst] == [HOSTILE_STEM, "0002"]
-    assert evaluation.worst[0].score.miou == 12.84
-    assert evaluation.worst[1].image is None
+    assert evaluation.worst == (HOSTILE_STEM, "0002")
+    assert evaluation.images[2] == ImageScore(HOSTILE_STEM, miou=12.84, accuracy=40.25)
+    assert (evaluation.intervals, evaluation.confusion, evaluation.calibrated) == ({}, None, None)
 
 
 def test_long_example_is_downscaled_and_its_masks_stay_indices(run_dir: Path) -> None:
     write_example(run_dir / "examples", "0001", size=(1280, 320))
-    evaluation = collect(run_dir).evaluation
-    assert evaluation is not None
-    (example,) = evaluation.best
+    example = read_example(run_dir / "examples", ImageScore("0001"))
     assert example.image is not None
     assert example.target is not None
     assert example.image.shape == (160, 640, 3)
@@ -273,7 +272,7 @@ def test_page_is_well_formed_and_accessible(run_dir: Path) -> None:
     page = Page(render(collect(run_dir)))
     assert page.unclosed == []
     assert page.tags.count("h1") == 1
-    assert page.tags.count("caption") == page.tags.count("table") == 1
+    assert page.tags.count("caption") == page.tags.count("table") == 3
     assert page.tags.count("img") == len(page.values("alt")) == 8
     assert all(page.values("alt"))
     assert page.tags.count("svg") == page.values("role").count("img") == 4
@@ -359,7 +358,7 @@ def test_many_classes_and_single_images_are_drawn(run_dir: Path) -> None:
 
     edit_evaluation(run_dir, edit)
     page = render(collect(run_dir))
-    assert page.count('scope="row"') == 151
+    assert page.count('scope="row"') == 156
     assert "Median" not in page
 
 
@@ -446,8 +445,8 @@ def test_broken_evaluation_is_refused(run_dir: Path, text: str) -> None:
 
 
 def test_evaluation_of_another_version_is_refused(run_dir: Path) -> None:
-    edit_evaluation(run_dir, lambda fields: fields.update(schema_version=2))
-    with pytest.raises(DataError, match=r"`schema_version` 1 in .*but got 2"):
+    edit_evaluation(run_dir, lambda fields: fields.update(schema_version=9))
+    with pytest.raises(DataError, match=r"`schema_version` 1 or 2 in .*but got 9"):
         collect(run_dir)
 
 
@@ -455,10 +454,10 @@ def test_broken_and_coloured_pictures_are_refused(run_dir: Path) -> None:
     mask = run_dir / "examples" / "0001.target.png"
     Image.new("RGB", (48, 32)).save(mask)
     with pytest.raises(DataError, match="class indices"):
-        collect(run_dir)
+        write_report(run_dir)
     mask.write_bytes(mask.read_bytes()[:40])
     with pytest.raises(DataError, match=r"0001\.target\.png to be an image"):
-        collect(run_dir)
+        write_report(run_dir)
 
 
 # The comparison

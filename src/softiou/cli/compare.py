@@ -55,6 +55,10 @@ def compare(
         Optional[Path],  # noqa: UP045 - typer reads it at run time
         typer.Option(help="New file for the result as JSON.", show_default=False),
     ] = None,
+    report: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="New HTML page with the images side by side.", show_default=False),
+    ] = None,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print the result as JSON instead of tables.")
     ] = False,
@@ -73,27 +77,34 @@ def compare(
 
     if not 0 < level < 100:
         raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
-    _refuse_existing(out)
+    _refuse_existing("--out", out)
+    _refuse_existing("--report", report)
     result = comparison.compare(runs, resamples=resamples, seed=seed, level=level)
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
     if out is not None:
-        _refuse_existing(out)  # another program may have been faster
+        _refuse_existing("--out", out)  # another program may have been faster
         write_atomically((text + "\n").encode(), out)
+    if report is not None:
+        from softiou.reports import write_comparison_report
+
+        _refuse_existing("--report", report)
+        write_comparison_report(result, runs, report)
     if json_output:
         print(text)
     else:
         show(result)
-        if out is not None:
-            _console.say(f"comparison  {out}")
+        for path in (out, report):
+            if path is not None:
+                _console.say(f"comparison  {path}")
 
 
-def _refuse_existing(out: Path | None) -> None:
+def _refuse_existing(option: str, path: Path | None) -> None:
     from softiou.errors import DataError
 
-    if out is not None and out.exists():
+    if path is not None and path.exists():
         raise DataError(
-            f"{out}: The file exists already; nothing was changed. Remove it, or choose another "
-            "name with --out."
+            f"{path}: The file exists already; nothing was changed. Remove it, or choose another "
+            f"name with {option}."
         )
 
 

@@ -3,9 +3,8 @@
 Shapes: C classes, R annotators, H and W in pixels.
 """
 
-import colorsys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, TypedDict, get_args
@@ -13,42 +12,11 @@ from typing import Literal, TypeAlias, TypedDict, get_args
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from softiou.data.colours import Colour as Colour
+from softiou.data.colours import default_palette as default_palette
 from softiou.targets import vote_shares
 
-Colour: TypeAlias = tuple[int, int, int]
 Labels: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
-
-# Ten colours that people tell apart (Tableau 10); beyond them hues are spread by the golden angle.
-_FIRST_COLOURS: tuple[Colour, ...] = (
-    (31, 119, 180),
-    (255, 127, 14),
-    (44, 160, 44),
-    (214, 39, 40),
-    (148, 103, 189),
-    (140, 86, 75),
-    (227, 119, 194),
-    (127, 127, 127),
-    (188, 189, 34),
-    (23, 190, 207),
-)
-_GOLDEN_ANGLE = 0.618034
-
-
-def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
-    """Give every class a colour of its own; a class called "background" is black."""
-    return tuple(
-        (0, 0, 0) if name.lower() == "background" else _colour(index)
-        for index, name in enumerate(classes)
-    )
-
-
-def _colour(index: int) -> Colour:
-    """Return the colour of one class: from the table, then generated."""
-    if index < len(_FIRST_COLOURS):
-        return _FIRST_COLOURS[index]
-    saturation, value = (0.9, 0.6, 0.75)[index % 3], (0.95, 0.75, 0.55)[index // 3 % 3]
-    red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_ANGLE % 1, saturation, value)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 @dataclass(frozen=True)
@@ -66,7 +34,7 @@ class DatasetDescription:
     Example:
         >>> description = DatasetDescription(("background", "nodule"))
         >>> description.num_classes, description.palette
-        (2, ((0, 0, 0), (255, 127, 14)))
+        (2, ((0, 0, 0), (230, 159, 0)))
     """
 
     classes: tuple[str, ...]

@@ -16,11 +16,11 @@ from matplotlib import rc_context, style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from softiou.reports.collect import Reliability
+from softiou.reports.evaluated import Reliability
 from softiou.reports.history import Series
 
-# Mid-tones with enough contrast on white and on near-black alike.
-COLORS = ("#3f83f0", "#e0782a", "#2b9f6a", "#a06be0", "#d9548f", "#169fb3")
+# Mid-tones with enough contrast on white and on near-black alike, apart for any colour vision.
+COLORS = ("#3f83f0", "#e0782a", "#a04682", "#82a073", "#c8283c", "#be82af")
 DASHES = ("solid", "dashed", "dotted")
 INK = "#010203"  # stands for the page's text colour until the SVG is written
 MAX_POINTS = 240
@@ -84,10 +84,15 @@ def reliability_chart(reliability: Reliability, *, ece: float | None, name: str)
         figure = Figure(figsize=RELIABILITY_INCHES, layout="constrained")
         diagram, shares = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _draw_bins(diagram, reliability)
-        diagram.set_title("ECE undefined" if ece is None else f"ECE {ece:.1f} %", loc="left")
+        diagram.set_title(
+            "ECE undefined" if ece is None else f"ECE {ece:.1f} %", loc="left", pad=24
+        )
         diagram.set_ylabel("accuracy, %")
         diagram.set_ylim(0, 100)
-        diagram.legend(loc="upper left")
+        # Above the axes, for no corner stays empty in every diagram.
+        diagram.legend(
+            loc="lower left", bbox_to_anchor=(-0.02, 0.985), ncols=3, columnspacing=1, fontsize=8.5
+        )
         center, width, _, _ = _bins(reliability)
         pixels = 100 * np.asarray(reliability.count) / max(1, sum(reliability.count))
         shares.bar(center, pixels, width, color=INK, alpha=0.45)

@@ -1,13 +1,25 @@
-"""Images with what was said of their pixels, as the page shows them side by side."""
+"""Images with what was said of their pixels, as the page shows them side by side.
+
+Sizes: H, W image height and width.
+"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softiou.reports.collect import Evaluation, Example
+from softiou.reports.evaluated import Evaluation, ImageScore
 from softiou.reports.formatting import View, percent
-from softiou.reports.image_files import Colour
+from softiou.reports.image_files import (
+    Colour,
+    class_indices,
+    display_size,
+    open_image,
+    open_index_map,
+    pixels,
+)
 from softiou.reports.pictures import (
     colourize,
     is_class,
@@ -17,6 +29,35 @@ from softiou.reports.pictures import (
     present_classes,
 )
 from softiou.reports.pseudo_labels import PseudoLabelExample, PseudoLabels
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image to show, at most 640 px long; what has no file is None."""
+
+    score: ImageScore
+    image: NDArray[np.uint8] | None  # (H, W, 3)
+    target: NDArray[np.int64] | None  # (H, W); an index that is no class is an ignored pixel
+    preds: NDArray[np.int64] | None  # (H, W)
+
+
+def read_example(folder: Path, score: ImageScore) -> Example:
+    """Open the pictures of one image, downscaled to 640 px.
+
+    Raises:
+        DataError: One of them is broken.
+    """
+    image = open_image(folder / f"{score.stem}.image.jpg")
+    target, preds = (
+        open_index_map(folder / f"{score.stem}.{suffix}") for suffix in ("target.png", "preds.png")
+    )
+    size = display_size((image, target, preds))
+    return Example(
+        score=score,
+        image=pixels(image, size),
+        target=class_indices(target, size),
+        preds=class_indices(preds, size),
+    )
 
 
 def example_view(example: Example, evaluation: Evaluation) -> View:
@@ -30,7 +71,7 @@ def example_view(example: Example, evaluation: Evaluation) -> View:
     ]
     if image is not None and target is not None and preds is not None:
         marked = mark_mistakes(image, target, preds, palette)
-        drawn.append(_photograph("Mistakes", f"Wrong pixels of {score.stem} in red", marked))
+        drawn.append(_photograph("Mistakes", f"Wrong pixels of {score.stem} in orange", marked))
     return {
         "stem": score.stem,
         "note": f"mIoU {percent(score.miou)} % · accuracy {percent(score.accuracy)} %",

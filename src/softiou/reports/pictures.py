@@ -15,7 +15,7 @@ from softiou.reports.image_files import Colour
 
 HATCH_PX = 8
 HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)
-MISTAKE: Colour = (230, 30, 99)
+MISTAKE: Colour = (255, 85, 0)  # stands out from every grey for any colour vision
 
 
 def colourize(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.uint8]:
@@ -32,7 +32,7 @@ def mark_mistakes(
     preds: NDArray[np.int64],
     palette: Sequence[Colour],
 ) -> NDArray[np.uint8]:
-    """The image in pale grey, wrong pixels in red (H, W, 3); an ignored pixel is never wrong."""
+    """The image in pale grey, wrong pixels in orange (H, W, 3); an ignored pixel is never wrong."""
     luminance = image.mean(axis=2, keepdims=True)
     pale = np.repeat(96 + luminance * 0.6, 3, axis=2).astype(np.uint8)
     wrong = is_class(target, palette) & (target != preds)

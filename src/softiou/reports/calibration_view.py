@@ -1,0 +1,61 @@
+"""The section of the page on calibration: reliability diagrams, and what they say in words."""
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from softiou.reports.charts import reliability_chart
+from softiou.reports.evaluated import Calibrated, Evaluation, Reliability
+from softiou.reports.formatting import View, percent
+
+
+def calibration_view(evaluation: Evaluation) -> View | None:
+    """One reliability diagram, or two with a verdict each: before and after the temperature."""
+    if sum(evaluation.reliability.count) == 0:
+        return None
+    after = evaluation.calibrated
+    title = "Before" if after else ""
+    sides = [_diagram(title, evaluation.metrics.get("ece_d"), evaluation.reliability)]
+    if after:
+        sides.append(_diagram(_after(after), after.metrics.get("ece_d"), after.reliability))
+    return {
+        "sides": sides,
+        "verdict": _improvement(evaluation, after) if after else sides[0]["verdict"],
+    }
+
+
+def _diagram(title: str, ece: float | None, reliability: Reliability) -> View:
+    verdict = _verdict(reliability)
+    return {
+        "title": title,
+        "svg": Markup(reliability_chart(reliability, ece=ece, name=f"reliability {title}")),
+        "alt": f"Reliability diagram, ECE {percent(ece)} %. {verdict}",
+        "verdict": verdict,
+    }
+
+
+def _after(calibrated: Calibrated) -> str:
+    return f"After temperature ({calibrated.kind.replace('_', ' ')})"
+
+
+def _improvement(evaluation: Evaluation, after: Calibrated) -> str:
+    before, now = evaluation.metrics.get("ece_d"), after.metrics.get("ece_d")
+    return f"ECE {percent(before)} % as trained, {percent(now)} % after temperature."
+
+
+def _verdict(reliability: Reliability) -> str:
+    """Mean confidence against accuracy, in words."""
+    confidence, accuracy = (
+        100 * _weighted_mean(column, reliability.count)
+        for column in (reliability.confidence, reliability.accuracy)
+    )
+    gap = confidence - accuracy
+    text = f"Mean confidence {confidence:.1f} %, accuracy {accuracy:.1f} %: on the whole "
+    if abs(gap) < 0.5:
+        return f"{text}confidence and accuracy agree."
+    return f"{text}{'over' if gap > 0 else 'under'}-confident by {abs(gap):.1f} points."
+
+
+def _weighted_mean(values: Sequence[float | None], count: Sequence[int]) -> float:
+    pairs = list(zip(values, count, strict=True))
+    return sum(value * n for value, n in pairs if value is not None) / max(1, sum(count))

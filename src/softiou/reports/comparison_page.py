@@ -1,0 +1,239 @@
+"""Write the comparison of runs as one HTML page: differences, classes, images side by side."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Literal
+
+from softiou._files import write_atomically
+from softiou.reports.evaluated import Evaluation, read_evaluation
+from softiou.reports.figures import (
+    CALIBRATION,
+    HEADLINE,
+    OVERLAP,
+    RANGE,
+    SOFT,
+    Figure,
+    interval_text,
+    written,
+)
+from softiou.reports.formatting import View, counted, percent
+from softiou.reports.gallery import has_gallery
+from softiou.reports.gallery_view import paired_gallery_view
+from softiou.reports.templating import fill
+
+if TYPE_CHECKING:
+    from softiou.comparison import Comparison, Contrast, Difference, Estimate
+
+MAX_SIDES = 4  # of the gallery: with more the pictures would be too small to compare
+MINUS = "\N{MINUS SIGN}"
+
+
+def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out: Path) -> Path:
+    """Write a page that compares runs, whole or not at all.
+
+    Args:
+        comparison: Of these runs, as `softiou.comparison.compare` returns it.
+        runs: The run directories, or files evaluation.json, that were compared.
+        out: Where to write the page.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: An evaluation or a picture cannot be read.
+        ValueError: A run of the comparison is not among `runs`.
+    """
+    write_atomically(render_comparison(comparison, runs).encode(), out)
+    return out
+
+
+def render_comparison(comparison: "Comparison", runs: Sequence[Path]) -> str:
+    """The page as HTML, see `write_comparison_report`."""
+    names = _short([group.name for group in comparison.groups])
+    first = _opened(comparison, runs)
+    colours = [score.colour for score in first[0][0].classes]
+    sides = [(name, *one) for name, one in zip(_sides(comparison, names), first, strict=True)]
+    contrasts = [_contrast(comparison, one, names, colours) for one in comparison.contrasts]
+    shown = all(has_gallery(directory) for _, _, directory in sides)
+    values = {
+        "title": f"{names[1]} against {names[0]}" if len(names) == 2 else " · ".join(names),
+        "kicker": "softiou comparison",
+        "summary": _summary(comparison),
+        "contrasts": contrasts,
+        "groups": _groups(comparison, names),
+        "names": names,
+        "gallery": paired_gallery_view(sides) if shown and len(sides) > 1 else None,
+        "comparison": comparison,
+        "level": f"{comparison.level:g}",
+    }
+    return fill("comparison.html.j2", values)
+
+
+def _opened(comparison: "Comparison", runs: Sequence[Path]) -> list[tuple[Evaluation, Path]]:
+    """Evaluation and directory of each side of the gallery."""
+    given = {str(path): path for path in runs}
+    opened = []
+    for run in _shown_runs(comparison):
+        if run not in given:
+            raise ValueError(
+                f"Expected `runs` to hold all that were compared, but {run!r} is not among "
+                f"{', '.join(map(repr, given))}. Pass the same paths as to `compare`."
+            )
+        path = given[run]
+        file = path / "evaluation.json" if path.is_dir() else path
+        opened.append((read_evaluation(file), file.parent))
+    return opened
+
+
+def _shown_runs(comparison: "Comparison") -> list[str]:
+    """The first run of each group; of a lone group all."""
+    groups = comparison.groups
+    shown = groups[0].runs if len(groups) == 1 else [group.runs[0] for group in groups]
+    return list(shown[:MAX_SIDES])
+
+
+def _sides(comparison: "Comparison", names: Sequence[str]) -> list[str]:
+    """What the sides of the gallery are called."""
+    if len(comparison.groups) == 1:
+        return _short(_shown_runs(comparison))
+    return list(names[:MAX_SIDES])
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The last parts of paths, where they tell the runs apart."""
+    last = [PurePath(name).name or name for name in names]
+    return last if len(set(last)) == len(last) else list(names)
+
+
+def _summary(comparison: "Comparison") -> str:
+    return (
+        f"{counted(comparison.num_images, 'image')} of the split “{comparison.split}” of "
+        f"{comparison.data}, {counted(len(comparison.classes), 'class', 'classes')}."
+    )
+
+
+def _groups(comparison: "Comparison", names: Sequence[str]) -> list[View]:
+    return [
+        {
+            "name": name,
+            "runs": group.runs,
+            "seeds": ", ".join("unknown" if seed is None else str(seed) for seed in group.seeds),
+            "checkpoint": group.checkpoint,
+        }
+        for name, group in zip(names, comparison.groups, strict=True)
+    ]
+
+
+def _contrast(
+    comparison: "Comparison",
+    contrast: "Contrast",
+    names: Sequence[str],
+    colours: Sequence[tuple[int, int, int]],
+) -> View:
+    """One group beside the baseline: a headline, all figures, and the classes."""
+    before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))
+    figures = [f for f in (*HEADLINE, *OVERLAP, *SOFT) if f.key in contrast.metrics]
+    figures += [f for f in CALIBRATION if f.key in contrast.metrics and f not in figures]
+    rows = {
+        figure.key: _row(
+            figure,
+            before.metrics[figure.key],
+            after.metrics[figure.key],
+            contrast.metrics[figure.key],
+        )
+        for figure in figures
+    }
+    iou = Figure("iou", "IoU", "", "")
+    classes = [
+        {"name": name, "colour": colour} | _row(iou, *estimates, difference)
+        for name, colour, estimates, difference in zip(
+            comparison.classes,
+            colours,
+            zip(before.iou, after.iou, strict=True),
+            contrast.iou,
+            strict=True,
+        )
+    ]
+    return {
+        "before": names[contrast.baseline],
+        "after": names[contrast.group],
+        "headline": [rows[figure.key] for figure in HEADLINE if figure.key in rows],
+        "rows": list(rows.values()),
+        "classes": classes,
+        "verdict": _verdict(contrast.metrics, names[contrast.baseline], names[contrast.group]),
+    }
+
+
+def _row(figure: Figure, before: "Estimate", after: "Estimate", difference: "Difference") -> View:
+    digits = 3 if figure.unit == "nats" else 1
+    return {
+        "figure": figure,
+        "before": _estimate(figure, before),
+        "after": _estimate(figure, after),
+        "difference": signed(difference.value, digits),
+        "value": difference.value,
+        "interval": _signed_interval(difference.interval, digits),
+        "bounds": difference.interval,
+        "probability": _probability(difference.probability),
+        "sort_probability": difference.probability,
+        "mark": mark(difference),
+    }
+
+
+def _estimate(figure: Figure, estimate: "Estimate") -> View:
+    digits = 3 if figure.unit == "nats" else 1
+    return {
+        "text": written(estimate.value, figure),
+        "value": estimate.value,
+        "spread": "" if estimate.spread is None else f"± {estimate.spread:.{digits}f}",
+        "interval": interval_text(estimate.interval, digits),
+    }
+
+
+def signed(value: float | None, digits: int = 1) -> str:
+    """Digits with their sign, a dash for what is undefined."""
+    if value is None:
+        return percent(None)
+    text = f"{abs(value):.{digits}f}"
+    zero = not float(text)
+    return text if zero else f"{MINUS if value < 0 else '+'}{text}"
+
+
+def _signed_interval(interval: tuple[float, float] | None, digits: int) -> str:
+    if interval is None:
+        return ""
+    separator = RANGE.replace("\N{EN DASH}", "to")
+    return separator.join(signed(bound, digits) for bound in interval)
+
+
+def _probability(share: float | None) -> str:
+    """Per cent, never all of it: a bootstrap is not sure of anything."""
+    if share is None:
+        return percent(None)
+    if share > 0.999:
+        return "> 99.9 %"
+    return "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+
+
+def mark(difference: "Difference") -> Literal["better", "worse", ""]:
+    """Whether the interval lies on one side of zero, and on which."""
+    if difference.interval is None:
+        return ""
+    low, high = difference.interval
+    if low <= 0 <= high:
+        return ""
+    return "better" if (low > 0) == (difference.better == "higher") else "worse"
+
+
+def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> str:
+    """The first headline figure in one sentence."""
+    difference = metrics.get("miou_d")
+    if difference is None or difference.value is None:
+        return ""
+    more = "more" if difference.value > 0 else "less"
+    points = f"{abs(difference.value):.1f} points {more} mIoU over the data set"
+    text = f"{after} has {points} than {before}"
+    if difference.interval is None:
+        return f"{text}; there is no interval."
+    text += f" ({_signed_interval(difference.interval, 1)})."
+    return text if mark(difference) else f"{text} The images do not tell which is better."

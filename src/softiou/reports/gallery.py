@@ -1,0 +1,226 @@
+"""The gallery: every image with what was said of its pixels, small enough for one page.
+
+Pictures travel as text inside the page and are decoded by the browser when they are shown. Class
+indices stay indices (deflated bytes), so that the browser can colour them, compare target with
+prediction, and say what lies under the pointer.
+
+Sizes: H, W height and width of a thumbnail; C classes; one side for each run on the page.
+"""
+
+import base64
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from softiou.errors import DataError
+from softiou.reports.evaluated import ImageScore
+from softiou.reports.formatting import View
+from softiou.reports.image_files import open_image, open_index_map
+
+FOLDER = "gallery"
+BUDGET_BYTES = 8_500_000  # of the gallery: the page around it needs about one megabyte
+MAX_IMAGES = 2000
+PROBES = 24
+UNCERTAINTY_LEVELS = 16
+UNCERTAINTY_SCALE = 2 / 3  # it is smooth, and would else take as much as the photograph
+
+
+@dataclass(frozen=True)
+class Level:
+    """How small pictures are made; quality None keeps the photographs as they are."""
+
+    long_side_px: int
+    quality: int | None
+
+
+LEVELS = (
+    Level(320, None),
+    Level(320, 75),
+    Level(320, 60),
+    Level(240, 70),
+    Level(160, 70),
+    Level(96, 65),
+)
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """One image: where its pictures lie and how it scored, for each run in turn."""
+
+    stem: str
+    folders: tuple[Path, ...]
+    scores: tuple[ImageScore, ...]
+    rank: float | None  # by what the gallery is sorted at first
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Pictures as text, and what became of them."""
+
+    images: tuple[GalleryImage, ...]
+    pictures: tuple[View, ...]
+    level: Level
+    left_out: int
+
+
+def has_gallery(run_dir: Path) -> bool:
+    """Whether the evaluation of a run left thumbnails."""
+    return (run_dir / FOLDER).is_dir()
+
+
+def pack(
+    images: Sequence[GalleryImage],
+    num_classes: int,
+    *,
+    budget: int = BUDGET_BYTES,
+    max_images: int = MAX_IMAGES,
+) -> Packed:
+    """Encode the pictures of a gallery, as large as the budget allows.
+
+    First the thumbnails as they are, then smaller and smaller; if even the smallest do not fit,
+    images are left out. The best, the worst and an even sample of the others stay.
+
+    Args:
+        images: All images of the split.
+        num_classes: C.
+        budget: Bytes of text.
+        max_images: The most images to show, however small.
+
+    Raises:
+        DataError: A thumbnail is broken.
+    """
+    shown = choose(images, max_images)
+    for level in LEVELS:
+        if level is not LEVELS[-1] and _estimate(shown, num_classes, level) > budget:
+            continue
+        pictures = [encode(image, num_classes, level) for image in shown]
+        total = sum(map(_size, pictures))
+        if total <= budget:
+            break
+    while total > budget:
+        shown = choose(shown, min(len(shown) - 1, int(len(shown) * budget / total)))
+        kept = {image.stem for image in shown}
+        pictures = [one for one in pictures if one["stem"] in kept]
+        total = sum(map(_size, pictures))
+    return Packed(tuple(shown), tuple(pictures), level, left_out=len(images) - len(shown))
+
+
+def choose(images: Sequence[GalleryImage], count: int) -> list[GalleryImage]:
+    """At most `count` images in their order: a quarter the worst, a quarter the best, a sample."""
+    if len(images) <= count:
+        return list(images)
+    ranked = sorted(
+        range(len(images)), key=lambda index: (images[index].rank is None, images[index].rank or 0)
+    )
+    ends = count // 4
+    middle = ranked[ends : len(ranked) - ends]
+    places = np.linspace(0, len(middle) - 1, count - 2 * ends).round().astype(int)
+    best = ranked[len(ranked) - ends :]
+    return [images[index] for index in sorted(ranked[:ends] + best + [middle[p] for p in places])]
+
+
+def encode(image: GalleryImage, num_classes: int, level: Level) -> View:
+    """Pictures of one image as text; what has no file is None.
+
+    Returns:
+        `stem`; `photo` JPEG, `target` and of each side `preds` and `uncertainty`, each {"width",
+        "height", "data"} with base64 of deflated bytes: indices in 8 bits, in 16 (little-endian)
+        above 255 classes, C where a pixel is ignored; uncertainty in levels of 0..15, coarser.
+    """
+    first = image.folders[0]
+    return {
+        "stem": image.stem,
+        "photo": _photo(_path(first, image.stem, "image.jpg"), level),
+        "target": _indices(_path(first, image.stem, "target.png"), num_classes, level),
+        "sides": [
+            {
+                "preds": _indices(_path(folder, image.stem, "preds.png"), num_classes, level),
+                "uncertainty": _levels(_path(folder, image.stem, "uncertainty.png"), level),
+            }
+            for folder in image.folders
+        ],
+    }
+
+
+def _path(folder: Path, stem: str, suffix: str) -> Path:
+    """Of a thumbnail; a stem may name a folder below, never one above."""
+    if ".." in PurePosixPath(stem).parts or PurePosixPath(stem).is_absolute():
+        raise DataError(
+            f"Expected the stem of an image to stay inside {folder}, but got {stem!r}. "
+            "Evaluate the run again with `softiou evaluate`."
+        )
+    return folder / f"{stem}.{suffix}"
+
+
+def _photo(path: Path, level: Level) -> View | None:
+    image = open_image(path)
+    if image is None:
+        return None
+    small = _shrink(image.convert("RGB"), level.long_side_px, Image.Resampling.LANCZOS)
+    if level.quality is None and small.size == image.size:
+        content = path.read_bytes()
+    else:
+        buffer = BytesIO()
+        small.save(buffer, "jpeg", quality=level.quality or 80, optimize=True)
+        content = buffer.getvalue()
+    return _view(small.size, content)
+
+
+def _indices(path: Path, num_classes: int, level: Level) -> View | None:
+    picture = open_index_map(path)
+    if picture is None:
+        return None
+    small = _shrink(picture, level.long_side_px, Image.Resampling.NEAREST)
+    indices = np.asarray(small).astype(np.int64)
+    indices[(indices < 0) | (indices >= num_classes)] = num_classes
+    dtype = "<u1" if num_classes <= 255 else "<u2"
+    return _deflated(small.size, indices.astype(dtype))
+
+
+def _levels(path: Path, level: Level) -> View | None:
+    picture = open_image(path)
+    if picture is None:
+        return None
+    longest = max(1, round(UNCERTAINTY_SCALE * min(level.long_side_px, max(picture.size))))
+    small = _shrink(picture.convert("L"), longest, Image.Resampling.BOX)
+    scaled = np.asarray(small, dtype=np.float64) * (UNCERTAINTY_LEVELS - 1) / 255
+    return _deflated(small.size, scaled.round().astype(np.uint8))
+
+
+def _shrink(image: Image.Image, longest_px: int, resample: Image.Resampling) -> Image.Image:
+    """Of at most that long side; never enlarged."""
+    width, height = image.size
+    scale = longest_px / max(width, height)
+    if scale >= 1:
+        return image
+    return image.resize((max(1, round(width * scale)), max(1, round(height * scale))), resample)
+
+
+def _deflated(size: tuple[int, int], values: NDArray[np.integer]) -> View:
+    return _view(size, zlib.compress(values.tobytes(), 6))
+
+
+def _view(size: tuple[int, int], content: bytes) -> View:
+    return {"width": size[0], "height": size[1], "data": base64.b64encode(content).decode()}
+
+
+def _size(picture: View) -> int:
+    """Bytes of the text of one image, without its scores."""
+    parts = [picture["photo"], picture["target"]]
+    for side in picture["sides"]:
+        parts += side.values()
+    return 200 + len(picture["stem"]) + sum(len(part["data"]) for part in parts if part)
+
+
+def _estimate(images: Sequence[GalleryImage], num_classes: int, level: Level) -> float:
+    """Bytes of all images from a few of them, so that most levels cost little to refuse."""
+    step = max(1, len(images) // PROBES)
+    probes = images[::step]
+    total = sum(_size(encode(image, num_classes, level)) for image in probes)
+    return total * len(images) / max(1, len(probes))

@@ -1,0 +1,189 @@
+"""The gallery as the page's script reads it: classes, scores, and the images with their pictures.
+
+One side for each run: a report has one, a comparison two or more.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+from softiou.reports.evaluated import ClassScore, Evaluation, ImageScore
+from softiou.reports.formatting import View, counted
+from softiou.reports.gallery import FOLDER, LEVELS, UNCERTAINTY_LEVELS, GalleryImage, Packed, pack
+from softiou.reports.pictures import MISTAKE
+
+RAMP = "inferno"  # perceptually even, for any colour vision
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score of an image: how it is called, where it is read, and which end is good."""
+
+    name: str
+    read: Callable[[ImageScore], float | None]
+    better: str  # "high", "low", or "" where neither is
+
+
+SCORES = (
+    Score("mIoU", lambda one: one.miou, "high"),
+    Score("Accuracy", lambda one: one.accuracy, "high"),
+    Score("Boundary IoU", lambda one: one.boundary_iou, "high"),
+    Score("ECE", lambda one: one.ece, "low"),
+    Score("Confidence", lambda one: one.confidence, ""),
+)
+
+
+@dataclass(frozen=True)
+class Sort:
+    """What the images may be sorted by: a score of one side, or what it has more than the first."""
+
+    name: str
+    score: Score
+    side: int
+    gain: bool = False
+
+    def read(self, sides: Sequence[ImageScore]) -> float | None:
+        """The value of one image."""
+        value = self.score.read(sides[self.side])
+        if not self.gain:
+            return value
+        first = self.score.read(sides[0])
+        return None if first is None or value is None else value - first
+
+
+def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
+    """The gallery of one run, the worst image first.
+
+    Raises:
+        DataError: A thumbnail is broken.
+    """
+    images = [
+        GalleryImage(one.stem, (run_dir / FOLDER,), (one,), rank=one.miou)
+        for one in evaluation.images
+    ]
+    scores = _measured(images)
+    sorts = [Sort(score.name, score, side=0) for score in scores]
+    packed = pack(images, len(evaluation.classes))
+    return _view(packed, evaluation.classes, scores, sorts, sides=("",))
+
+
+def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
+    """The gallery of several runs on the same images, sorted by what the second gained in mIoU.
+
+    Args:
+        runs: Name, evaluation and directory of each; only images that all of them scored are shown.
+
+    Raises:
+        DataError: A thumbnail is broken.
+    """
+    names = [name for name, _, _ in runs]
+    sides = range(len(runs))
+    first = Sort("", SCORES[0], side=1, gain=True)
+    by_stem = [{one.stem: one for one in evaluation.images} for _, evaluation, _ in runs]
+    folders = tuple(run_dir / FOLDER for _, _, run_dir in runs)
+    images = []
+    for stem in by_stem[0]:
+        if all(stem in scores for scores in by_stem):
+            shown = tuple(scores[stem] for scores in by_stem)
+            images.append(GalleryImage(stem, folders, shown, rank=first.read(shown)))
+    scores = _measured(images)
+    gains = [
+        Sort(f"{score.name}: {names[side]} \N{MINUS SIGN} {names[0]}", score, side, gain=True)
+        for side in sides[1:]
+        for score in scores
+    ]
+    plain = [Sort(f"mIoU: {names[side]}", SCORES[0], side) for side in sides]
+    classes = runs[0][1].classes
+    return _view(pack(images, len(classes)), classes, scores, gains + plain, sides=names)
+
+
+def _measured(images: Sequence[GalleryImage]) -> list[Score]:
+    """Scores that at least one image has."""
+    return [
+        score
+        for score in SCORES
+        if any(score.read(one) is not None for image in images for one in image.scores)
+    ]
+
+
+def _view(
+    packed: Packed,
+    classes: Sequence[ClassScore],
+    scores: Sequence[Score],
+    sorts: Sequence[Sort],
+    *,
+    sides: Sequence[str],
+) -> View:
+    colormap = mpl.colormaps[RAMP].resampled(UNCERTAINTY_LEVELS)
+    shown = [
+        picture
+        | {
+            "scores": [[_rounded(score.read(one)) for one in image.scores] for score in scores],
+            "sorts": [_rounded(sort.read(image.scores)) for sort in sorts],
+            "classes": _classes(image.scores),
+        }
+        for image, picture in zip(packed.images, packed.pictures, strict=True)
+    ]
+    return {
+        "sides": sides,
+        "note": _note(packed),
+        "data": {
+            "classes": [{"name": one.name, "colour": one.colour} for one in classes],
+            "sides": list(sides),
+            "scores": [{"name": score.name, "better": score.better} for score in scores],
+            "sorts": [
+                {"name": sort.name, "better": sort.score.better, "gain": sort.gain}
+                for sort in sorts
+            ],
+            "mistake": MISTAKE,
+            "ramp": [
+                [round(255 * channel) for channel in colormap(level)[:3]]
+                for level in range(UNCERTAINTY_LEVELS)
+            ],
+            "images": shown,
+        },
+    }
+
+
+def _classes(sides: Sequence[ImageScore]) -> list[list[float | None]]:
+    """Of each class in the target or a prediction: index, share of the target, IoU of each side.
+
+    The largest in the target come first.
+    """
+    counts = [one.counts or {} for one in sides]
+    present = {index: row[2] for one in counts for index, row in one.items()}
+    total = max(1, sum(present.values()))
+    return [
+        [index, round(100 * pixels / total, 2), *(_iou(one.get(index)) for one in counts)]
+        for index, pixels in sorted(present.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _iou(counts: tuple[int, int, int] | None) -> float | None:
+    """Per cent; None for a class that is neither there nor predicted."""
+    if counts is None:
+        return None
+    true_positives, predicted, present = counts
+    union = predicted + present - true_positives
+    return _rounded(100 * true_positives / union) if union else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _note(packed: Packed) -> str:
+    """What the page's size has cost, in words; "" for nothing."""
+    told = []
+    longest = packed.level.long_side_px
+    if longest < LEVELS[0].long_side_px:
+        told.append(f"Pictures are at most {longest} pixels long, so that the page stays small.")
+    if packed.left_out:
+        told.append(
+            f"{counted(packed.left_out, 'image')} of {len(packed.images) + packed.left_out:,} "
+            f"{'is' if packed.left_out == 1 else 'are'} left out: the worst, the best and an even "
+            "sample of the others stay."
+        )
+    return " ".join(told)

@@ -1,0 +1,332 @@
+// The gallery: one large view with layers, thumbnails, sorting and keys. Names go in as text only.
+(() => {
+  const root = document.getElementById("gallery");
+  if (!root) return;
+  const data = JSON.parse(document.getElementById("gallery-data").textContent);
+  const part = name => root.querySelector(`[data-part=${name}]`);
+  const stages = [...root.querySelectorAll(".stage")];
+  const buttons = [...root.querySelectorAll("button[data-layer]")];
+  const compared = data.sides.length > 1;
+  const last = data.classes.length;
+  const HINT = "Point at the image to read a pixel.";
+
+  let order = [];  // indices of the images shown, sorted
+  let position = 0;
+  let rising = true;
+  let layers = new Set(["image", compared ? "error" : "preds"]);
+  let single = null;  // the class that is singled out
+  let shown = null;  // pictures of the image on the stage
+  let ticket = 0;  // a later wish makes earlier ones void
+
+  function element(tag, text = "", name = "") {
+    const made = document.createElement(tag);
+    if (text !== "") made.textContent = text;
+    if (name) made.className = name;
+    return made;
+  }
+
+  function swatch(colour) {
+    const made = element("span", "", "swatch");
+    made.style.background = `rgb(${colour.join(" ")})`;
+    return made;
+  }
+
+  const number = value => value === null ? "–" : value.toFixed(1);
+  const signed = value => value === null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
+
+  // Thumbnails
+
+  const strip = part("strip");
+  const thumbs = data.images.map((image, index) => {
+    const button = element("button", "", "thumb");
+    button.type = "button";
+    button.tabIndex = -1;
+    button.dataset.index = index;
+    button.title = image.stem;
+    button.append(element("span", "", "picture"), element("span", "", "score"));
+    button.addEventListener("click", () => show(order.indexOf(index)));
+    return button;
+  });
+  const watcher = new IntersectionObserver(entries => {
+    for (const { isIntersecting, target } of entries) {
+      const { photo, stem } = data.images[target.dataset.index];
+      if (!isIntersecting) continue;
+      watcher.unobserve(target);
+      if (!photo) continue;
+      const picture = new Image(photo.width, photo.height);
+      picture.alt = stem;
+      picture.decoding = "async";
+      picture.src = pictures.source(photo);
+      target.firstChild.append(picture);
+    }
+  }, { root: strip, rootMargin: "160px" });
+  thumbs.forEach(thumb => watcher.observe(thumb));
+
+  // Order
+
+  function sortedBy() {
+    const key = Number(part("sort").value);
+    return key < 0 ? null : key;
+  }
+
+  function arrange(keep) {
+    const current = order[position];
+    const key = sortedBy();
+    const wanted = part("filter").value;
+    const has = image => wanted === "" || image.classes.some(([index]) => index === Number(wanted));
+    const value = index => key === null ? index : data.images[index].sorts[key];
+    order = data.images.map((_, index) => index).filter(index => has(data.images[index]));
+    order.sort((a, b) => {
+      const absent = (value(a) === null) - (value(b) === null);
+      return absent || (rising ? 1 : -1) * (value(a) - value(b)) || a - b;
+    });
+    part("direction").textContent = key === null
+      ? (rising ? "↑ in order" : "↓ backwards") : (rising ? "↑ lowest first" : "↓ highest first");
+    for (const index of order) {
+      const { sorts, stem } = data.images[index];
+      const written = key !== null && (data.sorts[key].gain ? signed : number)(sorts[key]);
+      thumbs[index].lastChild.textContent = key === null ? stem : written;
+    }
+    strip.replaceChildren(...order.map(index => thumbs[index]));
+    show(Math.max(0, keep ? order.indexOf(current) : 0));
+  }
+
+  // The large view
+
+  function show(wanted) {
+    position = Math.max(0, Math.min(order.length - 1, wanted));
+    const image = data.images[order[position]];
+    const mine = ++ticket;
+    part("position").textContent = image ? `${position + 1} of ${order.length}` : "none";
+    part("previous").disabled = position === 0;
+    part("next").disabled = position >= order.length - 1;
+    if (!image) return;
+    pictures.get(image, last).then(found => {
+      if (mine !== ticket) return;
+      shown = found;
+      single = null;
+      present(image);
+      draw();
+      markThumb(thumbs[order[position]]);
+      root.dataset.shown = image.stem;
+      for (const near of [order[position + 2], order[position - 1], order[position + 1]]) {
+        if (near !== undefined) setTimeout(() => pictures.get(data.images[near], last), 0);
+      }
+    });
+  }
+
+  function present(image) {
+    stages.forEach((stage, side) => {
+      const { photo, preds } = shown.sides[side];
+      const size = photo ? [photo.naturalWidth, photo.naturalHeight]
+        : preds ? [preds.width, preds.height] : [4, 3];
+      stage.style.setProperty("--width", size[0]);
+      stage.style.setProperty("--height", size[1]);
+      stage.querySelector("img")?.remove();
+      if (photo) {
+        photo.alt = `Image ${image.stem}`;
+        stage.prepend(photo);
+      }
+    });
+    part("stem").textContent = image.stem;
+    part("readout").textContent = HINT;
+    scores(image);
+    legend(image);
+  }
+
+  function scores(image) {
+    const rows = data.scores.map(({ name, better }, index) => {
+      const row = element("tr");
+      const values = image.scores[index];
+      row.append(element("th", name), ...values.map(value => element("td", number(value))));
+      if (values.length === 2) {
+        const gain = values.includes(null) ? null : values[1] - values[0];
+        const good = better === "high" ? gain > 0 : gain < 0;
+        row.append(element("td", signed(gain), gain && better ? (good ? "better" : "worse") : ""));
+      }
+      return row;
+    });
+    if (compared) {
+      const head = element("tr", "", "head");
+      head.append(element("th"), ...data.sides.map(name => element("td", name)));
+      if (data.sides.length === 2) head.append(element("td", "gain"));
+      rows.unshift(head);
+    }
+    part("scores").tBodies[0].replaceChildren(...rows);
+  }
+
+  function legend(image) {
+    const entries = image.classes.map(([index, share, ...ious]) => {
+      const { name, colour } = data.classes[index];
+      const button = element("button");
+      button.type = "button";
+      button.title = `${name}: ${share.toFixed(1)} % of the truth`;
+      button.append(swatch(colour), element("span", name, "label"));
+      ious.forEach(iou => button.append(element("span", number(iou), "value")));
+      const on = () => { single = index; draw(); };
+      const off = () => { single = null; draw(); };
+      button.addEventListener("pointerenter", on);
+      button.addEventListener("focus", on);
+      button.addEventListener("pointerleave", off);
+      button.addEventListener("blur", off);
+      const item = element("li");
+      item.append(button);
+      return item;
+    });
+    part("legend").replaceChildren(...entries);
+  }
+
+  function draw() {
+    for (const button of buttons) button.setAttribute("aria-pressed", layers.has(button.dataset.layer));
+    const grey = layers.has("error") || layers.has("uncertainty");
+    stages.forEach((stage, side) => {
+      stage.classList.toggle("no-image", !layers.has("image"));
+      stage.classList.toggle("grey", grey);
+      for (const canvas of stage.querySelectorAll("canvas")) {
+        const layer = canvas.dataset.layer;
+        canvas.hidden = !layers.has(layer) || !drawn(canvas, layer, shown?.sides[side]);
+      }
+    });
+    part("key").replaceChildren(...keys());
+  }
+
+  // Returns whether there is something to draw.
+  function drawn(canvas, layer, side) {
+    if (!side) return false;
+    const { target } = shown;
+    const { preds, uncertainty } = side;
+    if (layer === "target" && target) paint.classes(canvas, target, data, single);
+    else if (layer === "preds" && preds) paint.classes(canvas, preds, data, single);
+    else if (layer === "error" && comparable(target, preds)) {
+      paint.mistakes(canvas, target, preds, data, single);
+    } else if (layer === "uncertainty" && uncertainty) paint.levels(canvas, uncertainty, data);
+    else return false;
+    return true;
+  }
+
+  const comparable = (one, other) => one && other && one.width === other.width && one.height === other.height;
+
+  // What the colours of the layers mean that are no classes.
+  function keys() {
+    const found = [];
+    const entry = (mark, text) => {
+      const made = element("span");
+      made.append(mark, text);
+      found.push(made);
+    };
+    if (!pictures.canInflate) return [element("span", "This browser is too old to draw the layers.")];
+    if (layers.has("error")) entry(swatch(data.mistake), "wrong");
+    if (layers.has("uncertainty")) {
+      const bar = element("span", "", "ramp");
+      bar.style.background = `linear-gradient(90deg, ${data.ramp.map(c => `rgb(${c.join(" ")})`).join(",")})`;
+      entry(bar, "0 to 100 % unsure");
+    }
+    const ignored = shown?.target?.values.includes(last);
+    if (ignored && (layers.has("error") || layers.has("target"))) {
+      entry(element("span", "", "swatch hatched"), "ignored");
+    }
+    return found;
+  }
+
+  function markThumb(thumb) {
+    const focused = strip.contains(document.activeElement);
+    const old = strip.querySelector("[aria-current]");
+    old?.removeAttribute("aria-current");
+    if (old) old.tabIndex = -1;
+    thumb.setAttribute("aria-current", "true");
+    thumb.tabIndex = 0;
+    if (focused) thumb.focus({ preventScroll: true });
+    strip.scrollTo({
+      left: thumb.offsetLeft - (strip.clientWidth - thumb.offsetWidth) / 2,
+      top: thumb.offsetTop - (strip.clientHeight - thumb.offsetHeight) / 2,
+    });
+  }
+
+  // One layer over the image at a time, unless it is added.
+  function toggle(layer, add) {
+    if (layers.has(layer)) layers.delete(layer);
+    else if (layer === "image" || add) layers.add(layer);
+    else layers = new Set([...layers].filter(one => one === "image").concat(layer));
+    draw();
+  }
+
+  // Controls
+
+  function fillIn() {
+    const option = (text, value) => Object.assign(element("option", text), { value });
+    part("sort").append(...data.sorts.map(({ name }, index) => option(name, index)), option("Order of the split", -1));
+    const used = new Set(data.images.flatMap(image => image.classes.map(([index]) => index)));
+    part("filter").append(...data.classes.flatMap(({ name }, index) =>
+      used.has(index) ? [option(`with ${name}`, index)] : []));
+  }
+
+  function startWithWorst() {
+    const key = sortedBy();
+    rising = key === null || data.sorts[key].better !== "low";
+    arrange(false);
+  }
+
+  part("sort").addEventListener("change", startWithWorst);
+  part("filter").addEventListener("change", () => arrange(true));
+  part("direction").addEventListener("click", () => { rising = !rising; arrange(false); });
+  part("previous").addEventListener("click", () => show(position - 1));
+  part("next").addEventListener("click", () => show(position + 1));
+  part("opacity").addEventListener("input", setOpacity);
+  for (const button of buttons) {
+    button.addEventListener("click", event => toggle(button.dataset.layer, event.shiftKey));
+  }
+
+  function setOpacity() {
+    root.style.setProperty("--overlay", part("opacity").value / 100);
+  }
+
+  document.addEventListener("keydown", event => {
+    if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.closest?.("select, textarea, .scroll, pre") || !inSight()) return;
+    const digit = /^(?:Digit|Numpad)([1-5])$/.exec(event.code);
+    if (digit) toggle(buttons[digit[1] - 1].dataset.layer, event.shiftKey);
+    if (event.target.matches?.("input")) return;
+    const moves = { ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: order.length - 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    show(moves[event.key]);
+  });
+
+  function inSight() {
+    const box = root.getBoundingClientRect();
+    return box.top < innerHeight * .85 && box.bottom > innerHeight * .15;
+  }
+
+  let touched = null;
+  part("stages").addEventListener("touchstart", event => { touched = event.changedTouches[0]; }, { passive: true });
+  part("stages").addEventListener("touchend", event => {
+    const end = event.changedTouches[0];
+    const [right, down] = [end.clientX - touched.clientX, end.clientY - touched.clientY];
+    if (Math.abs(right) > 40 && Math.abs(right) > 2 * Math.abs(down)) show(position - Math.sign(right));
+  }, { passive: true });
+
+  function read(event, stage, side) {
+    const box = stage.getBoundingClientRect();
+    const across = (event.clientX - box.left) / box.width;
+    const down = (event.clientY - box.top) / box.height;
+    const at = map => map && map.values[Math.min(map.height - 1, Math.floor(down * map.height)) * map.width
+      + Math.min(map.width - 1, Math.floor(across * map.width))];
+    const name = value => value === undefined || value === null ? "–" : data.classes[value]?.name ?? "ignored";
+    const { preds, uncertainty } = shown.sides[side];
+    const told = [`truth ${name(at(shown.target))}`, `prediction ${name(at(preds))}`];
+    if (uncertainty) told.push(`unsure ${Math.round(100 * at(uncertainty) / (data.ramp.length - 1))} %`);
+    part("readout").textContent = (compared ? `${data.sides[side]}: ` : "") + told.join(" · ");
+  }
+
+  stages.forEach((stage, side) => {
+    for (const kind of ["pointermove", "pointerdown"]) {
+      stage.addEventListener(kind, event => shown && read(event, stage, side));
+    }
+    stage.addEventListener("pointerleave", () => { part("readout").textContent = HINT; });
+  });
+
+  root.hidden = false;
+  fillIn();
+  setOpacity();
+  startWithWorst();
+})();

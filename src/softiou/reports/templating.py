@@ -1,0 +1,61 @@
+"""Fill in a template: one page of HTML with its styles and script inside, and nothing outside."""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from softiou.reports.formatting import View, percent, rgb
+
+STYLES = ("style.css", "results.css", "gallery.css")
+SCRIPTS = ("tables.js", "confusion.js", "pictures.js", "paint.js", "gallery.js")
+
+
+def fill(template: str, values: View) -> str:
+    """The page of a template.
+
+    Every value is escaped. The policy in the head lets the browser run our script alone, by its
+    hash: a text that slipped through could not.
+
+    Args:
+        template: Name of a file in `templates/`.
+        values: Under the names that the template uses.
+
+    Returns:
+        HTML; the same values give the same page.
+    """
+    script = _joined(SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            style=Markup(_joined(STYLES)),
+            script=Markup(script),
+            script_hash=f"sha256-{digest}",
+            **values,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        loader=PackageLoader("softiou.reports", "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, rgb=rgb)
+    # No spaces: the data of a gallery are most of the page.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    folder = files("softiou.reports").joinpath("templates")
+    return "\n".join(folder.joinpath(name).read_text(encoding="utf-8") for name in names)
