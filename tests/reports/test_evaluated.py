@@ -91,6 +91,16 @@ def test_headline_has_its_interval_and_what_temperature_made_of_it(run: Path) ->
     assert "in per cent with 95 % intervals" in text
 
 
+def test_weights_and_way_of_running_the_model_are_told(run: Path) -> None:
+    content = json.loads((run / "evaluation.json").read_text())
+    content["checkpoint"] = "best.ckpt, teacher"
+    content["inference"] = {"window_px": [64, 96], "flips": True, "scales": [1, 1.25]}
+    (run / "evaluation.json").write_text(json.dumps(content))
+    text = Page(render(collect(run))).text
+    told = "best.ckpt, teacher on the split “test” with windows of 64 x 96 pixels, flips, scales"
+    assert f"{told} 1, 1.25, in per cent" in text
+
+
 def test_every_figure_of_the_file_stands_on_the_page(run: Path) -> None:
     read = evaluation(run)
     rows = re.findall(r"<tr>.*?</tr>", render(collect(run)), flags=re.DOTALL)

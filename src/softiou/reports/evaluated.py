@@ -91,6 +91,7 @@ class Evaluation:
     level: float  # of the intervals, per cent
     confusion: tuple[tuple[int, ...], ...] | None  # rows are the target, C x C pixels
     calibrated: Calibrated | None
+    inference: str = ""  # words for what is not the usual way to run a model
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -148,6 +149,7 @@ def _evaluation(fields: Mapping[str, Any]) -> Evaluation:
         level=float((fields.get("bootstrap") or {}).get("level", 95)),
         confusion=tuple(tuple(map(int, row)) for row in confusion) if confusion else None,
         calibrated=_calibrated(calibrated) if calibrated else None,
+        inference=_inference(fields.get("inference") or {}),
     )
 
 
@@ -210,3 +212,15 @@ def _calibrated(fields: Mapping[str, Any]) -> Calibrated:
         metrics=_metrics(fields["metrics"]),
         reliability=_reliability(fields["reliability"]),
     )
+
+
+def _inference(fields: Mapping[str, Any]) -> str:
+    words = []
+    if fields.get("window_px"):
+        height, width = fields["window_px"]
+        words.append(f"windows of {height} x {width} pixels")
+    if fields.get("flips"):
+        words.append("flips")
+    if (scales := fields.get("scales", [1])) != [1]:
+        words.append(f"scales {', '.join(f'{scale:g}' for scale in scales)}")
+    return f" with {', '.join(words)}" if words else ""

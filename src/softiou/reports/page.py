@@ -140,7 +140,8 @@ def _results(evaluation: Evaluation) -> View:
     ]
     level = f" with {evaluation.level:g} % intervals" if intervals else ""
     return {
-        "of": f"Split “{evaluation.split}”, in per cent{level}.",
+        "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{evaluation.inference}, "
+        f"in per cent{level}.",
         "headline": [figure_view(figure, metrics, intervals, after) for figure in HEADLINE],
         "groups": [
             {
