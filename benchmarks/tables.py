@@ -4,15 +4,16 @@
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
 A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
-methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store`, `steps` and
-`semi_supervised` come from the files of `benchmarks.loss`, `.distillation` and `.semi_supervised`.
+methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store`, `steps`,
+`semi_supervised`, `metrics` and `bootstrap` come from the files of `benchmarks.loss`,
+`.distillation`, `.semi_supervised`, `.metrics` and `.bootstrap`.
 """
 
 import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isnan, nan
 from pathlib import Path
 from statistics import mean, stdev
@@ -21,7 +22,13 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/performance.md", "docs/semi-supervised.md", "docs/soft-labels.md")
+PAGES = (
+    "README.md",
+    "docs/evaluation.md",
+    "docs/performance.md",
+    "docs/semi-supervised.md",
+    "docs/soft-labels.md",
+)
 COLUMNS = {
     "miou_d": "mIoU^D",
     "miou_i": "mIoU^I",
@@ -112,13 +119,9 @@ def main() -> None:
 
 def table(experiment: str, methods: Sequence[str] = ()) -> str:
     """Return the Markdown table of an experiment: a row a method, per cent; all unless named."""
-    if experiment == "loss":
-        return "\n".join(loss_table(json.loads(path.read_text())) for path in _files("loss"))
-    if experiment in ("store", "steps"):
-        make = store_table if experiment == "store" else steps_table
-        return "\n".join(make(json.loads(path.read_text())) for path in _files("distillation"))
-    if experiment == "semi_supervised":
-        return "\n".join(semi_table(json.loads(path.read_text())) for path in _files(experiment))
+    if experiment in MEASURED:
+        folder, make = MEASURED[experiment]
+        return "\n".join(make(json.loads(path.read_text())) for path in _files(folder))
     order = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())[experiment]
     runs = [json.loads(path.read_text()) for path in _files(experiment)]
     by_method = {
@@ -188,6 +191,40 @@ def semi_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def metrics_table(results: dict[str, Any]) -> str:
+    """Return what an update of the metrics costs: a row a number of threads and a way."""
+    size = next(name for name in results["state_bytes_of_an_update"] if name in results["image"])
+    growth = results["state_bytes_of_an_update"][size]
+    lines = [
+        "| threads | metrics | ms an image | times as fast | quartiles | state grows by, kB |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for threads, row in results["threads"].items():
+        for name, seconds in row["seconds"].items():
+            ratio = row["times_as_fast"].get(f"{name} against torchmetrics")
+            cells = [threads, name, f"{1000 * seconds['median']:.0f}"]
+            if ratio is None:
+                cells += ["", ""]
+            else:
+                low, high = ratio["quartiles"]
+                cells += [f"{ratio['median']:.1f}", f"{low:.1f} to {high:.1f}"]
+            lines.append(f"| {' | '.join(cells)} | {growth[name] / 1000:,.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def bootstrap_table(results: dict[str, Any]) -> str:
+    """Return what the intervals cost: a row a set of figures."""
+    figures, seconds = results["figures"], results["seconds"]
+    names = {
+        "counts": f"{figures['counts']} intervals: overlap and accuracy, of classes, worst cases",
+        "all": f"{figures['all']} intervals: every figure of evaluation.json",
+        "plain loop, three figures": "3 figures in a plain loop, extrapolated from 100 resamples",
+    }
+    lines = ["| what | processor seconds |", "| --- | ---: |"]
+    lines += [f"| {name} | {seconds[key]:.2f} |" for key, name in names.items()]
+    return "\n".join(lines) + "\n"
+
+
 def steps_table(results: dict[str, Any]) -> str:
     """Return what a training step costs: a row a ratio of two ways, with quartiles."""
     lines = ["| step time | ratio | quartiles |", "| --- | ---: | ---: |"]
@@ -253,6 +290,17 @@ def _spread(values: list[Any], key: str) -> str:
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+# Folder of the results and how to write them, by the name of the table.
+MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "bootstrap": ("bootstrap", bootstrap_table),
+    "loss": ("loss", loss_table),
+    "metrics": ("metrics", metrics_table),
+    "semi_supervised": ("semi_supervised", semi_table),
+    "steps": ("distillation", steps_table),
+    "store": ("distillation", store_table),
+}
 
 
 if __name__ == "__main__":
