@@ -10,7 +10,7 @@ from inference.tiny_models import TinyModel, strided
 from softiou.calibration import sample_pixels
 from softiou.calibration.pixels import draw_pixels, logits_at, valid_pixels
 from softiou.data import DatasetDescription, DigitScenes
-from softiou.errors import DataError
+from softiou.errors import CheckpointError, DataError
 from softiou.inference import predict_logits
 from softiou.models import ModelSpec, SegmentationModel
 
@@ -111,3 +111,13 @@ def test_data_without_labels_are_refused(model: TinyModel) -> None:
     unlabelled: Any = [scenes[2]]
     with pytest.raises(DataError, match=r"'val' has no pixel with a label .* --split"):
         sample_pixels(model, scenes, precision="fp32", samples=unlabelled)
+
+
+def test_model_that_predicts_nan_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "softiou.calibration.pixels.logits_at",
+        lambda *_, **__: torch.tensor([[0.0, torch.nan, 1.0]]),
+    )
+    scenes = DigitScenes("val", labels="hard", size=1)
+    with pytest.raises(CheckpointError, match="are NaN or infinite: its training has diverged"):
+        sample_pixels(strided(11), scenes, precision="fp32")

@@ -20,8 +20,12 @@ def test_calibration_is_reported_before_and_after(
     result = softiou("evaluate", run_copy, shapes, "--split", "val")
     assert result.status == 0, result.err
     assert "after temperature" in result.out
+    assert "was fitted on this very split" in result.out
+    other = softiou("evaluate", run_copy, shapes, "--split", "train", "--out", "elsewhere")
+    assert "was fitted on this very split" not in other.out
     content = _content(run_copy)
     calibrated = content["calibrated"]
+    assert (calibrated["split"], calibrated["data"]) == ("val", str(shapes))
     assert (calibrated["kind"], calibrated["path"]) == ("temperature", "best.calibration.json")
     assert calibrated["metrics"]["nll"] < content["metrics"]["nll"]  # of the data it was fitted on
     low, high = content["intervals"]["miou_d"]
@@ -52,7 +56,6 @@ def test_windows_flips_and_scales(softiou: Run, run_copy: Path, shapes: Path) ->
         "overlap": 0.25,
         "flips": True,
         "scales": [1.0, 1.5],
-        "batch_size": 4,
     }
     assert softiou("evaluate", run_copy, shapes, "--split", "val").status == 0
     assert _content(run_copy)["metrics"] != content["metrics"]

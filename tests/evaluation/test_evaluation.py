@@ -12,12 +12,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors import safe_open
 from torch import Tensor
 
 from reference.metric_loops import masses, soft_score, soft_scores
 from reference.score_loops import calibration_scores, further_scores
 from softiou import evaluation as evaluation_package
+from softiou.calibration import Calibration, Change
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
+from softiou.errors import CheckpointError
 from softiou.evaluation import Evaluation, evaluate, save_evaluation, scoring, to_json
 from softiou.evaluation.pictures import thumbnail
 from softiou.inference import InferenceSettings
@@ -79,6 +82,20 @@ def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Evaluation]:
         return evaluate(model, dataset, precision="fp32", **(names | options))
 
     return run
+
+
+def calibration(*, scale: float) -> Calibration:
+    return Calibration(
+        LogitScaling("temperature", scale=(scale,)),
+        data="given",
+        split="val",
+        labels="hard",
+        images=1,
+        pixels=1,
+        seed=0,
+        nll=Change(1.0, 0.5),
+        ece=Change(2.0, 1.0),
+    )
 
 
 def _reference(dataset: Given) -> dict[str, Any]:
@@ -275,11 +292,14 @@ def test_calibrated_figures_stand_beside_the_plain_ones(
     dataset = Given()
     plain = run_given(dataset).content
     assert plain["calibrated"] is None
-    half = LogitScaling("temperature", scale=(0.5,))
-    content = run_given(dataset, scaling=half, scaling_path="best.calibration.json").content
+    fitted = calibration(scale=0.5)
+    content = run_given(
+        dataset, calibration=fitted, calibration_path="best.calibration.json"
+    ).content
     assert content["metrics"] == plain["metrics"]
     found = content["calibrated"]
     assert (found["kind"], found["path"]) == ("temperature", "best.calibration.json")
+    assert (found["data"], found["split"]) == ("given", "val")
     roots = Given()
     roots.probs = [np.sqrt(p) / np.sqrt(p).sum(0) for p in dataset.probs]
     expected = run_given(roots).content
@@ -299,7 +319,7 @@ def test_windows_are_used_and_told(make_shapes: Callable[..., Path], tmp_path: P
             data="d",
             checkpoint="c",
             inference=InferenceSettings(window_px=(32, 32), flips=flips),
-            scaling=LogitScaling("temperature", scale=(2.0,)),
+            calibration=calibration(scale=2.0),
         ).content
         for flips in (False, True)
     ]
@@ -308,7 +328,6 @@ def test_windows_are_used_and_told(make_shapes: Callable[..., Path], tmp_path: P
         "overlap": 0.5,
         "flips": True,
         "scales": [1.0],
-        "batch_size": 1,
     }
     assert contents[0]["metrics"]["nll"] != contents[1]["metrics"]["nll"]
     assert contents[0]["calibrated"]["metrics"]["nll"] != contents[0]["metrics"]["nll"]
@@ -406,11 +425,42 @@ def test_evaluation_of_something_else_is_kept(
     assert kept is not None
     assert kept.name.startswith("evaluation-test-")
     assert json.loads(kept.read_text())["data"] == "given"
+    assert (tmp_path / kept.name.replace(".json", ".safetensors")).is_file()
+    assert len(list((tmp_path / kept.stem.replace("evaluation", "examples")).iterdir())) > 0
     again = save_evaluation(run_given(dataset, checkpoint="last.ckpt"), tmp_path)
     assert again is not None
     assert json.loads(again.read_text())["data"] == "other"
     assert len(list(tmp_path.glob("evaluation-test-*.json"))) == 2
     assert json.loads((tmp_path / "evaluation.json").read_text())["checkpoint"] == "last.ckpt"
+    other = run_given(dataset, checkpoint="last.ckpt", checkpoint_sha256="another file")
+    assert save_evaluation(other, tmp_path) is not None
+
+
+def test_sums_lie_beside_as_tensors(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+    evaluation = run_given(Given(soft=True))
+    save_evaluation(evaluation, tmp_path)
+    path = tmp_path / "evaluation.safetensors"
+    expected = evaluation.statistics.tensors()
+    with safe_open(path, framework="pt") as file:
+        metadata = {"schema_version": "1", "evaluation": evaluation.content["created"]}
+        assert file.metadata() == metadata
+        assert set(file.keys()) == set(expected)
+        for name in file.keys():  # noqa: SIM118 - no dict
+            assert torch.equal(file.get_tensor(name), expected[name]), name
+    assert {"class_bins_count", "masses_P", "fine_bins_correct"} <= set(expected)
+
+
+def test_model_that_predicts_nan_is_named(run_given: Callable[..., Evaluation]) -> None:
+    dataset = Given()
+    dataset.probs[2][0, 0, 0] = np.nan
+    with pytest.raises(CheckpointError, match=r"best\.ckpt predicts NaN for image2"):
+        run_given(dataset)
+
+
+def test_old_examples_do_not_stay(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+    save_evaluation(run_given(Given(), num_examples=2), tmp_path)
+    save_evaluation(run_given(Given(), num_examples=1), tmp_path)
+    assert len(list((tmp_path / "examples").iterdir())) == 2 * 3
 
 
 def test_another_way_of_running_the_model_is_another_evaluation(

@@ -34,7 +34,10 @@ from softiou.recipes.schedule import WarmupPoly, parameter_groups
 
 Make = Callable[..., Any]
 
-SCORES = ("miou_d", "miou_i", "miou_c", "mdice_d", "mdice_i", "mdice_c", "accuracy", "ece_d")
+SCORES = (
+    *("miou_d", "miou_i", "miou_c", "miou_i_q10", "miou_i_q5", "miou_c_q10", "miou_c_q5"),
+    *("mdice_d", "mdice_i", "mdice_c", "accuracy", "macc", "ece_d"),
+)
 
 
 def _lines(run: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
-from softiou.errors import DataError
+from softiou.errors import CheckpointError, DataError
 from softiou.inference import Precision, autocast
 from softiou.models import SegmentationModel
 
@@ -55,13 +55,20 @@ def sample_pixels(
 
     Raises:
         DataError: No pixel has a label.
+        CheckpointError: The model predicts NaN.
     """
     share = math.ceil(most / max(1, len(dataset)))
     logits, targets = [], []
     for number, sample in enumerate(dataset if samples is None else samples):
         target = truth(sample["target"], dataset.description)
         places = draw_pixels(valid_pixels(target, dataset.description), share, (seed, number))
-        logits.append(logits_at(model, sample["image"], places, precision=precision).cpu())
+        found = logits_at(model, sample["image"], places, precision=precision).cpu()
+        if not bool(found.isfinite().all()):
+            raise CheckpointError(
+                f"The model's logits for {sample['stem']} are NaN or infinite: its training has "
+                "diverged. Use an earlier checkpoint, or train with a lower optim.learning_rate."
+            )
+        logits.append(found)
         flat = target.flatten(-2)  # (H, W) -> (H W), (C, H, W) -> (C, H W)
         targets.append(flat[..., places].mT if flat.ndim == 2 else flat[places])
     if not sum(map(len, targets)):

@@ -11,12 +11,12 @@ from softiou.cli._arguments import Weights, WeightsChoice
 from softiou.cli._inference import BatchSize, Flips, Overlap, Scales, Window, inference_settings
 
 if TYPE_CHECKING:
+    from softiou.calibration import Calibration
     from softiou.checkpoints import TrainedModel
     from softiou.checkpoints import Weights as ModelWeights
     from softiou.data import Labels
     from softiou.evaluation import Evaluation
     from softiou.inference import InferenceSettings
-    from softiou.temperature import LogitScaling
 
 
 class Truth(StrEnum):
@@ -129,7 +129,7 @@ def score(
     """Score a model on a split of a data set, and write nothing."""
     from torch.utils.data import DataLoader
 
-    from softiou.checkpoints import check_classes
+    from softiou.checkpoints import check_classes, file_sha256
     from softiou.cli import _console
     from softiou.data import open_dataset
     from softiou.evaluation import evaluate
@@ -143,7 +143,9 @@ def score(
     device = best_device()
     precision = best_precision(device)
     samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
-    scaling, path = _scaling(trained, say)
+    calibration, path = _calibration(trained, say)
+    if calibration and (calibration.data, calibration.split) == (data, split):
+        say("the calibration was fitted on this very split: what it promises here is too much")
     return evaluate(
         trained.model.to(device),
         dataset,
@@ -151,21 +153,22 @@ def score(
         data=data,
         checkpoint=trained.name,
         inference=inference or WHOLE_IMAGE,
-        scaling=scaling,
-        scaling_path=path,
+        checkpoint_sha256=file_sha256(trained.path),
+        calibration=calibration,
+        calibration_path=path,
         samples=_console.track(samples, total=len(dataset), description=f"evaluating {split}"),
     )
 
 
-def _scaling(
+def _calibration(
     trained: "TrainedModel", say: Callable[[str], None]
-) -> "tuple[LogitScaling | None, str]":
+) -> "tuple[Calibration | None, str]":
     """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
-    from softiou.calibration import calibration_path, load_scaling
+    from softiou.calibration import calibration_path, load_calibration
     from softiou.errors import CheckpointError
 
     try:
-        return load_scaling(trained), calibration_path(trained).name
+        return load_calibration(trained), calibration_path(trained).name
     except CheckpointError as error:
         say(f"not calibrated: {error}")
         return None, ""

@@ -2,7 +2,8 @@
 
 evaluation.json, schema version 2 (per cent where a score is meant; null where it is undefined):
 
-    schema_version, softiou_version, created (UTC), data, split, checkpoint, num_images
+    schema_version, softiou_version, created (UTC), data, split, num_images
+    checkpoint, checkpoint_sha256
     labels        what the data set handed out: hard, soft, votes or staple
     inference     how the model was run: window_px, overlap, flips, scales
     classes, palette, ignore_index
@@ -22,7 +23,7 @@ evaluation.json, schema version 2 (per cent where a score is meant; null where i
     confusion     pixels; rows are the classes of the target, columns those of the prediction
     reliability   edges, count, confidence, accuracy: the bins of ece_d, shares in [0, 1]
     calibrated    the same model after the scaling kept beside its checkpoint, null without one:
-                  kind, path, metrics, reliability
+                  kind, path; data and split that it was fitted on; metrics, reliability
     images        of each: stem, size [height, width], truth (hash of the labels); miou (over the
                   classes of its target), accuracy, boundary_iou, ece, confidence; and its sums, of
                   which all but the class-wise and soft figures follow: counts and boundary_counts
@@ -30,7 +31,9 @@ evaluation.json, schema version 2 (per cent where a score is meant; null where i
                   boundary_bins {count, confidence, correct}, brier, nll, pixels
     examples      best, worst: stems whose pictures lie in examples/
 
-Beside it lies gallery/ with STEM.image.jpg, STEM.target.png, STEM.preds.png (class indices) and
+Beside it lie evaluation.safetensors, the sums of every image as tensors, in the same order (exact,
+class-wise and soft ones, too; see `softiou.metrics.ImageStatistics`; its metadata names `created` of
+the evaluation that it belongs to), and gallery/ with STEM.image.jpg, STEM.target.png, STEM.preds.png (class indices) and
 STEM.uncertainty.png (1 - confidence in grey levels) of the images, at most 320 px long; of data
 sets with more than 1000 images of as many, evenly spread.
 """

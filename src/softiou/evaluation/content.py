@@ -15,6 +15,7 @@ from softiou.data import DatasetDescription
 from softiou.metrics import (
     CalibrationBins,
     ImageStatistics,
+    Intervals,
     OverlapCounts,
     intervals,
     weighted_figures,
@@ -28,14 +29,17 @@ _OF_CALIBRATION = ("ece_d", "ece_i", "cece_d", "ace_d", "mce_d", "brier", "nll",
 _DIGITS = 6
 
 
-def figures(statistics: ImageStatistics) -> dict[str, Any]:
-    """Return "metrics" and "intervals" with how they were drawn."""
-    found = weighted_figures(statistics, _ones(statistics)).metrics
-    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL).metrics
+def figures(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
+    """Return "metrics" and "per_class", and their intervals with how they were drawn."""
+    found = weighted_figures(statistics, _ones(statistics))
+    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
     return {
-        "metrics": {name: _scaled(name, float(value)) for name, value in found.items()},
-        "intervals": {name: [_scaled(name, x) for x in pair] for name, pair in drawn.items()},
+        "metrics": {name: _scaled(name, float(x)) for name, x in found.metrics.items()},
+        "intervals": {
+            name: [_scaled(name, x) for x in pair] for name, pair in drawn.metrics.items()
+        },
         "bootstrap": {"resamples": RESAMPLES, "seed": _SEED, "level": LEVEL},
+        "per_class": _per_class(statistics, description, found.per_class, drawn),
     }
 
 
@@ -45,16 +49,19 @@ def calibration_figures(statistics: ImageStatistics) -> dict[str, float | None]:
     return {name: _scaled(name, float(found[name])) for name in _OF_CALIBRATION}
 
 
-def per_class(statistics: ImageStatistics, description: DatasetDescription) -> list[dict[str, Any]]:
+def _per_class(
+    statistics: ImageStatistics,
+    description: DatasetDescription,
+    figures: Mapping[str, Tensor],
+    drawn: Intervals,
+) -> list[dict[str, Any]]:
     """Return the scores of each class."""
-    figures = weighted_figures(statistics, _ones(statistics)).per_class
-    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL).per_class
     counts = statistics.counts
     by_image = counts.iou().where(counts.occurs(), torch.nan)
     masses = None if statistics.masses is None else statistics.masses.merge_images()
     rows = []
     for c, name in enumerate(description.classes):
-        interval = drawn["iou"][c] if drawn else None
+        interval = drawn.per_class["iou"][c] if drawn.per_class else None
         row: dict[str, Any] = {
             "name": name,
             "iou": per_cent(figures["iou"][0, c]),

@@ -2,57 +2,65 @@
 
 import json
 import tempfile
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import save
 
 from softiou._files import write_atomically
 from softiou.evaluation.content import to_json
 from softiou.evaluation.scoring import Evaluation
 
-FILE, GALLERY = "evaluation.json", "gallery"
+FILE, SUMS = "evaluation.json", "evaluation.safetensors"
+EXAMPLES, GALLERY = "examples", "gallery"
 # What says that an evaluation is of the same thing as an earlier one, which it may replace.
-_SAME = ("data", "split", "checkpoint", "labels", "inference")
+_SAME = ("data", "split", "checkpoint", "checkpoint_sha256", "labels", "inference")
+
+_Pictures = Iterable[tuple[str, Mapping[str, bytes]]]
 
 
 def save_evaluation(evaluation: Evaluation, run: Path) -> Path | None:
-    """Write evaluation.json, examples/ and gallery/ into a run directory, each file atomically.
+    """Write an evaluation into a run directory: examples/, gallery/, the sums and the JSON, last.
+
+    Each folder and file takes its place as a whole.
 
     Returns:
         Where an earlier evaluation of other data or another checkpoint was moved to, None if there
         was none: nothing is lost.
     """
+    run.mkdir(parents=True, exist_ok=True)
     kept = _keep_earlier(evaluation, run)
     palette = evaluation.description.palette
     shown = {e.stem: e for e in (*evaluation.best, *evaluation.worst)}
-    for stem, example in shown.items():
-        for ending, content in example.files(palette).items():
-            path = run / "examples" / f"{stem}.{ending}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(content, path)
-    _replace_gallery(evaluation, run)
+    _replace(run / EXAMPLES, ((stem, e.files(palette)) for stem, e in shown.items()))
+    _replace(run / GALLERY, evaluation.thumbnails.items())
+    tensors = {name: x.contiguous() for name, x in evaluation.statistics.tensors().items()}
+    created = evaluation.content["created"]
+    metadata = {"schema_version": "1", "evaluation": created}
+    write_atomically(save(tensors, metadata=metadata), run / SUMS)
     write_atomically(to_json(evaluation.content).encode(), run / FILE)
     return kept
 
 
-def _replace_gallery(evaluation: Evaluation, run: Path) -> None:
-    """Write the thumbnails into a new folder, which then takes the place of the old one."""
-    run.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=run, prefix=f".{GALLERY}-") as temporary:
+def _replace(folder: Path, pictures: _Pictures) -> None:
+    """Write pictures into a new folder, which then takes the place of the old one."""
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         new, old = Path(temporary) / "new", Path(temporary) / "old"
         new.mkdir()
-        for stem, thumbnail in evaluation.thumbnails.items():
-            for ending, content in thumbnail.items():
+        for stem, contents in pictures:
+            for ending, content in contents.items():
                 path = new / f"{stem}.{ending}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        if (run / GALLERY).exists():
-            (run / GALLERY).rename(old)
-        new.rename(run / GALLERY)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
 
 
 def _keep_earlier(evaluation: Evaluation, run: Path) -> Path | None:
-    """Move an evaluation of something else out of the way, with its gallery."""
+    """Move an evaluation of something else out of the way, with all that belongs to it."""
     path = run / FILE
     try:
         earlier: Any = json.loads(path.read_text())
@@ -66,8 +74,8 @@ def _keep_earlier(evaluation: Evaluation, run: Path) -> Path | None:
         return None
     stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
     split = Path(str(earlier.get("split", "unknown"))).stem  # a split may be the file of a list
-    if (run / GALLERY).is_dir():
-        (run / GALLERY).rename(run / f"{GALLERY}-{split}-{stamp}")
-    kept = path.with_name(f"evaluation-{split}-{stamp}.json")
-    path.rename(kept)
-    return kept
+    for name in (EXAMPLES, GALLERY, SUMS, FILE):
+        part = run / name
+        if part.exists():
+            part.rename(run / f"{part.stem}-{split}-{stamp}{part.suffix}")
+    return run / f"evaluation-{split}-{stamp}.json"

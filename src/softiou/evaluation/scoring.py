@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 import softiou
+from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
+from softiou.errors import CheckpointError
 from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import Example, Examples, thumbnail
 from softiou.evaluation.statistics import Gathered
@@ -25,6 +27,7 @@ from softiou.inference import (
     predict_logits,
     predict_probs,
 )
+from softiou.metrics import ImageStatistics
 from softiou.metrics.truth import top_label
 from softiou.models import SegmentationModel
 from softiou.temperature import LogitScaling
@@ -39,6 +42,7 @@ class Evaluation:
 
     Attributes:
         content: See `softiou.evaluation`.
+        statistics: The sums of every image that the figures follow from.
         best: Images with the highest mIoU.
         worst: Those with the lowest.
         thumbnails: By stem, contents of the files that `pictures.thumbnail` names.
@@ -46,6 +50,7 @@ class Evaluation:
     """
 
     content: dict[str, Any]
+    statistics: ImageStatistics
     best: tuple[Example, ...]
     worst: tuple[Example, ...]
     thumbnails: dict[str, dict[str, bytes]]
@@ -66,8 +71,9 @@ def evaluate(
     data: str,
     checkpoint: str,
     inference: InferenceSettings = WHOLE_IMAGE,
-    scaling: LogitScaling | None = None,
-    scaling_path: str = "",
+    checkpoint_sha256: str = "",
+    calibration: Calibration | None = None,
+    calibration_path: str = "",
     num_examples: int = 4,
     samples: Iterable[Sample] | None = None,
 ) -> Evaluation:
@@ -80,14 +86,19 @@ def evaluate(
         data: Name of the data set, for the record.
         checkpoint: Name of the checkpoint, for the record.
         inference: Windows, flips and scales; whole images by default.
-        scaling: Of the logits, fitted on other data: calibration is reported before and after.
-        scaling_path: Where the scaling came from, for the record.
+        checkpoint_sha256: Hash of its file, so that another one of the same name is told apart.
+        calibration: Of the checkpoint, best fitted on other data: reported before and after.
+        calibration_path: Where it came from, for the record.
         num_examples: How many best and worst images to keep.
         samples: The samples of `dataset`, perhaps wrapped by a progress bar or a loader.
 
     Returns:
         Scores over the data set, per class and per image, with intervals.
+
+    Raises:
+        CheckpointError: The model predicts NaN.
     """
+    scaling = None if calibration is None else calibration.scaling
     description, device = dataset.description, model.mean.device
     plain, calibrated = (Gathered(description, dataset.labels).to(device) for _ in range(2))
     examples, thumbnails = Examples(num_examples), dict[str, dict[str, bytes]]()
@@ -95,6 +106,11 @@ def evaluate(
     every = -(-len(dataset) // NUM_THUMBNAILS)
     for number, sample in enumerate(dataset if samples is None else samples):
         probs, scaled = _probs(model, sample["image"], precision, inference, scaling)
+        if not bool(probs.isfinite().all()):
+            raise CheckpointError(
+                f"{checkpoint} predicts NaN for {sample['stem']}: its training has diverged. "
+                "Evaluate an earlier checkpoint, or train with a lower optim.learning_rate."
+            )
         target, masks = truth(sample["target"], description), sample["target"].to(device)
         miou = plain.add(probs, target.to(device), masks)
         if scaled is not None:
@@ -115,21 +131,21 @@ def evaluate(
         "data": data,
         "split": dataset.split,
         "checkpoint": checkpoint,
+        "checkpoint_sha256": checkpoint_sha256,
         "labels": dataset.labels,
         "inference": _plain(inference),
         "num_images": len(known),
         "classes": list(description.classes),
         "palette": [list(colour) for colour in description.palette],
         "ignore_index": description.ignore_index,
-        **contents.figures(statistics),
-        "per_class": contents.per_class(statistics, description),
+        **contents.figures(statistics, description),
         "confusion": plain.confusion.tolist(),
         "reliability": contents.reliability(plain.reliability()),
-        "calibrated": _calibrated(calibrated, scaling, scaling_path),
+        "calibrated": _calibrated(calibrated, calibration, calibration_path),
         "images": contents.per_image(statistics, known),
         "examples": {"best": [e.stem for e in best], "worst": [e.stem for e in worst]},
     }
-    return Evaluation(content, best, worst, thumbnails, description)
+    return Evaluation(content, statistics, best, worst, thumbnails, description)
 
 
 def _probs(
@@ -140,7 +156,8 @@ def _probs(
     scaling: LogitScaling | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return probabilities (C, H, W), and those after the scaling if there is one."""
-    if inference == WHOLE_IMAGE:  # one pass for both
+    if inference.window_px is None and inference.scales == (1.0,) and not inference.flips:
+        # One pass for both.
         logits = predict_logits(model, image, precision=precision)
         scaled = None if scaling is None else scaling.apply(logits, dim=0).softmax(0)
         return logits.softmax(0), scaled
@@ -166,17 +183,21 @@ def _known(sample: Sample) -> dict[str, Any]:
 
 def _plain(inference: InferenceSettings) -> dict[str, Any]:
     """Return the settings as JSON has them."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(inference).items()}
+    told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(inference).items()}
+    del told["batch_size"]  # makes no difference to the result
+    return told
 
 
 def _calibrated(
-    gathered: Gathered, scaling: LogitScaling | None, path: str
+    gathered: Gathered, calibration: Calibration | None, path: str
 ) -> dict[str, Any] | None:
-    if scaling is None:
+    if calibration is None:
         return None
     return {
-        "kind": scaling.kind,
+        "kind": calibration.scaling.kind,
         "path": path,
+        "data": calibration.data,
+        "split": calibration.split,
         "metrics": contents.calibration_figures(gathered.statistics()),
         "reliability": contents.reliability(gathered.reliability()),
     }
