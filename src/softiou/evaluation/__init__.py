@@ -32,10 +32,10 @@ evaluation.json, schema version 2 (per cent where a score is meant; null where i
     examples      best, worst: stems whose pictures lie in examples/
 
 Beside it lie evaluation.safetensors, the sums of every image as tensors, in the same order (exact,
-class-wise and soft ones, too; see `softiou.metrics.ImageStatistics`; its metadata names `created` of
-the evaluation that it belongs to), and gallery/ with STEM.image.jpg, STEM.target.png, STEM.preds.png (class indices) and
-STEM.uncertainty.png (1 - confidence in grey levels) of the images, at most 320 px long; of data
-sets with more than 1000 images of as many, evenly spread.
+and the class-wise and soft ones, too: see `softiou.metrics.ImageStatistics`; its metadata names
+`created` of the evaluation that it belongs to), and gallery/ with STEM.image.jpg, STEM.target.png,
+STEM.preds.png (class indices) and STEM.uncertainty.png (1 - confidence in grey levels) of the
+images, at most 320 px long; of data sets with more than 1000 images of as many, evenly spread.
 """
 
 from softiou.evaluation.content import to_json

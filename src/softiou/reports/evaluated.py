@@ -69,6 +69,8 @@ class Calibrated:
     path: str
     metrics: Mapping[str, float | None]
     reliability: Reliability
+    data: str = ""  # that it was fitted on, with its split
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -209,6 +211,8 @@ def _calibrated(fields: Mapping[str, Any]) -> Calibrated:
     return Calibrated(
         kind=str(fields["kind"]),
         path=str(fields["path"]),
+        data=str(fields.get("data", "")),
+        split=str(fields.get("split", "")),
         metrics=_metrics(fields["metrics"]),
         reliability=_reliability(fields["reliability"]),
     )
