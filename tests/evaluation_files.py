@@ -2,11 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
+from safetensors.torch import save_file
+from torch import Tensor
+
+from softiou.metrics import CalibrationBins, ImageStatistics, OverlapMasses
 
 CLASSES = ("road", "car", "sky")
 NUM_BINS = 15
@@ -33,6 +39,7 @@ def make_evaluation(
     images = [_image(f"s{n:02d}", skill, world, model) for n in range(num_images)]
     content = {
         "schema_version": 2,
+        "created": f"2025-06-01T14:03:{seed % 60:02d}+00:00",
         "data": "streets",
         "split": "test",
         "checkpoint": "best.ckpt",
@@ -92,14 +99,40 @@ def write_run(
     *,
     seed: int | None = None,
     settings: dict[str, Any] | None = None,
+    sums: ImageStatistics | None = None,
 ) -> Path:
-    """Write evaluation.json into a folder, and config.yaml where there is a seed."""
+    """Write evaluation.json into a folder, config.yaml where there is a seed, sums where given."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "evaluation.json").write_text(json.dumps(content, allow_nan=False))
     if seed is not None:
         config = {"data": {"source": "streets", "workers": seed}, "loss": {"kind": "jaccard"}}
         (run / "config.yaml").write_text(yaml.safe_dump(config | (settings or {}) | {"seed": seed}))
+    if sums is not None:
+        write_sums(run, sums.tensors(), created=content["created"])
     return run
+
+
+def write_sums(
+    run: Path, tensors: dict[str, Tensor], *, created: str, schema_version: str = "1"
+) -> None:
+    """Write evaluation.safetensors beside an evaluation."""
+    metadata = {"evaluation": created, "schema_version": schema_version}
+    save_file(tensors, run / "evaluation.safetensors", metadata=metadata)
+
+
+def make_sums(content: dict[str, Any]) -> ImageStatistics:
+    """Return sums of the images of an evaluation, with parts that its JSON does not keep."""
+    told = ImageStatistics.from_images(content["images"], num_classes=len(CLASSES))
+    predicted, present = told.counts.predicted.double(), told.counts.present.double()
+    count, confidence, correct = torch.zeros(3, *present.shape, NUM_BINS, dtype=torch.float64)
+    count[..., 12], confidence[..., 12], correct[..., 12] = predicted, 0.82 * predicted, present
+    wrong = present - told.counts.true_positives
+    return replace(
+        told,
+        class_bins=CalibrationBins(count.long(), confidence, correct),
+        masses=OverlapMasses(predicted, present, wrong + predicted - told.counts.true_positives),
+        energy=wrong.sum(1) / present.sum(1),
+    )
 
 
 def write_runs(

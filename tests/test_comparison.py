@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import save_file
 
-from evaluation_files import CLASSES, make_evaluation, write_run, write_runs
+from evaluation_files import (
+    CLASSES,
+    make_evaluation,
+    make_sums,
+    write_run,
+    write_runs,
+    write_sums,
+)
 from softiou.comparison import Comparison, Contrast, Difference, compare
 from softiou.errors import DataError
 from softiou.metrics import OverlapCounts, mean_score
 from softiou.metrics.bootstrap import bootstrap_figures, percentile_interval
+from softiou.metrics.figures import weighted_figures
 from softiou.metrics.image_statistics import ImageStatistics
 
 FEW = 400
@@ -116,6 +125,128 @@ def _with(**changes: Any) -> dict[str, Any]:
     return make_evaluation(skill=0.83, seed=2, **changes)
 
 
+# Of evaluation.safetensors
+
+KEPT = ("miou_d", "cece_d", "soft_iou_d", "soft_dice_c", "ged")
+
+
+def write_kept_pair(folder: Path) -> list[Path]:
+    """Write two runs with figures that evaluation.json alone says nothing of each image of."""
+    runs = []
+    for name, skill, seed in (("c", 0.80, 1), ("d", 0.83, 2)):
+        content = make_evaluation(skill=skill, seed=seed, metrics=dict.fromkeys(KEPT, 50.0))
+        runs.append(write_run(folder / name, content, sums=make_sums(content)))
+    return runs
+
+
+def test_sums_of_images_give_every_figure_an_interval(tmp_path: Path) -> None:
+    runs = write_kept_pair(tmp_path)
+    found = compare(runs, resamples=FEW, seed=3)
+    drawn = []
+    for run, group in zip(runs, found.groups, strict=True):
+        sums = make_sums(json.loads((run / "evaluation.json").read_text()))
+        once = torch.ones(1, 40, dtype=torch.float64)
+        for name, value in weighted_figures(sums, once).metrics.items():
+            if name in KEPT:
+                assert group.metrics[name].value == pytest.approx(100 * float(value)), name
+        drawn.append(bootstrap_figures(sums, resamples=FEW, seed=3).metrics)
+    for name, difference in only(found).metrics.items():
+        gains = 100 * (drawn[1][name] - drawn[0][name])
+        wanted = tuple(percentile_interval(gains).tolist())
+        assert difference.interval == pytest.approx(wanted), name
+        assert difference.probability is not None
+    assert only(found).metrics["ged"].probability == 1
+    assert list(only(found).metrics) == list(KEPT)
+
+
+def test_order_of_the_images_matters_no_more_with_sums(tmp_path: Path) -> None:
+    runs = write_kept_pair(tmp_path)
+    before = compare(runs, resamples=FEW)
+    content = json.loads((runs[1] / "evaluation.json").read_text())
+    content["images"].reverse()
+    write_run(runs[1], content, sums=make_sums(content))
+    after = compare(runs, resamples=FEW)
+    assert after.contrasts == before.contrasts
+    assert only(after).metrics["cece_d"].interval is not None
+
+
+def test_sums_may_lack_parts(tmp_path: Path) -> None:
+    runs = write_kept_pair(tmp_path)
+    content = json.loads((runs[1] / "evaluation.json").read_text())
+    tensors = make_sums(content).tensors()
+    del tensors["energy"], tensors["masses_P"]
+    write_sums(runs[1], tensors, created=content["created"])
+    found = only(compare(runs, resamples=FEW)).metrics
+    assert [name for name in KEPT if found[name].interval is not None] == ["miou_d", "cece_d"]
+
+
+def _other_time(run: Path, content: dict[str, Any]) -> None:
+    write_sums(run, make_sums(content).tensors(), created="2025-06-01T14:04:00+00:00")
+
+
+def _other_version(run: Path, content: dict[str, Any]) -> None:
+    tensors = make_sums(content).tensors()
+    write_sums(run, tensors, created=content["created"], schema_version="2")
+
+
+def _fewer_images(run: Path, content: dict[str, Any]) -> None:
+    tensors = make_sums(content).apply(lambda x: x[:-1].clone()).tensors()
+    write_sums(run, tensors, created=content["created"])
+
+
+def _one_tensor_is_short(run: Path, content: dict[str, Any]) -> None:
+    tensors = make_sums(content).tensors()
+    write_sums(run, tensors | {"energy": torch.ones(3)}, created=content["created"])
+
+
+def _no_counts(run: Path, content: dict[str, Any]) -> None:
+    write_sums(run, {"energy": torch.ones(40)}, created=content["created"])
+
+
+def _another_order(run: Path, content: dict[str, Any]) -> None:
+    tensors = make_sums(content).apply(lambda x: x.flip(0)).tensors()
+    write_sums(run, tensors, created=content["created"])
+
+
+def _damaged(run: Path, content: dict[str, Any]) -> None:
+    file = run / "evaluation.safetensors"
+    file.write_bytes(file.read_bytes()[:500])
+
+
+def _no_metadata(run: Path, content: dict[str, Any]) -> None:
+    save_file(make_sums(content).tensors(), run / "evaluation.safetensors")
+
+
+def _of_unknown_time(run: Path, content: dict[str, Any]) -> None:
+    del content["created"]
+    write_run(run, content)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _other_time,
+        _other_version,
+        _fewer_images,
+        _one_tensor_is_short,
+        _no_counts,
+        _another_order,
+        _damaged,
+        _no_metadata,
+        _of_unknown_time,
+    ],
+)
+def test_sums_of_something_else_are_not_used(
+    tmp_path: Path, change: Callable[[Path, dict[str, Any]], None]
+) -> None:
+    runs = write_kept_pair(tmp_path)
+    before = only(compare(runs, resamples=FEW)).metrics["miou_d"]
+    change(runs[1], json.loads((runs[1] / "evaluation.json").read_text()))
+    found = only(compare(runs, resamples=FEW)).metrics
+    assert found["miou_d"] == before
+    assert found["cece_d"].interval is None
+
+
 def test_figures_that_one_run_lacks_are_left_out(pair: list[Path]) -> None:
     write_run(pair[0], make_evaluation(metrics={"ged": 3.0, "miou_d": 1.0, "brier": None}))
     write_run(pair[1], _with(metrics={"brier": 3.0, "miou_d": 1.0, "x": 1.0}))
@@ -207,8 +338,10 @@ def test_result_is_plain_values(pair: list[Path]) -> None:
     assert content["schema_version"] == 1
     assert list(content)[1:] == [
         "data", "split", "labels", "classes", "num_images", "resamples", "seed", "level",
-        "groups", "contrasts",
+        "groups", "contrasts", "notes",
     ]  # fmt: skip
+    assert content["notes"] == []
+    assert content["groups"][0]["inference"] == "whole image"
     assert content["contrasts"][0]["iou"][0]["better"] == "higher"
     assert set(content["groups"][0]["metrics"]["miou_d"]) == {"value", "spread", "interval"}
 
@@ -233,6 +366,7 @@ def test_seeds_of_one_configuration_are_pooled(tmp_path: Path) -> None:
     )
     estimate = one.metrics["miou_d"]
     assert estimate.value == pytest.approx(float(values.mean()))
+    assert one.inference == other.inference == "whole image"
     assert estimate.spread == pytest.approx(float(values.std()))
     assert other.metrics["miou_d"].spread is None
     assert only(found).metrics["miou_d"].probability == 0
@@ -339,6 +473,66 @@ def test_other_checkpoints_and_seeds_that_are_there_are_not_pooled(tmp_path: Pat
     ]  # fmt: skip
 
 
+def test_order_of_the_runs_does_not_matter(tmp_path: Path) -> None:
+    baseline = write_runs(tmp_path, "ce", (5,), skill=0.7)
+    r0, r1, r2 = write_runs(tmp_path, "jml", (0, 1, 2), skill=0.8)
+    found = compare([*baseline, r0, r1, r2], resamples=FEW)
+    assert found == compare([*baseline, r2, r0, r1], resamples=FEW)
+    assert found.groups[1].runs == (str(r0), str(r1), str(r2))
+    assert found.groups[1] == compare([r1, *baseline, r2, r0], resamples=FEW).groups[0]
+
+
+WINDOWS = {"window_px": [64, 96], "overlap": 0.5, "flips": False, "scales": [1.0]}
+WHOLE = {"window_px": None, "overlap": 0.5, "flips": False, "scales": [1.0], "batch_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (None, WHOLE, ("whole image",)),
+        (WHOLE, WHOLE | {"batch_size": 1}, ("whole image",)),
+        (WHOLE, WHOLE | {"overlap": 0.2}, ("whole image",)),
+        (WHOLE | {"scales": [1.0, 0.5]}, WHOLE | {"scales": [0.5, 1.0]}, ("scales 0.5, 1",)),
+        (
+            WHOLE,
+            WHOLE | {"flips": True, "scales": [0.5, 1.0]},
+            ("whole image", "flips, scales 0.5, 1"),
+        ),
+        (
+            WINDOWS,
+            WINDOWS | {"overlap": 0.25},
+            (
+                "windows of 64 x 96 pixels, overlap 0.5",
+                "windows of 64 x 96 pixels, overlap 0.25",
+            ),
+        ),
+    ],
+)
+def test_only_runs_that_were_evaluated_alike_are_pooled(
+    tmp_path: Path,
+    first: dict[str, Any] | None,
+    second: dict[str, Any],
+    words: Sequence[str],
+) -> None:
+    runs = []
+    for seed, inference in enumerate((first, second)):
+        content = make_evaluation(seed=seed)
+        if inference is not None:
+            content["inference"] = inference
+        runs.append(write_run(tmp_path / str(seed), content, seed=seed))
+    found = compare(runs, resamples=10)
+    assert tuple(group.inference for group in found.groups) == words
+    notes = found.as_dict()["notes"]
+    if len(words) == 1:
+        assert notes == []
+        return
+    assert notes == [
+        "The groups were not evaluated in the same way, so that the differences are not those of "
+        f"the models alone. {runs[0]}: {words[0]}; {runs[1]}: {words[1]}."
+    ]
+    assert f"A: {words[0]}; B: {words[1]}." in found.notes("AB")[0]
+
+
 # Refusals
 
 
@@ -394,8 +588,17 @@ def test_other_data_is_refused(pair: list[Path], change: Change, reason: str) ->
     files = [str(run / "evaluation.json") for run in reversed(pair)]
     assert message.startswith(f"{files[0]} cannot be compared with {files[1]}: {reason}")
     labels = " --labels hard" if "labels" in reason else ""
-    command = f"`softiou evaluate {pair[1]} streets --split test{labels}`"
+    command = f"`softiou evaluate RUN streets --split test{labels}`"
     assert message.endswith(f"Evaluate both on the same data, for instance with {command}.")
+
+
+def test_way_out_names_a_run_that_can_be_evaluated(pair: list[Path]) -> None:
+    write_run(pair[1], _with(split="val"))
+    (pair[1] / "checkpoints").mkdir()
+    with pytest.raises(DataError, match=f"`softiou evaluate {pair[1]} streets --split test`"):
+        compare(pair, resamples=FEW)
+    with pytest.raises(DataError, match="`softiou evaluate RUN streets --split test`"):
+        compare([pair[0], pair[1] / "evaluation.json"], resamples=FEW)
 
 
 def test_one_split_may_be_named_by_two_paths(pair: list[Path]) -> None:
@@ -449,3 +652,6 @@ def test_settings_of_the_bootstrap_are_checked(pair: list[Path]) -> None:
         compare(pair, resamples=FEW, level=100)
     with pytest.raises(ValueError, match="to be at least 1"):
         compare(pair, resamples=0)
+    with pytest.raises(ValueError, match=r"`seed` to be in \[0, 9223372036854775807\]"):
+        compare(pair, resamples=1, seed=2**63)
+    assert compare(pair, resamples=1, seed=2**63 - 1).seed == 2**63 - 1

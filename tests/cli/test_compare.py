@@ -82,6 +82,18 @@ def test_nothing_is_overwritten(softiou: Run, pair: list[Path]) -> None:
     assert Path("new.json").read_bytes() == before
 
 
+def test_places_are_checked_before_anything_else(softiou: Run, pair: list[Path]) -> None:
+    def refused(*arguments: object, because: str) -> None:
+        # The second run does not even exist, which is found out later.
+        softiou("compare", pair[0], "nowhere", *arguments).assert_refused(because)
+
+    refused("--out", "no/x.json", because="--out no/x.json: There is no folder no. Make it, or")
+    refused("--report", "ce/no/p.html", because="--report ce/no/p.html: There is no folder ce/no.")
+    refused("--out", "ce/evaluation.json/x", because="There is no folder ce/evaluation.json.")
+    refused("--out", "x", "--report", "ce/../x", because="--out and --report both name x. The JSON")
+    assert not Path("x").exists()
+
+
 def test_page_with_both_runs(softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path) -> None:
     assert softiou("evaluate", run_copy, shapes, "--split", "val").status == 0
     flipped = Path(shutil.copytree(run_copy, tmp_path / "flipped"))
@@ -92,6 +104,14 @@ def test_page_with_both_runs(softiou: Run, run_copy: Path, shapes: Path, tmp_pat
     assert result.out.splitlines()[-1] == "comparison  page.html"
     page = Path("page.html").read_text()
     assert "flipped against run" in page
+    assert "run: whole image; flipped: flips." in page
+    assert "A: whole image; B: flips." in " ".join(result.out.split())
+    content = json.loads(softiou("compare", run_copy, flipped, "--resamples", 50, "--json").out)
+    assert content["notes"][0].endswith(f"{run_copy}: whole image; {flipped}: flips.")
+    metrics = content["contrasts"][0]["metrics"]
+    assert {"cece_d", "ace_d", "mce_d", "biou_d", "bece_d"} <= set(metrics)
+    assert [name for name, found in metrics.items() if found["interval"] is None] == []
+    assert [name for name, found in metrics.items() if found["probability"] is None] == []
     softiou(*command).assert_refused("page.html: The file exists already", "--report")
     assert Path("page.html").read_text() == page
 
@@ -138,6 +158,7 @@ def test_mistakes_are_messages(softiou: Run, pair: list[Path]) -> None:
     write_run(pair[1], make_evaluation(split="val", classes=[*CLASSES[:2], "[bold]sky"]))
     refused(*pair, because="it is of the split val instead of test")
     assert softiou("compare", *pair, "--resamples", 0).status == 2
+    assert softiou("compare", *pair, "--seed", 99999999999999999999).status == 2
     assert softiou("compare").status == 2
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,7 +113,9 @@ def test_page_is_well_formed_and_escaped(runs: list[Path]) -> None:
     assert "jml <b> against ce" in parsed.text
     assert "of d<ata" in parsed.text
     assert "10,000 resamples of the images, seed 7" in parsed.text
-    assert "seed unknown; best.ckpt" in parsed.text
+    assert "seed unknown; best.ckpt; whole image" in parsed.text
+    assert "not evaluated in the same way" not in parsed.text
+    assert "The pictures are those of" not in parsed.text
     assert len(parsed.values("id")) == len(set(parsed.values("id")))
     assert parsed.tags.count("script") == 2
 
@@ -151,6 +155,28 @@ def test_three_groups_get_a_section_each(runs: list[Path]) -> None:
     page = render_comparison(comparison(three, {"miou_d": difference(1.0)}), three)
     assert page.count('id="contrast-') == page.count('id="classes-') == 2
     assert "Classes: evaluation.json against ce" in Page(page).text
+
+
+def test_page_says_that_runs_were_evaluated_in_different_ways(runs: list[Path]) -> None:
+    made = comparison(runs, {"miou_d": difference(1.0)})
+    flipped = replace(made.groups[1], inference="flips, scales 0.5, 1")
+    made = replace(made, groups=(made.groups[0], flipped))
+    text = Page(render_comparison(made, runs)).text
+    assert "ce: whole image; jml <b>: flips, scales 0.5, 1." in text
+    assert "seed unknown; best.ckpt; flips, scales 0.5, 1" in text
+
+
+def test_page_says_which_pictures_are_left_out(runs: list[Path], tmp_path: Path) -> None:
+    five = [Path(shutil.copytree(runs[0], tmp_path / str(number))) for number in range(5)]
+    made = comparison(five, {"miou_d": difference(1.0)})
+    page = render_comparison(made, five)
+    assert 'data-sides="4"' in page
+    assert "The pictures are those of the first 4 of 5 groups: more would" in Page(page).text
+    four = render_comparison(comparison(five[:4], {}), five)
+    assert "The pictures are" not in four
+    seeds = replace(made.groups[0], runs=tuple(map(str, five)), seeds=(0, 1, 2, 3, 4))
+    lone = render_comparison(replace(made, groups=(seeds,), contrasts=()), five)
+    assert "The pictures are those of the first 4 of 5 runs: more would" in Page(lone).text
 
 
 def test_lone_group_shows_its_seeds_side_by_side(runs: list[Path]) -> None:

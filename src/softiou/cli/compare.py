@@ -50,7 +50,7 @@ def compare(
     ],
     level: Annotated[float, typer.Option(help="Of the intervals, per cent.")] = 95,
     resamples: Annotated[int, typer.Option(min=1, help="How often to draw the images.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")] = 0,
     out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time
         typer.Option(help="New file for the result as JSON.", show_default=False),
@@ -77,8 +77,7 @@ def compare(
 
     if not 0 < level < 100:
         raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
-    _refuse_existing("--out", out)
-    _refuse_existing("--report", report)
+    _check_places(out, report)
     result = comparison.compare(runs, resamples=resamples, seed=seed, level=level)
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
     if out is not None:
@@ -98,6 +97,23 @@ def compare(
                 _console.say(f"comparison  {path}")
 
 
+def _check_places(out: Path | None, report: Path | None) -> None:
+    """Raise unless both files can be written, before anything is computed."""
+    from softiou.errors import ConfigError, DataError
+
+    for option, path in (("--out", out), ("--report", report)):
+        if path is not None and not path.parent.is_dir():
+            raise DataError(
+                f"{option} {path}: There is no folder {path.parent}. Make it, or choose another "
+                "place."
+            )
+        _refuse_existing(option, path)
+    if out is not None and report is not None and out.resolve() == report.resolve():
+        raise ConfigError(
+            f"--out and --report both name {out}. The JSON and the page need a file each."
+        )
+
+
 def _refuse_existing(option: str, path: Path | None) -> None:
     from softiou.errors import DataError
 
@@ -115,11 +131,14 @@ def show(comparison: "Comparison") -> None:
     from softiou.cli import _console
 
     console = Console(width=None if _console.interactive() else 100)
-    letters = [*ascii_uppercase, *map(str, range(27, len(comparison.groups) + 1))]
+    number = len(comparison.groups)
+    letters = [*ascii_uppercase, *map(str, range(27, number + 1))][:number]
     _console.say(f"{comparison.data}, {comparison.split}: {comparison.num_images} images")
-    for letter, group in zip(letters, comparison.groups, strict=False):
+    for letter, group in zip(letters, comparison.groups, strict=True):
         seeds = ", ".join(str(seed) for seed in group.seeds)
         _console.say(f"{letter}  {group.name}" + (f": {seeds}" if len(group.seeds) > 1 else ""))
+    for note in comparison.notes(letters):
+        console.print(note, highlight=False, markup=False)
     if not comparison.contrasts:
         for table in _group_tables(comparison, comparison.groups[0]):
             console.print(table)

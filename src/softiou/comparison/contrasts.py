@@ -13,6 +13,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou.comparison.pairing import check_same_images, pool_seeds
 from softiou.comparison.reading import EvaluatedRun, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
@@ -37,16 +38,17 @@ def compare(
     """Compare evaluated runs on the same images with the first of them, by a paired bootstrap.
 
     A resample draws the images once, for all runs: what makes an image hard for every model cancels
-    in the differences. Runs that differ in their seed alone are one group, whose figures are means
-    over its seeds; then a resample draws the S seeds of each group with replacement, too, beside
-    the images that all of them share:
+    in the differences. Runs that differ in their seed alone, and were evaluated in the same way,
+    are one group, whose figures are means over its seeds; then a resample draws the S seeds of each
+    group with replacement, too, beside the images that all of them share:
 
         f_r = 1/S sum_s v_rs f(run s, images of r)      v_rs: how often r drew seed s
 
     Args:
         runs: Run directories or files evaluation.json, at least two; the first is the baseline.
         resamples: R, at least 1.
-        seed: Of the draws. Neither the order of the runs nor which others there are matters.
+        seed: Of the draws, in [0, 2^63). Neither the order of the runs nor which others there are
+            matters.
         level: Of the intervals, per cent, above 0 and below 100.
 
     Returns:
@@ -56,11 +58,17 @@ def compare(
     Raises:
         DataError: A run has no evaluation or cannot be read, runs are of different data, or there
             are fewer than two.
-        ValueError: `resamples` or `level` is out of range.
+        ValueError: `resamples`, `seed` or `level` is out of range.
 
     Note:
         With a single seed an interval speaks of other images for these very models, not of another
         training. Drawing from S seeds underestimates their variance by the factor (S - 1) / S.
+
+        Calibration errors are sums of absolute values: those of resamples, which hold fewer
+        different images, are on average larger than that of the images themselves, the more so the
+        smaller it is. So the interval of a single group's error lies high, and may lie above its
+        value. In the difference of two similar errors this cancels; of a small and a large one it
+        makes the difference look smaller than it is.
 
     References:
         Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
@@ -69,6 +77,7 @@ def compare(
     """
     if len(runs) < 2:
         raise DataError("A comparison needs at least two runs: softiou compare RUN RUN")
+    _checks.in_range("seed", seed, 0, 2**63 - 1)
     read = [read_run(path) for path in runs]
     first = read[0]
     for run in read[1:]:
@@ -175,6 +184,7 @@ def _group(sample: _Sample, names: Sequence[str], level: float) -> Group:
         checkpoint=runs[0].checkpoint,
         metrics=metrics,
         iou=iou,
+        inference=runs[0].inference,
     )
 
 

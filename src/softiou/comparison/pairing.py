@@ -16,13 +16,18 @@ def check_same_images(baseline: EvaluatedRun, run: EvaluatedRun) -> None:
     """
     for reason in (_other_classes, _other_truth, _other_images, _other_pixels):
         if (what := reason(baseline, run)) is not None:
-            command = ["softiou", "evaluate", run.name, baseline.data, "--split", baseline.split]
+            command = ["softiou", "evaluate", _model(run), baseline.data, "--split", baseline.split]
             if run.labels != baseline.labels:
                 command += ["--labels", baseline.labels]
             raise DataError(
                 f"{run.path} cannot be compared with {baseline.path}: {what}. Evaluate both on the "
                 f"same data, for instance with `{shlex.join(command)}`."
             )
+
+
+def _model(run: EvaluatedRun) -> str:
+    """Name what to evaluate again; an evaluation may lie where there are no checkpoints."""
+    return run.name if (Path(run.name) / "checkpoints").is_dir() else "RUN"
 
 
 def _other_classes(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
@@ -81,7 +86,10 @@ def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
     """Put runs together that differ in their seed alone, in the order of the first of each.
 
     A seed that is there already begins a group of its own, as does a run without a config.yaml: two
-    runs of one seed are no two samples.
+    runs of one seed are no two samples. Nor are runs that were evaluated in different ways.
+
+    Returns:
+        The groups, the runs of each by seed, then name.
     """
     groups: list[list[EvaluatedRun]] = []
     for run in runs:
@@ -91,7 +99,11 @@ def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
                 break
         else:
             groups.append([run])
-    return groups
+    return [sorted(group, key=_seed_and_name) for group in groups]
+
+
+def _seed_and_name(run: EvaluatedRun) -> tuple[int, str]:
+    return run.seed or 0, run.name  # an unknown seed is alone in its group
 
 
 def _belongs(run: EvaluatedRun, group: Sequence[EvaluatedRun]) -> bool:
@@ -100,6 +112,7 @@ def _belongs(run: EvaluatedRun, group: Sequence[EvaluatedRun]) -> bool:
         run.settings is not None
         and run.settings == first.settings
         and run.checkpoint == first.checkpoint
+        and run.inference == first.inference
         and run.seed is not None
         and run.seed not in [member.seed for member in group]
     )

@@ -1,4 +1,4 @@
-"""Evaluated runs as they lie on disk: evaluation.json, and config.yaml beside it."""
+"""Evaluated runs as they lie on disk: evaluation.json, and what lies beside it."""
 
 import json
 import math
@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from softiou.comparison.image_sums import read_sums
+from softiou.comparison.results import WHOLE_IMAGE
 from softiou.errors import DataError
 from softiou.metrics.image_statistics import ImageStatistics
 
@@ -29,7 +31,7 @@ class ImageTruth:
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """One evaluation.json of schema version 2.
+    """One evaluation.json of schema version 2, and what lies beside it.
 
     Attributes:
         name: As it was given.
@@ -38,6 +40,7 @@ class EvaluatedRun:
         split: Of it.
         labels: The kind of truth.
         checkpoint: Name of the file.
+        inference: How the model was run, in words that differ where that does.
         classes: Their names.
         ignore_index: Label of the pixels that do not count, None where the file does not say.
         images: By stem, in its order.
@@ -53,6 +56,7 @@ class EvaluatedRun:
     split: str
     labels: str
     checkpoint: str
+    inference: str
     classes: tuple[str, ...]
     ignore_index: int | None
     images: Mapping[str, ImageTruth]
@@ -118,14 +122,29 @@ def _evaluated(content: Mapping[str, Any], *, name: str, file: Path) -> Evaluate
         split=str(content["split"]),
         labels=str(content["labels"]),
         checkpoint=str(content["checkpoint"]),
+        inference=_inference(content.get("inference") or {}),
         classes=classes,
         ignore_index=content.get("ignore_index"),
         images={str(image["stem"]): _truth(image) for image in images},
-        statistics=ImageStatistics.from_images(images, num_classes=len(classes)),
+        statistics=read_sums(file, content),
         metrics={str(key): _number(value) for key, value in content["metrics"].items()},
         settings=settings,
         seed=seed,
     )
+
+
+def _inference(settings: Mapping[str, Any]) -> str:
+    """Tell how a model was run; the size of a batch makes no difference, nor order of scales."""
+    words = []
+    if settings.get("window_px"):
+        height, width = settings["window_px"]
+        words.append(f"windows of {height} x {width} pixels")
+        words.append(f"overlap {settings.get('overlap', 0.5):g}")
+    if settings.get("flips"):
+        words.append("flips")
+    if (scales := sorted(settings.get("scales", [1]))) != [1]:
+        words.append(f"scales {', '.join(f'{scale:.12g}' for scale in scales)}")
+    return ", ".join(words) or WHOLE_IMAGE
 
 
 def _truth(image: Mapping[str, Any]) -> ImageTruth:

@@ -1,10 +1,11 @@
 """What a comparison tells, in frozen data classes that become JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 SCHEMA_VERSION = 1
+WHOLE_IMAGE = "whole image"  # the usual way to run a model
 
 Interval = tuple[float, float]
 
@@ -17,7 +18,7 @@ class Estimate:
         value: Mean over the seeds.
         spread: Standard deviation over the seeds (n - 1 below the line); None for a single one.
         interval: Low and high, over images and seeds; None also where the evaluation keeps no part
-            of each image.
+            of each image. That of a calibration error lies high, see `compare`.
     """
 
     value: float | None
@@ -48,12 +49,13 @@ class Group:
     """One run, or several that differ in their seed alone.
 
     Attributes:
-        name: Of the first run, as it was given, and how many seeds there are if not one.
-        runs: As they were given.
+        name: Of the run of the lowest seed, as it was given, and how many there are if not one.
+        runs: As they were given, by seed.
         seeds: Of the runs; None where nobody knows.
         checkpoint: Name of the file that was evaluated.
         metrics: By name.
         iou: Of each class, over the data set.
+        inference: How the model was run, such as "flips, scales 0.5, 1".
     """
 
     name: str
@@ -62,6 +64,7 @@ class Group:
     checkpoint: str
     metrics: Mapping[str, Estimate]
     iou: tuple[Estimate, ...]
+    inference: str = WHOLE_IMAGE
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,23 @@ class Comparison:
     groups: tuple[Group, ...]
     contrasts: tuple[Contrast, ...]
 
+    def notes(self, names: Sequence[str] | None = None) -> list[str]:
+        """Return what makes the groups hard to compare, in sentences.
+
+        Args:
+            names: What the groups are called there; by default their own names.
+        """
+        if len({group.inference for group in self.groups}) == 1:
+            return []
+        names = names or [group.name for group in self.groups]
+        ways = [
+            f"{name}: {group.inference}" for name, group in zip(names, self.groups, strict=True)
+        ]
+        return [
+            "The groups were not evaluated in the same way, so that the differences are not those "
+            f"of the models alone. {'; '.join(ways)}."
+        ]
+
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, with the version of their schema first."""
-        return {"schema_version": SCHEMA_VERSION} | asdict(self)
+        """Return plain values for JSON, the version of their schema first and the notes last."""
+        return {"schema_version": SCHEMA_VERSION} | asdict(self) | {"notes": self.notes()}

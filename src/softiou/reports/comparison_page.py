@@ -62,7 +62,9 @@ def render_comparison(comparison: "Comparison", runs: Sequence[Path]) -> str:
         "contrasts": contrasts,
         "groups": _groups(comparison, names),
         "names": names,
+        "notes": comparison.notes(names),
         "gallery": paired_gallery_view(sides) if shown and len(sides) > 1 else None,
+        "gallery_note": _gallery_note(comparison),
         "comparison": comparison,
         "level": f"{comparison.level:g}",
     }
@@ -99,6 +101,18 @@ def _sides(comparison: "Comparison", names: Sequence[str]) -> list[str]:
     return list(names[:MAX_SIDES])
 
 
+def _gallery_note(comparison: "Comparison") -> str:
+    """What the gallery leaves out."""
+    groups = comparison.groups
+    there, what = (len(groups[0].runs), "runs") if len(groups) == 1 else (len(groups), "groups")
+    if there <= MAX_SIDES:
+        return ""
+    return (
+        f"The pictures are those of the first {MAX_SIDES} of {there} {what}: more would be too "
+        "small to compare."
+    )
+
+
 def _short(names: Sequence[str]) -> list[str]:
     """The last parts of paths, where they tell the runs apart."""
     last = [PurePath(name).name or name for name in names]
@@ -119,6 +133,7 @@ def _groups(comparison: "Comparison", names: Sequence[str]) -> list[View]:
             "runs": group.runs,
             "seeds": ", ".join("unknown" if seed is None else str(seed) for seed in group.seeds),
             "checkpoint": group.checkpoint,
+            "inference": group.inference,
         }
         for name, group in zip(names, comparison.groups, strict=True)
     ]
