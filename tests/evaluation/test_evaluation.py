@@ -266,7 +266,9 @@ def test_sums_of_the_images_give_the_figures(
 
 def test_intervals_hold_the_figures(run_given: Callable[..., Evaluation]) -> None:
     content = run_given(Given()).content
-    assert content["intervals"].keys() == content["metrics"].keys()
+    # Of the worst images of four nothing can be said.
+    worst = {name for name in content["metrics"] if "_q" in name}
+    assert content["intervals"].keys() == content["metrics"].keys() - worst
     for name in ("miou_d", "miou_i", "accuracy", "ece_d"):
         low, high = content["intervals"][name]
         assert low < content["metrics"][name] < high, name

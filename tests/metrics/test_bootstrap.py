@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,6 +17,7 @@ from softiou.metrics.bins import CalibrationBins, equal_mass, num_fine_bins
 from softiou.metrics.bootstrap import (
     bootstrap_figures,
     intervals,
+    mirrored_interval,
     percentile_interval,
     resample,
     resample_in_chunks,
@@ -27,6 +28,7 @@ from softiou.metrics.figures import (
     Figures,
     weighted_figures,
     weighted_mean,
+    worst_group_sizes,
     worst_means,
 )
 from softiou.metrics.image_statistics import ImageStatistics
@@ -34,6 +36,8 @@ from softiou.metrics.image_statistics import ImageStatistics
 stats: Any = pytest.importorskip("scipy.stats")
 
 Array = NDArray[np.float64]
+
+ERRORS = ("ece_d", "cece_d", "mce_d", "bece_d")
 
 
 def random_counts(rng: np.random.Generator, N: int, C: int) -> Array:
@@ -237,6 +241,22 @@ def test_mean_over_images_leaves_out_undefined_ones() -> None:
     assert weighted_mean(values, weights).tolist() == pytest.approx([2.5, 3, math.nan], nan_ok=True)
 
 
+def test_mean_over_images_shows_a_nan_that_is_no_missing_value() -> None:
+    values, known = torch.tensor([1.0, math.nan, math.nan]), torch.tensor([True, False, True])
+    assert weighted_mean(values, ones(3), known=known).isnan().all()
+    assert weighted_mean(values[:2], ones(2), known=known[:2]).tolist() == [1]
+    bins = random_bins(np.random.default_rng(0), 5, 4)
+    bins[:, 0], bins[0, 1] = 0, 3  # no pixels, and some
+    counts = overlap(random_counts(np.random.default_rng(0), 5, 2))
+    plain = weighted_figures(ImageStatistics(counts, bins=calibration(bins)), ones(5)).metrics
+    assert 0 <= float(plain["ece_i"]) <= 1
+    bins[1, 1, 2] = math.nan
+    statistics = ImageStatistics(counts, bins=calibration(bins))
+    found = weighted_figures(statistics, ones(5)).metrics
+    assert all(found[name].isnan().all() for name in ("ece_i", "ece_d", "mce_d"))
+    assert not {"ece_i", "ece_d", "mce_d"} & set(intervals(statistics, resamples=20).metrics)
+
+
 def test_wrong_weights() -> None:
     statistics = ImageStatistics(overlap(random_counts(np.random.default_rng(0), 3, 2)))
     with pytest.raises(TypeError, match=r"to be float64, but got torch\.float32"):
@@ -281,19 +301,23 @@ def test_interval_is_that_of_the_naive_loop_on_the_same_draws() -> None:
         naive_figures(known, np.repeat(np.arange(25), row.astype(int))) for row in draws.numpy()
     ]
     found = intervals(statistics_of(known), resamples=200, seed=4, level=80)
-    assert set(found.metrics) == set(loop[0])
+    assert set(found.metrics) == {name for name in loop[0] if "_q" not in name}
+    plain = naive_figures(known, np.arange(25))
     for name, interval in found.metrics.items():
         wanted = np.nanpercentile([figures[name] for figures in loop], [10, 90])
+        if name in ERRORS:  # mirrored squares
+            reach = np.abs(wanted**2 - plain[name] ** 2).max()
+            wanted = np.sqrt((plain[name] ** 2 + np.array([-reach, reach])).clip(0, 1))
         assert interval == pytest.approx(tuple(wanted), abs=1e-6), name
 
 
-@pytest.mark.parametrize("name", ["miou_d", "miou_i", "accuracy", "ece_d"])
+@pytest.mark.parametrize("name", ["miou_d", "miou_i", "accuracy", "ece_i"])
 def test_interval_agrees_with_scipy(name: str) -> None:
     known = arrays(np.random.default_rng(5), 40, 3)
 
     def statistic(chosen: NDArray[np.int64]) -> float:
-        part = known["bins" if name == "ece_d" else "counts"][:, chosen]
-        figures = figure_loops.bin_figures if name == "ece_d" else figure_loops.overlap_figures
+        part = known["bins" if name == "ece_i" else "counts"][:, chosen]
+        figures = figure_loops.bin_figures if name == "ece_i" else figure_loops.overlap_figures
         return figures(part)[name]
 
     theirs = stats.bootstrap(
@@ -327,6 +351,125 @@ def test_equal_images_have_an_interval_without_width() -> None:
         assert high == pytest.approx(low, abs=1e-12), name
 
 
+def test_mirrored_interval_by_hand() -> None:
+    samples = torch.linspace(0.3, 0.5, 3).double().unsqueeze(1)
+    # Percentiles 25 and 75 are 0.35 and 0.45: 0.4 is in the middle, 0.3 is 0.15 from the upper one.
+    found = mirrored_interval(samples, torch.tensor([0.3]), level=50)
+    assert found[0].tolist() == pytest.approx([0.15, 0.45])
+    found = mirrored_interval(samples[:, 0], torch.tensor(0.4), level=50, power=2)
+    squares = [0.4**2 - (0.4**2 - 0.35**2), 0.4**2 + (0.45**2 - 0.4**2)]
+    reach = max(0.4**2 - squares[0], squares[1] - 0.4**2)
+    assert found.tolist() == pytest.approx([(0.16 - reach) ** 0.5, (0.16 + reach) ** 0.5])
+    ends = mirrored_interval(samples[:, 0], torch.tensor(0.95), level=50)
+    assert ends.tolist() == pytest.approx([0.35, 1])  # cut
+    assert mirrored_interval(torch.nan * samples, torch.tensor([0.3])).isnan().all()
+
+
+def calibration_world(
+    rng: np.random.Generator, N: int, overconfidence: float, *, pixels: int = 300
+) -> Array:
+    """Bins (3, N, 15) of images; how sure a model may be differs from one to the next."""
+    confidence = 0.15 + 0.85 * rng.beta(2, 1, (N, pixels))
+    image = np.where(overconfidence > 0, 0.1, 0) * rng.standard_normal((N, 1)) * (1 - confidence)
+    right = rng.random((N, pixels)) < confidence - overconfidence + image
+    index = np.minimum((15 * confidence).astype(int), 14) + 15 * np.arange(N)[:, None]
+    weights = (np.ones_like(confidence), confidence, right.astype(float))
+    return np.stack([np.bincount(index.ravel(), x.ravel(), 15 * N).reshape(N, 15) for x in weights])
+
+
+@pytest.mark.parametrize("overconfidence", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("N", [20, 60])
+def test_intervals_cover_the_calibration_error_of_the_population(
+    overconfidence: float, N: int
+) -> None:
+    """Binomial: 80 data sets at 95 % have 76 +- 2 hits; the percentile interval has 0 at N = 60."""
+    rng = np.random.default_rng(0)
+    world = calibration_world(rng, 20_000, overconfidence).sum(1)
+    truth = figure_loops.error(world) if overconfidence else 0.0
+    hits = 0
+    counts = overlap(random_counts(rng, N, 2))
+    for _ in range(80):
+        bins = calibration(calibration_world(rng, N, overconfidence))
+        statistics = ImageStatistics(counts, bins=bins)
+        low, high = intervals(statistics, resamples=300).metrics["ece_d"]
+        assert low <= float(bins.merge_images().error()) <= high
+        hits += low <= truth <= high
+    assert hits >= 72
+    assert high - low < 0.1
+
+
+def test_calibrated_model_has_errors_of_chance_alone() -> None:
+    """Every percentile interval of an error lies above the estimate itself, or nearly so."""
+    bins = calibration_world(np.random.default_rng(1), 60, 0.0)
+    classes = np.stack([bins, calibration_world(np.random.default_rng(2), 60, 0.0)], 2)
+    counts = overlap(random_counts(np.random.default_rng(0), 60, 2))
+    statistics = ImageStatistics(
+        counts, bins=calibration(bins), class_bins=calibration(classes),
+        boundary_bins=calibration(bins),
+    )  # fmt: skip
+    drawn, plain = bootstrap_figures(statistics), weighted_figures(statistics, ones(60))
+    assert float(percentile_interval(drawn.metrics["cece_d"])[0]) > float(plain.metrics["cece_d"])
+    found = intervals(statistics)
+    for name in ERRORS:
+        low, high = found.metrics[name]
+        assert low <= float(plain.metrics[name]) <= high, name
+    assert found.metrics["ece_d"][0] == found.metrics["cece_d"][0] == 0
+    for pair, error in zip(found.per_class["cece"], plain.per_class["cece"][0], strict=True):
+        assert pair is not None
+        assert 0 == pair[0] < float(error) < pair[1]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_intervals_hold_the_estimate(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    statistics = statistics_of(arrays(rng, int(rng.integers(100, 140)), 3))
+    plain = weighted_figures(statistics, ones(statistics.num_images)).metrics
+    found = intervals(statistics, resamples=400)
+    assert {"miou_i_q10", *ERRORS} < set(found.metrics)
+    for name, (low, high) in found.metrics.items():
+        assert low - 1e-9 <= float(plain[name]) <= high + 1e-9, name
+
+
+def world_of_scores(rng: np.random.Generator, N: int) -> OverlapCounts:
+    """Counts (N, 2) whose IoU are nearly beta(5, 2), in the first class alone."""
+    right = (1e6 * rng.beta(5, 2, (N, 1)) * [1, 0]).astype(int)
+    there = np.full((N, 1), 10**6) * [1, 0]
+    return overlap(np.stack([right, right, there]).astype(np.float64))
+
+
+def test_worst_cases_of_few_images_have_no_interval() -> None:
+    rng = np.random.default_rng(0)
+    kept = {20: set(), 90: set(), 91: {"10"}, 180: {"10"}, 181: {"10", "5"}, 200: {"10", "5"}}
+    for N, percent in kept.items():
+        found = intervals(ImageStatistics(world_of_scores(rng, N)), resamples=50).metrics
+        wanted = {f"miou_{per}_q{q}" for per in "ic" for q in percent}
+        assert {name for name in found if "_q" in name} == wanted
+        assert "miou_d" in found
+
+
+def test_worst_cases_count_the_images_that_have_a_score() -> None:
+    counts = np.ones((3, 300, 3))
+    counts[:, 50:, 1] = 0  # a class of 50 images
+    counts[:, :, 2] = 0  # and one of none
+    counts[:, 250:] = 0  # images without labels
+    assert worst_group_sizes(overlap(counts)) == {
+        "miou_i_q10": 25, "miou_c_q10": 5, "miou_i_q5": 13, "miou_c_q5": 3
+    }  # fmt: skip
+    assert set(worst_group_sizes(overlap(0 * counts)).values()) == {0}
+
+
+def test_intervals_cover_the_worst_images_of_the_population() -> None:
+    rng = np.random.default_rng(0)
+    world = np.sort(rng.beta(5, 2, 10**6))
+    truth, hits = world[: 10**5].mean(), 0
+    for _ in range(80):
+        statistics = ImageStatistics(world_of_scores(rng, 200))
+        low, high = intervals(statistics, resamples=300).metrics["miou_i_q10"]
+        hits += low <= truth <= high
+    assert hits >= 69
+
+
 def _axis(name: str) -> int:
     """Where the images are."""
     return 0 if name in ("pixels", "energy") else 1
@@ -352,7 +495,8 @@ def test_parts_decide_which_figures_there_are() -> None:
     known = arrays(np.random.default_rng(0), 6, 3)
     found = intervals(ImageStatistics(overlap(known["counts"])), resamples=20)
     assert set(found.per_class) == {"iou", "dice", "accuracy"}
-    assert set(found.metrics) == set(figure_loops.overlap_figures(known["counts"]))
+    wanted = figure_loops.overlap_figures(known["counts"])
+    assert set(found.metrics) == {name for name in wanted if "_q" not in name}
 
 
 def test_same_seed_same_result_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,6 +566,25 @@ def test_images_of_an_evaluation() -> None:
     assert found.nll.tolist() == [0.25, 0]
     assert found.pixels is not None
     assert found.pixels.tolist() == [9, 0]
+
+
+def test_null_of_an_evaluation_is_nan() -> None:
+    """As a model writes that gave NaN in the second image."""
+    bins = {"count": [2, 1], "confidence": [0.5, 1.0], "correct": [1, 1]}
+    images: list[dict[str, Any]] = [
+        {"counts": {}, "bins": bins, "brier": 0.5, "nll": 0.25, "pixels": 3},
+        {"counts": {}, "bins": bins | {"confidence": [None, 1.0]}, "brier": None, "nll": None,
+         "pixels": 3},
+    ]  # fmt: skip
+    found = ImageStatistics.from_images(images, num_classes=2)
+    assert found.bins is not None
+    assert found.brier is not None
+    assert found.nll is not None
+    assert found.bins.confidence[0].tolist() == [0.5, 1.0]
+    assert found.bins.confidence.isnan().tolist() == [[False, False], [True, False]]
+    assert found.brier.isnan().tolist() == found.nll.isnan().tolist() == [False, True]
+    figures = weighted_figures(found, ones(2)).metrics
+    assert all(figures[name].isnan().all() for name in ("ece_d", "ece_i", "brier", "nll"))
 
 
 def test_sums_without_pixels_are_left_out() -> None:

@@ -15,8 +15,10 @@ from softiou._compile import load_library
 from softiou.metrics import (
     MeanIoU,
     PixelSums,
+    SegmentationScores,
     classwise_bins,
     confidence_sums,
+    confusion_counts,
     native,
     overlap_counts,
     pixel_sums,
@@ -80,7 +82,9 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     logits = sharpness * torch.randn(N, C, *space, generator=generator)
     probs = logits.softmax(1)
     if draw(st.booleans()):  # ties, and values at the edges of bins
-        probs = (probs * 15).round() / 15
+        drawn = probs.flatten(2).mT.flatten(0, 1).multinomial(15, True, generator=generator)
+        shares = torch.nn.functional.one_hot(drawn, C).sum(1) / 15
+        probs = shares.view(N, *space, C).movedim(-1, 1).contiguous()
     labels = draw(st.sampled_from(LABELS))
     target = torch.randint(-1, min(C + 2, 127), (N, *space), generator=generator)
     if draw(st.booleans()):
@@ -124,6 +128,37 @@ def test_class_indices_count_as_in_plain(case: dict[str, Any], dtype: torch.dtyp
         expected = overlap_counts(preds, case["target"], **without_bins(case))
     for name, tensor in expected.tensors().items():
         assert torch.equal(found.tensors()[name], tensor)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.float32])
+@pytest.mark.parametrize("space", [(6,), (5, 7)])
+def test_one_hot_predictions_of_any_dtype(dtype: torch.dtype, space: tuple[int, ...]) -> None:
+    labels, target = torch.randint(0, 3, (2, 2, *space))
+    one_hot = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
+    expected = overlap_counts(labels, target, num_classes=3)
+    found = overlap_counts(one_hot.to(dtype), target, num_classes=3)
+    for name, tensor in expected.tensors().items():
+        assert torch.equal(found.tensors()[name], tensor)
+    assert (overlap_counts(one_hot.to(dtype), labels, num_classes=3).iou().nan_to_num(1) == 1).all()
+    pairs = confusion_counts(one_hot.to(dtype), target, num_classes=3)
+    assert torch.equal(pairs.diagonal(dim1=1, dim2=2), expected.true_positives)
+    for kind in (MeanIoU, SegmentationScores):
+        metric, of_labels = kind(3), kind(3)
+        metric.update(one_hot.to(dtype), target)
+        of_labels.update(labels, target)
+        torch.testing.assert_close(metric.compute(), of_labels.compute())
+
+
+def test_shapes_are_checked_before_pointers_are_handed_over() -> None:
+    probs, target = sample(2, 3, 8)
+    for scores, valid in (
+        (probs[:1], None),
+        (probs.long(), None),  # one-hot or not, these are no labels
+        (target.float(), None),
+        (probs, torch.ones(2, 7, dtype=torch.bool)),
+    ):
+        with pytest.raises(RuntimeError, match=r"prediction .* for \(2, 8\)"):
+            native.gather(scores, target, valid, num_classes=3, ignore_index=None)
 
 
 def sample(*shape: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ evaluation.json, schema version 2 (per cent where a score is meant; null where i
                   .._i, .._c; against votes ged, the squared generalised energy distance (0..200)
                   between the masks of the R annotators and as many drawn from the model; of the
                   foreground if C = 2
-    intervals     [low, high] of each of the metrics: percentile bootstrap over images
+    intervals     [low, high] of the metrics: bootstrap over images, see `metrics.intervals`; none
+                  of the worst q % when they are fewer than ten images
     bootstrap     resamples, seed, level (per cent)
     per_class     name, iou, interval [low, high] of it, iou_c (mean over images), dice, accuracy
                   (recall), boundary_iou, cece, target_pixels, images; against soft labels and votes

@@ -63,8 +63,8 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
     def __init__(
         self, num_classes: int, *, width: int | None = None, ratio: float = 0.02, **kwargs: Any
     ) -> None:
-        super().__init__(num_classes, **kwargs)
         _check_width(width, ratio)
+        super().__init__(num_classes, settings=(width, ratio), **kwargs)
         self.width = width
         self.ratio = ratio
 
@@ -168,8 +168,8 @@ class BoundaryCalibrationError(CalibrationMetric):
     """
 
     def __init__(self, num_classes: int, *, width: int = 3, **kwargs: Any) -> None:
-        super().__init__(num_classes, **kwargs)
         _checks.in_range("width", width, 1)
+        super().__init__(num_classes, settings=(width,), **kwargs)
         self.width = width
 
     def gather(

@@ -68,7 +68,8 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
             valid: Bool (N, *S), True where the pixel counts.
 
         Raises:
-            ValueError: `probs` has another number of classes or another space than the target.
+            ValueError: `probs` has another number of classes or another space than the target, or
+                holds no probabilities, such as logits.
         """
         self._append(self.gather(probs, target, valid))
 
@@ -76,7 +77,10 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
     def gather(
         self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
     ) -> CalibrationSums:
-        """Gather the sums of a batch."""
+        """Gather the sums of a batch.
+
+        Settings that they depend on go to `__init__` as `settings=(...)`, see `ImageMetric`.
+        """
 
     @abstractmethod
     def score(self, sums: CalibrationSums) -> Tensor:

@@ -17,6 +17,9 @@ from softiou.metrics.bins import (
 from softiou.metrics.counts import OverlapCounts, empty_counts
 from softiou.metrics.images import ImageSums
 
+# By how much the probabilities of a pixel may miss what they should be: bfloat16 has 8 bits.
+_ROUNDING = 1e-2
+
 
 @dataclass(frozen=True)
 class CalibrationSums(ImageSums):
@@ -106,6 +109,48 @@ def classwise_error(bins: CalibrationBins) -> Tensor:
         float64 (N, C) in [0, 1]; NaN for a class that the target does not hold.
     """
     return bins.error().where(bins.correct.sum(-1) > 0, torch.nan)
+
+
+def check_confidences(bins: CalibrationBins, *, least: float = 0.0) -> None:
+    """Raise when bins cannot be those of probabilities: it costs their number, not that of pixels.
+
+    The first and the last bin also hold what lies outside of [0, 1], which shows in their means.
+    NaN passes: it is to show in the scores.
+
+    Args:
+        bins: Of any confidence (N, F) or (N, C, B).
+        least: What the mean confidence of an image cannot be below: 1 / C for the largest of C.
+
+    Raises:
+        ValueError: A mean is off by more than rounding in half precision.
+    """
+    means = bins.confidence / bins.count
+    _refuse("of at least 0", means, means < -_ROUNDING)
+    _refuse("of at most 1", means, means > 1 + _ROUNDING)
+    mean = bins.confidence.sum(-1) / bins.count.sum(-1)
+    _refuse(f"whose largest is at least {least:.4g}", mean, mean < (1 - _ROUNDING) * least)
+
+
+def check_masses(bins: CalibrationBins) -> None:
+    """Raise unless the mean pixel of each image has the mass 1 over the classes; NaN passes.
+
+    Args:
+        bins: Of the probability of every class (N, C, B).
+
+    Raises:
+        ValueError: It is off by more than rounding in half precision.
+    """
+    mass = bins.confidence.sum((1, 2)) / bins.count[:, 0].sum(1)
+    _refuse("that sum to 1 over the classes", mass, (mass - 1).abs() > _ROUNDING)
+
+
+def _refuse(wanted: str, means: Tensor, wrong: Tensor) -> None:
+    if bool(wrong.any()):
+        raise ValueError(
+            f"Expected `probs` to be probabilities {wanted}, but found {means[wrong][0].item():.4g}"
+            " in the mean of an image. Logits need `logits.softmax(1)` first, or "
+            "`logits.sigmoid()` for independent classes."
+        )
 
 
 def _empty_bins(*shape: int) -> CalibrationBins:

@@ -89,8 +89,8 @@ def overlap_counts(
     """Count the pixels of each class in prediction, target and both, image by image.
 
     Args:
-        preds: Class indices (N, *S), or probabilities or logits (N, C, *S), whose largest counts.
-            Of independent classes probabilities, yes above 1/2, or 0 and 1 (N, C, *S).
+        preds: Class indices (N, *S), or probabilities, logits or one-hot (N, C, *S), whose largest
+            counts. Of independent classes probabilities, yes above 1/2, or 0 and 1 (N, C, *S).
         target: Class indices (N, *S), or probabilities (N, C, *S), whose largest counts. Of
             independent classes 0 and 1 (N, C, *S), or probabilities, yes above 1/2; of a single
             class also labels (N, *S).
@@ -120,7 +120,9 @@ def overlap_counts(
     if not target.is_floating_point():
         _check_predictions(preds, tuple(target.shape), num_classes)
         valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
-        if native.refuses(preds, target, valid) is None:
+        # An integer is a class to the compiled pass; one-hot ones are not.
+        readable = preds.is_floating_point() or preds.shape == target.shape
+        if readable and native.refuses(preds, target, valid) is None:
             found = native.gather(
                 preds, target, valid, num_classes=num_classes, ignore_index=ignore_index
             )
@@ -230,7 +232,9 @@ def check_range(preds: Tensor, counts: Tensor, num_classes: int) -> None:
 def top_prediction(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> Tensor:
     """Return the predicted classes (N, *S), or raise when `preds` do not fit the target."""
     _check_predictions(preds, shape, num_classes)
-    return preds.long() if tuple(preds.shape) == shape else preds.argmax(1)
+    if tuple(preds.shape) == shape:
+        return preds.long()
+    return (preds.byte() if preds.dtype == torch.bool else preds).argmax(1)
 
 
 def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> None:

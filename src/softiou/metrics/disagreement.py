@@ -67,6 +67,7 @@ class GeneralizedEnergyDistance(ExactMetric):
         for name in ("total", "images"):
             zero = torch.zeros((), dtype=torch.float64)
             self.add_state(name, default=zero, dist_reduce_fx="sum")
+        self._share_states_by(num_classes, self.classes, ignore_index)
 
     def update(self, samples: Tensor, masks: Tensor, valid: Tensor | None = None) -> None:
         """Add images: see `generalized_energy_distance` for the shapes."""

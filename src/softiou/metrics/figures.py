@@ -3,6 +3,7 @@
 Shapes: N images, C classes, B bins of confidence, R weightings (resamples) of the images.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -49,8 +50,9 @@ def weighted_figures(statistics: ImageStatistics, weights: Tensor) -> Figures:
     - worst q %: the mean of the lowest ceil(q M / 100) of the M copies that are defined, as
       `mean_score` has it; of each class first and then of the classes for miou_c_q10, miou_c_q5
 
-    Means over classes leave out those that are undefined: for miou_d they occur neither in
-    prediction nor target, for the others not in the target.
+    Means over classes leave out those that are undefined: for miou_d, mdice_d and biou_d they occur
+    neither in prediction nor target, for the others not in the target. A class that is predicted
+    somewhere and never there scores 0 in these three.
 
     Args:
         statistics: Of N images.
@@ -96,18 +98,41 @@ def weighted_figures(statistics: ImageStatistics, weights: Tensor) -> Figures:
     return Figures(metrics, per_class)
 
 
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+def weighted_mean(values: Tensor, weights: Tensor, *, known: Tensor | None = None) -> Tensor:
     """Average over the images where a value is defined.
 
     Args:
-        values: Of the images, floating (N,) or (N, C); NaN is left out.
+        values: Of the images, floating (N,) or (N, C).
         weights: (R, N), float64.
+        known: Bool, of the shape of `values`: which ones are defined; a NaN among them makes every
+            mean NaN. None for those that are not NaN.
 
     Returns:
         float64 (R,) or (R, C); NaN where nothing is defined.
     """
-    known = values.isfinite()
+    known = values.isfinite() if known is None else known
     return (weights @ values.double().where(known, 0.0)) / (weights @ known.double())
+
+
+def worst_group_sizes(counts: OverlapCounts) -> dict[str, int]:
+    """Return how many images are in the group that a worst case is the mean of.
+
+    Args:
+        counts: Of N images.
+
+    Returns:
+        ceil(q n / 100) by figure, n being the images that have a score; for miou_c_q10 and
+        miou_c_q5 those of the rarest class that occurs. 0 without any.
+    """
+    occurs = counts.occurs()
+    of_classes = occurs.sum(0)
+    images = int(occurs.any(1).sum())
+    rarest = int(of_classes.where(of_classes > 0, images).amin())
+    return {
+        f"miou_{per}_q{q}": math.ceil(q * n / 100)
+        for q in WORST_PERCENT
+        for per, n in (("i", images), ("c", rarest))
+    }
 
 
 def worst_means(values: Tensor, weights: Tensor, *, percent: tuple[int, ...]) -> list[Tensor]:
@@ -216,7 +241,8 @@ def _calibration(statistics: ImageStatistics, weights: Tensor) -> dict[str, Tens
     if (bins := statistics.bins) is not None:
         total = _pool(bins, weights)
         found |= {"ece_d": total.error(), "mce_d": total.largest_error()}
-        found["ece_i"] = weighted_mean(bins.error(), weights)
+        # Where a probability was NaN the error is, too, and has to show.
+        found["ece_i"] = weighted_mean(bins.error(), weights, known=bins.count.sum(1) > 0)
     if (fine := statistics.fine_bins) is not None:
         total = _pool(fine, weights)
         total = replace(total, count=total.count.long())  # ranks are whole numbers

@@ -3,6 +3,7 @@
 Shapes: N images, C classes, B bins of confidence, F fine bins.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -104,7 +105,8 @@ class ImageStatistics(ImageSums):
             images: Each with "counts" {class index: [true_positives, predicted, present]}, and
                 perhaps "bins" {"count", "confidence", "correct"}, "brier", "nll" and "pixels",
                 "boundary_counts" (as "counts") and "boundary_bins" (as "bins"). A part that one
-                image lacks is left out for all.
+                image lacks is left out for all. A null among the sums is NaN, as of a model that
+                gave NaN.
             num_classes: C.
 
         Raises:
@@ -116,8 +118,8 @@ class ImageStatistics(ImageSums):
             return None if None in found or not found else found
 
         def sums(name: str) -> Tensor | None:
-            found = column(name)
-            return None if found is None else torch.tensor(found, dtype=torch.float64)
+            known = bool(images) and all(name in image for image in images)
+            return _numbers([image[name] for image in images]) if known else None
 
         pixels = sums("pixels")
         boundary = column("boundary_counts")
@@ -153,7 +155,12 @@ def _bins(images: Sequence[Mapping[str, Sequence[float]]] | None) -> Calibration
         return None
     return CalibrationBins(
         *(
-            torch.tensor([image[field.name] for image in images], dtype=torch.float64)
+            torch.stack([_numbers(image[field.name]) for image in images])
             for field in fields(CalibrationBins)
         )
     )
+
+
+def _numbers(values: Sequence[float | None]) -> Tensor:
+    """Read numbers of JSON, which has no NaN."""
+    return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)

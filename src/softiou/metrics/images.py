@@ -6,6 +6,7 @@ Shapes: N images, C classes, Q levels of the worst.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any, Generic, Self, TypeVar
 
 import torch
@@ -81,6 +82,22 @@ class ExactMetric(Metric, ABC):
     is_differentiable = False
     full_state_update = False
 
+    def _share_states_by(self, *settings: object) -> None:
+        """Let metrics of these settings alone share their states in a `MetricCollection`.
+
+        It merges metrics whose states are equal after the first update, as they are by chance when
+        no pixel counted. It also compares the names of the states, which this adds one to.
+        """
+        known = (self._place("update"), self._place("gather"), *settings)
+        digest = sha256(repr(known).encode()).hexdigest()[:16]
+        none = torch.zeros((), dtype=torch.int64)
+        self.add_state(f"settings_{digest}", default=none, dist_reduce_fx="max")
+
+    def _place(self, method: str) -> str | None:
+        """Return which class a method is from."""
+        function = getattr(type(self), method, None)
+        return function and f"{function.__module__}.{function.__qualname__}"
+
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
     ) -> torch.nn.Module:
@@ -99,6 +116,8 @@ class ImageMetric(ExactMetric, Generic[S]):
         empty: The sums of no image, which tell the shapes and dtypes.
         independent: Whether the classes do not exclude each other.
         ignore_index: Label value whose pixels do not count, for hard and soft targets.
+        settings: Whatever else the sums of an image depend on, such as the width of a band. Metrics
+            that agree in all of this may share their states in a `torchmetrics.MetricCollection`.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -111,6 +130,7 @@ class ImageMetric(ExactMetric, Generic[S]):
         empty: S,
         independent: bool = False,
         ignore_index: int | None = None,
+        settings: tuple[object, ...] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -121,6 +141,8 @@ class ImageMetric(ExactMetric, Generic[S]):
         self._empty = empty
         for name in empty.tensors():
             self.add_state(name, default=[], dist_reduce_fx="cat")
+        shapes = {name: tuple(tensor.shape) for name, tensor in empty.tensors().items()}
+        self._share_states_by(num_classes, independent, ignore_index, shapes, settings)
 
     def add(self, sums: S) -> None:
         """Add the sums of some images that were gathered elsewhere, instead of `update`."""

@@ -95,7 +95,8 @@ def gather(
     """Gather the sums of each image.
 
     Args:
-        scores: Probabilities (N, C, *S), or without bins also logits or class indices (N, *S).
+        scores: Probabilities (N, C, *S), or without bins also logits, all floating; or without bins
+            class indices (N, *S) of an integer dtype.
         target: Class indices (N, *S), of any integer dtype.
         valid: Bool (N, *S), True where the pixel counts.
         num_classes: C.
@@ -105,7 +106,11 @@ def gather(
 
     Returns:
         The sums; None when a prediction that counts is no class.
+
+    Raises:
+        RuntimeError: Shapes do not match: the callers check what users give.
     """
+    _check_shapes(scores, target, valid, num_classes)
     N, P, C = len(target), target[:1].numel(), num_classes
     U = max(1, min(_UNITS, -(-P // _TILE)))
     F = num_fine_bins(num_bins) if num_bins else 0
@@ -131,6 +136,17 @@ def gather(
     return Gathered(
         counts.sum(1), pixels.long(), brier, nll, _bins(cells.sum(1)), _classes(classes, pixels)
     )
+
+
+def _check_shapes(scores: Tensor, target: Tensor, valid: Tensor | None, num_classes: int) -> None:
+    """Raise unless the compiled code reads and writes where the tensors are."""
+    wanted = target.shape
+    if scores.is_floating_point():
+        wanted = torch.Size((len(target), num_classes, *target.shape[1:]))
+    if scores.shape != wanted or (valid is not None and valid.shape != target.shape):
+        raise RuntimeError(
+            f"prediction {tuple(scores.shape)} of {scores.dtype} for {tuple(target.shape)}"
+        )
 
 
 def _done(job: _Job) -> bool:

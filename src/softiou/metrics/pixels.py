@@ -11,7 +11,12 @@ from torch import Tensor
 from softiou import _checks
 from softiou.metrics import native, plain
 from softiou.metrics.bins import CalibrationBins
-from softiou.metrics.calibration_sums import CalibrationSums, PixelSums
+from softiou.metrics.calibration_sums import (
+    CalibrationSums,
+    PixelSums,
+    check_confidences,
+    check_masses,
+)
 from softiou.metrics.counts import OverlapCounts, count_answers, count_overlap
 from softiou.metrics.truth import Truth, read_answers, read_truth
 from softiou.targets import HardTarget, Target
@@ -28,6 +33,18 @@ class _Settings:
     def __post_init__(self) -> None:
         _checks.in_range("num_classes", self.num_classes, 1 if self.independent else 2)
         _checks.in_range("num_bins", self.num_bins, 1)
+
+    def checked(self, sums: CalibrationSums) -> CalibrationSums:
+        """Return the sums if they can be those of probabilities."""
+        check_confidences(sums.fine, least=0.0 if self.independent else 1 / self.num_classes)
+        return sums
+
+    def checked_classes(self, bins: CalibrationBins) -> CalibrationBins:
+        """Return the bins of every class if they can be those of probabilities."""
+        check_confidences(bins)
+        if not self.independent:
+            check_masses(bins)
+        return bins
 
 
 @torch.no_grad()
@@ -64,7 +81,9 @@ def pixel_sums(
 
     Raises:
         TypeError: `probs` are not floating, or `valid` is not bool.
-        ValueError: `probs` have another number of classes or another space than the target.
+        ValueError: `probs` have another number of classes or another space than the target, or are
+            no probabilities: their sum over the classes is not 1 on average, or they lie outside of
+            [0, 1]. That is judged by the sums of each image. NaN does not raise.
 
     Note:
         Labels on the CPU with `probs` in float32, bfloat16 or float16 take one pass of compiled
@@ -83,13 +102,12 @@ def pixel_sums(
     settings = _Settings(num_classes, num_bins, independent, ignore_index)
     found = _compiled(probs, target, valid, settings, classwise=True)
     if found is not None:
-        return PixelSums(OverlapCounts(*found.counts.unbind(1)), _sums(found), found.classes)
-    truth = _truth(probs, target, valid, settings)
-    return PixelSums(
-        _overlap(probs, truth),
-        _plain_sums(probs, truth, num_bins),
-        plain.class_bins(probs, truth, num_bins=num_bins),
-    )
+        overlap, sums, classes = OverlapCounts(*found.counts.unbind(1)), _sums(found), found.classes
+    else:
+        truth = _truth(probs, target, valid, settings)
+        overlap, sums = _overlap(probs, truth), _plain_sums(probs, truth, num_bins)
+        classes = plain.class_bins(probs, truth, num_bins=num_bins)
+    return PixelSums(overlap, settings.checked(sums), settings.checked_classes(classes))
 
 
 @torch.no_grad()
@@ -112,15 +130,19 @@ def confidence_sums(
     Returns:
         Sums of each image: (N, F) and (N,).
 
+    Raises:
+        ValueError: As for `pixel_sums`; but here the largest probability of each pixel is all that
+            is judged, so that logits which lie in [0, 1] pass.
+
     Note:
         Probabilities below 1.2e-38 count as that in the log-likelihood, which is 87 for them.
     """
     settings = _Settings(num_classes, num_bins, independent, ignore_index)
     found = _compiled(probs, target, valid, settings, classwise=False)
     if found is not None:
-        return _sums(found)
+        return settings.checked(_sums(found))
     truth = _truth(probs, target, valid, settings)
-    return _plain_sums(probs, truth, num_bins)
+    return settings.checked(_plain_sums(probs, truth, num_bins))
 
 
 @torch.no_grad()
@@ -162,7 +184,7 @@ def boundary_confidence_sums(
     else:
         labels = truth.answers().long().where(truth.counts, -1).flatten(0, 1)  # (N C, *S)
         band = boundary_band(labels, width=width, num_classes=2).view(probs.shape)
-    return _plain_sums(probs, replace(truth, counts=band), num_bins)
+    return settings.checked(_plain_sums(probs, replace(truth, counts=band), num_bins))
 
 
 @torch.no_grad()
@@ -183,13 +205,16 @@ def classwise_bins(
 
     Returns:
         Bins of each image and class (N, C, B), [b / B, (b + 1) / B).
+
+    Raises:
+        ValueError: As for `pixel_sums`.
     """
     settings = _Settings(num_classes, num_bins, independent, ignore_index)
     found = _compiled(probs, target, valid, settings, classwise=True)
     if found is not None:
-        return found.classes
+        return settings.checked_classes(found.classes)
     truth = _truth(probs, target, valid, settings)
-    return plain.class_bins(probs, truth, num_bins=num_bins)
+    return settings.checked_classes(plain.class_bins(probs, truth, num_bins=num_bins))
 
 
 def _compiled(
