@@ -43,7 +43,9 @@ def _improvement(evaluation: Evaluation, after: Calibrated) -> str:
     fitted = f", fitted on the split “{after.split}”" if after.split else ""
     itself = after.split == evaluation.split and after.data == evaluation.data
     warning = " That is this very split: expect less of others." if itself else ""
-    return f"ECE {percent(before)} % as trained, {percent(now)} % after temperature{fitted}.{warning}"
+    return (
+        f"ECE {percent(before)} % as trained, {percent(now)} % after temperature{fitted}.{warning}"
+    )
 
 
 def _verdict(reliability: Reliability) -> str:
