@@ -15,7 +15,7 @@ from softiou import _checks
 Kind: TypeAlias = Literal["temperature", "class_temperature", "vector"]
 KINDS: tuple[Kind, ...] = ("temperature", "class_temperature", "vector")
 
-_LARGEST_SCALE = 100.0  # and its inverse the smallest: a perfect model would want infinity
+LARGEST_SCALE = 100.0  # and its inverse the smallest: a perfect model would want infinity
 _CHUNK = 1 << 18  # numbers of float64 that are worked on at once
 _Parameters: TypeAlias = Callable[[], tuple[Tensor, Tensor]]
 
@@ -195,7 +195,7 @@ def _fit_classes(logits: Tensor, target: Tensor, kind: Kind, *, start: float) ->
 
 
 def _positive(log_scale: Tensor) -> Tensor:
-    return log_scale.exp().clamp(1 / _LARGEST_SCALE, _LARGEST_SCALE)
+    return log_scale.exp().clamp(1 / LARGEST_SCALE, LARGEST_SCALE)
 
 
 def _occurs(target: Tensor, num_classes: int) -> Tensor:

@@ -13,6 +13,7 @@ from PIL import Image
 from softiou.checkpoints import load_trained
 from softiou.data import read_image
 from softiou.inference import best_device, best_precision, predict_logits
+from softiou.temperature import LogitScaling
 
 Run = Callable[..., Any]
 
@@ -121,3 +122,28 @@ def test_a_calibration_of_another_checkpoint_is_refused(
         file.write(b"\0")  # the best and the last may be the same
     refused = softiou("predict", run_copy, shapes / "test" / "images", "--calibrated")
     refused.assert_refused("fitted for another checkpoint", "softiou calibrate")
+
+
+@pytest.mark.parametrize(
+    ("scales", "says"),
+    [
+        ((1.0, -0.2, 2.0), "doubtful: a scale is not positive"),
+        ((1.0, 0.01, 2.0), "doubtful: a temperature is at the end of its range"),
+        ((1.0, 100.0, 2.0), "doubtful: a temperature is at the end of its range"),
+        ((1.0, 0.5, 2.0), None),
+    ],
+)
+def test_fit_that_nobody_should_trust_is_told(
+    scales: tuple[float, ...],
+    says: str | None,
+    softiou: Run,
+    run_copy: Path,
+    shapes: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scaling = LogitScaling("vector", scales, (0.0, 0.0, 0.0))
+    monkeypatch.setattr("softiou.calibration.fitting.fit_scaling", lambda *_, **__: scaling)
+    result = softiou("calibrate", run_copy, shapes, "--kind", "vector")
+    assert result.status == 0, result.err
+    assert ("doubtful" in result.out) == (says is not None)
+    assert says is None or says in result.out

@@ -32,6 +32,16 @@ def test_calibration_is_reported_before_and_after(
     assert f"{low:.1f}..{high:.1f}" in result.out
 
 
+def test_masks_that_change_are_scored_again(softiou: Run, run_copy: Path, shapes: Path) -> None:
+    assert softiou("calibrate", run_copy, shapes).status == 0
+    softiou("evaluate", run_copy, shapes, "--split", "val")
+    assert "miou_d" not in _content(run_copy)["calibrated"]["metrics"]  # the same masks
+    assert softiou("calibrate", run_copy, shapes, "--kind", "vector").status == 0
+    softiou("evaluate", run_copy, shapes, "--split", "val")
+    found = _content(run_copy)["calibrated"]["metrics"]
+    assert {"miou_d", "miou_i", "miou_c", "accuracy"} <= found.keys()
+
+
 def test_calibration_of_another_checkpoint_is_told_and_left_out(
     softiou: Run, run_copy: Path, shapes: Path
 ) -> None:

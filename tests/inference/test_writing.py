@@ -49,6 +49,21 @@ def _writer(model: SegmentationModel, out: Path, **options: Any) -> MaskWriter:
 # Files
 
 
+def test_replacing_leaves_nothing_of_another_model(
+    model: SegmentationModel, images: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = _writer(model, out, probabilities=True, overlays=True)
+    first.prepare(images[:2], overwrite=False)
+    for file in images[:2]:
+        first.write(file)
+    second = _writer(model, out, overlays=True)
+    second.prepare(images[:1], overwrite=True)
+    assert not (out / "a.probs.npy").exists()
+    kept = {"a.png", "a.overlay.jpg", "b.png", "b.probs.npy", "b.overlay.jpg"}
+    assert {path.name for path in out.iterdir()} == kept
+
+
 def test_masks_have_the_size_of_their_images(
     model: SegmentationModel, images: list[Path], tmp_path: Path
 ) -> None:

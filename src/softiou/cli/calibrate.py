@@ -68,6 +68,8 @@ def calibrate(
     path = calibration.save_calibration(found, trained)
     for line in _summary(found):
         _console.say(line)
+    if doubt := _doubt(found):
+        _console.say(doubt)
     if earlier:
         _console.say(f"replaced  {earlier}")
     _console.say(f"wrote     {path}")
@@ -88,3 +90,22 @@ def _summary(found: "Calibration") -> list[str]:
         f"NLL       {found.nll.before:.4f} -> {found.nll.after:.4f}",
         f"ECE       {found.ece.before:.2f} -> {found.ece.after:.2f} per cent, on these pixels",
     ]
+
+
+def _doubt(found: "Calibration") -> str | None:
+    """Say what is wrong with a fit that nobody should trust; None for nothing."""
+    from softiou.temperature import LARGEST_SCALE
+
+    scales = found.scaling.scale
+    if min(scales) <= 0:
+        return (
+            "doubtful: a scale is not positive, so that more of a logit means less of its class. "
+            "The split has too little of some class, or the model has not learnt it; use --kind "
+            "temperature."
+        )
+    if min(scales) < 1.001 / LARGEST_SCALE or max(scales) > 0.999 * LARGEST_SCALE:
+        return (
+            "doubtful: a temperature is at the end of its range, as for a model that is always "
+            "right on this split, or knows nothing of a class."
+        )
+    return None

@@ -35,7 +35,7 @@ HEADINGS = {
 }
 DIGITS = {"nll": 4}  # behind the point; 2 for what is in per cent
 NOTE = (
-    "One training each: the intervals speak of other images for these models, not of other seeds. "
+    "Of one training, intervals speak of other images for this model, not of other seeds. "
     "Runs that differ in their seed alone are pooled."
 )
 
@@ -49,7 +49,7 @@ def compare(
         ),
     ],
     level: Annotated[float, typer.Option(help="Of the intervals, per cent.")] = 95,
-    resamples: Annotated[int, typer.Option(min=1, help="How often to draw the images.")] = 10_000,
+    resamples: Annotated[int, typer.Option(min=50, help="How often to draw the images.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")] = 0,
     out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time
@@ -146,7 +146,7 @@ def show(comparison: "Comparison") -> None:
         a, b = letters[contrast.baseline], letters[contrast.group]
         for table in _contrast_tables(comparison, contrast, a=a, b=b):
             console.print(table)
-    if all(len(group.runs) == 1 for group in comparison.groups):
+    if any(len(group.runs) == 1 for group in comparison.groups):
         console.print(NOTE, highlight=False)
 
 

@@ -18,7 +18,7 @@ from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.mask_values import explain_values
 from softiou.data.problems import DataProblemsError, Problem, some_of
 
-_REPLACE = "Replace the file, or leave unreadable ones out (data.skip_corrupt=true)."
+_REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
 _NO_CLASS = np.iinfo(np.int64).min
 

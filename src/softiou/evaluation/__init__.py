@@ -24,7 +24,8 @@ evaluation.json, schema version 2 (per cent where a score is meant; null where i
     confusion     pixels; rows are the classes of the target, columns those of the prediction
     reliability   edges, count, confidence, accuracy: the bins of ece_d, shares in [0, 1]
     calibrated    the same model after the scaling kept beside its checkpoint, null without one:
-                  kind, path; data and split that it was fitted on; metrics, reliability
+                  kind, path; data and split that it was fitted on; metrics (of calibration; of
+                  overlap, too, where the kind may change masks), reliability
     images        of each: stem, size [height, width], truth (hash of the labels); miou (over the
                   classes of its target), accuracy, boundary_iou, ece, confidence; and its sums, of
                   which all but the class-wise and soft figures follow: counts and boundary_counts

@@ -25,6 +25,7 @@ from softiou.metrics.bootstrap import LEVEL, RESAMPLES
 _SEED = 0
 _NOT_PER_CENT = ("nll",)
 _OF_CALIBRATION = ("ece_d", "ece_i", "cece_d", "ace_d", "mce_d", "brier", "nll", "bece_d")
+_OF_MASKS = ("miou_d", "miou_i", "miou_c", "mdice_d", "accuracy", "macc", "biou_d")
 # Sums of an image are rounded to this many digits behind the point: they are of many pixels.
 _DIGITS = 6
 
@@ -43,10 +44,11 @@ def figures(statistics: ImageStatistics, description: DatasetDescription) -> dic
     }
 
 
-def calibration_figures(statistics: ImageStatistics) -> dict[str, float | None]:
-    """Return the figures that post-hoc calibration is there for."""
+def calibrated_figures(statistics: ImageStatistics, *, same_masks: bool) -> dict[str, float | None]:
+    """Return the figures that post-hoc calibration is there for, and those of masks it changes."""
     found = weighted_figures(statistics, _ones(statistics)).metrics
-    return {name: _scaled(name, float(found[name])) for name in _OF_CALIBRATION}
+    names = _OF_CALIBRATION if same_masks else (*_OF_MASKS, *_OF_CALIBRATION)
+    return {name: _scaled(name, float(found[name])) for name in names}
 
 
 def _per_class(

@@ -198,6 +198,8 @@ def _calibrated(
         "path": path,
         "data": calibration.data,
         "split": calibration.split,
-        "metrics": contents.calibration_figures(gathered.statistics()),
+        "metrics": contents.calibrated_figures(
+            gathered.statistics(), same_masks=calibration.scaling.kind == "temperature"
+        ),
         "reliability": contents.reliability(gathered.reliability()),
     }

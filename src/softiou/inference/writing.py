@@ -20,6 +20,7 @@ from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 from softiou.models import SegmentationModel
 from softiou.temperature import LogitScaling
 
+_COMPANIONS = (".probs.npy", ".overlay.jpg")
 _LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
 
 
@@ -77,6 +78,12 @@ class MaskWriter:
                 "Choose another folder with --out, or give --overwrite."
             )
         self.out.mkdir(parents=True, exist_ok=True)
+        if overwrite:  # what is not written again would be of another model
+            for file in files:
+                for ending in _COMPANIONS:
+                    path = self.out / f"{file.stem}{ending}"
+                    if path not in results and path.resolve() not in own:
+                        path.unlink(missing_ok=True)
 
     def write(self, file: Path) -> None:
         """Predict one image and write its files, each whole or not at all.

@@ -245,6 +245,8 @@ def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> st
     difference = metrics.get("miou_d")
     if difference is None or difference.value is None:
         return ""
+    if round(difference.value, 2) == 0:
+        return f"{after} and {before} have the same mIoU over the data set."
     more = "more" if difference.value > 0 else "less"
     points = f"{abs(difference.value):.1f} points {more} mIoU over the data set"
     text = f"{after} has {points} than {before}"

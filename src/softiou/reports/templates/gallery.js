@@ -268,6 +268,8 @@
 
   part("sort").addEventListener("change", startWithWorst);
   part("filter").addEventListener("change", () => arrange(true));
+  // The arrow keys go on with the images instead of the next choice.
+  for (const name of ["sort", "filter"]) part(name).addEventListener("change", event => event.target.blur());
   part("direction").addEventListener("click", () => { rising = !rising; arrange(false); });
   part("previous").addEventListener("click", () => show(position - 1));
   part("next").addEventListener("click", () => show(position + 1));
