@@ -26,6 +26,7 @@ _FLAGS = (
     "-shared",
     "-fPIC",
 )
+_SHARED = "_scalars.h"
 # Not every compiler comes with OpenMP's threads; plain ones do then.
 _THREADS = ("-fopenmp", "-fopenmp-simd")
 
@@ -46,7 +47,8 @@ def load_library(package: str, name: str) -> ctypes.CDLL | str:
         return "There is no C compiler (cc, gcc or clang; or name one as CC)."
     if platform.system() == "Windows":
         return "It is not made for Windows."
-    source = files(package).joinpath(name).read_bytes()
+    shared, own = files("softiou").joinpath(_SHARED), files(package).joinpath(name)
+    source = shared.read_bytes() + own.read_bytes()
     options = (*_FLAGS, *_processor_flags())
     parts = (source, " ".join((*compiler, *options)).encode(), _processor())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

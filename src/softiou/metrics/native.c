@@ -20,7 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum type { FLOAT32, BFLOAT16, FLOAT16, UINT8, INT8, INT16, INT32, INT64 };
 enum { TILE = 1024, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
 enum { TRUE_POSITIVES, PREDICTED, PRESENT, COUNTS };
 enum { PIXELS, BRIER, NLL, TOTALS };
@@ -52,45 +51,6 @@ typedef struct {
 } scratch;
 
 static int64_t fine_bins(const job *j) { return j->bins * PARTS + TAIL; }
-
-static inline float as_float(uint32_t bits) {
-    float value;
-    memcpy(&value, &bits, 4);
-    return value;
-}
-
-static inline uint32_t as_bits(float value) {
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return bits;
-}
-
-/* log of a normal x > 0 to 1 ulp; NaN stays NaN. */
-static inline float log_(float x) {
-    int32_t bits = (int32_t)as_bits(x) - 0x3f3504f3; /* sqrt(1/2) */
-    int32_t n = bits >> 23;
-    float m = as_float(((uint32_t)bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
-    float q = 7.0376836292e-2f;
-    q = fmaf(q, m, -1.1514610310e-1f);
-    q = fmaf(q, m, 1.1676998740e-1f);
-    q = fmaf(q, m, -1.2420140846e-1f);
-    q = fmaf(q, m, 1.4249322787e-1f);
-    q = fmaf(q, m, -1.6668057665e-1f);
-    q = fmaf(q, m, 2.0000714765e-1f);
-    q = fmaf(q, m, -2.4999993993e-1f);
-    q = fmaf(q, m, 3.3333331174e-1f);
-    float square = m * m;
-    float value = fmaf(q * m, square, -0.5f * square) + m;
-    value = fmaf((float)n, 0.693147181f, value);
-    return x == x ? value : x;
-}
-
-static inline float from_half(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
-    float value = as_float(rest << 13) * as_float(0x77800000u); /* 2^112: mends the exponent */
-    if (rest >= 0x7c00) value = as_float(0x7f800000u | (rest & 0x3ff) << 13);
-    return as_float(as_bits(value) | sign);
-}
 
 /* floor(p scale) as if p scale were not rounded, in [0, scale); 0 for NaN. */
 static inline int32_t bin_of(float p, float scale) {
