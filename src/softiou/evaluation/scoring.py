@@ -27,7 +27,7 @@ from softiou.inference import (
     predict_logits,
     predict_probs,
 )
-from softiou.metrics import ImageStatistics
+from softiou.metrics import ImageStatistics, confusion_counts
 from softiou.metrics.truth import top_label
 from softiou.models import SegmentationModel
 from softiou.temperature import LogitScaling
@@ -100,7 +100,10 @@ def evaluate(
     """
     scaling = None if calibration is None else calibration.scaling
     description, device = dataset.description, model.mean.device
-    plain, calibrated = (Gathered(description, dataset.labels).to(device) for _ in range(2))
+    plain = Gathered(description, dataset.labels).to(device)
+    same_masks = scaling is None or scaling.kind == "temperature"
+    calibrated = Gathered(description, None, boundaries=not same_masks).to(device)
+    confusion = torch.zeros(2 * [description.num_classes], dtype=torch.int64)
     examples, thumbnails = Examples(num_examples), dict[str, dict[str, bytes]]()
     known: list[dict[str, Any]] = []
     every = -(-len(dataset) // NUM_THUMBNAILS)
@@ -111,12 +114,15 @@ def evaluate(
                 f"{checkpoint} predicts NaN for {sample['stem']}: its training has diverged. "
                 "Evaluate an earlier checkpoint, or train with a lower optim.learning_rate."
             )
-        target, masks = truth(sample["target"], description), sample["target"].to(device)
-        miou = plain.add(probs, target.to(device), masks)
+        confidence, preds = probs.max(0)
+        target = truth(sample["target"], description).to(device)
+        masks = sample["target"].to(device)
+        miou = plain.add(probs, preds, target, masks)
+        confusion += _confusion(preds, target, description).cpu()
         if scaled is not None:
-            calibrated.add(scaled, target.to(device), masks)
-        confidence, preds = (x.cpu() for x in probs.max(0))
-        shown = _shown(target, description)
+            calibrated.add(scaled, scaled.argmax(0), target, masks)
+        confidence, preds = confidence.cpu(), preds.cpu()
+        shown = _shown(target, description).cpu()
         examples.offer(sample["stem"], contents.per_cent(miou), sample["image"], shown, preds)
         if number % every == 0:
             pictures = thumbnail(sample["image"], shown, preds, confidence, description.palette)
@@ -139,7 +145,7 @@ def evaluate(
         "palette": [list(colour) for colour in description.palette],
         "ignore_index": description.ignore_index,
         **contents.figures(statistics, description),
-        "confusion": plain.confusion.tolist(),
+        "confusion": confusion.tolist(),
         "reliability": contents.reliability(plain.reliability()),
         "calibrated": _calibrated(calibrated, calibration, calibration_path),
         "images": contents.per_image(statistics, known),
@@ -163,6 +169,16 @@ def _probs(
         return logits.softmax(0), scaled
     run = partial(predict_probs, model, image, precision=precision, settings=inference)
     return run(), None if scaling is None else run(scaling=scaling)
+
+
+def _confusion(preds: Tensor, target: Tensor, description: DatasetDescription) -> Tensor:
+    """Count the pixels of each pair of classes (C, C) of one image."""
+    return confusion_counts(
+        preds.unsqueeze(0),
+        target.unsqueeze(0),
+        num_classes=description.num_classes,
+        ignore_index=description.ignore_index,
+    )[0]
 
 
 def _shown(target: Tensor, description: DatasetDescription) -> Tensor:

@@ -16,7 +16,6 @@ from softiou.metrics import (
     ImageStatistics,
     OverlapCounts,
     SoftScores,
-    confusion_counts,
     generalized_energy_distance,
     mean_score,
     pixel_sums,
@@ -31,37 +30,45 @@ class Gathered(nn.Module):
 
     Args:
         description: Classes and ignored label.
-        labels: What the data set hands out; soft labels and votes allow more figures.
+        labels: What the data set hands out; soft labels and votes allow more figures. None leaves
+            these out.
+        boundaries: Whether to gather the boundary IoU.
     """
 
-    def __init__(self, description: DatasetDescription, labels: Labels) -> None:
+    def __init__(
+        self, description: DatasetDescription, labels: Labels | None, *, boundaries: bool = True
+    ) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {
             "num_classes": description.num_classes,
             "ignore_index": description.ignore_index,
         }
         self.scores = EvaluationScores(**self._settings)
-        self.boundary = BoundaryIoU(**self._settings)
+        self.boundary = BoundaryIoU(**self._settings) if boundaries else None
         self.border_calibration = BoundaryCalibrationError(width=BORDER_PX, **self._settings)
-        self.soft = SoftScores(**self._settings) if labels != "hard" else None
-        self.confusion = torch.zeros(2 * [description.num_classes], dtype=torch.int64)
+        self.soft = None if labels in (None, "hard") else SoftScores(**self._settings)
         # Of two classes the first is the background, which is hard to get wrong.
         self._compared = [1] if description.num_classes == 2 else None
         self._energy: list[Tensor] | None = [] if labels == "votes" else None
 
-    def add(self, probs: Tensor, target: Tensor, masks: Tensor) -> Tensor:
-        """Add an image: probabilities (C, H, W), the truth, and its labels as they came.
+    def add(self, probs: Tensor, preds: Tensor, target: Tensor, masks: Tensor) -> Tensor:
+        """Add an image.
+
+        Args:
+            probs: Probabilities (C, H, W).
+            preds: Their likeliest classes (H, W).
+            target: The truth.
+            masks: The labels as they came.
 
         Returns:
             The mean IoU of the image in [0, 1]; NaN where it is undefined.
         """
-        probs, target = probs.unsqueeze(0), target.unsqueeze(0)
-        preds = probs.argmax(1)
+        probs, preds, target = (x.unsqueeze(0) for x in (probs, preds, target))
         sums = pixel_sums(probs, target, **self._settings)
         self.scores.add(sums)
-        self.boundary.update(preds, target)
+        if self.boundary is not None:
+            self.boundary.update(preds, target)
         self.border_calibration.update(probs, target)
-        self.confusion += confusion_counts(preds, target, **self._settings)[0].cpu()
         if self.soft is not None:
             self.soft.update(probs, target)
         if self._energy is not None:
@@ -78,7 +85,7 @@ class Gathered(nn.Module):
         """Return what is known of every image, on the CPU."""
         return ImageStatistics.from_pixels(
             self.scores.sums(),
-            boundary=self.boundary.sums(),
+            boundary=None if self.boundary is None else self.boundary.sums(),
             boundary_bins=self.border_calibration.sums().equal_width(),
             masses=None if self.soft is None else self.soft.sums(),
             energy=None if self._energy is None else torch.cat(self._energy),
