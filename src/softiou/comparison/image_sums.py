@@ -4,29 +4,15 @@ Sizes: N images, C classes.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
-from softiou.metrics import CalibrationBins, ImageStatistics, OverlapCounts, OverlapMasses
-from softiou.metrics.images import ImageSums
+from softiou.metrics import ImageStatistics
 
 SUMS_VERSION = "1"
-
-_PARTS: Mapping[str, type[ImageSums]] = {
-    "counts": OverlapCounts,
-    "bins": CalibrationBins,
-    "fine_bins": CalibrationBins,
-    "boundary": OverlapCounts,
-    "boundary_bins": CalibrationBins,
-    "class_bins": CalibrationBins,
-    "masses": OverlapMasses,
-}
-_TENSORS = ("brier", "nll", "pixels", "energy")
 
 
 def read_sums(file: Path, content: Mapping[str, Any]) -> ImageStatistics:
@@ -62,21 +48,10 @@ def _read_tensors(file: Path, *, created: object) -> ImageStatistics | None:
                 return None
             if metadata.get("schema_version") != SUMS_VERSION:
                 return None
-            return _statistics({name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118 - no mapping
+            names = opened.keys()
+            return ImageStatistics.from_tensors({name: opened.get_tensor(name) for name in names})
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
-
-
-def _statistics(tensors: Mapping[str, Tensor]) -> ImageStatistics:
-    """Undo `ImageStatistics.tensors`; parts that are not there whole are None."""
-    parts: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
-    for part, kind in _PARTS.items():
-        columns = {field.name: tensors.get(f"{part}_{field.name}") for field in fields(kind)}
-        whole = all(column is not None for column in columns.values())
-        parts[part] = kind(**columns) if whole else None
-    if parts["counts"] is None:
-        raise KeyError("counts")
-    return ImageStatistics(**parts)
 
 
 def _same_counts(one: ImageStatistics, other: ImageStatistics) -> bool:

@@ -159,8 +159,9 @@ def _free(
     if source == "digits":
         return _of_files(folder.name, paths, skip_corrupt=skip_corrupt)
     root = data_folder(source)
-    files = images_taken(root, (split, *evaluated))
-    copies = same_files(paths.values(), {"evaluated": images_taken(root, evaluated)})
+    scored = images_taken(root, evaluated)
+    files = images_taken(root, [split]) | scored
+    copies = same_files(paths.values(), {"evaluated": scored})
     free = {
         stem: path
         for stem, path in paths.items()

@@ -50,9 +50,8 @@ class MaskWriter:
 
     def paths(self, file: Path) -> list[Path]:
         """Return the files that `write` makes for an image, the mask first."""
-        endings = [".png"]
-        endings += [".probs.npy"] if self.probabilities else []
-        endings += [".overlay.jpg"] if self.overlays else []
+        asked = zip(_COMPANIONS, (self.probabilities, self.overlays), strict=True)
+        endings = [".png", *(ending for ending, wanted in asked if wanted)]
         return [self.out / f"{file.stem}{ending}" for ending in endings]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:

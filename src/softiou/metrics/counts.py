@@ -15,7 +15,6 @@ from softiou import _checks
 from softiou.metrics import native
 from softiou.metrics.images import OverlapSums
 from softiou.metrics.truth import read_answers, read_truth
-from softiou.metrics.truth import top_label as top_label
 
 
 @dataclass(frozen=True)

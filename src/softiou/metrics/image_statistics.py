@@ -17,6 +17,17 @@ from softiou.metrics.counts import OverlapCounts
 from softiou.metrics.images import ImageSums
 from softiou.metrics.soft import OverlapMasses
 
+_PARTS: Mapping[str, type[ImageSums]] = {
+    "counts": OverlapCounts,
+    "bins": CalibrationBins,
+    "fine_bins": CalibrationBins,
+    "boundary": OverlapCounts,
+    "boundary_bins": CalibrationBins,
+    "class_bins": CalibrationBins,
+    "masses": OverlapMasses,
+}
+_TENSORS = ("brier", "nll", "pixels", "energy")
+
 
 @dataclass(frozen=True)
 class ImageStatistics(ImageSums):
@@ -96,6 +107,23 @@ class ImageStatistics(ImageSums):
             masses=masses,
             energy=energy,
         )
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Undo `tensors`; parts that are not there whole are None.
+
+        Raises:
+            KeyError: There are no counts.
+            ValueError: As for the class.
+        """
+        parts: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
+        for part, kind in _PARTS.items():
+            columns = {field.name: tensors.get(f"{part}_{field.name}") for field in fields(kind)}
+            whole = all(column is not None for column in columns.values())
+            parts[part] = kind(**columns) if whole else None
+        if parts["counts"] is None:
+            raise KeyError("counts")
+        return cls(**parts)
 
     @classmethod
     def from_images(cls, images: Sequence[Mapping[str, Any]], *, num_classes: int) -> Self:
