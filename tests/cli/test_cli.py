@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from PIL import Image
 
 from softiou import __version__
 from softiou.checkpoints import read_checkpoint
-from softiou.cli import _console, main
+from softiou.cli import _console
 from softiou.data import digits
 from softiou.recipes import SupervisedRecipe, load_config
 
@@ -42,52 +41,12 @@ VERBS = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    status: int | str | None
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def softiou(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Run:
-    """Return a function that runs a command in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Result:
-        monkeypatch.setattr(sys, "argv", ["softiou", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        streams = capsys.readouterr()
-        return Result(stop.value.code, streams.out, streams.err)
-
-    return run
-
-
-@pytest.fixture
-def run_copy(trained: Any, tmp_path: Path) -> Path:
-    """A trained run that a test may write into."""
-    return Path(shutil.copytree(trained.directory, tmp_path / "run"))
+Run = Callable[..., Any]  # see conftest.py
 
 
 @pytest.fixture
 def short(tiny: tuple[str, ...]) -> tuple[str, ...]:
     return (*tiny, "optim.steps=4", "optim.validations=2")
-
-
-def _assert_refused(result: Result, *parts: str) -> None:
-    """One clean message on stderr, nothing on stdout, status 2."""
-    assert result.status == 2
-    assert result.out == ""
-    assert result.err.startswith("softiou: ")
-    assert "Traceback" not in result.err
-    for part in parts:
-        assert part in result.err
 
 
 # Help
@@ -169,13 +128,12 @@ def test_train_from_a_file_with_settings_behind(
 
 def test_train_on_a_folder_with_an_equals_sign(softiou: Run) -> None:
     Path("size=small").mkdir()
-    _assert_refused(softiou("train", "size=small"), "size=small", "dataset.yaml")
+    softiou("train", "size=small").assert_refused("size=small", "dataset.yaml")
 
 
 def test_all_mistakes_in_the_settings_are_shown(softiou: Run) -> None:
     result = softiou("train", "digits", "optim.stepz=3", "data.flip=2", "seed")
-    _assert_refused(
-        result,
+    result.assert_refused(
         "  optim.stepz: unknown key; did you mean optim.steps?\n",
         "  data.flip: input should be less than or equal to 1, but got 2\n",
         "  seed: expected KEY=VALUE",
@@ -184,15 +142,15 @@ def test_all_mistakes_in_the_settings_are_shown(softiou: Run) -> None:
 
 
 def test_what_to_train_on_must_be_named(softiou: Run) -> None:
-    _assert_refused(softiou("train"), "Name a data set: softiou train DATA")
-    _assert_refused(softiou("train", "seed=3"), "Name a data set")
-    _assert_refused(softiou("train", "nowhere"), "nowhere", "no such folder")
-    _assert_refused(softiou("train", "digits", "--resume", "x"), "leave the others out")
+    softiou("train").assert_refused("Name a data set: softiou train DATA")
+    softiou("train", "seed=3").assert_refused("Name a data set")
+    softiou("train", "nowhere").assert_refused("nowhere", "no such folder")
+    softiou("train", "digits", "--resume", "x").assert_refused("leave the others out")
 
 
 def test_run_that_exists_is_refused(softiou: Run, run_copy: Path) -> None:
     result = softiou("train", "digits", "--run", run_copy)
-    _assert_refused(result, "nothing was changed", f"softiou train --resume {run_copy}")
+    result.assert_refused("nothing was changed", f"softiou train --resume {run_copy}")
 
 
 def test_folder_that_cannot_be_written_is_a_message(
@@ -251,7 +209,7 @@ def test_interrupted_training_resumes(
     assert result.out.startswith("run   here: going on from step 1/4\n")
     assert read_checkpoint(Path("here/checkpoints/last.ckpt"))["global_step"] == 4
     assert Path("here/report.html").exists()
-    _assert_refused(softiou("train", "--resume", "nowhere"), "nowhere cannot be resumed")
+    softiou("train", "--resume", "nowhere").assert_refused("nowhere cannot be resumed")
 
 
 # Evaluate, predict, report
@@ -295,11 +253,11 @@ def test_evaluate_a_checkpoint_outside_of_a_run(
 def test_evaluate_refuses_what_does_not_fit(
     softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    _assert_refused(softiou("evaluate", run_copy, "digits"), "has 3 classes and digits has 11")
-    _assert_refused(softiou("evaluate", "nowhere", shapes), "nowhere does not exist")
-    _assert_refused(softiou("evaluate", shapes, shapes), "holds no checkpoints")
+    softiou("evaluate", run_copy, "digits").assert_refused("has 3 classes and digits has 11")
+    softiou("evaluate", "nowhere", shapes).assert_refused("nowhere does not exist")
+    softiou("evaluate", shapes, shapes).assert_refused("holds no checkpoints")
     refused = softiou("evaluate", run_copy, shapes, "--split", "tset")
-    _assert_refused(refused, "Expected the split 'tset'", "train, val, test")
+    refused.assert_refused("Expected the split 'tset'", "train, val, test")
     assert not (run_copy / "evaluation.json").exists()
 
 
@@ -314,9 +272,9 @@ def test_predict_writes_masks(softiou: Run, run_copy: Path, shapes: Path) -> Non
     assert Path("masks/test0.overlay.jpg").is_file()
 
     again = softiou("predict", run_copy, images, "--out", "masks")
-    _assert_refused(again, "3 results exist already", "--overwrite")
+    again.assert_refused("3 results exist already", "--overwrite")
     assert softiou("predict", run_copy, images, "--out", "masks", "--overwrite").status == 0
-    _assert_refused(softiou("predict", run_copy, "nowhere"), "nowhere does not exist")
+    softiou("predict", run_copy, "nowhere").assert_refused("nowhere does not exist")
 
 
 def test_predict_reports_corrupt_images_and_writes_the_others(
@@ -336,7 +294,7 @@ def test_predict_reports_corrupt_images_and_writes_the_others(
 def test_report_prints_where_it_is(softiou: Run, run_copy: Path) -> None:
     result = softiou("report", run_copy)
     assert (result.status, result.out) == (0, f"{run_copy / 'report.html'}\n")
-    _assert_refused(softiou("report", "nowhere"), "nowhere")
+    softiou("report", "nowhere").assert_refused("nowhere")
 
 
 # Check, split, demo
@@ -388,7 +346,7 @@ def test_split_writes_lists_and_keeps_other_ones(
     assert softiou("split", data).out == result.out  # the same once more
     lists["1_8"].write_text("train0\n")
     lists["1_4"].unlink()
-    _assert_refused(softiou("split", data), f"{lists['1_8']}: The list exists already", "--out")
+    softiou("split", data).assert_refused(f"{lists['1_8']}: The list exists already", "--out")
     assert lists["1_8"].read_text() == "train0\n"
     assert not lists["1_4"].exists()
 
@@ -398,10 +356,10 @@ def test_split_writes_lists_and_keeps_other_ones(
 
 
 def test_split_refuses(softiou: Run, shapes: Path) -> None:
-    _assert_refused(softiou("split", "digits"), "have the splits 1_16, 1_8 and 1_4 already")
-    _assert_refused(softiou("split", shapes, "--fractions", "8"), "--fractions: 8 is not between")
-    _assert_refused(softiou("split", shapes, "--fractions", "x"), "'x' is no fraction")
-    _assert_refused(softiou("split", "nowhere"), "nowhere", "no such folder")
+    softiou("split", "digits").assert_refused("have the splits 1_16, 1_8 and 1_4 already")
+    softiou("split", shapes, "--fractions", "8").assert_refused("--fractions: 8 is not between")
+    softiou("split", shapes, "--fractions", "x").assert_refused("'x' is no fraction")
+    softiou("split", "nowhere").assert_refused("nowhere", "no such folder")
     assert softiou("split", shapes, "--seed", "-1").status == 2
     assert not (shapes / "splits").exists()
 
@@ -496,13 +454,13 @@ def test_label_refuses_another_teacher_and_other_settings(
     assert softiou(*command, "--teacher", trained.directory).status == 0
     other = run_copy / "checkpoints" / "best.ckpt"
     other.write_bytes((run_copy / "checkpoints" / "last.ckpt").read_bytes())
-    _assert_refused(softiou(*command, "--teacher", other), "store", "teacher")
-    _assert_refused(softiou(*command, "--teacher", trained.directory, "stride=2"), "stride")
+    softiou(*command, "--teacher", other).assert_refused("store", "teacher")
+    softiou(*command, "--teacher", trained.directory, "stride=2").assert_refused("stride")
     taken = softiou("label", shapes, "--teacher", trained.directory, "--out", run_copy)
-    _assert_refused(taken, "found other files")
+    taken.assert_refused("found other files")
     wrong = softiou(*command, "--teacher", trained.directory, "strid=2")
-    _assert_refused(wrong, "strid: unknown key; did you mean stride?")
-    _assert_refused(softiou(*command, "--teacher", "nowhere"), "nowhere does not exist")
+    wrong.assert_refused("strid: unknown key; did you mean stride?")
+    softiou(*command, "--teacher", "nowhere").assert_refused("nowhere does not exist")
 
 
 def test_distill_compares_all_three(
@@ -556,18 +514,18 @@ def test_distill_from_a_store_with_a_baseline_of_ones_own(
 def test_distill_refuses(
     softiou: Run, trained: Any, shapes: Path, short: tuple[str, ...], tmp_path: Path
 ) -> None:
-    _assert_refused(softiou("distill", shapes, *short), "Name a teacher")
+    softiou("distill", shapes, *short).assert_refused("Name a teacher")
     teacher = ("--teacher", trained.directory)
     both = softiou("distill", shapes, *teacher, "--soft-labels", "store", *short)
-    _assert_refused(both, "needs one of teacher and soft_labels")
+    both.assert_refused("needs one of teacher and soft_labels")
     unfair = softiou(
         "distill", shapes, *teacher, "--baseline", trained.directory, "--run", "kd", *short
     )
-    _assert_refused(unfair, "no fair baseline", "optim.steps: 4, baseline 80")
+    unfair.assert_refused("no fair baseline", "optim.steps: 4, baseline 80")
     assert not (tmp_path / "kd").exists()
-    _assert_refused(softiou("distill", "--resume", "kd", shapes), "--resume goes on")
+    softiou("distill", "--resume", "kd", shapes).assert_refused("--resume goes on")
     plain = softiou("distill", "--resume", trained.directory)
-    _assert_refused(plain, "use `softiou train --resume")
+    plain.assert_refused("use `softiou train --resume")
 
 
 def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) -> None:
