@@ -1,147 +1,154 @@
-"""Run declared experiments and record one JSON file a run in benchmarks/results/.
+"""Run declared experiments and record the results of every run in benchmarks/results/.
 
-    python -m benchmarks.experiments camvid --methods ce jml --seeds 0
+    python -m benchmarks.experiments camvid --methods ce jml --seeds 0 1 2 --jobs 2
 
-A finished run is skipped and a broken one goes on from its last checkpoint. A method with a teacher
-needs the teacher's run; soft labels are made from it.
+A finished run is skipped, and a killed one goes on from its last checkpoint. A method with a
+teacher waits for it. Runs go side by side, each on cores of its own, or one after the other on a
+GPU.
 """
 
 import argparse
-import json
-from datetime import date
-from pathlib import Path
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from queue import SimpleQueue
 
 import torch
 import yaml
 
-from benchmarks._machine import ROOT, current_commit, machine
-from softiou._files import write_atomically
-from softiou.checkpoints import load_trained
+from benchmarks._machine import ROOT, current_commit
+from benchmarks.results_files import read_result
+from benchmarks.trials import Trial, run_trial
 from softiou.cli._console import say
-from softiou.cli.evaluate import evaluate_run, score
-from softiou.cli.label import label
-from softiou.evaluation import Evaluation
-from softiou.recipes import load_config, resume_training, start_training
 
-RESULTS = ROOT / "benchmarks" / "results"
-RUNS = ROOT / "runs" / "experiments"
-PATHS = ("source", "model.encoder_weights")
+GRID = ROOT / "benchmarks" / "experiments.yaml"
 
 
 def main() -> None:
-    """Run the chosen part of the grid, one run after the other."""
-    grid = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("experiment", choices=sorted(grid))
-    parser.add_argument("--methods", nargs="+", help="default: all of the experiment")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    experiment = grid[options.experiment]
-    for seed in options.seeds:
-        for method in options.methods or experiment["methods"]:
-            if method not in experiment["methods"]:
-                parser.error(f"{options.experiment} has the methods {list(experiment['methods'])}")
-            run_one(options.experiment, experiment, method, seed)
-
-
-def run_one(name: str, experiment: dict[str, Any], method: str, seed: int) -> None:
-    """Train and evaluate one method with one seed, and write its result file."""
-    result = RESULTS / name / f"{method}-seed{seed}.json"
-    if result.exists():
-        say(f"{result.relative_to(ROOT)} is there already; skipped")
+    """Run the chosen part of the grid."""
+    grid = yaml.safe_load(GRID.read_text())
+    options = _options(sorted(grid))
+    declared = grid[options.experiment]
+    methods = options.methods or list(declared["methods"])
+    if unknown := sorted(set(methods) - set(declared["methods"])):
+        sys.exit(
+            f"{options.experiment} has no method {', '.join(unknown)}; it has "
+            f"{', '.join(declared['methods'])}"
+        )
+    trials = [
+        Trial(options.experiment, declared, method, seed)
+        for seed in options.seeds
+        for method in methods
+    ]
+    if options.here:
+        torch.set_num_threads(options.threads)
+        for trial in trials:
+            run_trial(trial)
         return
-    run = RUNS / name / f"{method}-seed{seed}"
-    commit_file = run.with_suffix(".commit")
-    source = _value("source", experiment["source"])
-    if (run / "config.yaml").exists():
-        resume_training(run, say=say)
+    waiting = with_teachers([trial for trial in trials if is_open(trial, again=options.again)])
+    if options.list:
+        print("\n".join(f"{trial.method}-seed{trial.seed}" for trial in waiting))
     else:
-        commit_file.parent.mkdir(parents=True, exist_ok=True)
-        commit_file.write_text(current_commit())
-        settings = experiment["settings"] | experiment["methods"][method] | {"seed": seed}
-        settings |= _teachers(settings, RUNS / name, seed, source)
-        overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
-        config = load_config(source=source, overrides=overrides)
-        start_training(config, directory=run, command=f"benchmarks.experiments {name}", say=say)
-    evaluation = evaluate_run(run, source, split=experiment["eval_split"])
-    more = _of_the_average(run, source, experiment["eval_split"])
-    write_result(result, name, method, seed, run, commit_file.read_text(), evaluation, more)
+        sys.exit(run_side_by_side(waiting, jobs=options.jobs, threads=options.threads))
 
 
-def _of_the_average(run: Path, source: str, split: str) -> dict[str, Any]:
-    """Score the teacher of a semi-supervised run, the average of its student, too."""
-    if load_config(file=run / "config.yaml").verb != "semi":
-        return {}
-    scored = score(load_trained(run, weights="teacher"), source, split=split)
-    return {"teacher_metrics": scored.metrics}
+def _options(experiments: Sequence[str]) -> argparse.Namespace:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jobs = 1 if torch.cuda.is_available() else cores
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("experiment", choices=experiments)
+    parser.add_argument("--methods", nargs="+", help="default: all of the experiment")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=jobs, help=f"side by side; default {jobs}")
+    parser.add_argument("--threads", type=int, default=1, help="of each job; default 1")
+    parser.add_argument("--again", action="store_true", help="replace results of other commits")
+    parser.add_argument("--list", action="store_true", help="print what there is to do")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
+    return parser.parse_args()
 
 
-def _teachers(settings: dict[str, Any], runs: Path, seed: int, source: str) -> dict[str, Any]:
-    """Replace the method of a teacher by its run, or by the soft labels that it makes."""
-    found: dict[str, Any] = {}
-    for key in ("distillation.teacher", "distillation.soft_labels"):
-        if key in settings:
-            teacher = runs / f"{settings[key]}-seed{seed}"
-            found[key] = str(teacher)
-            if key.endswith("soft_labels"):
-                found[key] = f"{teacher}-soft-labels"
-                label(source, teacher=teacher, out=Path(found[key]))
-    return found
+def with_teachers(trials: Sequence[Trial]) -> list[Trial]:
+    """Put the teachers that trials learn from, and that nobody has trained here, before them."""
+    ordered = {(trial.method, trial.seed): trial for trial in trials}
+    for trial in trials:
+        teacher = None if trial.teacher is None else replace(trial, method=trial.teacher)
+        if teacher is None or teacher.is_trained or (teacher.method, teacher.seed) in ordered:
+            continue
+        if teacher.result.exists():
+            say(f"{teacher.name}: its model is not here, so it is trained again for its students")
+        ordered[teacher.method, teacher.seed] = teacher
+    return sorted(ordered.values(), key=lambda trial: trial.teacher is not None)
 
 
-def write_result(
-    path: Path,
-    experiment: str,
-    method: str,
-    seed: int,
-    run: Path,
-    commit: str,
-    evaluation: Evaluation,
-    more: dict[str, Any],
-) -> None:
-    """Write a results file: figures in per cent, with all that is needed to repeat them."""
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    content = {
-        "experiment": experiment,
-        "method": method,
-        "seed": seed,
-        "commit": commit,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "seconds": _seconds(run),
-        "steps": config["optim"]["steps"],
-        "config": _without_own_paths(config),
-        "metrics": evaluation.metrics,
-        "per_class": evaluation.content["per_class"],
-        **more,
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
-    say(f"wrote {path.relative_to(ROOT)}")
+def is_open(trial: Trial, *, again: bool) -> bool:
+    """Say whether a trial is still to be run, and what becomes of a result that is there."""
+    if not trial.result.exists():
+        return True
+    before, now = read_result(trial.result)["commit"], current_commit()
+    if before == now or not again:
+        hint = "" if before == now else "; --again replaces it"
+        say(f"{trial.name}: finished at commit {before}, skipped{hint}")
+        return False
+    say(f"{trial.name}: the result of commit {before} is going to be replaced by that of {now}")
+    return True
 
 
-def _seconds(run: Path) -> int:
-    """Training time over all resumptions, validation included: what the last line says."""
-    last = (run / "metrics.jsonl").read_text().splitlines()[-1]
-    seconds: float = json.loads(last)["seconds"]
-    return round(seconds)
+def run_side_by_side(trials: Sequence[Trial], *, jobs: int, threads: int) -> int:
+    """Run every trial in a process of its own, teachers first; return how many failed."""
+    places: SimpleQueue[int] = SimpleQueue()
+    for place in range(jobs):
+        places.put(place)
+    failed = 0
+    with ThreadPoolExecutor(jobs) as pool:
+        for needs_teacher in (False, True):
+            some = [trial for trial in trials if (trial.teacher is not None) == needs_teacher]
+            statuses = pool.map(lambda trial: _run_apart(trial, places, threads), some)
+            failed += sum(status != 0 for status in statuses)
+    return failed
 
 
-def _value(key: str, value: Any) -> str:
-    """A setting as YAML text; paths are taken from the project or the folder that holds it."""
-    if isinstance(value, str) and value.endswith(".txt"):
-        return str(ROOT / value)
-    is_path = key in PATHS and value not in ("none", "imagenet")
-    return str(ROOT.parent / value) if is_path else json.dumps(value)
+def _run_apart(trial: Trial, places: "SimpleQueue[int]", threads: int) -> int:
+    """Run a trial in a process that has cores of its own; its words go into a log by its run."""
+    place = places.get()
+    log = trial.run_of(trial.method).with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    say(f"{trial.name}: begins, see {log.relative_to(ROOT)}")
+    try:
+        with log.open("a") as file:
+            done = subprocess.run(
+                [*_command(trial), "--threads", str(threads)],
+                cwd=ROOT,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                preexec_fn=partial(_pin, place, threads),
+                check=False,
+            )
+    finally:
+        places.put(place)
+    end = f"FAILED with status {done.returncode}" if done.returncode else "done"
+    say(f"{trial.name}: {end}")
+    return done.returncode
 
 
-def _without_own_paths(config: Any) -> Any:
-    """Replace the folders of this machine by "." and "..", as seen from the project."""
-    text = json.dumps(config).replace(str(ROOT), ".").replace(str(ROOT.parent), "..")
-    return json.loads(text)
+def _command(trial: Trial) -> list[str]:
+    """Return the command that runs a single trial in its own process."""
+    which = [trial.experiment, "--methods", trial.method, "--seeds", str(trial.seed)]
+    return [sys.executable, "-m", "benchmarks.experiments", *which, "--here"]
+
+
+def _pin(place: int, threads: int) -> None:
+    """Keep this process on cores that no other job has, as long as there are enough."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        own = {cores[(place * threads + i) % len(cores)] for i in range(threads)}
+        os.sched_setaffinity(0, own)
 
 
 if __name__ == "__main__":

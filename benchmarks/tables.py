@@ -4,7 +4,8 @@
     python -m benchmarks.tables --check    # fails when a table is not what the files say
 
 A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
-methods that it shows: `<!-- table: camvid: ce jml -->`. Those of `loss`, `store`, `steps`,
+methods that it shows: `<!-- table: camvid: ce jml -->`; EXPERIMENT_differences is the table of the
+intervals that `benchmarks.differences` has found. Those of `loss`, `store`, `steps`,
 `semi_supervised`, `metrics` and `bootstrap` come from the files of `benchmarks.loss`,
 `.distillation`, `.semi_supervised`, `.metrics` and `.bootstrap`.
 """
@@ -68,6 +69,16 @@ NAMES = {
     "semi_soft_jml_1600": "the same, twice the steps",
     "full_ce": "all 367 masks, CE",
 }
+DIFFERENCES = {
+    "miou_d": "mIoU^D",
+    "miou_i": "mIoU^I",
+    "miou_c": "mIoU^C",
+    "miou_i_q10": "worst 10 %",
+    "soft_dice_d": "soft Dice",
+    "ece_d": "ECE",
+    "ece_i": "ECE per image",
+    "bece_d": "boundary ECE",
+}
 ANNOTATOR_NAMES = {
     "random": "a random rater",
     "majority": "majority",
@@ -119,11 +130,13 @@ def main() -> None:
 
 def table(experiment: str, methods: Sequence[str] = ()) -> str:
     """Return the Markdown table of an experiment: a row a method, per cent; all unless named."""
+    if experiment.endswith("_differences"):
+        return differences_table(experiment.removesuffix("_differences"))
     if experiment in MEASURED:
         folder, make = MEASURED[experiment]
         return "\n".join(make(json.loads(path.read_text())) for path in _files(folder))
     order = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())[experiment]
-    runs = [json.loads(path.read_text()) for path in _files(experiment)]
+    runs = [json.loads(path.read_text()) for path in _files(experiment) if "-seed" in path.name]
     by_method = {
         m: [r for r in runs if r["method"] == m]
         for m in order["methods"]
@@ -141,6 +154,32 @@ def table(experiment: str, methods: Sequence[str] = ()) -> str:
             cells += [str(found[0]["steps"]), f"{minutes:.0f}"]
             lines.append(f"| {_name(experiment, method)} | {len(found)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def differences_table(experiment: str) -> str:
+    """Return how sure the differences between methods are: a row a contrast, points of per cent."""
+    file = ROOT / "benchmarks" / "results" / experiment / "differences.json"
+    contrasts = json.loads(file.read_text())["contrasts"] if file.exists() else []
+    shown = {name for contrast in contrasts for name in contrast["metrics"]}
+    columns = {name: title for name, title in DIFFERENCES.items() if name in shown}
+    lines = [
+        f"| method | less | seeds | {' | '.join(columns.values())} |",
+        f"| --- | --- | ---: |{' ---: |' * len(columns)}",
+    ]
+    for contrast in contrasts:
+        names = [_name(experiment, contrast[key]) for key in ("method", "baseline")]
+        cells = [_difference(contrast["metrics"].get(key)) for key in columns]
+        lines.append(f"| {' | '.join([*names, str(len(contrast['seeds'])), *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    """Return a difference with its interval, bold where the interval excludes zero."""
+    if found is None:
+        return "–"  # noqa: RUF001
+    low, high = found["interval"]
+    sure = "**" if low > 0 or high < 0 else ""
+    return f"{sure}{found['value']:+.1f}{sure} ({low:+.1f} to {high:+.1f})"
 
 
 def _name(experiment: str, method: str) -> str:

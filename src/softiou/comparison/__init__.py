@@ -1,6 +1,14 @@
 """Comparison of evaluated runs on the same images: is one better, and how sure is that."""
 
-from softiou.comparison.contrasts import compare
+from softiou.comparison.contrasts import compare, resampled_means
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 
-__all__ = ["Comparison", "Contrast", "Difference", "Estimate", "Group", "compare"]
+__all__ = [
+    "Comparison",
+    "Contrast",
+    "Difference",
+    "Estimate",
+    "Group",
+    "compare",
+    "resampled_means",
+]

@@ -5,7 +5,7 @@ Shapes: R resamples, S seeds of a group, F figures: the metrics, then the IoU of
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from softiou.comparison.pairing import check_same_images, pool_seeds
 from softiou.comparison.reading import EvaluatedRun, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 from softiou.errors import DataError
+from softiou.metrics import ImageStatistics
 from softiou.metrics.bootstrap import (
     LEVEL,
     RESAMPLES,
@@ -126,14 +127,43 @@ def _sample(
     values = torch.stack([_values(run, names) for run in group])
     if group[0].statistics.num_images < 2:
         return _Sample(group, values, torch.full_like(values[:1], torch.nan))
-    seeds = resample(len(group), resamples, seed=_own_seed(group, seed))  # (R, S)
-    total = known = torch.zeros(resamples, values.shape[1], dtype=torch.float64)
-    for run, times in zip(group, seeds.unbind(1), strict=True):
-        drawn = bootstrap_figures(run.statistics, resamples=resamples, seed=seed)
-        columns = _columns(drawn, names)
-        total = total + times[:, None] * columns.nan_to_num(0.0)
-        known = known + times[:, None] * columns.isfinite()
-    return _Sample(group, values, total / known)
+    drawn = resampled_means(
+        [run.statistics for run in group],
+        lambda figures: _columns(figures, names),
+        resamples=resamples,
+        seed=seed,
+    )
+    return _Sample(group, values, drawn)
+
+
+def resampled_means(
+    seeds: Sequence[ImageStatistics],
+    columns: Callable[[Figures], Tensor],
+    *,
+    resamples: int,
+    seed: int,
+) -> Tensor:
+    """Draw images and seeds of one configuration with replacement, and average over the seeds.
+
+    The images that a resample draws depend on `seed` alone: those of several configurations are
+    paired, and may be subtracted.
+
+    Args:
+        seeds: What each of the S trainings got of the same images.
+        columns: Puts the figures of interest side by side (R, F); NaN where they are undefined.
+        resamples: R.
+        seed: Of the draws.
+
+    Returns:
+        Means (R, F) over the drawn seeds that have the figure.
+    """
+    draws = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))  # (R, S)
+    total = known = torch.zeros(resamples, 1, dtype=torch.float64)
+    for statistics, times in zip(seeds, draws.unbind(1), strict=True):
+        drawn = columns(bootstrap_figures(statistics, resamples=resamples, seed=seed))
+        total = total + times[:, None] * drawn.nan_to_num(0.0)
+        known = known + times[:, None] * drawn.isfinite()
+    return total / known
 
 
 def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
@@ -155,14 +185,14 @@ def _columns(figures: Figures, names: Sequence[str]) -> Tensor:
     return torch.cat([torch.stack(metrics, 1), iou], 1) if metrics else iou
 
 
-def _own_seed(group: Sequence[EvaluatedRun], seed: int) -> int:
+def _own_seed(seeds: Sequence[ImageStatistics], seed: int) -> int:
     """Derive the seed that draws a group's seeds from what its models predict.
 
     So it depends neither on the place of the group nor on the others.
     """
     digest = hashlib.sha256(str(seed).encode())
-    for run in group:
-        digest.update(run.statistics.counts.true_positives.numpy().tobytes())
+    for statistics in seeds:
+        digest.update(statistics.counts.true_positives.numpy().tobytes())
     return int.from_bytes(digest.digest()[:4], "big")
 
 

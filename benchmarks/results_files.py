@@ -1,0 +1,67 @@
+"""The files of benchmarks/results/EXPERIMENT/: one JSON a run, and what it got of every image.
+
+METHOD-seedK.json holds the figures, METHOD-seedK.npz the sums over the pixels of every image that
+the intervals of differences are drawn from.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._machine import ROOT
+from softiou._files import write_atomically
+from softiou.metrics import ImageStatistics
+
+RESULTS = ROOT / "benchmarks" / "results"
+# What the figures of the tables are functions of.
+_KEPT = ("counts_", "bins_", "boundary_bins_", "masses_")
+
+
+def result_file(experiment: str, method: str, seed: int) -> Path:
+    """Return where the figures of a run are."""
+    return RESULTS / experiment / f"{method}-seed{seed}.json"
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the figures of a run."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def read_results(experiment: str) -> list[dict[str, Any]]:
+    """Return the figures of all runs of an experiment, by file name."""
+    files = sorted((RESULTS / experiment).glob("*-seed*.json"))
+    return [read_result(path) for path in files]
+
+
+def write_result(path: Path, content: Mapping[str, Any], statistics: ImageStatistics) -> None:
+    """Write the figures of a run and, before them, its sums over every image."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = {
+        name: tensor.to(torch.float32 if tensor.is_floating_point() else torch.int32).numpy()
+        for name, tensor in statistics.tensors().items()
+        if name.startswith(_KEPT)
+    }
+    sums = io.BytesIO()
+    np.savez_compressed(sums, allow_pickle=False, **kept)
+    write_atomically(sums.getvalue(), path.with_suffix(".npz"))
+    write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
+
+
+def read_sums(path: Path) -> ImageStatistics | None:
+    """Return what a run got of every image; None for runs of which it was not kept."""
+    sums = path.with_suffix(".npz")
+    if not sums.exists():
+        return None
+    with np.load(sums, allow_pickle=False) as arrays:
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    wide = {
+        name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int64)
+        for name, tensor in tensors.items()
+    }
+    return ImageStatistics.from_tensors(wide)

@@ -1,0 +1,188 @@
+"""One run of an experiment: train, calibrate on the validation split, evaluate, and write down."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks._machine import ROOT, current_commit, machine
+from benchmarks.results_files import result_file, write_result
+from softiou.checkpoints import load_trained
+from softiou.cli._console import say
+from softiou.cli.calibrate import calibrate
+from softiou.cli.evaluate import evaluate_run, score
+from softiou.cli.label import label
+from softiou.evaluation import Evaluation
+from softiou.recipes import load_config, resume_training, start_training
+
+RUNS = ROOT / "runs" / "experiments"
+TEACHERS = ("distillation.teacher", "distillation.soft_labels")
+_PATHS = ("source", "model.encoder_weights")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One method of an experiment with one seed.
+
+    Attributes:
+        experiment: Its name.
+        declared: What experiments.yaml says of it.
+        method: One of its methods.
+        seed: Of weights and data.
+    """
+
+    experiment: str
+    declared: Mapping[str, Any]
+    method: str
+    seed: int
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what the method sets, on top of what all methods share."""
+        declared = self.declared
+        return {**declared["settings"], **declared["methods"][self.method], "seed": self.seed}
+
+    @property
+    def teacher(self) -> str | None:
+        """Return the method that has to be trained first, None for nothing."""
+        return next((self.settings[key] for key in TEACHERS if key in self.settings), None)
+
+    @property
+    def is_trained(self) -> bool:
+        """Say whether its run lies here, finished."""
+        return (self.run_of(self.method) / "evaluation.json").exists()
+
+    @property
+    def name(self) -> str:
+        """Return what to call it."""
+        return f"{self.experiment}, {self.method}, seed {self.seed}"
+
+    @property
+    def result(self) -> Path:
+        """Return the results file."""
+        return result_file(self.experiment, self.method, self.seed)
+
+    def run_of(self, method: str) -> Path:
+        """Return the run directory of a method with this seed."""
+        return RUNS / self.experiment / f"{method}-seed{self.seed}"
+
+
+def run_trial(trial: Trial) -> None:
+    """Train and evaluate, going on from where a killed run stopped, and write the results file."""
+    run = trial.run_of(trial.method)
+    commit = _begun_at(run)
+    source = _value("source", trial.declared["source"])
+    if (run / "config.yaml").exists():
+        resume_training(run, say=say)
+    else:
+        settings = trial.settings | _teachers(trial, source)
+        overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
+        config = load_config(source=source, overrides=overrides)
+        start_training(
+            config, directory=run, command=f"benchmarks.experiments {trial.experiment}", say=say
+        )
+    calibrate(run, source)
+    split = trial.declared["eval_split"]
+    evaluation = evaluate_run(run, source, split=split)
+    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split)
+    write_result(trial.result, content, evaluation.statistics)
+    say(f"wrote {trial.result.relative_to(ROOT)}")
+
+
+def _begun_at(run: Path) -> str:
+    """Return the commit that a run was begun at, and say when another one goes on with it."""
+    file, now = run.with_suffix(".commit"), current_commit()
+    if not (run / "config.yaml").exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(now)
+    before = file.read_text()
+    if before != now:
+        say(f"{run.name} was begun at commit {before}, which stays in its results; this is {now}")
+    return before
+
+
+def _teachers(trial: Trial, source: str) -> dict[str, Any]:
+    """Replace the method of a teacher by its run, or by the soft labels that it makes."""
+    found: dict[str, Any] = {}
+    for key in TEACHERS:
+        if key in trial.settings:
+            teacher = trial.run_of(trial.settings[key])
+            found[key] = str(teacher)
+            if key.endswith("soft_labels"):
+                found[key] = f"{teacher}-soft-labels"
+                label(source, teacher=teacher, out=Path(found[key]))
+    return found
+
+
+def _of_the_average(run: Path, source: str, split: str) -> dict[str, Any]:
+    """Score the teacher of a semi-supervised run, the average of its student, too."""
+    if load_config(file=run / "config.yaml").verb != "semi":
+        return {}
+    scored = score(load_trained(run, weights="teacher"), source, split=split)
+    return {"teacher_metrics": scored.metrics}
+
+
+def _content(trial: Trial, run: Path, commit: str, evaluation: Evaluation) -> dict[str, Any]:
+    """Return figures in per cent, with all that is needed to repeat them."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    found = evaluation.content
+    truth = [[image["stem"], image["truth"]] for image in found["images"]]
+    return {
+        "experiment": trial.experiment,
+        "method": trial.method,
+        "seed": trial.seed,
+        "commit": commit,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "seconds": _seconds(run),
+        "steps": config["optim"]["steps"],
+        "config": _without_own_paths(config),
+        "metrics": evaluation.metrics,
+        "calibrated": found["calibrated"] and found["calibrated"]["metrics"],
+        "per_class": found["per_class"],
+        "learning_curve": _learning_curve(run),
+        "images": sha256(json.dumps(truth).encode()).hexdigest()[:16],
+    }
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def _seconds(run: Path) -> int:
+    """Training time over all resumptions, validation included: what the last line says."""
+    seconds: float = _lines(run)[-1]["seconds"]
+    return round(seconds)
+
+
+def _learning_curve(run: Path) -> list[dict[str, float]]:
+    """Return the scores on the validation split, by step."""
+    wanted = {"step": "step", "val/miou_d": "miou_d", "val/ece_d": "ece_d"}
+    return [
+        {short: line[name] for name, short in wanted.items() if name in line}
+        for line in _lines(run)
+        if "val/miou_d" in line
+    ]
+
+
+def _value(key: str, value: Any) -> str:
+    """A setting as YAML text; paths are taken from the project or the folder that holds it."""
+    if isinstance(value, str) and value.endswith(".txt"):
+        return str(ROOT / value)
+    is_path = key in _PATHS and value not in ("none", "imagenet", "digits")
+    return str(ROOT.parent / value) if is_path else _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _without_own_paths(config: Any) -> Any:
+    """Replace the folders of this machine by "." and "..", as seen from the project."""
+    text = json.dumps(config).replace(str(ROOT), ".").replace(str(ROOT.parent), "..")
+    return json.loads(text)

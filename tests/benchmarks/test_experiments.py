@@ -1,0 +1,217 @@
+"""The experiment runner, from a grid to results, differences and tables, on a few steps."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from benchmarks import differences, experiments, results_files, tables, trials
+from benchmarks.trials import Trial
+from softiou.metrics import ImageStatistics, OverlapCounts
+from softiou.metrics.bins import CalibrationBins
+
+DIGITS: dict[str, Any] = {
+    "source": "digits",
+    "eval_split": "val",
+    "contrasts": [["jml", "ce"], ["kd", "ce"], ["jml", "missing"]],
+    "settings": {
+        "model.architecture": "fpn",
+        "model.encoder": "tu-regnetx_002",
+        "model.encoder_weights": "none",
+        "data.train_split": "1_16",
+        "data.crop_px": [64, 64],
+        "data.batch_size": 2,
+        "data.workers": 0,
+        "optim.steps": 2,
+        "optim.validations": 1,
+        "precision": "fp32",
+    },
+    "methods": {
+        "ce": {"loss.cross_entropy": 1.0},
+        "jml": {"loss.cross_entropy": 0.25},
+        "kd": {"distillation.teacher": "jml"},
+    },
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A grid, results and runs of the test's own."""
+    grid = tmp_path / "benchmarks" / "experiments.yaml"
+    grid.parent.mkdir()
+    grid.write_text(yaml.safe_dump({"digits": DIGITS}))
+    results = tmp_path / "benchmarks" / "results"
+    monkeypatch.setattr(experiments, "GRID", grid)
+    monkeypatch.setattr(results_files, "RESULTS", results)
+    monkeypatch.setattr(trials, "RUNS", tmp_path / "runs")
+    for module in (experiments, trials, tables):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+        if module is not tables:
+            monkeypatch.setattr(module, "current_commit", lambda: "abc")
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["experiments", "digits", *arguments])
+    experiments.main()
+
+
+def trial(method: str, seed: int = 0) -> Trial:
+    return Trial("digits", DIGITS, method, seed)
+
+
+def test_a_run_is_recorded_with_all_that_repeats_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    run(monkeypatch, "--methods", "ce", "--seeds", "3", "--here", "--threads", str(before))
+    file = project / "benchmarks" / "results" / "digits" / "ce-seed3.json"
+    content = json.loads(file.read_text())
+    assert content["commit"] == "abc"
+    assert (content["experiment"], content["method"], content["seed"]) == ("digits", "ce", 3)
+    assert content["steps"] == 2
+    assert content["config"]["loss"]["cross_entropy"] == 1.0
+    assert [point["step"] for point in content["learning_curve"]] == [2]
+    assert set(content["calibrated"]) >= {"ece_d", "nll"}  # a temperature, fitted on val
+    assert str(project) not in file.read_text()
+    sums = results_files.read_sums(file)
+    assert sums is not None
+    counts = sums.merge_images().counts
+    iou = counts.true_positives / (counts.present + counts.predicted - counts.true_positives)
+    assert 100 * iou.nanmean().item() == pytest.approx(content["metrics"]["miou_d"], abs=1e-4)
+
+
+def test_what_is_finished_is_skipped_unless_another_commit_is_to_replace_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    one = trial("ce")
+    one.result.parent.mkdir(parents=True)
+    one.result.write_text('{"commit": "abc"}')
+    run(monkeypatch, "--methods", "ce", "--seeds", "0", "--list", "--again")
+    assert "finished at commit abc, skipped\n" in capsys.readouterr().out
+    one.result.write_text('{"commit": "old"}')
+    run(monkeypatch, "--methods", "ce", "--seeds", "0", "--list")
+    assert "finished at commit old, skipped; --again replaces it" in capsys.readouterr().out
+    run(monkeypatch, "--methods", "ce", "--seeds", "0", "--list", "--again")
+    out = capsys.readouterr().out
+    assert "the result of commit old is going to be replaced by that of abc" in out
+    assert out.endswith("ce-seed0\n")
+
+
+def test_a_run_that_another_commit_began_keeps_its_commit(project: Path, capsys: Any) -> None:
+    directory = trial("ce").run_of("ce")
+    directory.mkdir(parents=True)
+    (directory / "config.yaml").touch()
+    directory.with_suffix(".commit").write_text("old")
+    assert trials._begun_at(directory) == "old"
+    assert "was begun at commit old" in capsys.readouterr().out
+
+
+def test_teachers_come_first_and_once(project: Path, capsys: Any) -> None:
+    wanted = experiments.with_teachers([trial("kd"), trial("kd", 1), trial("ce")])
+    assert [(one.method, one.seed) for one in wanted] == [
+        ("ce", 0),
+        ("jml", 0),
+        ("jml", 1),
+        ("kd", 0),
+        ("kd", 1),
+    ]
+    evaluation = trial("jml").run_of("jml") / "evaluation.json"
+    evaluation.parent.mkdir(parents=True)
+    evaluation.touch()
+    assert experiments.with_teachers([trial("kd")]) == [trial("kd")]
+    other = trial("jml", 1)
+    other.result.parent.mkdir(parents=True)
+    other.result.touch()
+    assert experiments.with_teachers([trial("kd", 1)]) == [other, trial("kd", 1)]
+    assert "its model is not here, so it is trained again" in capsys.readouterr().out
+
+
+def test_an_unknown_method_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SystemExit, match="digits has no method cc; it has ce, jml, kd"):
+        run(monkeypatch, "--methods", "cc")
+
+
+def test_jobs_run_apart_on_cores_of_their_own(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    code = "import os; print(os.environ['OMP_NUM_THREADS'], len(os.sched_getaffinity(0)))"
+    monkeypatch.setattr(
+        experiments, "_command", lambda one: [sys.executable, "-c", f"{code}; exit({one.seed})"]
+    )
+    some = [trial("ce"), trial("kd"), trial("jml", 1)]
+    assert experiments.run_side_by_side(some, jobs=2, threads=1) == 1
+    out = capsys.readouterr().out
+    assert "digits, ce, seed 0: done" in out
+    assert "digits, jml, seed 1: FAILED with status 1" in out
+    log = trial("ce").run_of("ce").with_suffix(".log").read_text()
+    assert log.split()[:2] == ["1", "1"]
+
+
+def counted(correct: list[list[int]]) -> ImageStatistics:
+    """Two classes of 100 pixels in each image, so many of them predicted right."""
+    right = torch.tensor(correct)
+    present = torch.full_like(right, 100)
+    predicted = right + (100 - right).flip(1)
+    bins = CalibrationBins(*torch.ones(3, len(right), 15, dtype=torch.float64))
+    return ImageStatistics(OverlapCounts(right, predicted, present), bins=bins)
+
+
+def write(method: str, seed: int, correct: list[list[int]], images: str = "same") -> None:
+    content = {"method": method, "seed": seed, "images": images, "metrics": {}, "steps": 1}
+    file = results_files.result_file("digits", method, seed)
+    results_files.write_result(file, content, counted(correct))
+
+
+def test_differences_are_paired_over_images_and_seeds(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    easy, hard = [90, 90], [40, 40]
+    for seed in (0, 1):
+        write("ce", seed, [easy, hard, easy])
+        write("jml", seed, [[95, 95], [45, 45], [95, 95]])
+    write("jml", 2, [easy, easy, easy])  # without a partner
+    (found,) = differences.differences("digits", DIGITS["contrasts"])
+    assert (found["method"], found["baseline"], found["seeds"]) == ("jml", "ce", [0, 1])
+    miou = found["metrics"]["miou_d"]
+    ours, theirs = 235 / 365, 220 / 380  # of 300 pixels of each class
+    assert miou["value"] == pytest.approx(100 * (ours - theirs))
+    low, high = miou["interval"]
+    # Unpaired, hard against easy images would be some 60 points apart.
+    assert 0 < low < miou["value"] < high < 10
+    assert found["metrics"]["ece_d"] == {"value": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_differences_of_other_images_are_refused(project: Path) -> None:
+    write("ce", 0, [[1, 1]])
+    write("jml", 0, [[1, 1]], images="other")
+    with pytest.raises(ValueError, match="scored on different images"):
+        differences.differences("digits", DIGITS["contrasts"])
+
+
+def test_differences_become_a_table(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        write("ce", seed, [[90, 90], [40, 40]])
+        write("jml", seed, [[95, 95], [45, 45]])
+    monkeypatch.setattr(differences, "ROOT", project)
+    monkeypatch.setattr(differences, "RESULTS", results_files.RESULTS)
+    monkeypatch.setattr("sys.argv", ["differences"])
+    differences.main()
+    head, _, row = tables.table("digits_differences").splitlines()
+    assert head.startswith("| method | less | seeds | mIoU^D | mIoU^I |")
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:3] == ["0.25 CE + 0.75 JML", "cross-entropy", "2"]
+    assert cells[3].startswith("**+")  # surely better
+    assert cells[-1] == "+0.0 (+0.0 to +0.0)"
+
+
+def test_results_without_sums_have_no_differences(project: Path) -> None:
+    file = results_files.result_file("digits", "ce", 0)
+    file.parent.mkdir(parents=True)
+    file.write_text('{"method": "ce", "seed": 0}')
+    assert differences.differences("digits", [["ce", "ce"]]) == []
+    assert tables.table("digits_differences").count("\n") == 2
