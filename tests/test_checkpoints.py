@@ -54,6 +54,27 @@ def test_model_comes_back_as_it_was(file: Path, content: dict[str, Any]) -> None
         assert torch.equal(value, content["state_dict"][f"model.{name}"]), name
 
 
+def test_checkpoint_from_before_there_were_other_settings(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
+    model = {"architecture": SPEC.architecture, "encoder": SPEC.encoder, "num_classes": 2}
+    colours = {"model.mean": torch.full((3, 1, 1), 0.4), "model.std": torch.full((3, 1, 1), 0.3)}
+    weights = content["state_dict"] | colours
+    old = content | {"softiou": content["softiou"] | {"model": model}, "state_dict": weights}
+    torch.save(old, tmp_path / "old.ckpt")
+    trained = load_trained(tmp_path / "old.ckpt")
+    assert trained.model.spec == SPEC
+    assert torch.equal(trained.model.mean, colours["model.mean"])  # as it was trained
+    assert torch.equal(trained.model.std, colours["model.std"])
+
+
+def test_setting_of_a_newer_version(content: dict[str, Any], tmp_path: Path) -> None:
+    model = content["softiou"]["model"] | {"wings": 2}
+    torch.save(content | {"softiou": content["softiou"] | {"model": model}}, tmp_path / "new.ckpt")
+    with pytest.raises(CheckpointError, match=r"new\.ckpt .*'wings'.* Update softiou"):
+        load_trained(tmp_path / "new.ckpt")
+
+
 def test_run_gives_its_best_checkpoint_then_its_last(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()

@@ -21,7 +21,7 @@ from softiou.data import (
 )
 from softiou.errors import ConfigError
 from softiou.inference import Precision, autocast, best_device
-from softiou.models import IMAGENET_MEAN, IMAGENET_STD, SegmentationModel
+from softiou.models import SegmentationModel
 
 
 def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: str) -> Manifest:
@@ -30,10 +30,19 @@ def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: st
         teacher=Teacher(str(teacher.path.resolve()), file_sha256(teacher.path)),
         classes=teacher.description.classes,
         ignore_index=teacher.description.ignore_index,
-        normalisation=Normalisation(IMAGENET_MEAN, IMAGENET_STD),
+        normalisation=_normalisation(teacher.model),
         quantisation=quantisation,
         data=data,
     )
+
+
+def _normalisation(model: SegmentationModel) -> Normalisation:
+    # A float32 of 0.485 is 0.48500001.
+    mean, std = (
+        [round(value, 6) for value in buffer.flatten().tolist()]
+        for buffer in (model.mean, model.std)
+    )
+    return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
 
 
 def logits_stride(model: SegmentationModel) -> int:

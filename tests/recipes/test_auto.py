@@ -80,6 +80,22 @@ def test_steps(overrides: list[str], steps: int) -> None:
     assert steps % resolved.optim.validations == 0
 
 
+@pytest.mark.parametrize(
+    ("overrides", "filled_in"),
+    [
+        ([], (5e-4, 0.01, None)),
+        (["optim.optimizer=sgd"], (0.01, 5e-4, 0.9)),
+        (["optim.optimizer=sgd", "optim.momentum=0", "optim.weight_decay=0"], (0.01, 0, 0)),
+        (["optim.learning_rate=0.1"], (0.1, 0.01, None)),
+    ],
+)
+def test_rates_are_those_of_the_optimiser(
+    overrides: list[str], filled_in: tuple[float | None, ...]
+) -> None:
+    optim = auto.resolve(_config(*overrides), Blank((32, 32))).optim
+    assert (optim.learning_rate, optim.weight_decay, optim.momentum) == filled_in
+
+
 def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, workers in ((1, 0), (4, 3), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
@@ -110,6 +126,8 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
         "data.crop_px: (64, 96)",
         "labels.kind: hard",
         "optim.steps: 200",
+        "optim.learning_rate: 0.0005",
+        "optim.weight_decay: 0.01",
     ]
     assert auto.changes(after, auto.resolve(after, Blank((32, 32)))) == []
 
@@ -124,5 +142,7 @@ def test_given_values_stay() -> None:
         "data.batch_size=1",
         "data.crop_px=[40, 50]",
         "optim.steps=20",
+        "optim.learning_rate=0.1",
+        "optim.weight_decay=0",
     )
     assert auto.resolve(given, Blank((32, 32))) == given

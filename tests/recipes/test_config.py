@@ -47,7 +47,8 @@ def test_all_mistakes_are_reported_at_once() -> None:
             "model.encoder: input should be a valid string, but got 5",
             "loss.kind: input should be 'jaccard', 'dice', 'tversky' or 'soft_jaccard', but got "
             "'lovasz'",
-            "optim.learning_rate: input should be a finite number, but got nan",
+            "optim.learning_rate: input should be 'auto' or input should be a finite number, but "
+            "got nan",
             "seed: input should be greater than or equal to 0, but got -1",
             "optim.validations: expected KEY=VALUE, for instance optim.steps=500",
             "=3: expected KEY=VALUE, for instance optim.steps=500",
@@ -68,6 +69,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("loss.class_weights=[1, -1]", "loss.class_weights: input should be greater than or"),
         ("optim.ema=1", "optim.ema: input should be less than 1, but got 1"),
         ("optim=5", "optim: is a section; set optim.KEY, for instance optim.steps"),
+        ("optim.optimizer=adam", "optim.optimizer: input should be 'adamw' or 'sgd', but got"),
+        ("optim.momentum=1", "optim.momentum: input should be less than 1, but got 1"),
+        ("optim.momentum=0.9", "optim: momentum is for the optimizer sgd, not adamw: leave it"),
+        ("optim.weight_decay=-1", "optim.weight_decay: input should be 'auto' or input should be"),
         ("resolution=5", "resolution: unknown key"),
     ],
 )
@@ -107,6 +112,18 @@ def test_names_of_splits_are_no_numbers(tmp_path: Path) -> None:
     )
     save_config(config, tmp_path / "again.yaml")
     assert load_config(file=tmp_path / "again.yaml") == config
+
+
+def test_another_optimiser_brings_its_own_rates(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    given = load_config(source="digits", overrides=["optim.optimizer=sgd", "optim.momentum=0.8"])
+    save_config(given.model_copy(update={"optim": given.optim.with_defaults()}), file)
+    same = load_config(file=file, overrides=["optim.optimizer=sgd", "optim.warmup=0"]).optim
+    assert (same.learning_rate, same.weight_decay, same.momentum) == (0.01, 5e-4, 0.8)
+    other = load_config(file=file, overrides=["optim.optimizer=adamw", "optim.weight_decay=0"])
+    assert (other.optim.learning_rate, other.optim.momentum) == ("auto", None)
+    assert other.optim.with_defaults().learning_rate == 5e-4
+    assert other.optim.with_defaults().weight_decay == 0
 
 
 @pytest.mark.parametrize(

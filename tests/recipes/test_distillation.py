@@ -97,6 +97,19 @@ def test_loss_is_the_mean_of_both(make_recipe: Make, trained: Any, batch: Batch)
     assert not batch["inside"].all()
 
 
+def test_auxiliary_head_learns_the_same(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    recipe = make_recipe("distillation.weight=0.25", "loss.auxiliary=0.5")
+    logits, auxiliary = recipe.model.forward_auxiliary(batch["image"])
+    taught = targets.teacher(teacher_logits(trained, batch["image"]), valid=batch["inside"])
+    losses = [
+        0.75 * recipe.loss(one, batch["target"]) + 0.25 * recipe.loss(one, taught)
+        for one in (logits, auxiliary)
+    ]
+    parts = recipe.parts(batch)
+    torch.testing.assert_close(parts["loss"], losses[0] + 0.5 * losses[1])
+    torch.testing.assert_close(parts["auxiliary"], losses[1].detach())
+
+
 def test_weights_of_zero_and_one(make_recipe: Make, trained: Any, batch: Batch) -> None:
     labels = make_recipe("distillation.weight=1e-30")  # 0 is refused: no teacher would be heard
     logits = labels.model(batch["image"])

@@ -125,6 +125,25 @@ def one_view(batch: Any) -> Any:
 # The loss
 
 
+def test_auxiliary_head_learns_from_the_labels_alone(semi_config: Make, batch: Any) -> None:
+    from softiou.recipes.auto import resolve
+
+    config = semi_config("semi_supervised.ramp=0", "loss.auxiliary=0.25", *NO_MIX)
+    data = open_dataset(config.data.source, "few")
+    config = resolve(config, data, unlabeled=6)
+    assert config.semi_supervised is not None
+    recipe = SemiSupervisedRecipe(
+        config, data.description, settings=config.semi_supervised, encoder_weights="none"
+    ).eval()
+    labelled = batch["labelled"]
+    parts = recipe.parts(one_view(batch))
+    logits, auxiliary = recipe.model.forward_auxiliary(labelled["image"])
+    ours, other = (recipe.loss(one, labelled["target"]) for one in (logits, auxiliary))
+    torch.testing.assert_close(parts["auxiliary"], other.detach())
+    torch.testing.assert_close(parts["labelled"], (ours + 0.25 * other).detach())
+    torch.testing.assert_close(parts["loss"].detach(), parts["labelled"] + parts["unlabeled"])
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_soft_pseudo_labels_weighed_by_confidence(
     temperature: float, make_recipe: Make, batch: Any
@@ -233,12 +252,12 @@ def test_share_kept_is_that_of_the_view_after_mixing(
 def test_features_are_dropped_in_their_view_alone(make_recipe: Make, batch: Any) -> None:
     recipe = make_recipe(*NO_MIX, "semi_supervised.feature_dropout=0.5")
     groups = [batch["labelled"]["image"], batch["unlabeled"]["image"]]
-    plain = recipe._student(groups, dropped=None)
-    dropped, again = (recipe._student(groups, dropped=1) for _ in range(2))
+    plain, _ = recipe._student(groups, dropped=None)
+    dropped, again = (recipe._student(groups, dropped=1)[0] for _ in range(2))
     torch.testing.assert_close(dropped[0], plain[0])
     assert not dropped[1].allclose(plain[1])
     assert dropped[1].equal(again[1])  # chance depends on the step alone
-    torch.testing.assert_close(recipe._student(groups, dropped=None)[1], plain[1])
+    torch.testing.assert_close(recipe._student(groups, dropped=None)[0], plain)
 
 
 def test_weight_rises_over_the_ramp(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,6 +230,7 @@ def test_another_seed_is_another_run(finished: Make) -> None:
         ("validation", 6, 6, ()),  # in the last image of the run
         ("training", 9, 5, ("optim.accumulate=2",)),  # in the middle of a step
         ("training", 5, 5, ("optim.ema=0.9",)),
+        ("training", 3, 3, ("optim.optimizer=sgd",)),  # with what the momentum remembers
         ("validation", 2, 3, ("optim.ema=0.9",)),
     ],
 )

@@ -23,11 +23,31 @@ Weights = Annotated[
 ]
 DataOrSetting = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time
-    typer.Argument(help="Data set folder, or digits for the embedded one.", show_default=False),
+    typer.Argument(help="Data set folder, LAYOUT:/path, or digits.", show_default=False),
 ]
+
+
+def _file_of_recipe(config: Path | None) -> Path | None:
+    """Return a file, or that of a recipe that comes with the package; a file goes first."""
+    from softiou.errors import ConfigError
+    from softiou.recipe_files import recipe_path
+
+    if config is None or config.exists() or config.name != str(config) or config.suffix:
+        return config
+    try:
+        return recipe_path(config.name)
+    except ConfigError as error:
+        raise ConfigError(f"--config {config}: there is no such file. {error}") from error
+
+
 ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option(help="YAML file with settings.", show_default=False),
+    typer.Option(
+        metavar="FILE|RECIPE",
+        help="YAML file with settings, or a recipe of softiou recipes ls.",
+        show_default=False,
+        callback=_file_of_recipe,
+    ),
 ]
 NewRun = Annotated[
     Optional[Path],  # noqa: UP045

@@ -3,9 +3,8 @@
 import os
 from typing import Any
 
-import torch
-
 from softiou.data import SegmentationDataset
+from softiou.data.crops import automatic_crop, spread
 from softiou.inference import best_device, best_precision
 from softiou.recipes.config import (
     Config,
@@ -15,8 +14,6 @@ from softiou.recipes.config import (
     SemiSupervisedConfig,
 )
 
-LARGEST_CROP_PX = 512
-CROP_MULTIPLE = 32  # the largest input stride of the common encoders
 EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
 
@@ -29,6 +26,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     - crop: the median size of up to 16 images, at most 512, in multiples of 32
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
     - steps: 40 epochs, of the unlabelled images if there are more of them, at least 200
+    - learning rate, weight decay and momentum: by the optimiser, see `OptimConfig`
     - workers: a process for each core but one, at most 8
     - precision, also of a teacher: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32
       elsewhere
@@ -39,7 +37,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         dataset: The training split.
         unlabeled: Number of images without masks.
     """
-    data, optim = config.data, config.optim
+    data, optim = config.data, config.optim.with_defaults()
     batch_size: Any = data.batch_size
     if batch_size == "auto":
         batch_size = max(2, min(8, len(dataset)))
@@ -121,14 +119,8 @@ def _semi_supervised(
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
-    count = min(16, len(dataset))
-    chosen = [i * len(dataset) // count for i in range(count)]
-    sizes = torch.tensor([dataset[i]["image"].shape[1:] for i in chosen])
-    height, width = (
-        max(CROP_MULTIPLE, min(LARGEST_CROP_PX, length) // CROP_MULTIPLE * CROP_MULTIPLE)
-        for length in sizes.median(0).values.tolist()
-    )
-    return height, width
+    shapes = [dataset[index]["image"].shape for index in spread(len(dataset))]
+    return automatic_crop([(height, width) for _, height, width in shapes])
 
 
 def _workers() -> int:

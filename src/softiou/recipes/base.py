@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from softiou import checkpoints
 from softiou.data import Batch, DatasetDescription, Sample, truth
 from softiou.inference import predict_probs
-from softiou.losses import OverlapLoss
-from softiou.models import ModelSpec, SegmentationModel
+from softiou.losses import OverlapLoss, Targets
+from softiou.models import ModelSpec, SegmentationModel, freeze_unused
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.config import Config
 from softiou.recipes.judging import Judge
-from softiou.recipes.schedule import WarmupPoly, parameter_groups
+from softiou.recipes.schedule import WarmupPoly, build_optimizer, parameter_groups
 from softiou.targets import Target
 
 
@@ -42,8 +42,15 @@ class Recipe(pl.LightningModule, ABC):
         self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
         self.description = description
-        spec = ModelSpec(config.model.architecture, config.model.encoder, description.num_classes)
+        spec = ModelSpec(
+            config.model.architecture,
+            config.model.encoder,
+            description.num_classes,
+            output_stride=config.model.output_stride,
+            auxiliary=config.loss.auxiliary > 0,
+        )
         self.model = SegmentationModel(spec, encoder_weights=encoder_weights)
+        freeze_unused(self.model)
         ignore, num_classes = description.ignore_index, description.num_classes
         check_loss(config.loss, num_classes)
         self.loss = build_loss(config.loss, ignore_index=ignore)
@@ -66,6 +73,14 @@ class Recipe(pl.LightningModule, ABC):
     def labels_of(self, batch: Batch) -> Tensor | Target:
         """Return what the labels of a batch say, as the configuration wants them."""
         return build_target(batch["target"], self.config.labels, self.description)
+
+    def with_auxiliary(
+        self, parts: dict[str, Tensor], logits: Tensor, target: Targets
+    ) -> dict[str, Tensor]:
+        """Return the parts of the loss with that of the auxiliary head added, by its weight."""
+        auxiliary = self.loss.parts(logits, target)["loss"]
+        loss = parts["loss"] + self.config.loss.auxiliary * auxiliary
+        return {**parts, "loss": loss, "auxiliary": auxiliary.detach()}
 
     def on_train_start(self) -> None:
         """Take the images of all processes for one batch."""
@@ -125,19 +140,17 @@ class Recipe(pl.LightningModule, ABC):
         return [judge for judge in self.judges.values() if isinstance(judge, Judge)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW, slower for a pretrained encoder, with warm-up and polynomial decay."""
+        """Return the optimiser, slower for a pretrained encoder, and its warm-up and decay."""
         settings = self.config.optim
         pretrained = self.config.model.encoder_weights != "none"
-        optimizer = torch.optim.AdamW(
-            parameter_groups(
-                self.model,
-                learning_rate=settings.learning_rate,
-                encoder_rate=settings.encoder_rate if pretrained else 1.0,
-                weight_decay=settings.weight_decay,
-            )
+        groups = parameter_groups(
+            self.model,
+            learning_rate=float(settings.learning_rate),
+            encoder_rate=settings.encoder_rate if pretrained else 1.0,
+            weight_decay=float(settings.weight_decay),
         )
-        steps = int(settings.steps)
-        schedule = WarmupPoly(steps, settings.warmup, settings.poly_power)
+        optimizer = build_optimizer(settings.optimizer, groups, momentum=settings.momentum)
+        schedule = WarmupPoly(int(settings.steps), settings.warmup, settings.poly_power)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from softiou.checkpoints import read_checkpoint
+from softiou.data import absolute_source
 from softiou.errors import ConfigError
 from softiou.recipes.config import Config, load_config
 
@@ -75,7 +76,6 @@ def _plain(config: Config) -> dict[str, Any]:
             values |= {f"{section}.{key}": value for key, value in content.items()}
         else:
             values[section] = content
-    source = Path(config.data.source)
-    values["data.source"] = str(source.resolve()) if source.exists() else config.data.source
+    values["data.source"] = absolute_source(config.data.source)
     values.pop("data.workers")  # says nothing of what is learnt
     return values

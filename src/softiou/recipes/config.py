@@ -53,7 +53,9 @@ S = TypeVar("S", bound=_Section)
 class DataConfig(_Section):
     """What to train on, and how an image becomes a training sample."""
 
-    source: str = Field(description="data set folder, or digits for the embedded one")
+    source: str = Field(
+        description="data set folder, LAYOUT:FOLDER as in voc:/data/VOCdevkit, or digits"
+    )
     train_split: str = Field("train", description="split to learn from")
     val_split: str = Field("val", description="split that chooses the best checkpoint")
     crop_px: Auto | tuple[Positive, Positive] = Field("auto", description="height, width")
@@ -146,11 +148,20 @@ class LabelsConfig(_Section):
 class ModelConfig(_Section):
     """Which network."""
 
-    architecture: str = Field("deeplabv3plus", description="of segmentation_models_pytorch")
+    architecture: str = Field(
+        "deeplabv3plus", description="of segmentation_models_pytorch, or transformers"
+    )
     encoder: str = Field(
-        "mobilenet_v2", description="of segmentation_models_pytorch; tu-NAME: timm"
+        "mobilenet_v2",
+        description="of segmentation_models_pytorch; tu-NAME: timm; of transformers: a repository "
+        "or folder",
     )
     encoder_weights: str = Field("imagenet", description="none, imagenet or a safetensors file")
+    output_stride: Literal[8, 16] | None = Field(
+        None,
+        description="of the encoder, by dilation: 8 or 16 for deeplabv3, deeplabv3plus, pspnet; "
+        "null: the architecture's own",
+    )
 
 
 class LossConfig(_Section):
@@ -183,18 +194,38 @@ class LossConfig(_Section):
     beta: NotNegative = Field(0.5, description="tversky: false negatives")
     gamma: Annotated[float, Field(gt=0)] = Field(1.0, description="tversky: focal exponent")
     log: bool = Field(False, description="tversky: -log of the score")
+    auxiliary: NotNegative = Field(
+        0.0, description="weight of the loss of an auxiliary head; 0: none, the papers' is 0.4"
+    )
+
+
+LEARNING_RATE = {"adamw": 5e-4, "sgd": 0.01}
+WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}
+MOMENTUM = 0.9
 
 
 class OptimConfig(_Section):
-    """How the weights move."""
+    """How the weights move.
+
+    - adamw: forgives a wrong learning rate, and trains transformers
+    - sgd: with momentum, what the classic recipes of convolutional networks use
+    """
 
     steps: Auto | Positive = Field("auto", description="rounded up to a multiple of validations")
     validations: Positive = Field(10, description="how often to validate, evenly spread")
-    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-4, description="the highest, of AdamW")
+    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw or sgd")
+    learning_rate: Auto | Annotated[float, Field(gt=0)] = Field(
+        "auto", description="the highest, that of the heads; auto: adamw 0.0005, sgd 0.01"
+    )
     encoder_rate: NotNegative = Field(
         0.3, description="learning rate of a pretrained encoder, as a share of learning_rate"
     )
-    weight_decay: NotNegative = Field(0.01, description="not of norms and biases")
+    weight_decay: Auto | NotNegative = Field(
+        "auto", description="not of norms and biases; auto: adamw 0.01, sgd 0.0005"
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of sgd; null: 0.9, and none for adamw"
+    )
     warmup: Share = Field(0.05, description="share of the steps that raise the learning rate")
     poly_power: NotNegative = Field(0.9, description="(1 - step / steps) ** power")
     clip_norm: NotNegative = Field(5.0, description="gradient norm; 0 is off")
@@ -202,6 +233,26 @@ class OptimConfig(_Section):
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="decay of the averaged weights that are evaluated; 0 is off"
     )
+
+    @model_validator(mode="after")
+    def _check_momentum(self) -> Self:
+        if self.momentum is not None and self.optimizer != "sgd":
+            raise ValueError(
+                f"momentum is for the optimizer sgd, not {self.optimizer}: leave it out, or set "
+                "optimizer=sgd"
+            )
+        return self
+
+    def with_defaults(self) -> Self:
+        """Return the settings with a value for each that depends on the optimiser."""
+        changes: dict[str, float] = {}
+        if self.learning_rate == "auto":
+            changes["learning_rate"] = LEARNING_RATE[self.optimizer]
+        if self.weight_decay == "auto":
+            changes["weight_decay"] = WEIGHT_DECAY[self.optimizer]
+        if self.optimizer == "sgd" and self.momentum is None:
+            changes["momentum"] = MOMENTUM
+        return self.model_copy(update=changes)
 
 
 class DistillationConfig(_Section):
@@ -349,6 +400,7 @@ class SemiSupervisedConfig(_Section):
 # What a resolved configuration holds because of another setting: not to be kept when that changes.
 _DEPENDANTS = {
     ("labels", "kind"): ("epsilon", "width", "sigma"),
+    ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),
     ("semi_supervised", "pseudo_labels"): ("confidence_threshold", "cross_entropy"),
 }
 
@@ -497,7 +549,7 @@ def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
 
 def save_config(config: Config, path: Path, *, header: str = "") -> None:
     """Write the complete configuration as YAML, each described knob with its comment."""
-    comments = "".join(f"# {line}\n" for line in header.splitlines())
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
     write_atomically((comments + _to_yaml(config)).encode(), path)
 
 

@@ -34,7 +34,8 @@ class DistillationRecipe(Recipe):
 
     L is the whole loss of the configuration, cross-entropy and overlap: its gradient against the
     teacher is that of the KL divergence and of the overlap with the teacher's probabilities. Both
-    come out of one softmax of the student. CWD is `softiou.losses.ChannelWiseDistillation`.
+    come out of one softmax of the student. An auxiliary head learns the same with the same L. CWD
+    is `softiou.losses.ChannelWiseDistillation`.
 
     Args:
         config: Resolved, with a section `distillation`.
@@ -66,7 +67,7 @@ class DistillationRecipe(Recipe):
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss against labels and teacher, and its detached parts."""
         teacher_logits = self._teacher_logits(batch["image"])
-        student_logits = self.model(batch["image"])
+        student_logits, auxiliary_logits = self._student_logits(batch["image"])
         weight = self.settings.weight
         against: list[tuple[float, Tensor | Target]] = []
         if weight < 1:
@@ -74,12 +75,20 @@ class DistillationRecipe(Recipe):
         if weight > 0:
             against.append((weight, self._soft_target(batch, teacher_logits)))
         parts = self.loss.parts(student_logits, against)
+        if auxiliary_logits is not None:
+            parts = self.with_auxiliary(parts, auxiliary_logits, against)
         if self.settings.channel_wise and teacher_logits is not None:
             inside = _at_the_stride_of(student_logits, batch["inside"])
             channel_wise = self.channel_wise(student_logits, teacher_logits, inside)
             parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
             parts["channel_wise"] = channel_wise.detach()
         return parts
+
+    def _student_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the student's logits, and those of its auxiliary head if it has one."""
+        if self.model.auxiliary is None:
+            return self.model(images), None
+        return self.model.forward_auxiliary(images)
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:

@@ -13,7 +13,7 @@ class WarmupPoly:
     Args:
         steps: Steps of the whole run.
         warmup: Share of them that raise the rate.
-        power: 0.9 is usual in segmentation.
+        power: 0.9 is usual in segmentation, 1 (a straight line) with transformers; 0 is no decay.
     """
 
     def __init__(self, steps: int, warmup: float, power: float) -> None:
@@ -29,14 +29,30 @@ class WarmupPoly:
         return float(max(0.0, 1 - progress) ** self.power)
 
 
+def build_optimizer(
+    name: str, groups: list[dict[str, Any]], *, momentum: float | None = None
+) -> torch.optim.Optimizer:
+    """Build adamw or sgd over groups of parameters that bring their rates.
+
+    Args:
+        name: adamw or sgd.
+        groups: As `parameter_groups` returns them.
+        momentum: Of sgd; None: 0.
+    """
+    if name == "sgd":
+        return torch.optim.SGD(groups, momentum=momentum or 0.0)
+    return torch.optim.AdamW(groups)
+
+
 def parameter_groups(
     model: SegmentationModel, *, learning_rate: float, encoder_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Split parameters by rate (encoder, rest) and decay (none for biases and norms)."""
+    """Split parameters by rate (encoder, heads) and decay (none for biases and norms)."""
+    pretrained = model.encoder_parameters()
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for name, parameter in model.net.named_parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
-            key = (name.startswith("encoder."), parameter.ndim > 1)
+            key = (parameter in pretrained, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     # Sorted: the decoder comes first, so the logged rate is `learning_rate` itself.
     return [

@@ -60,10 +60,11 @@ class SemiSupervisedRecipe(Recipe):
         loss = L(student(image), labels) + w(t) mean_v k_v U(student(view v), teacher(weak view))
         teacher <- d teacher + (1 - d) student,    d = min(ema, 1 - 1 / (updates + 1))
 
-    L is the loss of the configuration, U the same or cross-entropy alone. The weight w rises as
-    weight exp(-5 (1 - t)^2) with t from 0 to 1 over the ramp. k is the share of a view's pixels
-    that are kept, or the mean confidence where they are weighed by it: as in FixMatch a pixel that
-    is left out counts as a zero, so that batches of which the teacher is unsure pull less.
+    L is the loss of the configuration, that of an auxiliary head included; U is the same without
+    it, or cross-entropy alone. The weight w rises as weight exp(-5 (1 - t)^2) with t from 0 to 1
+    over the ramp. k is the share of a view's pixels that are kept, or the mean confidence where
+    they are weighed by it: as in FixMatch a pixel that is left out counts as a zero, so that
+    batches of which the teacher is unsure pull less.
     Parameters and buffers of the teacher are averages. The strong views have equal shares of the
     mean, and half of it where a view of dropped features has the other half.
 
@@ -118,9 +119,14 @@ class SemiSupervisedRecipe(Recipe):
         labelled, unlabeled = batch["labelled"], batch["unlabeled"]
         views = self._views(unlabeled)
         groups = [labelled["image"], *(view.images for view in views)]
-        logits = self._student(groups, dropped=len(groups) - 1 if self._drops else None)
-        found = self.loss.statistics(logits[0], self.labels_of(labelled))
+        logits, auxiliary_logits = self._student(
+            groups, dropped=len(groups) - 1 if self._drops else None
+        )
+        target = self.labels_of(labelled)
+        found = self.loss.statistics(logits[0], target)
         parts = self.loss.parts_of(found, [1.0])
+        if auxiliary_logits is not None:
+            parts = self.with_auxiliary(parts, auxiliary_logits, target)
         about = [
             self.unlabeled_loss.statistics(theirs, view.pseudo_target, weights=view.weights)[0]
             for theirs, view in zip(logits[1:], views, strict=True)
@@ -213,22 +219,33 @@ class SemiSupervisedRecipe(Recipe):
             logits: Tensor = self.teacher.module(images)
         return logits
 
-    def _student(self, groups: Sequence[Tensor], *, dropped: int | None) -> list[Tensor]:
+    def _student(
+        self, groups: Sequence[Tensor], *, dropped: int | None
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Return the student's logits of each group of images, from one pass over all of them.
 
         Args:
             groups: uint8 (N_i, 3, H, W).
             dropped: The group whose features are dropped; None for none.
+
+        Returns:
+            Those of each group, and of the first one the auxiliary head's, if there is one.
         """
         sizes = [len(images) for images in groups]
         everything = torch.cat(list(groups))
         if dropped is None:
-            return list(self.model(everything).split(sizes))
+            return self._logits(everything, sizes)
         start = sum(sizes[:dropped])
         rows = slice(start, start + sizes[dropped])
         share, generator = self.settings.feature_dropout, self.generator("drop")
         with _dropped_features(self.model, rows, share, generator):
-            return list(self.model(everything).split(sizes))
+            return self._logits(everything, sizes)
+
+    def _logits(self, images: Tensor, sizes: list[int]) -> tuple[list[Tensor], Tensor | None]:
+        if self.model.auxiliary is None:
+            return list(self.model(images).split(sizes)), None
+        logits, auxiliary_logits = self.model.forward_auxiliary(images, count=sizes[0])
+        return list(torch.split(logits, sizes)), auxiliary_logits
 
 
 def _averaging(decay: float) -> Any:

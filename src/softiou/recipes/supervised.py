@@ -14,4 +14,8 @@ class SupervisedRecipe(Recipe):
 
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss against the labels and its detached parts."""
-        return self.loss.parts(self.model(batch["image"]), self.labels_of(batch))
+        target = self.labels_of(batch)
+        if self.model.auxiliary is None:
+            return self.loss.parts(self.model(batch["image"]), target)
+        logits, auxiliary_logits = self.model.forward_auxiliary(batch["image"])
+        return self.with_auxiliary(self.loss.parts(logits, target), auxiliary_logits, target)

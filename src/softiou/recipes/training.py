@@ -30,6 +30,7 @@ from softiou.data import (
     UnlabeledStream,
     open_dataset,
     open_unlabeled,
+    source_name,
     verify_readable,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
@@ -167,7 +168,7 @@ def _own_run(config: Config) -> Path:
     """Return a new run directory, which one process alone can choose."""
     if are_several():
         raise ConfigError("Name the run with --run: several processes have to agree on it.")
-    return next_free_run(Path(config.data.source).resolve().name)
+    return next_free_run(source_name(config.data.source))
 
 
 def _silent(line: str) -> None:

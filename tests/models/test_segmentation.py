@@ -2,6 +2,7 @@
 
 import socket
 import time
+import urllib.request
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
 
-from softiou.errors import CheckpointError, ConfigError
+from softiou.errors import CheckpointError
 from softiou.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -19,6 +20,7 @@ from softiou.models import (
     SegmentationModel,
     architectures,
 )
+from softiou.models.downloads import no_waiting_offline
 
 ENCODER = "tu-test_efficientnet"  # the smallest that there is
 
@@ -105,8 +107,11 @@ def test_spec_is_plain_and_builds_the_same_model() -> None:
         "architecture": "fpn",
         "encoder": ENCODER,
         "num_classes": 3,
+        "output_stride": None,
+        "auxiliary": False,
+        "settings": None,
     }
-    again = SegmentationModel(ModelSpec(**model.spec.as_dict())).eval()  # type: ignore[arg-type]
+    again = SegmentationModel(ModelSpec(**model.spec.as_dict())).eval()
     again.load_state_dict(model.state_dict())
     images = torch.rand(1, 3, 32, 32)
     assert torch.equal(again(images), model(images))
@@ -172,22 +177,6 @@ def test_architectures_are_those_of_the_library() -> None:
     assert architectures() == sorted(architectures())
 
 
-@pytest.mark.parametrize(
-    ("architecture", "encoder", "message"),
-    [
-        ("unett", "resnet18", "Unknown architecture 'unett'; there are deeplabv3, "),
-        ("unet", "resnet19", r"Unknown encoder 'resnet19'\. Did you mean resnet18 or "),
-        ("unet", "xyz", r"Unknown encoder 'xyz'\. It takes the names of segmentation_models_py"),
-        ("unet", "tu-xyz", r"with the encoder 'tu-xyz': Unknown model \(xyz\)"),
-        ("dpt", "resnet18", "Cannot build 'dpt' with the encoder 'resnet18': Only Timm encoders"),
-        ("unet", "tu-test_vit", "Cannot build 'unet' with the encoder 'tu-test_vit'"),
-    ],
-)
-def test_unknown_names_are_refused(architecture: str, encoder: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        _model(architecture, encoder)
-
-
 # Downloads
 
 
@@ -207,6 +196,28 @@ def test_failed_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> N
         "Cannot download the ImageNet weights of 'resnet18'. Set model.encoder_weights to a local "
         "safetensors file, or to none to start from scratch. (the proxy says no)"
     )
+
+
+def test_encoder_without_imagenet_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: socket.socket())
+    monkeypatch.setitem(smp.encoders.encoders["resnet18"], "pretrained_settings", {"ssl": {}})
+    with pytest.raises(CheckpointError, match=r"no ImageNet weights of 'resnet18'.*\['ssl'\]"):
+        _imagenet("resnet18")
+
+
+def test_a_proxy_is_trusted_to_know_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    def unplugged(*_: Any, **__: Any) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(socket, "create_connection", unplugged)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    for proxies, offline in (({"https": "http://proxy:3128"}, False), ({}, True)):
+        monkeypatch.setattr(urllib.request, "getproxies", lambda found=proxies: found)
+        with no_waiting_offline():
+            assert constants.HF_HUB_OFFLINE is offline
+        assert constants.HF_HUB_OFFLINE is False
 
 
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-test_resnet"])

@@ -1,0 +1,91 @@
+"""`softiou models`: which networks there are, and what they cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from softiou.models.catalogue import Cost
+
+
+def models(
+    architecture: Annotated[
+        Optional[str],  # noqa: UP045 - typer reads it at run time
+        typer.Option(help="This one alone, with the common encoders.", show_default=False),
+    ] = None,
+    encoder: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="This one alone; tu-NAME: timm.", show_default=False),
+    ] = None,
+    crop: Annotated[int, typer.Option(help="Pixels of a side, for the cost.", min=1)] = 512,
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 19,
+    search: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="List encoders whose names hold a text, timm's too.", show_default=False),
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List architectures and encoders with their size and cost."""
+    import json
+    from dataclasses import asdict
+
+    from softiou.models.catalogue import costs, encoder_families, search_encoders
+
+    if search is not None:
+        _print_names(search, search_encoders(search), json_output=json_output)
+        return
+    found = costs(architecture=architecture, encoder=encoder, crop_px=crop, num_classes=classes)
+    if json_output:
+        content = {"models": [asdict(cost) for cost in found], "encoders": encoder_families()}
+        print(json.dumps(content, indent=2))
+        return
+    _print_costs(found, crop=crop, classes=classes)
+    if architecture is None and encoder is None:
+        _print_families(encoder_families())
+
+
+def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
+    import json
+
+    from softiou.errors import ConfigError
+
+    if json_output:
+        print(json.dumps(names, indent=2))
+        return
+    if not names:
+        raise ConfigError(
+            f"--search: no encoder's name holds {text!r}. Try a part of it, such as convnext."
+        )
+    print("\n".join(names))
+
+
+def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
+    """Print a row for each pair, and below why others cannot be had."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from softiou.cli._console import interactive
+
+    table = Table("architecture", "encoder", caption_justify="left")
+    table.caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
+    for heading in ("parameters, M", "GMACs", "stride of the logits"):
+        table.add_column(heading, justify="right")
+    for cost in found:
+        if cost.refusal is None:
+            figures = (f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", str(cost.stride))
+            table.add_row(cost.architecture, cost.encoder, *figures)
+    Console(width=None if interactive() else 100).print(table)
+    for cost in found:
+        if cost.refusal is not None:
+            print(cost.refusal)
+
+
+def _print_families(families: dict[str, list[str]]) -> None:
+    print("\nEncoders, besides the names of timm as tu-NAME (--search convnext lists some):")
+    for names in families.values():
+        print(f"  {' '.join(names)}")
+    print(
+        "\nModels of Hugging Face: model.architecture=transformers model.encoder=REPOSITORY|FOLDER"
+    )

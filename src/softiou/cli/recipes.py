@@ -1,0 +1,87 @@
+"""softiou recipes: complete settings of published experiments, to list, to read and to copy."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from softiou.recipe_files import RecipeSummary
+
+recipes = typer.Typer(
+    help="List and copy recipes: complete settings of published experiments.",
+    no_args_is_help=True,
+)
+Name = Annotated[str, typer.Argument(help="Name of a recipe, for instance cityscapes-jml.")]
+
+
+@recipes.command("ls")
+def ls(
+    part: Annotated[
+        str, typer.Argument(help="A part of the name, for instance cityscapes or kd.")
+    ] = "",
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the recipes: what each trains, and for how long."""
+    from softiou.errors import ConfigError
+    from softiou.recipe_files import recipe_names, summarise_recipe
+
+    found = [summarise_recipe(name) for name in recipe_names() if part in name]
+    if json_output:
+        print(json.dumps([summary._asdict() for summary in found], indent=2))
+    elif found:
+        _print_table(found)
+    else:
+        raise ConfigError(f"No recipe has {part!r} in its name; `softiou recipes ls` lists all.")
+
+
+@recipes.command("show")
+def show(name: Name) -> None:
+    """Print a recipe: its settings, the source of each number and the command to run it."""
+    from softiou.recipe_files import recipe_path
+
+    print(recipe_path(name).read_text(encoding="utf-8"), end="")
+
+
+@recipes.command("cp")
+def cp(
+    name: Name,
+    file: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Argument(help="New file, or a folder; default: NAME.yaml here.", show_default=False),
+    ] = None,
+) -> None:
+    """Copy a recipe, to change it and to train with --config FILE. Overwrites nothing."""
+    from softiou.cli import _console
+    from softiou.recipe_files import copy_recipe, summarise_recipe
+
+    copy = file or Path(f"{name}.yaml")
+    if copy.is_dir():
+        copy /= f"{name}.yaml"
+    copy_recipe(name, copy)
+    verb = summarise_recipe(name).verb
+    _console.say(f"{copy}: change it, and run  softiou {verb} DATA --config {copy}")
+
+
+def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from softiou.cli._console import interactive
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="softiou VERB DATA --config RECIPE")
+    table.caption_justify = "left"
+    table.add_column("recipe", no_wrap=True)  # to be copied from the screen
+    for heading in ("data set", "method", "verb", "architecture", "encoder"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("steps", "crop", "batch"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for one in summaries:
+        words = (one.name, one.data_set, one.method, one.verb, one.architecture, one.encoder)
+        crop, steps = "x".join(map(str, one.crop_px)), f"{one.steps:,}"
+        table.add_row(*words, steps, crop, str(one.batch_size))
+    Console(width=None if interactive() else 150).print(table)

@@ -1,0 +1,22 @@
+"""Segmentation models by name, that take plain RGB and hand out logits at the decoder's own stride.
+
+Shapes: N images, C classes, (H, W) the image, (h, w) the logits at the decoder's stride.
+"""
+
+from softiou.models.building import architectures
+from softiou.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from softiou.models.segmentation import SegmentationModel
+from softiou.models.spec import TRANSFORMERS, ModelSpec
+from softiou.models.unused import freeze_unused
+from softiou.models.weights import load_encoder
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "TRANSFORMERS",
+    "ModelSpec",
+    "SegmentationModel",
+    "architectures",
+    "freeze_unused",
+    "load_encoder",
+]

@@ -1,0 +1,127 @@
+"""Networks of segmentation_models_pytorch whose logits stay at the decoder's stride."""
+
+import warnings
+from contextlib import nullcontext
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+
+from softiou.errors import CheckpointError, ConfigError
+from softiou.models.downloads import no_waiting_offline
+from softiou.models.pairs import OUTPUT_STRIDES, any_size, check_names, check_patches, refusal
+from softiou.models.spec import TRANSFORMERS, ModelSpec
+
+DPT_STRIDE = 32  # its pyramid ends there, whatever the tokens' own
+PAN_SMALLEST_PX = 128  # it halves the features of stride 16 three times
+REDUCING = ("mit_", "tu-pvt_")  # these reduce keys and values by 8 at stride 4
+REDUCING_SMALLEST_PX = 32
+
+
+def architectures() -> list[str]:
+    """Return the names of the architectures of segmentation_models_pytorch."""
+    return sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+
+
+def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
+    """Return a network without its last upsampling, which is left to the loss and to inference.
+
+    Args:
+        spec: What to build.
+        download: Whether to fetch the encoder's ImageNet weights.
+
+    Raises:
+        ConfigError: Architecture or encoder are unknown, or do not go together.
+        CheckpointError: The weights cannot be had.
+    """
+    net = create(spec, download=download)
+    head = net.segmentation_head
+    if hasattr(head, "upsampling_factor"):  # that of dpt
+        head.upsampling_factor = 1
+    for name, module in head.named_children():
+        if isinstance(module, nn.Upsample):
+            setattr(head, name, nn.Identity())
+    return net.to(memory_format=torch.channels_last)
+
+
+def create(spec: ModelSpec, *, download: bool = False) -> Any:
+    """Return a network as segmentation_models_pytorch makes it; arguments as in `build_network`."""
+    if spec.architecture not in architectures():
+        raise ConfigError(
+            f"Unknown architecture {spec.architecture!r}; there are {', '.join(architectures())}, "
+            f"and {TRANSFORMERS} for models of Hugging Face."
+        )
+    check_names(spec)
+    try:
+        with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
+            # dpt projects the tokens all the same.
+            warnings.filterwarnings("ignore", "Encoder does not have prefix tokens")
+            net = smp.create_model(
+                spec.architecture,
+                encoder_name=spec.encoder,
+                encoder_weights=_imagenet(spec.encoder) if download else None,
+                classes=spec.num_classes,
+                **_dilation(spec),
+                **any_size(spec.encoder),
+            )
+    except KeyError as error:
+        raise CheckpointError(
+            f"model.encoder_weights: there are no ImageNet weights of {spec.encoder!r}. Set it to "
+            f"a local safetensors file, or to none to start from scratch. ({error.args[0]})"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot download the ImageNet weights of {spec.encoder!r}. Set model.encoder_weights "
+            f"to a local safetensors file, or to none to start from scratch. ({error})"
+        ) from error
+    except ConfigError:
+        raise
+    except _BUILDING as error:
+        raise ConfigError(refusal(spec, error)) from error
+    if spec.architecture == "dpt":
+        check_patches(spec.encoder, net.encoder.output_strides)
+    return net
+
+
+_BUILDING = (
+    AssertionError,
+    AttributeError,
+    IndexError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+def input_stride(architecture: str, net: Any) -> int:
+    """Return what height and width of a network's input are a multiple of."""
+    stride = int(net.encoder.output_stride)
+    return max(stride, DPT_STRIDE) if architecture == "dpt" else stride
+
+
+def smallest_px(spec: ModelSpec) -> int:
+    """Return the smallest height and width that a network can see, if it is above its stride."""
+    if spec.architecture == "pan":
+        return PAN_SMALLEST_PX
+    strided = spec.architecture in OUTPUT_STRIDES  # all others have a stride of 32
+    return REDUCING_SMALLEST_PX if strided and spec.encoder.startswith(REDUCING) else 1
+
+
+def _dilation(spec: ModelSpec) -> dict[str, Any]:
+    """Return the options that reach an output stride, with the rates of the DeepLab papers."""
+    stride = spec.output_stride
+    if stride is None:
+        return {}
+    if spec.architecture == "pspnet":  # its own is cut off after stride 8
+        return {"encoder_depth": 5, "output_stride": stride, "upsampling": stride}
+    options: dict[str, Any] = {"encoder_output_stride": stride}
+    if spec.architecture.startswith("deeplab"):
+        options["decoder_atrous_rates"] = (12, 24, 36) if stride == 8 else (6, 12, 18)
+    return options
+
+
+def _imagenet(encoder: str) -> str | bool:
+    # timm's names stand for one set of weights each, and True is that one.
+    return True if encoder.startswith("tu-") else "imagenet"

@@ -1,0 +1,131 @@
+"""What there is to choose from, and what it costs."""
+
+from dataclasses import dataclass
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from softiou.errors import ConfigError
+from softiou.models.building import architectures
+from softiou.models.segmentation import SegmentationModel
+from softiou.models.spec import ModelSpec
+
+# One or more of each family of the papers.
+COMMON_ENCODERS = (
+    "resnet18",
+    "resnet50",
+    "resnet101",
+    "mobilenet_v2",
+    "efficientnet-b0",
+    "xception",
+    "tu-convnext_tiny",
+    "tu-swin_tiny_patch4_window7_224",
+    *(f"mit_b{size}" for size in range(6)),
+    "tu-vit_small_patch16_224",
+)
+DEFAULT_ENCODER = "mobilenet_v2"
+DEFAULT_VIT = "tu-vit_small_patch16_224"  # for dpt
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model costs.
+
+    Attributes:
+        architecture: As in `ModelSpec`.
+        encoder: As in `ModelSpec`.
+        parameters: Number of weights, those included that are never used.
+        gmacs: Billions of multiplications with addition for one crop.
+        stride: Pixels of the image a cell of the logits.
+        input_stride: Pixels that a crop's height and width are a multiple of.
+        refusal: Why the two cannot be had together; the figures are 0 then.
+    """
+
+    architecture: str
+    encoder: str
+    parameters: int = 0
+    gmacs: float = 0.0
+    stride: int = 0
+    input_stride: int = 0
+    refusal: str | None = None
+
+
+def encoder_families() -> dict[str, list[str]]:
+    """Return the encoders of segmentation_models_pytorch by family; timm's come on top."""
+    families: dict[str, list[str]] = {}
+    for name, entry in smp.encoders.encoders.items():
+        if not name.startswith("timm-"):  # old names of what tu- has
+            family = entry["encoder"].__module__.rpartition(".")[2]
+            families.setdefault(family, []).append(name)
+    return families
+
+
+def search_encoders(text: str) -> list[str]:
+    """Return the names of encoders that hold a text, those of timm as tu-NAME."""
+    own = [name for names in encoder_families().values() for name in names]
+    return [name for name in [*own, *(f"tu-{n}" for n in timm.list_models())] if text in name]
+
+
+def costs(
+    *,
+    architecture: str | None = None,
+    encoder: str | None = None,
+    crop_px: int = 512,
+    num_classes: int = 19,
+) -> list[Cost]:
+    """Return the cost of one pair, of an architecture or encoder with others, or of one of each.
+
+    Args:
+        architecture: None for all.
+        encoder: None for the common ones if an architecture is given, otherwise for a small one.
+        crop_px: Height and width, rounded up to a multiple of the input stride.
+        num_classes: C.
+
+    Raises:
+        ConfigError: There is no such name.
+    """
+    if architecture is None:
+        pairs = [(name, encoder or _usual(name)) for name in architectures()]
+    else:
+        pairs = [(architecture, name) for name in ([encoder] if encoder else COMMON_ENCODERS)]
+    found = [cost_of(ModelSpec(one, other, num_classes), crop_px=crop_px) for one, other in pairs]
+    if all(cost.refusal for cost in found):
+        raise ConfigError(str(found[0].refusal))
+    return found
+
+
+def cost_of(spec: ModelSpec, *, crop_px: int) -> Cost:
+    """Count what one crop through a model costs, without computing it; arguments as in `costs`."""
+    try:
+        model = _without_memory(spec)
+    except ConfigError as error:
+        return Cost(spec.architecture, spec.encoder, refusal=str(error))
+    side = crop_px + -crop_px % model.input_stride
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        logits = model(torch.zeros(1, 3, side, side, device="meta"))
+    return Cost(
+        spec.architecture,
+        spec.encoder,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        gmacs=counter.get_total_flops() / 2e9,
+        stride=side // int(logits.shape[-1]),
+        input_stride=model.input_stride,
+    )
+
+
+def _usual(architecture: str) -> str:
+    return DEFAULT_VIT if architecture == "dpt" else DEFAULT_ENCODER
+
+
+def _without_memory(spec: ModelSpec) -> SegmentationModel:
+    """Build a model that has shapes alone."""
+    try:
+        with torch.device("meta"):
+            return SegmentationModel(spec).eval()
+    except ConfigError as error:
+        if not isinstance(error.__cause__, RuntimeError):
+            raise
+        # Some encoders compute while they are built, and need numbers.
+        return SegmentationModel(spec).eval().to("meta")

@@ -1,0 +1,150 @@
+"""A network between RGB in [0, 1] and low-resolution logits."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from softiou.errors import ConfigError
+from softiou.models.auxiliary import AuxiliaryHead, second_last
+from softiou.models.building import build_network, input_stride, smallest_px
+from softiou.models.huggingface import build_transformers
+from softiou.models.normalisation import normalisation_of
+from softiou.models.spec import TRANSFORMERS, ModelSpec
+from softiou.models.weights import load_encoder
+
+
+class SegmentationModel(nn.Module):
+    """A network of segmentation_models_pytorch or transformers, between RGB and logits.
+
+    Normalisation and padding to the encoder's stride happen inside, so that training, evaluation
+    and export cannot disagree on them. The colours are normalised as the encoder's pretrained
+    weights expect it.
+
+    Args:
+        spec: What to build.
+        encoder_weights: "none", "imagenet" (downloads; for transformers, what the repository or
+            folder holds), or a local safetensors file.
+
+    Raises:
+        ConfigError: Architecture or encoder are unknown, or do not go together.
+        CheckpointError: The encoder weights cannot be had or do not fit.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, spec: ModelSpec, *, encoder_weights: str = "none") -> None:
+        super().__init__()
+        self.net: Any
+        pretrained = encoder_weights == "imagenet"
+        if spec.architecture == TRANSFORMERS:
+            self.net, normalisation = build_transformers(spec, pretrained=pretrained)
+            spec = replace(spec, settings=self.net.settings())
+        else:
+            self.net = build_network(spec, download=pretrained)
+            normalisation = normalisation_of(spec.encoder)
+        self.spec = spec
+        if encoder_weights not in ("none", "imagenet"):
+            if spec.architecture == TRANSFORMERS:
+                raise ConfigError(
+                    "model.encoder_weights: for transformers give imagenet, which stands for the "
+                    "model.safetensors of the repository or folder in model.encoder, or none."
+                )
+            load_encoder(self.net.encoder, Path(encoder_weights).expanduser())
+        self.auxiliary: AuxiliaryHead | None = None
+        if spec.auxiliary:
+            channels = int(self.net.encoder.out_channels[-2])
+            self.auxiliary = AuxiliaryHead(channels, spec.num_classes)
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits at the decoder's stride.
+
+        Args:
+            images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
+
+        Returns:
+            Logits (N, C, h, w) that cover the image, padded at the right and bottom to a multiple
+            of the encoder's stride; `upsample` brings them to (H, W).
+        """
+        if not images.is_floating_point():
+            images = images.to(self.mean.dtype) / 255
+        images = (images - self.mean) / self.std
+        height, width = images.shape[-2:]
+        stride = self.input_stride
+        # Zero after normalisation is the mean colour.
+        images = F.pad(images, (0, -width % stride, 0, -height % stride))
+        smallest = smallest_px(self.spec)
+        if smallest == 1:
+            return self._logits(images)
+        height, width = images.shape[-2:]
+        padding = (0, max(0, smallest - width), 0, max(0, smallest - height))
+        return self._without_padding(self._logits(F.pad(images, padding)), (height, width))
+
+    def forward_auxiliary(
+        self, images: Tensor, *, count: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute logits as in `forward`, and those of the auxiliary head from the same features.
+
+        Args:
+            images: As in `forward`; height and width multiples of `input_stride`, as crops are.
+            count: The auxiliary head sees the first ones of the batch; None for all.
+
+        Returns:
+            Logits (N, C, h, w), and (count, C, h', w') at the stride of the encoder's second-last
+            stage.
+
+        Raises:
+            RuntimeError: There is no such head: see `ModelSpec.auxiliary`.
+        """
+        if self.auxiliary is None:
+            raise RuntimeError("This model was built without an auxiliary head.")
+        seen: list[Any] = []
+        handle = self.net.encoder.register_forward_hook(lambda *call: seen.append(call[-1]))
+        try:
+            logits = self(images)
+        finally:
+            handle.remove()
+        features = self._without_padding(second_last(seen[0])[:count], images.shape[-2:])
+        auxiliary_logits: Tensor = self.auxiliary(features)
+        return logits, auxiliary_logits
+
+    @property
+    def input_stride(self) -> int:
+        """Pixels that height and width of the network's input are a multiple of."""
+        return input_stride(self.spec.architecture, self.net)
+
+    def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Interpolate logits (N, C, h, w) to the image size (H, W) that they were computed for."""
+        height, width = (length + -length % self.input_stride for length in size)
+        logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+        return logits[..., : size[0], : size[1]]
+
+    def predict_logits(self, images: Tensor) -> Tensor:
+        """Compute logits at full resolution (N, C, H, W); images as in `forward`."""
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+        return self.upsample(self(images), size)
+
+    def encoder_parameters(self) -> set[nn.Parameter]:
+        """Return what may be pretrained, for a learning rate of its own."""
+        return set(self.net.encoder.parameters())
+
+    def _without_padding(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
+        """Cut off the cells that an image was padded with to the smallest size."""
+        smallest = smallest_px(self.spec)
+        if smallest == 1:
+            return maps
+        rows, columns = (
+            cells * length // max(length, smallest)
+            for cells, length in zip(maps.shape[-2:], size, strict=True)
+        )
+        return maps[..., :rows, :columns]
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images.contiguous(memory_format=torch.channels_last))
+        return logits

@@ -1,0 +1,76 @@
+"""From masks and their classes to a distribution over the classes in each cell.
+
+Shapes: N images, Q queries, C classes, (h, w) cells.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+EPS = 1e-6
+
+
+def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
+    """Compute logits whose softmax is each class's share of what the queries say of a cell.
+
+        score_c = sum_q softmax(class_logits)_qc sigmoid(mask_logits)_q
+        logits_c = log(score_c + eps)
+
+    The scores are what Mask2Former ranks classes by. They are positive and add up to anything, up
+    to Q, so a softmax of them would be almost flat, and no loss of ours could train them. The
+    softmax of their logarithms is score_c / sum of the scores: the same likeliest class, a
+    distribution, and a temperature T that raises it to the power 1 / T.
+
+    Args:
+        class_logits: (N, Q, C + 1); the last one is "no object", and no class.
+        mask_logits: (N, Q, h, w).
+
+    Returns:
+        (N, C, h, w), float32, from log(1e-6) = -13.8 up.
+
+    Note:
+        Computed in float32, also under autocast. What no query claims is undecided: all logits are
+        low there, and their softmax is even.
+
+    Example:
+        >>> classes = torch.tensor([[[2.0, 0.0, -9.0], [0.0, 3.0, -9.0]]])  # two queries
+        >>> masks = torch.tensor([[[[9.0, -9.0]], [[-9.0, 9.0]]]])  # a cell each
+        >>> semantic_logits(classes, masks).softmax(1)[0, :, 0].mT.round(decimals=2)
+        tensor([[0.8800, 0.1200],
+                [0.0500, 0.9500]])
+
+    References:
+        Cheng et al., Masked-attention Mask Transformer for Universal Image Segmentation, CVPR 2022,
+        arXiv 2112.01527; the scores are the semantic inference of Cheng et al., Per-Pixel
+        Classification is Not All You Need, NeurIPS 2021, section 3.4.
+    """
+    with torch.autocast(class_logits.device.type, enabled=False):
+        classes = class_logits.float().softmax(-1)[..., :-1]
+        masks = mask_logits.float().sigmoid()
+        scores = torch.einsum("nqc,nqhw->nchw", classes, masks)
+        return (scores + EPS).log()
+
+
+class Mask2FormerHead(nn.Module):
+    """What follows the backbone of a Mask2Former: features to semantic logits.
+
+    Args:
+        model: `Mask2FormerForUniversalSegmentation` of transformers.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.pixel_decoder = model.model.pixel_level_module.decoder
+        self.queries = model.model.transformer_module
+        self.class_predictor = model.class_predictor
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """Return logits (N, C, h, w) of features at strides 4 to 32."""
+        pixels = self.pixel_decoder(features)
+        found = self.queries(
+            multi_scale_features=pixels.multi_scale_features, mask_features=pixels.mask_features
+        )
+        # (Q, N, channels) -> (N, Q, C + 1)
+        classes = self.class_predictor(found.intermediate_hidden_states[-1].transpose(0, 1))
+        return semantic_logits(classes, found.masks_queries_logits[-1])
