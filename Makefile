@@ -20,7 +20,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \
-		--constraint constraints.txt --editable '.[train,export,dev]'
+		--constraint constraints.txt --editable '.[train,export,transformers,docs,dev]'
 	touch $@
 
 clean:

@@ -30,6 +30,7 @@ TINY = (
     "data.scale=[1, 1]",
     "data.colour=0",
     "optim.learning_rate=0.01",
+    "optim.weight_decay=0.01",
     "precision=fp32",
 )
 

@@ -31,9 +31,11 @@ RECORDED = {
         "CheckReport",
         "Colour",
         "DataProblemsError",
+        "DataSource",
         "DatasetDescription",
         "DigitScenes",
         "DrawSampler",
+        "FixReport",
         "FolderDataset",
         "ImageDataset",
         "ImageSample",
@@ -53,16 +55,20 @@ RECORDED = {
         "UnlabeledBatch",
         "UnlabeledStream",
         "View",
+        "absolute_source",
         "available_splits",
         "check_dataset",
         "collate",
         "default_palette",
+        "fix_dataset",
         "interpolate_at",
         "open_dataset",
         "open_images",
+        "open_source",
         "open_unlabeled",
         "parse_fractions",
         "read_image",
+        "source_name",
         "split_fractions",
         "stems_by_folder",
         "truth",
@@ -125,6 +131,14 @@ RECORDED = {
         "TverskyLoss",
         "channel_wise_divergence",
         "weights_of",
+    },
+    "softiou.models": {
+        "IMAGENET_MEAN",
+        "IMAGENET_STD",
+        "ModelSpec",
+        "SegmentationModel",
+        "architectures",
+        "load_encoder",
     },
     "softiou.overlap": {
         "ACTIVATIONS",
@@ -291,7 +305,9 @@ def test_all_is_what_is_public(package: str) -> None:
     if package == "softiou":
         assert set(dir(module)) == {*module.__all__, "__version__"}
         return
-    submodules = {f.stem for f in Path(str(module.__file__)).parent.glob("*.py")}
+    folder = Path(str(module.__file__)).parent
+    submodules = {f.stem for f in folder.glob("*.py")}
+    submodules |= {f.parent.name for f in folder.glob("*/__init__.py")}
     public = {name for name in vars(module) if not name.startswith("_")}
     imported = {"Tensor"}  # for annotations
     assert public - submodules - imported == set(module.__all__)

@@ -27,7 +27,9 @@ demo: Any = import_module("softiou.cli.demo")
 
 VERBS = (
     "demo",
+    "fetch",
     "check",
+    "models",
     "split",
     "train",
     "label",
@@ -37,6 +39,7 @@ VERBS = (
     "compare",
     "calibrate",
     "predict",
+    "recipes",
     "report",
 )
 

@@ -13,8 +13,11 @@ from softiou.cli.compare import compare
 from softiou.cli.demo import demo
 from softiou.cli.distill import distill
 from softiou.cli.evaluate import evaluate
+from softiou.cli.fetch import fetch
 from softiou.cli.label import label
+from softiou.cli.models import models
 from softiou.cli.predict import predict
+from softiou.cli.recipes import recipes
 from softiou.cli.report import report
 from softiou.cli.semi import semi
 from softiou.cli.split import split
@@ -30,7 +33,9 @@ app = typer.Typer(
 )
 for verb in (
     demo,
+    fetch,
     check,
+    models,
     split,
     train,
     label,
@@ -43,6 +48,7 @@ for verb in (
     report,
 ):
     app.command()(verb)
+app.add_typer(recipes, name="recipes")
 
 
 def _show_version(value: bool) -> None:

@@ -24,7 +24,7 @@ def calibrate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
     ],
-    data: Annotated[str, typer.Argument(help="Data set folder, or digits.")],
+    data: Annotated[str, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.")],
     split: Annotated[
         str, typer.Option(help="Which split to fit on; not one that is reported on.")
     ] = "val",

@@ -2,110 +2,87 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from softiou.cli._console import track
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable
 
-    from rich.console import RenderableType
-    from rich.table import Table
+    from softiou.data import CheckReport, FixReport
 
-    from softiou.data import CheckReport
-    from softiou.data.contents import SizeSummary, SplitSummary
-
-_SHOWN = 20
+T = TypeVar("T")
 
 
 def check(
     data: Annotated[
-        str, typer.Argument(help="Folder with dataset.yaml, or 'digits' for the embedded data.")
+        str,
+        typer.Argument(
+            help="Folder with dataset.yaml, LAYOUT:/path, or 'digits' for the embedded data."
+        ),
     ],
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images without masks to look at, beside those of DATA."),
+    ] = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write a corrected copy of the masks into this new folder, with links to the "
+            "images; DATA is never touched.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 1 when there are warnings, too.")
+    ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print all findings as JSON instead of a summary.")
     ] = False,
 ) -> None:
     """Tell what is wrong with a data set, and how to mend it, before training.
 
-    Looks at every file and ends with status 1 when there are errors.
+    Looks at every file and ends with status 1 when there are errors; with --fix, when there are
+    some that the copy does not mend.
     """
-    import json
-    from dataclasses import asdict
+    from functools import partial
 
-    from rich.console import Console
+    from softiou.data import check_dataset, fix_dataset
 
-    from softiou.data import check_dataset
-
-    report = check_dataset(data)
+    watch = partial(_watched, quiet=json_output)
+    report = check_dataset(data, unlabeled=unlabeled, watch=watch)
+    fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
     if json_output:
-        print(json.dumps(asdict(report), indent=2))
+        _print_json(report, fixed)
     else:
-        console = Console()
-        for part in _summary(report):
-            console.print(part)
-    if report.errors:
+        _print_summary(report, fixed)
+    failed = bool(report.errors) if fixed is None else not fixed.complete
+    if failed or (strict and report.warnings):
         raise typer.Exit(1)
 
 
-def _summary(report: CheckReport) -> Iterator[RenderableType]:
-    """Render the splits, the first problems of each severity, and a closing line."""
+def _watched(items: Iterable[T], total: int, *, quiet: bool) -> Iterable[T]:
+    """Show a bar on the screen, unless the lines of JSON go there."""
+    return items if quiet else track(items, total=total, description="looking at files")
+
+
+def _print_json(report: CheckReport, fixed: FixReport | None) -> None:
+    import json
+    from dataclasses import asdict
+
+    content = {**report.as_dict(), "fix": asdict(fixed) if fixed else None}
+    print(json.dumps(content, indent=2))
+
+
+def _print_summary(report: CheckReport, fixed: FixReport | None) -> None:
+    from rich.console import Console
     from rich.text import Text
 
-    yield from map(Text, _contents(report))
-    if report.splits:
-        yield _class_table(report)
-    for colour, problems in (("yellow", report.warnings), ("red", report.errors)):
-        for problem in problems[:_SHOWN]:
-            yield Text.assemble(
-                (f"{problem.severity}: ", f"bold {colour}"),
-                f"{problem.file}\n  {problem.message}\n  -> {problem.remedy}",
-            )
-        if len(problems) > _SHOWN:
-            yield Text(f"... and {len(problems) - _SHOWN} more; --json prints them all.")
-    counts = f"errors: {len(report.errors)}, warnings: {len(report.warnings)}, in {report.source}"
-    yield Text(counts, style="bold red" if report.errors else "bold green")
+    from softiou.cli._check_text import fix_summary, summary
 
-
-def _contents(report: CheckReport) -> Iterator[str]:
-    """Say what is there, split by split, and what of it is for learning without masks."""
-    for name, split in report.splits.items():
-        yield f"{name}: {_in_words(split)}"
-    for name, listed in report.lists.items():
-        counts = f"{listed.images} images of train with masks, {listed.left_out} without"
-        yield f"softiou semi --split {name}: {counts}"
-    if report.unlabeled:
-        images = f"{report.unlabeled.images} images without masks"
-        yield "; ".join([f"unlabeled: {images}", *_sizes(report.unlabeled.sizes)])
-
-
-def _in_words(split: SplitSummary) -> str:
-    """Say how many images, of which sizes, labelled by how many."""
-    parts = [f"{split.images} images", *_sizes(split.sizes)]
-    if split.annotators > 1:
-        parts.append(f"{split.annotators} annotators")
-    if split.ignored_share:
-        parts.append(f"{split.ignored_share:.1%} of the pixels ignored")
-    return "; ".join(parts)
-
-
-def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
-    """Name the most frequent sizes, if there are any."""
-    from softiou.data.problems import some_of
-
-    named = [f"{size.images} of {size.width_px}x{size.height_px}" for size in sizes]
-    return [some_of(named)] if named else []
-
-
-def _class_table(report: CheckReport) -> Table:
-    """Render the share of the pixels and the number of images of each class, by split."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("class", *(escape(f"{name}: pixels (images)") for name in report.splits))
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for rows in zip(*(split.classes for split in report.splits.values()), strict=True):
-        cells = (f"{row.pixel_share:.2%} ({row.images})" for row in rows)
-        table.add_row(escape(rows[0].name), *cells)
-    return table
+    console = Console()
+    for part in (*summary(report), *(fix_summary(fixed) if fixed else ())):
+        console.print(part, soft_wrap=isinstance(part, Text))  # paths stay in one piece

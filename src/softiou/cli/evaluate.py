@@ -33,7 +33,7 @@ def evaluate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
     ],
-    data: Annotated[str, typer.Argument(help="Data set folder, or digits.")],
+    data: Annotated[str, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.")],
     split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
     labels: Annotated[
         Truth,

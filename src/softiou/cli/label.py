@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def label(
-    data: Annotated[str, typer.Argument(help="Data set folder, or digits.")],
+    data: Annotated[str, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.")],
     teacher: Annotated[
         Path, typer.Option(metavar="RUN|CKPT", help="Run directory or checkpoint of the teacher.")
     ],

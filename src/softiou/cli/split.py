@@ -7,7 +7,7 @@ import typer
 
 
 def split(
-    data: Annotated[str, typer.Argument(help="Folder with dataset.yaml.")],
+    data: Annotated[str, typer.Argument(help="Folder with dataset.yaml, or LAYOUT:/path.")],
     fractions: Annotated[
         str, typer.Option(help="Which parts of the training images, for instance 1/16,1/8,1/4.")
     ] = "1/16,1/8,1/4",

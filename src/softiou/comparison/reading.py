@@ -11,6 +11,7 @@ import yaml
 
 from softiou.comparison.image_sums import read_sums
 from softiou.comparison.results import WHOLE_IMAGE
+from softiou.data import absolute_source
 from softiou.errors import DataError
 from softiou.metrics.image_statistics import ImageStatistics
 
@@ -176,6 +177,6 @@ def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
     for key in _NO_MATTER:
         values.pop(key, None)
     source = values.get("data.source")
-    if isinstance(source, str) and Path(source).exists():
-        values["data.source"] = str(Path(source).resolve())
+    if isinstance(source, str):
+        values["data.source"] = absolute_source(source)
     return values, seed if isinstance(seed, int) else None

@@ -9,7 +9,7 @@ from softiou.data.base import (
     default_palette,
     truth,
 )
-from softiou.data.check import CheckReport, check_dataset
+from softiou.data.checking import CheckReport, FixReport, check_dataset, fix_dataset
 from softiou.data.digits import DigitScenes
 from softiou.data.folder import FolderDataset
 from softiou.data.fractions import parse_fractions, split_fractions, write_splits
@@ -21,6 +21,7 @@ from softiou.data.reading import read_image, verify_readable
 from softiou.data.soft_label_codes import Quantisation
 from softiou.data.soft_label_reading import SoftLabelReader, interpolate_at
 from softiou.data.soft_labels import Manifest, Normalisation, SoftLabelStore, Teacher
+from softiou.data.source import DataSource, absolute_source, open_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
 from softiou.data.unlabeled import StrongColours, UnlabeledBatch, UnlabeledStream
 from softiou.data.views import View
@@ -31,9 +32,11 @@ __all__ = [
     "CheckReport",
     "Colour",
     "DataProblemsError",
+    "DataSource",
     "DatasetDescription",
     "DigitScenes",
     "DrawSampler",
+    "FixReport",
     "FolderDataset",
     "ImageDataset",
     "ImageSample",
@@ -53,16 +56,20 @@ __all__ = [
     "UnlabeledBatch",
     "UnlabeledStream",
     "View",
+    "absolute_source",
     "available_splits",
     "check_dataset",
     "collate",
     "default_palette",
+    "fix_dataset",
     "interpolate_at",
     "open_dataset",
     "open_images",
+    "open_source",
     "open_unlabeled",
     "parse_fractions",
     "read_image",
+    "source_name",
     "split_fractions",
     "stems_by_folder",
     "truth",

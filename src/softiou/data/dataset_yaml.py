@@ -1,7 +1,8 @@
 """`dataset.yaml`: the names of the classes and what the values in the masks mean."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import (
@@ -25,6 +26,7 @@ _EXAMPLE = "classes: [background, road]"
 _Byte = Annotated[StrictInt, Field(ge=0, le=255)]
 _Colour = tuple[_Byte, _Byte, _Byte]
 _RawValue = Annotated[StrictInt, Field(ge=0, le=65535)]
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class DatasetFile(BaseModel):
@@ -112,12 +114,47 @@ class DatasetFile(BaseModel):
         return colours
 
 
+class LayoutFile(BaseModel):
+    """A `dataset.yaml` that leaves classes and masks to a layout; unknown keys are errors.
+
+    Attributes:
+        layout: Name of the layout.
+        root: Folder of the files, from that of the file on; None for that folder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layout: StrictStr
+    root: StrictStr | None = None
+
+    def folder(self, home: Path) -> Path:
+        """Return the folder of the files; `home` is that of dataset.yaml."""
+        return home / Path(self.root or "").expanduser()
+
+
 def read_dataset_file(root: Path) -> DatasetFile:
     """Read `dataset.yaml` of a data set.
 
     Raises:
         DataError: The file is missing or wrong; all mistakes are named at once.
     """
+    return _validated(DatasetFile, root, _contents(root))
+
+
+def read_layout_file(root: Path) -> LayoutFile | None:
+    """Read `dataset.yaml` of a data set if it names a layout.
+
+    Raises:
+        DataError: As for `read_dataset_file`.
+    """
+    contents = _contents(root)
+    if not isinstance(contents, dict) or "layout" not in contents:
+        return None
+    return _validated(LayoutFile, root, contents)
+
+
+def _contents(root: Path) -> object:
+    """Return what is in the file, whether or not it is what it should be."""
     path = root / FILE_NAME
     if not path.is_file():
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
@@ -126,21 +163,26 @@ def read_dataset_file(root: Path) -> DatasetFile:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataProblemsError(Problem(str(path), f"Not YAML: {error}.", "Mend it.")) from error
+    return {} if contents is None else contents
+
+
+def _validated(model: type[_Model], root: Path, contents: object) -> _Model:
+    """Check what is in the file."""
     try:
-        return DatasetFile.model_validate({} if contents is None else contents)
+        return model.model_validate(contents)
     except ValidationError as error:
-        problems = [_field_problem(path, field) for field in error.errors()]
+        path, known = root / FILE_NAME, tuple(model.model_fields)
+        problems = [_field_problem(path, field, known) for field in error.errors()]
         raise DataProblemsError(*problems) from error
 
 
-def _field_problem(path: Path, field: Any) -> Problem:
+def _field_problem(path: Path, field: Any, known: Sequence[str]) -> Problem:
     """Translate one finding of pydantic."""
     key = ".".join(str(part) for part in field["loc"]) or FILE_NAME
     if field["type"] == "missing":
         return Problem(str(path), f"Expected `{key}`, but it is not there.", f"Add `{_EXAMPLE}`.")
     if field["type"] == "extra_forbidden":
-        known = ", ".join(DatasetFile.model_fields)
-        return Problem(str(path), f"Unknown key `{key}`.", f"Known keys are {known}.")
+        return Problem(str(path), f"Unknown key `{key}`.", f"Known keys are {', '.join(known)}.")
     message = f"`{key}`: {field['msg'].removeprefix('Value error, ')}; got {field['input']!r}."
     remedy = "Put names such as yes, no and 1 in quotes." if key.startswith("classes") else ""
     return Problem(str(path), message, remedy or "Mend the value.")

@@ -1,29 +1,30 @@
-"""The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/...
+"""Images and masks in files, of any layout.
 
 Shapes: R annotators, C classes, H and W in pixels.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from softiou.data.base import Labels, Sample, SegmentationDataset, check_labels
-from softiou.data.dataset_yaml import read_dataset_file
-from softiou.data.layout import SampleFiles, find_samples, split_folder
+from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
+from softiou.data.source import open_source
 from softiou.targets import staple, vote_shares
 
 
 class FolderDataset(SegmentationDataset):
-    """Images and masks in folders, one mask per image or one per annotator.
+    """Images and masks in files, one mask per image or one per annotator.
 
     `splits/NAME.txt` (one stem per line) restricts the split NAME to the listed images; when there
     is no folder NAME, it lists images of `train`.
 
     Args:
-        root: Folder with `dataset.yaml`.
+        source: Folder with `dataset.yaml`, or LAYOUT:/path; see `open_source`.
         split: Name of the split.
         labels: "hard" gives class indices, the majority when there are several annotators (a tie
             goes to the lowest index). "votes" gives the masks of all annotators, "soft" the share
@@ -39,15 +40,14 @@ class FolderDataset(SegmentationDataset):
 
     def __init__(
         self,
-        root: str | Path,
+        source: str | Path,
         split: str,
         *,
         labels: Labels = "auto",
         skip_corrupt: bool = False,
     ) -> None:
-        root = Path(root)
-        dataset_file = read_dataset_file(root)
-        samples, problems = find_samples(root, split)
+        opened = open_source(source)
+        samples, problems = opened.samples(split)
         if problems:
             raise DataProblemsError(*problems)
         self._samples = samples
@@ -55,16 +55,16 @@ class FolderDataset(SegmentationDataset):
             self._samples = _readable(samples)
             left = {sample.stem for sample in self._samples}
             self.skipped = tuple(sample.stem for sample in samples if sample.stem not in left)
-        self.description = dataset_file.description
+        self.description = opened.description
         self.split = split
-        self.folder = split_folder(root, split).name
+        self.folder = opened.folder(split)
         self.stems = tuple(sample.stem for sample in self._samples)
         check_labels(labels)
         self.annotators = len(samples[0].masks)
         self.labels = labels
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
-        self._mask_reader = dataset_file.mask_reader()
+        self._mask_reader = opened.mask_reader()
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image and the masks."""
@@ -81,7 +81,7 @@ class FolderDataset(SegmentationDataset):
         masks = []
         for path in files.masks:
             masks.append(self._mask_reader.read(path))
-            problem = size_problem(path, masks[-1], files.image, image)
+            problem = size_problem(path, masks[-1].shape, files.image, image.shape[-2:])
             if problem:
                 raise DataProblemsError(problem)
         return {"image": image, "target": self._target(torch.stack(masks)), "stem": files.stem}
@@ -102,20 +102,23 @@ class FolderDataset(SegmentationDataset):
         return target.where(valid[0], ignore_index)
 
 
-def size_problem(mask_path: Path, mask: Tensor, image_path: Path, image: Tensor) -> Problem | None:
-    """Compare the size of a mask (H, W) with that of its image (3, H, W)."""
-    height, width = image.shape[-2:]
-    if mask.shape == (height, width):
+def size_problem(
+    mask_path: Path, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
+) -> Problem | None:
+    """Compare the size (H, W) of a mask with that of its image."""
+    height, width = size
+    mask_height, mask_width = mask_size
+    if (mask_height, mask_width) == (height, width):
         return None
     message = (
         f"Expected the size of {image_path.name}, {width}x{height} (width x height), but found "
-        f"{mask.shape[1]}x{mask.shape[0]}."
+        f"{mask_width}x{mask_height}."
     )
-    if mask.shape == (width, height):
+    if (mask_height, mask_width) == (width, height):
         remedy = "The image may carry an EXIF rotation that the mask lacks: rotate the mask."
     else:
         remedy = "Resize the mask with nearest neighbour, or replace it."
-    return Problem(str(mask_path), message, remedy)
+    return Problem(str(mask_path), message, remedy, kind="size_mismatch")
 
 
 def _readable(samples: tuple[SampleFiles, ...]) -> tuple[SampleFiles, ...]:

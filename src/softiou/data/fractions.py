@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from softiou._files import write_atomically
 from softiou.data.base import SegmentationDataset
 from softiou.data.folder import FolderDataset
-from softiou.data.layout import data_folder, images_taken, split_images, split_list
 from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.source import open_source
 from softiou.errors import DataError
 
 _CANDIDATES = 64  # enough to balance well, few enough that the seed matters
@@ -55,7 +55,9 @@ def name_of(fraction: Fraction) -> str:
 def split_fractions(
     source: str | Path, fractions: Sequence[Fraction], *, seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """Choose images of the split `train`, so that smaller fractions are parts of larger ones.
+    """Choose images to learn from, so that smaller fractions are parts of larger ones.
+
+    They are those of the split `train`, or of what lists choose from in a native layout.
 
     The images are put into one order, and each fraction takes the first of them: those that bring a
     class which is not there yet, the rarest first; then in turn the one of a few drawn at random
@@ -63,7 +65,7 @@ def split_fractions(
     in images. Images of val and test, when these are lists of `train`, are left out.
 
     Args:
-        source: Folder of the data set.
+        source: Folder of the data set, or LAYOUT:/path.
         fractions: Between 0 and 1.
         seed: Of the draws; another one chooses other images.
 
@@ -73,13 +75,16 @@ def split_fractions(
     Raises:
         DataError: The data set cannot be used.
     """
-    root = data_folder(source)
-    dataset = FolderDataset(root, "train", labels="hard")
-    paths, evaluated = split_images(root, "train"), images_taken(root, ("val", "test"))
+    opened = open_source(source)
+    dataset = FolderDataset(source, opened.layout.pool, labels="hard")
+    paths = opened.images(opened.layout.pool)
+    evaluated = opened.images_taken(("val", "test"))
     numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
     if not numbers:
         message = "Expected images to choose from, but val and test hold all of them."
-        raise DataProblemsError(Problem(str(root / "train"), message, "Shorten their lists."))
+        raise DataProblemsError(
+            Problem(str(opened.place(opened.layout.pool)), message, "Shorten their lists.")
+        )
     sizes = {name_of(f): max(1, round(f * len(numbers))) for f in fractions}
     order = balanced_order(_count(dataset, numbers), max(sizes.values()), seed=seed)
     return {
@@ -149,9 +154,9 @@ def write_splits(
     """Write lists of stems, one per line.
 
     Args:
-        source: Folder of the data set.
+        source: Folder of the data set, or LAYOUT:/path.
         splits: Stems by name of the split.
-        folder: Where to; None for DATA/splits.
+        folder: Where to; None for DATA/splits, with DATA that folder or /path.
 
     Returns:
         The files.
@@ -159,11 +164,9 @@ def write_splits(
     Raises:
         DataError: One of them exists and lists others; then nothing is written.
     """
-    root = data_folder(source)
+    folder = open_source(source).lists if folder is None else folder
     contents = {
-        (split_list(root, name) if folder is None else folder / f"{name}.txt"): "".join(
-            f"{stem}\n" for stem in stems
-        )
+        folder / f"{name}.txt": "".join(f"{stem}\n" for stem in stems)
         for name, stems in splits.items()
     }
     for path, content in contents.items():

@@ -13,18 +13,11 @@ from torch.utils.data import Dataset
 
 from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
-from softiou.data.dataset_yaml import read_dataset_file
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
-from softiou.data.layout import (
-    data_folder,
-    images_in,
-    images_taken,
-    images_without_masks,
-    split_folder,
-    split_images,
-)
+from softiou.data.files import images_in
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
+from softiou.data.source import open_source
 
 
 class ImageSample(TypedDict):
@@ -92,11 +85,9 @@ def open_images(
         scenes = DigitScenes(split, labels="hard")
         images = ImageDataset(scenes.folder, scenes.stems, partial(_scene, scenes))
         return images, scenes.description
-    root = data_folder(source)
-    description = read_dataset_file(root).description
-    paths = split_images(root, split)
-    folder = split_folder(root, split).name
-    return _of_files(folder, paths, skip_corrupt=skip_corrupt), description
+    opened = open_source(source)
+    folder, paths = opened.folder(split), opened.images(split)
+    return _of_files(folder, paths, skip_corrupt=skip_corrupt), opened.description
 
 
 def open_unlabeled(
@@ -130,8 +121,8 @@ def open_unlabeled(
         return _free(paths, folder, source, split, evaluated=own, skip_corrupt=skip_corrupt)
     if source == "digits":
         return _other_scenes(split)
-    root = data_folder(source)
-    paths = images_without_masks(root, split, evaluated=own)
+    opened = open_source(source)
+    paths = opened.images_without_masks(split, evaluated=own)
     if not paths:
         message = (
             f"Expected images without masks, but there is no unlabeled/images/, and the split "
@@ -141,9 +132,8 @@ def open_unlabeled(
             "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou split "
             "DATA --fractions 1/8` writes the list for --split 1_8."
         )
-        raise DataProblemsError(Problem(str(root), message, remedy))
-    unlabeled = root / "unlabeled"
-    return _free(paths, unlabeled, source, split, evaluated=own, skip_corrupt=skip_corrupt)
+        raise DataProblemsError(Problem(str(opened.root), message, remedy))
+    return _free(paths, opened.unlabeled, source, split, evaluated=own, skip_corrupt=skip_corrupt)
 
 
 def _free(
@@ -158,9 +148,9 @@ def _free(
     """Open images but for those of the split, and those that are evaluated on or copies of them."""
     if source == "digits":
         return _of_files(folder.name, paths, skip_corrupt=skip_corrupt)
-    root = data_folder(source)
-    scored = images_taken(root, evaluated)
-    files = images_taken(root, [split]) | scored
+    opened = open_source(source)
+    scored = opened.images_taken(evaluated)
+    files = opened.images_taken([split]) | scored
     copies = same_files(paths.values(), {"evaluated": scored})
     free = {
         stem: path

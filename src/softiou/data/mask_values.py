@@ -36,9 +36,8 @@ def explain_values(
     expected = f"values 0..{description.num_classes - 1} or {description.ignore_index} (ignored)"
     message = f"Expected {expected}, but found {some_of(offending.tolist())}."
     values = set(found.tolist()) - {description.ignore_index}
-    return Problem(
-        str(path), message, _remedy(values, set(offending.tolist()), description, label_map)
-    )
+    remedy = _remedy(values, set(offending.tolist()), description, label_map)
+    return Problem(str(path), message, remedy, kind="mask_values")
 
 
 def _remedy(

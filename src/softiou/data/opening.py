@@ -1,11 +1,11 @@
-"""One door to all data sets: the embedded one by its name, the others by their folder."""
+"""One door to all data sets: the embedded one by its name, the others by their files."""
 
 from pathlib import Path
 
 from softiou.data.base import Labels, SegmentationDataset
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
-from softiou.data.layout import data_folder, find_splits
+from softiou.data.source import open_source
 
 
 def open_dataset(
@@ -14,8 +14,8 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        source: "digits" for the embedded scenes, or a folder with `dataset.yaml`; a folder of that
-            name is "./digits".
+        source: "digits" for the embedded scenes, a folder with `dataset.yaml` (one of that name is
+            "./digits"), or LAYOUT:/path for a published data set; see `open_source`.
         split: Name of the split; `available_splits` lists them.
         labels: "hard", "soft", "votes", "staple", or "auto": votes when there are several
             annotators, hard otherwise; see `FolderDataset`.
@@ -27,7 +27,7 @@ def open_dataset(
     """
     if source == "digits":
         return DigitScenes(split, labels=labels)
-    return FolderDataset(data_folder(source), split, labels=labels, skip_corrupt=skip_corrupt)
+    return FolderDataset(source, split, labels=labels, skip_corrupt=skip_corrupt)
 
 
 def available_splits(source: str | Path) -> tuple[str, ...]:
@@ -36,4 +36,4 @@ def available_splits(source: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: There is no such folder.
     """
-    return DIGIT_SPLITS if source == "digits" else find_splits(data_folder(source))
+    return DIGIT_SPLITS if source == "digits" else open_source(source).splits()

@@ -17,13 +17,15 @@ class Problem:
         file: The file or folder.
         message: What was expected and what was found.
         remedy: The way out.
-        severity: "error" stops training; "warning" may be meant.
+        severity: "error" stops training; "warning" may be meant; "note" is nothing to mend.
+        kind: What sort of finding it is, for programs and to put equal ones together.
     """
 
     file: str
     message: str
     remedy: str
-    severity: Literal["error", "warning"] = "error"
+    severity: Literal["error", "warning", "note"] = "error"
+    kind: str = "layout"
 
     def __str__(self) -> str:
         return f"{self.file}: {self.message} {self.remedy}"

@@ -24,7 +24,7 @@ _NO_CLASS = np.iinfo(np.int64).min
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file; whatever its decoder raises becomes an error that names the file."""
     try:
         with Image.open(path) as image:
@@ -33,7 +33,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
-        raise DataProblemsError(Problem(str(path), message, _REPLACE)) from error
+        raise DataProblemsError(Problem(str(path), message, _REPLACE, kind="unreadable")) from error
 
 
 def read_image(path: Path) -> Tensor:
@@ -45,15 +45,24 @@ def read_image(path: Path) -> Tensor:
     Raises:
         DataError: The file is corrupt, or holds floating-point or 32-bit values.
     """
-    with _opened(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):
-            return torch.from_numpy(np.stack([_scale_16_bit(path, image)] * 3))
-        if image.mode == "F":
-            raise _unusual_values(path, "floating-point values")
-        pixels = _rgb(image)
+    with opened(path) as image:
+        pixels = decode_image(path, image)
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    """Return what an opened picture shows, (H, W, 3), as `read_image` does; it is turned in place.
+
+    Raises:
+        DataError: As for `read_image`; `path` is for the messages.
+    """
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        return np.stack([_scale_16_bit(path, image)] * 3, axis=-1)
+    if image.mode == "F":
+        raise _unusual_values(path, "floating-point values")
+    return _rgb(image)
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -75,7 +84,12 @@ def _unusual_values(path: Path, found: str) -> DataProblemsError:
     """Refuse values whose range nobody knows."""
     message = f"Expected an image of 8 or 16 bits per channel, but found {found}."
     return DataProblemsError(
-        Problem(str(path), message, "Scale the values to 0..255 and save them as 8-bit PNG.")
+        Problem(
+            str(path),
+            message,
+            "Scale the values to 0..255 and save them as 8-bit PNG.",
+            kind="image_mode",
+        )
     )
 
 
@@ -90,6 +104,13 @@ class MaskReader:
         description: The classes and the `ignore_index`.
         label_map: Class index or `ignore_index` of raw values.
         colours: The class or `ignore_index` of every RGB colour; None refuses RGB masks.
+        threshold: Value from which on a channel of an RGB mask counts as 255 and below as 0, for
+            masks that were not saved exactly; None takes colours as they are.
+
+    Attributes:
+        description: As given.
+        colours: As given.
+        label_map: As given.
     """
 
     def __init__(
@@ -98,9 +119,12 @@ class MaskReader:
         *,
         label_map: Mapping[int, int],
         colours: Mapping[Colour, int] | None = None,
+        threshold: int | None = None,
     ) -> None:
+        self._threshold = threshold
         self.description = description
-        self._label_map = dict(label_map)
+        self.colours = colours
+        self.label_map = dict(label_map)
         self._table = _label_table(description, label_map)
         self._colours = None
         if colours is not None:
@@ -115,14 +139,25 @@ class MaskReader:
             DataError: The file is corrupt, has several channels that no colours explain, or holds
                 values that are no class; the message names the likely cause.
         """
-        with _opened(path) as image:
-            if image.mode in ("L", "P") or image.mode.startswith("I"):
-                return torch.from_numpy(self._from_numbers(path, np.asarray(image)))
-            if image.mode == "1":
-                return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
-            if self._colours is None or image.mode not in ("RGB", "RGBA"):
-                raise DataProblemsError(_several_channels(path, image))
-            return torch.from_numpy(_from_colours(path, np.asarray(image)[..., :3], *self._colours))
+        with opened(path) as image:
+            return self.decode(path, image)
+
+    def class_of(self, value: int) -> int:
+        """Return the class or `ignore_index` of a number in a mask; it must have one."""
+        return int(self._table[value])
+
+    def decode(self, path: Path, image: Image.Image) -> Tensor:
+        """Return what an opened mask holds, as `read` does; `path` is for the messages."""
+        if image.mode in ("L", "P") or image.mode.startswith("I"):
+            return torch.from_numpy(self._from_numbers(path, np.asarray(image)))
+        if image.mode == "1":
+            return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
+        if self._colours is None or image.mode not in ("RGB", "RGBA"):
+            raise DataProblemsError(_several_channels(path, image))
+        rgb = np.asarray(image)[..., :3]
+        if self._threshold is not None:
+            rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
+        return torch.from_numpy(_from_colours(path, rgb, *self._colours))
 
     def _from_numbers(self, path: Path, raw: NDArray[np.integer]) -> NDArray[np.int64]:
         """Look the raw values up in the table of classes."""
@@ -136,7 +171,7 @@ class MaskReader:
                     found=np.unique(raw),
                     offending=np.unique(raw[target == _NO_CLASS]),
                     description=self.description,
-                    label_map=self._label_map,
+                    label_map=self.label_map,
                 )
             )
         return target
@@ -156,7 +191,7 @@ def _from_colours(
             "Add them to `palette` in dataset.yaml, name the one to leave out as `ignore_colour`, "
             "or save the mask without anti-aliasing, as PNG."
         )
-        raise DataProblemsError(Problem(str(path), message, remedy))
+        raise DataProblemsError(Problem(str(path), message, remedy, kind="mask_colours"))
     return classes.take(place)
 
 
@@ -191,7 +226,7 @@ def _several_channels(path: Path, image: Image.Image) -> Problem:
             "If its colours are classes, list them as `palette` in dataset.yaml; else save the "
             "class indices as 8-bit PNG."
         )
-    return Problem(str(path), message, remedy)
+    return Problem(str(path), message, remedy, kind="mask_mode")
 
 
 def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
@@ -215,7 +250,7 @@ def unreadable(paths: Iterable[Path]) -> list[Problem]:
 def _decoding_problems(path: Path) -> tuple[Problem, ...]:
     """Decode one file as cheaply as its format allows."""
     try:
-        with _opened(path) as image:
+        with opened(path) as image:
             if image.format == "PNG":
                 image.verify()
             else:

@@ -11,9 +11,8 @@ from typer.testing import CliRunner
 
 from softiou.cli.check import check
 from softiou.data import check_dataset, copies
-from softiou.data.check import ListSummary
-from softiou.data.check_unlabeled import UnlabeledSummary
-from softiou.data.contents import SizeSummary
+from softiou.data.checking.report import ListSummary, UnlabeledSummary
+from softiou.data.checking.tallies import SizeSummary
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
@@ -30,13 +29,18 @@ def write_list(root: Path, name: str, stems: str) -> Path:
     return path
 
 
-def write_unlabeled(
-    root: Path, name: str, *, size: tuple[int, int] = (3, 2), grey: int = 9
-) -> Path:
+def picture(size: tuple[int, int]) -> Image.Image:
+    """Return a picture of (width, height) that has more than one colour."""
+    image = Image.new("RGB", size, (9, 9, 9))
+    image.putpixel((0, 0), (200, 9, 9))
+    return image
+
+
+def write_unlabeled(root: Path, name: str, *, size: tuple[int, int] = (3, 2)) -> Path:
     """Write an image of (width, height) that nobody labelled."""
     path = root / "unlabeled" / "images" / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (grey, grey, grey)).save(path)
+    picture(size).save(path)
     return path
 
 
@@ -89,13 +93,16 @@ def test_all_problems_are_collected(make_dataset: Make) -> None:
     assert found == [
         ("train/masks", "Images without mask here"),
         ("train/masks", "Masks without image: 1 ("),
-        ("train/images/a.png", "Cannot decode the image:"),
+        ("val/masks", "Images without mask here"),
+        ("train/images/a.png", "The file is empty."),
         ("train/masks/a.png", "Expected values 0..1 or "),
         ("train/masks/b.png", "Expected values 0..1 or "),
-        ("val/masks", "Images without mask here"),
         ("val/masks/f.png", "Expected values 0..1 or "),
     ]
     assert report.warnings == ()
+    kinds = ["unmatched"] * 3 + ["unreadable"] + ["mask_values"] * 3
+    assert [p.kind for p in report.errors] == kinds
+    assert report.count("error") == 7
     assert report.splits["train"].images == 1
     assert report.splits["val"].images == 0
 
@@ -111,7 +118,9 @@ def test_different_sizes(make_dataset: Make) -> None:
 def test_suspicion_of_0_255_masks(make_dataset: Make) -> None:
     (problem,) = check_dataset(make_dataset({"train/masks": {"a": [[0, 0, 0, 255]]}})).problems
     assert problem.severity == "warning"
-    assert problem.message.startswith("No pixel is 'road' and 25.0% of them are ignored, as when")
+    assert problem.message.startswith(
+        "No pixel of train is 'road' and 25.0% of them are ignored, as when"
+    )
     assert "`label_map: {255: 1}`" in problem.remedy
 
 
@@ -119,7 +128,7 @@ def test_empty_classes(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 2]]}}, classes=["a", "b", "c", "d"])
     (problem,) = check_dataset(root).problems
     assert problem.severity == "warning"
-    assert problem.message == "Classes without a pixel in this split: 2 (b, d)."
+    assert problem.message == "Classes without a pixel in train: 2 (b, d)."
 
 
 def test_annotator_folders_with_different_stems(make_dataset: Make) -> None:
@@ -173,7 +182,7 @@ def test_mistakes_in_dataset_yaml(make_dataset: Make) -> None:
     assert report.splits == {}
 
 
-def test_digits() -> None:
+def test_digits_and_their_parts() -> None:
     report = check_dataset("digits")
     assert report.problems == ()
     assert {name: split.images for name, split in report.splits.items()} == {
@@ -182,10 +191,9 @@ def test_digits() -> None:
         "test": 128,
     }
     assert all(c.images > 0 for split in report.splits.values() for c in split.classes)
-
-
-def test_parts_of_the_digits() -> None:
-    assert check_dataset("digits").lists == {
+    assert report.advice is not None
+    assert report.advice.scarce == ()
+    assert report.lists == {
         "1_16": ListSummary(125, left_out=1875),
         "1_8": ListSummary(250, left_out=1750),
         "1_4": ListSummary(500, left_out=1500),
@@ -248,16 +256,16 @@ def test_masks_are_read_once_however_many_lists_share_them(
     make_dataset: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = make_dataset({"train/masks": {s: [[0, 1]] for s in "abcd"}, "val/masks": {"a": [[1]]}})
-    shutil.copy(root / "val/images/a.png", root / "train/images/b.png")  # another size
+    picture((2, 2)).save(root / "train/images/b.png")  # another size
     for name in ("one", "two"):
         write_list(root, name, "abc")
-    read, opened = MaskReader.read, list[Path]()
+    decode, opened = MaskReader.decode, list[Path]()
 
-    def note(self: MaskReader, path: Path) -> Tensor:
+    def note(self: MaskReader, path: Path, image: Image.Image) -> Tensor:
         opened.append(path)
-        return read(self, path)
+        return decode(self, path, image)
 
-    monkeypatch.setattr(MaskReader, "read", note)
+    monkeypatch.setattr(MaskReader, "decode", note)
     report = check_dataset(root)
     assert sorted(path.relative_to(root).as_posix() for path in opened) == [
         *(f"train/masks/{stem}.png" for stem in "abcd"),
@@ -303,9 +311,9 @@ def test_classes_that_a_part_of_train_does_not_show(make_dataset: Make) -> None:
     in_train, in_one = check_dataset(root).problems
     # "nothing" is said of train alone.
     assert found(in_train, root) == (
-        "train",
+        "train/images",
         "warning",
-        "Classes without a pixel in this split: 1 (nothing).",
+        "Classes without a pixel in train: 1 (nothing).",
     )
     assert found(in_one, root) == (
         "splits/one.txt",
@@ -320,7 +328,7 @@ def test_list_that_is_no_part_of_train_is_judged_like_a_folder(make_dataset: Mak
     write_list(root, "train", "a")
     write_list(root, "dev", "b")
     (problem,) = check_dataset(root).problems
-    message = "Classes without a pixel in this split: 1 (road)."
+    message = "Classes without a pixel in dev: 1 (road)."
     assert found(problem, root) == ("splits/dev.txt", "warning", message)
 
 
@@ -334,7 +342,7 @@ def test_unlabelled_images_are_counted_by_size(make_dataset: Make) -> None:
         write_unlabeled(root, name)
     turned = Image.Exif()
     turned[0x0112] = 6  # by 90 degrees
-    Image.new("RGB", (2, 5)).save(root / "unlabeled/images/w.jpg", exif=turned)
+    picture((2, 5)).save(root / "unlabeled/images/w.jpg", exif=turned)
     (root / "unlabeled/images/bad.png").write_bytes(b"")
     report = check_dataset(root)
     sizes = (SizeSummary(2, 3, images=2), SizeSummary(2, 5, images=1))
@@ -393,8 +401,10 @@ def test_unlabelled_copies_of_labelled_images(make_dataset: Make) -> None:
     root = make_dataset({f"{split}/masks": {"a": [[0, 1]]} for split in splits})
     write_unlabeled(root, "other.png")
     places = [f"{split}/images/a.png" for split in splits]
-    for grey, place in enumerate([*places, "unlabeled/images/other.png"]):
-        Image.new("L", (2, 1), grey).save(root / place, compress_level=0)
+    for grey, place in enumerate([*places, "unlabeled/images/other.png"], start=1):
+        image = Image.new("L", (2, 1))
+        image.putpixel((0, 0), grey)
+        image.save(root / place, compress_level=0)
     assert len({(root / place).stat().st_size for place in places}) == 1  # contents tell them apart
     for name, split in (("x", "val"), ("y", "val"), ("t", "test"), ("z", "train")):
         shutil.copy(root / split / "images/a.png", root / f"unlabeled/images/{name}.png")
@@ -433,7 +443,8 @@ def test_few_files_are_hashed(make_dataset: Make, monkeypatch: pytest.MonkeyPatc
     write_unlabeled(root, "long.png", size=(300, 200))
     same = root / "unlabeled/images/same.png"
     same.write_bytes((root / "train/images/a.png").read_bytes())
-    (root / "train/images/b.png").write_bytes((root / "train/images/a.png").read_bytes() + b"x")
+    longer = (root / "train/images/b.png").read_bytes() + b"more than it has"
+    (root / "train/images/b.png").write_bytes(longer)
     digest, hashed = copies._digest, list[Path]()
 
     def note(path: Path) -> bytes:
@@ -475,8 +486,17 @@ def test_command_fails_on_errors(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {f"m{i:02}": [[0, 7]] for i in range(25)}})
     result = CliRunner().invoke(APP, [str(root)])
     assert result.exit_code == 1
-    assert "but found 7." in result.output
-    assert "... and 5 more; --json prints them all." in result.output
+    assert "error: 25 x mask_values" in result.output
+    assert result.output.count("but found 7.") == 3
+    assert "... and 22 more" in result.output
+    assert "errors: 25, warnings: 0" in result.output
+
+
+def test_command_shows_the_most_frequent_groups(make_dataset: Make) -> None:
+    masks = {f"m{value}": [[0, value]] for value in range(100, 122)}
+    result = CliRunner().invoke(APP, [str(make_dataset({"train/masks": masks}))])
+    assert result.output.count("error: ") == 20
+    assert "... and 2 more; --json prints them all." in result.output
 
 
 def test_command_writes_json(make_dataset: Make) -> None:

@@ -1,0 +1,123 @@
+"""What `softiou check` prints: contents, findings put together, and advice."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from softiou.data import CheckReport, FixReport
+from softiou.data.checking.advice import Advice
+from softiou.data.checking.findings import FindingGroup
+from softiou.data.checking.tallies import SizeSummary, SplitSummary
+from softiou.data.problems import some_of
+
+_SHOWN = 20
+_COLOURS = {"note": "cyan", "warning": "yellow", "error": "red"}
+_IMBALANCED = 10  # the most frequent class by the rarest
+
+
+def summary(report: CheckReport) -> Iterator[RenderableType]:
+    """Render contents, the most frequent findings of each severity, advice, and a closing line."""
+    yield from map(Text, _contents(report))
+    if report.splits:
+        yield _class_table(report)
+    for severity in _COLOURS:
+        groups = [group for group in report.groups if group.severity == severity]
+        yield from map(_group, groups[:_SHOWN])
+        if len(groups) > _SHOWN:
+            yield Text(f"... and {len(groups) - _SHOWN} more; --json prints them all.")
+    yield from map(Text, _advice(report))
+    counts = f"errors: {report.count('error')}, warnings: {report.count('warning')}"
+    style = "bold red" if report.errors else "bold green"
+    yield Text(f"{counts}, in {report.source}", style=style)
+
+
+def fix_summary(fixed: FixReport) -> Iterator[Text]:
+    """Say what a corrected copy holds, what was mended, and what is not in it."""
+    yield Text(f"{fixed.out}: {fixed.samples} images with their masks; images are links.")
+    yield from (Text(f"  {number} masks {step}") for step, number in sorted(fixed.steps.items()))
+    if fixed.left_out:
+        yield Text(f"left out: {fixed.left_out} images that nobody can mend without doubt")
+        yield from map(_group, fixed.reasons[:_SHOWN])
+    for group in fixed.remaining:
+        yield Text(f"not mended: {group.count} of the kind {group.kind}", style="bold red")
+
+
+def _group(group: FindingGroup) -> Text:
+    """Write out a finding; of several of a kind, the number and the first few."""
+    heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
+    examples = "".join(f"\n  {p.file}\n    {p.message}" for p in group.examples)
+    if group.count == 1:
+        (problem,) = group.examples
+        text = f"{problem.file}\n  {problem.message}\n  -> {problem.remedy}"
+        return Text.assemble(heading, text)
+    more = group.count - len(group.examples)
+    examples += f"\n  ... and {more} more" if more else ""
+    return Text.assemble(heading, f"{group.count} x {group.kind}{examples}\n  -> {group.remedy}")
+
+
+def _contents(report: CheckReport) -> Iterator[str]:
+    """Say what is there, split by split, and what of it is for learning without masks."""
+    for name, split in report.splits.items():
+        yield f"{name}: {_in_words(split)}"
+    for name, listed in report.lists.items():
+        counts = f"{listed.images} images of train with masks, {listed.left_out} without"
+        yield f"softiou semi --split {name}: {counts}"
+    if report.unlabeled:
+        images = f"{report.unlabeled.images} images without masks"
+        yield "; ".join([f"unlabeled: {images}", *_sizes(report.unlabeled.sizes)])
+
+
+def _in_words(split: SplitSummary) -> str:
+    """Say how many images, of which sizes, labelled by how many."""
+    parts = [f"{split.images} images", *_sizes(split.sizes)]
+    if split.annotators > 1:
+        parts.append(f"{split.annotators} annotators")
+    if split.agreement is not None:
+        parts.append(f"who agree on {split.agreement:.1%} of the pixels")
+    if split.ignored_share:
+        parts.append(f"{split.ignored_share:.1%} of the pixels ignored")
+    return "; ".join(parts)
+
+
+def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
+    """Name the most frequent sizes, if there are any."""
+    named = [f"{size.images} of {size.width_px}x{size.height_px}" for size in sizes]
+    return [some_of(named)] if named else []
+
+
+def _class_table(report: CheckReport) -> Table:
+    """Render the share of the pixels and the number of images of each class, by split."""
+    table = Table("class", *(escape(f"{name}: pixels (images)") for name in report.splits))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for rows in zip(*(split.classes for split in report.splits.values()), strict=True):
+        cells = (f"{row.pixel_share:.2%} ({row.images})" for row in rows)
+        table.add_row(escape(rows[0].name), *cells)
+    return table
+
+
+def _advice(report: CheckReport) -> Iterator[str]:
+    """Say what the numbers suggest."""
+    if report.value_map:
+        pairs = ", ".join(f"{raw}: {to}" for raw, to in report.value_map.items())
+        yield f"numbers: all masks together can only mean label_map: {{{pairs}}}"
+        yield "  -> write that in dataset.yaml, or renumber a copy: `softiou check DATA --fix OUT`"
+    advice = report.advice
+    if advice is None:
+        return
+    height, width = advice.crop_px
+    yield f"crop: data.crop_px=auto takes {height} x {width} (height x width)"
+    if advice.scarce:
+        yield f"scarce in train: {some_of(advice.scarce)}"
+        yield "  -> merge each with a kin class (label_map in dataset.yaml), or label more of it"
+    if advice.imbalance > _IMBALANCED:
+        yield from _balance(advice)
+
+
+def _balance(advice: Advice) -> Iterator[str]:
+    yield f"balance: the commonest class has {advice.imbalance:.0f} times the share of the rarest"
+    yield "  -> losses of IoU count classes alike and rarely need weights; for cross-entropy alone,"
+    yield f"  median-frequency weights are {list(advice.class_weights)}"

@@ -1,0 +1,44 @@
+"""softiou fetch: published data sets, downloaded where that is free, else how to get them."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+
+def fetch(
+    name: Annotated[
+        str,
+        typer.Argument(help="cityscapes, voc, ade20k, deepglobe or camvid.", show_default=False),
+    ],
+    to: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        typer.Option(metavar="DIR", help="Where to; without it, say how to get the data."),
+    ] = None,
+    sbd: Annotated[
+        bool, typer.Option("--sbd", help="voc: also the 10,582 masks of trainaug (1.4 GB).")
+    ] = False,
+) -> None:
+    """Download a published data set, or say where to log in, what to download and where to put it.
+
+    voc and ade20k are downloaded with --to DIR. An interrupted download goes on where it broke off,
+    archives are checked, and nothing that is there is ever overwritten.
+    """
+    from softiou.cli import _console
+    from softiou.data.fetching import FETCHED, fetch_dataset, instructions
+
+    if to is None or name not in FETCHED:
+        _console.say(instructions(name))
+        if to is not None:
+            _console.say(f"\nsoftiou downloads {' and '.join(FETCHED)} alone: nothing was done.")
+            raise typer.Exit(1)
+        return
+    fetched = fetch_dataset(name, to, sbd=sbd, say=_console.say, watch=_watched)
+    _console.say(f"Next: softiou check {fetched.source}")
+
+
+def _watched(chunks: Iterable[bytes], total: int) -> Iterable[bytes]:
+    from softiou.cli import _console
+
+    return _console.track(chunks, total=total, description="downloading")

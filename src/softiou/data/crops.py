@@ -1,0 +1,41 @@
+"""The size of the pieces of images that a model is trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LARGEST_CROP_PX = 512
+CROP_MULTIPLE = 32  # the largest input stride of the common encoders
+_LOOKED_AT = 16
+
+
+def automatic_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the crop for images of these sizes.
+
+    It is the (lower) median height and width, at most 512, rounded down to a multiple of 32 and at
+    least 32.
+
+    Args:
+        sizes: (H, W) of one or more images.
+
+    Example:
+        >>> automatic_crop([(480, 640), (360, 480), (500, 300)])
+        (480, 480)
+    """
+    lower_median = np.sort(np.array(sizes), axis=0)[(len(sizes) - 1) // 2]
+    height, width = (
+        max(CROP_MULTIPLE, min(LARGEST_CROP_PX, length) // CROP_MULTIPLE * CROP_MULTIPLE)
+        for length in lower_median.tolist()
+    )
+    return height, width
+
+
+def spread(length: int) -> list[int]:
+    """Return the numbers of up to 16 images, spread evenly over the `length` of a data set.
+
+    Example:
+        >>> spread(32)[:3], len(spread(32)), spread(2)
+        ([0, 2, 4], 16, [0, 1])
+    """
+    count = min(_LOOKED_AT, length)
+    return [index * length // count for index in range(count)]

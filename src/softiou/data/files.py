@@ -1,0 +1,99 @@
+"""Files by stem: what every layout is made of."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softiou.data.problems import DataProblemsError, Problem, some_of
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+MASK_SUFFIXES = frozenset({".png"})
+UNLABELED = "unlabeled"  # folder of images that nobody labelled
+
+
+@dataclass(frozen=True)
+class SampleFiles:
+    """The files of one sample: an image and one mask per annotator."""
+
+    stem: str
+    image: Path
+    masks: tuple[Path, ...]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Return all of the files."""
+        return (self.image, *self.masks)
+
+
+def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """Return the files with one of the suffixes, by name; none of them hidden, as macOS's `._*`."""
+    return sorted(
+        path
+        for path in folder.glob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def mask_folders(folder: Path) -> tuple[Path, ...]:
+    """Return `masks`, or `masks_1` to `masks_R`, or nothing."""
+    if (folder / "masks").is_dir():
+        return (folder / "masks",)
+    numbered = {
+        int(match[1]): path
+        for path in folder.glob("masks_*")
+        if (match := re.fullmatch(r"masks_(\d+)", path.name)) and path.is_dir()
+    }
+    return tuple(path for _, path in sorted(numbered.items()))
+
+
+def files_by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Problem]]:
+    """Find the files of a folder by stem; two files of one stem are a problem."""
+    files: dict[str, Path] = {}
+    twice = set()
+    for path in visible_files(folder, suffixes):
+        if path.stem in files:
+            twice.add(path.stem)
+        files[path.stem] = path
+    if not twice:
+        return files, []
+    message = f"Expected one file per stem, but found stems with two: {some_stems(twice)}."
+    remedy = "Remove or rename one of each pair."
+    return files, [Problem(str(folder), message, remedy, kind="stems")]
+
+
+def images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+    """Find the images of a folder by stem; it is a problem, too, when there are none."""
+    images, problems = files_by_stem(folder, IMAGE_SUFFIXES)
+    return images, problems if images else [_no_images(folder)]
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order.
+
+    Raises:
+        DataError: There is no such folder, it holds no images, or two of one stem.
+    """
+    folder = folder.resolve()  # "." has no name
+    inner = folder / "images" if (folder / "images").is_dir() else folder
+    if not inner.is_dir():
+        message = "Expected a folder of images, but there is no such folder."
+        raise DataProblemsError(Problem(str(folder), message, "Check the path for typing errors."))
+    images, problems = images_by_stem(inner)
+    if problems:
+        raise DataProblemsError(*problems)
+    return {f"{folder.name}/{stem}": images[stem] for stem in sorted(images)}
+
+
+def some_stems(stems: Iterable[str]) -> str:
+    """Count the stems and list the first few."""
+    names = sorted(stems)
+    return f"{len(names)} ({some_of(names)})"
+
+
+def _no_images(folder: Path) -> Problem:
+    """Describe an empty folder of images."""
+    inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+    found = f"only the folders {some_of(inner)}" if inner else "none"
+    message = f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), but found {found}."
+    return Problem(str(folder), message, "Put the image files directly into this folder.")

@@ -1,0 +1,58 @@
+"""ADE20K SceneParsing: images/training/ and annotations/training/, validation/ likewise."""
+
+from pathlib import Path
+
+from softiou.data.base import DatasetDescription
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem
+from softiou.data.layouts.ade20k_classes import CLASSES, PALETTE
+from softiou.data.layouts.base import Files, Layout, first_of, require
+from softiou.data.reading import MaskReader
+
+_IGNORE = 255
+_FOLDERS = {"train": "training", "val": "validation"}
+
+
+class Ade20k(Layout):
+    """Scenes with 150 classes; masks hold 1..150, and 0 for everything else, which is ignored.
+
+    Args:
+        root: The folder ADEChallengeData2016, or that which holds it.
+
+    Raises:
+        DataError: The folders are not there.
+    """
+
+    split_form = "images/{split}/ (training, validation)"
+    pairing = (
+        "The mask of images/X.jpg is annotations/X.png, in training/ and validation/: unpack the "
+        "archive again, or list the complete images in splits/NAME.txt."
+    )
+
+    def __init__(self, root: Path) -> None:
+        root = first_of(root, ("ADEChallengeData2016",), "annotations")
+        require(root, "ade20k", ("images/training", "annotations/training"))
+        self.name = "ade20k"
+        self.root = root
+        self.description = DatasetDescription(CLASSES, _IGNORE, PALETTE)
+        self.splits = tuple(s for s, f in _FOLDERS.items() if (root / "images" / f).is_dir())
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader that shifts classes by one and ignores 0."""
+        shift = {value: value - 1 for value in range(1, len(CLASSES) + 1)}
+        return MaskReader(self.description, label_map={0: _IGNORE} | shift)
+
+    def images(self, split: str) -> Files:
+        """Look into the folder of images."""
+        folder = self.root / "images" / _FOLDERS[split]
+        images, problems = images_by_stem(folder)
+        return Files(images, folder, tuple(problems))
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Look into the folder of annotations."""
+        folder = self.root / "annotations" / _FOLDERS[split]
+        masks, problems = files_by_stem(folder, MASK_SUFFIXES)
+        return (Files(masks, folder, tuple(problems)),)
+
+    def folder(self, split: str) -> str:
+        """Return the name of the split."""
+        return split

@@ -1,0 +1,210 @@
+"""CamVid in both of its forms: numbers in folders of splits (SegNet), and colours as published."""
+
+import re
+from pathlib import Path
+
+from softiou.data.base import Colour, DatasetDescription
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, some_stems
+from softiou.data.layouts.base import Files, Layout, by_ending, first_of, require
+from softiou.data.problems import Problem
+from softiou.data.reading import MaskReader
+
+_IGNORE = 255
+_VOID = 11  # number of unlabelled pixels in the masks of SegNet
+_SPLITS = ("train", "val", "test")
+
+# The 11 classes of SegNet, and the colours of label_colors.txt that each is made of; the first one
+# stands for all of them.
+CLASSES: dict[str, dict[str, Colour]] = {
+    "sky": {"Sky": (128, 128, 128)},
+    "building": {
+        "Building": (128, 0, 0),
+        "Archway": (192, 0, 128),
+        "Bridge": (0, 128, 64),
+        "Tunnel": (64, 0, 64),
+        "Wall": (64, 192, 0),
+    },
+    "pole": {"Column_Pole": (192, 192, 128), "TrafficCone": (0, 0, 64)},
+    "road": {
+        "Road": (128, 64, 128),
+        "LaneMkgsDriv": (128, 0, 192),
+        "LaneMkgsNonDriv": (192, 0, 64),
+    },
+    "pavement": {
+        "Sidewalk": (0, 0, 192),
+        "ParkingBlock": (64, 192, 128),
+        "RoadShoulder": (128, 128, 192),
+    },
+    "tree": {"Tree": (128, 128, 0), "VegetationMisc": (192, 192, 0)},
+    "sign symbol": {
+        "SignSymbol": (192, 128, 128),
+        "Misc_Text": (128, 128, 64),
+        "TrafficLight": (0, 64, 64),
+    },
+    "fence": {"Fence": (64, 64, 128)},
+    "car": {
+        "Car": (64, 0, 128),
+        "SUVPickupTruck": (64, 128, 192),
+        "Truck_Bus": (192, 128, 192),
+        "Train": (192, 64, 128),
+        "OtherMoving": (128, 64, 64),
+    },
+    "pedestrian": {
+        "Pedestrian": (64, 64, 0),
+        "Child": (192, 128, 64),
+        "CartLuggagePram": (64, 0, 192),
+        "Animal": (64, 128, 64),
+    },
+    "bicyclist": {"Bicyclist": (0, 128, 192), "MotorcycleScooter": (192, 0, 192)},
+}
+_VOID_COLOUR: Colour = (0, 0, 0)
+_DESCRIPTION = DatasetDescription(
+    tuple(CLASSES), _IGNORE, tuple(next(iter(colours.values())) for colours in CLASSES.values())
+)
+
+
+def camvid(root: Path) -> Layout:
+    """Return the form of CamVid that a folder holds.
+
+    Raises:
+        DataError: It holds none of them.
+    """
+    numbers = first_of(root, ("CamVid",), "trainannot")
+    if (numbers / "trainannot").is_dir():
+        return CamVidNumbers(numbers)
+    return CamVidColours(root)
+
+
+class CamVidNumbers(Layout):
+    """The form of the SegNet tutorial: train/ and trainannot/ and so on, 11 is ignored.
+
+    Where there is SPLIT.txt beside the folders, it says which of their images are in the split.
+
+    Args:
+        root: Folder of train/ and trainannot/.
+    """
+
+    split_form = "{split}/ and {split}annot/"
+    pairing = "The mask of train/X.png is trainannot/X.png: add it, or shorten the lists."
+
+    def __init__(self, root: Path) -> None:
+        self.name = "camvid"
+        self.root = root
+        self.description = _DESCRIPTION
+        self.splits = tuple(split for split in _SPLITS if (root / f"{split}annot").is_dir())
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of class indices."""
+        return MaskReader(self.description, label_map={_VOID: _IGNORE})
+
+    def images(self, split: str) -> Files:
+        """Look into the folder of images."""
+        images, problems = images_by_stem(self.root / split)
+        listed = self._listed(split)
+        if listed is not None and (missing := listed.difference(images)):
+            message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
+            problems.append(Problem(str(self.root / split), message, "Shorten the list."))
+        return Files(_chosen(images, listed), self.root / split, tuple(problems))
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Look into the folder of annotations."""
+        folder = self.root / f"{split}annot"
+        masks, problems = files_by_stem(folder, MASK_SUFFIXES)
+        return (Files(_chosen(masks, self._listed(split)), folder, tuple(problems)),)
+
+    def folder(self, split: str) -> str:
+        """Return the name of the split."""
+        return split
+
+    def _listed(self, split: str) -> set[str] | None:
+        """Read the list of a split, which has the paths of an image and its mask in a line."""
+        path = self.root / f"{split}.txt"
+        if not path.is_file():
+            return None
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return {Path(line.split()[0]).stem for line in lines if line.strip()}
+
+
+class CamVidColours(Layout):
+    """The form of its authors: 701 frames, and colours of 32 classes that become 11.
+
+    The splits are those of SegNet: 367 frames for train, 101 for val, 233 for test. splits/NAME.txt
+    chooses others.
+
+    Args:
+        root: Folder of 701_StillsRaw_full/ and LabeledApproved_full/, or of images/ and labels/.
+
+    Raises:
+        DataError: The folders are not there.
+
+    References:
+        G. Brostow et al. Semantic Object Classes in Video. Pattern Recognition Letters, 2009.
+        V. Badrinarayanan et al. SegNet. 2015. https://arxiv.org/abs/1511.00561
+    """
+
+    split_form = "a list of SegNet's"
+    pairing = "The mask of X.png is X_L.png: unpack both archives again."
+
+    def __init__(self, root: Path) -> None:
+        simple = (root / "labels").is_dir()
+        folders = ("images", "labels") if simple else ("701_StillsRaw_full", "LabeledApproved_full")
+        require(root, "camvid", folders)
+        self._images, self._labels = (root / folder for folder in folders)
+        self.name = "camvid"
+        self.root = root
+        self.description = _DESCRIPTION
+        self.splits, self.joined = _SPLITS, ("all",)
+        self.wider = dict.fromkeys(_SPLITS, "all")
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of colours."""
+        colours = {
+            colour: index
+            for index, members in enumerate(CLASSES.values())
+            for colour in members.values()
+        }
+        return MaskReader(self.description, label_map={}, colours=colours | {_VOID_COLOUR: _IGNORE})
+
+    def images(self, split: str) -> Files:
+        """Choose the frames of a split."""
+        images, problems = images_by_stem(self._images)
+        return Files(_frames(images, split), self._images, tuple(problems))
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Choose the masks of a split."""
+        masks = by_ending(self._labels.glob("*"), "_L.png")
+        return (Files(_frames(masks, split), self._labels),)
+
+    def folder(self, split: str) -> str:
+        """Return the folder that all splits share."""
+        return self._images.name
+
+
+def segnet_split(frame: str) -> str | None:
+    """Return the split of SegNet that a frame is in, by its sequence and number.
+
+    Example:
+        >>> [segnet_split(name) for name in ("0001TP_008520", "0001TP_008550", "0016E5_07959")]
+        ['train', 'test', 'val']
+    """
+    found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", frame)
+    if found is None:
+        return None
+    sequence, number = found[1], int(found[2])
+    if sequence == "0016E5":  # its densely labelled part is val
+        return "val" if 7959 <= number <= 8159 else "train"
+    if sequence == "0001TP":
+        return "train" if number <= 8520 else "test"
+    return "train" if sequence == "0006R0" else "test"
+
+
+def _frames(files: dict[str, Path], split: str) -> dict[str, Path]:
+    """Choose the files of a split, or all of them."""
+    if split == "all":
+        return files
+    return {stem: path for stem, path in files.items() if segnet_split(stem) == split}
+
+
+def _chosen(files: dict[str, Path], stems: set[str] | None) -> dict[str, Path]:
+    """Choose the files with some stems, or all of them."""
+    return files if stems is None else {s: files[s] for s in stems.intersection(files)}

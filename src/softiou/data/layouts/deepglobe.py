@@ -1,0 +1,90 @@
+"""DeepGlobe Land Cover: train/ID_sat.jpg with train/ID_mask.png."""
+
+from pathlib import Path
+
+from softiou.data.base import Colour, DatasetDescription
+from softiou.data.layouts.base import Files, Layout, by_ending, no_labels, require
+from softiou.data.reading import MaskReader
+
+_IMAGE, _MASK = "_sat.jpg", "_mask.png"
+_IGNORE = 255
+_UNKNOWN: Colour = (0, 0, 0)  # clouds and others
+_THRESHOLD = 128  # masks are not pure 0 and 255; the data set's authors name this threshold
+
+CLASSES: dict[str, Colour] = {
+    "urban land": (0, 255, 255),
+    "agriculture land": (255, 255, 0),
+    "rangeland": (255, 0, 255),
+    "forest land": (0, 255, 0),
+    "water": (0, 0, 255),
+    "barren land": (255, 255, 255),
+}
+
+
+class DeepGlobe(Layout):
+    """Satellite images of 2448 x 2448 pixels with six classes of land; unknown land is ignored.
+
+    Only the 803 images of train/ have public masks, and there is no official division of them:
+    `val` is the first fifth of the images in the order of their file names (160), as in the code of
+    the Jaccard metric losses (fold 0 of 5), `train` the others (643). The lists splits/train.txt,
+    val.txt and test.txt make another one of all of them, such as the 455, 207 and 142 of GLNet.
+
+    Args:
+        root: Folder with train/, and valid/ and test/ if you like, which have images alone.
+
+    Raises:
+        DataError: The folder is not there.
+
+    References:
+        I. Demir et al. DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images.
+        https://arxiv.org/abs/1805.06561
+    """
+
+    split_form = "{split}/"
+    pairing = f"The mask of ID{_IMAGE} is ID{_MASK} beside it: unpack the archive again."
+
+    def __init__(self, root: Path) -> None:
+        require(root, "deepglobe", ("train",))
+        self.name = "deepglobe"
+        self.root = root
+        self.description = DatasetDescription(tuple(CLASSES), _IGNORE, tuple(CLASSES.values()))
+        self.splits, self.joined = ("train", "val"), ("all",)
+        self.wider = dict.fromkeys(("train", "val", "test"), "all")
+        self.unlabeled = tuple(split for split in ("valid", "test") if (root / split).is_dir())
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of colours."""
+        colours = {colour: index for index, colour in enumerate(CLASSES.values())}
+        return MaskReader(
+            self.description,
+            label_map={},
+            colours=colours | {_UNKNOWN: _IGNORE},
+            threshold=_THRESHOLD,
+        )
+
+    def images(self, split: str) -> Files:
+        """Choose the images of a split."""
+        return self._files(split, _IMAGE)
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Choose the masks of a split."""
+        if split in self.unlabeled:
+            message = f"The masks of {split}/ are not public."
+            raise no_labels(self.root / split, message, "Evaluate on val, a part of train/.")
+        return (self._files(split, _MASK),)
+
+    def folder(self, split: str) -> str:
+        """Return the folder, which is one for all images with masks."""
+        return split if split in self.unlabeled else "train"
+
+    def _files(self, split: str, ending: str) -> Files:
+        folder = self.root / self.folder(split)
+        files = by_ending(folder.glob("*"), ending)
+        if split in self.splits:
+            held_out = self._held_out(folder)
+            files = {s: f for s, f in files.items() if (s in held_out) == (split == "val")}
+        return Files(files, folder)
+
+    def _held_out(self, folder: Path) -> set[str]:
+        stems = list(by_ending(folder.glob("*"), _IMAGE))  # in the order of file names
+        return set(stems[: len(stems) // 5])

@@ -1,0 +1,65 @@
+"""The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/..."""
+
+from pathlib import Path
+
+from softiou.data.dataset_yaml import DatasetFile
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, mask_folders
+from softiou.data.layouts.base import Files, Layout
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import MaskReader
+
+
+class FolderLayout(Layout):
+    """Images and masks of the same stem in folders that softiou named; dataset.yaml says the rest.
+
+    Args:
+        root: Folder of the data set.
+        contents: Of its dataset.yaml.
+    """
+
+    split_form = "{split}/images/"
+    pairing = (
+        "A mask is a PNG file with the stem of its image: add or rename it. Images that have none "
+        "go to unlabeled/images, or are left out by a list of the others in splits/."
+    )
+
+    def __init__(self, root: Path, contents: DatasetFile) -> None:
+        self.name = "folder"
+        self.root = root
+        self.description = contents.description
+        self._contents = contents
+        found = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
+        self.splits = tuple(name for name in found if mask_folders(root / name))
+        self.unlabeled = tuple(name for name in found if name not in self.splits)
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of masks as dataset.yaml describes them."""
+        return self._contents.mask_reader()
+
+    def images(self, split: str) -> Files:
+        """Look into the folder of images."""
+        folder = self.root / split / "images"
+        images, problems = images_by_stem(folder)
+        return Files(images, folder, tuple(problems))
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Look into the folders of masks."""
+        folder = self.root / split
+        folders = mask_folders(folder)
+        if not folders:
+            message = "Expected masks/ or masks_1/ to masks_R/ beside images/, but found neither."
+            remedy = "Add the masks; `softiou predict` works without."
+            raise DataProblemsError(Problem(str(folder), message, remedy))
+        ambiguous: tuple[Problem, ...] = ()
+        if (folder / "masks").is_dir() and (folder / "masks_1").is_dir():
+            message = "Found both masks/ and masks_1/: one annotator or several?"
+            ambiguous = (Problem(str(folder), message, "Move one of them away."),)
+        annotators = []
+        for masks_folder in folders:
+            masks, problems = files_by_stem(masks_folder, MASK_SUFFIXES)
+            annotators.append(Files(masks, masks_folder, (*problems, *ambiguous)))
+        return tuple(annotators)
+
+    def folder(self, split: str) -> str:
+        """Return the name of the split, of which there is a folder."""
+        return split

@@ -1,0 +1,43 @@
+"""Native layouts by name."""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+
+from softiou.data.layouts.ade20k import Ade20k
+from softiou.data.layouts.base import Layout
+from softiou.data.layouts.camvid import camvid
+from softiou.data.layouts.cityscapes import Cityscapes
+from softiou.data.layouts.deepglobe import DeepGlobe
+from softiou.data.layouts.voc import Voc
+from softiou.errors import DataError
+
+NATIVE_LAYOUTS: Mapping[str, Callable[[Path], Layout]] = {
+    "cityscapes": Cityscapes,
+    "cityscapes-coarse": partial(Cityscapes, coarse=True),
+    "voc": Voc,
+    "ade20k": Ade20k,
+    "deepglobe": DeepGlobe,
+    "camvid": camvid,
+}
+
+
+def native_layout(name: str, root: Path) -> Layout:
+    """Return a native layout of a folder.
+
+    Args:
+        name: One of `NATIVE_LAYOUTS`.
+        root: Folder of the data set.
+
+    Raises:
+        DataError: There is no such layout, or the folder does not hold it.
+    """
+    if name not in NATIVE_LAYOUTS:
+        close = get_close_matches(name, NATIVE_LAYOUTS)
+        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+        raise DataError(
+            f"Expected the name of a layout, but got {name!r}. {hint}Known are "
+            f"{', '.join(NATIVE_LAYOUTS)}; a folder with dataset.yaml needs no name."
+        )
+    return NATIVE_LAYOUTS[name](root)

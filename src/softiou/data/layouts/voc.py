@@ -1,0 +1,141 @@
+"""PASCAL VOC 2012: JPEGImages/, SegmentationClass/ and the lists of ImageSets/Segmentation/."""
+
+from pathlib import Path
+from types import MappingProxyType
+
+from softiou.data.base import Colour, DatasetDescription
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, some_stems
+from softiou.data.layouts.base import Files, Layout, first_of, no_labels, require
+from softiou.data.problems import Problem
+from softiou.data.reading import MaskReader
+
+_IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
+_AUGMENTED = "SegmentationClassAug"
+_IGNORE = 255  # the border of an object, and what is hard to tell
+
+CLASSES = (
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+
+def voc_colour(index: int) -> Colour:
+    """Return the colour of a class in the devkit's palette.
+
+    Bits 0, 3 and 6 of the index become the highest bits of red, 1, 4 and 7 those of green, 2 and 5
+    those of blue.
+
+    Example:
+        >>> voc_colour(1), voc_colour(15), voc_colour(255)
+        ((128, 0, 0), (192, 128, 128), (224, 224, 192))
+    """
+    red, green, blue = (
+        sum((index >> (3 * place + channel) & 1) << (7 - place) for place in range(3))
+        for channel in range(3)
+    )
+    return red, green, blue
+
+
+class Voc(Layout):
+    """Objects of 20 classes before a background; masks are palette images, 255 is ignored.
+
+    `trainaug` are the 10,582 images that papers train on: those of the Semantic Boundaries Dataset
+    (SBD) and of train that are not in val, with masks in SegmentationClassAug/. They are listed in
+    trainaug.txt or train_aug.txt; without such a list they are all masks of that folder that are
+    not in val. Where it is there, lists of stems choose from trainaug, else from train.
+
+    Args:
+        root: The folder VOCdevkit or VOCdevkit/VOC2012.
+
+    Raises:
+        DataError: The folders are not there.
+    """
+
+    split_form = f"{_LISTS}/{{split}}.txt"
+    pairing = (
+        f"The mask of {_IMAGES}/X.jpg is {_MASKS}/X.png, for trainaug {_AUGMENTED}/X.png: add it, "
+        "or shorten the list."
+    )
+    absent = MappingProxyType(
+        {"trainaug": f"It needs masks of the SBD in {_AUGMENTED}/: `softiou fetch voc --sbd`."}
+    )
+
+    def __init__(self, root: Path) -> None:
+        root = first_of(root, ("VOC2012", "VOCdevkit/VOC2012"), _IMAGES)
+        require(root, "voc", (_IMAGES, _MASKS, _LISTS))
+        self.name = "voc"
+        self.root = root
+        palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
+        self.description = DatasetDescription(CLASSES, _IGNORE, palette)
+        self.splits = self._there("train", "trainaug", "val")
+        self.joined = self._there("trainval")
+        self.unlabeled = self._there("test")
+        if "trainaug" in self.splits:
+            self.pool, self.wider = "trainaug", {"train": "trainaug"}
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of class indices."""
+        return MaskReader(self.description, label_map={})
+
+    def images(self, split: str) -> Files:
+        """Choose the listed images."""
+        folder = self.root / _IMAGES
+        images, problems = files_by_stem(folder, frozenset({".jpg"}))
+        stems = self._stems(split)
+        if missing := stems.difference(images):
+            message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
+            problems.append(Problem(str(folder), message, "Unpack the archive again."))
+        chosen = {stem: images[stem] for stem in stems.intersection(images)}
+        return Files(chosen, folder, tuple(problems))
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Choose the masks of the listed images."""
+        if split in self.unlabeled:
+            message = f"The labels of the split {split} are not public."
+            raise no_labels(self.root, message, "Evaluate on val; `softiou predict` labels it.")
+        augmented = self.root / _AUGMENTED
+        folder = augmented if split == "trainaug" and augmented.is_dir() else self.root / _MASKS
+        masks, problems = files_by_stem(folder, MASK_SUFFIXES)
+        chosen = {stem: masks[stem] for stem in self._stems(split).intersection(masks)}
+        return (Files(chosen, folder, tuple(problems)),)
+
+    def folder(self, split: str) -> str:
+        """Return the folder that all splits share."""
+        return _IMAGES
+
+    def _there(self, *splits: str) -> tuple[str, ...]:
+        derived = ["trainaug"] if (self.root / _AUGMENTED).is_dir() else []
+        return tuple(split for split in splits if split in derived or self._list(split).is_file())
+
+    def _list(self, split: str) -> Path:
+        lists = self.root / _LISTS
+        other = lists / "train_aug.txt"
+        return other if split == "trainaug" and other.is_file() else lists / f"{split}.txt"
+
+    def _stems(self, split: str) -> set[str]:
+        """Read a list: stems, or paths of images with those of masks behind them."""
+        path = self._list(split)
+        if not path.is_file():  # trainaug
+            masks, _ = files_by_stem(self.root / _AUGMENTED, MASK_SUFFIXES)
+            return set(masks) - self._stems("val")
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return {Path(line.split()[0]).stem for line in lines if line.strip()}

@@ -1,0 +1,355 @@
+"""Where the files of a data set are and what they mean, whatever its layout."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from softiou.data.base import DatasetDescription
+from softiou.data.dataset_yaml import read_dataset_file, read_layout_file
+from softiou.data.files import UNLABELED, SampleFiles, images_by_stem, some_stems
+from softiou.data.layouts import NATIVE_LAYOUTS, Files, FolderLayout, Layout, native_layout
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import MaskReader
+
+_FIRST_SPLITS = ("train", "val", "test")
+
+
+class DataSource:
+    """The splits of a data set: those of its layout, and those that lists of stems make.
+
+    `home`/splits/NAME.txt (one stem per line) restricts the split NAME to the listed images, or
+    makes one of images of the layout's pool, mostly train. A split may also be given as the path of
+    such a list, FILE.txt. `home`/unlabeled/images/ holds images that nobody labelled.
+
+    Args:
+        layout: Where the files are.
+        home: Folder of splits/ and unlabeled/; None for that of the layout.
+
+    Attributes:
+        layout: As given.
+        home: As above.
+        description: What the labels mean.
+    """
+
+    def __init__(self, layout: Layout, *, home: Path | None = None) -> None:
+        self.layout = layout
+        self.home = layout.root if home is None else home
+        self.description: DatasetDescription = layout.description
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of the files."""
+        return self.layout.root
+
+    def mask_reader(self) -> MaskReader:
+        """Return a reader of the masks."""
+        return self.layout.mask_reader()
+
+    def splits(self) -> tuple[str, ...]:
+        """Return the names of the splits that have labels: train, val, test, then the others."""
+        lists = {path.stem for path in self.home.glob("splits/[!.]*.txt")}
+        labelled = (*self.layout.splits, *self.layout.joined)
+        names = {*self.layout.splits} | {name for name in lists if self._pool(name) in labelled}
+        return (
+            *(name for name in _FIRST_SPLITS if name in names),
+            *sorted(names.difference(_FIRST_SPLITS)),
+        )
+
+    def has(self, split: str) -> bool:
+        """Say whether there is a split, with labels or without."""
+        return self._is_own(split) or self.list_of(split).is_file()
+
+    def list_of(self, split: str) -> Path:
+        """Return where a split lists its stems, if it does: splits/NAME.txt, or the file itself."""
+        return Path(split).expanduser() if _is_list(split) else self.lists / f"{split}.txt"
+
+    @property
+    def lists(self) -> Path:
+        """Return the folder of the lists of stems."""
+        return self.home / "splits"
+
+    @property
+    def unlabeled(self) -> Path:
+        """Return the folder of images/ that nobody labelled; there need not be one."""
+        return self.home / UNLABELED
+
+    def place(self, split: str) -> Path:
+        """Return where a split is, for messages: its folder of images, or its list."""
+        if self._is_own(split):
+            return self._images(split).place
+        return self.list_of(split)
+
+    def folder(self, split: str) -> str:
+        """Name the folder of a split's images; stems are unique within it, across splits.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        own = self.own_split(split)
+        return own if own == UNLABELED else self.layout.folder(own)
+
+    def own_split(self, split: str) -> str:
+        """Return the split of the layout that has the files: itself, or what its list chooses from.
+
+        Raises:
+            DataError: There is neither such a split nor a list of that name.
+        """
+        if self.list_of(split).is_file():
+            pool = self._pool(split)
+            if pool != split and self.has(pool):
+                return self.own_split(pool)
+        if self._is_own(split):
+            return split
+        raise DataProblemsError(self._no_split(split))
+
+    def samples(self, split: str) -> tuple[tuple[SampleFiles, ...], tuple[Problem, ...]]:
+        """Match the images of a split with their masks.
+
+        Returns:
+            The complete samples in the order of their stems, and everything that is wrong.
+
+        Raises:
+            DataError: There is no such split.
+        """
+        own = self.own_split(split)
+        images = self._images(own)
+        problems: list[Problem] = []
+        annotators: tuple[Files, ...] = ()
+        try:
+            annotators = self._masks(own)
+        except DataProblemsError as error:
+            problems += error.problems
+        for files in (images, *annotators):
+            problems += files.problems
+        by_stem = [masks.by_stem for masks in annotators]
+        stems, listed = self._listed(split, images, set(images.by_stem).union(*by_stem))
+        problems += listed
+        for masks in annotators:
+            problems += self._unmatched(stems, images, masks)
+        complete = stems.intersection(images.by_stem, *by_stem) if annotators else set()
+        samples = tuple(
+            SampleFiles(stem, images.by_stem[stem], tuple(masks[stem] for masks in by_stem))
+            for stem in sorted(complete)
+        )
+        return samples, tuple(dict.fromkeys(problems))
+
+    def images(self, split: str) -> dict[str, Path]:
+        """Return the images of a split by stem, in order, whether or not they have masks.
+
+        Raises:
+            DataError: There is no such split, it holds no images, or two of one stem.
+        """
+        images = self._images(self.own_split(split))
+        stems, listed = self._listed(split, images, set(images.by_stem))
+        if problems := (*images.problems, *listed):
+            raise DataProblemsError(*problems)
+        return {stem: images.by_stem[stem] for stem in sorted(stems)}
+
+    def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
+        """Return the images that can be learnt from without masks, by FOLDER/STEM, in order.
+
+        They are those that the list of a split leaves out, and those of unlabeled/images/.
+
+        Args:
+            split: What is trained on with masks.
+            evaluated: Splits that models are chosen by and scored on.
+
+        Raises:
+            DataError: There is no such split, or its folder holds two images of one stem.
+        """
+        left_out = self.images_left_out(split, evaluated=evaluated)
+        found = {f"{self.folder(split)}/{stem}": path for stem, path in left_out.items()}
+        if (self.unlabeled / "images").is_dir():
+            apart = self.images(UNLABELED)
+            found |= {f"{UNLABELED}/{stem}": path for stem, path in apart.items()}
+        return found
+
+    def images_left_out(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
+        """Return the images that the list of a split leaves out and no evaluated split has.
+
+        They are images of what the list chooses from, by stem; what the list of that leaves out in
+        its turn, such as splits/train.txt, is nobody's to learn from.
+
+        Raises:
+            DataError: As for `images_without_masks`.
+        """
+        own, taken = self.own_split(split), self.images_taken((split, *evaluated))
+        pool = self._pool(split) if self.has(self._pool(split)) else own
+        return {s: path for s, path in self.images(pool).items() if path.resolve() not in taken}
+
+    def images_taken(self, splits: Iterable[str]) -> set[Path]:
+        """Return the images of those of the splits that there are, as resolved paths.
+
+        Raises:
+            DataError: One of them holds no images, or two of one stem.
+        """
+        return {
+            path.resolve()
+            for split in splits
+            if _is_list(split) or self.has(split)
+            for path in self.images(split).values()
+        }
+
+    def _is_own(self, split: str) -> bool:
+        """Say whether a split has files of its own, rather than a list of those of others."""
+        apart = split == UNLABELED and (self.unlabeled / "images").is_dir()
+        return split in self.layout.own or apart
+
+    def _pool(self, split: str) -> str:
+        """Return the split that a list of this name chooses from."""
+        return self.layout.wider.get(split, split if self._is_own(split) else self.layout.pool)
+
+    def _images(self, own: str) -> Files:
+        """Return the images of a split that has some."""
+        if own in self.layout.own:
+            images = self.layout.images(own)
+            return images if images.by_stem or images.problems else self._without(own, images)
+        folder = self.unlabeled / "images"
+        images, problems = images_by_stem(folder)
+        return Files(images, folder, tuple(problems))
+
+    def _without(self, own: str, images: Files) -> Files:
+        """Complain that a split has no images."""
+        message = f"Expected images of the split {own}, but found none."
+        remedy = f"`softiou fetch {self.layout.name}` says which files must be there."
+        return replace(images, problems=(Problem(str(images.place), message, remedy),))
+
+    def _masks(self, own: str) -> tuple[Files, ...]:
+        """Return the masks of a split, of each annotator."""
+        if own in self.layout.own:
+            return self.layout.masks(own)
+        message = "Expected masks, but nobody labelled these images."
+        raise DataProblemsError(Problem(str(self.unlabeled), message, "Name another split."))
+
+    def _listed(self, split: str, images: Files, stems: set[str]) -> tuple[set[str], list[Problem]]:
+        """Restrict stems to the list of a split, if it has one, and say what is wrong with it."""
+        path = self.list_of(split)
+        if not path.is_file():
+            return stems, []
+        listed = _read_stems(path)
+        place = images.place
+        if place.is_relative_to(self.root):
+            place = place.relative_to(self.root)
+        return stems & listed, _list_problems(path, place, listed, stems)
+
+    def _unmatched(self, stems: set[str], images: Files, masks: Files) -> list[Problem]:
+        """Complain about images without mask and masks without image."""
+        problems = []
+        without_mask = stems.intersection(images.by_stem).difference(masks.by_stem)
+        if without_mask:
+            message = f"Images without mask here: {some_stems(without_mask)}."
+            remedy = self.layout.pairing
+            problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
+        without_image = stems.intersection(masks.by_stem).difference(images.by_stem)
+        if without_image:
+            message = f"Masks without image: {some_stems(without_image)}."
+            remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
+            problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
+        return problems
+
+    def _no_split(self, split: str) -> Problem:
+        """Say which splits there are."""
+        if _is_list(split):
+            message = f"Expected a file that lists stems of {self.layout.pool}, but there is no "
+            message += "such file."
+            return Problem(split, message, "`softiou split` writes such lists.")
+        expected = self.layout.split_form.format(split=split)
+        there = list(dict.fromkeys((*self.splits(), *self.layout.joined, *self.layout.unlabeled)))
+        if UNLABELED not in there and self._is_own(UNLABELED):
+            there.append(UNLABELED)
+        message = f"Expected the split '{split}' as {expected} or splits/{split}.txt, but found "
+        message += f"only {', '.join(there) or 'no split at all'}."
+        remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
+        if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
+            part, whole = fraction.groups()
+            remedy = f"`softiou split DATA --fractions {part}/{whole}` writes it as {part}_{whole}."
+        remedy = self.layout.absent.get(split, remedy)
+        return Problem(str(self.home), message, remedy)
+
+
+def open_source(source: str | Path) -> DataSource:
+    """Find out where the files of a data set are.
+
+    Args:
+        source: LAYOUT:/path for a data set as it was published, or a folder with dataset.yaml,
+            which may name a layout, too. The embedded digits have no files.
+
+    Raises:
+        DataError: There is no such folder or layout, or dataset.yaml is missing or wrong.
+    """
+    name, place = _parse(source)
+    if name:
+        return DataSource(native_layout(name, Path(place).expanduser()))
+    root = data_folder(place)
+    described = read_layout_file(root)
+    if described is None:
+        return DataSource(FolderLayout(root, read_dataset_file(root)))
+    return DataSource(native_layout(described.layout, described.folder(root)), home=root)
+
+
+def data_folder(source: str | Path) -> Path:
+    """Return the folder of a data set.
+
+    Raises:
+        DataError: There is none.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
+        message += "name 'digits', but there is no such folder."
+        remedy = "Check the path for typing errors. Published data sets are opened in place as "
+        remedy += f"NAME:/path, with {', '.join(NATIVE_LAYOUTS)} for NAME."
+        raise DataProblemsError(Problem(str(source), message, remedy))
+    return folder
+
+
+def source_name(source: str | Path) -> str:
+    """Return what runs on a data set are called: its layout, or its folder, or digits.
+
+    Example:
+        >>> source_name("voc:/data/VOCdevkit"), source_name("/data/street"), source_name("digits")
+        ('voc', 'street', 'digits')
+    """
+    name, place = _parse(source)
+    return name or Path(place).expanduser().resolve().name
+
+
+def absolute_source(source: str) -> str:
+    """Return the same data set, named so that it does not depend on the working directory."""
+    name, place = _parse(source)
+    path = Path(place).expanduser()
+    if not path.exists():
+        return source
+    return f"{name}:{path.resolve()}" if name else str(path.resolve())
+
+
+def _parse(source: str | Path) -> tuple[str, str]:
+    """Split LAYOUT:/path; the layout is empty for a folder, even one with a colon in its name."""
+    found = re.fullmatch(r"([A-Za-z][\w-]+):(.*)", str(source))
+    if found is None or Path(source).exists():
+        return "", str(source)
+    return found[1].lower(), found[2] or "."
+
+
+def _is_list(split: str) -> bool:
+    """Say whether a split is given as the file of its stems, which may lie anywhere."""
+    return split.endswith(".txt")
+
+
+def _read_stems(path: Path) -> set[str]:
+    """Read a list of stems, one per line."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {line.strip() for line in lines if line.strip()}
+
+
+def _list_problems(path: Path, place: Path, listed: set[str], stems: set[str]) -> list[Problem]:
+    """Complain about an empty list and about listed stems that have neither image nor mask."""
+    unknown = listed - stems
+    if listed and not unknown:
+        return []
+    message = f"Listed stems that are not in {place}/: {some_stems(unknown)}."
+    if not listed:
+        message = "Expected a list of stems, but the file is empty."
+    remedy = "List stems, one per line, without folder and extension."
+    return [Problem(str(path), message, remedy, kind="list")]
