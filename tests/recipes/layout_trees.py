@@ -1,4 +1,4 @@
-"""Tiny data sets in the native layouts: real samples to learn from where there are some, else noise.
+"""Tiny data sets in the native layouts, of real samples where there are some, else of noise.
 
 They are judged by noise: a real image takes longer than two steps of training.
 """

@@ -2,9 +2,8 @@
 
 from softiou.recipes.baseline import BASELINE, differences_to_baseline, without_teacher
 from softiou.recipes.building import build_loss, build_target
-from softiou.recipes.config import (
-    Config,
-    LabellingConfig,
+from softiou.recipes.config import Config, LabellingConfig
+from softiou.recipes.config_files import (
     load_config,
     load_labelling_config,
     save_config,

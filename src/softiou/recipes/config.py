@@ -1,22 +1,16 @@
-"""The configuration of a run: checked as a whole, written completely, plain values elsewhere."""
+"""The configuration of a run, section by section; plain values elsewhere."""
 
 import math
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from softiou._files import write_atomically
-from softiou.errors import ConfigError
 from softiou.overlap.scores import parse_per
 
 Auto = Literal["auto"]
@@ -41,16 +35,15 @@ def _reductions(value: dict[str, float]) -> dict[str, float]:
     return parse_per(value)
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Settings that belong together; unknown ones are errors."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
 
-S = TypeVar("S", bound=_Section)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What to train on, and how an image becomes a training sample."""
 
     source: str = Field(
@@ -93,7 +86,7 @@ SETTINGS_OF_LABELS = {
 }
 
 
-class LabelsConfig(_Section):
+class LabelsConfig(Section):
     """What the labels of the training split become before the loss sees them.
 
     - auto: votes for several annotators, hard otherwise; hard: class indices
@@ -145,7 +138,7 @@ class LabelsConfig(_Section):
         return self.model_copy(update=missing)
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which network."""
 
     architecture: str = Field(
@@ -164,7 +157,7 @@ class ModelConfig(_Section):
     )
 
 
-class LossConfig(_Section):
+class LossConfig(Section):
     """Which loss: cross_entropy * CE + (1 - cross_entropy) * overlap."""
 
     kind: Literal["jaccard", "dice", "tversky", "soft_jaccard"] = Field(
@@ -204,7 +197,7 @@ WEIGHT_DECAY = {"adamw": 0.01, "sgd": 5e-4}
 MOMENTUM = 0.9
 
 
-class OptimConfig(_Section):
+class OptimConfig(Section):
     """How the weights move.
 
     - adamw: forgives a wrong learning rate, and trains transformers
@@ -255,7 +248,7 @@ class OptimConfig(_Section):
         return self.model_copy(update=changes)
 
 
-class DistillationConfig(_Section):
+class DistillationConfig(Section):
     """What a teacher adds: (1 - weight) * loss against the labels + weight * against the teacher.
 
     One of `teacher` and `soft_labels` names it.
@@ -310,7 +303,7 @@ class DistillationConfig(_Section):
         return self
 
 
-class SemiSupervisedConfig(_Section):
+class SemiSupervisedConfig(Section):
     """What images without masks add: loss against the labels + weight * against pseudo-labels.
 
     The teacher is the moving average of the student. It labels a weak view of each image, and the
@@ -397,15 +390,7 @@ class SemiSupervisedConfig(_Section):
         return self.model_copy(update=changes)
 
 
-# What a resolved configuration holds because of another setting: not to be kept when that changes.
-_DEPENDANTS = {
-    ("labels", "kind"): ("epsilon", "width", "sigma"),
-    ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),
-    ("semi_supervised", "pseudo_labels"): ("confidence_threshold", "cross_entropy"),
-}
-
-
-class Config(_Section):
+class Config(Section):
     """A complete run: supervised, with a teacher (`distillation`), or `semi_supervised`."""
 
     data: DataConfig
@@ -448,7 +433,7 @@ class Config(_Section):
         return self
 
 
-class LabellingConfig(_Section):
+class LabellingConfig(Section):
     """What of a teacher's probabilities `softiou label` keeps."""
 
     splits: list[str] = Field(["train"], description="of the data set; unlabeled for its images")
@@ -459,213 +444,3 @@ class LabellingConfig(_Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the teacher")
     workers: Annotated[int, Field(ge=0)] = Field(1, description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
-
-
-def load_labelling_config(overrides: list[str]) -> LabellingConfig:
-    """Read the settings of `softiou label` from "key=value".
-
-    Raises:
-        ConfigError: Lists every mistake at once.
-    """
-    values: dict[str, Any] = {}
-    mistakes = _override(values, overrides)
-    return _validated(LabellingConfig, values, mistakes)
-
-
-def load_config(
-    *,
-    source: str | None = None,
-    file: Path | None = None,
-    overrides: list[str] | None = None,
-    section: str | None = None,
-) -> Config:
-    """Read a configuration: defaults, then the file, then `source`, then the overrides.
-
-    Args:
-        source: Data set; stands for `data.source`.
-        file: YAML file.
-        overrides: "dotted.key=value" with YAML values, for instance "optim.steps=500".
-        section: One that is there with its defaults if nothing else is said of it.
-
-    Raises:
-        ConfigError: Lists every mistake at once, with dotted keys.
-    """
-    values = _read_yaml(file) if file else {}
-    _forget_what_depends(values, overrides or [])
-    if section is not None:
-        values.setdefault(section, {})
-    if source is not None:
-        _assign(values, "data.source", source)
-    mistakes = _override(values, overrides or [])
-    try:
-        return validate_config(values, mistakes)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}" if file else str(error)) from error
-
-
-def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
-    """Drop settings of a resolved file that followed from one which is given another value."""
-    given = {key: text for key, _, text in (override.partition("=") for override in overrides)}
-    for (section, name), dependants in _DEPENDANTS.items():
-        held: Any = values.get(section)
-        new = given.get(f"{section}.{name}", given.get(section))
-        if isinstance(held, dict) and new not in (None, held.get(name)):
-            for dependant in dependants:
-                held.pop(dependant, None)
-
-
-def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
-    """Set "dotted.key=value" in nested values; return what is wrong with the overrides."""
-    mistakes = []
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
-            continue
-        try:
-            _assign(values, key, _parse(text))
-        except yaml.YAMLError:
-            mistakes.append(f"{override}: not a value that YAML can read")
-        except TypeError:
-            mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
-    return mistakes
-
-
-def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -> Config:
-    """Build the configuration from nested plain values, or raise with all mistakes at once."""
-    return _validated(Config, values, list(mistakes or []))
-
-
-def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
-    try:
-        config = kind.model_validate(values)
-    except ValidationError as error:
-        mistakes += _mistakes(error, kind)
-    if mistakes:
-        lines = "\n".join(f"  {line}" for line in mistakes)
-        raise ConfigError(f"The configuration has mistakes:\n{lines}")
-    return config
-
-
-def save_config(config: Config, path: Path, *, header: str = "") -> None:
-    """Write the complete configuration as YAML, each described knob with its comment."""
-    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
-    write_atomically((comments + _to_yaml(config)).encode(), path)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1_8 is the name of a split, and not the number 18."""
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
-
-
-def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
-    return node.value if "_" in node.value else loader.construct_yaml_int(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
-
-
-def _to_yaml(config: Config) -> str:
-    """One line a knob, with the field's description behind it."""
-    lines = []
-    for name, knob in Config.model_fields.items():
-        value = getattr(config, name)
-        if not isinstance(value, _Section):
-            lines.append(f"{name}: {_inline(value)}  # {knob.description}")
-            continue
-        lines.append(f"{name}:")
-        for key, field in type(value).model_fields.items():
-            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {field.description}")
-    return "\n".join(lines) + "\n"
-
-
-def _inline(value: object) -> str:
-    """A value as YAML on one line."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
-    return text.removesuffix("...\n").strip()
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        values = _parse(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is no valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
-    # A section whose knobs are all commented out reads as null.
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
-    *sections, key = dotted.split(".")
-    for section in sections:
-        if isinstance(values.get(section), str) and section == "labels":
-            values[section] = {"kind": values[section]}  # labels=boundary labels.width=2
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise TypeError(dotted)
-    if key == "labels" and not sections and isinstance(value, str):
-        values.setdefault(key, {})["kind"] = value  # labels.width=2 labels=boundary
-        return
-    values[key] = value
-
-
-def _mistakes(error: ValidationError, kind: type[BaseModel]) -> list[str]:
-    """One line for each wrong key: what is wrong, and what came."""
-    wrong: dict[str, list[Any]] = {}
-    for detail in error.errors():
-        location = [str(part) for part in detail["loc"]] or ["configuration"]
-        key = ".".join(location[: 2 if location[0] in _sections(kind) else 1])
-        wrong.setdefault(key, []).append(detail)
-    return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
-
-
-def _reason(key: str, details: list[Any], kind: type[BaseModel]) -> str:
-    mistake = details[0]["type"]
-    if mistake == "extra_forbidden":
-        return f"unknown key{_did_you_mean(key, kind)}"
-    if mistake == "missing":
-        return "missing"
-    if mistake == "model_type":
-        return f"is a section; set {key}.KEY, for instance {_first_key(key, kind)}"
-    # A union of types complains once for each of its members.
-    texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
-    reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
-    return f"{reasons}, but got {details[0]['input']!r}"
-
-
-def _first_key(section: str, kind: type[BaseModel]) -> str:
-    return f"{section}.{next(iter(_sections(kind)[section].model_fields))}"
-
-
-def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
-    """Find a known key whose last part looks like that of an unknown one."""
-    section = key.rpartition(".")[0]
-    # Where sections share a name, the one that was meant comes last and stays.
-    keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
-    known = {dotted.split(".")[-1]: dotted for dotted in keys}
-    own = [name for name, dotted in known.items() if section and dotted.startswith(f"{section}.")]
-    name = key.split(".")[-1]
-    close = get_close_matches(name, own, n=1, cutoff=0.5) or get_close_matches(name, known, n=1)
-    return f"; did you mean {known[close[0]]}?" if close else ""
-
-
-def _sections(kind: type[BaseModel]) -> dict[str, type[_Section]]:
-    found = {}
-    for name, field in kind.model_fields.items():
-        for one in get_args(field.annotation) or (field.annotation,):  # a section, or perhaps none
-            if isinstance(one, type) and issubclass(one, _Section):
-                found[name] = one
-    return found
-
-
-def _keys(kind: type[BaseModel]) -> list[str]:
-    """Every dotted key, and the sections themselves."""
-    inner = [f"{name}.{key}" for name, one in _sections(kind).items() for key in one.model_fields]
-    return [*kind.model_fields, *inner]

@@ -5,7 +5,8 @@ from typing import Any
 
 from softiou.checkpoints import read_checkpoint
 from softiou.errors import CheckpointError, ConfigError, RunExistsError
-from softiou.recipes.config import Config, load_config, save_config
+from softiou.recipes.config import Config
+from softiou.recipes.config_files import load_config, save_config
 
 
 def new_run(config: Config, directory: Path, *, command: str) -> None:

@@ -1,0 +1,176 @@
+"""Configurations from files and the command line, checked as a whole; and back into files."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from softiou._files import write_atomically
+from softiou.errors import ConfigError
+from softiou.recipes.config import Config, LabellingConfig, Section
+from softiou.recipes.config_mistakes import mistakes_in
+
+S = TypeVar("S", bound=Section)
+
+# What a resolved configuration holds because of another setting: not to be kept when that changes.
+_DEPENDANTS = {
+    ("labels", "kind"): ("epsilon", "width", "sigma"),
+    ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),
+    ("semi_supervised", "pseudo_labels"): ("confidence_threshold", "cross_entropy"),
+}
+
+
+def load_labelling_config(overrides: list[str]) -> LabellingConfig:
+    """Read the settings of `softiou label` from "key=value".
+
+    Raises:
+        ConfigError: Lists every mistake at once.
+    """
+    values: dict[str, Any] = {}
+    mistakes = _override(values, overrides)
+    return _validated(LabellingConfig, values, mistakes)
+
+
+def load_config(
+    *,
+    source: str | None = None,
+    file: Path | None = None,
+    overrides: list[str] | None = None,
+    section: str | None = None,
+) -> Config:
+    """Read a configuration: defaults, then the file, then `source`, then the overrides.
+
+    Args:
+        source: Data set; stands for `data.source`.
+        file: YAML file.
+        overrides: "dotted.key=value" with YAML values, for instance "optim.steps=500".
+        section: One that is there with its defaults if nothing else is said of it.
+
+    Raises:
+        ConfigError: Lists every mistake at once, with dotted keys.
+    """
+    values = _read_yaml(file) if file else {}
+    _forget_what_depends(values, overrides or [])
+    if section is not None:
+        values.setdefault(section, {})
+    if source is not None:
+        _assign(values, "data.source", source)
+    mistakes = _override(values, overrides or [])
+    try:
+        return validate_config(values, mistakes)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}" if file else str(error)) from error
+
+
+def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
+    """Drop settings of a resolved file that followed from one which is given another value."""
+    given = {key: text for key, _, text in (override.partition("=") for override in overrides)}
+    for (section, name), dependants in _DEPENDANTS.items():
+        held: Any = values.get(section)
+        new = given.get(f"{section}.{name}", given.get(section))
+        if isinstance(held, dict) and new not in (None, held.get(name)):
+            for dependant in dependants:
+                held.pop(dependant, None)
+
+
+def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
+    """Set "dotted.key=value" in nested values; return what is wrong with the overrides."""
+    mistakes = []
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
+            continue
+        try:
+            _assign(values, key, _parse(text))
+        except yaml.YAMLError:
+            mistakes.append(f"{override}: not a value that YAML can read")
+        except TypeError:
+            mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
+    return mistakes
+
+
+def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -> Config:
+    """Build the configuration from nested plain values, or raise with all mistakes at once."""
+    return _validated(Config, values, list(mistakes or []))
+
+
+def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
+    try:
+        config = kind.model_validate(values)
+    except ValidationError as error:
+        mistakes += mistakes_in(error, kind)
+    if mistakes:
+        lines = "\n".join(f"  {line}" for line in mistakes)
+        raise ConfigError(f"The configuration has mistakes:\n{lines}")
+    return config
+
+
+def save_config(config: Config, path: Path, *, header: str = "") -> None:
+    """Write the complete configuration as YAML, each described knob with its comment."""
+    comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
+    write_atomically((comments + _to_yaml(config)).encode(), path)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1_8 is the name of a split, and not the number 18."""
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
+    return node.value if "_" in node.value else loader.construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
+
+
+def _to_yaml(config: Config) -> str:
+    """One line a knob, with the field's description behind it."""
+    lines = []
+    for name, knob in Config.model_fields.items():
+        value = getattr(config, name)
+        if not isinstance(value, Section):
+            lines.append(f"{name}: {_inline(value)}  # {knob.description}")
+            continue
+        lines.append(f"{name}:")
+        for key, field in type(value).model_fields.items():
+            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {field.description}")
+    return "\n".join(lines) + "\n"
+
+
+def _inline(value: object) -> str:
+    """A value as YAML on one line."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = _parse(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
+    # A section whose knobs are all commented out reads as null.
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _assign(values: dict[str, Any], dotted: str, value: object) -> None:
+    *sections, key = dotted.split(".")
+    for section in sections:
+        if isinstance(values.get(section), str) and section == "labels":
+            values[section] = {"kind": values[section]}  # labels=boundary labels.width=2
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise TypeError(dotted)
+    if key == "labels" and not sections and isinstance(value, str):
+        values.setdefault(key, {})["kind"] = value  # labels.width=2 labels=boundary
+        return
+    values[key] = value

@@ -1,0 +1,63 @@
+"""What is wrong with a configuration, in words: one line for each wrong key."""
+
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from softiou.recipes.config import Section
+
+
+def mistakes_in(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+    """One line for each wrong key: what is wrong, and what came."""
+    wrong: dict[str, list[Any]] = {}
+    for detail in error.errors():
+        location = [str(part) for part in detail["loc"]] or ["configuration"]
+        key = ".".join(location[: 2 if location[0] in _sections(kind) else 1])
+        wrong.setdefault(key, []).append(detail)
+    return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
+
+
+def _reason(key: str, details: list[Any], kind: type[BaseModel]) -> str:
+    mistake = details[0]["type"]
+    if mistake == "extra_forbidden":
+        return f"unknown key{_did_you_mean(key, kind)}"
+    if mistake == "missing":
+        return "missing"
+    if mistake == "model_type":
+        return f"is a section; set {key}.KEY, for instance {_first_key(key, kind)}"
+    # A union of types complains once for each of its members.
+    texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
+    reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
+    return f"{reasons}, but got {details[0]['input']!r}"
+
+
+def _first_key(section: str, kind: type[BaseModel]) -> str:
+    return f"{section}.{next(iter(_sections(kind)[section].model_fields))}"
+
+
+def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
+    """Find a known key whose last part looks like that of an unknown one."""
+    section = key.rpartition(".")[0]
+    # Where sections share a name, the one that was meant comes last and stays.
+    keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
+    known = {dotted.split(".")[-1]: dotted for dotted in keys}
+    own = [name for name, dotted in known.items() if section and dotted.startswith(f"{section}.")]
+    name = key.split(".")[-1]
+    close = get_close_matches(name, own, n=1, cutoff=0.5) or get_close_matches(name, known, n=1)
+    return f"; did you mean {known[close[0]]}?" if close else ""
+
+
+def _sections(kind: type[BaseModel]) -> dict[str, type[Section]]:
+    found = {}
+    for name, field in kind.model_fields.items():
+        for one in get_args(field.annotation) or (field.annotation,):  # a section, or perhaps none
+            if isinstance(one, type) and issubclass(one, Section):
+                found[name] = one
+    return found
+
+
+def _keys(kind: type[BaseModel]) -> list[str]:
+    """Every dotted key, and the sections themselves."""
+    inner = [f"{name}.{key}" for name, one in _sections(kind).items() for key in one.model_fields]
+    return [*kind.model_fields, *inner]
