@@ -38,6 +38,7 @@ VERBS = (
     "evaluate",
     "compare",
     "calibrate",
+    "export",
     "predict",
     "recipes",
     "report",

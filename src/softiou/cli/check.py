@@ -51,7 +51,10 @@ def check(
     from functools import partial
 
     from softiou.data import check_dataset, fix_dataset
+    from softiou.data.checking import fix_folder
 
+    if fix is not None:
+        fix_folder(data, fix)  # a mistake shows at once
     watch = partial(_watched, quiet=json_output)
     report = check_dataset(data, unlabeled=unlabeled, watch=watch)
     fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)

@@ -21,7 +21,8 @@ from softiou.data.reading import read_image, verify_readable
 from softiou.data.soft_label_codes import Quantisation
 from softiou.data.soft_label_reading import SoftLabelReader, interpolate_at
 from softiou.data.soft_labels import Manifest, Normalisation, SoftLabelStore, Teacher
-from softiou.data.source import DataSource, absolute_source, open_source, source_name
+from softiou.data.source import DataSource, open_source
+from softiou.data.source_names import absolute_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
 from softiou.data.unlabeled import StrongColours, UnlabeledBatch, UnlabeledStream
 from softiou.data.views import View

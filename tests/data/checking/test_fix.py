@@ -391,3 +391,13 @@ def test_command_writes_json_of_the_copy(make_dataset: Make, out: Path) -> None:
 def test_digits_have_no_files_to_mend(out: Path) -> None:
     result = CliRunner().invoke(APP, ["digits", "--fix", str(out)])
     assert isinstance(result.exception, DataProblemsError)
+    assert "the digits are made in memory" in str(result.exception)
+
+
+def test_command_looks_at_the_new_folder_first(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_dataset()
+    monkeypatch.setattr("softiou.data.check_dataset", None)
+    result = CliRunner().invoke(APP, [str(root), "--fix", str(root / "copy")])
+    assert isinstance(result.exception, DataProblemsError)

@@ -103,16 +103,30 @@ def fix_dataset(
     Raises:
         DataError: The source cannot be opened, `out` will not do, or not one sample can be read.
     """
+    folder = fix_folder(source, out)
     opened = open_source(source)
     copy = FixedCopy(Mender(opened.mask_reader(), report.value_map), opened.description)
     written = copy.write(
         _samples(opened, Findings()),
-        new_folder(out, (opened.root, opened.home)),
+        folder,
         unlabeled=opened.unlabeled if opened.unlabeled.is_dir() else None,
         watch=watch,
     )
     errors = (group for group in report.groups if group.severity == "error")
     return replace(written, remaining=tuple(g for g in errors if g.kind not in _OF_ONE_SAMPLE))
+
+
+def fix_folder(source: str | Path, out: str | Path) -> Path:
+    """Return where a corrected copy of a data set goes, before the work is done.
+
+    Raises:
+        DataError: The source has no files or cannot be opened, or `out` will not do.
+    """
+    if source == "digits":
+        message = "Expected a data set of files to copy, but the digits are made in memory."
+        raise DataProblemsError(Problem("digits", message, "There is nothing to mend in them."))
+    opened = open_source(source)
+    return new_folder(out, (opened.root, opened.home))
 
 
 def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
