@@ -87,8 +87,8 @@ def run_trial(trial: Trial) -> None:
             config, directory=run, command=f"benchmarks.experiments {trial.experiment}", say=say
         )
     calibrate(run, source)
-    split = trial.declared["eval_split"]
-    evaluation = evaluate_run(run, source, split=split)
+    split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
+    evaluation = evaluate_run(run, source, split=split, labels=labels)
     content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split)
     write_result(trial.result, content, evaluation.statistics)
     say(f"wrote {trial.result.relative_to(ROOT)}")

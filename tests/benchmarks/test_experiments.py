@@ -13,6 +13,7 @@ from benchmarks import differences, experiments, results_files, tables, trials
 from benchmarks.trials import Trial
 from softiou.metrics import ImageStatistics, OverlapCounts
 from softiou.metrics.bins import CalibrationBins
+from softiou.recipes import load_config
 
 DIGITS: dict[str, Any] = {
     "source": "digits",
@@ -83,6 +84,19 @@ def test_a_run_is_recorded_with_all_that_repeats_it(
     counts = sums.merge_images().counts
     iou = counts.true_positives / (counts.present + counts.predicted - counts.true_positives)
     assert 100 * iou.nanmean().item() == pytest.approx(content["metrics"]["miou_d"], abs=1e-4)
+
+
+def test_the_declared_grid_hangs_together() -> None:
+    for name, declared in yaml.safe_load(experiments.GRID.read_text()).items():
+        for method in declared["methods"]:
+            one = Trial(name, declared, method, 0)
+            assert one.teacher is None or one.teacher in declared["methods"], one.name
+            overrides = [
+                f"{key}={trials._value(key, value)}" for key, value in one.settings.items()
+            ]
+            assert load_config(source="digits", overrides=overrides).seed == 0
+        for pair in declared["contrasts"]:
+            assert set(pair) <= set(declared["methods"]), name
 
 
 def test_what_is_finished_is_skipped_unless_another_commit_is_to_replace_it(
