@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from layout_trees import TREES, ade20k, cityscapes, deepglobe, lines, picture, voc
 
+from layout_trees import TREES, ade20k, cityscapes, deepglobe, lines, picture, voc
 from softiou.data import (
     FolderDataset,
     absolute_source,
@@ -73,7 +73,7 @@ def test_a_folder_may_have_a_colon_in_its_name(tmp_path: Path) -> None:
 
 
 def test_unknown_layouts_are_guessed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="got 'cityscape'. Did you mean cityscapes or city"):
+    with pytest.raises(DataError, match=r"got 'cityscape'\. Did you mean cityscapes or city"):
         open_source(f"cityscape:{tmp_path}")
     with pytest.raises(
         DataError, match=r"got 'segmentation'. Known are cityscapes, .*, camvid; a folder"
@@ -86,10 +86,21 @@ def test_a_missing_folder_says_what_sources_look_like() -> None:
         open_source("nowhere")
 
 
+@pytest.mark.parametrize("name", ["cityscapes", "voc", "ade20k", "camvid", "camvid-colours"])
+def test_a_known_layout_is_recognised_without_its_name(name: str, tmp_path: Path) -> None:
+    layout, folder = TREES[name](tmp_path).split(":")
+    folder = f"{folder}/CamVid" if name == "camvid" else folder
+    match = rf"found folders of the layout {layout}\. Name the data set {layout}:{folder}, or wri"
+    with pytest.raises(DataError, match=match):
+        open_source(folder)
+    write_dataset_file(Path(folder), f"layout: {layout}")
+    assert open_source(folder).layout.name == layout
+
+
 @pytest.mark.parametrize("name", NATIVE_LAYOUTS)
 def test_missing_files_say_what_was_expected_and_found(name: str, tmp_path: Path) -> None:
     origin = name.removesuffix("-coarse")
-    with pytest.raises(DataError, match="Expected .*/ of .*, but found an empty folder"):
+    with pytest.raises(DataError, match=r"Expected .*/ of .*, but found an empty folder"):
         open_source(f"{name}:{tmp_path}")
     (tmp_path / "zip").mkdir()
     lines(tmp_path / "readme.txt", "x")
@@ -129,6 +140,10 @@ def test_dataset_yaml_names_a_layout_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="found only train, val, half, trainval, unlabeled"):
         open_dataset(home, "test")
     assert source_name(home) == "mine"
+    lines(home / "splits" / "unlabeled.txt", "other")
+    match = rf"Listed stems that are not in {home}/unlabeled/images/: 1 \(other\)"
+    with pytest.raises(DataError, match=match):
+        open_images(home, "unlabeled")
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from softiou.data.base import DatasetDescription
-from softiou.data.dataset_yaml import read_dataset_file, read_layout_file
-from softiou.data.files import UNLABELED, SampleFiles, images_by_stem, some_stems
-from softiou.data.layouts import NATIVE_LAYOUTS, Files, FolderLayout, Layout, native_layout
+from softiou.data.dataset_yaml import FILE_NAME, read_dataset_file, read_layout_file
+from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
+from softiou.data.layouts import (
+    NATIVE_LAYOUTS,
+    Files,
+    FolderLayout,
+    Layout,
+    native_layout,
+    recognised,
+)
+from softiou.data.matching import is_list, listed_stems, unmatched
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import MaskReader
+from softiou.data.source_names import parse_source
 
 _FIRST_SPLITS = ("train", "val", "test")
 
@@ -62,7 +71,7 @@ class DataSource:
 
     def list_of(self, split: str) -> Path:
         """Return where a split lists its stems, if it does: splits/NAME.txt, or the file itself."""
-        return Path(split).expanduser() if _is_list(split) else self.lists / f"{split}.txt"
+        return Path(split).expanduser() if is_list(split) else self.lists / f"{split}.txt"
 
     @property
     def lists(self) -> Path:
@@ -123,10 +132,12 @@ class DataSource:
         for files in (images, *annotators):
             problems += files.problems
         by_stem = [masks.by_stem for masks in annotators]
-        stems, listed = self._listed(split, images, set(images.by_stem).union(*by_stem))
+        stems, listed = listed_stems(
+            self.list_of(split), images, set(images.by_stem).union(*by_stem), root=self.root
+        )
         problems += listed
         for masks in annotators:
-            problems += self._unmatched(stems, images, masks)
+            problems += unmatched(stems, images, masks, pairing=self.layout.pairing)
         complete = stems.intersection(images.by_stem, *by_stem) if annotators else set()
         samples = tuple(
             SampleFiles(stem, images.by_stem[stem], tuple(masks[stem] for masks in by_stem))
@@ -141,7 +152,9 @@ class DataSource:
             DataError: There is no such split, it holds no images, or two of one stem.
         """
         images = self._images(self.own_split(split))
-        stems, listed = self._listed(split, images, set(images.by_stem))
+        stems, listed = listed_stems(
+            self.list_of(split), images, set(images.by_stem), root=self.root
+        )
         if problems := (*images.problems, *listed):
             raise DataProblemsError(*problems)
         return {stem: images.by_stem[stem] for stem in sorted(stems)}
@@ -174,9 +187,10 @@ class DataSource:
         Raises:
             DataError: As for `images_without_masks`.
         """
-        own, taken = self.own_split(split), self.images_taken((split, *evaluated))
-        pool = self._pool(split) if self.has(self._pool(split)) else own
-        return {s: path for s, path in self.images(pool).items() if path.resolve() not in taken}
+        taken = {path.resolve() for path in self.images(split).values()}
+        taken |= self.images_taken(evaluated)
+        everything = self.images(self._pool(split))
+        return {stem: path for stem, path in everything.items() if path.resolve() not in taken}
 
     def images_taken(self, splits: Iterable[str]) -> set[Path]:
         """Return the images of those of the splits that there are, as resolved paths.
@@ -187,7 +201,7 @@ class DataSource:
         return {
             path.resolve()
             for split in splits
-            if _is_list(split) or self.has(split)
+            if is_list(split) or self.has(split)
             for path in self.images(split).values()
         }
 
@@ -203,8 +217,8 @@ class DataSource:
     def _images(self, own: str) -> Files:
         """Return the images of a split that has some."""
         if own in self.layout.own:
-            images = self.layout.images(own)
-            return images if images.by_stem or images.problems else self._without(own, images)
+            found = self.layout.images(own)
+            return found if found.by_stem or found.problems else self._without(own, found)
         folder = self.unlabeled / "images"
         images, problems = images_by_stem(folder)
         return Files(images, folder, tuple(problems))
@@ -222,35 +236,9 @@ class DataSource:
         message = "Expected masks, but nobody labelled these images."
         raise DataProblemsError(Problem(str(self.unlabeled), message, "Name another split."))
 
-    def _listed(self, split: str, images: Files, stems: set[str]) -> tuple[set[str], list[Problem]]:
-        """Restrict stems to the list of a split, if it has one, and say what is wrong with it."""
-        path = self.list_of(split)
-        if not path.is_file():
-            return stems, []
-        listed = _read_stems(path)
-        place = images.place
-        if place.is_relative_to(self.root):
-            place = place.relative_to(self.root)
-        return stems & listed, _list_problems(path, place, listed, stems)
-
-    def _unmatched(self, stems: set[str], images: Files, masks: Files) -> list[Problem]:
-        """Complain about images without mask and masks without image."""
-        problems = []
-        without_mask = stems.intersection(images.by_stem).difference(masks.by_stem)
-        if without_mask:
-            message = f"Images without mask here: {some_stems(without_mask)}."
-            remedy = self.layout.pairing
-            problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
-        without_image = stems.intersection(masks.by_stem).difference(images.by_stem)
-        if without_image:
-            message = f"Masks without image: {some_stems(without_image)}."
-            remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
-            problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
-        return problems
-
     def _no_split(self, split: str) -> Problem:
         """Say which splits there are."""
-        if _is_list(split):
+        if is_list(split):
             message = f"Expected a file that lists stems of {self.layout.pool}, but there is no "
             message += "such file."
             return Problem(split, message, "`softiou split` writes such lists.")
@@ -278,10 +266,15 @@ def open_source(source: str | Path) -> DataSource:
     Raises:
         DataError: There is no such folder or layout, or dataset.yaml is missing or wrong.
     """
-    name, place = _parse(source)
+    name: str | None
+    name, place = parse_source(source)
     if name:
         return DataSource(native_layout(name, Path(place).expanduser()))
     root = data_folder(place)
+    if (name := recognised(root)) and not (root / FILE_NAME).exists():
+        message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
+        remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
+        raise DataProblemsError(Problem(str(root), message, remedy))
     described = read_layout_file(root)
     if described is None:
         return DataSource(FolderLayout(root, read_dataset_file(root)))
@@ -302,54 +295,3 @@ def data_folder(source: str | Path) -> Path:
         remedy += f"NAME:/path, with {', '.join(NATIVE_LAYOUTS)} for NAME."
         raise DataProblemsError(Problem(str(source), message, remedy))
     return folder
-
-
-def source_name(source: str | Path) -> str:
-    """Return what runs on a data set are called: its layout, or its folder, or digits.
-
-    Example:
-        >>> source_name("voc:/data/VOCdevkit"), source_name("/data/street"), source_name("digits")
-        ('voc', 'street', 'digits')
-    """
-    name, place = _parse(source)
-    return name or Path(place).expanduser().resolve().name
-
-
-def absolute_source(source: str) -> str:
-    """Return the same data set, named so that it does not depend on the working directory."""
-    name, place = _parse(source)
-    path = Path(place).expanduser()
-    if not path.exists():
-        return source
-    return f"{name}:{path.resolve()}" if name else str(path.resolve())
-
-
-def _parse(source: str | Path) -> tuple[str, str]:
-    """Split LAYOUT:/path; the layout is empty for a folder, even one with a colon in its name."""
-    found = re.fullmatch(r"([A-Za-z][\w-]+):(.*)", str(source))
-    if found is None or Path(source).exists():
-        return "", str(source)
-    return found[1].lower(), found[2] or "."
-
-
-def _is_list(split: str) -> bool:
-    """Say whether a split is given as the file of its stems, which may lie anywhere."""
-    return split.endswith(".txt")
-
-
-def _read_stems(path: Path) -> set[str]:
-    """Read a list of stems, one per line."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.strip() for line in lines if line.strip()}
-
-
-def _list_problems(path: Path, place: Path, listed: set[str], stems: set[str]) -> list[Problem]:
-    """Complain about an empty list and about listed stems that have neither image nor mask."""
-    unknown = listed - stems
-    if listed and not unknown:
-        return []
-    message = f"Listed stems that are not in {place}/: {some_stems(unknown)}."
-    if not listed:
-        message = "Expected a list of stems, but the file is empty."
-    remedy = "List stems, one per line, without folder and extension."
-    return [Problem(str(path), message, remedy, kind="list")]

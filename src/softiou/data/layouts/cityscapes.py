@@ -90,7 +90,11 @@ class Cityscapes(Layout):
         folder = self.root / self._annotation / split
         if split == "test":
             message = "The labels of the split test are not public: all of its pixels are ignored."
-            raise no_labels(folder, message, "Evaluate on val; `softiou predict` labels test.")
+            raise no_labels(
+                folder,
+                message,
+                "Evaluate on val; `softiou predict` writes masks of the images of a city.",
+            )
         if split not in self.splits:
             message = f"The split {split} has coarse labels alone."
             raise no_labels(folder, message, "Name the data set cityscapes-coarse:/path for them.")

@@ -22,6 +22,21 @@ NATIVE_LAYOUTS: Mapping[str, Callable[[Path], Layout]] = {
     "camvid": camvid,
 }
 
+# Folders that only one data set has.
+_SIGNS = {
+    "leftImg8bit": "cityscapes",
+    "JPEGImages": "voc",
+    "VOC2012": "voc",
+    "annotations/training": "ade20k",
+    "trainannot": "camvid",
+    "701_StillsRaw_full": "camvid",
+}
+
+
+def recognised(root: Path) -> str | None:
+    """Return the name of the layout that a folder seems to have, if it is a native one."""
+    return next((name for sign, name in _SIGNS.items() if (root / sign).is_dir()), None)
+
 
 def native_layout(name: str, root: Path) -> Layout:
     """Return a native layout of a folder.

@@ -71,7 +71,7 @@ ADEChallengeData2016/annotations/training/ADE_train_00000001.png""",
     "deepglobe": Origin(
         "DeepGlobe Land Cover",
         "https://competitions.codalab.org/competitions/18468",
-        "internal research and education only, by DigitalGlobe's terms on the page",
+        "DigitalGlobe's Internal Use License Agreement, see the page",
         (
             "Register for the land cover competition at "
             "https://competitions.codalab.org/competitions/18468 and download its training data,",

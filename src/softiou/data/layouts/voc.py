@@ -111,7 +111,7 @@ class Voc(Layout):
         """Choose the masks of the listed images."""
         if split in self.unlabeled:
             message = f"The labels of the split {split} are not public."
-            raise no_labels(self.root, message, "Evaluate on val; `softiou predict` labels it.")
+            raise no_labels(self.root, message, "Evaluate on val instead.")
         augmented = self.root / _AUGMENTED
         folder = augmented if split == "trainaug" and augmented.is_dir() else self.root / _MASKS
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
@@ -123,7 +123,8 @@ class Voc(Layout):
         return _IMAGES
 
     def _there(self, *splits: str) -> tuple[str, ...]:
-        derived = ["trainaug"] if (self.root / _AUGMENTED).is_dir() else []
+        derivable = (self.root / _AUGMENTED).is_dir() and self._list("val").is_file()
+        derived = ["trainaug"] if derivable else []
         return tuple(split for split in splits if split in derived or self._list(split).is_file())
 
     def _list(self, split: str) -> Path:

@@ -1,0 +1,65 @@
+"""Images, masks and lists of stems that have to agree, and what to say when they do not."""
+
+from pathlib import Path
+
+from softiou.data.files import some_stems
+from softiou.data.layouts import Files
+from softiou.data.problems import Problem
+
+
+def is_list(split: str) -> bool:
+    """Say whether a split is given as the file of its stems, which may lie anywhere."""
+    return split.endswith(".txt")
+
+
+def listed_stems(
+    path: Path, images: Files, stems: set[str], *, root: Path
+) -> tuple[set[str], list[Problem]]:
+    """Restrict stems to those of a list, one per line, if there is such a file.
+
+    Args:
+        path: The list.
+        images: What it chooses from.
+        stems: Those that have an image or a mask.
+        root: Folder of the data set, for the messages.
+
+    Returns:
+        The stems, and what is wrong with the list: it is empty, or names others.
+    """
+    if not path.is_file():
+        return stems, []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    listed = {line.strip() for line in lines if line.strip()}
+    unknown = listed - stems
+    if listed and not unknown:
+        return listed, []
+    place = images.place
+    if place.is_relative_to(root):
+        place = place.relative_to(root)
+    message = f"Listed stems that are not in {place}/: {some_stems(unknown)}."
+    if not listed:
+        message = "Expected a list of stems, but the file is empty."
+    remedy = "List stems, one per line, without folder and extension."
+    return stems & listed, [Problem(str(path), message, remedy, kind="list")]
+
+
+def unmatched(stems: set[str], images: Files, masks: Files, *, pairing: str) -> list[Problem]:
+    """Complain about images without mask and masks without image.
+
+    Args:
+        stems: Those that count.
+        images: Of the split.
+        masks: Of one annotator.
+        pairing: How a mask is found, for the messages.
+    """
+    problems = []
+    without_mask = stems.intersection(images.by_stem).difference(masks.by_stem)
+    if without_mask:
+        message = f"Images without mask here: {some_stems(without_mask)}."
+        problems.append(Problem(str(masks.place), message, pairing, kind="unmatched"))
+    without_image = stems.intersection(masks.by_stem).difference(images.by_stem)
+    if without_image:
+        message = f"Masks without image: {some_stems(without_image)}."
+        remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
+        problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
+    return problems

@@ -1,0 +1,32 @@
+"""How a data set is named: LAYOUT:/path, a folder, or digits. No file is opened here."""
+
+import re
+from pathlib import Path
+
+
+def source_name(source: str | Path) -> str:
+    """Return what runs on a data set are called: its layout, or its folder, or digits.
+
+    Example:
+        >>> source_name("voc:/data/VOCdevkit"), source_name("/data/street"), source_name("digits")
+        ('voc', 'street', 'digits')
+    """
+    name, place = parse_source(source)
+    return name or Path(place).expanduser().resolve().name
+
+
+def absolute_source(source: str) -> str:
+    """Return the same data set, named so that it does not depend on the working directory."""
+    name, place = parse_source(source)
+    path = Path(place).expanduser()
+    if not path.exists():
+        return source
+    return f"{name}:{path.resolve()}" if name else str(path.resolve())
+
+
+def parse_source(source: str | Path) -> tuple[str, str]:
+    """Split LAYOUT:/path; the layout is empty for a folder, even one with a colon in its name."""
+    found = re.fullmatch(r"([A-Za-z][\w-]+):(.*)", str(source))
+    if found is None or Path(source).exists():
+        return "", str(source)
+    return found[1].lower(), found[2] or "."
