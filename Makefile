@@ -1,17 +1,23 @@
-# Two commands on a machine with Python 3.11, pip and make:
+# Three commands on a machine with Python 3.11, pip and make:
 #   make demo   train on the embedded data, print a table and the path of the report
 #   make test   run every check
+#   make docs   build the documentation as a site that needs no network
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test venv clean
+.PHONY: demo test docs venv clean
 
 demo: venv
 	$(BIN)/softiou demo
 
 test: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/check
+
+# The variable keeps the theme from announcing its successor.
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open file://$(CURDIR)/build/site/index.html"
 
 venv: $(VENV)/installed
 

@@ -6,8 +6,8 @@
 A table stands between `<!-- table: EXPERIMENT -->` and `<!-- end of table -->`, after a colon the
 methods that it shows: `<!-- table: camvid: ce jml -->`; EXPERIMENT_differences is the table of the
 intervals that `benchmarks.differences` has found. Those of `loss`, `store`, `steps`,
-`semi_supervised`, `metrics` and `bootstrap` come from the files of `benchmarks.loss`,
-`.distillation`, `.semi_supervised`, `.metrics` and `.bootstrap`.
+`semi_supervised`, `metrics`, `bootstrap` and `export` come from the files of `benchmarks.loss`,
+`.distillation`, `.semi_supervised`, `.metrics`, `.bootstrap` and `.export`.
 """
 
 import argparse
@@ -25,10 +25,12 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
-    "docs/evaluation.md",
+    "docs/how-to/evaluation.md",
+    "docs/how-to/export.md",
+    "docs/how-to/semi-supervised.md",
+    "docs/how-to/soft-labels.md",
     "docs/performance.md",
-    "docs/semi-supervised.md",
-    "docs/soft-labels.md",
+    "docs/results.md",
 )
 COLUMNS = {
     "miou_d": "mIoU^D",
@@ -264,6 +266,32 @@ def bootstrap_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def export_table(results: dict[str, Any]) -> str:
+    """Return which models export, and how near the files are: a row a model, and why not below."""
+    versions = results["versions"]
+    names = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime"))
+    lines = [
+        f"Largest difference of a probability from PyTorch, on {results['images']} ({names}):",
+        "",
+        "| architecture | encoder | ONNX | MiB | torch.export | MiB | smallest side, pixels |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in results["rows"]:
+        found.setdefault((row["architecture"], row["encoder"]), {})[row["format"]] = row
+    for (architecture, encoder), formats in found.items():
+        rows = [formats["onnx"], formats["torch-export"]]
+        cells = [cell for row in rows for cell in _export_cells(row)]
+        cells.append(" / ".join(str(row.get("smallest_px", "–")) for row in rows))  # noqa: RUF001
+        lines.append(f"| {architecture} | {encoder} | {' | '.join(cells)} |")
+    reasons = dict.fromkeys(row["why"] for row in results["rows"] if not row["ok"])
+    return "\n".join([*lines, *(f"\n- {reason}" for reason in reasons)]) + "\n"
+
+
+def _export_cells(row: dict[str, Any]) -> list[str]:
+    return [f"{row['difference']:.0e}", f"{row['size_mib']:.0f}"] if row["ok"] else ["no", ""]
+
+
 def steps_table(results: dict[str, Any]) -> str:
     """Return what a training step costs: a row a ratio of two ways, with quartiles."""
     lines = ["| step time | ratio | quartiles |", "| --- | ---: | ---: |"]
@@ -334,6 +362,7 @@ def _spread(values: list[Any], key: str) -> str:
 # Folder of the results and how to write them, by the name of the table.
 MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "bootstrap": ("bootstrap", bootstrap_table),
+    "export": ("export", export_table),
     "loss": ("loss", loss_table),
     "metrics": ("metrics", metrics_table),
     "semi_supervised": ("semi_supervised", semi_table),

@@ -21,22 +21,23 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"reports"},
-    {"recipes", "evaluation", "comparison", "labelling"},
+    {"recipes", "evaluation", "comparison", "labelling", "export"},
     {"calibration"},
     {"checkpoints"},
     {"inference"},
-    {"accumulation"},
+    {"accumulation", "drop_in"},
     {"losses", "metrics", "data", "models", "temperature"},
     {"overlap"},
     {"targets"},
     {"tiles"},
-    {"_checks", "_compile", "errors", "_files", "_memory"},
+    {"_checks", "_compile", "errors", "_files", "_memory", "recipe_files"},
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
 # These hand numbers around and never open a file.
 WITHOUT_FILES = {
     "accumulation",
+    "drop_in",
     "losses",
     "metrics",
     "overlap",

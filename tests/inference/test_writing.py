@@ -12,7 +12,14 @@ from PIL import Image
 
 from softiou.data import DatasetDescription
 from softiou.errors import DataError, RunExistsError
-from softiou.inference import InferenceSettings, MaskWriter, find_images, predict_probs, writing
+from softiou.inference import (
+    InferenceSettings,
+    MaskWriter,
+    ModelPredictor,
+    find_images,
+    predict_probs,
+    writing,
+)
 from softiou.inference.array_files import ProbabilityFile, probability_file
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.temperature import LogitScaling
@@ -42,8 +49,10 @@ def images(tmp_path: Path) -> list[Path]:
     return find_images(folder)
 
 
-def _writer(model: SegmentationModel, out: Path, **options: Any) -> MaskWriter:
-    return MaskWriter(model, CLASSES, out, "fp32", **options)
+def _writer(
+    model: SegmentationModel, out: Path, *, scaling: LogitScaling | None = None, **options: Any
+) -> MaskWriter:
+    return MaskWriter(ModelPredictor(model, "fp32", scaling), CLASSES, out, **options)
 
 
 # Files
@@ -171,11 +180,11 @@ def test_windows_and_scaling_reach_the_files(
 def test_many_classes_are_written_with_sixteen_bits(tmp_path: Path, images: list[Path]) -> None:
     names = tuple(map(str, range(300)))
     spec = ModelSpec("linknet", "tu-test_efficientnet", 300)
+    many = SegmentationModel(spec).eval()
     writer = MaskWriter(
-        SegmentationModel(spec).eval(),
+        ModelPredictor(many, "fp32"),
         DatasetDescription(names),
         tmp_path / "out",
-        "fp32",
         overlays=True,
         settings=WINDOWS,
     )
@@ -184,7 +193,7 @@ def test_many_classes_are_written_with_sixteen_bits(tmp_path: Path, images: list
     with Image.open(writer.out / "a.png") as mask, Image.open(images[0]) as image:
         rgb = torch.from_numpy(np.array(image)).permute(2, 0, 1)
         found = np.asarray(mask)
-    probs = predict_probs(writer.model, rgb, precision="fp32", settings=WINDOWS)
+    probs = predict_probs(many, rgb, precision="fp32", settings=WINDOWS)
     assert probs.argmax(0).max() > 255
     np.testing.assert_array_equal(found, probs.argmax(0).numpy())
 

@@ -13,6 +13,7 @@ from softiou.cli.compare import compare
 from softiou.cli.demo import demo
 from softiou.cli.distill import distill
 from softiou.cli.evaluate import evaluate
+from softiou.cli.export import export
 from softiou.cli.fetch import fetch
 from softiou.cli.label import label
 from softiou.cli.models import models
@@ -44,6 +45,7 @@ for verb in (
     evaluate,
     calibrate,
     compare,
+    export,
     predict,
     report,
 ):

@@ -7,7 +7,9 @@ from softiou.inference.prediction import (
     predict_batch,
     predict_logits,
     predict_probs,
+    probability_bands,
 )
+from softiou.inference.predictors import ModelPredictor, Predictor
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 from softiou.inference.writing import MaskWriter, find_images
 
@@ -15,7 +17,9 @@ __all__ = [
     "WHOLE_IMAGE",
     "InferenceSettings",
     "MaskWriter",
+    "ModelPredictor",
     "Precision",
+    "Predictor",
     "autocast",
     "best_device",
     "best_precision",
@@ -27,4 +31,5 @@ __all__ = [
     "predict_batch",
     "predict_logits",
     "predict_probs",
+    "probability_bands",
 ]

@@ -3,24 +3,27 @@
 Shapes: N images, C classes, (H, W) the image.
 """
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from softiou.inference.devices import Precision
+from softiou.inference.predictors import ModelPredictor, Predictor, full_logits
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
-from softiou.inference.views import full_logits, view_probs
+from softiou.inference.views import view_probs
 from softiou.inference.windows import Windows, windows_along
-from softiou.models import SegmentationModel
 from softiou.temperature import LogitScaling
+
+if TYPE_CHECKING:
+    from softiou.models import SegmentationModel
 
 _BAND_ROWS = 64  # handed out at once
 
 
 @torch.inference_mode()
-def predict_logits(model: SegmentationModel, image: Tensor, *, precision: Precision) -> Tensor:
+def predict_logits(model: "SegmentationModel", image: Tensor, *, precision: Precision) -> Tensor:
     """Compute the logits of one image as a whole.
 
     Plain and calibrated probabilities then come from one pass of the network, and equal those of
@@ -44,7 +47,7 @@ def predict_logits(model: SegmentationModel, image: Tensor, *, precision: Precis
 
 @torch.inference_mode()
 def predict_probs(
-    model: SegmentationModel,
+    model: "SegmentationModel",
     image: Tensor,
     *,
     precision: Precision,
@@ -76,7 +79,7 @@ def predict_probs(
 
 @torch.inference_mode()
 def predict_batch(
-    model: SegmentationModel,
+    model: "SegmentationModel",
     images: Tensor,
     *,
     precision: Precision,
@@ -97,8 +100,9 @@ def predict_batch(
         to rounding.
     """
     if settings.window_px is None:
+        predictor = ModelPredictor(model, precision, scaling)
         parts = [
-            view_probs(model, part, precision=precision, settings=settings, scaling=scaling)
+            view_probs(predictor, part, settings=settings)
             for part in torch.split(images, settings.batch_size)
         ]
         return torch.cat(parts)
@@ -109,9 +113,8 @@ def predict_batch(
     return torch.stack(alone)
 
 
-@torch.inference_mode()
 def predict_bands(
-    model: SegmentationModel,
+    model: "SegmentationModel",
     image: Tensor,
     *,
     precision: Precision,
@@ -120,9 +123,6 @@ def predict_bands(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
 
-    A row of windows is kept until the next one has been added where they overlap; the memory is
-    that of (C, window height, W), not of the image's probabilities.
-
     Args:
         model: As in `predict_probs`.
         image: As in `predict_probs`; it may stay on the CPU.
@@ -130,23 +130,44 @@ def predict_bands(
         settings: As in `predict_probs`; without windows the image is one band.
         scaling: As in `predict_probs`.
 
-    Yields:
-        Rows, and their probabilities (C, rows, W) in float32, on the model's device; together the
-        bands have every row once, in order.
+    Returns:
+        See `probability_bands`.
     """
-    probs_of = partial(view_probs, model, precision=precision, settings=settings, scaling=scaling)
+    return probability_bands(ModelPredictor(model, precision, scaling), image, settings=settings)
+
+
+@torch.inference_mode()
+def probability_bands(
+    predictor: Predictor, image: Tensor, *, settings: InferenceSettings
+) -> Iterator[tuple[slice, Tensor]]:
+    """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
+
+    A row of windows is kept until the next one has been added where they overlap; the memory is
+    that of (C, window height, W), not of the image's probabilities.
+
+    Args:
+        predictor: A model, or an exported file, see `softiou.export.open_exported`.
+        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
+            device.
+        settings: Windows, flips and scales; without windows the image is one band.
+
+    Yields:
+        Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; together
+        the bands have every row once, in order.
+    """
     if settings.window_px is None:
-        yield slice(0, int(image.shape[-2])), probs_of(image.unsqueeze(0))[0]
+        probs = view_probs(predictor, image.unsqueeze(0), settings=settings)
+        yield slice(0, int(image.shape[-2])), probs[0]
         return
-    device = model.mean.device
+    device = predictor.device
     down, across = (
         windows_along(int(length), window_px, settings.overlap).to(device)
         for length, window_px in zip(image.shape[-2:], settings.window_px, strict=True)
     )
-    strip = torch.zeros(model.spec.num_classes, down.length, image.shape[-1], device=device)
+    strip = torch.zeros(predictor.num_classes, down.length, image.shape[-1], device=device)
     for top, end, row_weights in zip(down.starts, down.ends, down.weights, strict=True):
         pixels = image[:, top : top + down.length]
-        for left, weights, probs in _across(pixels, across, settings.batch_size, probs_of):
+        for left, weights, probs in _across(predictor, pixels, across, settings):
             part = strip[:, :, left : left + across.length]
             part.addcmul_(probs, row_weights.unsqueeze(1) * weights)
         for row in range(0, end - top, _BAND_ROWS):
@@ -156,14 +177,15 @@ def predict_bands(
 
 
 def _across(
-    pixels: Tensor, windows: Windows, batch_size: int, probs_of: Callable[[Tensor], Tensor]
+    predictor: Predictor, pixels: Tensor, windows: Windows, settings: InferenceSettings
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Predict a row of windows (3, h, W): where each begins, its weights (w,) and probabilities."""
-    for first in range(0, len(windows.starts), batch_size):
-        some = slice(first, first + batch_size)
+    for first in range(0, len(windows.starts), settings.batch_size):
+        some = slice(first, first + settings.batch_size)
         starts = windows.starts[some]
         crops = torch.stack([pixels[..., left : left + windows.length] for left in starts])
-        yield from zip(starts, windows.weights[some], probs_of(crops), strict=True)
+        probs = view_probs(predictor, crops, settings=settings)
+        yield from zip(starts, windows.weights[some], probs, strict=True)
 
 
 def _move_up(strip: Tensor, rows: int) -> None:

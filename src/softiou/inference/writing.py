@@ -10,15 +10,13 @@ from torch import Tensor
 
 from softiou._files import write_atomically
 from softiou.data import DatasetDescription, read_image
-from softiou.data.layout import IMAGE_SUFFIXES, visible_files
+from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
 from softiou.inference.array_files import probability_file
-from softiou.inference.devices import Precision
 from softiou.inference.pictures import encode_image, index_image, overlay
-from softiou.inference.prediction import predict_bands
+from softiou.inference.prediction import probability_bands
+from softiou.inference.predictors import Predictor
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
-from softiou.models import SegmentationModel
-from softiou.temperature import LogitScaling
 
 _COMPANIONS = (".probs.npy", ".overlay.jpg")
 _LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
@@ -29,24 +27,20 @@ class MaskWriter:
     """Predicts image files and writes what was asked for into one folder.
 
     Attributes:
-        model: In eval mode, on the device to use.
+        predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
         out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg.
-        precision: Of the network.
         probabilities: Whether to write (C, H, W) probabilities in float16.
         overlays: Whether to write the image with its classes in colour.
         settings: Windows, flips and scales.
-        scaling: Of the logits; None leaves them as they are.
     """
 
-    model: SegmentationModel
+    predictor: Predictor
     description: DatasetDescription
     out: Path
-    precision: Precision
     probabilities: bool = False
     overlays: bool = False
     settings: InferenceSettings = WHOLE_IMAGE
-    scaling: LogitScaling | None = None
 
     def paths(self, file: Path) -> list[Path]:
         """Return the files that `write` makes for an image, the mask first."""
@@ -115,13 +109,7 @@ class MaskWriter:
         num_classes = self.description.num_classes
         height, width = image.shape[-2:]
         preds = np.empty((height, width), np.uint8 if num_classes <= 255 else np.uint16)
-        bands = predict_bands(
-            self.model,
-            image,
-            precision=self.precision,
-            settings=self.settings,
-            scaling=self.scaling,
-        )
+        bands = probability_bands(self.predictor, image, settings=self.settings)
         with ExitStack() as stack:
             stored = None
             if self.probabilities:

@@ -1,0 +1,89 @@
+"""An nnU-Net v2 trainer whose Dice loss is replaced by the Jaccard metric loss.
+
+    export nnUNet_extTrainer=/path/to/this/folder
+    nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerJML
+
+Versions of nnU-Net that do not know `nnUNet_extTrainer` find this file when it is copied into
+`nnunetv2/training/nnUNetTrainer/variants/loss`. Prediction needs the class, too.
+"""
+
+from typing import Any
+
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from softiou import JaccardMetricLoss
+
+SUM = 2  # nnU-Net adds the cross-entropy and the other loss, ours is their mean
+
+
+class RegionLoss(nn.Module):
+    """A loss for the targets of region-based training: (N, R, *S), a yes or no for each region.
+
+    Args:
+        loss: For independent classes.
+        ignore_channel: Whether the target has a last channel that says which voxels to ignore.
+    """
+
+    def __init__(self, loss: nn.Module, *, ignore_channel: bool) -> None:
+        super().__init__()
+        self.loss = loss
+        self.ignore_channel = ignore_channel
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits (N, R, *S)."""
+        valid = None
+        if self.ignore_channel:
+            target, ignored = target[:, :-1], target[:, -1]
+            valid = ~ignored.bool()
+        return SUM * self.loss(logits, target.bool(), valid=valid)
+
+
+class LabelLoss(nn.Module):
+    """A loss for the targets of nnU-Net: labels (N, 1, *S).
+
+    Args:
+        loss: For classes that exclude each other.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of logits (N, C, *S)."""
+        return SUM * self.loss(logits, target[:, 0].long())
+
+
+class nnUNetTrainerJML(nnUNetTrainer):  # noqa: N801 - as nnU-Net names its trainers
+    """nnU-Net with cross-entropy + Jaccard metric loss, all else as it is.
+
+    Deep supervision, the ignore label, regions and joined batches are those of nnU-Net.
+    """
+
+    def _build_loss(self) -> nn.Module:
+        labels = self.label_manager
+        joined = self.configuration_manager.batch_dice
+        settings: dict[str, Any] = {
+            "cross_entropy": 1 / SUM,
+            "smooth": 1e-5,
+            "per": "batch" if joined else "image",
+            # Several processes: the statistics of all their images, where the batch is joined.
+            "process_group": "world" if joined and self.is_ddp else None,
+        }
+        loss: nn.Module
+        if labels.has_regions:
+            of_regions = JaccardMetricLoss(activation="sigmoid", classes="all", **settings)
+            loss = RegionLoss(of_regions, ignore_channel=labels.has_ignore_label)
+        else:
+            foreground = range(1, labels.num_segmentation_heads)
+            of_labels = JaccardMetricLoss(
+                classes=list(foreground), ignore_index=labels.ignore_label, **settings
+            )
+            loss = LabelLoss(of_labels)
+        built = super()._build_loss()  # nnU-Net's own, for the weights of its deep supervision
+        if not isinstance(built, DeepSupervisionWrapper):
+            return loss
+        built.loss = loss
+        return built

@@ -1,0 +1,1 @@
+"""What the site of the documentation takes from the code: reference pages, formulas, figures."""

@@ -1,0 +1,140 @@
+"""A trained model as a file for use elsewhere, checked before it gets its name."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softiou.errors import RunExistsError, SoftiouError
+from softiou.export.files import PROGRAM_WRITERS, SUFFIXES, Format, write_safetensors
+from softiou.export.metadata import ExportInfo, InputDtype, to_strings
+from softiou.export.running import open_exported
+from softiou.export.tracing import ExportError, first_line, smallest_side, trace
+from softiou.export.verification import TOLERANCE, example_images, largest_difference
+from softiou.temperature import LogitScaling
+
+if TYPE_CHECKING:
+    from softiou.checkpoints import TrainedModel
+    from softiou.models import SegmentationModel
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        path: The file.
+        info: What it says of itself.
+        size_bytes: Of the file.
+        difference: Largest difference of a probability between the file and the model.
+    """
+
+    path: Path
+    info: ExportInfo
+    size_bytes: int
+    difference: float
+
+
+def export_model(
+    trained: "TrainedModel",
+    path: Path,
+    *,
+    to: Format,
+    scaling: LogitScaling | None = None,
+    input_dtype: InputDtype = "uint8",
+    overwrite: bool = False,
+) -> Report:
+    """Write a model into one file, run the file, and keep it if it computes the same.
+
+    Normalisation, padding to the network's stride, interpolation to the size of the image,
+    calibration and softmax are inside; number and size of the images are free.
+
+    Args:
+        trained: The model and its classes.
+        path: File to write; its folder is made.
+        to: "onnx", "torch-export" or "safetensors", which holds the weights alone.
+        scaling: Of the logits, such as `softiou.calibration.load_scaling` returns.
+        input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1].
+        overwrite: Whether a file that exists may be replaced.
+
+    Returns:
+        What was written.
+
+    Raises:
+        RunExistsError: The file exists already.
+        ConfigError: A package is missing.
+        ExportError: The model cannot be exported, or the file's probabilities differ from the
+            model's by more than 1e-4; nothing is left of it.
+    """
+    from softiou.checkpoints import file_sha256
+
+    if path.exists() and not overwrite:
+        raise RunExistsError(
+            f"{path} exists already; nothing was changed. Choose another file with --out, or give "
+            "--overwrite."
+        )
+    info = ExportInfo(
+        description=trained.description,
+        model=replace(trained.model.spec, auxiliary=False).as_dict(),
+        scaling=scaling,
+        input_dtype=input_dtype,
+        smallest_px=1,
+        checkpoint_sha256=file_sha256(trained.path),
+        weights=trained.weights,
+        step=trained.step,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _whole_file(path, SUFFIXES[to]) as temporary:
+        info = _write(trained.model, info, temporary, to=to)
+        difference = _verify(trained.model, info, temporary)
+    return Report(path, info, path.stat().st_size, difference)
+
+
+def _write(model: "SegmentationModel", info: ExportInfo, path: Path, *, to: Format) -> ExportInfo:
+    """Write the file, and return what it says of itself."""
+    from softiou.models.building import smallest_px
+
+    if to == "safetensors":
+        write_safetensors(model, to_strings(info), path)
+        return info
+    program = trace(model, info.scaling, input_dtype=info.input_dtype)
+    smallest = smallest_side(program) if to == "torch-export" else smallest_px(model.spec)
+    info = replace(info, smallest_px=smallest)
+    PROGRAM_WRITERS[to](program, to_strings(info), path)
+    return info
+
+
+def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
+    """Run the file beside the model; raise ExportError when it does not compute the same."""
+    images = example_images(info.smallest_px, stride=model.input_stride)
+    spec = info.model
+    what = f"{spec['architecture']} with {spec['encoder']}, as {path.suffix}"
+    try:
+        exported = open_exported(path, precision="fp32")
+        difference = largest_difference(exported, model, info.scaling, images)
+    except SoftiouError:
+        raise
+    except Exception as error:  # onnxruntime has an exception for each of its codes
+        raise ExportError(f"{what}, cannot be run: {first_line(error)}") from error
+    if difference > TOLERANCE:
+        raise ExportError(
+            f"{what}, does not compute what the model does: a probability differs by "
+            f"{difference:.1e}, and {TOLERANCE:.0e} is allowed. Nothing was kept. Use another "
+            "format; safetensors holds the weights as they are."
+        )
+    return difference
+
+
+@contextmanager
+def _whole_file(path: Path, suffix: str) -> Iterator[Path]:
+    """Hand out a hidden neighbour that gets a file's name at the end, and goes in an error."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""A model as a file of each format.
+
+| format | suffix | holds |
+| --- | --- | --- |
+| onnx | .onnx | the program, for onnxruntime and others |
+| torch-export | .pt2 | the program, for torch alone |
+| safetensors | .safetensors | the weights, for softiou |
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import torch
+from torch.export import ExportedProgram
+
+from softiou.errors import ConfigError
+from softiou.export.metadata import INPUT, OUTPUT
+from softiou.export.tracing import ExportError, first_line, quiet
+
+if TYPE_CHECKING:
+    from softiou.models import SegmentationModel
+
+Format: TypeAlias = Literal["onnx", "torch-export", "safetensors"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+SUFFIXES: dict[Format, str] = {
+    "onnx": ".onnx",
+    "torch-export": ".pt2",
+    "safetensors": ".safetensors",
+}
+EXTRA_FILE = "softiou.json"
+_FREE = {0: "batch", 2: "height", 3: "width"}  # axes of the images and of their probabilities
+OPSET = 18  # the first with all that the exporter writes; onnxruntime 1.14 and newer
+
+
+def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) -> None:
+    """Write a traced program as ONNX, with N, H and W free.
+
+    Raises:
+        ConfigError: The extra `export` is not installed.
+        ExportError: An operator has no counterpart, or the file would be above 2 GB.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"--to onnx needs the package {error.name}. Install it with: "
+            "pip install 'softiou[export]'"
+        ) from error
+    try:
+        with quiet():
+            written = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+            )
+            if written is None:
+                raise RuntimeError("the exporter returned nothing")
+            for value in (*written.model.graph.inputs, *written.model.graph.outputs):
+                shape: Any = value.shape
+                for axis, name in _FREE.items():
+                    shape[axis] = name
+            written.model.metadata_props.update(strings)
+            written.save(path, external_data=False)
+    except Exception as error:  # the exporter raises nearly anything
+        raise ExportError(
+            f"The model cannot be written as ONNX: {first_line(error)} Use --to torch-export or "
+            "safetensors."
+        ) from error
+
+
+def write_torch_export(program: ExportedProgram, strings: dict[str, str], path: Path) -> None:
+    """Write a traced program for `torch.export.load`."""
+    with quiet():
+        torch.export.save(program, path, extra_files={EXTRA_FILE: json.dumps(strings)})
+
+
+def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path: Path) -> None:
+    """Write the weights of a model, without those that training alone uses."""
+    from safetensors.torch import save
+
+    tensors = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+        if not name.startswith("auxiliary.")
+    }
+    path.write_bytes(save(tensors, metadata=strings))  # its own writer leaves it to the owner alone
+
+
+PROGRAM_WRITERS: dict[Format, Callable[[ExportedProgram, dict[str, str], Path], None]] = {
+    "onnx": write_onnx,
+    "torch-export": write_torch_export,
+}

@@ -1,0 +1,153 @@
+"""What an exported file says of itself, in the same strings whatever the format.
+
+    softiou_format   version of these strings, 1
+    softiou_version  of the program that wrote the file
+    classes          JSON list of names; a name's position is the class index
+    palette          JSON list of [red, green, blue], 0..255
+    ignore_index     label value that means no class; never predicted
+    input            JSON: name, dtype ("uint8" or "float32"), range, colours, layout, smallest_px
+    output           JSON: name, dtype, range, layout
+    calibration      JSON: kind, scale, bias of the logits; null without
+    temperature      the T of z / T when there is one number, 1 without calibration; else absent
+    model            JSON: architecture, encoder and what else builds the network again
+    source           JSON: sha256 of the checkpoint, its weights (student or teacher), its step
+
+ONNX keeps them in `metadata_props`, safetensors in `__metadata__`, torch.export in the extra file
+`softiou.json`, as a JSON object.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import softiou
+from softiou.data import DatasetDescription
+from softiou.errors import CheckpointError
+from softiou.temperature import LogitScaling
+
+FORMAT_VERSION = 1
+INPUT, OUTPUT = "images", "probs"
+
+InputDtype = Literal["uint8", "float32"]
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """What an exported file says of itself.
+
+    Attributes:
+        description: Names and colours of the classes.
+        model: `ModelSpec` as plain values.
+        scaling: Of the logits, inside the file; None for none.
+        input_dtype: "uint8" for RGB in [0, 255], "float32" for RGB in [0, 1].
+        smallest_px: Fewest pixels of a side that the file takes.
+        checkpoint_sha256: Of the checkpoint that it was made from.
+        weights: "student" or "teacher".
+        step: Optimiser steps of the checkpoint.
+    """
+
+    description: DatasetDescription
+    model: dict[str, Any]
+    scaling: LogitScaling | None
+    input_dtype: InputDtype
+    smallest_px: int
+    checkpoint_sha256: str
+    weights: str
+    step: int
+
+
+def to_strings(info: ExportInfo) -> dict[str, str]:
+    """Return what a file holds beside its weights."""
+    largest = 255 if info.input_dtype == "uint8" else 1
+    values: dict[str, Any] = {
+        "classes": info.description.classes,
+        "palette": info.description.palette,
+        "ignore_index": info.description.ignore_index,
+        "input": {
+            "name": INPUT,
+            "dtype": info.input_dtype,
+            "range": [0, largest],
+            "colours": "RGB",
+            "layout": "NCHW",
+            "smallest_px": info.smallest_px,
+        },
+        "output": {"name": OUTPUT, "dtype": "float32", "range": [0, 1], "layout": "NCHW"},
+        "calibration": None if info.scaling is None else asdict(info.scaling),
+        "model": info.model,
+        "source": {
+            "sha256": info.checkpoint_sha256,
+            "weights": info.weights,
+            "step": info.step,
+        },
+    }
+    if info.scaling is None or info.scaling.kind == "temperature":
+        values["temperature"] = 1.0 if info.scaling is None else 1 / info.scaling.scale[0]
+    strings = {name: json.dumps(value, ensure_ascii=False) for name, value in values.items()}
+    return {
+        "softiou_format": str(FORMAT_VERSION),
+        "softiou_version": softiou.__version__,
+        **strings,
+    }
+
+
+def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
+    """Read what a file says of itself.
+
+    Args:
+        strings: As `to_strings` makes them.
+        file: Its name, for messages.
+
+    Raises:
+        CheckpointError: It was not written by `softiou export`, by a newer one, or is damaged.
+    """
+    if "softiou_format" not in strings:
+        raise CheckpointError(
+            f"{file} was not written by `softiou export`: it names no classes. Export the run or "
+            "checkpoint that it comes from."
+        )
+    try:
+        version = int(strings["softiou_format"])
+        if version <= FORMAT_VERSION:
+            return _parse({name: _value(text) for name, text in strings.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{file}: what it says of itself is damaged: {error!r}. Export it again."
+        ) from error
+    raise CheckpointError(
+        f"{file} has the format {version}, newer than this softiou knows ({FORMAT_VERSION}). "
+        "Update softiou."
+    )
+
+
+def _value(text: str) -> Any:
+    """Read JSON; other programs may have added strings that are none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _parse(values: dict[str, Any]) -> ExportInfo:
+    """Build the description from plain values; raises KeyError, TypeError or ValueError."""
+    calibration = values["calibration"]
+    scaling = calibration and LogitScaling(
+        calibration["kind"], tuple(calibration["scale"]), tuple(calibration["bias"])
+    )
+    dtype = values["input"]["dtype"]
+    if dtype not in ("uint8", "float32"):
+        raise ValueError(f"unknown dtype of the images {dtype!r}")
+    return ExportInfo(
+        description=DatasetDescription(
+            classes=tuple(values["classes"]),
+            ignore_index=int(values["ignore_index"]),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+        ),
+        model=dict(values["model"]),
+        scaling=scaling,
+        input_dtype=dtype,
+        smallest_px=int(values["input"]["smallest_px"]),
+        checkpoint_sha256=str(values["source"]["sha256"]),
+        weights=str(values["source"]["weights"]),
+        step=int(values["source"]["step"]),
+    )

@@ -1,0 +1,53 @@
+"""Adaptive pooling whose cells follow from the size of the image when a program runs."""
+
+import torch
+from torch import Tensor, nn
+
+
+class AdaptivePooling(nn.Module):
+    """`nn.AdaptiveAvgPool2d` as two products with matrices, for maps of any size.
+
+        y = A_H x A_W^T
+        A_L[i, k] = 1 / n_i  for k in [floor(i L / S), ceil((i + 1) L / S)), else 0
+
+    S is the number of cells along an axis, L the length of the map and n_i that of the interval. A
+    program with the original holds on to the lengths that it was traced with.
+
+    Args:
+        rows: Cells from top to bottom.
+        columns: Cells from left to right.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.columns = columns
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pool maps (N, C, H, W) to (N, C, rows, columns)."""
+        down = _averages(self.rows, maps.shape[-2], like=maps)
+        across = _averages(self.columns, maps.shape[-1], like=maps)
+        return down @ maps @ across.mT
+
+
+def _averages(cells: int, length: int, *, like: Tensor) -> Tensor:
+    """Return A (cells, length)."""
+    cell = torch.arange(cells, device=like.device).unsqueeze(1)
+    place = torch.arange(length, device=like.device)
+    # All numbers are 0 or more, so that division rounds down everywhere.
+    first, behind = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
+    inside = ((place >= first) & (place < behind)).to(like.dtype)
+    return inside / (behind - first).to(like.dtype)
+
+
+def with_adaptive_pooling(model: nn.Module) -> nn.Module:
+    """Replace adaptive poolings to more than one cell inside a model, and return it."""
+    for name, child in list(model.named_children()):
+        if isinstance(child, nn.AdaptiveAvgPool2d):
+            size = child.output_size
+            rows, columns = size if isinstance(size, tuple) else (size, size)
+            if rows and columns and (rows, columns) != (1, 1):
+                setattr(model, name, AdaptivePooling(rows, columns))
+        else:
+            with_adaptive_pooling(child)
+    return model

@@ -1,0 +1,158 @@
+"""Exported files as predictors: windows, flips and scales work on them as on a checkpoint.
+
+Shapes: N images, C classes, (H, W) the image, (h, w) what the program sees of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.export.archives import read_archive
+from softiou.export.files import SUFFIXES
+from softiou.export.metadata import INPUT, ExportInfo, from_strings
+from softiou.export.tracing import first_line, quiet
+from softiou.export.weights import read_weights
+from softiou.inference import ModelPredictor, Precision, Predictor, best_precision
+
+# In this order, where onnxruntime has them. TensorRT's would build an engine for each size.
+_PROVIDERS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "CPUExecutionProvider")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported file that is ready to run.
+
+    Attributes:
+        info: What it says of itself.
+        predictor: Turns images into probabilities, calibrated if the file is.
+        path: The file.
+    """
+
+    info: ExportInfo
+    predictor: Predictor
+    path: Path
+
+
+@dataclass(frozen=True)
+class ProgramPredictor:
+    """A program that hands out probabilities, so that resizing has to come after the softmax.
+
+    Attributes:
+        info: What the file says of itself.
+        device: Where the program runs.
+        run: Images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w).
+    """
+
+    info: ExportInfo
+    device: torch.device
+    run: Callable[[Tensor], Tensor]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.info.description.num_classes
+
+    def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Compute probabilities (N, C, H, W), see `Predictor`.
+
+        Raises:
+            DataError: The images are smaller than the program takes.
+        """
+        height, width = images.shape[-2:]
+        if min(height, width) < self.info.smallest_px:
+            raise DataError(
+                f"The program sees {width} x {height} pixels, and needs "
+                f"{self.info.smallest_px} on each side. Use larger windows or scales, or predict "
+                "from the checkpoint or an export --to safetensors."
+            )
+        probs = self.run(as_dtype(images, self.info.input_dtype))
+        if (height, width) == size:
+            return probs
+        return F.interpolate(probs, size, mode="bilinear", align_corners=False)
+
+
+def as_dtype(images: Tensor, dtype: str) -> Tensor:
+    """Return images as uint8 in [0, 255] or as float32 in [0, 1], whichever they are."""
+    if dtype == "uint8":
+        if images.is_floating_point():
+            images = (images * 255).round().clamp(0, 255).to(torch.uint8)
+        return images
+    return images.float() if images.is_floating_point() else images.float() / 255
+
+
+def is_exported(path: Path) -> bool:
+    """Return whether a path is named as exported files are."""
+    return path.suffix.lower() in SUFFIXES.values()
+
+
+def open_exported(
+    path: Path, *, device: torch.device | None = None, precision: Precision | None = None
+) -> Exported:
+    """Make an exported file ready to run.
+
+    ONNX and torch.export files need neither the libraries that models are built with nor those that
+    train them.
+
+    Args:
+        path: FILE.onnx, FILE.pt2 or FILE.safetensors, written by `softiou export`.
+        device: Where weights and torch programs run; the CPU by default. onnxruntime takes a GPU by
+            itself when it was installed with one, and takes images from the CPU.
+        precision: Of a model from safetensors; the fastest of the device by default. Programs
+            compute in float32.
+
+    Raises:
+        CheckpointError: There is no such file, it is damaged, or `softiou export` did not write it.
+        ConfigError: onnxruntime is not installed, or the file is of no such kind.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: expected an exported file.")
+    device = device or torch.device("cpu")
+    suffix = path.suffix.lower()
+    if suffix == SUFFIXES["onnx"]:
+        return _open_onnx(path)
+    if suffix == SUFFIXES["torch-export"]:
+        return _open_torch_export(path, device)
+    if suffix == SUFFIXES["safetensors"]:
+        model, info = read_weights(path)
+        kind = precision or best_precision(device)
+        return Exported(info, ModelPredictor(model.to(device), kind, info.scaling), path)
+    raise ConfigError(f"{path} has none of the suffixes {', '.join(SUFFIXES.values())}.")
+
+
+def _open_onnx(path: Path) -> Exported:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(
+            "Running an ONNX file needs onnxruntime. Install it with: pip install "
+            "'softiou[export]', or onnxruntime-gpu for a GPU."
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4  # what goes wrong is raised
+    usable = [name for name in _PROVIDERS if name in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=usable)
+    except Exception as error:  # onnxruntime has an exception for each of its codes
+        raise CheckpointError(f"{path} is no readable ONNX file: {first_line(error)}") from error
+    info = from_strings(session.get_modelmeta().custom_metadata_map, file=str(path))
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {INPUT: images.numpy()})[0])
+
+    return Exported(info, ProgramPredictor(info, torch.device("cpu"), run), path)
+
+
+def _open_torch_export(path: Path, device: torch.device) -> Exported:
+    info, program = read_archive(path)
+    if device.type != "cpu":
+        from torch.export.passes import move_to_device_pass
+
+        with quiet():
+            program = move_to_device_pass(program, device)
+    return Exported(info, ProgramPredictor(info, device, program.module()), path)

@@ -1,0 +1,139 @@
+"""A model with all that stands around it, as one program for any number and size of images.
+
+Shapes: N images, C classes, (H, W) the image.
+"""
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from softiou.errors import SoftiouError
+from softiou.export.metadata import INPUT, InputDtype
+from softiou.export.pooling import with_adaptive_pooling
+from softiou.temperature import LogitScaling
+
+if TYPE_CHECKING:
+    from softiou.models import ModelSpec, SegmentationModel
+
+# No multiple of a stride: sizes that are one would be taken for a rule.
+_EXAMPLE = (2, 3, 301, 269)
+
+
+class ExportError(SoftiouError, ValueError):
+    """A model cannot be exported, or what was written does not compute the same."""
+
+
+class Probabilities(nn.Module):
+    """Images to probabilities: what a file holds that needs nothing around it.
+
+        probs = softmax(scale z + bias),    z the logits of the model, interpolated to (H, W)
+
+    Args:
+        model: In eval mode.
+        scaling: Of the logits; None leaves them as they are.
+    """
+
+    def __init__(self, model: "SegmentationModel", scaling: LogitScaling | None) -> None:
+        super().__init__()
+        self.model = model
+        self.scaling = scaling
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute probabilities (N, C, H, W) in float32.
+
+        Args:
+            images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
+        """
+        height, width = images.shape[-2:]
+        # The model pads, too. Padding here says that the sizes are multiples of the stride in a
+        # way that the tracer understands, which would otherwise hold on to those of the example.
+        rows, columns = (self._padded(length) for length in (height, width))
+        if not images.is_floating_point():
+            images = images.to(self.model.mean.dtype) / 255
+        padding = (0, columns - width, 0, rows - height)
+        images = F.pad(images - self.model.mean, padding) + self.model.mean  # with the mean colour
+        logits = self.model.upsample(self.model(images), (rows, columns)).float()
+        probs = (logits if self.scaling is None else self.scaling.apply(logits)).softmax(1)
+        # Cut by padding with less than nothing: a slice is a view, and a rule about its memory.
+        return F.pad(probs, (0, width - columns, 0, height - rows))
+
+    def _padded(self, length: int) -> int:
+        stride = self.model.input_stride
+        return (length + stride - 1) // stride * stride
+
+
+def trace(
+    model: "SegmentationModel", scaling: LogitScaling | None, *, input_dtype: InputDtype
+) -> ExportedProgram:
+    """Trace a model for any number and size of images.
+
+    Args:
+        model: In eval mode; it is copied.
+        scaling: Of the logits; None leaves them as they are.
+        input_dtype: Of the images.
+
+    Returns:
+        A program from `images` (N, 3, H, W) to probabilities (N, C, H, W) in float32, on the CPU.
+
+    Raises:
+        ExportError: The model does something that depends on values or sizes.
+    """
+    from softiou.models.building import smallest_px
+
+    if _has_shifted_windows(model.spec):
+        raise ExportError(
+            f"{model.spec.architecture} with {model.spec.encoder} cannot be traced for images of "
+            "any size: the tracer does not come to an end with the shifted windows of a Swin. Use "
+            "--to safetensors."
+        )
+    # A plain layout: the file would otherwise hold the weights permuted.
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
+    with_adaptive_pooling(model)
+    smallest = smallest_px(model.spec)
+    side = Dim.DYNAMIC(min=smallest)
+    shapes = {INPUT: {0: Dim.DYNAMIC, 2: side, 3: side}}
+    example = torch.zeros(_EXAMPLE, dtype=getattr(torch, input_dtype))
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(
+                Probabilities(model, scaling).eval(), (example,), dynamic_shapes=shapes
+            )
+    except Exception as error:  # the tracer raises nearly anything
+        spec = model.spec
+        raise ExportError(
+            f"{spec.architecture} with {spec.encoder} cannot be traced for images of any size: "
+            f"{first_line(error)} Use --to safetensors."
+        ) from error
+
+
+def _has_shifted_windows(spec: "ModelSpec") -> bool:
+    backbone = (spec.settings or {}).get("backbone_config") or {}
+    return "swin" in spec.encoder or "swin" in str(backbone.get("model_type"))
+
+
+def smallest_side(program: ExportedProgram) -> int:
+    """Return the fewest pixels of a side that a traced program takes."""
+    images = next(node for node in program.graph.nodes if node.name == INPUT)
+    symbols = [side.node.expr for side in images.meta["val"].shape[-2:]]
+    return max(int(program.range_constraints[symbol].lower) for symbol in symbols)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep doubts that exporters have about their own insides from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of what a library says, as a sentence."""
+    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return text[:200].rstrip(". ") + "."

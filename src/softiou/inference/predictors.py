@@ -1,0 +1,101 @@
+"""What turns images into probabilities: a model by way of its logits, or whatever else can.
+
+Shapes: N images, C classes, (H, W) the image, (h, w) what the network sees of it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from softiou.data import interpolate_at
+from softiou.inference.devices import Precision, autocast
+from softiou.temperature import LogitScaling
+
+if TYPE_CHECKING:  # exported programs run without the libraries that models are built with
+    from softiou.models import SegmentationModel
+
+
+class Predictor(Protocol):
+    """Turns images into probabilities; windows, flips and scales are laid around it."""
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes images and hands out probabilities."""
+        ...
+
+    def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Compute probabilities of images that may have been resized.
+
+        Args:
+            images: RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
+            size: (H, W) that they had before.
+
+        Returns:
+            Probabilities (N, C, H, W) in float32.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ModelPredictor:
+    """A model, whose logits are scaled and interpolated before the softmax.
+
+    Attributes:
+        model: In eval mode, on the device to use.
+        precision: Of the network; the softmax is taken in float32.
+        scaling: Of the logits; None leaves them as they are.
+    """
+
+    model: "SegmentationModel"
+    precision: Precision
+    scaling: LogitScaling | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.model.spec.num_classes
+
+    @property
+    def device(self) -> torch.device:
+        """That of the model."""
+        return self.model.mean.device
+
+    def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Compute probabilities (N, C, H, W), see `Predictor`."""
+        logits = full_logits(self.model, images, precision=self.precision, size=size)
+        return (logits if self.scaling is None else self.scaling.apply(logits)).softmax(1)
+
+
+def full_logits(
+    model: "SegmentationModel", images: Tensor, *, precision: Precision, size: tuple[int, int]
+) -> Tensor:
+    """Compute logits (N, C, H, W) in float32 at the size of the original of resized images."""
+    with autocast(images.device, precision):
+        logits = model(images)
+    logits = logits.float()
+    seen = (int(images.shape[-2]), int(images.shape[-1]))
+    if seen == size:
+        return model.upsample(logits, size)
+    # From the decoder's stride to the original at once: nothing of the scaled size is made.
+    rows, columns = (
+        _cells(length, inside, cells, model.input_stride, logits.device)
+        for length, inside, cells in zip(size, seen, logits.shape[-2:], strict=True)
+    )
+    full = interpolate_at(logits.flatten(0, 1), rows, columns)  # (N C, h, w) -> (N C, H, W)
+    return full.view(*logits.shape[:2], *size)
+
+
+def _cells(length: int, seen: int, cells: int, stride: int, device: torch.device) -> Tensor:
+    """Return where the pixels of the original lie in the grid of the logits, in cells.
+
+    The logits cover what the network saw, padded to a multiple of its stride.
+    """
+    centres = (torch.arange(length, device=device) + 0.5) * (seen / length)
+    return centres * (cells / (seen + -seen % stride)) - 0.5

@@ -1,0 +1,34 @@
+"""Adaptive pooling with matrices is that of torch."""
+
+import pytest
+import torch
+from torch import nn
+
+from softiou.export.pooling import AdaptivePooling, with_adaptive_pooling
+
+
+def test_values_by_hand() -> None:
+    maps = torch.tensor([[[[1.0, 2.0, 3.0], [5.0, 6.0, 7.0]]]])
+    # Three columns to two cells: the one in the middle is in both.
+    assert AdaptivePooling(1, 2)(maps).tolist() == [[[[3.5, 4.5]]]]
+
+
+@pytest.mark.parametrize("cells", [(6, 6), (2, 3), (1, 5)])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 11), (24, 18), (45, 60)])
+def test_values_of_torch(cells: tuple[int, int], size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 4, *size, dtype=torch.float64)
+    expected = nn.AdaptiveAvgPool2d(cells)(maps)
+    torch.testing.assert_close(AdaptivePooling(*cells)(maps), expected)
+
+
+def test_poolings_inside_a_model_are_replaced() -> None:
+    inner = nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.AdaptiveAvgPool2d((2, 3)))
+    model = nn.Sequential(
+        inner, nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.AdaptiveAvgPool2d((None, 2))
+    )
+    assert with_adaptive_pooling(model) is model
+    kinds = [type(module) for module in (*inner, *list(model)[1:])]
+    kept = [nn.AdaptiveAvgPool2d, nn.ReLU, nn.AdaptiveAvgPool2d]
+    assert kinds == [AdaptivePooling, AdaptivePooling, *kept]
+    replaced = [(module.rows, module.columns) for module in inner]
+    assert replaced == [(6, 6), (2, 3)]

@@ -1,0 +1,359 @@
+"""Exported files as predictors: around them, beside them, and without the libraries of training."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from softiou.checkpoints import TrainedModel
+from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.export import FORMATS, Format, Report, is_exported, open_exported
+from softiou.export.metadata import to_strings
+from softiou.export.running import as_dtype
+from softiou.inference import InferenceSettings, predict_probs, probability_bands
+from softiou.temperature import LogitScaling
+
+Files = dict[Format, Report]
+every_format = pytest.mark.parametrize("to", FORMATS)
+
+
+def _image(*size: int) -> Tensor:
+    return torch.randint(0, 256, (3, *size), dtype=torch.uint8)
+
+
+def _predict(file: Report, image: Tensor, **settings: Any) -> Tensor:
+    predictor = open_exported(file.path, precision="fp32").predictor
+    bands = probability_bands(predictor, image, settings=InferenceSettings(**settings))
+    return torch.cat([probs for _, probs in bands], dim=1)
+
+
+# Windows, flips and scales
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"flips": True}, {"window_px": (32, 40), "batch_size": 3}, {"window_px": (20, 20)}],
+)
+@every_format
+def test_files_predict_what_the_checkpoint_does(
+    small: TrainedModel, sharp: LogitScaling, files: Files, to: Format, settings: dict[str, Any]
+) -> None:
+    image = _image(61, 75)
+    expected = predict_probs(
+        small.model,
+        image,
+        precision="fp32",
+        settings=InferenceSettings(**settings),
+        scaling=sharp,
+    )
+    torch.testing.assert_close(_predict(files[to], image, **settings), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch-export"])
+def test_scales_resize_probabilities(files: Files, to: Format) -> None:
+    image = _image(40, 50)
+    larger = F.interpolate(image[None] / 255, (60, 75), mode="bilinear", antialias=True)
+    seen = (larger * 255).round().byte()
+    predictor = open_exported(files[to].path).predictor
+    expected = F.interpolate(predictor.probs(seen, (60, 75)), (40, 50), mode="bilinear")[0]
+    found = _predict(files[to], image, scales=(1.5,))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(found.sum(0), torch.ones(40, 50))
+
+
+def test_scales_are_near_those_of_the_checkpoint(
+    small: TrainedModel, sharp: LogitScaling, files: Files
+) -> None:
+    """There the logits are resized, here the probabilities, and uint8 images rounded."""
+    image = F.interpolate(_image(8, 8)[None].float(), (64, 80), mode="bilinear")[0].byte()
+    settings = InferenceSettings(scales=(0.75, 1.5))
+    found = _predict(files["onnx"], image, scales=(0.75, 1.5))
+    expected = predict_probs(small.model, image, precision="fp32", settings=settings, scaling=sharp)
+    assert (found - expected).abs().mean() < 0.02
+    assert (found.argmax(0) == expected.argmax(0)).float().mean() > 0.97
+
+
+def test_images_that_are_too_small(files: Files) -> None:
+    with pytest.raises(DataError, match="sees 20 x 16 pixels, and needs 17 on each side"):
+        _predict(files["torch-export"], _image(16, 20))
+    with pytest.raises(DataError, match="--to safetensors"):
+        _predict(files["torch-export"], _image(40, 40), scales=(0.25,))
+
+
+def test_images_in_the_dtype_of_the_program() -> None:
+    values, shares = torch.tensor([0, 51, 255], dtype=torch.uint8), torch.tensor([0, 0.2, 1])
+    assert as_dtype(values, "uint8") is values
+    assert torch.equal(as_dtype(shares, "uint8"), values)
+    assert torch.equal(as_dtype(torch.tensor([-0.1, 1.1]), "uint8"), values[[0, 2]])
+    torch.testing.assert_close(as_dtype(values, "float32"), shares)
+    assert as_dtype(shares.half(), "float32").dtype == torch.float32
+
+
+@every_format
+def test_predictors_say_what_they_are(files: Files, to: Format) -> None:
+    exported = open_exported(files[to].path)
+    assert exported.path == files[to].path
+    assert exported.predictor.num_classes == 3
+    assert exported.predictor.device == torch.device("cpu")
+
+
+def test_onnxruntime_takes_a_gpu_and_as_many_threads_as_torch(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    session = onnxruntime.InferenceSession
+
+    def open_session(path: str, options: Any, *, providers: list[str]) -> Any:
+        asked.update(threads=options.intra_op_num_threads, providers=providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    there = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", open_session)
+    open_exported(files["onnx"].path)
+    assert asked == {"threads": torch.get_num_threads(), "providers": there[1:]}
+
+
+# Files that cannot be run
+
+
+def test_names() -> None:
+    assert is_exported(Path("a/model.ONNX"))
+    assert not is_exported(Path("runs/x/checkpoints/best.ckpt"))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.onnx does not exist"):
+        open_exported(tmp_path / "none.onnx")
+    (tmp_path / "a.bin").touch()
+    with pytest.raises(ConfigError, match=r"a\.bin has none of the suffixes \.onnx, \.pt2"):
+        open_exported(tmp_path / "a.bin")
+
+
+@every_format
+def test_damaged_files(files: Files, to: Format, tmp_path: Path) -> None:
+    path = tmp_path / files[to].path.name
+    content = files[to].path.read_bytes()
+    for cut in (content[: len(content) // 2], b"", b"no such format"):
+        path.write_bytes(cut)
+        with pytest.raises(CheckpointError, match=path.name):
+            open_exported(path)
+
+
+def _with_strings(file: Report, strings: dict[str, str], folder: Path) -> Path:
+    """Copy a file, and give it another description of itself."""
+    path = folder / file.path.name
+    if path.suffix == ".onnx":
+        model = onnx.load(file.path)
+        onnx.helper.set_model_props(model, strings)  # type: ignore[no-untyped-call]
+        onnx.save(model, path)
+    elif path.suffix == ".safetensors":
+        save_file(load_file(file.path), path, metadata=strings)
+    else:
+        _edit(file.path, path, {"extra/softiou.json": lambda _: json.dumps(strings).encode()})
+    return path
+
+
+def _edit(source: Path, path: Path, edits: dict[str, Callable[[bytes], bytes]]) -> None:
+    """Copy an archive with some members changed; those of no content are left out."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            edit = edits.get(name.partition("/")[2], lambda content: content)
+            if content := edit(old.read(name)):
+                new.writestr(name, content)
+
+
+@every_format
+def test_files_that_others_wrote(files: Files, to: Format, tmp_path: Path) -> None:
+    path = _with_strings(files[to], {"author": "somebody"}, tmp_path)
+    with pytest.raises(CheckpointError, match=r"was not written by `softiou export`"):
+        open_exported(path)
+
+
+@every_format
+def test_files_of_a_newer_softiou(files: Files, to: Format, tmp_path: Path) -> None:
+    strings = {**to_strings(files[to].info), "softiou_format": "2"}
+    with pytest.raises(CheckpointError, match=r"has the format 2, newer .* \(1\)\. Update"):
+        open_exported(_with_strings(files[to], strings, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("classes", None, "KeyError"),
+        ("classes", "no list", "palette"),
+        ("palette", "[[1, 2]]", "ValueError"),
+        ("ignore_index", "[]", "TypeError"),
+        ("calibration", '{"kind": "vector"}', "KeyError"),
+        ("input", '{"dtype": "int7", "smallest_px": 1}', "unknown dtype of the images 'int7'"),
+        ("softiou_format", "first", "ValueError"),
+    ],
+)
+def test_damaged_descriptions(
+    files: Files, key: str, value: str | None, message: str, tmp_path: Path
+) -> None:
+    strings = {**to_strings(files["safetensors"].info), "note": "not JSON {"}
+    strings.pop(key)
+    if value is not None:
+        strings[key] = value
+    path = _with_strings(files["safetensors"], strings, tmp_path)
+    with pytest.raises(CheckpointError, match=rf"what it says of itself is damaged: .*{message}"):
+        open_exported(path)
+
+
+def test_one_temperature_is_a_string_of_its_own(files: Files) -> None:
+    from dataclasses import replace
+
+    info = replace(files["onnx"].info, scaling=LogitScaling("temperature", (0.8,)))
+    assert float(to_strings(info)["temperature"]) == pytest.approx(1.25)
+    assert to_strings(replace(info, scaling=None))["temperature"] == "1.0"
+
+
+def test_weights_that_do_not_fit_their_model(files: Files, tmp_path: Path) -> None:
+    file = files["safetensors"]
+    strings = to_strings(file.info)
+    for change, message in (
+        ({"num_classes": 4}, "do not fit its own model"),
+        ({"depth": 4}, r"settings that this softiou does not know: \['depth'\]"),
+        ({"encoder": None}, "does not say what its model is"),
+    ):
+        model: dict[str, Any] = {**file.info.model, **change}
+        model = {key: value for key, value in model.items() if value is not None or key == "depth"}
+        path = _with_strings(file, {**strings, "model": json.dumps(model)}, tmp_path)
+        with pytest.raises(CheckpointError, match=message):
+            open_exported(path)
+
+
+class _Evil:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("evil",)
+
+
+def _pickled_example(_: bytes) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(_Evil(), buffer)
+    return buffer.getvalue()
+
+
+def _as_pickle(content: bytes) -> bytes:
+    return content.replace(b'"use_pickle": false', b'"use_pickle": true', 1)
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"data/weights/model_weights_config.json": _as_pickle},
+        {
+            "data/constants/model_constants_config.json": lambda c: c.replace(
+                b"tensor_0", b"opaque_obj_0"
+            )
+        },
+        {"data/sample_inputs/model.pt": _pickled_example},
+    ],
+)
+def test_nothing_is_unpickled(
+    files: Files, edits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.pt2"
+    _edit(files["torch-export"].path, path, edits)
+    with pytest.raises(CheckpointError, match=r"evil\.pt2 (holds objects|is damaged)"):
+        open_exported(path)
+    assert not Path("evil").exists()
+
+
+@pytest.mark.parametrize("member", ["data/constants/opaque_obj_0", "data/aotinductor/model/x.so"])
+def test_strange_members_are_refused(files: Files, member: str, tmp_path: Path) -> None:
+    path = tmp_path / "evil.pt2"
+    shutil.copy(files["torch-export"].path, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"x/{member}", pickle.dumps(_Evil()))
+    with pytest.raises(CheckpointError, match=rf"never loaded from a file: {member}"):
+        open_exported(path)
+
+
+def test_members_of_one_name_are_refused(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "twice.pt2"
+    shutil.copy(files["torch-export"].path, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("other/models/model.json", "{}")
+    with pytest.raises(CheckpointError, match=r"never loaded from a file: models/model\.json"):
+        open_exported(path)
+
+
+def test_a_broken_graph(files: Files, tmp_path: Path) -> None:
+    path = tmp_path / "broken.pt2"
+    _edit(files["torch-export"].path, path, {"models/model.json": lambda _: b"{}"})
+    with pytest.raises(CheckpointError, match=r"broken\.pt2 is damaged"):
+        open_exported(path)
+
+
+def test_without_onnxruntime(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ConfigError, match=r"pip install 'softiou\[export\]'"):
+        open_exported(files["onnx"].path)
+
+
+# Without the libraries of training
+
+PREDICT = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {refused!r}:
+            raise ModuleNotFoundError(f"refused: {{name}}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+sys.argv = ["softiou", "predict", {file!r}, {image!r}, "--out", {out!r}]
+sys.argv += ["--probabilities", "--flips"]
+from softiou.cli import main
+main()
+"""
+TRAINING = ("pytorch_lightning", "lightning", "tensorboard")
+BUILDING = ("segmentation_models_pytorch", "timm", "transformers", "safetensors")
+
+
+@every_format
+def test_predict_runs_without(
+    small: TrainedModel, sharp: LogitScaling, files: Files, to: Format, tmp_path: Path
+) -> None:
+    image = tmp_path / "image.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (45, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(image)
+    refused = TRAINING if to == "safetensors" else TRAINING + BUILDING
+    out, file = tmp_path / "out", files[to].path
+    code = PREDICT.format(refused=refused, file=str(file), image=str(image), out=str(out))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"calibrated: vector, inside {file.name}\n1 of 1 masks written to {out}\n"
+    rgb = torch.from_numpy(pixels).permute(2, 0, 1)
+    flips = InferenceSettings(flips=True)
+    expected = predict_probs(small.model, rgb, precision="fp32", settings=flips, scaling=sharp)
+    probs = np.load(out / "image.probs.npy").astype(np.float32)
+    # safetensors run in the fastest precision of this machine
+    atol = 0.05 if to == "safetensors" else 0.001
+    np.testing.assert_allclose(probs, expected.numpy(), rtol=0, atol=atol)
+    with Image.open(out / "image.png") as mask:
+        same = np.asarray(mask) == expected.argmax(0).numpy()
+        assert (mask.getpalette() or [])[:9] == [9, 9, 9, 200, 0, 0, 0, 0, 90]
+    assert same.mean() > (0.97 if to == "safetensors" else 0.9999)
