@@ -57,6 +57,7 @@ def test_search(softiou: Run) -> None:
     [
         (("--search", "zzzz"), "no encoder's name holds 'zzzz'"),
         (("--architecture", "unett"), "Unknown architecture 'unett'"),
+        (("--architecture", "transformers"), "name one, --encoder REPOSITORY|FOLDER"),
         (("--encoder", "resnet19"), "Unknown encoder 'resnet19'"),
         (("--architecture", "dpt", "--encoder", "resnet18"), "takes no others than tu-NAME"),
     ],

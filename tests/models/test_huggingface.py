@@ -3,6 +3,7 @@
 import builtins
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from softiou.checkpoints import load_trained
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models import IMAGENET_MEAN, TRANSFORMERS, ModelSpec, SegmentationModel
 from softiou.models.semantic_head import EPS, semantic_logits
-from softiou.recipes import start_training
+from softiou.recipes import resume_training, start_training
 from softiou.recipes.schedule import parameter_groups
 
 transformers = pytest.importorskip("transformers", reason="needs softiou[transformers]")
@@ -155,6 +156,22 @@ def test_comes_back_without_its_folder(folders: Folders, kind: str) -> None:
     assert {model.spec: kind}[model.spec] == kind  # a key, whatever the settings
 
 
+def test_a_checkpoint_chooses_no_code(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = _load(folders["upernet"][0]).spec
+    settings = json.loads(json.dumps(spec.settings)) | {"attn_implementation": "evil/kernel"}
+    settings["backbone_config"]["_attn_implementation"] = "evil/kernel"
+    seen: dict[str, Any] = {}
+    for_model = transformers.AutoConfig.for_model
+    monkeypatch.setattr(
+        transformers.AutoConfig,
+        "for_model",
+        lambda **found: seen.update(found) or for_model(**found),
+    )
+    SegmentationModel(replace(spec, settings=settings))
+    assert "evil" not in json.dumps(seen)
+    assert seen["backbone_config"]["model_type"] == settings["backbone_config"]["model_type"]
+
+
 def test_run_and_checkpoint(folders: Folders, tiny_config: Any, tmp_path: Path) -> None:
     folder = tmp_path / "segformer"
     folder.mkdir()
@@ -170,6 +187,7 @@ def test_run_and_checkpoint(folders: Folders, tiny_config: Any, tmp_path: Path) 
     run = start_training(config, directory=tmp_path / "run")
     for file in folder.iterdir():
         file.unlink()
+    assert resume_training(run) == run  # at its end; the checkpoint says what to build
     trained = load_trained(run)
     assert trained.model.predict_logits(torch.rand(1, 3, 50, 70)).shape == (1, 3, 50, 70)
 

@@ -205,6 +205,14 @@ def test_encoder_without_imagenet_weights(monkeypatch: pytest.MonkeyPatch) -> No
         _imagenet("resnet18")
 
 
+def test_encoder_of_timm_without_pretrained_weights() -> None:
+    spec = ModelSpec("deeplabv3plus", "tu-cspresnet50d", 3)
+    with pytest.raises(
+        CheckpointError, match=r"no ImageNet weights of 'tu-cspresnet50d'\. Set it to"
+    ):
+        SegmentationModel(spec, encoder_weights="imagenet")
+
+
 def test_a_proxy_is_trusted_to_know_a_way(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
 

@@ -487,6 +487,22 @@ def test_run_is_not_resumed_with_other_classes(
         resume_training(tmp_path / "run")
 
 
+def test_a_run_that_trained_other_weights_is_not_resumed(
+    tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(
+        "model.architecture=pspnet",
+        "model.encoder=resnet18",
+        "optim.steps=1",
+        "optim.validations=1",
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("softiou.recipes.base.freeze_unused", lambda model: [])  # as it was once
+        run = start_training(config, directory=tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"begun by a softiou that trained other weights"):
+        resume_training(run)
+
+
 def test_other_folder_is_not_resumed(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be resumed: Cannot read the configuration"):
         resume_training(tmp_path)

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from torch import nn
 
@@ -53,6 +54,9 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
             f"and {TRANSFORMERS} for models of Hugging Face."
         )
     check_names(spec)
+    timm_name = spec.encoder.removeprefix("tu-")
+    if download and timm_name != spec.encoder and not timm.is_model_pretrained(timm_name):
+        raise _no_weights(spec)
     try:
         with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
             # dpt projects the tokens all the same.
@@ -66,10 +70,9 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
                 **any_size(spec.encoder),
             )
     except KeyError as error:
-        raise CheckpointError(
-            f"model.encoder_weights: there are no ImageNet weights of {spec.encoder!r}. Set it to "
-            f"a local safetensors file, or to none to start from scratch. ({error.args[0]})"
-        ) from error
+        if not download:
+            raise ConfigError(refusal(spec, error)) from error
+        raise _no_weights(spec, f" ({error.args[0]})") from error
     except OSError as error:
         raise CheckpointError(
             f"Cannot download the ImageNet weights of {spec.encoder!r}. Set model.encoder_weights "
@@ -82,6 +85,13 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
     if spec.architecture == "dpt":
         check_patches(spec.encoder, net.encoder.output_strides)
     return net
+
+
+def _no_weights(spec: ModelSpec, reason: str = "") -> CheckpointError:
+    return CheckpointError(
+        f"model.encoder_weights: there are no ImageNet weights of {spec.encoder!r}. Set it to a "
+        f"local safetensors file, or to none to start from scratch.{reason}"
+    )
 
 
 _BUILDING = (

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from softiou.errors import ConfigError
 from softiou.models.building import architectures
 from softiou.models.segmentation import SegmentationModel
-from softiou.models.spec import ModelSpec
+from softiou.models.spec import TRANSFORMERS, ModelSpec
 
 # One or more of each family of the papers.
 COMMON_ENCODERS = (
@@ -86,6 +86,10 @@ def costs(
     Raises:
         ConfigError: There is no such name.
     """
+    if architecture == TRANSFORMERS and encoder is None:
+        raise ConfigError(
+            "Models of transformers have no list here: name one, --encoder REPOSITORY|FOLDER."
+        )
     if architecture is None:
         pairs = [(name, encoder or _usual(name)) for name in architectures()]
     else:

@@ -98,7 +98,7 @@ def build_transformers(
     name = str(Path(spec.encoder).expanduser()) if _is_folder(spec.encoder) else spec.encoder
     with _quiet(transformers), _reading(spec.encoder, local=spec.settings is not None):
         if spec.settings is not None:
-            config = transformers.AutoConfig.for_model(**spec.settings)
+            config = transformers.AutoConfig.for_model(**_without_code(spec.settings))
         else:
             config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         kind = _class_of(transformers, config)
@@ -108,6 +108,17 @@ def build_transformers(
         model = _load(kind, name, config) if pretrained else kind(config)
         found = Normalisation() if spec.settings is not None else _normalisation(name)
     return TransformersNetwork(model), found
+
+
+def _without_code(settings: Any) -> Any:
+    """Drop what would let a checkpoint choose code to download: kernels for attention."""
+    if not isinstance(settings, dict):
+        return settings
+    return {
+        key: _without_code(value)
+        for key, value in settings.items()
+        if key.lstrip("_") != "attn_implementation"
+    }
 
 
 def _transformers() -> Any:

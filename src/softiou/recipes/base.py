@@ -32,17 +32,23 @@ class Recipe(pl.LightningModule, ABC):
         config: Resolved configuration, without "auto".
         description: Classes of the data set.
         encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+        spec: Of the model in a checkpoint that is loaded next; None for what `config` says.
     """
 
     def __init__(
-        self, config: Config, description: DatasetDescription, *, encoder_weights: str
+        self,
+        config: Config,
+        description: DatasetDescription,
+        *,
+        encoder_weights: str,
+        spec: ModelSpec | None = None,
     ) -> None:
         super().__init__()
         self.config = config
         self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
         self.description = description
-        spec = ModelSpec(
+        spec = spec or ModelSpec(
             config.model.architecture,
             config.model.encoder,
             description.num_classes,

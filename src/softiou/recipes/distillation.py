@@ -20,7 +20,7 @@ from softiou.data import (
 )
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation
-from softiou.models import SegmentationModel
+from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.base import Recipe
 from softiou.recipes.config import Config, DistillationConfig
 from softiou.targets import Target
@@ -53,8 +53,9 @@ class DistillationRecipe(Recipe):
         settings: DistillationConfig,
         teacher: SegmentationModel | None,
         encoder_weights: str,
+        spec: ModelSpec | None = None,
     ) -> None:
-        super().__init__(config, description, encoder_weights=encoder_weights)
+        super().__init__(config, description, encoder_weights=encoder_weights, spec=spec)
         self.settings = settings
         self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
         self.teacher = Frozen(teacher)

@@ -19,7 +19,7 @@ from softiou.data import Batch, DatasetDescription, UnlabeledBatch
 from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
-from softiou.models import SegmentationModel
+from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.base import Recipe
 from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.config import Config, LossConfig, SemiSupervisedConfig
@@ -87,8 +87,9 @@ class SemiSupervisedRecipe(Recipe):
         *,
         settings: SemiSupervisedConfig,
         encoder_weights: str,
+        spec: ModelSpec | None = None,
     ) -> None:
-        super().__init__(config, description, encoder_weights=encoder_weights)
+        super().__init__(config, description, encoder_weights=encoder_weights, spec=spec)
         self.settings = settings
         self.teacher = AveragedModel(
             self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True

@@ -34,6 +34,7 @@ from softiou.data import (
     verify_readable,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.models import ModelSpec
 from softiou.recipes.auto import changes, resolve
 from softiou.recipes.base import Recipe
 from softiou.recipes.baseline import BASELINE
@@ -141,11 +142,17 @@ def resume(
     step = content.get("global_step", 0)
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
-    recipe, soft_labels = _recipe(config, training, encoder_weights=weights)
+    spec = ModelSpec(**content["softiou"]["model"]) if last else None
+    recipe, soft_labels = _recipe(config, training, encoder_weights=weights, spec=spec)
     if last and content["softiou"].get("learns_from", "") != recipe.learns_from:
         raise CheckpointError(
             f"{run} was begun with another teacher than its config.yaml names now: the file was "
             "replaced. Put the old one back, or start a new run."
+        )
+    if last and not _same_weights(recipe, content):
+        raise CheckpointError(
+            f"{run} was begun by a softiou that trained other weights of this network: those that "
+            "no logit depends on are left alone now. Start a new run; its checkpoints still load."
         )
     where = (
         f"from step {step}/{config.optim.steps}" if last else "from the start: no checkpoint yet"
@@ -162,6 +169,14 @@ def resume(
         step=step,
     )
     return run
+
+
+def _same_weights(recipe: Recipe, content: dict[str, Any]) -> bool:
+    """Say whether a checkpoint's optimiser holds as many weights as that of a recipe."""
+    optimizer = recipe.configure_optimizers()["optimizer"]
+    own = [len(group["params"]) for group in optimizer.param_groups]
+    saved = content["optimizer_states"][0]["param_groups"]
+    return own == [len(group["params"]) for group in saved]
 
 
 def _own_run(config: Config) -> Path:
@@ -252,7 +267,11 @@ def _verify(material: _Material, *, skip: bool, say: Callable[[str], None]) -> N
 
 
 def _recipe(
-    config: Config, training: SegmentationDataset, *, encoder_weights: str
+    config: Config,
+    training: SegmentationDataset,
+    *,
+    encoder_weights: str,
+    spec: ModelSpec | None = None,
 ) -> tuple[Recipe, SoftLabelReader | None]:
     """Build what the configuration describes, and open the soft labels that it learns from."""
     settings, soft_labels, semi = config.distillation, None, config.semi_supervised
@@ -261,19 +280,18 @@ def _recipe(
         soft_labels = open_soft_labels(settings, training)
     pl.seed_everything(config.seed, workers=False, verbose=False)
     recipe: Recipe
+    model: Any = {"encoder_weights": encoder_weights, "spec": spec}
     if semi is not None:
-        recipe = SemiSupervisedRecipe(
-            config, training.description, settings=semi, encoder_weights=encoder_weights
-        )
+        recipe = SemiSupervisedRecipe(config, training.description, settings=semi, **model)
     elif settings is None:
-        recipe = SupervisedRecipe(config, training.description, encoder_weights=encoder_weights)
+        recipe = SupervisedRecipe(config, training.description, **model)
     else:
         recipe = DistillationRecipe(
             config,
             training.description,
             settings=settings,
             teacher=teacher,
-            encoder_weights=encoder_weights,
+            **model,
         )
         recipe.learns_from = identity_of(settings)
     stride = recipe.model.input_stride
