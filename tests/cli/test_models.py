@@ -56,7 +56,7 @@ def test_search(softiou: Run) -> None:
     ("arguments", "message"),
     [
         (("--search", "zzzz"), "no encoder's name holds 'zzzz'"),
-        (("--architecture", "unett"), "Unknown architecture 'unett'"),
+        (("--architecture", "unett"), "Did you mean unet"),
         (("--architecture", "transformers"), "name one, --encoder REPOSITORY|FOLDER"),
         (("--encoder", "resnet19"), "Unknown encoder 'resnet19'"),
         (("--architecture", "dpt", "--encoder", "resnet18"), "takes no others than tu-NAME"),

@@ -17,7 +17,11 @@ SMALL_VIT = "tu-test_vit"
 @pytest.mark.parametrize(
     ("architecture", "encoder", "message"),
     [
-        ("unett", "resnet18", "Unknown architecture 'unett'; there are deeplabv3, .*transformers"),
+        (
+            "unett",
+            "resnet18",
+            "Unknown architecture 'unett'. Did you mean unet.* There are deeplabv3, .*transformers",
+        ),
         ("unet", "resnet19", r"Unknown encoder 'resnet19'\. Did you mean .*resnet18"),
         (
             "unet",

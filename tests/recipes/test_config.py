@@ -176,3 +176,13 @@ def test_default_configuration_survives_the_file(tmp_path: Path) -> None:
 def test_key_of_the_same_section_is_meant() -> None:
     (found,) = _mistakes("semi_supervised.threshold=0.9")
     assert found.endswith("did you mean semi_supervised.classes_threshold?")
+
+
+def test_a_mistake_of_an_override_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "good.yaml"
+    file.write_text("data: {source: digits}\n")
+    with pytest.raises(ConfigError, match=r"^The configuration has mistakes"):
+        load_config(file=file, overrides=["optim.steps=-1"])
+    file.write_text("data: {source: digits}\noptim: {steps: -1}\n")
+    with pytest.raises(ConfigError, match=r"good\.yaml: The configuration has mistakes"):
+        load_config(file=file, overrides=["seed=1"])

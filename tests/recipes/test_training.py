@@ -649,7 +649,7 @@ def test_training_on_a_gpu(precision: str, tiny_config: Make, tmp_path: Path) ->
         ("loss.class_weights=[1, 2]", "loss.class_weights: expected 3 numbers, .* but got 2"),
         ("loss.classes=[0, 3]", r"loss.classes: expected indices in 0..2, .* but got \[0, 3\]"),
         ("loss.classes=[]", "loss.classes: expected indices in 0..2, at least one"),
-        ("model.architecture=unett", "Unknown architecture 'unett'; there are .*unet"),
+        ("model.architecture=unett", "Unknown architecture 'unett'. Did you mean unet"),
         ("model.encoder=resnet19", "Unknown encoder 'resnet19'. Did you mean resnet18"),
     ],
 )

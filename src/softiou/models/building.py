@@ -2,6 +2,7 @@
 
 import warnings
 from contextlib import nullcontext
+from difflib import get_close_matches
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -49,9 +50,11 @@ def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
 def create(spec: ModelSpec, *, download: bool = False) -> Any:
     """Return a network as segmentation_models_pytorch makes it; arguments as in `build_network`."""
     if spec.architecture not in architectures():
+        close = get_close_matches(spec.architecture, architectures(), n=2)
+        guess = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ConfigError(
-            f"Unknown architecture {spec.architecture!r}; there are {', '.join(architectures())}, "
-            f"and {TRANSFORMERS} for models of Hugging Face."
+            f"Unknown architecture {spec.architecture!r}.{guess} There are "
+            f"{', '.join(architectures())}, and {TRANSFORMERS} for models of Hugging Face."
         )
     check_names(spec)
     timm_name = spec.encoder.removeprefix("tu-")

@@ -65,7 +65,11 @@ def encoder_families() -> dict[str, list[str]]:
 def search_encoders(text: str) -> list[str]:
     """Return the names of encoders that hold a text, those of timm as tu-NAME."""
     own = [name for names in encoder_families().values() for name in names]
-    return [name for name in [*own, *(f"tu-{n}" for n in timm.list_models())] if text in name]
+    return [
+        name
+        for name in [*own, *(f"tu-{n}" for n in timm.list_models())]
+        if text.lower() in name.lower()
+    ]
 
 
 def costs(

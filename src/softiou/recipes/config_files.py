@@ -1,5 +1,6 @@
 """Configurations from files and the command line, checked as a whole; and back into files."""
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,11 +57,22 @@ def load_config(
         values.setdefault(section, {})
     if source is not None:
         _assign(values, "data.source", source)
+    before = deepcopy(values)
     mistakes = _override(values, overrides or [])
     try:
         return validate_config(values, mistakes)
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}" if file else str(error)) from error
+        at_fault = file is not None and not (overrides and _is_valid(before))
+        raise ConfigError(f"{file}: {error}" if at_fault else str(error)) from error
+
+
+def _is_valid(values: dict[str, Any]) -> bool:
+    """Say whether values are right as they are, so that it is the overrides that are wrong."""
+    try:
+        validate_config(values)
+    except ConfigError:
+        return False
+    return True
 
 
 def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
