@@ -79,6 +79,14 @@ def test_fetch_does_not_pretend(softiou: Run, tmp_path: Path) -> None:
     softiou("fetch", "coco").assert_refused("Expected one of cityscapes, voc")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("voc",), ("camvid",), ("camvid", "--to", "data"), ("ade20k", "--to", "data")]
+)
+def test_fetch_takes_sbd_where_it_is_downloaded(softiou: Run, arguments: tuple[str, ...]) -> None:
+    said = f"but got `softiou fetch {' '.join(arguments)} --sbd`. Run `softiou fetch voc --to DIR"
+    softiou("fetch", *arguments, "--sbd").assert_refused(said)
+
+
 def test_fetch_downloads(softiou: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     TREES["ade20k"](tmp_path / "served" / "ADEChallengeData2016")
     path = Path(shutil.make_archive(str(tmp_path / "ade"), "zip", tmp_path / "served"))

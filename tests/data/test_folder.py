@@ -15,6 +15,7 @@ from softiou.data import (
     DatasetDescription,
     FolderDataset,
     available_splits,
+    check_dataset,
     collate,
     open_dataset,
     read_image,
@@ -390,6 +391,17 @@ def test_useless_lists(make_dataset: Make, text: str, message: str) -> None:
     (root / "splits/half.txt").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         FolderDataset(root, "half")
+
+
+def test_list_in_another_encoding(make_dataset: Make) -> None:
+    root = make_dataset()
+    (root / "splits").mkdir()
+    path = root / "splits/1_8.txt"
+    path.write_text("a\n", encoding="utf-16")  # as Windows PowerShell does
+    with pytest.raises(DataError, match=r"1_8\.txt: Expected a list in UTF-8, .* Save it as UTF-8"):
+        FolderDataset(root, "1_8")
+    (problem,) = check_dataset(root).errors
+    assert (problem.kind, problem.file) == ("list", str(path))
 
 
 def test_missing_split_lists_those_that_exist(make_dataset: Make) -> None:

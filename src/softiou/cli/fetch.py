@@ -27,7 +27,14 @@ def fetch(
     """
     from softiou.cli import _console
     from softiou.data.fetching import FETCHED, fetch_dataset, instructions
+    from softiou.errors import DataError
 
+    if sbd and (to is None or name != "voc"):
+        got = name if to is None else f"{name} --to {to}"
+        raise DataError(
+            "Expected `--sbd`, which downloads masks for voc alone, with voc and a folder, but got "
+            f"`softiou fetch {got} --sbd`. Run `softiou fetch voc --to DIR --sbd`, or leave it out."
+        )
     if to is None or name not in FETCHED:
         _console.say(instructions(name))
         if to is not None:

@@ -57,6 +57,11 @@ class DatasetDescription:
         """Return C."""
         return len(self.classes)
 
+    @property
+    def ignores_a_class(self) -> bool:
+        """Return whether `ignore_index` is the index of a class, whose pixels then never count."""
+        return 0 <= self.ignore_index < self.num_classes
+
 
 class Sample(TypedDict):
     """One image with its labels.

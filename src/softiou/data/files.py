@@ -85,6 +85,16 @@ def images_in(folder: Path) -> dict[str, Path]:
     return {f"{folder.name}/{stem}": images[stem] for stem in sorted(images)}
 
 
+def lines_of(path: Path) -> tuple[list[str], list[Problem]]:
+    """Read the lines of a list; it is a problem, and there are none, when it is not in UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines(), []
+    except UnicodeDecodeError as error:
+        message = f"Expected a list in UTF-8, but byte {error.start} of the file is not."
+        remedy = "Save it as UTF-8; the `>` of Windows PowerShell writes UTF-16."
+        return [], [Problem(str(path), message, remedy, kind="list")]
+
+
 def some_stems(stems: Iterable[str]) -> str:
     """Count the stems and list the first few."""
     names = sorted(stems)

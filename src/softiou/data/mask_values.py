@@ -56,7 +56,14 @@ def _remedy(
             f"class {unmapped[0]} but does not say what the raw value {unmapped[0]} itself is. "
             f"List it there too, e.g. {unmapped[0]}: {ignored} to ignore it."
         )
+    if description.ignores_a_class and offending == {num_classes}:
+        return _free_ignore_index(description)
     if offending == {255} and values <= {0, 255}:
+        if description.ignores_a_class:  # else one half of the mask, or the other, never counts
+            return (
+                "This is a 0/255 mask: write `ignore_index: 255` and `label_map: {255: 1}` in "
+                f"dataset.yaml. `ignore_index: {ignored}` is also the number of a class."
+            )
         return (
             "This is a 0/255 mask: divide it by 255, or write `label_map: {255: 1}` in "
             "dataset.yaml."
@@ -79,4 +86,17 @@ def _remedy(
     return (
         "Add the missing names to `classes`, or say what the values mean with `label_map` in "
         f"dataset.yaml, e.g. {min(offending)}: {ignored} to ignore it."
+    )
+
+
+def _free_ignore_index(description: DatasetDescription) -> str:
+    """Propose another `ignore_index`: numbers moved onto this one would be ignored, too."""
+    last, ignored = description.num_classes, description.ignore_index
+    free = 255 if last <= 255 else 65535
+    meanings = f"0: {free}, 1: 0, ..., {last}: {last - 1}" if ignored == 0 else f"{ignored}: {free}"
+    return (
+        f"`ignore_index: {ignored}` is also the number of the class "
+        f"'{description.classes[ignored]}', whose pixels never count. If {ignored} means "
+        f"unlabelled in the masks, write `ignore_index: {free}` and `label_map: {{{meanings}}}` in "
+        f"dataset.yaml{'' if ignored == 0 else ', and there what the other numbers mean'}."
     )

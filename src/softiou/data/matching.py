@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from softiou.data.files import some_stems
+from softiou.data.files import lines_of, some_stems
 from softiou.data.layouts import Files
 from softiou.data.problems import Problem
 
@@ -24,11 +24,13 @@ def listed_stems(
         root: Folder of the data set, for the messages.
 
     Returns:
-        The stems, and what is wrong with the list: it is empty, or names others.
+        The stems, and what is wrong with the list: it is empty, names others, or is not in UTF-8.
     """
     if not path.is_file():
         return stems, []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines, problems = lines_of(path)
+    if problems:
+        return set(), problems
     listed = {line.strip() for line in lines if line.strip()}
     unknown = listed - stems
     if listed and not unknown:

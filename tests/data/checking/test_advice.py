@@ -132,6 +132,19 @@ def test_what_numbers_can_mean(
     assert meant_by(values, DatasetDescription(tuple(classes))) == expected
 
 
+@pytest.mark.parametrize("values", [{0, 1, 2, 3}, {1, 2, 3}, {0, 3}])
+@pytest.mark.parametrize("ignore_index", [0, 1, 2])
+def test_numbers_are_not_moved_onto_one_that_is_ignored(
+    values: set[int], ignore_index: int
+) -> None:
+    assert meant_by(values, DatasetDescription(tuple("abc"), ignore_index)) is None
+
+
+@pytest.mark.parametrize("ignore_index", [0, 1])
+def test_full_scale_is_not_moved_onto_one_that_is_ignored(ignore_index: int) -> None:
+    assert meant_by({0, 255}, DatasetDescription(tuple("ab"), ignore_index)) is None
+
+
 # The command
 
 

@@ -66,6 +66,21 @@ def test_file_that_is_no_image(
     assert report.advice is None
 
 
+@pytest.mark.parametrize("kind", ["link", "folder"])
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_name_of_an_image_that_cannot_be_opened(data: Path, folder: str, kind: str) -> None:
+    path = data / "train" / folder / "a.png"
+    path.unlink()
+    if kind == "link":
+        path.symlink_to(data / "nowhere.png")
+    else:
+        path.mkdir()
+    problem = only(check_dataset(data))
+    assert (problem.kind, problem.file) == ("unreadable", str(path))
+    error = {"link": "FileNotFoundError", "folder": "IsADirectoryError"}[kind]
+    assert f"Cannot decode the image: {error}" in problem.message
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_truncated_image(data: Path, suffix: str) -> None:
     (data / "train/images/a.png").unlink()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from softiou.data import (
     check_dataset,
     fix_dataset,
     open_dataset,
+    open_source,
 )
 from softiou.data.checking import fixing
 
@@ -178,6 +180,36 @@ def test_label_map_of_the_data_set_is_trusted(make_dataset: Make, out: Path) -> 
     assert targets(out) == targets(root) == {"a": [[0, 1]]}
 
 
+def test_a_class_is_never_ignored_by_renumbering(make_dataset: Make, out: Path) -> None:
+    masks = {"a": [[0, 1, 2, 3]], "b": [[0, 1, 2, 2]]}
+    root = make_dataset({"train/masks": masks}, classes=["wall", "floor", "tree"], ignore_index=0)
+    report = check_dataset(root)
+    assert report.value_map is None
+    (problem,) = report.errors
+    meant: dict[str, Any] = {"ignore_index": 255, "label_map": {0: 255, 1: 0, 2: 1, 3: 2}}
+    assert "`ignore_index: 255` and `label_map: {0: 255, 1: 0, ..., 3: 2}`" in problem.remedy
+    assert fix_dataset(root, out, report=report).left_out == 1
+    root = make_dataset({"train/masks": masks}, classes=["wall", "floor", "tree"], **meant)
+    assert check_dataset(root).errors == ()
+    assert targets(root) == {"a": [[255, 0, 1, 2]], "b": [[255, 0, 1, 1]]}
+
+
+def test_remedy_frees_the_number_of_an_ignored_class(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {"a": [[0, 1, 2]]}}, ignore_index=1)
+    (problem,) = check_dataset(root).errors
+    assert "`ignore_index: 1` is also the number of the class 'road'" in problem.remedy
+    assert "`ignore_index: 255` and `label_map: {1: 255}`" in problem.remedy
+
+
+@pytest.mark.parametrize("ignore_index", [0, 1])
+def test_remedy_for_0_and_255_ignores_no_class(make_dataset: Make, ignore_index: int) -> None:
+    root = make_dataset({"train/masks": {"a": 255 * MASK}}, ignore_index=ignore_index)
+    (problem,) = check_dataset(root).errors
+    assert "`ignore_index: 255` and `label_map: {255: 1}`" in problem.remedy
+    root = make_dataset({"train/masks": {"a": 255 * MASK}}, ignore_index=255, label_map={255: 1})
+    assert targets(root) == {"a": MASK.tolist()}
+
+
 # One file at a time
 
 
@@ -300,6 +332,46 @@ def test_unreadable_files_are_left_out_with_their_lists(make_dataset: Make, out:
     assert list(targets(out, "two")) == ["b"]
 
 
+def test_files_that_cannot_be_opened_are_left_out(make_dataset: Make, out: Path) -> None:
+    root = make_dataset({"train/masks": dict.fromkeys("abcde", MASK)})
+    for folder, link, other in (("images", "a", "b"), ("masks", "c", "d")):
+        for stem in (link, other):
+            (root / "train" / folder / f"{stem}.png").unlink()
+        (root / "train" / folder / f"{link}.png").symlink_to(root / "nowhere.png")
+        (root / "train" / folder / f"{other}.png").mkdir()
+    report = fix(root, out)
+    assert (report.samples, report.left_out) == (1, 4)
+    assert list(targets(out)) == ["e"]
+
+
+# Images without masks
+
+
+def test_unlabeled_folder_that_has_masks_is_a_split(make_dataset: Make, out: Path) -> None:
+    root = make_dataset({"train/masks": {"a": MASK}, "unlabeled/masks": {"u": MASK}})
+    report = fix(root, out)
+    assert (report.samples, report.complete) == (2, True)
+    assert targets(out, "unlabeled") == targets(root, "unlabeled")
+
+
+def test_split_without_masks_is_in_the_copy(make_dataset: Make, out: Path) -> None:
+    root = make_dataset({"train/masks": {"a": MASK}, "test/masks": {"x": MASK, "y": 1 - MASK}})
+    shutil.rmtree(root / "test/masks")
+    assert fix(root, out).complete
+    assert list(open_source(out).images("test")) == ["x", "y"]
+    assert (out / "test/images/x.png").readlink() == root / "test/images/x.png"
+    assert available_splits(out) == available_splits(root) == ("train",)
+
+
+def test_split_without_masks_that_is_out_of_order_is_named(make_dataset: Make, out: Path) -> None:
+    root = make_dataset({"train/masks": {"a": MASK}})
+    (root / "test/images").mkdir(parents=True)
+    report = fix(root, out)
+    assert not report.complete
+    (group,) = report.remaining
+    assert group.examples[0].file == str(root / "test/images")
+
+
 # Where it goes
 
 
@@ -351,6 +423,16 @@ def test_images_are_copied_where_there_are_no_links(
     assert not image.is_symlink()
     assert image.read_bytes() == (root / "train/images/a.png").read_bytes()
     assert (out / "unlabeled/images").is_dir()
+
+
+def test_an_original_is_never_written_through_its_link(tmp_path: Path) -> None:
+    original, other, link = (tmp_path / name for name in ("a.png", "b.png", "link.png"))
+    original.write_bytes(b"original")
+    other.write_bytes(b"other")
+    link.symlink_to(original)
+    with pytest.raises(FileExistsError):
+        fixing._link(other, link)
+    assert original.read_bytes() == b"original"
 
 
 # The command

@@ -24,13 +24,20 @@ class Server:
         self.ranges: list[str | None] = []
         self.resumes = True
         self.limit = len(CONTENT)
+        self.answer: bytes | None = None  # instead of HTTP as it should be
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked = self.headers.get("Range")
                 outer.ranges.append(asked)
+                if outer.answer is not None:
+                    self.wfile.write(outer.answer)
+                    return
                 start = int(asked.split("=")[1].rstrip("-")) if asked and outer.resumes else 0
+                if start >= len(CONTENT):
+                    self.send_error(416)
+                    return
                 self.send_response(206 if start else 200)
                 self.send_header("Content-Length", str(len(CONTENT) - start))
                 self.end_headers()
@@ -104,6 +111,32 @@ def test_a_server_that_cannot_resume_starts_again(server: Server, tmp_path: Path
     (tmp_path / "data.tar.part").write_bytes(CONTENT[:5])
     server.resumes = False
     assert download(server.archive(), tmp_path, watch=Watched()).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("extra", [0, 3])
+def test_a_part_that_leaves_nothing_to_ask_for_is_begun_again(
+    server: Server, tmp_path: Path, extra: int
+) -> None:
+    (tmp_path / "data.tar.part").write_bytes(bytes(len(CONTENT) + extra))
+    path = download(server.archive(), tmp_path, watch=Watched())
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(CONTENT) + extra}-", None]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"nonsense\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nab", "IncompleteRead"),
+    ],
+)
+def test_an_answer_that_is_not_http(
+    server: Server, tmp_path: Path, answer: bytes, error: str
+) -> None:
+    server.answer = answer
+    with pytest.raises(DataError, match=rf"data\.tar cannot be downloaded: {error}.+ Run the"):
+        download(server.archive(), tmp_path, watch=Watched())
 
 
 def test_a_part_that_is_whole_needs_no_server(server: Server, tmp_path: Path) -> None:

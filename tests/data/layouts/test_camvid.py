@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from layout_trees import camvid_colours, camvid_numbers, lines, seen, stripes
-from softiou.data import open_dataset, open_source
+from softiou.data import check_dataset, open_dataset, open_source
 from softiou.data.layouts.camvid import CLASSES, segnet_split
 from softiou.errors import DataError
 
@@ -126,3 +126,14 @@ def test_splits_are_those_of_segnet(shared_data: Path) -> None:
         stems = [path.stem for path in (shared_data / "camvid" / split / "images").iterdir()]
         assert len(stems) == number
         assert {segnet_split(stem) for stem in stems} == {split}
+
+
+def test_a_list_in_another_encoding(tmp_path: Path) -> None:
+    source = camvid_numbers(tmp_path)
+    path = tmp_path / "CamVid" / "val.txt"
+    path.write_bytes("0016E5_07959 café".encode("latin-1"))
+    report = check_dataset(source)
+    (problem,) = [problem for problem in report.errors if problem.kind == "list"]
+    assert problem.file == str(path)
+    assert "Save it as UTF-8" in problem.remedy
+    assert (report.splits["train"].images, report.splits["val"].images) == (2, 0)

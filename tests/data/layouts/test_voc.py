@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from layout_trees import lines, picture, seen, stripes, voc
-from softiou.data import open_dataset, open_images, open_source, open_unlabeled
+from softiou.data import check_dataset, open_dataset, open_images, open_source, open_unlabeled
 from softiou.data.layouts.voc import CLASSES, voc_colour
 from softiou.errors import DataError
 
@@ -120,3 +120,17 @@ def test_masks_are_read_by_number_whatever_their_palette(tmp_path: Path) -> None
         assert image.mode == "P"
     stripes(mask, *range(21), 255)
     assert seen(open_dataset(source, "val")[0]["target"]) == [*range(21), 255]
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_list_in_another_encoding(tmp_path: Path, augmented: bool) -> None:
+    source = voc(tmp_path, augmented=augmented)
+    path = tmp_path / LISTS / "val.txt"
+    path.write_text(f"{VAL[0]}\n", encoding="utf-16")
+    report = check_dataset(source)
+    (problem,) = [problem for problem in report.errors if problem.kind == "list"]
+    assert (problem.file, report.splits["train"].images) == (str(path), len(TRAIN))
+    assert "Save it as UTF-8" in problem.remedy
+    if augmented:  # nobody knows what val holds: nothing may be learnt from
+        with pytest.raises(DataError, match=r"val\.txt: Expected a list in UTF-8"):
+            open_images(source, "trainaug")

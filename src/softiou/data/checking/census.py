@@ -25,7 +25,8 @@ def meant_by(values: Iterable[int], description: DatasetDescription) -> dict[int
 
     It is 0 and 255 (or 65535) for two classes, where nothing but these occurs; or 1 to C for C
     classes, where the last occurs and 0 never does. Masks in which 0 and C occur may lack the name
-    of a class, or have 0 for unlabelled pixels: that is for people to say.
+    of a class, or have 0 for unlabelled pixels: that is for people to say. So it is where
+    `ignore_index` is the number of a class, which every way to renumber would have ignored.
 
     Args:
         values: The distinct numbers of all masks.
@@ -40,6 +41,8 @@ def meant_by(values: Iterable[int], description: DatasetDescription) -> dict[int
         ({0: 0, 255: 1}, {1: 0, 2: 1}, None)
     """
     found, last = set(values), description.num_classes
+    if description.ignores_a_class:
+        return None
     for full in _FULL_SCALE:
         if last == 2 and found == {0, full}:
             return {0: 0, full: 1}

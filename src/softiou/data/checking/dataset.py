@@ -20,7 +20,7 @@ from softiou.data.checking.unlabeled import check_unlabeled, check_unlabeled_fol
 from softiou.data.crops import spread
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.digits import DIGIT_FRACTIONS, DIGIT_SPLITS, DigitScenes
-from softiou.data.files import IMAGE_SUFFIXES, SampleFiles, mask_folders, visible_files
+from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, SampleFiles, mask_folders, visible_files
 from softiou.data.layouts import FolderLayout
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import MaskReader
@@ -106,14 +106,17 @@ def fix_dataset(
     folder = fix_folder(source, out)
     opened = open_source(source)
     copy = FixedCopy(Mender(opened.mask_reader(), report.value_map), opened.description)
+    samples, not_linked = _samples(opened, Findings()), Findings()
     written = copy.write(
-        _samples(opened, Findings()),
+        samples,
         folder,
         unlabeled=opened.unlabeled if opened.unlabeled.is_dir() else None,
+        without_masks=_without_masks(opened, samples, not_linked),
         watch=watch,
     )
     errors = (group for group in report.groups if group.severity == "error")
-    return replace(written, remaining=tuple(g for g in errors if g.kind not in _OF_ONE_SAMPLE))
+    remaining = (group for group in errors if group.kind not in _OF_ONE_SAMPLE)
+    return replace(written, remaining=(*remaining, *not_linked.groups))
 
 
 def fix_folder(source: str | Path, out: str | Path) -> Path:
@@ -159,6 +162,20 @@ def _samples(source: DataSource, findings: Findings) -> dict[str, Sequence[Sampl
     # Splits that are lists of one folder share what is wrong with it.
     findings.add(dict.fromkeys(problems))
     return samples
+
+
+def _without_masks(
+    source: DataSource, labelled: Iterable[str], findings: Findings
+) -> dict[str, dict[str, Path]]:
+    """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
+    found = {}
+    for split in source.layout.unlabeled:
+        if split not in (*labelled, UNLABELED):
+            try:
+                found[split] = source.images(split)
+            except DataProblemsError as error:
+                findings.add(error.problems)
+    return found
 
 
 def _value_map(scan: Scan, reader: MaskReader) -> dict[int, int] | None:

@@ -80,6 +80,7 @@ class FixedCopy:
         out: Path,
         *,
         unlabeled: Path | None,
+        without_masks: Mapping[str, Mapping[str, Path]],
         watch: Watch,
     ) -> FixReport:
         """Write the folder under another name and rename it when it is complete.
@@ -89,7 +90,8 @@ class FixedCopy:
         Args:
             samples: Those of each split.
             out: A new or an empty folder, see `new_folder`.
-            unlabeled: Folder of images without masks, to link to.
+            unlabeled: Folder of images without masks, to link to, unless it is among `samples`.
+            without_masks: Images by stem of the splits that have no masks, to link to.
             watch: Shows the progress.
 
         Raises:
@@ -99,8 +101,10 @@ class FixedCopy:
         temporary.mkdir(parents=True)
         try:
             report = self._write_samples(samples, temporary, out, watch)
-            if unlabeled is not None:
+            if unlabeled is not None and UNLABELED not in samples:
                 _link(unlabeled, temporary / UNLABELED)
+            for split, images in without_masks.items():
+                _link_images(images, temporary / split / "images")
             text = yaml.safe_dump(self._encoder.dataset_file(), sort_keys=False, allow_unicode=True)
             (temporary / FILE_NAME).write_text(text, encoding="utf-8")
             if out.exists():
@@ -150,8 +154,7 @@ class FixedCopy:
             name = "masks" if len(mended) == 1 else f"masks_{number}"
             (folder / name).mkdir(parents=True, exist_ok=True)
             self._encoder.write(one.mask, folder / name / f"{files.stem}.png")
-        (folder / "images").mkdir(exist_ok=True)
-        _link(files.image, folder / "images" / f"{files.stem}{files.image.suffix}")
+        _link_images({files.stem: files.image}, folder / "images")
         return [step for one in mended for step in one.steps]
 
 
@@ -169,10 +172,19 @@ def _write_list(folder: Path, split: str, stems: Sequence[str]) -> None:
     path.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
 
 
+def _link_images(images: Mapping[str, Path], folder: Path) -> None:
+    """Link to images, which are called by their stems in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, path in images.items():
+        _link(path, folder / f"{stem}{path.suffix}")
+
+
 def _link(target: Path, link: Path) -> None:
     """Link to a file or folder, or copy it where there are no links."""
     try:
         link.symlink_to(target.resolve())
+    except FileExistsError:  # a copy would go through the link, into an original
+        raise
     except OSError:
         copy = shutil.copytree if target.is_dir() else shutil.copyfile
         copy(target, link)

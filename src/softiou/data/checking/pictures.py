@@ -70,8 +70,11 @@ def explained(path: Path, error: DataProblemsError) -> tuple[Problem, ...]:
     """Return the findings of an error; for what is no image at all, with what it is instead."""
     if error.problems[0].kind != "unreadable":
         return error.problems
-    with path.open("rb") as file:
-        start = file.read(64)
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+    except OSError:  # a broken link, a folder: the error says so
+        return error.problems
     if not start:
         message, remedy = "The file is empty.", "Copy or download it again."
     elif start.startswith(b"version https://git-lfs"):

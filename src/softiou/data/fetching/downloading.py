@@ -4,12 +4,14 @@ import hashlib
 import shutil
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +66,14 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
     part = folder / f"{archive.name}.part"
     try:
         if not (part.exists() and _digest(part, archive) == archive.digest):
-            _receive(archive.url, part, watch)
-    except OSError as error:  # URLError, timeouts and broken connections are among them
+            _resume(archive.url, part, watch)
+    # URLError, timeouts and broken connections are OSErrors, answers that are no HTTP are not.
+    except (OSError, HTTPException) as error:
+        # What HTTPException says is too little without its name.
+        reason = error if isinstance(error, OSError) else repr(error)
         raise DataError(
-            f"{archive.url} cannot be downloaded: {error}. Run the command again, it goes on where "
-            f"it broke off; or put the file into {folder} yourself."
+            f"{archive.url} cannot be downloaded: {reason}. Run the command again, it goes on "
+            f"where it broke off; or put the file into {folder} yourself."
         ) from error
     try:
         _verify(part, archive)
@@ -76,6 +81,17 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
         part.unlink()
         raise
     return part.rename(path)
+
+
+def _resume(url: str, part: Path, watch: WatchChunks) -> None:
+    """Go on behind the bytes that are there; begin again where the server has none behind them."""
+    try:
+        _receive(url, part, watch)
+    except urllib.error.HTTPError as error:
+        if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
+            raise
+        part.unlink()  # as long as the file or longer, and not the file
+        _receive(url, part, watch)
 
 
 def _receive(url: str, part: Path, watch: WatchChunks) -> None:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, some_stems
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, lines_of, some_stems
 from softiou.data.layouts.base import Files, Layout, by_ending, first_of, require
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
@@ -100,7 +100,8 @@ class CamVidNumbers(Layout):
     def images(self, split: str) -> Files:
         """Look into the folder of images."""
         images, problems = images_by_stem(self.root / split)
-        listed = self._listed(split)
+        listed, unread = self._listed(split)
+        problems += unread
         if listed is not None and (missing := listed.difference(images)):
             message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
             problems.append(Problem(str(self.root / split), message, "Shorten the list."))
@@ -110,19 +111,20 @@ class CamVidNumbers(Layout):
         """Look into the folder of annotations."""
         folder = self.root / f"{split}annot"
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
-        return (Files(_chosen(masks, self._listed(split)), folder, tuple(problems)),)
+        listed, _ = self._listed(split)  # what is wrong with the list is said of the images
+        return (Files(_chosen(masks, listed), folder, tuple(problems)),)
 
     def folder(self, split: str) -> str:
         """Return the name of the split."""
         return split
 
-    def _listed(self, split: str) -> set[str] | None:
+    def _listed(self, split: str) -> tuple[set[str] | None, list[Problem]]:
         """Read the list of a split, which has the paths of an image and its mask in a line."""
         path = self.root / f"{split}.txt"
         if not path.is_file():
-            return None
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {Path(line.split()[0]).stem for line in lines if line.strip()}
+            return None, []
+        lines, problems = lines_of(path)
+        return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
 
 
 class CamVidColours(Layout):

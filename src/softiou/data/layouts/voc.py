@@ -4,7 +4,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.files import MASK_SUFFIXES, files_by_stem, some_stems
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, lines_of, some_stems
 from softiou.data.layouts.base import Files, Layout, first_of, no_labels, require
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
@@ -100,7 +100,8 @@ class Voc(Layout):
         """Choose the listed images."""
         folder = self.root / _IMAGES
         images, problems = files_by_stem(folder, frozenset({".jpg"}))
-        stems = self._stems(split)
+        stems, unread = self._stems(split)
+        problems += unread
         if missing := stems.difference(images):
             message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
             problems.append(Problem(str(folder), message, "Unpack the archive again."))
@@ -115,7 +116,8 @@ class Voc(Layout):
         augmented = self.root / _AUGMENTED
         folder = augmented if split == "trainaug" and augmented.is_dir() else self.root / _MASKS
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
-        chosen = {stem: masks[stem] for stem in self._stems(split).intersection(masks)}
+        stems, _ = self._stems(split)  # what is wrong with the list is said of the images
+        chosen = {stem: masks[stem] for stem in stems.intersection(masks)}
         return (Files(chosen, folder, tuple(problems)),)
 
     def folder(self, split: str) -> str:
@@ -132,11 +134,12 @@ class Voc(Layout):
         other = lists / "train_aug.txt"
         return other if split == "trainaug" and other.is_file() else lists / f"{split}.txt"
 
-    def _stems(self, split: str) -> set[str]:
+    def _stems(self, split: str) -> tuple[set[str], list[Problem]]:
         """Read a list: stems, or paths of images with those of masks behind them."""
         path = self._list(split)
         if not path.is_file():  # trainaug
             masks, _ = files_by_stem(self.root / _AUGMENTED, MASK_SUFFIXES)
-            return set(masks) - self._stems("val")
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return {Path(line.split()[0]).stem for line in lines if line.strip()}
+            held_out, problems = self._stems("val")
+            return (set() if problems else set(masks) - held_out), problems
+        lines, problems = lines_of(path)
+        return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
