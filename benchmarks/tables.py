@@ -285,7 +285,9 @@ def export_table(results: dict[str, Any]) -> str:
         cells.append(" / ".join(str(row.get("smallest_px", "–")) for row in rows))  # noqa: RUF001
         lines.append(f"| {architecture} | {encoder} | {' | '.join(cells)} |")
     reasons = dict.fromkeys(row["why"] for row in results["rows"] if not row["ok"])
-    return "\n".join([*lines, *(f"\n- {reason}" for reason in reasons)]) + "\n"
+    if reasons:
+        lines += ["", *(f"- {reason}" for reason in reasons)]
+    return "\n".join(lines) + "\n"
 
 
 def _export_cells(row: dict[str, Any]) -> list[str]:

@@ -26,11 +26,11 @@ from softiou import JaccardMetricLoss
 from softiou.data import DigitScenes
 from softiou.metrics import MeanIoU
 
-NUM_CLASSES = 11
+NUM_CLASSES = 2  # ground and digit
 
 
 class Digits(Dataset[dict[str, Tensor]]):
-    """The embedded digits, with the names that the models of Hugging Face give."""
+    """Where the embedded digits are, with the names that Hugging Face gives to the inputs."""
 
     def __init__(self, split: str, size: int) -> None:
         self.scenes = DigitScenes(split, size=size)
@@ -42,7 +42,8 @@ class Digits(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """Return an image (3, H, W) and its labels (H, W)."""
         scene = self.scenes[index]
-        return {"pixel_values": scene["image"] / 255 - 0.5, "labels": scene["target"]}
+        labels = (scene["target"] > 0).long()
+        return {"pixel_values": scene["image"] / 255 - 0.5, "labels": labels}
 
 
 class SegmentationTrainer(Trainer):
@@ -77,8 +78,8 @@ def model() -> SegformerForSemanticSegmentation:
         depths=[1, 1, 1, 1],
         num_attention_heads=[1, 1, 2, 2],
         decoder_hidden_size=32,
-        num_labels=NUM_CLASSES,
     )
+    config.num_labels = NUM_CLASSES
     return SegformerForSemanticSegmentation(config)
 
 

@@ -7,6 +7,7 @@ shares (N, 2, D, H, W), "hard" on labels (N, 1, D, H, W) with `to_onehot_y`, bot
 """
 
 import sys
+from typing import Any
 
 import torch
 from monai.inferers.utils import sliding_window_inference
@@ -29,7 +30,7 @@ def volumes(number: int, side: int = 16, fine: int = 4) -> tuple[Tensor, Tensor]
 
 
 def train(
-    labels: str = "soft", steps: int = 60, batch_size: int = 4
+    labels: str = "soft", *, steps: int = 60, batch_size: int = 4
 ) -> tuple[nn.Module, list[float]]:
     """Train, and return the network and the loss of every step."""
     torch.manual_seed(0)
@@ -54,10 +55,10 @@ def train(
 def evaluate(model: nn.Module, number: int = 4) -> float:
     """Return the Dice score of the ball in larger volumes, in [0, 1]."""
     images, shares = volumes(number, side=24)
-    logits = sliding_window_inference(images, (16, 16, 16), 4, model.eval(), overlap=0.5)
+    logits: Any = sliding_window_inference(images, (16, 16, 16), 4, model.eval(), overlap=0.5)
     metric = DiceMetric(include_background=False)
     metric(logits.argmax(1, keepdim=True), shares.argmax(1, keepdim=True))
-    return metric.aggregate().item()
+    return float(metric.aggregate())  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

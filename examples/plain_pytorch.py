@@ -51,7 +51,7 @@ def network(num_classes: int = 11) -> nn.Module:
 
 
 def train(
-    labels: str = "soft", steps: int = 200, batch_size: int = 8
+    labels: str = "soft", *, steps: int = 200, batch_size: int = 8
 ) -> tuple[nn.Module, list[float]]:
     """Train, and return the network and the loss of every step."""
     torch.manual_seed(0)

@@ -77,7 +77,7 @@ class SegmentationModel(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=3e-3)
 
 
-def train(mode: str = "multiclass", steps: int = 200) -> SegmentationModel:
+def train(mode: str = "multiclass", *, steps: int = 200) -> SegmentationModel:
     """Train, and return the module with its `losses` and its `iou` on 32 other scenes."""
     pl.seed_everything(0, verbose=False)
     module = SegmentationModel(mode, classes=1 if mode == "binary" else 11)

@@ -100,6 +100,7 @@ RECORDED = {
         "DiceCELoss",
         "DiceLoss",
         "GeneralizedDiceLoss",
+        "MonaiLoss",
         "TverskyLoss",
     },
     "softiou.drop_in.smp": {
@@ -108,6 +109,7 @@ RECORDED = {
         "JaccardLoss",
         "MULTICLASS_MODE",
         "MULTILABEL_MODE",
+        "SmpLoss",
         "TverskyLoss",
     },
     "softiou.evaluation": {

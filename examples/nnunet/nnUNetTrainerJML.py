@@ -3,7 +3,7 @@
     export nnUNet_extTrainer=/path/to/this/folder
     nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerJML
 
-Versions of nnU-Net that do not know `nnUNet_extTrainer` find this file when it is copied into
+nnU-Net before 2.8 does not know `nnUNet_extTrainer`: copy this file into its
 `nnunetv2/training/nnUNetTrainer/variants/loss`. Prediction needs the class, too.
 """
 
@@ -37,7 +37,8 @@ class RegionLoss(nn.Module):
         if self.ignore_channel:
             target, ignored = target[:, :-1], target[:, -1]
             valid = ~ignored.bool()
-        return SUM * self.loss(logits, target.bool(), valid=valid)
+        loss: Tensor = self.loss(logits, target.bool(), valid=valid)
+        return SUM * loss
 
 
 class LabelLoss(nn.Module):
@@ -53,10 +54,11 @@ class LabelLoss(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the loss of logits (N, C, *S)."""
-        return SUM * self.loss(logits, target[:, 0].long())
+        loss: Tensor = self.loss(logits, target[:, 0].long())
+        return SUM * loss
 
 
-class nnUNetTrainerJML(nnUNetTrainer):  # noqa: N801 - as nnU-Net names its trainers
+class nnUNetTrainerJML(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - its kind of names
     """nnU-Net with cross-entropy + Jaccard metric loss, all else as it is.
 
     Deep supervision, the ignore label, regions and joined batches are those of nnU-Net.
@@ -82,8 +84,9 @@ class nnUNetTrainerJML(nnUNetTrainer):  # noqa: N801 - as nnU-Net names its trai
                 classes=list(foreground), ignore_index=labels.ignore_label, **settings
             )
             loss = LabelLoss(of_labels)
-        built = super()._build_loss()  # nnU-Net's own, for the weights of its deep supervision
-        if not isinstance(built, DeepSupervisionWrapper):
-            return loss
-        built.loss = loss
-        return built
+        # Into nnU-Net's own, whose weights of the deep supervision stay.
+        built: nn.Module = super()._build_loss()
+        if isinstance(built, DeepSupervisionWrapper):
+            built.loss = loss
+            loss = built
+        return loss

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -83,6 +84,7 @@ def test_the_file_lies_beside_the_checkpoint(softiou: Run, run_copy: Path) -> No
     assert open_exported(path).info.scaling is None
 
 
+@pytest.mark.slow
 def test_torch_export_of_floating_images(softiou: Run, run_copy: Path, shapes: Path) -> None:
     result = softiou("export", run_copy, "--to", "torch-export", "--input", "float32")
     assert result.status == 0, result.err

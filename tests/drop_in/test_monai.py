@@ -383,3 +383,11 @@ def test_two_passes_need_a_tensor() -> None:
     loss = ours("DiceCELoss", softmax=True, label_smoothing=0.1)
     with pytest.raises(TypeError, match=r"to_probs"):
         loss(torch.zeros(1, 2, 4), targets.smooth(torch.zeros(1, 4).long()))
+
+
+@every_loss
+def test_compiles_without_a_graph_break(name: str) -> None:
+    loss = ours(name, softmax=True, to_onehot_y=True)
+    logits, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 1, 4, 5))
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    same(compiled(logits, labels), loss(logits, labels))

@@ -275,3 +275,10 @@ def test_log_of_a_score_near_one_is_exact() -> None:
     loss = ours("DiceLoss", "binary", log_loss=True, from_logits=False)
     expected = -math.log(2 * (1 - 1e-4) / (2 - 1e-4))
     assert loss(probs, torch.ones(1, 2).long()).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_compiles_without_a_graph_break() -> None:
+    loss = ours("JaccardLoss", "multiclass", ignore_index=255)
+    logits, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 4, 5))
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))

@@ -4,7 +4,15 @@ import pytest
 
 from export.exported_models import draw, trained_model
 from softiou.checkpoints import TrainedModel
-from softiou.export import FORMATS, SUFFIXES, Format, Report, export_model
+from softiou.export import (
+    FORMATS,
+    SUFFIXES,
+    Exported,
+    Format,
+    Report,
+    export_model,
+    open_exported,
+)
 from softiou.models import ModelSpec
 from softiou.temperature import LogitScaling
 
@@ -34,3 +42,9 @@ def files(
         to: export_model(small, folder / f"model{SUFFIXES[to]}", to=to, scaling=sharp)
         for to in FORMATS
     }
+
+
+@pytest.fixture(scope="session")
+def opened(files: Files) -> dict[Format, Exported]:
+    """The files, ready to run in float32."""
+    return {to: open_exported(report.path, precision="fp32") for to, report in files.items()}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from softiou.export.pooling import AdaptivePooling, with_adaptive_pooling
+from softiou.export.pooling import AdaptivePooling, use_adaptive_pooling
 
 
 def test_values_by_hand() -> None:
@@ -22,13 +22,11 @@ def test_values_of_torch(cells: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 def test_poolings_inside_a_model_are_replaced() -> None:
-    inner = nn.Sequential(nn.AdaptiveAvgPool2d(6), nn.AdaptiveAvgPool2d((2, 3)))
-    model = nn.Sequential(
-        inner, nn.AdaptiveAvgPool2d(1), nn.ReLU(), nn.AdaptiveAvgPool2d((None, 2))
-    )
-    assert with_adaptive_pooling(model) is model
-    kinds = [type(module) for module in (*inner, *list(model)[1:])]
-    kept = [nn.AdaptiveAvgPool2d, nn.ReLU, nn.AdaptiveAvgPool2d]
-    assert kinds == [AdaptivePooling, AdaptivePooling, *kept]
-    replaced = [(module.rows, module.columns) for module in inner]
-    assert replaced == [(6, 6), (2, 3)]
+    poolings = [nn.AdaptiveAvgPool2d(size) for size in (6, (2, 3), 1, (None, 2))]
+    model = nn.Sequential(nn.Sequential(*poolings[:2]), *poolings[2:], nn.ReLU())
+    maps = torch.randn(1, 2, 9, 7)
+    before = [pooling(maps) for pooling in poolings]
+    use_adaptive_pooling(model)
+    for pooling, expected in zip(poolings, before, strict=True):
+        torch.testing.assert_close(pooling(maps), expected)
+    assert ["forward" in vars(pooling) for pooling in poolings] == [True, True, False, False]

@@ -24,13 +24,14 @@ from torch import Tensor
 
 from softiou.checkpoints import TrainedModel
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.export import FORMATS, Format, Report, is_exported, open_exported
+from softiou.export import FORMATS, Exported, Format, Report, is_exported, open_exported
 from softiou.export.metadata import to_strings
 from softiou.export.running import as_dtype
 from softiou.inference import InferenceSettings, predict_probs, probability_bands
 from softiou.temperature import LogitScaling
 
 Files = dict[Format, Report]
+Opened = dict[Format, Exported]
 every_format = pytest.mark.parametrize("to", FORMATS)
 
 
@@ -38,9 +39,8 @@ def _image(*size: int) -> Tensor:
     return torch.randint(0, 256, (3, *size), dtype=torch.uint8)
 
 
-def _predict(file: Report, image: Tensor, **settings: Any) -> Tensor:
-    predictor = open_exported(file.path, precision="fp32").predictor
-    bands = probability_bands(predictor, image, settings=InferenceSettings(**settings))
+def _predict(file: Exported, image: Tensor, **settings: Any) -> Tensor:
+    bands = probability_bands(file.predictor, image, settings=InferenceSettings(**settings))
     return torch.cat([probs for _, probs in bands], dim=1)
 
 
@@ -53,7 +53,7 @@ def _predict(file: Report, image: Tensor, **settings: Any) -> Tensor:
 )
 @every_format
 def test_files_predict_what_the_checkpoint_does(
-    small: TrainedModel, sharp: LogitScaling, files: Files, to: Format, settings: dict[str, Any]
+    small: TrainedModel, sharp: LogitScaling, opened: Opened, to: Format, settings: dict[str, Any]
 ) -> None:
     image = _image(61, 75)
     expected = predict_probs(
@@ -63,38 +63,38 @@ def test_files_predict_what_the_checkpoint_does(
         settings=InferenceSettings(**settings),
         scaling=sharp,
     )
-    torch.testing.assert_close(_predict(files[to], image, **settings), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(_predict(opened[to], image, **settings), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch-export"])
-def test_scales_resize_probabilities(files: Files, to: Format) -> None:
+def test_scales_resize_probabilities(opened: Opened, to: Format) -> None:
     image = _image(40, 50)
     larger = F.interpolate(image[None] / 255, (60, 75), mode="bilinear", antialias=True)
     seen = (larger * 255).round().byte()
-    predictor = open_exported(files[to].path).predictor
+    predictor = opened[to].predictor
     expected = F.interpolate(predictor.probs(seen, (60, 75)), (40, 50), mode="bilinear")[0]
-    found = _predict(files[to], image, scales=(1.5,))
+    found = _predict(opened[to], image, scales=(1.5,))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
     torch.testing.assert_close(found.sum(0), torch.ones(40, 50))
 
 
 def test_scales_are_near_those_of_the_checkpoint(
-    small: TrainedModel, sharp: LogitScaling, files: Files
+    small: TrainedModel, sharp: LogitScaling, opened: Opened
 ) -> None:
     """There the logits are resized, here the probabilities, and uint8 images rounded."""
     image = F.interpolate(_image(8, 8)[None].float(), (64, 80), mode="bilinear")[0].byte()
     settings = InferenceSettings(scales=(0.75, 1.5))
-    found = _predict(files["onnx"], image, scales=(0.75, 1.5))
+    found = _predict(opened["onnx"], image, scales=(0.75, 1.5))
     expected = predict_probs(small.model, image, precision="fp32", settings=settings, scaling=sharp)
     assert (found - expected).abs().mean() < 0.02
     assert (found.argmax(0) == expected.argmax(0)).float().mean() > 0.97
 
 
-def test_images_that_are_too_small(files: Files) -> None:
+def test_images_that_are_too_small(opened: Opened) -> None:
     with pytest.raises(DataError, match="sees 20 x 16 pixels, and needs 17 on each side"):
-        _predict(files["torch-export"], _image(16, 20))
+        _predict(opened["torch-export"], _image(16, 20))
     with pytest.raises(DataError, match="--to safetensors"):
-        _predict(files["torch-export"], _image(40, 40), scales=(0.25,))
+        _predict(opened["torch-export"], _image(40, 40), scales=(0.25,))
 
 
 def test_images_in_the_dtype_of_the_program() -> None:
@@ -107,11 +107,30 @@ def test_images_in_the_dtype_of_the_program() -> None:
 
 
 @every_format
-def test_predictors_say_what_they_are(files: Files, to: Format) -> None:
-    exported = open_exported(files[to].path)
+def test_predictors_say_what_they_are(files: Files, opened: Opened, to: Format) -> None:
+    exported = opened[to]
     assert exported.path == files[to].path
     assert exported.predictor.num_classes == 3
     assert exported.predictor.device == torch.device("cpu")
+
+
+def test_programs_of_torch_move_to_a_device(files: Files) -> None:
+    """To one that every machine has, and that computes shapes alone."""
+    device = torch.device("meta")
+    predictor = open_exported(files["torch-export"].path, device=device).predictor
+    assert predictor.device == device
+    probs = predictor.probs(_image(40, 50)[None].to(device), (40, 50))
+    assert (probs.device, probs.shape) == (device, (1, 3, 40, 50))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_programs_of_torch_on_a_gpu(files: Files, opened: Opened) -> None:
+    image = _image(61, 75)
+    predictor = open_exported(files["torch-export"].path, device=torch.device("cuda")).predictor
+    probs = predictor.probs(image[None].cuda(), (61, 75))[0]
+    expected = _predict(opened["torch-export"], image)
+    torch.testing.assert_close(probs.cpu(), expected, rtol=0, atol=0.01)
 
 
 def test_onnxruntime_takes_a_gpu_and_as_many_threads_as_torch(
@@ -162,7 +181,7 @@ def _with_strings(file: Report, strings: dict[str, str], folder: Path) -> Path:
     path = folder / file.path.name
     if path.suffix == ".onnx":
         model = onnx.load(file.path)
-        onnx.helper.set_model_props(model, strings)  # type: ignore[no-untyped-call]
+        onnx.helper.set_model_props(model, strings)
         onnx.save(model, path)
     elif path.suffix == ".safetensors":
         save_file(load_file(file.path), path, metadata=strings)
@@ -172,12 +191,12 @@ def _with_strings(file: Report, strings: dict[str, str], folder: Path) -> Path:
 
 
 def _edit(source: Path, path: Path, edits: dict[str, Callable[[bytes], bytes]]) -> None:
-    """Copy an archive with some members changed; those of no content are left out."""
+    """Copy an archive with some members changed."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():
-            edit = edits.get(name.partition("/")[2], lambda content: content)
-            if content := edit(old.read(name)):
-                new.writestr(name, content)
+            edit = edits.get(name.partition("/")[2])
+            content = old.read(name)
+            new.writestr(name, edit(content) if edit else content)
 
 
 @every_format
@@ -302,6 +321,14 @@ def test_a_broken_graph(files: Files, tmp_path: Path) -> None:
     path = tmp_path / "broken.pt2"
     _edit(files["torch-export"].path, path, {"models/model.json": lambda _: b"{}"})
     with pytest.raises(CheckpointError, match=r"broken\.pt2 is damaged"):
+        open_exported(path)
+
+
+def test_archives_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt2"
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
+    torch.export.save(program, path)
+    with pytest.raises(CheckpointError, match=r"not written by `softiou export`: .*softiou\.json"):
         open_exported(path)
 
 

@@ -40,14 +40,14 @@ def _averages(cells: int, length: int, *, like: Tensor) -> Tensor:
     return inside / (behind - first).to(like.dtype)
 
 
-def with_adaptive_pooling(model: nn.Module) -> nn.Module:
-    """Replace adaptive poolings to more than one cell inside a model, and return it."""
-    for name, child in list(model.named_children()):
-        if isinstance(child, nn.AdaptiveAvgPool2d):
-            size = child.output_size
+def use_adaptive_pooling(model: nn.Module) -> None:
+    """Let the adaptive poolings to more than one cell inside a model compute as above.
+
+    Where they are: transformers keeps some in lists, too, which replacing a module would not reach.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            size = module.output_size
             rows, columns = size if isinstance(size, tuple) else (size, size)
             if rows and columns and (rows, columns) != (1, 1):
-                setattr(model, name, AdaptivePooling(rows, columns))
-        else:
-            with_adaptive_pooling(child)
-    return model
+                module.__dict__["forward"] = AdaptivePooling(rows, columns).forward

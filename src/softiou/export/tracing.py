@@ -16,7 +16,7 @@ from torch.export import Dim, ExportedProgram
 
 from softiou.errors import SoftiouError
 from softiou.export.metadata import INPUT, InputDtype
-from softiou.export.pooling import with_adaptive_pooling
+from softiou.export.pooling import use_adaptive_pooling
 from softiou.temperature import LogitScaling
 
 if TYPE_CHECKING:
@@ -95,9 +95,11 @@ def trace(
         )
     # A plain layout: the file would otherwise hold the weights permuted.
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
-    with_adaptive_pooling(model)
+    use_adaptive_pooling(model)
+    # Where a network has a smallest size, its coarsest map has one cell there, and one cell is a
+    # case of its own for the tracer.
     smallest = smallest_px(model.spec)
-    side = Dim.DYNAMIC(min=smallest)
+    side = Dim.DYNAMIC(min=1 if smallest == 1 else 2 * smallest)
     shapes = {INPUT: {0: Dim.DYNAMIC, 2: side, 3: side}}
     example = torch.zeros(_EXAMPLE, dtype=getattr(torch, input_dtype))
     try:

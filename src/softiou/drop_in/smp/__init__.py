@@ -6,6 +6,7 @@ from softiou.drop_in.smp.losses import (
     MULTILABEL_MODE,
     DiceLoss,
     JaccardLoss,
+    SmpLoss,
     TverskyLoss,
 )
 
@@ -15,5 +16,6 @@ __all__ = [
     "MULTILABEL_MODE",
     "DiceLoss",
     "JaccardLoss",
+    "SmpLoss",
     "TverskyLoss",
 ]
