@@ -423,7 +423,7 @@ def test_calibrated_model_has_errors_of_chance_alone() -> None:
 @settings(max_examples=25)
 def test_intervals_hold_the_estimate(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    statistics = statistics_of(arrays(rng, int(rng.integers(100, 140)), 3))
+    statistics = statistics_of(arrays(rng, int(rng.integers(120, 140)), 3))
     plain = weighted_figures(statistics, ones(statistics.num_images)).metrics
     found = intervals(statistics, resamples=400)
     assert {"miou_i_q10", *ERRORS} < set(found.metrics)
