@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from recipes.layout_trees import SIDE_PX, write_tree
+from recipes.real_layouts import write_tree
 from scripts import write_recipes
 from softiou.data.source import open_source
 from softiou.recipe_files import FOLDER, recipe_names, recipe_path, summarise_recipe
@@ -17,6 +17,7 @@ from softiou.recipes import load_config, start_training
 from softiou.recipes.callbacks import AtomicCheckpointIO
 
 NUM_CLASSES = {"cityscapes": 19, "voc": 21, "ade20k": 150, "deepglobe": 6, "camvid": 11}
+SIDE_PX = 32
 METHODS = ("ce", "jml", "jml-bls", "jml-kd", "jml-ssl")
 # What costs time and what needs a network; architecture, loss and optimiser stay.
 SHORT = (
