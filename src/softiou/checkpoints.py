@@ -56,9 +56,7 @@ def entry(
     return {
         "schema_version": SCHEMA_VERSION,
         "model": spec.as_dict(),
-        "classes": list(description.classes),
-        "ignore_index": description.ignore_index,
-        "palette": [list(colour) for colour in description.palette],
+        **description.as_dict(),
         "config": config,
     }
 
@@ -149,13 +147,13 @@ def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
         model.load_state_dict(found)
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
-    description = DatasetDescription(
-        classes=tuple(info["classes"]),
-        ignore_index=info["ignore_index"],
-        palette=tuple((r, g, b) for r, g, b in info["palette"]),
-    )
     return TrainedModel(
-        model.eval(), description, info["config"], file, content["global_step"], weights
+        model.eval(),
+        DatasetDescription.from_dict(info),
+        info["config"],
+        file,
+        content["global_step"],
+        weights,
     )
 
 

@@ -19,3 +19,7 @@ class CheckpointError(SoftiouError, ValueError):
 
 class RunExistsError(SoftiouError, FileExistsError):
     """The run directory already holds a run; nothing was overwritten."""
+
+
+class ExportError(SoftiouError, ValueError):
+    """A model cannot be exported, or what was written does not compute the same."""

@@ -4,10 +4,10 @@ Shapes: C classes, R annotators, H and W in pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, Self, TypeAlias, TypedDict, get_args
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -51,6 +51,27 @@ class DatasetDescription:
                 f"Expected `palette` to have one colour for each of the {len(self.classes)} "
                 f"classes, but got {len(self.palette)}. Leave it out for a default palette."
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `as_dict`; other entries are left alone.
+
+        Raises:
+            KeyError, TypeError, ValueError: Entries are missing, or of another kind.
+        """
+        return cls(
+            classes=tuple(values["classes"]),
+            ignore_index=int(values["ignore_index"]),
+            palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON and checkpoints."""
+        return {
+            "classes": list(self.classes),
+            "palette": [list(colour) for colour in self.palette],
+            "ignore_index": self.ignore_index,
+        }
 
     @property
     def num_classes(self) -> int:

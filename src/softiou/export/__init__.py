@@ -4,11 +4,12 @@ Running ONNX and torch.export files imports neither the libraries that models ar
 those that train them.
 """
 
+from softiou.errors import ExportError
 from softiou.export.exporting import Report, export_model
 from softiou.export.files import FORMATS, SUFFIXES, Format
 from softiou.export.metadata import ExportInfo, InputDtype
 from softiou.export.running import Exported, is_exported, open_exported
-from softiou.export.tracing import ExportError, Probabilities, trace
+from softiou.export.tracing import Probabilities, trace
 from softiou.export.verification import TOLERANCE, example_images, largest_difference
 from softiou.export.weights import read_weights
 

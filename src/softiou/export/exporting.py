@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softiou.errors import RunExistsError, SoftiouError
+from softiou.errors import ExportError, RunExistsError, SoftiouError
 from softiou.export.files import PROGRAM_WRITERS, SUFFIXES, Format, write_safetensors
 from softiou.export.metadata import ExportInfo, InputDtype, to_strings
 from softiou.export.running import open_exported
-from softiou.export.tracing import ExportError, first_line, smallest_side, trace
+from softiou.export.tracing import first_line, smallest_side, trace
 from softiou.export.verification import TOLERANCE, example_images, largest_difference
 from softiou.temperature import LogitScaling
 

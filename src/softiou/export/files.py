@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import torch
 from torch.export import ExportedProgram
 
-from softiou.errors import ConfigError
+from softiou.errors import ConfigError, ExportError
 from softiou.export.metadata import INPUT, OUTPUT
-from softiou.export.tracing import ExportError, first_line, quiet
+from softiou.export.tracing import first_line, quiet
 
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel

@@ -61,9 +61,7 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
     """Return what a file holds beside its weights."""
     largest = 255 if info.input_dtype == "uint8" else 1
     values: dict[str, Any] = {
-        "classes": info.description.classes,
-        "palette": info.description.palette,
-        "ignore_index": info.description.ignore_index,
+        **info.description.as_dict(),
         "input": {
             "name": INPUT,
             "dtype": info.input_dtype,
@@ -138,11 +136,7 @@ def _parse(values: dict[str, Any]) -> ExportInfo:
     if dtype not in ("uint8", "float32"):
         raise ValueError(f"unknown dtype of the images {dtype!r}")
     return ExportInfo(
-        description=DatasetDescription(
-            classes=tuple(values["classes"]),
-            ignore_index=int(values["ignore_index"]),
-            palette=tuple((int(r), int(g), int(b)) for r, g, b in values["palette"]),
-        ),
+        description=DatasetDescription.from_dict(values),
         model=dict(values["model"]),
         scaling=scaling,
         input_dtype=dtype,

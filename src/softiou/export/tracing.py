@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from softiou.errors import SoftiouError
+from softiou.errors import ExportError
 from softiou.export.metadata import INPUT, InputDtype
 from softiou.export.pooling import use_adaptive_pooling
 from softiou.temperature import LogitScaling
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 # No multiple of a stride: sizes that are one would be taken for a rule.
 _EXAMPLE = (2, 3, 301, 269)
-
-
-class ExportError(SoftiouError, ValueError):
-    """A model cannot be exported, or what was written does not compute the same."""
 
 
 class Probabilities(nn.Module):
