@@ -80,9 +80,9 @@ class SegmentationModel(nn.Module):
         # Zero after normalisation is the mean colour.
         images = F.pad(images, (0, -width % stride, 0, -height % stride))
         smallest = smallest_px(self.spec)
-        if smallest == 1:
-            return self._logits(images)
         height, width = images.shape[-2:]
+        if height >= smallest and width >= smallest:
+            return self._logits(images)
         padding = (0, max(0, smallest - width), 0, max(0, smallest - height))
         return self._without_padding(self._logits(F.pad(images, padding)), (height, width))
 
