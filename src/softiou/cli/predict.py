@@ -103,7 +103,7 @@ def _from_file(
 
     exported = open_exported(path, device=best_device())
     info = exported.info
-    if weights.value == "teacher" != info.weights:
+    if weights.value == "teacher" and info.weights != "teacher":
         raise ConfigError(
             f"--weights teacher: {path} holds the weights of the {info.weights}. Export the "
             "teacher's: softiou export RUN --weights teacher."
