@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks._machine import ROOT, current_commit
 from benchmarks.results_files import read_result
-from benchmarks.trials import Trial, run_trial
+from benchmarks.trials import Trial, beside, run_trial
 from softiou.cli._console import say
 
 GRID = ROOT / "benchmarks" / "experiments.yaml"
@@ -116,7 +116,7 @@ def run_side_by_side(trials: Sequence[Trial], *, jobs: int, threads: int) -> int
 def _run_apart(trial: Trial, places: "SimpleQueue[int]", threads: int) -> int:
     """Run a trial in a process that has cores of its own; its words go into a log by its run."""
     place = places.get()
-    log = trial.run_of(trial.method).with_suffix(".log")
+    log = beside(trial.run_of(trial.method), ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     say(f"{trial.name}: begins, see {log.relative_to(ROOT)}")
     try:

@@ -94,9 +94,14 @@ def run_trial(trial: Trial) -> None:
     say(f"wrote {trial.result.relative_to(ROOT)}")
 
 
+def beside(run: Path, suffix: str) -> Path:
+    """Return the file next to a run directory that is called as it is."""
+    return run.with_name(run.name + suffix)
+
+
 def _begun_at(run: Path) -> str:
     """Return the commit that a run was begun at, and say when another one goes on with it."""
-    file, now = run.with_suffix(".commit"), current_commit()
+    file, now = beside(run, ".commit"), current_commit()
     if not (run / "config.yaml").exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(now)
