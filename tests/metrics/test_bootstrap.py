@@ -510,6 +510,32 @@ def test_same_seed_same_result_in_any_chunks(monkeypatch: pytest.MonkeyPatch) ->
     assert not torch.equal(other.metrics["miou_d"], whole.metrics["miou_d"])
 
 
+def test_groups_are_drawn_as_one() -> None:
+    statistics = statistics_of(arrays(np.random.default_rng(1), 8, 3))
+    alone = bootstrap_figures(statistics, resamples=50, seed=3)
+    each = bootstrap_figures(statistics, resamples=50, seed=3, groups=torch.arange(8))
+    # Every image three times, apart from each other: what is drawn is the same, three times over.
+    copies = statistics.apply(lambda x: torch.cat([x, x, x]))
+    groups = torch.arange(8, dtype=torch.int32).repeat(3)
+    grouped = bootstrap_figures(copies, resamples=50, seed=3, groups=groups)
+    for name, values in _all(alone).items():
+        assert torch.equal(_all(each)[name].nan_to_num(-1), values.nan_to_num(-1)), name
+        if "_q" not in name:  # of 24 images the worst tenth is not three times that of 8
+            assert torch.allclose(_all(grouped)[name], values, atol=1e-12, equal_nan=True), name
+    apart = bootstrap_figures(copies, resamples=50, seed=3).metrics["miou_d"]
+    assert apart.std() < 0.8 * alone.metrics["miou_d"].std()  # of 24 images, as if all differed
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [torch.arange(7), torch.tensor([0, 1, 3, 3]), torch.tensor([-1, 0, 1, 1]), torch.zeros(4)],
+)
+def test_groups_are_numbered_without_a_gap(groups: Tensor) -> None:
+    statistics = statistics_of(arrays(np.random.default_rng(0), 4, 2))
+    with pytest.raises(ValueError, match="4 integers, one for each image"):
+        bootstrap_figures(statistics, resamples=5, groups=groups)
+
+
 def _all(figures: Figures) -> dict[str, Tensor]:
     return figures.metrics | {f"class {n}": x for n, x in figures.per_class.items()}
 

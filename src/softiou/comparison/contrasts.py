@@ -142,6 +142,7 @@ def resampled_means(
     *,
     resamples: int,
     seed: int,
+    groups: Tensor | None = None,
 ) -> Tensor:
     """Draw images and seeds of one configuration with replacement, and average over the seeds.
 
@@ -153,6 +154,7 @@ def resampled_means(
         columns: Puts the figures of interest side by side (R, F); NaN where they are undefined.
         resamples: R.
         seed: Of the draws.
+        groups: Of images that are drawn together, as in `bootstrap_figures`.
 
     Returns:
         Means (R, F) over the drawn seeds that have the figure.
@@ -160,7 +162,8 @@ def resampled_means(
     draws = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))  # (R, S)
     total = known = torch.zeros(resamples, 1, dtype=torch.float64)
     for statistics, times in zip(seeds, draws.unbind(1), strict=True):
-        drawn = columns(bootstrap_figures(statistics, resamples=resamples, seed=seed))
+        found = bootstrap_figures(statistics, resamples=resamples, seed=seed, groups=groups)
+        drawn = columns(found)
         total = total + times[:, None] * drawn.nan_to_num(0.0)
         known = known + times[:, None] * drawn.isfinite()
     return total / known

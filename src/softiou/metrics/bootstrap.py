@@ -85,7 +85,11 @@ def resample_in_chunks(
 
 
 def bootstrap_figures(
-    statistics: ImageStatistics, *, resamples: int = RESAMPLES, seed: int = 0
+    statistics: ImageStatistics,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    groups: Tensor | None = None,
 ) -> Figures:
     """Compute every figure of each resample of the images.
 
@@ -94,6 +98,9 @@ def bootstrap_figures(
         resamples: R, at least 1.
         seed: Of the draws. Two models that are evaluated on the same images, in the same order and
             with the same seed, are drawn alike: the differences of their figures are paired.
+        groups: Integers (N,): which of G groups, numbered from 0, each image belongs to. Images of
+            a group, such as the slices of a patient, resemble each other, so they are drawn
+            together: G of the G groups with replacement. None draws every image for itself.
 
     Returns:
         Figures (R,), and (R, C) of the classes.
@@ -103,18 +110,38 @@ def bootstrap_figures(
         matrices of half a million numbers. A class that no image of a resample holds is treated as
         in a data set without it: it is left out of most means over classes, but of miou_d, mdice_d
         and biou_d only where it is not predicted either; otherwise it scores 0 in these.
+
+    References:
+        Davison, Hinkley 1997, section 3.8: groups are drawn, and all that is in them is taken.
     """
     statistics = statistics.apply(lambda x: x.cpu())
+    num_drawn, groups = statistics.num_images, _checked_groups(groups, statistics.num_images)
+    if groups is not None:
+        num_drawn = int(groups.amax()) + 1
     chunks = [
-        weighted_figures(statistics, weights)
-        for weights in resample_in_chunks(
-            statistics.num_images, resamples, seed=seed, width=statistics.width
+        weighted_figures(statistics, times if groups is None else times[:, groups])
+        for times in resample_in_chunks(
+            num_drawn, resamples, seed=seed, width=max(statistics.width, statistics.num_images)
         )
     ]
     return Figures(
         {n: torch.cat([chunk.metrics[n] for chunk in chunks]) for n in chunks[0].metrics},
         {n: torch.cat([chunk.per_class[n] for chunk in chunks]) for n in chunks[0].per_class},
     )
+
+
+def _checked_groups(groups: Tensor | None, num_images: int) -> Tensor | None:
+    """Return the groups on the CPU, as indices."""
+    if groups is None:
+        return None
+    groups = groups.cpu()
+    whole = not groups.is_floating_point() and groups.shape == (num_images,)
+    if not whole or not torch.equal(groups.unique(), torch.arange(int(groups.amax()) + 1)):
+        raise ValueError(
+            f"Expected `groups` to be {num_images} integers, one for each image, that number the "
+            f"groups from 0 without a gap, but got {groups.dtype} of shape {tuple(groups.shape)}."
+        )
+    return groups.long()
 
 
 def percentile_interval(samples: Tensor, *, level: float = LEVEL) -> Tensor:
