@@ -4,10 +4,14 @@
 
 Which methods are compared is declared in experiments.yaml, as `contrasts`. An interval is that of
 `softiou compare`: images and seeds are drawn with replacement, the images for both methods at once.
+Images that resemble each other are drawn together, as `drawn_together` says: those whose names begin
+alike, up to what a regular expression matches, such as a patient; or so many neighbours at a time,
+such as seconds of a video.
 """
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,10 +20,9 @@ import yaml
 from torch import Tensor
 
 from benchmarks._machine import ROOT
-from benchmarks.results_files import RESULTS, read_results, read_sums, result_file
+from benchmarks.results_files import RESULTS, Sums, read_results, read_sums, result_file
 from softiou._files import write_atomically
 from softiou.comparison import resampled_means
-from softiou.metrics import ImageStatistics
 from softiou.metrics.bootstrap import percentile_interval
 from softiou.metrics.figures import Figures, weighted_figures
 
@@ -36,16 +39,26 @@ def main() -> None:
     )
     parser.add_argument("experiments", nargs="*", help="default: all of them")
     for name in parser.parse_args().experiments or list(grid):
-        found = differences(name, grid[name].get("contrasts", ()))
+        together = grid[name].get("drawn_together", 1)
+        found = differences(name, grid[name].get("contrasts", ()), together)
         if found:
-            content = {"resamples": RESAMPLES, "level": 95, "contrasts": found}
+            settings = {"resamples": RESAMPLES, "level": 95, "drawn_together": together}
+            content = settings | {"contrasts": found}
             path = RESULTS / name / "differences.json"
             write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
             print(f"wrote {path.relative_to(ROOT)}")
 
 
-def differences(experiment: str, contrasts: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Compare pairs of methods (better, baseline) over the seeds that both have sums of."""
+def differences(
+    experiment: str, contrasts: Sequence[Sequence[str]], together: str | int = 1
+) -> list[dict[str, Any]]:
+    """Compare pairs of methods (better, baseline) over the seeds that both have.
+
+    Args:
+        experiment: Its name.
+        contrasts: The pairs.
+        together: What is drawn together: a regular expression, or a number of neighbours.
+    """
     sums = _sums(experiment)
     found = []
     drawn: dict[tuple[str, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
@@ -55,7 +68,7 @@ def differences(experiment: str, contrasts: Sequence[Sequence[str]]) -> list[dic
             continue
         for method in pair:
             if (method, seeds) not in drawn:
-                drawn[method, seeds] = _drawn([sums[method][seed] for seed in seeds])
+                drawn[method, seeds] = _drawn([sums[method][seed] for seed in seeds], together)
         (ours, our_draws), (theirs, their_draws) = (drawn[method, seeds] for method in pair)
         intervals = percentile_interval(our_draws - their_draws)
         found.append(
@@ -73,25 +86,43 @@ def differences(experiment: str, contrasts: Sequence[Sequence[str]]) -> list[dic
     return found
 
 
-def _sums(experiment: str) -> dict[str, dict[int, ImageStatistics]]:
+def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
     """Read what runs got of every image, by method and seed; refuse runs on other images."""
-    found: dict[str, dict[int, ImageStatistics]] = {}
+    found: dict[str, dict[int, Sums]] = {}
     truths = {}
     for run in read_results(experiment):
-        statistics = read_sums(result_file(experiment, run["method"], run["seed"]))
-        if statistics is not None:
-            found.setdefault(run["method"], {})[run["seed"]] = statistics
-            truths[run["method"], run["seed"]] = run["images"]
+        method, seed = run["method"], run["seed"]
+        sums = read_sums(result_file(experiment, method, seed))
+        if sums is not None:
+            found.setdefault(method, {})[seed] = sums
+            truths[method, seed] = run["images"]
     if len(set(truths.values())) > 1:
         raise ValueError(f"Runs of {experiment} were scored on different images: {truths}")
     return found
 
 
-def _drawn(seeds: Sequence[ImageStatistics]) -> tuple[Tensor, Tensor]:
+def _drawn(seeds: Sequence[Sums], together: str | int) -> tuple[Tensor, Tensor]:
     """Return means over the seeds (F,), and those of every resample (R, F), per cent."""
-    values = [_columns(weighted_figures(s, torch.ones(1, s.num_images).double())) for s in seeds]
-    draws = resampled_means(seeds, _columns, resamples=RESAMPLES, seed=SEED)
+    statistics = [one.statistics for one in seeds]
+    once = torch.ones(1, statistics[0].num_images, dtype=torch.float64)
+    values = [_columns(weighted_figures(one, once)) for one in statistics]
+    groups = groups_of(seeds[0].stems, together)
+    draws = resampled_means(statistics, _columns, resamples=RESAMPLES, seed=SEED, groups=groups)
     return torch.cat(values).mean(0), draws
+
+
+def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
+    """Return the number of the group of each image (N,)."""
+    if isinstance(together, int):
+        return torch.arange(len(stems)) // together
+    heads = []
+    for stem in stems:
+        head = re.match(together, stem)
+        if head is None:
+            raise ValueError(f"The image {stem} has no beginning {together}.")
+        heads.append(head[0])
+    numbers = {head: number for number, head in enumerate(dict.fromkeys(heads))}
+    return torch.tensor([numbers[head] for head in heads])
 
 
 def _columns(figures: Figures) -> Tensor:

@@ -1,12 +1,13 @@
 """The files of benchmarks/results/EXPERIMENT/: one JSON a run, and what it got of every image.
 
-METHOD-seedK.json holds the figures, METHOD-seedK.npz the sums over the pixels of every image that
-the intervals of differences are drawn from.
+METHOD-seedK.json holds the figures, METHOD-seedK.npz the stems of the images and the sums over the
+pixels of each that the intervals of differences are drawn from.
 """
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,19 @@ from softiou.metrics import ImageStatistics
 RESULTS = ROOT / "benchmarks" / "results"
 # What the figures of the tables are functions of.
 _KEPT = ("counts_", "bins_", "boundary_bins_", "masses_")
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What a run got of every image.
+
+    Attributes:
+        statistics: Sums over the pixels of each image.
+        stems: Names of the images, in the same order.
+    """
+
+    statistics: ImageStatistics
+    stems: tuple[str, ...]
 
 
 def result_file(experiment: str, method: str, seed: int) -> Path:
@@ -39,7 +53,9 @@ def read_results(experiment: str) -> list[dict[str, Any]]:
     return [read_result(path) for path in files]
 
 
-def write_result(path: Path, content: Mapping[str, Any], statistics: ImageStatistics) -> None:
+def write_result(
+    path: Path, content: Mapping[str, Any], statistics: ImageStatistics, stems: Sequence[str]
+) -> None:
     """Write the figures of a run and, before them, its sums over every image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {
@@ -48,20 +64,23 @@ def write_result(path: Path, content: Mapping[str, Any], statistics: ImageStatis
         if name.startswith(_KEPT)
     }
     sums = io.BytesIO()
-    np.savez_compressed(sums, allow_pickle=False, **kept)
+    np.savez_compressed(sums, allow_pickle=False, stems=np.array(stems), **kept)
     write_atomically(sums.getvalue(), path.with_suffix(".npz"))
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
 
 
-def read_sums(path: Path) -> ImageStatistics | None:
+def read_sums(path: Path) -> Sums | None:
     """Return what a run got of every image; None for runs of which it was not kept."""
     sums = path.with_suffix(".npz")
     if not sums.exists():
         return None
     with np.load(sums, allow_pickle=False) as arrays:
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        stems = tuple(arrays["stems"].tolist())
+        tensors = {
+            name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "stems"
+        }
     wide = {
         name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int64)
         for name, tensor in tensors.items()
     }
-    return ImageStatistics.from_tensors(wide)
+    return Sums(ImageStatistics.from_tensors(wide), stems)

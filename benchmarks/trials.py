@@ -90,7 +90,8 @@ def run_trial(trial: Trial) -> None:
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
     evaluation = evaluate_run(run, source, split=split, labels=labels)
     content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split)
-    write_result(trial.result, content, evaluation.statistics)
+    stems = [image["stem"] for image in evaluation.content["images"]]
+    write_result(trial.result, content, evaluation.statistics, stems)
     say(f"wrote {trial.result.relative_to(ROOT)}")
 
 

@@ -65,6 +65,11 @@ def trial(method: str, seed: int = 0) -> Trial:
     return Trial("digits", DIGITS, method, seed)
 
 
+def evaluated(one: Trial) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((one.run_of(one.method) / "evaluation.json").read_text())
+    return content
+
+
 def test_a_run_is_recorded_with_all_that_repeats_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +86,8 @@ def test_a_run_is_recorded_with_all_that_repeats_it(
     assert str(project) not in file.read_text()
     sums = results_files.read_sums(file)
     assert sums is not None
-    counts = sums.merge_images().counts
+    assert list(sums.stems) == [image["stem"] for image in evaluated(trial("ce", 3))["images"]]
+    counts = sums.statistics.merge_images().counts
     iou = counts.true_positives / (counts.present + counts.predicted - counts.true_positives)
     assert 100 * iou.nanmean().item() == pytest.approx(content["metrics"]["miou_d"], abs=1e-4)
 
@@ -178,7 +184,8 @@ def counted(correct: list[list[int]]) -> ImageStatistics:
 def write(method: str, seed: int, correct: list[list[int]], images: str = "same") -> None:
     content = {"method": method, "seed": seed, "images": images, "metrics": {}, "steps": 1}
     file = results_files.result_file("digits", method, seed)
-    results_files.write_result(file, content, counted(correct))
+    stems = [f"p{number // 2}-{number}" for number in range(len(correct))]
+    results_files.write_result(file, content, counted(correct), stems)
 
 
 def test_differences_are_paired_over_images_and_seeds(
@@ -198,6 +205,23 @@ def test_differences_are_paired_over_images_and_seeds(
     # Unpaired, hard against easy images would be some 60 points apart.
     assert 0 < low < miou["value"] < high < 10
     assert found["metrics"]["ece_d"] == {"value": 0.0, "interval": [0.0, 0.0]}
+
+
+def test_images_of_a_group_are_drawn_together(project: Path) -> None:
+    """Four patients of two images that are alike: as unsure as four images."""
+    for method, gain in (("ce", 0), ("jml", 5)):
+        write(method, 0, [[50 + r + gain * (r < 30), 60] for r in (0, 0, 10, 10, 20, 20, 30, 30)])
+
+    def width(together: str | int) -> float:
+        (found,) = differences.differences("digits", [["jml", "ce"]], together)
+        low, high = found["metrics"]["miou_d"]["interval"]
+        return float(high - low)
+
+    assert width(2) == width(r"p\d+") == pytest.approx(2**0.5 * width(1), rel=0.15)
+    assert differences.groups_of(["a-1", "b-1", "a-2"], r"\w").tolist() == [0, 1, 0]
+    assert differences.groups_of(["a", "b", "c"], 2).tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match="image a-1 has no beginning"):
+        differences.groups_of(["a-1"], r"\d")
 
 
 def test_differences_of_other_images_are_refused(project: Path) -> None:
