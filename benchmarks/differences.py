@@ -4,9 +4,9 @@
 
 Which methods are compared is declared in experiments.yaml, as `contrasts`. An interval is that of
 `softiou compare`: images and seeds are drawn with replacement, the images for both methods at once.
-Images that resemble each other are drawn together, as `drawn_together` says: those whose names begin
-alike, up to what a regular expression matches, such as a patient; or so many neighbours at a time,
-such as seconds of a video.
+Images that resemble each other are drawn together, as `drawn_together` says: those whose names
+begin alike, up to what a regular expression matches, such as a patient; or so many neighbours at a
+time, such as seconds of a video.
 """
 
 import argparse

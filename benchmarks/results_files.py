@@ -76,9 +76,7 @@ def read_sums(path: Path) -> Sums | None:
         return None
     with np.load(sums, allow_pickle=False) as arrays:
         stems = tuple(arrays["stems"].tolist())
-        tensors = {
-            name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "stems"
-        }
+        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "stems"}
     wide = {
         name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int64)
         for name, tensor in tensors.items()

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from benchmarks._machine import ROOT, current_commit, machine
+from benchmarks.peer_losses import peer_loss
 from benchmarks.results_files import result_file, write_result
 from softiou.checkpoints import load_trained
 from softiou.cli._console import say
@@ -45,7 +46,14 @@ class Trial:
     def settings(self) -> dict[str, Any]:
         """Return what the method sets, on top of what all methods share."""
         declared = self.declared
-        return {**declared["settings"], **declared["methods"][self.method], "seed": self.seed}
+        merged = {**declared["settings"], **declared["methods"][self.method], "seed": self.seed}
+        return {key: value for key, value in merged.items() if key != "peer_loss"}
+
+    @property
+    def peer_loss(self) -> str | None:
+        """Return which loss of another library takes the place of ours, None for ours."""
+        name: str | None = self.declared["methods"][self.method].get("peer_loss")
+        return name
 
     @property
     def teacher(self) -> str | None:
@@ -77,15 +85,15 @@ def run_trial(trial: Trial) -> None:
     run = trial.run_of(trial.method)
     commit = _begun_at(run)
     source = _value("source", trial.declared["source"])
-    if (run / "config.yaml").exists():
-        resume_training(run, say=say)
-    else:
-        settings = trial.settings | _teachers(trial, source)
-        overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
-        config = load_config(source=source, overrides=overrides)
-        start_training(
-            config, directory=run, command=f"benchmarks.experiments {trial.experiment}", say=say
-        )
+    with peer_loss(trial.peer_loss):
+        if (run / "config.yaml").exists():
+            resume_training(run, say=say)
+        else:
+            settings = trial.settings | _teachers(trial, source)
+            overrides = [f"{key}={_value(key, value)}" for key, value in settings.items()]
+            config = load_config(source=source, overrides=overrides)
+            command = f"benchmarks.experiments {trial.experiment}"
+            start_training(config, directory=run, command=command, say=say)
     calibrate(run, source)
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
     evaluation = evaluate_run(run, source, split=split, labels=labels)
@@ -148,6 +156,7 @@ def _content(trial: Trial, run: Path, commit: str, evaluation: Evaluation) -> di
         "seconds": _seconds(run),
         "steps": config["optim"]["steps"],
         "config": _without_own_paths(config),
+        "peer_loss": trial.peer_loss,
         "metrics": evaluation.metrics,
         "calibrated": found["calibrated"] and found["calibrated"]["metrics"],
         "per_class": found["per_class"],

@@ -92,6 +92,16 @@ def test_a_run_is_recorded_with_all_that_repeats_it(
     assert 100 * iou.nanmean().item() == pytest.approx(content["metrics"]["miou_d"], abs=1e-4)
 
 
+def test_a_method_may_learn_from_the_loss_of_a_peer(project: Path) -> None:
+    methods = {"lovasz": {"peer_loss": "lovasz", "loss.cross_entropy": 0.25}}
+    one = Trial("digits", DIGITS | {"methods": methods}, "lovasz", 0)
+    trials.run_trial(one)
+    assert json.loads(one.result.read_text())["peer_loss"] == "lovasz"
+    line = json.loads((one.run_of("lovasz") / "metrics.jsonl").read_text().splitlines()[0])
+    mixture = 0.25 * line["train/cross_entropy"] + 0.75 * line["train/overlap"]
+    assert line["train/loss"] == pytest.approx(mixture, rel=1e-5)
+
+
 def test_the_declared_grid_hangs_together() -> None:
     for name, declared in yaml.safe_load(experiments.GRID.read_text()).items():
         for method in declared["methods"]:

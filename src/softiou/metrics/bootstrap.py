@@ -134,14 +134,14 @@ def _checked_groups(groups: Tensor | None, num_images: int) -> Tensor | None:
     """Return the groups on the CPU, as indices."""
     if groups is None:
         return None
-    groups = groups.cpu()
     whole = not groups.is_floating_point() and groups.shape == (num_images,)
-    if not whole or not torch.equal(groups.unique(), torch.arange(int(groups.amax()) + 1)):
+    groups = groups.cpu().long() if whole else groups
+    if not whole or not torch.equal(torch.unique(groups), torch.arange(int(groups.amax()) + 1)):
         raise ValueError(
             f"Expected `groups` to be {num_images} integers, one for each image, that number the "
             f"groups from 0 without a gap, but got {groups.dtype} of shape {tuple(groups.shape)}."
         )
-    return groups.long()
+    return groups
 
 
 def percentile_interval(samples: Tensor, *, level: float = LEVEL) -> Tensor:
