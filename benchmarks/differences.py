@@ -12,28 +12,28 @@ time, such as seconds of a video.
 import argparse
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from benchmarks._machine import ROOT
+from benchmarks.accuracy_tables import differences_of
+from benchmarks.grid import read_grid
 from benchmarks.results_files import RESULTS, Sums, read_results, read_sums, result_file
 from softiou._files import write_atomically
 from softiou.comparison import resampled_means
 from softiou.metrics.bootstrap import percentile_interval
 from softiou.metrics.figures import Figures, weighted_figures
 
-METRICS = ("miou_d", "miou_i", "miou_c", "miou_i_q10", "soft_dice_d", "ece_d", "ece_i", "bece_d")
 RESAMPLES = 10_000
 SEED = 0
 
 
 def main() -> None:
     """Write the differences of every experiment that has contrasts and several runs."""
-    grid = yaml.safe_load((ROOT / "benchmarks" / "experiments.yaml").read_text())
+    grid = read_grid()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -55,11 +55,11 @@ def differences(
     """Compare pairs of methods (better, baseline) over the seeds that both have.
 
     Args:
-        experiment: Its name.
+        experiment: Its name, which decides about the figures, too.
         contrasts: The pairs.
         together: What is drawn together: a regular expression, or a number of neighbours.
     """
-    sums = _sums(experiment)
+    sums, names = _sums(experiment), tuple(differences_of(experiment))
     found = []
     drawn: dict[tuple[str, tuple[int, ...]], tuple[Tensor, Tensor]] = {}
     for pair in contrasts:
@@ -68,7 +68,8 @@ def differences(
             continue
         for method in pair:
             if (method, seeds) not in drawn:
-                drawn[method, seeds] = _drawn([sums[method][seed] for seed in seeds], together)
+                of_seeds = [sums[method][seed] for seed in seeds]
+                drawn[method, seeds] = _drawn(of_seeds, names, together)
         (ours, our_draws), (theirs, their_draws) = (drawn[method, seeds] for method in pair)
         intervals = percentile_interval(our_draws - their_draws)
         found.append(
@@ -78,7 +79,7 @@ def differences(
                 "seeds": list(seeds),
                 "metrics": {
                     name: {"value": value.item(), "interval": interval.tolist()}
-                    for name, value, interval in zip(METRICS, ours - theirs, intervals, strict=True)
+                    for name, value, interval in zip(names, ours - theirs, intervals, strict=True)
                     if value.isfinite()
                 },
             }
@@ -101,14 +102,30 @@ def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
     return found
 
 
-def _drawn(seeds: Sequence[Sums], together: str | int) -> tuple[Tensor, Tensor]:
+def _drawn(
+    seeds: Sequence[Sums], names: Sequence[str], together: str | int
+) -> tuple[Tensor, Tensor]:
     """Return means over the seeds (F,), and those of every resample (R, F), per cent."""
+
+    def columns(figures: Figures) -> Tensor:
+        return torch.stack([_column(figures, name, seeds[0].classes) for name in names], 1)
+
     statistics = [one.statistics for one in seeds]
     once = torch.ones(1, statistics[0].num_images, dtype=torch.float64)
-    values = [_columns(weighted_figures(one, once)) for one in statistics]
+    values = [columns(weighted_figures(one, once)) for one in statistics]
     groups = groups_of(seeds[0].stems, together)
-    draws = resampled_means(statistics, _columns, resamples=RESAMPLES, seed=SEED, groups=groups)
+    draws = resampled_means(statistics, columns, resamples=RESAMPLES, seed=SEED, groups=groups)
     return torch.cat(values).mean(0), draws
+
+
+def _column(figures: Figures, name: str, classes: Sequence[str]) -> Tensor:
+    """Return a figure (R,) in per cent, or "class/figure" of one class; NaN where it is unknown."""
+    unknown = torch.full_like(figures.metrics["miou_d"], torch.nan)
+    of_class, slash, figure = name.rpartition("/")
+    if not slash:
+        return 100 * figures.metrics.get(figure, unknown)
+    known = figures.per_class.get(figure)
+    return unknown if known is None else 100 * known[:, classes.index(of_class)]
 
 
 def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
@@ -123,12 +140,6 @@ def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
         heads.append(head[0])
     numbers = {head: number for number, head in enumerate(dict.fromkeys(heads))}
     return torch.tensor([numbers[head] for head in heads])
-
-
-def _columns(figures: Figures) -> Tensor:
-    known: Mapping[str, Tensor] = figures.metrics
-    unknown = torch.full_like(known["miou_d"], torch.nan)
-    return 100 * torch.stack([known.get(name, unknown) for name in METRICS], 1)
 
 
 if __name__ == "__main__":

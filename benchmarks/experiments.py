@@ -18,19 +18,17 @@ from functools import partial
 from queue import SimpleQueue
 
 import torch
-import yaml
 
 from benchmarks._machine import ROOT, current_commit
+from benchmarks.grid import read_grid
 from benchmarks.results_files import read_result
 from benchmarks.trials import Trial, beside, run_trial
 from softiou.cli._console import say
 
-GRID = ROOT / "benchmarks" / "experiments.yaml"
-
 
 def main() -> None:
     """Run the chosen part of the grid."""
-    grid = yaml.safe_load(GRID.read_text())
+    grid = read_grid()
     options = _options(sorted(grid))
     declared = grid[options.experiment]
     methods = options.methods or list(declared["methods"])

@@ -1,7 +1,7 @@
 """The files of benchmarks/results/EXPERIMENT/: one JSON a run, and what it got of every image.
 
-METHOD-seedK.json holds the figures, METHOD-seedK.npz the stems of the images and the sums over the
-pixels of each that the intervals of differences are drawn from.
+METHOD-seedK.json holds the figures, METHOD-seedK.npz the sums over the pixels of every image that
+the intervals of differences are drawn from, with the names of images and classes.
 """
 
 import io
@@ -30,10 +30,12 @@ class Sums:
     Attributes:
         statistics: Sums over the pixels of each image.
         stems: Names of the images, in the same order.
+        classes: Names of the classes.
     """
 
     statistics: ImageStatistics
     stems: tuple[str, ...]
+    classes: tuple[str, ...]
 
 
 def result_file(experiment: str, method: str, seed: int) -> Path:
@@ -64,7 +66,8 @@ def write_result(
         if name.startswith(_KEPT)
     }
     sums = io.BytesIO()
-    np.savez_compressed(sums, allow_pickle=False, stems=np.array(stems), **kept)
+    names = {"stems": stems, "classes": [row["name"] for row in content["per_class"]]}
+    np.savez_compressed(sums, allow_pickle=False, **names, **kept)
     write_atomically(sums.getvalue(), path.with_suffix(".npz"))
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
 
@@ -75,10 +78,11 @@ def read_sums(path: Path) -> Sums | None:
     if not sums.exists():
         return None
     with np.load(sums, allow_pickle=False) as arrays:
-        stems = tuple(arrays["stems"].tolist())
-        tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files if name != "stems"}
+        stems, classes = (tuple(arrays[name].tolist()) for name in ("stems", "classes"))
+        kept = [name for name in arrays.files if name.startswith(_KEPT)]
+        tensors = {name: torch.from_numpy(arrays[name]) for name in kept}
     wide = {
         name: tensor.to(torch.float64 if tensor.is_floating_point() else torch.int64)
         for name, tensor in tensors.items()
     }
-    return Sums(ImageStatistics.from_tensors(wide), stems)
+    return Sums(ImageStatistics.from_tensors(wide), stems, classes)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import differences, experiments, results_files, tables, trials
+from benchmarks import differences, experiments, grid, results_files, tables, trials
 from benchmarks.trials import Trial
 from softiou.metrics import ImageStatistics, OverlapCounts
 from softiou.metrics.bins import CalibrationBins
@@ -31,6 +31,7 @@ DIGITS: dict[str, Any] = {
         "optim.validations": 1,
         "precision": "fp32",
     },
+    "names": {"ce": "cross-entropy", "jml": "0.25 CE + 0.75 JML"},
     "methods": {
         "ce": {"loss.cross_entropy": 1.0},
         "jml": {"loss.cross_entropy": 0.25},
@@ -42,17 +43,16 @@ DIGITS: dict[str, Any] = {
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A grid, results and runs of the test's own."""
-    grid = tmp_path / "benchmarks" / "experiments.yaml"
-    grid.parent.mkdir()
-    grid.write_text(yaml.safe_dump({"digits": DIGITS}))
+    file = tmp_path / "benchmarks" / "experiments.yaml"
+    file.parent.mkdir()
+    file.write_text(yaml.safe_dump({"digits": DIGITS}))
     results = tmp_path / "benchmarks" / "results"
-    monkeypatch.setattr(experiments, "GRID", grid)
+    monkeypatch.setattr(grid, "GRID", file)
     monkeypatch.setattr(results_files, "RESULTS", results)
     monkeypatch.setattr(trials, "RUNS", tmp_path / "runs")
-    for module in (experiments, trials, tables):
+    for module in (experiments, trials):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-        if module is not tables:
-            monkeypatch.setattr(module, "current_commit", lambda: "abc")
+        monkeypatch.setattr(module, "current_commit", lambda: "abc")
     return tmp_path
 
 
@@ -103,7 +103,7 @@ def test_a_method_may_learn_from_the_loss_of_a_peer(project: Path) -> None:
 
 
 def test_the_declared_grid_hangs_together() -> None:
-    for name, declared in yaml.safe_load(experiments.GRID.read_text()).items():
+    for name, declared in grid.read_grid().items():
         for method in declared["methods"]:
             one = Trial(name, declared, method, 0)
             assert one.teacher is None or one.teacher in declared["methods"], one.name
@@ -192,7 +192,8 @@ def counted(correct: list[list[int]]) -> ImageStatistics:
 
 
 def write(method: str, seed: int, correct: list[list[int]], images: str = "same") -> None:
-    content = {"method": method, "seed": seed, "images": images, "metrics": {}, "steps": 1}
+    classes = [{"name": "even"}, {"name": "odd"}]
+    content = {"method": method, "seed": seed, "images": images, "per_class": classes}
     file = results_files.result_file("digits", method, seed)
     stems = [f"p{number // 2}-{number}" for number in range(len(correct))]
     results_files.write_result(file, content, counted(correct), stems)
@@ -255,6 +256,28 @@ def test_differences_become_a_table(project: Path, monkeypatch: pytest.MonkeyPat
     assert cells[:3] == ["0.25 CE + 0.75 JML", "cross-entropy", "2"]
     assert cells[3].startswith("**+")  # surely better
     assert cells[-1] == "+0.0 (+0.0 to +0.0)"
+
+
+def test_figures_become_tables_in_the_order_of_the_grid(project: Path) -> None:
+    def record(method: str, seed: int, ece: float, calibrated: dict[str, float] | None) -> None:
+        file = results_files.result_file("digits", method, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        metrics = {"soft_iou_d": 50.0 + 2 * seed, "miou_d": 60.0, "ece_d": ece, "ece_i": 4.0}
+        content = {"method": method, "seed": seed, "metrics": metrics, "calibrated": calibrated}
+        file.write_text(json.dumps(content | {"steps": 8, "seconds": 60 * (1 + seed)}))
+
+    record("jml", 0, 3.0, {"ece_d": 1.0, "ece_i": 2.0})
+    record("jml", 1, 5.0, {"ece_d": 1.5, "ece_i": 2.0})
+    record("ce", 0, 1.0, None)
+    lines = tables.table("digits").splitlines()
+    assert lines[0].split(" | ")[1:4] == ["seeds", "soft mIoU^D", "mIoU^D"]
+    assert lines[2] == "| cross-entropy | 1 | 50.0 | 60.0 | – | – | 1.00 | 8 | 1 |"  # noqa: RUF001
+    assert lines[3].startswith("| 0.25 CE + 0.75 JML | 2 | 51.0 ± 1.4 | 60.0 ± 0.0 |")
+    assert lines[3].endswith("| 4.00 ± 1.41 | 8 | 2 |")
+    head, _, row = tables.table("digits_calibration", ["jml"]).splitlines()
+    assert head.startswith("| method | seeds | ECE | after T | ECE per image | after T |")
+    cells = "2 | 4.00 ± 1.41 | 1.25 ± 0.35 | 4.0 ± 0.0 | 2.0 ± 0.0 | – | – |"  # noqa: RUF001
+    assert row == f"| 0.25 CE + 0.75 JML | {cells}"
 
 
 def test_results_without_sums_have_no_differences(project: Path) -> None:

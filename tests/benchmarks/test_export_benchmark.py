@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import export, tables
+from benchmarks import export, speed_tables
 from softiou.models import ModelSpec
 
 
@@ -53,6 +53,6 @@ def test_the_table() -> None:
         },
     ]
     versions = {"torch": "2", "onnxruntime": "1"}
-    table = tables.export_table({"images": "some", "versions": versions, "rows": rows})
+    table = speed_tables.export_table({"images": "some", "versions": versions, "rows": rows})
     assert "| unet | a | 3e-06 | 61 | no |  | 1 / – |\n" in table  # noqa: RUF001
     assert table.endswith("\n\n- No.\n")

@@ -10,7 +10,7 @@ from torch import Tensor
 # The programs are no part of the installed package.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks import tables
+from benchmarks import results_files, speed_tables, tables
 from benchmarks.loss import KEY, main, measure, save
 from benchmarks.loss_cases import (
     CASES,
@@ -185,7 +185,7 @@ def test_new_rows_replace_old_ones_and_the_others_stay(tmp_path: Path) -> None:
 
 def test_the_table_asks_for_what_is_measured() -> None:
     measured = [*workloads(CASES, CLASSES, tuple(DTYPES), "cpu"), *step_workloads(CLASSES, "cpu")]
-    assert set(tables.LOSS_ROWS) <= {(w.case, w.shape, w.dtype) for w in measured}
+    assert set(speed_tables.LOSS_ROWS) <= {(w.case, w.shape, w.dtype) for w in measured}
 
 
 def test_table_of_the_losses() -> None:
@@ -201,11 +201,11 @@ def test_table_of_the_losses() -> None:
         "versions": {"torch": "2.15"},
         "rows": [*rows, row("monai", 0.00163)],
     }
-    lines = tables.loss_table(results).splitlines()
+    lines = speed_tables.loss_table(results).splitlines()
     assert lines[0] == "A CPU (2 cores, 1 threads), torch 2.15, 2026-01-01:"
     assert lines[-1] == "| hard labels, 19 classes | 50 | 400 | – | 1.6 (monai) | 80 / – |"  # noqa: RUF001
 
 
 def test_no_results_make_an_empty_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr(results_files, "RESULTS", tmp_path)
     assert tables.table("loss") == ""

@@ -15,6 +15,7 @@ from softiou.metrics.calibration_sums import classwise_error
 from softiou.metrics.counts import AnswerCounts, OverlapCounts
 from softiou.metrics.image_statistics import ImageStatistics
 from softiou.metrics.images import ImageSums, OverlapSums
+from softiou.metrics.soft import OverlapMasses
 
 WORST_PERCENT = (10, 5)
 
@@ -33,7 +34,8 @@ class Figures:
     Attributes:
         metrics: By their names in evaluation.json, (R,) each. Shares in [0, 1], but "brier" is in
             [0, 2] and "nll" in nats.
-        per_class: "iou", "dice", "accuracy" (recall), "boundary_iou" and "cece", (R, C) each.
+        per_class: "iou", "dice", "accuracy" (recall), "soft_iou", "soft_dice", "boundary_iou" and
+            "cece", (R, C) each.
     """
 
     metrics: dict[str, Tensor]
@@ -89,9 +91,13 @@ def weighted_figures(statistics: ImageStatistics, weights: Tensor) -> Figures:
             f"statistics, but got {tuple(weights.shape)}."
         )
     metrics, per_class = _overlap(statistics.counts, weights)
-    metrics |= _worst_cases(statistics.counts, weights)
-    for part in (_soft(statistics, weights), _calibration(statistics, weights)):
-        metrics |= part
+    metrics |= _worst_cases(statistics.counts, weights) | _calibration(statistics, weights)
+    if statistics.masses is not None:
+        masses, of_classes = _soft(statistics.masses, weights)
+        metrics |= masses
+        per_class |= of_classes
+    if statistics.energy is not None:
+        metrics["ged"] = weighted_mean(statistics.energy, weights)
     for name, values in _class_errors(statistics, weights).items():
         per_class[name] = values
         metrics[{"cece": "cece_d", "boundary_iou": "biou_d"}[name]] = values.nanmean(1)
@@ -222,14 +228,10 @@ def _worst_cases(counts: OverlapCounts, weights: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def _soft(statistics: ImageStatistics, weights: Tensor) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    if (masses := statistics.masses) is not None:
-        total = _pool(masses, weights)
-        found |= _averages(masses, total, weights, iou="soft_iou", dice="soft_dice")
-    if statistics.energy is not None:
-        found["ged"] = weighted_mean(statistics.energy, weights)
-    return found
+def _soft(masses: OverlapMasses, weights: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    total = _pool(masses, weights)
+    metrics = _averages(masses, total, weights, iou="soft_iou", dice="soft_dice")
+    return metrics, {"soft_iou": total.iou(), "soft_dice": total.dice()}
 
 
 def _calibration(statistics: ImageStatistics, weights: Tensor) -> dict[str, Tensor]:

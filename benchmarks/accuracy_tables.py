@@ -1,0 +1,166 @@
+"""Tables of what the experiments came to, per cent: a row a method, and a row a difference.
+
+Which columns an experiment has, and what its methods are called, stands in experiments.yaml.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from math import isnan, nan
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks import results_files
+from benchmarks.grid import read_grid
+
+COLUMNS = {
+    "miou_d": "mIoU^D",
+    "miou_i": "mIoU^I",
+    "miou_c": "mIoU^C",
+    "miou_i_q10": "worst 10 %",
+    "accuracy": "accuracy",
+    "ece_d": "ECE",
+}
+# A figure that runs of other recipes lack is a dash for them.
+SEMI_COLUMNS = COLUMNS | {"teacher/miou_d": "teacher's mIoU^D", "teacher/ece_d": "teacher's ECE"}
+# Against several annotators: a column "class/score" is that of one class.
+ANNOTATOR_COLUMNS = {
+    "nodule/soft_dice": "soft Dice",
+    "nodule/dice": "Dice",
+    "nodule/iou": "IoU",
+    "miou_i_q10": "mIoU, worst 10 %",
+    "ged": "energy",
+    "ece_d": "ECE",
+}
+# Against the shares of the pixels that the classes cover.
+SHARE_COLUMNS = {
+    "soft_iou_d": "soft mIoU^D",
+    "miou_d": "mIoU^D",
+    "miou_i": "mIoU^I",
+    "miou_i_q10": "worst 10 %",
+    "ece_d": "ECE",
+}
+COLUMNS_OF = {
+    "lidc": ANNOTATOR_COLUMNS,
+    "digits": SHARE_COLUMNS,
+    "camvid_1_8": SEMI_COLUMNS,
+    "camvid_1_16": SEMI_COLUMNS,
+}
+# Each as trained, and after a temperature that was fitted on the validation split.
+CALIBRATION = {"ece_d": "ECE", "ece_i": "ECE per image", "bece_d": "ECE at the borders"}
+DASH = "–"  # noqa: RUF001
+
+Run = dict[str, Any]
+
+
+def table_of(experiment: str, methods: Sequence[str]) -> str:
+    """Return a row a method: how much it overlaps, and its calibration in a word."""
+    columns = COLUMNS_OF.get(experiment, COLUMNS)
+    lines = [
+        f"| method | seeds | {' | '.join(columns.values())} | steps | minutes |",
+        f"| --- | ---: |{' ---: |' * len(columns)} ---: | ---: |",
+    ]
+    for name, runs in _by_method(experiment, methods):
+        cells = [_spread([_score(run, key) for run in runs], key) for key in columns]
+        minutes = mean(run["seconds"] for run in runs) / 60
+        cells += [str(runs[0]["steps"]), f"{minutes:.0f}"]
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def calibration_table(experiment: str, methods: Sequence[str]) -> str:
+    """Return a row a method: its calibration errors as trained, and after a temperature."""
+    titles = [title for name in CALIBRATION.values() for title in (name, "after T")]
+    lines = [
+        f"| method | seeds | {' | '.join(titles)} |",
+        f"| --- | ---: |{' ---: |' * len(titles)}",
+    ]
+    for name, runs in _by_method(experiment, methods):
+        keys = [key for name in CALIBRATION for key in (name, f"calibrated/{name}")]
+        cells = [_spread([_score(run, key) for run in runs], key) for key in keys]
+        lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def differences_table(experiment: str, methods: Sequence[str]) -> str:
+    """Return how sure the differences between methods are: a row a contrast, points of per cent."""
+    file = results_files.RESULTS / experiment / "differences.json"
+    contrasts = json.loads(file.read_text())["contrasts"] if file.exists() else []
+    contrasts = [one for one in contrasts if not methods or one["method"] in methods]
+    shown = {name for contrast in contrasts for name in contrast["metrics"]}
+    columns = {name: title for name, title in differences_of(experiment).items() if name in shown}
+    lines = [
+        f"| method | less | seeds | {' | '.join(columns.values())} |",
+        f"| --- | --- | ---: |{' ---: |' * len(columns)}",
+    ]
+    names = _names(experiment)
+    for contrast in contrasts:
+        pair = [names[contrast[key]] for key in ("method", "baseline")]
+        cells = [_difference(contrast["metrics"].get(key)) for key in columns]
+        lines.append(f"| {' | '.join([*pair, str(len(contrast['seeds'])), *cells])} |")
+    return "\n".join(lines) + "\n"
+
+
+def differences_of(experiment: str) -> dict[str, str]:
+    """Return the figures whose differences have intervals, with their titles."""
+    columns = COLUMNS_OF.get(experiment, COLUMNS) | CALIBRATION
+    return {name: title for name, title in columns.items() if not name.startswith("teacher/")}
+
+
+# What follows the name of an experiment in that of a table.
+KINDS: dict[str, Callable[[str, Sequence[str]], str]] = {
+    "_calibration": calibration_table,
+    "_differences": differences_table,
+    "": table_of,
+}
+
+
+def accuracy_table(name: str, methods: Sequence[str] = ()) -> str:
+    """Return the Markdown table of an experiment, of all its methods unless some are named."""
+    suffix = next(suffix for suffix in KINDS if name.endswith(suffix))
+    return KINDS[suffix](name.removesuffix(suffix), methods)
+
+
+def _names(experiment: str) -> dict[str, str]:
+    """Return what the methods are called, in the order of the declaration."""
+    declared = read_grid()[experiment]
+    return {method: declared.get("names", {}).get(method, method) for method in declared["methods"]}
+
+
+def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[Run]]]:
+    """Return name and runs of the methods that have been run."""
+    runs = results_files.read_results(experiment)
+    found = [
+        (name, [run for run in runs if run["method"] == method])
+        for method, name in _names(experiment).items()
+        if not methods or method in methods
+    ]
+    return [(name, of_method) for name, of_method in found if of_method]
+
+
+def _difference(found: dict[str, Any] | None) -> str:
+    """Return a difference with its interval, bold where the interval excludes zero."""
+    if found is None:
+        return DASH
+    low, high = found["interval"]
+    sure = "**" if low > 0 or high < 0 else ""
+    return f"{sure}{found['value']:+.1f}{sure} ({low:+.1f} to {high:+.1f})"
+
+
+def _score(run: Run, key: str) -> float:
+    """Return a figure over all classes, or "class/score", "teacher/score", "calibrated/score"."""
+    name, slash, score = key.rpartition("/")
+    apart = {"teacher": "teacher_metrics", "calibrated": "calibrated"}
+    if name in apart:
+        return float((run.get(apart[name]) or {}).get(score, nan))
+    rows = [row for row in run.get("per_class", ()) if row["name"] == name]
+    return float((rows[0] if slash else run["metrics"]).get(score, nan))
+
+
+def _spread(values: Sequence[float], key: str) -> str:
+    """One seed as it is, several as mean and standard deviation."""
+    digits = 2 if key.endswith("ece_d") else 1
+    if any(isnan(value) for value in values):
+        return DASH
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"

@@ -1,0 +1,181 @@
+"""Tables of what things cost: time, memory and files, as the benchmarks measured them."""
+
+from collections.abc import Callable
+from typing import Any
+
+# What of benchmarks.loss a user cares about: (case, shape of the logits, dtype) and its name.
+LOSS_ROWS = {
+    ("hard", "4x19x512x512", "fp32"): "hard labels, 19 classes",
+    ("hard", "1x150x512x512", "fp32"): "hard labels, 150 classes",
+    ("dense", "4x19x512x512", "fp32"): "soft labels, 19 classes",
+    ("smoothed", "4x19x512x512", "fp32"): "smoothed at the borders, 19 classes",
+    ("mixture", "4x19x512x512", "fp32"): "0.25 CE + 0.75 JML, 19 classes",
+    ("stride4", "2x150x128x128 to 512x512", "fp32"): "from stride-4 logits, 150 classes",
+    ("step", "4x19x64x128 to 256x512", "bf16"): "whole training step, 19 classes",
+    ("step", "4x150x64x64 to 256x256", "bf16"): "whole training step, 150 classes",
+}
+LOSS_COLUMNS = (
+    "softiou, ms",
+    "`F.cross_entropy`, ms",
+    "plain formula, ms",
+    "fastest peer, ms",
+    "extra MiB, softiou / `F.cross_entropy`",
+)
+
+
+def store_table(results: dict[str, Any]) -> str:
+    """Return what the soft labels of a teacher cost on disk: a row a stride."""
+    lines = [
+        "| stride | mass, levels | bytes a pixel | dense fp16 | soft IoU with the teacher, % | "
+        "crop read in, ms |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results["store"]:
+        kept, crop = f"{row['mass']}, {row['levels']}", "x".join(map(str, row["read_crop_px"]))
+        size, dense = f"{row['bytes_per_pixel']:.3f}", row["dense_fp16_bytes_per_pixel"]
+        reading = f"{row['read_ms_median']:.1f} ({crop})"
+        cells = [row["stride"], kept, size, dense, f"{row['soft_iou']:.1f}", reading]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def semi_table(results: dict[str, Any]) -> str:
+    """Return what a semi-supervised step costs beside its parts: a row a method."""
+    lines = [
+        "| method | step, ms | labelled | unlabelled | teacher | step / sum of parts | quartiles |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, row in results["methods"].items():
+        parts = ("step", "labelled", "unlabelled", "teacher")
+        cells = [f"{1000 * row['seconds'][part]:.0f}" for part in parts]
+        low, high = row["ratio"]["quartiles"]
+        cells += [f"{row['ratio']['median']:.3f}", f"{low:.3f} to {high:.3f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def metrics_table(results: dict[str, Any]) -> str:
+    """Return what an update of the metrics costs: a row a number of threads and a way."""
+    size = next(name for name in results["state_bytes_of_an_update"] if name in results["image"])
+    growth = results["state_bytes_of_an_update"][size]
+    lines = [
+        "| threads | metrics | ms an image | times as fast | quartiles | state grows by, kB |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for threads, row in results["threads"].items():
+        for name, seconds in row["seconds"].items():
+            ratio = row["times_as_fast"].get(f"{name} against torchmetrics")
+            cells = [threads, name, f"{1000 * seconds['median']:.0f}"]
+            if ratio is None:
+                cells += ["", ""]
+            else:
+                low, high = ratio["quartiles"]
+                cells += [f"{ratio['median']:.1f}", f"{low:.1f} to {high:.1f}"]
+            lines.append(f"| {' | '.join(cells)} | {growth[name] / 1000:,.1f} |")
+    return "\n".join(lines) + "\n"
+
+
+def bootstrap_table(results: dict[str, Any]) -> str:
+    """Return what the intervals cost: a row a set of figures."""
+    figures, seconds = results["figures"], results["seconds"]
+    names = {
+        "counts": f"{figures['counts']} intervals: overlap and accuracy, of classes, worst cases",
+        "all": f"{figures['all']} intervals: every figure of evaluation.json",
+        "plain loop, three figures": "3 figures in a plain loop, extrapolated from 100 resamples",
+    }
+    lines = ["| what | processor seconds |", "| --- | ---: |"]
+    lines += [f"| {name} | {seconds[key]:.2f} |" for key, name in names.items()]
+    return "\n".join(lines) + "\n"
+
+
+def export_table(results: dict[str, Any]) -> str:
+    """Return which models export, and how near the files are: a row a model, and why not below."""
+    versions = results["versions"]
+    names = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime"))
+    lines = [
+        f"Largest difference of a probability from PyTorch, on {results['images']} ({names}):",
+        "",
+        "| architecture | encoder | ONNX | MiB | torch.export | MiB | smallest side, pixels |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for row in results["rows"]:
+        found.setdefault((row["architecture"], row["encoder"]), {})[row["format"]] = row
+    for (architecture, encoder), formats in found.items():
+        rows = [formats["onnx"], formats["torch-export"]]
+        cells = [cell for row in rows for cell in _export_cells(row)]
+        cells.append(" / ".join(str(row.get("smallest_px", "–")) for row in rows))  # noqa: RUF001
+        lines.append(f"| {architecture} | {encoder} | {' | '.join(cells)} |")
+    reasons = dict.fromkeys(row["why"] for row in results["rows"] if not row["ok"])
+    if reasons:
+        lines += ["", *(f"- {reason}" for reason in reasons)]
+    return "\n".join(lines) + "\n"
+
+
+def _export_cells(row: dict[str, Any]) -> list[str]:
+    return [f"{row['difference']:.0e}", f"{row['size_mib']:.0f}"] if row["ok"] else ["no", ""]
+
+
+def steps_table(results: dict[str, Any]) -> str:
+    """Return what a training step costs: a row a ratio of two ways, with quartiles."""
+    lines = ["| step time | ratio | quartiles |", "| --- | ---: | ---: |"]
+    for name, ratio in results["steps"]["ratios"].items():
+        low, high = ratio["quartiles"]
+        lines.append(f"| {name} | {ratio['median']:.3f} | {low:.3f} to {high:.3f} |")
+    return "\n".join(lines) + "\n"
+
+
+def loss_table(results: dict[str, Any]) -> str:
+    """Return what one machine measured of the losses: a row a job, forward and backward."""
+    machine, torch = results["machine"], results["versions"]["torch"]
+    where = f"{machine['cores']} cores, {machine['threads']} threads"
+    lines = [
+        f"{machine['name']} ({where}), torch {torch}, {results['date']}:",
+        "",
+        f"| logits in, gradient out | {' | '.join(LOSS_COLUMNS)} |",
+        f"| --- |{' ---: |' * len(LOSS_COLUMNS)}",
+    ]
+    for (case, shape, dtype), name in LOSS_ROWS.items():
+        found = {
+            row["contender"]: row
+            for row in results["rows"]
+            if (row["case"], row["shape"], row["dtype"]) == (case, shape, dtype)
+        }
+        if found:
+            lines.append(f"| {name} | {' | '.join(_loss_cells(found))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _loss_cells(found: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the cells of a job from its rows by contender; a dash for what was not measured."""
+    times = [_milliseconds(found.get(n)) for n in ("softiou", "cross-entropy", "plain formula")]
+    peers = [row for row in found.values() if row["peer"]]
+    fastest = min(peers, key=lambda row: row["seconds_median"], default=None)
+    peer = _milliseconds(fastest) + (f" ({fastest['contender']})" if fastest else "")
+    memory = [_mebibytes(found.get(n)) for n in ("softiou", "cross-entropy")]
+    return [*times, peer, " / ".join(memory)]
+
+
+def _milliseconds(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return "–"  # noqa: RUF001
+    ms = row["seconds_median"] * 1000
+    return f"{ms:.0f}" if ms >= 10 else f"{ms:.2g}"
+
+
+def _mebibytes(row: dict[str, Any] | None) -> str:
+    if row is None or "peak_extra_mib" not in row:
+        return "–"  # noqa: RUF001
+    return f"{row['peak_extra_mib']:.0f}"
+
+
+# Folder of the results and how to write them, by the name of the table.
+MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "bootstrap": ("bootstrap", bootstrap_table),
+    "export": ("export", export_table),
+    "loss": ("loss", loss_table),
+    "metrics": ("metrics", metrics_table),
+    "semi_supervised": ("semi_supervised", semi_table),
+    "steps": ("distillation", steps_table),
+    "store": ("distillation", store_table),
+}
