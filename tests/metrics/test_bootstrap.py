@@ -186,7 +186,11 @@ def test_every_figure_is_that_of_the_naive_loop(seed: int) -> None:
 def test_figures_of_the_images_are_those_of_the_metrics() -> None:
     counts = overlap(random_counts(np.random.default_rng(0), 30, 4))
     masses = OverlapMasses(*torch.rand(3, 30, 4, generator=torch.Generator().manual_seed(0)))
-    found = weighted_figures(ImageStatistics(counts, masses=masses), ones(30)).metrics
+    figures = weighted_figures(ImageStatistics(counts, masses=masses), ones(30))
+    found = figures.metrics
+    for name in ("iou", "dice"):
+        of_classes = getattr(masses.merge_images(), name)()
+        torch.testing.assert_close(figures.per_class[f"soft_{name}"], of_classes.double())
     for per in ("dataset", "image", "class"):
         wanted = mean_score(counts, OverlapCounts.iou, per=per)
         assert float(found[f"miou_{per[0]}"]) == pytest.approx(float(wanted))

@@ -11,7 +11,14 @@ from functools import cache
 
 from matplotlib.figure import Figure
 
-from scripts.docs_site.figures import calibration, diagrams, labels, losses, reductions
+from scripts.docs_site.figures import (
+    calibration,
+    diagrams,
+    experiments,
+    labels,
+    losses,
+    reductions,
+)
 from scripts.docs_site.figures.style import to_svg
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -23,6 +30,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "processes": reductions.processes,
     "smoothing": labels.smoothing,
     "calibration": calibration.reliability,
+    "budget": experiments.budget,
     "pass": diagrams.one_pass,
     "distillation": diagrams.distillation,
     "mean-teacher": diagrams.mean_teacher,

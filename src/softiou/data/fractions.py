@@ -166,16 +166,16 @@ def write_splits(
     """
     folder = open_source(source).lists if folder is None else folder
     contents = {
-        folder / f"{name}.txt": "".join(f"{stem}\n" for stem in stems)
+        folder / f"{name}.txt": "".join(f"{stem}\n" for stem in stems).encode()
         for name, stems in splits.items()
     }
     for path, content in contents.items():
-        if path.exists() and path.read_text(encoding="utf-8") != content:
+        if path.exists() and path.read_bytes() != content:
             message = "The list exists already, with other images; nothing was changed."
             raise DataProblemsError(
                 Problem(str(path), message, "Remove it, or choose another folder with --out.")
             )
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(content.encode(), path)
+        write_atomically(content, path)
     return list(contents)
