@@ -13,6 +13,7 @@ from benchmarks import differences, experiments, grid, results_files, tables, tr
 from benchmarks.trials import Trial
 from softiou.metrics import ImageStatistics, OverlapCounts
 from softiou.metrics.bins import CalibrationBins
+from softiou.metrics.figures import weighted_figures
 from softiou.recipes import load_config
 
 DIGITS: dict[str, Any] = {
@@ -233,6 +234,13 @@ def test_images_of_a_group_are_drawn_together(project: Path) -> None:
     assert differences.groups_of(["a", "b", "c"], 2).tolist() == [0, 0, 1]
     with pytest.raises(ValueError, match="image a-1 has no beginning"):
         differences.groups_of(["a-1"], r"\d")
+
+
+def test_figures_of_a_class() -> None:
+    figures = weighted_figures(counted([[90, 40], [50, 40]]), torch.ones(1, 2).double())
+    found = differences._column(figures, "odd/dice", ("even", "odd"))
+    assert found.tolist() == pytest.approx([100 * 2 * 80 / (200 + 80 + 60)])
+    assert differences._column(figures, "odd/soft_dice", ("even", "odd")).isnan().all()
 
 
 def test_differences_of_other_images_are_refused(project: Path) -> None:
