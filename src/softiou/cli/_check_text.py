@@ -105,6 +105,10 @@ def _advice(report: CheckReport) -> Iterator[str]:
         pairs = ", ".join(f"{raw}: {to}" for raw, to in report.value_map.items())
         yield f"numbers: all masks together can only mean label_map: {{{pairs}}}"
         yield "  -> write that in dataset.yaml, or renumber a copy: `softiou check DATA --fix OUT`"
+    if "train" in report.splits and "val" not in report.splits:
+        yield "validation: there is no split val, and training chooses its best model by one"
+        yield "  -> move some images with their masks from train/ to val/, or name another split:"
+        yield f"  data.val_split={next((n for n in report.splits if n != 'train'), 'NAME')}"
     advice = report.advice
     if advice is None:
         return

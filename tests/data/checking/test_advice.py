@@ -160,6 +160,23 @@ def test_command_gives_advice(make_dataset: Make) -> None:
     assert "losses of IoU count classes alike and rarely need weights" in output
 
 
+@pytest.mark.parametrize(
+    ("split", "advised"),
+    [(None, "data.val_split=NAME"), ("dev", "data.val_split=dev"), ("val", "")],
+)
+def test_command_misses_a_validation_split(
+    make_dataset: Make, split: str | None, advised: str
+) -> None:
+    masks = {
+        "train/masks": {"a": [[0, 1]]},
+        **({f"{split}/masks": {"b": [[0, 1]]}} if split else {}),
+    }
+    result = CliRunner().invoke(APP, [str(make_dataset(masks))])
+    assert result.exit_code == 0
+    assert ("there is no split val" in result.output) == bool(advised)
+    assert advised in result.output
+
+
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--strict",), 1)])
 def test_strict_minds_warnings(make_dataset: Make, options: tuple[str, ...], status: int) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 0]]}})
