@@ -11,7 +11,6 @@ time, such as seconds of a video.
 
 import argparse
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from benchmarks.accuracy_tables import differences_of
 from benchmarks.grid import read_grid
 from benchmarks.results_files import RESULTS, Sums, read_results, read_sums, result_file
 from softiou._files import write_atomically
-from softiou.comparison import resampled_means
+from softiou.comparison import groups_of, resampled_means
 from softiou.metrics.bootstrap import percentile_interval
 from softiou.metrics.figures import Figures, weighted_figures
 
@@ -126,20 +125,6 @@ def _column(figures: Figures, name: str, classes: Sequence[str]) -> Tensor:
         return 100 * figures.metrics.get(figure, unknown)
     known = figures.per_class.get(figure)
     return unknown if known is None else 100 * known[:, classes.index(of_class)]
-
-
-def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
-    """Return the number of the group of each image (N,)."""
-    if isinstance(together, int):
-        return torch.arange(len(stems)) // together
-    heads = []
-    for stem in stems:
-        head = re.match(together, stem)
-        if head is None:
-            raise ValueError(f"The image {stem} has no beginning {together}.")
-        heads.append(head[0])
-    numbers = {head: number for number, head in enumerate(dict.fromkeys(heads))}
-    return torch.tensor([numbers[head] for head in heads])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from evaluation_files import (
     write_runs,
     write_sums,
 )
-from softiou.comparison import Comparison, Contrast, Difference, compare
+from softiou.comparison import Comparison, Contrast, Difference, compare, groups_of
 from softiou.errors import DataError
 from softiou.metrics import OverlapCounts, mean_score
 from softiou.metrics.bootstrap import bootstrap_figures, percentile_interval
@@ -32,6 +32,11 @@ Change = Callable[[dict[str, Any]], None]
 def statistics_of(run: Path) -> ImageStatistics:
     content = json.loads((run / "evaluation.json").read_text())
     return ImageStatistics.from_images(content["images"], num_classes=len(CLASSES))
+
+
+def evaluation_of(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+    return content
 
 
 def rows(contrast: Contrast) -> list[tuple[str, Difference]]:
@@ -338,12 +343,50 @@ def test_result_is_plain_values(pair: list[Path]) -> None:
     assert content["schema_version"] == 1
     assert list(content)[1:] == [
         "data", "split", "labels", "classes", "num_images", "resamples", "seed", "level",
-        "groups", "contrasts", "notes",
+        "together", "groups", "contrasts", "notes",
     ]  # fmt: skip
     assert content["notes"] == []
     assert content["groups"][0]["inference"] == "whole image"
     assert content["contrasts"][0]["iou"][0]["better"] == "higher"
     assert set(content["groups"][0]["metrics"]["miou_d"]) == {"value", "spread", "interval"}
+
+
+# Images that resemble each other
+
+
+def test_groups_are_those_of_names_or_of_neighbours() -> None:
+    stems = ["p07-a", "p07-b", "p12-a", "p07-c"]
+    assert groups_of(stems, r"p\d+").tolist() == [0, 0, 1, 0]
+    assert groups_of(stems, 3).tolist() == [0, 0, 0, 1]
+    with pytest.raises(DataError, match=r"name of the image p07-a does not begin with what '\\d'"):
+        groups_of(stems, r"\d")
+    with pytest.raises(DataError, match=r"'\(' is no regular expression: missing \)"):
+        groups_of(stems, "(")
+    with pytest.raises(DataError, match="0 neighbours are none"):
+        groups_of(stems, 0)
+
+
+def test_images_are_drawn_together(pair: list[Path]) -> None:
+    stems = sorted(image["stem"] for image in evaluation_of(pair[0])["images"])
+    groups = torch.arange(40) // 4
+    one, other = (
+        bootstrap_figures(statistics_of(run), resamples=FEW, groups=groups).metrics["miou_i"]
+        for run in pair
+    )
+    wanted = 100 * percentile_interval(other - one)
+    found = compare(pair, resamples=FEW, together=4)
+    assert found.drawn_together() == ", 4 neighbours drawn together"
+    interval = only(found).metrics["miou_i"].interval
+    assert interval == pytest.approx(tuple(wanted.tolist()))
+    assert compare(pair, resamples=FEW).together is None
+    # The names are equally long: all but their last letter is a group of ten.
+    length = len(stems[0]) - 1
+    named = compare(pair, resamples=FEW, together=f".{{{length}}}")
+    ten = compare(pair, resamples=FEW, together=10)
+    assert only(named).metrics["miou_i"] == only(ten).metrics["miou_i"]
+    assert named.drawn_together().startswith(", drawn together by .{")
+    # A single group says nothing of others.
+    assert only(compare(pair, resamples=FEW, together=40)).metrics["miou_i"].interval is None
 
 
 # Seeds

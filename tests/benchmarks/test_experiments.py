@@ -230,10 +230,6 @@ def test_images_of_a_group_are_drawn_together(project: Path) -> None:
         return float(high - low)
 
     assert width(2) == width(r"p\d+") == pytest.approx(2**0.5 * width(1), rel=0.15)
-    assert differences.groups_of(["a-1", "b-1", "a-2"], r"\w").tolist() == [0, 1, 0]
-    assert differences.groups_of(["a", "b", "c"], 2).tolist() == [0, 0, 1]
-    with pytest.raises(ValueError, match="image a-1 has no beginning"):
-        differences.groups_of(["a-1"], r"\d")
 
 
 def test_figures_of_a_class() -> None:

@@ -62,6 +62,16 @@ def test_level_and_seed(softiou: Run, pair: list[Path]) -> None:
     assert softiou(*command, 5).out != out
 
 
+def test_images_drawn_together(softiou: Run, pair: list[Path]) -> None:
+    command = ("compare", *pair, "--resamples", 50, "--together")
+    assert (
+        softiou(*command, "2").out.splitlines()[0].endswith(" images, 2 neighbours drawn together")
+    )
+    result = softiou(*command, "nobody")
+    assert result.status != 0
+    assert "does not begin with what 'nobody' matches" in result.err
+
+
 def test_json_is_the_result(softiou: Run, pair: list[Path]) -> None:
     result = softiou("compare", *pair, "--json", "--resamples", 50, "--out", "new.json")
     assert result.status == 0

@@ -51,6 +51,15 @@ def compare(
     level: Annotated[float, typer.Option(help="Of the intervals, per cent.")] = 95,
     resamples: Annotated[int, typer.Option(min=50, help="How often to draw the images.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")] = 0,
+    together: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="REGEX|N",
+            help="Draw images together whose names begin with the same match, such as a patient's, "
+            "or so many neighbours, such as the frames of a video.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 - typer reads it at run time
         typer.Option(help="New file for the result as JSON.", show_default=False),
@@ -78,7 +87,8 @@ def compare(
     if not 0 < level < 100:
         raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
     _check_places(out, report)
-    result = comparison.compare(runs, resamples=resamples, seed=seed, level=level)
+    drawn = int(together) if together is not None and together.isdecimal() else together
+    result = comparison.compare(runs, resamples=resamples, seed=seed, level=level, together=drawn)
     text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
     if out is not None:
         _refuse_existing("--out", out)  # another program may have been faster
@@ -133,7 +143,8 @@ def show(comparison: "Comparison") -> None:
     console = Console(width=None if _console.interactive() else 100)
     number = len(comparison.groups)
     letters = [*ascii_uppercase, *map(str, range(27, number + 1))][:number]
-    _console.say(f"{comparison.data}, {comparison.split}: {comparison.num_images} images")
+    images = f"{comparison.num_images} images{comparison.drawn_together()}"
+    _console.say(f"{comparison.data}, {comparison.split}: {images}")
     for letter, group in zip(letters, comparison.groups, strict=True):
         seeds = ", ".join(str(seed) for seed in group.seeds)
         _console.say(f"{letter}  {group.name}" + (f": {seeds}" if len(group.seeds) > 1 else ""))

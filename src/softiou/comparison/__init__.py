@@ -1,6 +1,7 @@
 """Comparison of evaluated runs on the same images: is one better, and how sure is that."""
 
 from softiou.comparison.contrasts import compare, resampled_means
+from softiou.comparison.grouping import groups_of
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "Estimate",
     "Group",
     "compare",
+    "groups_of",
     "resampled_means",
 ]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
+from softiou.comparison.grouping import groups_of
 from softiou.comparison.pairing import check_same_images, pool_seeds
 from softiou.comparison.reading import EvaluatedRun, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
@@ -34,7 +35,12 @@ T = TypeVar("T")
 
 
 def compare(
-    runs: Sequence[Path], *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    runs: Sequence[Path],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    together: str | int | None = None,
 ) -> Comparison:
     """Compare evaluated runs on the same images with the first of them, by a paired bootstrap.
 
@@ -51,14 +57,17 @@ def compare(
         seed: Of the draws, in [0, 2^63). Neither the order of the runs nor which others there are
             matters.
         level: Of the intervals, per cent, above 0 and below 100.
+        together: Images that resemble each other and are drawn together, in the order of their
+            names: a regular expression or a number of neighbours, see `groups_of`. None draws each
+            for itself, which makes the intervals of such images too narrow.
 
     Returns:
         Every figure that all runs have. Those of which the evaluations keep nothing of each image
         have values and differences but no intervals, as have all where there is one image only.
 
     Raises:
-        DataError: A run has no evaluation or cannot be read, runs are of different data, or there
-            are fewer than two.
+        DataError: A run has no evaluation or cannot be read, runs are of different data, there are
+            fewer than two, or `together` does not fit the names of the images.
         ValueError: `resamples`, `seed` or `level` is out of range.
 
     Note:
@@ -84,7 +93,11 @@ def compare(
     for run in read[1:]:
         check_same_images(first, run)
     names = [name for name in first.metrics if all(name in run.metrics for run in read)]
-    samples = [_sample(group, names, resamples=resamples, seed=seed) for group in pool_seeds(read)]
+    groups = None if together is None else groups_of(sorted(first.images), together)
+    samples = [
+        _sample(group, names, resamples=resamples, seed=seed, groups=groups)
+        for group in pool_seeds(read)
+    ]
     return Comparison(
         data=first.data,
         split=first.split,
@@ -94,6 +107,7 @@ def compare(
         resamples=resamples,
         seed=seed,
         level=level,
+        together=together,
         groups=tuple(_group(sample, names, level) for sample in samples),
         contrasts=tuple(
             _contrast(samples[0], sample, names, level=level, index=index)
@@ -122,16 +136,23 @@ class _Sample:
 
 
 def _sample(
-    group: Sequence[EvaluatedRun], names: Sequence[str], *, resamples: int, seed: int
+    group: Sequence[EvaluatedRun],
+    names: Sequence[str],
+    *,
+    resamples: int,
+    seed: int,
+    groups: Tensor | None,
 ) -> _Sample:
     values = torch.stack([_values(run, names) for run in group])
-    if group[0].statistics.num_images < 2:
+    drawn_apart = group[0].statistics.num_images if groups is None else int(groups.amax()) + 1
+    if drawn_apart < 2:
         return _Sample(group, values, torch.full_like(values[:1], torch.nan))
     drawn = resampled_means(
         [run.statistics for run in group],
         lambda figures: _columns(figures, names),
         resamples=resamples,
         seed=seed,
+        groups=groups,
     )
     return _Sample(group, values, drawn)
 

@@ -97,6 +97,7 @@ class Comparison:
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         level: Of the intervals, per cent.
+        together: Which images were drawn together, as `compare` was told; None for each alone.
         groups: The first is the baseline.
         contrasts: Each other group beside the baseline; empty where all runs are one group.
     """
@@ -109,8 +110,17 @@ class Comparison:
     resamples: int
     seed: int
     level: float
+    together: str | int | None
     groups: tuple[Group, ...]
     contrasts: tuple[Contrast, ...]
+
+    def drawn_together(self) -> str:
+        """Return which images were drawn together, as a clause; empty for each alone."""
+        if self.together is None:
+            return ""
+        if isinstance(self.together, int):
+            return f", {self.together} neighbours drawn together"
+        return f", drawn together by {self.together}"
 
     def notes(self, names: Sequence[str] | None = None) -> list[str]:
         """Return what makes the groups hard to compare, in sentences.

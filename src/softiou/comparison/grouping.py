@@ -1,0 +1,53 @@
+"""Images that resemble each other, such as the slices of a patient, and are drawn together."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from softiou.errors import DataError
+
+
+def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
+    r"""Number the groups that images belong to.
+
+    Args:
+        stems: Names of the N images, in order.
+        together: A regular expression: names that begin with the same match belong together, as
+            those of a patient do; or a number of neighbours, such as the frames of ten seconds.
+
+    Returns:
+        Integers (N,), from 0 in the order in which the groups begin.
+
+    Raises:
+        DataError: A name does not begin with a match, the expression is none, or the number is
+            below 1.
+
+    Example:
+        >>> groups_of(["p07-a", "p07-b", "p12-a"], r"p\d+").tolist()
+        [0, 0, 1]
+        >>> groups_of(["f1", "f2", "f3"], 2).tolist()
+        [0, 0, 1]
+    """
+    if isinstance(together, int):
+        if together < 1:
+            raise DataError(f"Drawn together: {together} neighbours are none; take 1 or more.")
+        return torch.arange(len(stems)) // together
+    try:
+        pattern = re.compile(together)
+    except re.error as error:
+        raise DataError(
+            f"Drawn together: '{together}' is no regular expression: {error}."
+        ) from None
+    numbers: dict[str, int] = {}
+    found = []
+    for stem in stems:
+        beginning = pattern.match(stem)
+        if beginning is None:
+            raise DataError(
+                f"Drawn together: the name of the image {stem} does not begin with what "
+                f"'{together}' matches, so nobody knows its group."
+            )
+        found.append(numbers.setdefault(beginning[0], len(numbers)))
+    return torch.tensor(found)
