@@ -97,7 +97,7 @@ VOTES, REGION = LABELS.unsqueeze(1), torch.tensor([[True, False, True]])
     [
         (targets.smooth(LABELS), SmoothedTarget(LABELS, 0.1)),
         (targets.smooth(LABELS, 0.3, ignore_index=7), SmoothedTarget(LABELS, 0.3, None, 7)),
-        (targets.boundary(LABELS), SmoothedTarget(LABELS, 0.5, 3)),
+        (targets.boundary(LABELS), SmoothedTarget(LABELS, 0.5, 1)),
         (targets.boundary(LABELS, 0.2, 1, ignore_index=7), SmoothedTarget(LABELS, 0.2, 1, 7)),
         (targets.gaussian(LABELS), GaussianTarget(LABELS, 1.0, 1)),
         (

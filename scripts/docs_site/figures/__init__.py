@@ -31,6 +31,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "smoothing": labels.smoothing,
     "calibration": calibration.reliability,
     "budget": experiments.budget,
+    "differences": experiments.differences,
     "pass": diagrams.one_pass,
     "distillation": diagrams.distillation,
     "mean-teacher": diagrams.mean_teacher,

@@ -1,13 +1,17 @@
 """Figures of what the experiments came to, from the files in benchmarks/results/."""
 
+import json
 from statistics import mean
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.results_files import read_results
-from scripts.docs_site.figures.style import BLUE, ORANGE, panels, style
+from benchmarks.results_files import RESULTS, read_results
+from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, style
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
+METRICS = {"miou_d": "test mIoUᴰ", "ece_d": "test ECE"}
 # Methods that train as those of the budget do, and are there anyway.
 ALIASES = {"ce": "ce", "jml": "jml", "teacher": "jml"}
 
@@ -23,9 +27,7 @@ def budget() -> Figure:
             key = ALIASES[run["method"]], run["steps"]
             points.setdefault(key, []).append(run["metrics"])
     with style():
-        for axis, metric, title in zip(
-            axes, ("miou_d", "ece_d"), ("test mIoUᴰ, %", "test ECE, %"), strict=True
-        ):
+        for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
             for loss, (name, colour) in LOSSES.items():
                 steps = sorted(steps for kind, steps in points if kind == loss)
                 values = [mean(m[metric] for m in points[loss, step]) for step in steps]
@@ -36,7 +38,57 @@ def budget() -> Figure:
             ticks = sorted({steps for _, steps in points})
             axis.set_xscale("log", base=2)
             axis.set_xticks(ticks, [str(tick) for tick in ticks])
-            axis.set(title=title, xlabel="steps of the training", ylim=(0, None))
-        axes[0].set_ylim(None, None)
+            axis.set(title=f"{title}, %", xlabel="steps of the training")
         axes[0].legend(loc="lower right")
     return figure
+
+
+# The differences that the project is about: experiment, method, baseline, and what to call it.
+CLAIMS = (
+    ("camvid", "jml", "ce", "JML against CE"),
+    ("camvid", "jml_bls", "jml", "JML: boundary smoothing against none"),
+    ("camvid", "kd_jml", "kd_ce", "student: JML against CE"),
+    ("camvid", "kd_jml", "kd_cwd", "student: JML against channel-wise"),
+    ("camvid", "kd_jml", "student_jml", "student, JML: teacher against none"),
+    ("camvid_1_8", "semi_soft_jml", "semi_hard_ce", "few masks: soft, JML against hard, CE"),
+    ("camvid_1_8", "semi_soft_jml", "sup_jml", "few masks, JML: unlabelled against none"),
+    ("lidc", "votes_jml", "votes_product", "votes: JML against product form"),
+    ("lidc", "votes_jml", "votes_ce", "votes: JML against CE"),
+    ("digits", "soft_jml", "soft_product", "shares: JML against product form"),
+    ("digits", "soft_jml", "hard_jml", "JML: shares against hard labels"),
+)
+# What is compared first: the overlap that the labels of the data allow.
+OVERLAP_OF = {"lidc": "nodule/soft_dice", "digits": "soft_iou_d"}
+
+
+def differences() -> Figure:
+    """Draw differences with their intervals, in overlap and in calibration error."""
+    found = [(claim, _contrast(*claim[:3])) for claim in CLAIMS]
+    known = [(claim, contrast) for claim, contrast in found if contrast is not None]
+    figure, axes = panels(2, height=0.8 + 0.24 * len(known), sharey=True)
+    with style():
+        for row, (claim, contrast) in enumerate(known):
+            metrics = contrast["metrics"]
+            _interval(axes[0], row, metrics[OVERLAP_OF.get(claim[0], "miou_d")], good=1)
+            _interval(axes[1], row, metrics["ece_d"], good=-1)
+        for axis, title in zip(axes, ("overlap, points", "ECE, points"), strict=True):
+            axis.axvline(0, color=GREY, linewidth=1)
+            axis.set_title(title)
+        axes[0].set_yticks(range(len(known)), [claim[3] for claim, _ in known])
+        axes[0].set_ylim(len(known) - 0.5, -0.5)
+    return figure
+
+
+def _contrast(experiment: str, method: str, baseline: str) -> dict[str, Any] | None:
+    file = RESULTS / experiment / "differences.json"
+    contrasts = json.loads(file.read_text())["contrasts"] if file.exists() else []
+    pairs = {(one["method"], one["baseline"]): one for one in contrasts}
+    return pairs.get((method, baseline))
+
+
+def _interval(axis: Axes, row: int, difference: dict[str, Any], *, good: int) -> None:
+    """Draw one, green where it is surely good, orange where surely bad."""
+    low, high = sorted(good * end for end in difference["interval"])
+    colour = GREEN if low > 0 else ORANGE if high < 0 else GREY
+    axis.plot(difference["interval"], (row, row), color=colour)
+    axis.plot(difference["value"], row, "o", color=colour, markersize=6)

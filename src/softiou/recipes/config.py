@@ -77,7 +77,7 @@ LabelsKind = Literal[
 
 
 EPSILON = {"uniform": 0.1, "boundary": 0.5}
-BOUNDARY_PX = 3
+BOUNDARY_PX = 1
 SIGMA_PX = 1.0
 SETTINGS_OF_LABELS = {
     "epsilon": ("uniform", "boundary"),
@@ -105,7 +105,7 @@ class LabelsConfig(Section):
         None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"
     )
     width: Positive | None = Field(
-        None, description="pixels on each side; null: boundary 3, gaussian sigma rounded up"
+        None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
     sigma: Annotated[float, Field(gt=0)] | None = Field(
         None, description="of the Gaussian, in pixels; null: 1"

@@ -52,13 +52,14 @@ def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = N
 
 
 def boundary(
-    labels: Tensor, epsilon: float = 0.5, width: int = 3, *, ignore_index: int | None = None
+    labels: Tensor, epsilon: float = 0.5, width: int = 1, *, ignore_index: int | None = None
 ) -> Target:
     """Smooth labels (N, *S) by epsilon within `width` pixels of another class, nowhere else.
 
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, "boundary label
-        smoothing".
+        smoothing". The authors' configuration has epsilon 0.5 and a window of 3 pixels, which is a
+        width of 1.
     """
     return SmoothedTarget(labels, epsilon, width=width, ignore_index=ignore_index)
 
