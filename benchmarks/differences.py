@@ -36,10 +36,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("experiments", nargs="*", help="default: all of them")
-    for name in parser.parse_args().experiments or list(grid):
+    parser.add_argument("experiments", nargs="*", help="default: all that have contrasts")
+    with_contrasts = [name for name, declared in grid.items() if "contrasts" in declared]
+    for name in parser.parse_args().experiments or with_contrasts:
         together = grid[name].get("drawn_together", 1)
-        found = differences(name, grid[name].get("contrasts", ()), together)
+        found = differences(name, grid[name]["contrasts"], together)
         if found:
             settings = {"resamples": RESAMPLES, "level": 95, "drawn_together": together}
             content = settings | {"contrasts": found}
