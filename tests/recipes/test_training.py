@@ -153,6 +153,29 @@ def test_progress_is_told(trained: Any) -> None:
         assert "ECE" in line
 
 
+@pytest.mark.parametrize(
+    ("share", "advice"),
+    [
+        ("0", "so raise loss.cross_entropy (0), lower optim.learning_rate (0.01) or train longer"),
+        ("1", "box; lower optim.learning_rate (0.01) or train longer"),
+    ],
+)
+def test_lost_classes_are_named(
+    tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, advice: str
+) -> None:
+    def only_background(model: Any, image: Any, **settings: Any) -> Any:
+        probs = torch.zeros(3, *image.shape[-2:])
+        probs[0] = 1
+        return probs
+
+    monkeypatch.setattr("softiou.recipes.base.predict_probs", only_background)
+    said: list[str] = []
+    config = tiny_config("optim.steps=1", "optim.validations=1", f"loss.cross_entropy={share}")
+    start_training(config, directory=tmp_path / "run", say=said.append)
+    assert said[-1].startswith("lost  never predicted on the validation images: box; ")
+    assert said[-1].endswith(advice)
+
+
 def test_auto_values_are_told_and_kept(tiny_config: Make, tmp_path: Path) -> None:
     said: list[str] = []
     config = tiny_config(

@@ -47,6 +47,7 @@ class Recipe(pl.LightningModule, ABC):
         self.config = config
         self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
+        self.never_predicted: tuple[str, ...] = ()  # classes, at the last validation
         self.description = description
         spec = spec or ModelSpec(
             config.model.architecture,
@@ -136,7 +137,9 @@ class Recipe(pl.LightningModule, ABC):
             judge.update(probs[id(model)], target)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores in per cent."""
+        """Log the scores in per cent, and note the classes that the model has lost."""
+        lost = self._judges()[0].never_predicted()
+        self.never_predicted = tuple(self.description.classes[index] for index in lost)
         for (prefix, _), judge in zip(self._judged, self._judges(), strict=True):
             scores = {f"val/{prefix}{name}": value for name, value in judge.compute().items()}
             self.log_dict(scores)

@@ -16,7 +16,9 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from softiou._files import write_atomically
+from softiou.data.problems import some_of
 from softiou.errors import ConfigError
+from softiou.recipes.base import Recipe
 from softiou.recipes.stopping import Stopped, StopRequest
 
 
@@ -151,7 +153,7 @@ class ProgressBar(RichProgressBar):
 
 
 class Narrator(Callback):
-    """Says in one line how each validation went.
+    """Says in one line how each validation went, and in the end which classes are lost.
 
     Args:
         say: Prints a line.
@@ -175,6 +177,23 @@ class Narrator(Callback):
             f"val mIoU {float(values['val/miou_d']):5.1f} %  "
             f"ECE {float(values['val/ece_d']):4.1f} %  {time.monotonic() - self._start:5.0f} s"
         )
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Name the classes that are predicted nowhere, and what may help."""
+        if not (trainer.is_global_zero and isinstance(pl_module, Recipe)):
+            return
+        if lost := pl_module.never_predicted:
+            share = pl_module.config.loss.cross_entropy
+            advice = f"lower optim.learning_rate ({pl_module.config.optim.learning_rate:g})"
+            if share < 1:
+                advice = (
+                    "where a class has vanished an overlap has no gradient left, so raise "
+                    f"loss.cross_entropy ({share:g}), {advice}"
+                )
+            self.say(
+                f"lost  never predicted on the validation images: {some_of(lost)}; {advice} or "
+                "train longer"
+            )
 
 
 class JsonLinesLogger(Logger):

@@ -46,6 +46,13 @@ class Judge(nn.Module):
             scores["kept"] = self.kept.compute()
         return {name: 100 * value.float() for name, value in scores.items()}
 
+    def never_predicted(self) -> list[int]:
+        """Return the classes that occur in the images and that no pixel of them was given."""
+        with self.scores.sync_context():
+            total = self.scores.counts().merge_images()
+        lost = (total.present > 0) & (total.predicted == 0)
+        return [int(index) for index in lost[0].nonzero()]
+
     def reset(self) -> None:
         """Forget all images."""
         self.kept.reset()
