@@ -343,7 +343,7 @@ def test_result_is_plain_values(pair: list[Path]) -> None:
     assert content["schema_version"] == 1
     assert list(content)[1:] == [
         "data", "split", "labels", "classes", "num_images", "resamples", "seed", "level",
-        "together", "groups", "contrasts", "notes",
+        "groups", "contrasts", "together", "notes",
     ]  # fmt: skip
     assert content["notes"] == []
     assert content["groups"][0]["inference"] == "whole image"

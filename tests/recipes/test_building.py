@@ -65,7 +65,7 @@ def test_defaults_of_the_kinds() -> None:
 
     assert resolved("uniform").epsilon == 0.1
     smoothed = resolved("boundary")
-    assert (smoothed.epsilon, smoothed.width) == (0.5, 3)
+    assert (smoothed.epsilon, smoothed.width) == (0.5, 1)
     assert resolved("{kind: boundary, epsilon: 0.2, width: 5}").width == 5
     assert (resolved("gaussian").width, resolved("gaussian").sigma) == (1, 1.0)
     assert resolved("{kind: gaussian, sigma: 2.5}").width == 3

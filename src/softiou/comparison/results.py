@@ -97,9 +97,9 @@ class Comparison:
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
         level: Of the intervals, per cent.
-        together: Which images were drawn together, as `compare` was told; None for each alone.
         groups: The first is the baseline.
         contrasts: Each other group beside the baseline; empty where all runs are one group.
+        together: Which images were drawn together, as `compare` was told; None for each alone.
     """
 
     data: str
@@ -110,9 +110,9 @@ class Comparison:
     resamples: int
     seed: int
     level: float
-    together: str | int | None
     groups: tuple[Group, ...]
     contrasts: tuple[Contrast, ...]
+    together: str | int | None = None
 
     def drawn_together(self) -> str:
         """Return which images were drawn together, as a clause; empty for each alone."""
