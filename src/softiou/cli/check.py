@@ -12,6 +12,8 @@ from softiou.cli._console import track
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rich.console import RenderableType
+
     from softiou.data import CheckReport, FixReport
 
 T = TypeVar("T")
@@ -50,6 +52,7 @@ def check(
     """
     from functools import partial
 
+    from softiou.cli._check_text import fix_summary, summary
     from softiou.data import check_dataset, fix_dataset
     from softiou.data.checking import fix_folder
 
@@ -57,11 +60,13 @@ def check(
         fix_folder(data, fix)  # a mistake shows at once
     watch = partial(_watched, quiet=json_output)
     report = check_dataset(data, unlabeled=unlabeled, watch=watch)
+    if not json_output:
+        _print(summary(report))  # stands even when nothing can be mended
     fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
     if json_output:
         _print_json(report, fixed)
-    else:
-        _print_summary(report, fixed)
+    elif fixed is not None:
+        _print(fix_summary(fixed))
     failed = bool(report.errors) if fixed is None else not fixed.complete
     if failed or (strict and report.warnings):
         raise typer.Exit(1)
@@ -80,12 +85,10 @@ def _print_json(report: CheckReport, fixed: FixReport | None) -> None:
     print(json.dumps(content, indent=2))
 
 
-def _print_summary(report: CheckReport, fixed: FixReport | None) -> None:
+def _print(parts: Iterable[RenderableType]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from softiou.cli._check_text import fix_summary, summary
-
     console = Console()
-    for part in (*summary(report), *(fix_summary(fixed) if fixed else ())):
+    for part in parts:
         console.print(part, soft_wrap=isinstance(part, Text))  # paths stay in one piece

@@ -27,6 +27,7 @@ from softiou.data import (
     open_source,
 )
 from softiou.data.checking import fixing
+from softiou.errors import DataError
 
 Make = Callable[..., Path]
 APP = typer.Typer()
@@ -455,6 +456,17 @@ def test_command_says_what_was_not_mended(make_dataset: Make, out: Path) -> None
     assert result.exit_code == 1
     assert "left out: 1 images that nobody can mend without doubt" in result.output
     assert "not mended: 1 of the kind duplicate_between_splits" in result.output
+
+
+def test_command_tells_what_is_wrong_where_nothing_can_be_mended(
+    make_dataset: Make, out: Path
+) -> None:
+    root = make_dataset({"train/masks": {"a": MASK + 7}})
+    result = CliRunner().invoke(APP, [str(root), "--fix", str(out)])
+    assert isinstance(result.exception, DataError)
+    assert "Add the missing names to `classes`" in result.output
+    assert f"errors: 1, warnings: 0, in {root}" in result.output
+    assert not out.exists()
 
 
 def test_command_writes_json_of_the_copy(make_dataset: Make, out: Path) -> None:
