@@ -95,7 +95,7 @@ def differences_table(experiment: str, methods: Sequence[str]) -> str:
     names = _names(experiment)
     for contrast in contrasts:
         pair = [names[contrast[key]] for key in ("method", "baseline")]
-        cells = [_difference(contrast["metrics"].get(key)) for key in columns]
+        cells = [_difference(contrast["metrics"].get(key), key) for key in columns]
         lines.append(f"| {' | '.join([*pair, str(len(contrast['seeds'])), *cells])} |")
     return "\n".join(lines) + "\n"
 
@@ -137,13 +137,14 @@ def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[
     return [(name, of_method) for name, of_method in found if of_method]
 
 
-def _difference(found: dict[str, Any] | None) -> str:
+def _difference(found: dict[str, Any] | None, key: str) -> str:
     """Return a difference with its interval, bold where the interval excludes zero."""
     if found is None:
         return DASH
     low, high = found["interval"]
-    sure = "**" if low > 0 or high < 0 else ""
-    return f"{sure}{found['value']:+.1f}{sure} ({low:+.1f} to {high:+.1f})"
+    sure, digits = "**" if low > 0 or high < 0 else "", _digits(key)
+    value, low, high = (f"{x:+.{digits}f}" for x in (found["value"], low, high))
+    return f"{sure}{value}{sure} ({low} to {high})"
 
 
 def _score(run: Run, key: str) -> float:
@@ -158,9 +159,14 @@ def _score(run: Run, key: str) -> float:
 
 def _spread(values: Sequence[float], key: str) -> str:
     """One seed as it is, several as mean and standard deviation."""
-    digits = 2 if key.endswith("ece_d") else 1
+    digits = _digits(key)
     if any(isnan(value) for value in values):
         return DASH
     if len(values) == 1:
         return f"{values[0]:.{digits}f}"
     return f"{mean(values):.{digits}f} ± {stdev(values):.{digits}f}"
+
+
+def _digits(key: str) -> int:
+    """Return how many digits behind the point a figure has."""
+    return 2 if "ece_" in key else 1
