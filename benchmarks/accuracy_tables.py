@@ -1,6 +1,6 @@
 """Tables of what the experiments came to, per cent: a row a method, and a row a difference.
 
-Which columns an experiment has, and what its methods are called, stands in experiments.yaml.
+What its methods are called, and in which order they stand, is declared in experiments.yaml.
 """
 
 import json
