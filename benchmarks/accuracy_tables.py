@@ -3,7 +3,6 @@
 What its methods are called, and in which order they stand, is declared in experiments.yaml.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from math import isnan, nan
 from statistics import mean, stdev
@@ -83,9 +82,11 @@ def calibration_table(experiment: str, methods: Sequence[str]) -> str:
 
 def differences_table(experiment: str, methods: Sequence[str]) -> str:
     """Return how sure the differences between methods are: a row a contrast, points of per cent."""
-    file = results_files.RESULTS / experiment / "differences.json"
-    contrasts = json.loads(file.read_text())["contrasts"] if file.exists() else []
-    contrasts = [one for one in contrasts if not methods or one["method"] in methods]
+    contrasts = [
+        one
+        for one in results_files.read_contrasts(experiment)
+        if not methods or one["method"] in methods
+    ]
     shown = {name for contrast in contrasts for name in contrast["metrics"]}
     columns = {name: title for name, title in differences_of(experiment).items() if name in shown}
     lines = [

@@ -55,6 +55,15 @@ def read_results(experiment: str) -> list[dict[str, Any]]:
     return [read_result(path) for path in files]
 
 
+def read_contrasts(experiment: str) -> list[dict[str, Any]]:
+    """Return the differences that `benchmarks.differences` has found, none before it ran."""
+    file = RESULTS / experiment / "differences.json"
+    contrasts: list[dict[str, Any]] = []
+    if file.exists():
+        contrasts = json.loads(file.read_text())["contrasts"]
+    return contrasts
+
+
 def write_result(
     path: Path, content: Mapping[str, Any], statistics: ImageStatistics, stems: Sequence[str]
 ) -> None:

@@ -1,13 +1,12 @@
 """Figures of what the experiments came to, from the files in benchmarks/results/."""
 
-import json
 from statistics import mean
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.results_files import RESULTS, read_results
+from benchmarks.results_files import read_contrasts, read_results
 from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, style
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
@@ -80,9 +79,7 @@ def differences() -> Figure:
 
 
 def _contrast(experiment: str, method: str, baseline: str) -> dict[str, Any] | None:
-    file = RESULTS / experiment / "differences.json"
-    contrasts = json.loads(file.read_text())["contrasts"] if file.exists() else []
-    pairs = {(one["method"], one["baseline"]): one for one in contrasts}
+    pairs = {(one["method"], one["baseline"]): one for one in read_contrasts(experiment)}
     return pairs.get((method, baseline))
 
 
