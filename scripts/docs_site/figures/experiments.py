@@ -11,20 +11,29 @@ from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, s
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
 METRICS = {"miou_d": "test mIoUᴰ", "ece_d": "test ECE"}
-# Methods that train as those of the budget do, and are there anyway.
-ALIASES = {"ce": "ce", "jml": "jml", "teacher": "jml"}
+# Trainings that differ in nothing but loss and length.
+TRAININGS = {
+    "camvid_budget": {
+        "ce_100": "ce",
+        "ce_200": "ce",
+        "ce_1200": "ce",
+        "jml_100": "jml",
+        "jml_200": "jml",
+    },
+    "camvid_choices": {"ce_100": "ce", "base": "jml"},
+    "camvid": {"ce": "ce", "jml": "jml", "teacher": "jml"},
+}
 
 
 def budget() -> Figure:
     """Draw IoU and calibration of both losses by the steps of the whole training."""
     figure, axes = panels(2, height=2.8)
     points: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for run in read_results("camvid_budget"):
-        points.setdefault((run["method"].split("_")[0], run["steps"]), []).append(run["metrics"])
-    for run in read_results("camvid"):
-        if run["method"] in ALIASES:
-            key = ALIASES[run["method"]], run["steps"]
-            points.setdefault(key, []).append(run["metrics"])
+    for experiment, losses in TRAININGS.items():
+        for run in read_results(experiment):
+            if run["method"] in losses:
+                key = losses[run["method"]], run["steps"]
+                points.setdefault(key, []).append(run["metrics"])
     with style():
         for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
             for loss, (name, colour) in LOSSES.items():
