@@ -42,6 +42,7 @@ COLUMNS_OF = {
     "lidc": ANNOTATOR_COLUMNS,
     "digits": SHARE_COLUMNS,
     "camvid_1_8": SEMI_COLUMNS,
+    "camvid_1_8_short": SEMI_COLUMNS,
     "camvid_1_16": SEMI_COLUMNS,
 }
 # Each as trained, and after a temperature that was fitted on the validation split.
