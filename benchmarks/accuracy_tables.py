@@ -97,8 +97,9 @@ def differences_table(experiment: str, methods: Sequence[str]) -> str:
     names = _names(experiment)
     for contrast in contrasts:
         pair = [names[contrast[key]] for key in ("method", "baseline")]
-        cells = [_difference(contrast["metrics"].get(key), key) for key in columns]
-        lines.append(f"| {' | '.join([*pair, str(len(contrast['seeds'])), *cells])} |")
+        seeds = len(contrast["seeds"])
+        cells = [_difference(contrast["metrics"].get(key), key, seeds) for key in columns]
+        lines.append(f"| {' | '.join([*pair, str(seeds), *cells])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -139,12 +140,13 @@ def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[
     return [(name, of_method) for name, of_method in found if of_method]
 
 
-def _difference(found: dict[str, Any] | None, key: str) -> str:
-    """Return a difference with its interval, bold where the interval excludes zero."""
+def _difference(found: dict[str, Any] | None, key: str, seeds: int) -> str:
+    """Return a difference with its interval, bold where it excludes zero over several seeds."""
     if found is None:
         return DASH
     low, high = found["interval"]
-    sure, digits = "**" if low > 0 or high < 0 else "", _digits(key)
+    sure = "**" if seeds > 1 and (low > 0 or high < 0) else ""
+    digits = _digits(key)
     value, low, high = (f"{x:+.{digits}f}" for x in (found["value"], low, high))
     return f"{sure}{value}{sure} ({low} to {high})"
 

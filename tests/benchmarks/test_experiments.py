@@ -262,6 +262,16 @@ def test_differences_become_a_table(project: Path, monkeypatch: pytest.MonkeyPat
     assert cells[-1] == "+0.00 (+0.00 to +0.00)"
 
 
+def test_one_seed_decides_nothing(project: Path) -> None:
+    write("ce", 0, [[90, 90], [40, 40]])
+    write("jml", 0, [[95, 95], [45, 45]])
+    (contrast,) = differences.differences("digits", [["jml", "ce"]])
+    assert contrast["metrics"]["miou_d"]["interval"][0] > 0
+    differences_file = results_files.RESULTS / "digits" / "differences.json"
+    differences_file.write_text(json.dumps({"contrasts": [contrast]}))
+    assert "**" not in tables.table("digits_differences")
+
+
 def test_figures_become_tables_in_the_order_of_the_grid(project: Path) -> None:
     def record(method: str, seed: int, ece: float, calibrated: dict[str, float] | None) -> None:
         file = results_files.result_file("digits", method, seed)

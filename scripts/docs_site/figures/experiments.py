@@ -76,9 +76,10 @@ def differences() -> Figure:
     figure, axes = panels(2, height=0.8 + 0.24 * len(known), sharey=True)
     with style():
         for row, (claim, contrast) in enumerate(known):
-            metrics = contrast["metrics"]
-            _interval(axes[0], row, metrics[OVERLAP_OF.get(claim[0], "miou_d")], good=1)
-            _interval(axes[1], row, metrics["ece_d"], good=-1)
+            metrics, decides = contrast["metrics"], len(contrast["seeds"]) > 1
+            overlap = metrics[OVERLAP_OF.get(claim[0], "miou_d")]
+            _interval(axes[0], row, overlap, good=1, decides=decides)
+            _interval(axes[1], row, metrics["ece_d"], good=-1, decides=decides)
         for axis, title in zip(axes, ("overlap, points", "ECE, points"), strict=True):
             axis.axvline(0, color=GREY, linewidth=1)
             axis.set_title(title)
@@ -92,9 +93,13 @@ def _contrast(experiment: str, method: str, baseline: str) -> dict[str, Any] | N
     return pairs.get((method, baseline))
 
 
-def _interval(axis: Axes, row: int, difference: dict[str, Any], *, good: int) -> None:
-    """Draw one, green where it is surely good, orange where surely bad."""
+def _interval(
+    axis: Axes, row: int, difference: dict[str, Any], *, good: int, decides: bool
+) -> None:
+    """Draw one, green where it is surely good, orange where surely bad, if that is decided."""
     low, high = sorted(good * end for end in difference["interval"])
-    colour = GREEN if low > 0 else ORANGE if high < 0 else GREY
+    colour = GREY
+    if decides and (low > 0 or high < 0):
+        colour = GREEN if low > 0 else ORANGE
     axis.plot(difference["interval"], (row, row), color=colour)
     axis.plot(difference["value"], row, "o", color=colour, markersize=6)
