@@ -2,11 +2,11 @@
 
     python -m benchmarks.differences    # writes benchmarks/results/EXPERIMENT/differences.json
 
-Which methods are compared is declared in experiments.yaml, as `contrasts`. An interval is that of
-`softiou compare`: images and seeds are drawn with replacement, the images for both methods at once.
-Images that resemble each other are drawn together, as `drawn_together` says: those whose names
-begin alike, up to what a regular expression matches, such as a patient; or so many neighbours at a
-time, such as seconds of a video.
+Which methods are compared is declared in experiments.yaml, as `contrasts`. Images and seeds are
+drawn with replacement, for both methods at once: runs of the same seed share the order of their
+data and what is random in their weights. Images that resemble each other are drawn together, as
+`drawn_together` says: those whose names begin alike, up to what a regular expression matches, such
+as a patient; or so many neighbours at a time, such as seconds of a video.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from benchmarks.grid import read_grid
 from benchmarks.results_files import RESULTS, Sums, read_results, read_sums, result_file
 from softiou._files import write_atomically
 from softiou.comparison import groups_of, resampled_means
-from softiou.metrics.bootstrap import percentile_interval
+from softiou.metrics.bootstrap import percentile_interval, resample
 from softiou.metrics.figures import Figures, weighted_figures
 
 RESAMPLES = 10_000
@@ -114,7 +114,10 @@ def _drawn(
     once = torch.ones(1, statistics[0].num_images, dtype=torch.float64)
     values = [columns(weighted_figures(one, once)) for one in statistics]
     groups = groups_of(seeds[0].stems, together)
-    draws = resampled_means(statistics, columns, resamples=RESAMPLES, seed=SEED, groups=groups)
+    times = resample(len(seeds), RESAMPLES, seed=SEED + 1)  # the same for every method
+    draws = resampled_means(
+        statistics, columns, resamples=RESAMPLES, seed=SEED, groups=groups, times=times
+    )
     return torch.cat(values).mean(0), draws
 
 

@@ -219,6 +219,16 @@ def test_differences_are_paired_over_images_and_seeds(
     assert found["metrics"]["ece_d"] == {"value": 0.0, "interval": [0.0, 0.0]}
 
 
+def test_what_a_seed_does_to_both_methods_cancels(project: Path) -> None:
+    for seed in (0, 1, 2):
+        for method, gain in (("ce", 0), ("jml", 1)):
+            write(method, seed, [[50 + 10 * seed + gain, 60]] * 4)
+    (found,) = differences.differences("digits", [["jml", "ce"]])
+    low, high = found["metrics"]["miou_d"]["interval"]
+    # One more of 100 pixels is worth half a point to one; a seed is worth some seven.
+    assert 0.4 < low < found["metrics"]["miou_d"]["value"] < high < 1
+
+
 def test_images_of_a_group_are_drawn_together(project: Path) -> None:
     """Four patients of two images that are alike: as unsure as four images."""
     for method, gain in (("ce", 0), ("jml", 5)):

@@ -164,11 +164,13 @@ def resampled_means(
     resamples: int,
     seed: int,
     groups: Tensor | None = None,
+    times: Tensor | None = None,
 ) -> Tensor:
     """Draw images and seeds of one configuration with replacement, and average over the seeds.
 
     The images that a resample draws depend on `seed` alone: those of several configurations are
-    paired, and may be subtracted.
+    paired, and may be subtracted. So are the seeds of configurations that are given the same
+    `times`: what weights and order of the data do to both of them cancels.
 
     Args:
         seeds: What each of the S trainings got of the same images.
@@ -176,17 +178,20 @@ def resampled_means(
         resamples: R.
         seed: Of the draws.
         groups: Of images that are drawn together, as in `bootstrap_figures`.
+        times: How often each resample draws each training (R, S), of `resample`; None: drawn apart
+            from those of other configurations.
 
     Returns:
         Means (R, F) over the drawn seeds that have the figure.
     """
-    draws = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))  # (R, S)
+    if times is None:
+        times = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))
     total = known = torch.zeros(resamples, 1, dtype=torch.float64)
-    for statistics, times in zip(seeds, draws.unbind(1), strict=True):
+    for statistics, drawn_times in zip(seeds, times[:, :, None].unbind(1), strict=True):
         found = bootstrap_figures(statistics, resamples=resamples, seed=seed, groups=groups)
         drawn = columns(found)
-        total = total + times[:, None] * drawn.nan_to_num(0.0)
-        known = known + times[:, None] * drawn.isfinite()
+        total = total + drawn_times * drawn.nan_to_num(0.0)
+        known = known + drawn_times * drawn.isfinite()
     return total / known
 
 
