@@ -55,9 +55,9 @@ def budget() -> Figure:
 CLAIMS = (
     ("camvid", "jml", "ce", "JML against CE"),
     ("camvid", "jml_bls", "jml", "JML: boundary smoothing against none"),
-    ("camvid", "kd_jml", "kd_ce", "student: JML against CE"),
-    ("camvid", "kd_jml", "kd_cwd", "student: JML against channel-wise"),
-    ("camvid", "kd_jml", "student_jml", "student, JML: teacher against none"),
+    ("camvid", "kd_jml", "kd_ce", "distilled student: JML against CE"),
+    ("camvid", "kd_jml", "kd_cwd", "distilled student: soft labels, JML against channel-wise, CE"),
+    ("camvid", "kd_jml", "student_jml", "student, JML: soft labels of a teacher against none"),
     ("camvid_1_8", "semi_soft_jml", "semi_hard_ce", "few masks: soft, JML against hard, CE"),
     ("camvid_1_8", "semi_soft_jml", "sup_jml", "few masks, JML: unlabelled against none"),
     ("lidc", "votes_jml", "votes_product", "votes: JML against product form"),
