@@ -97,9 +97,8 @@ def differences_table(experiment: str, methods: Sequence[str]) -> str:
     names = _names(experiment)
     for contrast in contrasts:
         pair = [names[contrast[key]] for key in ("method", "baseline")]
-        seeds = len(contrast["seeds"])
-        cells = [_difference(contrast["metrics"].get(key), key, seeds) for key in columns]
-        lines.append(f"| {' | '.join([*pair, str(seeds), *cells])} |")
+        cells = [_difference(contrast, key) for key in columns]
+        lines.append(f"| {' | '.join([*pair, str(len(contrast['seeds'])), *cells])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -140,14 +139,14 @@ def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[
     return [(name, of_method) for name, of_method in found if of_method]
 
 
-def _difference(found: dict[str, Any] | None, key: str, seeds: int) -> str:
-    """Return a difference with its interval, bold where it excludes zero over several seeds."""
+def _difference(contrast: dict[str, Any], key: str) -> str:
+    """Return a difference with its interval, bold where it is decided."""
+    found = contrast["metrics"].get(key)
     if found is None:
         return DASH
-    low, high = found["interval"]
-    sure = "**" if seeds > 1 and (low > 0 or high < 0) else ""
+    sure = "**" if results_files.is_decided(contrast, key) else ""
     digits = _digits(key)
-    value, low, high = (f"{x:+.{digits}f}" for x in (found["value"], low, high))
+    value, low, high = (f"{x:+.{digits}f}" for x in (found["value"], *found["interval"]))
     return f"{sure}{value}{sure} ({low} to {high})"
 
 

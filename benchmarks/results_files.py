@@ -64,6 +64,12 @@ def read_contrasts(experiment: str) -> list[dict[str, Any]]:
     return contrasts
 
 
+def is_decided(contrast: Mapping[str, Any], figure: str) -> bool:
+    """Say whether the interval of a difference excludes zero; that of one seed decides nothing."""
+    low, high = contrast["metrics"][figure]["interval"]
+    return len(contrast["seeds"]) > 1 and (low > 0 or high < 0)
+
+
 def write_result(
     path: Path, content: Mapping[str, Any], statistics: ImageStatistics, stems: Sequence[str]
 ) -> None:

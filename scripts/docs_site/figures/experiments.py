@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.results_files import read_contrasts, read_results
+from benchmarks.results_files import is_decided, read_contrasts, read_results
 from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, style
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
@@ -76,10 +76,8 @@ def differences() -> Figure:
     figure, axes = panels(2, height=0.8 + 0.24 * len(known), sharey=True)
     with style():
         for row, (claim, contrast) in enumerate(known):
-            metrics, decides = contrast["metrics"], len(contrast["seeds"]) > 1
-            overlap = metrics[OVERLAP_OF.get(claim[0], "miou_d")]
-            _interval(axes[0], row, overlap, good=1, decides=decides)
-            _interval(axes[1], row, metrics["ece_d"], good=-1, decides=decides)
+            _interval(axes[0], row, contrast, OVERLAP_OF.get(claim[0], "miou_d"), good=1)
+            _interval(axes[1], row, contrast, "ece_d", good=-1)
         for axis, title in zip(axes, ("overlap, points", "ECE, points"), strict=True):
             axis.axvline(0, color=GREY, linewidth=1)
             axis.set_title(title)
@@ -93,13 +91,11 @@ def _contrast(experiment: str, method: str, baseline: str) -> dict[str, Any] | N
     return pairs.get((method, baseline))
 
 
-def _interval(
-    axis: Axes, row: int, difference: dict[str, Any], *, good: int, decides: bool
-) -> None:
-    """Draw one, green where it is surely good, orange where surely bad, if that is decided."""
-    low, high = sorted(good * end for end in difference["interval"])
+def _interval(axis: Axes, row: int, contrast: dict[str, Any], metric: str, *, good: int) -> None:
+    """Draw one, green where it is surely good, orange where surely bad, grey if undecided."""
+    difference = contrast["metrics"][metric]
     colour = GREY
-    if decides and (low > 0 or high < 0):
-        colour = GREEN if low > 0 else ORANGE
+    if is_decided(contrast, metric):
+        colour = GREEN if good * difference["interval"][0] > 0 else ORANGE
     axis.plot(difference["interval"], (row, row), color=colour)
     axis.plot(difference["value"], row, "o", color=colour, markersize=6)
