@@ -41,6 +41,7 @@ SHARE_COLUMNS = {
 COLUMNS_OF = {
     "lidc": ANNOTATOR_COLUMNS,
     "digits": SHARE_COLUMNS,
+    "digits_rates": SHARE_COLUMNS,
     "camvid_1_8": SEMI_COLUMNS,
     "camvid_1_8_short": SEMI_COLUMNS,
     "camvid_1_16": SEMI_COLUMNS,
