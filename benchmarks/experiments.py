@@ -2,26 +2,27 @@
 
     python -m benchmarks.experiments camvid --methods ce jml --seeds 0 1 2 --jobs 2
 
-A finished run is skipped, and a killed one goes on from its last checkpoint. A method with a
-teacher waits for it. Runs go side by side, each on cores of its own, or one after the other on a
-GPU.
+A finished run is skipped, and a killed one goes on from its last checkpoint. What another
+experiment has trained just so is copied. A method with a teacher waits for it. Runs go side by
+side, each on cores of its own, or one after the other on a GPU.
 """
 
 import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 
 from benchmarks._machine import ROOT, current_commit
 from benchmarks.grid import read_grid
-from benchmarks.results_files import read_result
+from benchmarks.results_files import copy_result, read_result
 from benchmarks.trials import Trial, beside, run_trial
 from softiou.cli._console import say
 
@@ -47,7 +48,10 @@ def main() -> None:
         for trial in trials:
             run_trial(trial)
         return
-    waiting = with_teachers([trial for trial in trials if is_open(trial, again=options.again)])
+    unfinished = [trial for trial in trials if is_open(trial, again=options.again)]
+    if not (options.list or options.again):
+        unfinished = [trial for trial in unfinished if not is_copied(trial, grid)]
+    waiting = with_teachers(unfinished)
     if options.list:
         print("\n".join(f"{trial.method}-seed{trial.seed}" for trial in waiting))
     else:
@@ -95,6 +99,19 @@ def is_open(trial: Trial, *, again: bool) -> bool:
         return False
     say(f"{trial.name}: the result of commit {before} is going to be replaced by that of {now}")
     return True
+
+
+def is_copied(trial: Trial, grid: Mapping[str, Any]) -> bool:
+    """Take the result of the same training from another experiment, if there is one."""
+    for experiment, declared in grid.items():
+        for method in declared["methods"]:
+            twin = Trial(experiment, declared, method, trial.seed)
+            if experiment != trial.experiment and twin.result.exists() and twin.equals(trial):
+                own = {"experiment": trial.experiment, "method": trial.method}
+                copy_result(twin.result, trial.result, own)
+                say(f"{trial.name}: the same training as {twin.name}, whose result is copied")
+                return True
+    return False
 
 
 def run_side_by_side(trials: Sequence[Trial], *, jobs: int, threads: int) -> int:

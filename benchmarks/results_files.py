@@ -87,6 +87,15 @@ def write_result(
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
 
 
+def copy_result(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
+    """Copy the figures and sums of a run; `changes` replace what the copy says of itself."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.with_suffix(".npz").exists():
+        write_atomically(source.with_suffix(".npz").read_bytes(), target.with_suffix(".npz"))
+    content = read_result(source) | dict(changes)
+    write_atomically((json.dumps(content, indent=1) + "\n").encode(), target)
+
+
 def read_sums(path: Path) -> Sums | None:
     """Return what a run got of every image; None for runs of which it was not kept."""
     sums = path.with_suffix(".npz")

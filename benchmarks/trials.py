@@ -75,6 +75,16 @@ class Trial:
         """Return the results file."""
         return result_file(self.experiment, self.method, self.seed)
 
+    def equals(self, other: "Trial") -> bool:
+        """Say whether another trial trains and scores just so; never of one that has a teacher."""
+        return self.teacher is None and self._all_of_it == other._all_of_it
+
+    @property
+    def _all_of_it(self) -> tuple[Any, ...]:
+        """Return what the figures follow from."""
+        scored = [self.declared.get(key) for key in ("source", "eval_split", "eval_labels")]
+        return (self.settings, self.peer_loss, *scored)
+
     def run_of(self, method: str) -> Path:
         """Return the run directory of a method with this seed."""
         return RUNS / self.experiment / f"{method}-seed{self.seed}"

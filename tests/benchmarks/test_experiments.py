@@ -142,6 +142,37 @@ def test_a_run_that_another_commit_began_keeps_its_commit(project: Path, capsys:
     assert "was begun at commit old" in capsys.readouterr().out
 
 
+def test_the_same_training_of_another_experiment_is_copied(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    twin = DIGITS | {"methods": {"hard": DIGITS["methods"]["ce"]}}
+    longer = {"hard": {"loss.cross_entropy": 1.0, "optim.steps": 3}}
+    others = {"longer": DIGITS | {"methods": longer}, "twin": twin}
+    grid.GRID.write_text(yaml.safe_dump({"digits": DIGITS} | others))
+    write("hard", 0, [[70, 20]], experiment="longer")
+    run(monkeypatch, "--methods", "ce", "--seeds", "0", "--list")
+    write("hard", 0, [[90, 40], [80, 50]], experiment="twin")
+    run(monkeypatch, "--methods", "ce", "--seeds", "0", "--list")
+    assert capsys.readouterr().out == "ce-seed0\nce-seed0\n"
+    assert not trial("ce").result.exists()
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, "--methods", "ce", "--seeds", "0")
+    assert "ce, seed 0: the same training as twin, hard, seed 0" in capsys.readouterr().out
+    copied = results_files.read_result(trial("ce").result)
+    assert (copied["experiment"], copied["method"]) == ("digits", "ce")
+    sums = results_files.read_sums(trial("ce").result)
+    assert sums is not None
+    assert sums.statistics.num_images == 2
+
+
+def test_a_training_with_a_teacher_is_no_other_s() -> None:
+    assert trial("ce").equals(trial("ce"))
+    assert not trial("ce").equals(trial("jml"))
+    assert not trial("ce").equals(trial("ce", 1))
+    assert not trial("kd").equals(trial("kd"))
+    assert not trial("ce").equals(Trial("digits", DIGITS | {"eval_split": "test"}, "ce", 0))
+
+
 def test_teachers_come_first_and_once(project: Path, capsys: Any) -> None:
     wanted = experiments.with_teachers([trial("kd"), trial("kd", 1), trial("ce")])
     assert [(one.method, one.seed) for one in wanted] == [
@@ -192,10 +223,16 @@ def counted(correct: list[list[int]]) -> ImageStatistics:
     return ImageStatistics(OverlapCounts(right, predicted, present), bins=bins)
 
 
-def write(method: str, seed: int, correct: list[list[int]], images: str = "same") -> None:
+def write(
+    method: str,
+    seed: int,
+    correct: list[list[int]],
+    images: str = "same",
+    experiment: str = "digits",
+) -> None:
     classes = [{"name": "even"}, {"name": "odd"}]
     content = {"method": method, "seed": seed, "images": images, "per_class": classes}
-    file = results_files.result_file("digits", method, seed)
+    file = results_files.result_file(experiment, method, seed)
     stems = [f"p{number // 2}-{number}" for number in range(len(correct))]
     results_files.write_result(file, content, counted(correct), stems)
 
