@@ -78,13 +78,18 @@ def differences(
                 "baseline": pair[1],
                 "seeds": list(seeds),
                 "metrics": {
-                    name: {"value": value.item(), "interval": interval.tolist()}
+                    name: {"value": _rounded(value), "interval": [*map(_rounded, interval)]}
                     for name, value, interval in zip(names, ours - theirs, intervals, strict=True)
                     if value.isfinite()
                 },
             }
         )
     return found
+
+
+def _rounded(value: Tensor) -> float:
+    """Return a number that does not change with the order in which a processor adds."""
+    return round(value.item(), 6)
 
 
 def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
