@@ -83,23 +83,29 @@ def calibration_table(experiment: str, methods: Sequence[str]) -> str:
 
 
 def differences_table(experiment: str, methods: Sequence[str]) -> str:
-    """Return how sure the differences between methods are: a row a contrast, points of per cent."""
+    """Return how sure the differences between methods are: a row a contrast, points of per cent.
+
+    The first figure is told of each seed, too.
+    """
     contrasts = [
         one
         for one in results_files.read_contrasts(experiment)
         if not methods or one["method"] in methods
     ]
     shown = {name for contrast in contrasts for name in contrast["metrics"]}
-    columns = {name: title for name, title in differences_of(experiment).items() if name in shown}
+    titles = differences_of(experiment)
+    columns = {name: title for name, title in titles.items() if name in shown}
+    first = next(iter(columns or titles))
     lines = [
-        f"| method | less | seeds | {' | '.join(columns.values())} |",
+        f"| method | less | {titles[first]} of each seed | {' | '.join(columns.values())} |",
         f"| --- | --- | ---: |{' ---: |' * len(columns)}",
     ]
     names = _names(experiment)
     for contrast in contrasts:
         pair = [names[contrast[key]] for key in ("method", "baseline")]
+        of_seeds = [f"{value:+.1f}" for value in contrast["metrics"][first]["of_seeds"]]
         cells = [_difference(contrast, key) for key in columns]
-        lines.append(f"| {' | '.join([*pair, str(len(contrast['seeds'])), *cells])} |")
+        lines.append(f"| {' | '.join([*pair, ', '.join(of_seeds), *cells])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -132,9 +138,12 @@ def _names(experiment: str) -> dict[str, str]:
 def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[Run]]]:
     """Return name and runs of the methods that have been run."""
     runs = results_files.read_results(experiment)
+    names = _names(experiment)
+    if unknown := [method for method in methods if method not in names]:
+        raise ValueError(f"{experiment} declares no method {', '.join(unknown)}")
     found = [
         (name, [run for run in runs if run["method"] == method])
-        for method, name in _names(experiment).items()
+        for method, name in names.items()
         if not methods or method in methods
     ]
     return [(name, of_method) for name, of_method in found if of_method]

@@ -68,9 +68,10 @@ def differences(
             continue
         for method in pair:
             if (method, seeds) not in drawn:
-                of_seeds = [sums[method][seed] for seed in seeds]
-                drawn[method, seeds] = _drawn(of_seeds, names, together)
+                runs = [sums[method][seed] for seed in seeds]
+                drawn[method, seeds] = _drawn(runs, names, together)
         (ours, our_draws), (theirs, their_draws) = (drawn[method, seeds] for method in pair)
+        apart = (ours - theirs).T
         intervals = percentile_interval(our_draws - their_draws)
         found.append(
             {
@@ -78,9 +79,13 @@ def differences(
                 "baseline": pair[1],
                 "seeds": list(seeds),
                 "metrics": {
-                    name: {"value": _rounded(value), "interval": [*map(_rounded, interval)]}
-                    for name, value, interval in zip(names, ours - theirs, intervals, strict=True)
-                    if value.isfinite()
+                    name: {
+                        "value": _rounded(of_seeds.mean()),
+                        "interval": [*map(_rounded, interval)],
+                        "of_seeds": [*map(_rounded, of_seeds)],
+                    }
+                    for name, of_seeds, interval in zip(names, apart, intervals, strict=True)
+                    if of_seeds.isfinite().all()
                 },
             }
         )
@@ -110,7 +115,7 @@ def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
 def _drawn(
     seeds: Sequence[Sums], names: Sequence[str], together: str | int
 ) -> tuple[Tensor, Tensor]:
-    """Return means over the seeds (F,), and those of every resample (R, F), per cent."""
+    """Return figures of each seed (S, F), and their means of every resample (R, F), per cent."""
 
     def columns(figures: Figures) -> Tensor:
         return torch.stack([_column(figures, name, seeds[0].classes) for name in names], 1)
@@ -123,7 +128,7 @@ def _drawn(
     draws = resampled_means(
         statistics, columns, resamples=RESAMPLES, seed=SEED, groups=groups, times=times
     )
-    return torch.cat(values).mean(0), draws
+    return torch.cat(values), draws
 
 
 def _column(figures: Figures, name: str, classes: Sequence[str]) -> Tensor:

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,7 +22,7 @@ import torch
 from benchmarks._machine import ROOT, current_commit
 from benchmarks.grid import read_grid
 from benchmarks.results_files import copy_result, read_result
-from benchmarks.trials import Trial, beside, run_trial
+from benchmarks.trials import Trial, beside, run_trial, set_aside
 from softiou.cli._console import say
 
 
@@ -45,8 +44,10 @@ def main() -> None:
     ]
     if options.here:
         torch.set_num_threads(options.threads)
+        if options.cores:
+            os.sched_setaffinity(0, options.cores)
         for trial in trials:
-            run_trial(trial)
+            run_trial(trial, again=options.again)
         return
     unfinished = [trial for trial in trials if is_open(trial, again=options.again)]
     if not (options.list or options.again):
@@ -54,8 +55,11 @@ def main() -> None:
     waiting = with_teachers(unfinished)
     if options.list:
         print("\n".join(f"{trial.method}-seed{trial.seed}" for trial in waiting))
-    else:
-        sys.exit(run_side_by_side(waiting, jobs=options.jobs, threads=options.threads))
+        return
+    if options.again:
+        for trial in unfinished:
+            set_aside(trial)
+    sys.exit(run_side_by_side(waiting, options))
 
 
 def _options(experiments: Sequence[str]) -> argparse.Namespace:
@@ -72,6 +76,7 @@ def _options(experiments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="replace results of other commits")
     parser.add_argument("--list", action="store_true", help="print what there is to do")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in this process
+    parser.add_argument("--cores", nargs="*", type=int, help=argparse.SUPPRESS)  # its own ones
     return parser.parse_args()
 
 
@@ -109,27 +114,31 @@ def is_copied(trial: Trial, grid: Mapping[str, Any]) -> bool:
             if experiment != trial.experiment and twin.result.exists() and twin.equals(trial):
                 own = {"experiment": trial.experiment, "method": trial.method}
                 copy_result(twin.result, trial.result, own)
-                say(f"{trial.name}: the same training as {twin.name}, whose result is copied")
+                commit = read_result(twin.result)["commit"]
+                say(f"{trial.name}: the training of {twin.name}, copied (commit {commit})")
                 return True
     return False
 
 
-def run_side_by_side(trials: Sequence[Trial], *, jobs: int, threads: int) -> int:
+def run_side_by_side(trials: Sequence[Trial], options: argparse.Namespace) -> int:
     """Run every trial in a process of its own, teachers first; return how many failed."""
     places: SimpleQueue[int] = SimpleQueue()
-    for place in range(jobs):
+    for place in range(options.jobs):
         places.put(place)
     failed = 0
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
         for needs_teacher in (False, True):
             some = [trial for trial in trials if (trial.teacher is not None) == needs_teacher]
-            statuses = pool.map(lambda trial: _run_apart(trial, places, threads), some)
+            statuses = pool.map(lambda trial: _run_apart(trial, places, options), some)
             failed += sum(status != 0 for status in statuses)
     return failed
 
 
-def _run_apart(trial: Trial, places: "SimpleQueue[int]", threads: int) -> int:
+def _run_apart(trial: Trial, places: "SimpleQueue[int]", options: argparse.Namespace) -> int:
     """Run a trial in a process that has cores of its own; its words go into a log by its run."""
+    if trial.teacher is not None and not replace(trial, method=trial.teacher).is_trained:
+        say(f"{trial.name}: FAILED, for its teacher, {trial.teacher}, is not trained")
+        return 1
     place = places.get()
     log = beside(trial.run_of(trial.method), ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -137,12 +146,11 @@ def _run_apart(trial: Trial, places: "SimpleQueue[int]", threads: int) -> int:
     try:
         with log.open("a") as file:
             done = subprocess.run(
-                [*_command(trial), "--threads", str(threads)],
+                _command(trial, place, options),
                 cwd=ROOT,
-                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+                env=os.environ | {"OMP_NUM_THREADS": str(options.threads)},
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                preexec_fn=partial(_pin, place, threads),
                 check=False,
             )
     finally:
@@ -152,18 +160,20 @@ def _run_apart(trial: Trial, places: "SimpleQueue[int]", threads: int) -> int:
     return done.returncode
 
 
-def _command(trial: Trial) -> list[str]:
+def _command(trial: Trial, place: int, options: argparse.Namespace) -> list[str]:
     """Return the command that runs a single trial in its own process."""
-    which = [trial.experiment, "--methods", trial.method, "--seeds", str(trial.seed)]
-    return [sys.executable, "-m", "benchmarks.experiments", *which, "--here"]
+    which = [trial.experiment, "--methods", trial.method, "--seeds", str(trial.seed), "--here"]
+    which += ["--threads", str(options.threads), *(["--again"] if options.again else [])]
+    cores = [str(core) for core in _cores(place, options.threads)]
+    return [sys.executable, "-m", "benchmarks.experiments", *which, "--cores", *cores]
 
 
-def _pin(place: int, threads: int) -> None:
-    """Keep this process on cores that no other job has, as long as there are enough."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        own = {cores[(place * threads + i) % len(cores)] for i in range(threads)}
-        os.sched_setaffinity(0, own)
+def _cores(place: int, threads: int) -> list[int]:
+    """Return cores that no other job has, as long as there are enough; none to pin nothing."""
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    return sorted({cores[(place * threads + i) % len(cores)] for i in range(threads)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One run of an experiment: train, calibrate on the validation split, evaluate, and write down."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -14,10 +15,12 @@ from benchmarks._machine import ROOT, current_commit, machine
 from benchmarks.peer_losses import peer_loss
 from benchmarks.results_files import result_file, write_result
 from softiou.checkpoints import load_trained
+from softiou.cli._arguments import LabelsChoice
 from softiou.cli._console import say
 from softiou.cli.calibrate import calibrate
 from softiou.cli.evaluate import evaluate_run, score
 from softiou.cli.label import label
+from softiou.data import Labels
 from softiou.evaluation import Evaluation
 from softiou.recipes import load_config, resume_training, start_training
 
@@ -90,8 +93,12 @@ class Trial:
         return RUNS / self.experiment / f"{method}-seed{self.seed}"
 
 
-def run_trial(trial: Trial) -> None:
-    """Train and evaluate, going on from where a killed run stopped, and write the results file."""
+def run_trial(trial: Trial, *, again: bool = False) -> None:
+    """Train and evaluate, going on from where a killed run stopped, and write the results file.
+
+    A results file that is there stays, unless it is to be made again: of a teacher that is trained
+    for its students alone nothing else is wanted.
+    """
     run = trial.run_of(trial.method)
     commit = _begun_at(run)
     source = _value("source", trial.declared["source"])
@@ -104,13 +111,28 @@ def run_trial(trial: Trial) -> None:
             config = load_config(source=source, overrides=overrides)
             command = f"benchmarks.experiments {trial.experiment}"
             start_training(config, directory=run, command=command, say=say)
-    calibrate(run, source)
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
+    calibrate(run, source, labels=LabelsChoice(labels))
     evaluation = evaluate_run(run, source, split=split, labels=labels)
-    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split)
+    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split, labels)
+    if trial.result.exists() and not again:
+        say(f"{trial.result.relative_to(ROOT)} stays as it was")
+        return
     stems = [image["stem"] for image in evaluation.content["images"]]
     write_result(trial.result, content, evaluation.statistics, stems)
     say(f"wrote {trial.result.relative_to(ROOT)}")
+
+
+def set_aside(trial: Trial) -> None:
+    """Rename a run that another commit began, and what belongs to it, so that a new one begins."""
+    run = trial.run_of(trial.method)
+    commit = beside(run, ".commit")
+    if not commit.exists() or commit.read_text() == current_commit():
+        return
+    name = f"{run.name}-at-{commit.read_text()}"
+    for suffix in ("", "-soft-labels", ".log", ".commit"):
+        if beside(run, suffix).exists():
+            beside(run, suffix).rename(run.with_name(name + suffix))
 
 
 def beside(run: Path, suffix: str) -> Path:
@@ -143,11 +165,11 @@ def _teachers(trial: Trial, source: str) -> dict[str, Any]:
     return found
 
 
-def _of_the_average(run: Path, source: str, split: str) -> dict[str, Any]:
+def _of_the_average(run: Path, source: str, split: str, labels: Labels) -> dict[str, Any]:
     """Score the teacher of a semi-supervised run, the average of its student, too."""
     if load_config(file=run / "config.yaml").verb != "semi":
         return {}
-    scored = score(load_trained(run, weights="teacher"), source, split=split)
+    scored = score(load_trained(run, weights="teacher"), source, split=split, labels=labels)
     return {"teacher_metrics": scored.metrics}
 
 
@@ -209,5 +231,7 @@ def _plain(value: Any) -> str:
 
 def _without_own_paths(config: Any) -> Any:
     """Replace the folders of this machine by "." and "..", as seen from the project."""
-    text = json.dumps(config).replace(str(ROOT), ".").replace(str(ROOT.parent), "..")
+    text = json.dumps(config)
+    for folder, short in ((ROOT, "."), (ROOT.parent, "..")):
+        text = re.sub(re.escape(str(folder)) + r'(?=[/"])', short, text)
     return json.loads(text)

@@ -1,6 +1,8 @@
 """The experiment runner, from a grid to results, differences and tables, on a few steps."""
 
+import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -157,7 +159,7 @@ def test_the_same_training_of_another_experiment_is_copied(
     assert not trial("ce").result.exists()
     with pytest.raises(SystemExit, match="0"):
         run(monkeypatch, "--methods", "ce", "--seeds", "0")
-    assert "ce, seed 0: the same training as twin, hard, seed 0" in capsys.readouterr().out
+    assert "ce, seed 0: the training of twin, hard, seed 0, copied" in capsys.readouterr().out
     copied = results_files.read_result(trial("ce").result)
     assert (copied["experiment"], copied["method"]) == ("digits", "ce")
     sums = results_files.read_sums(trial("ce").result)
@@ -198,20 +200,79 @@ def test_an_unknown_method_is_refused(project: Path, monkeypatch: pytest.MonkeyP
         run(monkeypatch, "--methods", "cc")
 
 
-def test_jobs_run_apart_on_cores_of_their_own(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    code = "import os; print(os.environ['OMP_NUM_THREADS'], len(os.sched_getaffinity(0)))"
+def options(**changed: Any) -> argparse.Namespace:
+    return argparse.Namespace(**({"jobs": 2, "threads": 1, "again": False} | changed))
+
+
+def test_jobs_run_apart(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    code = "import os; print(os.environ['OMP_NUM_THREADS'])"
     monkeypatch.setattr(
-        experiments, "_command", lambda one: [sys.executable, "-c", f"{code}; exit({one.seed})"]
+        experiments,
+        "_command",
+        lambda one, place, options: [sys.executable, "-c", f"{code}; exit({one.seed})"],
     )
     some = [trial("ce"), trial("kd"), trial("jml", 1)]
-    assert experiments.run_side_by_side(some, jobs=2, threads=1) == 1
+    assert experiments.run_side_by_side(some, options()) == 2
     out = capsys.readouterr().out
     assert "digits, ce, seed 0: done" in out
     assert "digits, jml, seed 1: FAILED with status 1" in out
-    log = trial("ce").run_of("ce").with_suffix(".log").read_text()
-    assert log.split()[:2] == ["1", "1"]
+    assert "digits, kd, seed 0: FAILED, for its teacher, jml, is not trained" in out
+    assert trial("ce").run_of("ce").with_suffix(".log").read_text() == "1\n"
+
+
+def test_a_job_is_told_which_cores_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5, 7})
+    command = " ".join(experiments._command(trial("kd", 4), 1, options(threads=2, again=True)))
+    which = "digits --methods kd --seeds 4 --here --threads 2 --again --cores 5 7"
+    assert command == f"{sys.executable} -m benchmarks.experiments {which}"
+    assert experiments._cores(2, 2) == [2, 3]  # more jobs than cores: shared
+
+
+def test_a_job_keeps_to_its_cores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned, trained = [], []
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: pinned.append(cores))
+    monkeypatch.setattr(experiments, "run_trial", lambda one, again: trained.append((one, again)))
+    threads = str(torch.get_num_threads())
+    run(monkeypatch, *f"--methods ce --seeds 0 --here --again --threads {threads}".split())
+    assert (pinned, trained) == ([], [(trial("ce"), True)])
+    run(monkeypatch, *f"--methods ce --seeds 0 --here --threads {threads} --cores 0".split())
+    assert (pinned, trained[1:]) == ([[0]], [(trial("ce"), False)])
+
+
+def test_what_is_made_again_leaves_the_run_of_the_other_commit(project: Path) -> None:
+    one = trial("ce")
+    run_of = one.run_of("ce")
+    run_of.mkdir(parents=True)
+    run_of.with_suffix(".commit").write_text("abc")
+    trials.set_aside(one)  # begun at this commit, and killed: it goes on
+    assert run_of.exists()
+    run_of.with_suffix(".commit").write_text("old")
+    run_of.with_suffix(".log").touch()
+    trials.set_aside(one)
+    names = sorted(path.name for path in run_of.parent.iterdir())
+    assert names == [f"ce-seed0-at-old{suffix}" for suffix in ("", ".commit", ".log")]
+
+
+def test_a_result_stays_when_its_model_is_trained_for_students_alone(project: Path) -> None:
+    one = Trial("digits", DIGITS | {"eval_labels": "soft"}, "ce", 5)
+    one.result.parent.mkdir(parents=True)
+    one.result.write_text('{"commit": "old"}')
+    trials.run_trial(one)
+    assert one.result.read_text() == '{"commit": "old"}'
+    assert one.is_trained
+    trials.run_trial(one, again=True)
+    assert json.loads(one.result.read_text())["commit"] == "abc"
+    sidecar = one.run_of("ce") / "checkpoints" / "best.calibration.json"
+    assert json.loads(sidecar.read_text())["labels"] == "soft"  # as what it is scored against
+
+
+def test_folders_of_this_machine_do_not_come_into_results(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trials, "ROOT", Path("/work/main"))
+    config = {"a": "/work/main/x", "b": "/work/shared", "c": "/workspace/main", "d": "/work/main"}
+    found = trials._without_own_paths(config)
+    assert found == {"a": "./x", "b": "../shared", "c": "/workspace/main", "d": "."}
 
 
 def counted(correct: list[list[int]]) -> ImageStatistics:
@@ -232,6 +293,7 @@ def write(
 ) -> None:
     classes = [{"name": "even"}, {"name": "odd"}]
     content = {"method": method, "seed": seed, "images": images, "per_class": classes}
+    content |= {"commit": "old"}
     file = results_files.result_file(experiment, method, seed)
     stems = [f"p{number // 2}-{number}" for number in range(len(correct))]
     results_files.write_result(file, content, counted(correct), stems)
@@ -250,10 +312,15 @@ def test_differences_are_paired_over_images_and_seeds(
     miou = found["metrics"]["miou_d"]
     ours, theirs = 235 / 365, 220 / 380  # of 300 pixels of each class
     assert miou["value"] == pytest.approx(100 * (ours - theirs))
+    assert miou["of_seeds"] == [miou["value"]] * 2
     low, high = miou["interval"]
     # Unpaired, hard against easy images would be some 60 points apart.
     assert 0 < low < miou["value"] < high < 10
-    assert found["metrics"]["ece_d"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert found["metrics"]["ece_d"] == {
+        "value": 0.0,
+        "interval": [0.0, 0.0],
+        "of_seeds": [0.0, 0.0],
+    }
 
 
 def test_what_a_seed_does_to_both_methods_cancels(project: Path) -> None:
@@ -294,24 +361,26 @@ def test_differences_of_other_images_are_refused(project: Path) -> None:
 
 
 def test_differences_become_a_table(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         write("ce", seed, [[90, 90], [40, 40]])
-        write("jml", seed, [[95, 95], [45, 45]])
+        write("jml", seed, [[95 - seed, 95], [45, 45]])
     monkeypatch.setattr(differences, "ROOT", project)
     monkeypatch.setattr(differences, "RESULTS", results_files.RESULTS)
     monkeypatch.setattr("sys.argv", ["differences"])
     differences.main()
     head, _, row = tables.table("digits_differences").splitlines()
-    assert head.startswith("| method | less | seeds | mIoU^D | mIoU^I |")
+    assert head.startswith("| method | less | mIoU^D of each seed | mIoU^D | mIoU^I |")
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:3] == ["0.25 CE + 0.75 JML", "cross-entropy", "2"]
+    assert cells[:2] == ["0.25 CE + 0.75 JML", "cross-entropy"]
+    assert cells[2] == "+5.7, +5.4, +5.1"  # 140 / 260 less 130 / 270, for the first
     assert cells[3].startswith("**+")  # surely better
     assert cells[-1] == "+0.00 (+0.00 to +0.00)"
 
 
-def test_one_seed_decides_nothing(project: Path) -> None:
-    write("ce", 0, [[90, 90], [40, 40]])
-    write("jml", 0, [[95, 95], [45, 45]])
+def test_two_seeds_decide_nothing(project: Path) -> None:
+    for seed in (0, 1):
+        write("ce", seed, [[90, 90], [40, 40]])
+        write("jml", seed, [[95, 95], [45, 45]])
     (contrast,) = differences.differences("digits", [["jml", "ce"]])
     assert contrast["metrics"]["miou_d"]["interval"][0] > 0
     differences_file = results_files.RESULTS / "digits" / "differences.json"
@@ -339,6 +408,11 @@ def test_figures_become_tables_in_the_order_of_the_grid(project: Path) -> None:
     assert head.startswith("| method | seeds | ECE | after T | ECE per image | after T |")
     cells = "2 | 4.00 ± 1.41 | 1.25 ± 0.35 | 4.00 ± 0.00 | 2.00 ± 0.00 | – | – |"  # noqa: RUF001
     assert row == f"| 0.25 CE + 0.75 JML | {cells}"
+
+
+def test_a_table_of_a_method_that_nobody_declares_is_refused(project: Path) -> None:
+    with pytest.raises(ValueError, match="digits declares no method jlm"):
+        tables.table("digits", ["jlm"])
 
 
 def test_results_without_sums_have_no_differences(project: Path) -> None:

@@ -32,6 +32,20 @@ def test_calibration_is_reported_before_and_after(
     assert f"{low:.1f}..{high:.1f}" in result.out
 
 
+def test_a_calibration_is_fitted_to_the_labels_that_are_asked_for(
+    softiou: Run, run_copy: Path, shapes: Path
+) -> None:
+    assert softiou("calibrate", run_copy, shapes, "--labels", "hard").status == 0
+    wrong = softiou("evaluate", run_copy, shapes, "--labels", "soft", "--out", "wrong")
+    doubt = "the calibration was fitted to hard labels, and these are soft: softiou calibrate "
+    assert doubt + "--labels soft" in wrong.out
+    assert softiou("calibrate", run_copy, shapes, "--labels", "soft").status == 0
+    content = json.loads((run_copy / "checkpoints/best.calibration.json").read_text())
+    assert content["labels"] == "soft"
+    right = softiou("evaluate", run_copy, shapes, "--labels", "soft", "--out", "right")
+    assert "the calibration was fitted to" not in right.out
+
+
 def test_masks_that_change_are_scored_again(softiou: Run, run_copy: Path, shapes: Path) -> None:
     assert softiou("calibrate", run_copy, shapes).status == 0
     softiou("evaluate", run_copy, shapes, "--split", "val")

@@ -1,6 +1,5 @@
 """Figures of what the experiments came to, from the files in benchmarks/results/."""
 
-from statistics import mean
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,7 +10,7 @@ from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, s
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
 METRICS = {"miou_d": "test mIoUᴰ", "ece_d": "test ECE"}
-# Trainings that differ in nothing but loss and length.
+# Trainings that differ in loss and length, and in how often they look at the validation split.
 TRAININGS = {
     "camvid_budget": {
         "ce_100": "ce",
@@ -26,22 +25,22 @@ TRAININGS = {
 
 
 def budget() -> Figure:
-    """Draw IoU and calibration of both losses by the steps of the whole training."""
+    """Draw IoU and calibration of both losses by the steps of the whole training; seed 0 joined."""
     figure, axes = panels(2, height=2.8)
-    points: dict[tuple[str, int], list[dict[str, float]]] = {}
+    points: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
     for experiment, losses in TRAININGS.items():
         for run in read_results(experiment):
             if run["method"] in losses:
                 key = losses[run["method"]], run["steps"]
-                points.setdefault(key, []).append(run["metrics"])
+                points.setdefault(key, {})[run["seed"]] = run["metrics"]
     with style():
         for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
             for loss, (name, colour) in LOSSES.items():
                 steps = sorted(steps for kind, steps in points if kind == loss)
-                values = [mean(m[metric] for m in points[loss, step]) for step in steps]
+                values = [points[loss, step][0][metric] for step in steps]
                 axis.plot(steps, values, "o-", color=colour, label=name)
                 for step in steps:
-                    seeds = [m[metric] for m in points[loss, step]]
+                    seeds = [of_seed[metric] for of_seed in points[loss, step].values()]
                     axis.plot([step] * len(seeds), seeds, "_", color=colour, markersize=9)
             ticks = sorted({steps for _, steps in points})
             axis.set_xscale("log", base=2)

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 if TYPE_CHECKING:
+    from softiou.checkpoints import TrainedModel
+    from softiou.data import Labels
     from softiou.recipes import Config
+
+
+class LabelsChoice(StrEnum):
+    """The kinds of `softiou.data.Labels`, for the command line."""
+
+    auto = "auto"
+    hard = "hard"
+    soft = "soft"
+    votes = "votes"
+    staple = "staple"
 
 
 class WeightsChoice(StrEnum):
@@ -17,6 +29,14 @@ class WeightsChoice(StrEnum):
     teacher = "teacher"
 
 
+Truth = Annotated[
+    LabelsChoice,
+    typer.Option(
+        help="What is true: hard (the majority), soft (probabilities that the data set knows), "
+        "votes or staple (of several annotators); auto is soft for a model that was trained so, "
+        "and otherwise votes or hard."
+    ),
+]
 Weights = Annotated[
     WeightsChoice,
     typer.Option(help="Of a semi-supervised run: those of the student, or of their average."),
@@ -57,6 +77,12 @@ RunToResume = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
 ]
+
+
+def labels_for(trained: "TrainedModel", labels: "Labels") -> "Labels":
+    """Return the kind of labels to judge a model by: auto is soft where it was trained so."""
+    was_taught_softly = trained.config.get("labels", {}).get("kind") == "soft"
+    return "soft" if labels == "auto" and was_taught_softly else labels
 
 
 def data_and_settings(

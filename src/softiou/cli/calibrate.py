@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softiou.cli._arguments import Weights, WeightsChoice
+from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice, labels_for
 
 if TYPE_CHECKING:
     from softiou.calibration import Calibration
@@ -35,6 +35,7 @@ def calibrate(
             "bias for each class."
         ),
     ] = KindChoice.temperature,
+    labels: Truth = LabelsChoice.auto,
     weights: Weights = WeightsChoice.student,
 ) -> None:
     """Fit a temperature, so that probabilities mean what they say, and keep it by the checkpoint.
@@ -52,8 +53,7 @@ def calibrate(
 
     trained = load_trained(checkpoint, weights=weights.value)
     earlier = calibration.earlier_calibration(trained)
-    soft = trained.config.get("labels", {}).get("kind") == "soft"  # judged by what it was taught
-    dataset = open_dataset(data, split, labels="soft" if soft else "auto")
+    dataset = open_dataset(data, split, labels=labels_for(trained, labels.value))
     check_classes(trained, dataset.description, data=data)
     device = best_device()
     samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)

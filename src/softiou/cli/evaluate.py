@@ -1,13 +1,12 @@
 """softiou evaluate: a trained model over a data set."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from softiou.cli._arguments import Weights, WeightsChoice
+from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice, labels_for
 from softiou.cli._inference import BatchSize, Flips, Overlap, Scales, Window, inference_settings
 
 if TYPE_CHECKING:
@@ -19,30 +18,13 @@ if TYPE_CHECKING:
     from softiou.inference import InferenceSettings
 
 
-class Truth(StrEnum):
-    """The kinds of `softiou.data.Labels`, for the command line."""
-
-    auto = "auto"
-    hard = "hard"
-    soft = "soft"
-    votes = "votes"
-    staple = "staple"
-
-
 def evaluate(
     checkpoint: Annotated[
         Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
     ],
     data: Annotated[str, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.")],
     split: Annotated[str, typer.Option(help="Which split to score.")] = "test",
-    labels: Annotated[
-        Truth,
-        typer.Option(
-            help="What to score against: hard (the majority), soft (probabilities that the data "
-            "set knows), votes or staple (of several annotators); auto is soft for a model that "
-            "was trained so, and otherwise votes or hard."
-        ),
-    ] = Truth.auto,
+    labels: Truth = LabelsChoice.auto,
     window: Window = None,
     overlap: Overlap = 0.5,
     flips: Flips = False,
@@ -136,9 +118,7 @@ def score(
     from softiou.inference import WHOLE_IMAGE, best_device, best_precision
     from softiou.recipes.stopping import ignore_interrupts
 
-    if labels == "auto" and trained.config.get("labels", {}).get("kind") == "soft":
-        labels = "soft"  # what it was trained for
-    dataset = open_dataset(data, split, labels=labels)
+    dataset = open_dataset(data, split, labels=labels_for(trained, labels))
     check_classes(trained, dataset.description, data=data)
     device = best_device()
     precision = best_precision(device)
@@ -146,6 +126,11 @@ def score(
     calibration, path = _calibration(trained, say)
     if calibration and (calibration.data, calibration.split) == (data, split):
         say("the calibration was fitted on this very split: what it promises here is too much")
+    if calibration and calibration.labels != dataset.labels:
+        say(
+            f"the calibration was fitted to {calibration.labels} labels, and these are "
+            f"{dataset.labels}: softiou calibrate --labels {dataset.labels} fits to the same kind"
+        )
     return evaluate(
         trained.model.to(device),
         dataset,
