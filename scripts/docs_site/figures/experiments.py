@@ -54,6 +54,7 @@ def budget() -> Figure:
 CLAIMS = (
     ("camvid", "jml", "ce", "JML against CE"),
     ("camvid", "jml_bls", "jml", "JML: boundary smoothing against none"),
+    ("camvid", "student_jml", "student_ce", "student: JML against CE"),
     ("camvid", "kd_jml", "kd_ce", "distilled student: JML against CE"),
     ("camvid", "kd_jml", "kd_cwd", "distilled student: JML against channel-wise"),
     ("camvid", "kd_jml", "student_jml", "student, JML: soft labels against none"),
@@ -63,8 +64,9 @@ CLAIMS = (
     ("camvid_1_8", "semi_soft_jml", "sup_jml", "46 masks, JML: unlabelled against none"),
     ("lidc", "votes_jml", "votes_product", "votes: JML against product form"),
     ("lidc", "votes_jml", "votes_ce", "votes: JML against CE"),
-    ("digits", "soft_jml", "soft_product", "shares: JML against product form"),
-    ("digits", "soft_jml", "hard_jml", "JML: shares against hard labels"),
+    ("digits", "soft_ce_jml", "soft_ce_product", "shares: JML against product form"),
+    ("digits", "soft_ce_jml", "soft_ce", "shares: JML against CE"),
+    ("digits", "soft_jml", "hard_jml", "JML alone: shares against hard labels"),
 )
 # What is compared first: the overlap that the labels of the data allow.
 OVERLAP_OF = {"lidc": "nodule/soft_dice", "digits": "soft_iou_d"}
