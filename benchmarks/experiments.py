@@ -51,7 +51,7 @@ def main() -> None:
         return
     unfinished = [trial for trial in trials if is_open(trial, again=options.again)]
     if not (options.list or options.again):
-        unfinished = [trial for trial in unfinished if not is_copied(trial, grid)]
+        unfinished = [trial for trial in unfinished if not copy_twin(trial, grid)]
     waiting = with_teachers(unfinished)
     if options.list:
         print("\n".join(f"{trial.method}-seed{trial.seed}" for trial in waiting))
@@ -106,18 +106,21 @@ def is_open(trial: Trial, *, again: bool) -> bool:
     return True
 
 
-def is_copied(trial: Trial, grid: Mapping[str, Any]) -> bool:
-    """Take the result of the same training from another experiment, if there is one."""
-    for experiment, declared in grid.items():
-        for method in declared["methods"]:
-            twin = Trial(experiment, declared, method, trial.seed)
-            if experiment != trial.experiment and twin.result.exists() and twin.equals(trial):
-                own = {"experiment": trial.experiment, "method": trial.method}
-                copy_result(twin.result, trial.result, own)
-                commit = read_result(twin.result)["commit"]
-                say(f"{trial.name}: the training of {twin.name}, copied (commit {commit})")
-                return True
-    return False
+def copy_twin(trial: Trial, grid: Mapping[str, Any]) -> bool:
+    """Take the result of the same training from another experiment; say whether there was one."""
+    others = (
+        Trial(experiment, declared, method, trial.seed)
+        for experiment, declared in grid.items()
+        for method in declared["methods"]
+        if experiment != trial.experiment
+    )
+    twin = next((one for one in others if one.result.exists() and one.equals(trial)), None)
+    if twin is None:
+        return False
+    own = {"experiment": trial.experiment, "method": trial.method}
+    commit = copy_result(twin.result, trial.result, own)["commit"]
+    say(f"{trial.name}: the training of {twin.name}, copied (commit {commit})")
+    return True
 
 
 def run_side_by_side(trials: Sequence[Trial], options: argparse.Namespace) -> int:

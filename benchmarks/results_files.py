@@ -89,13 +89,14 @@ def write_result(
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
 
 
-def copy_result(source: Path, target: Path, changes: Mapping[str, Any]) -> None:
-    """Copy the figures and sums of a run; `changes` replace what the copy says of itself."""
+def copy_result(source: Path, target: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a run's figures and sums, with `changes` to the former; return the figures."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.with_suffix(".npz").exists():
         write_atomically(source.with_suffix(".npz").read_bytes(), target.with_suffix(".npz"))
     content = read_result(source) | dict(changes)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), target)
+    return content
 
 
 def read_sums(path: Path) -> Sums | None:

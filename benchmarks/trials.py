@@ -114,10 +114,10 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
     calibrate(run, source, labels=LabelsChoice(labels))
     evaluation = evaluate_run(run, source, split=split, labels=labels)
-    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split, labels)
     if trial.result.exists() and not again:
         say(f"{trial.result.relative_to(ROOT)} stays as it was")
         return
+    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split, labels)
     stems = [image["stem"] for image in evaluation.content["images"]]
     write_result(trial.result, content, evaluation.statistics, stems)
     say(f"wrote {trial.result.relative_to(ROOT)}")

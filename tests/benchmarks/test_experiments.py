@@ -229,14 +229,22 @@ def test_a_job_is_told_which_cores_are_its_own(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_job_keeps_to_its_cores(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pinned, trained = [], []
-    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: pinned.append(cores))
-    monkeypatch.setattr(experiments, "run_trial", lambda one, again: trained.append((one, again)))
+    trained = []
+    before = os.sched_getaffinity(0)
+    core = max(before)
+
+    def train(one: Trial, *, again: bool) -> None:
+        trained.append((one, again, os.sched_getaffinity(0)))
+
+    monkeypatch.setattr(experiments, "run_trial", train)
     threads = str(torch.get_num_threads())
-    run(monkeypatch, *f"--methods ce --seeds 0 --here --again --threads {threads}".split())
-    assert (pinned, trained) == ([], [(trial("ce"), True)])
-    run(monkeypatch, *f"--methods ce --seeds 0 --here --threads {threads} --cores 0".split())
-    assert (pinned, trained[1:]) == ([[0]], [(trial("ce"), False)])
+    try:
+        run(monkeypatch, *f"--methods ce --seeds 0 --here --again --threads {threads}".split())
+        one = f"--methods ce --seeds 0 --here --threads {threads} --cores {core}"
+        run(monkeypatch, *one.split())
+    finally:
+        os.sched_setaffinity(0, before)
+    assert trained == [(trial("ce"), True, before), (trial("ce"), False, {core})]
 
 
 def test_what_is_made_again_leaves_the_run_of_the_other_commit(project: Path) -> None:
@@ -269,10 +277,10 @@ def test_a_result_stays_when_its_model_is_trained_for_students_alone(project: Pa
 def test_folders_of_this_machine_do_not_come_into_results(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trials, "ROOT", Path("/work/main"))
-    config = {"a": "/work/main/x", "b": "/work/shared", "c": "/workspace/main", "d": "/work/main"}
+    monkeypatch.setattr(trials, "ROOT", Path("/ann/softiou"))
+    config = {"a": "/ann/softiou/x", "b": "/ann/data", "c": "/anna/softiou", "d": "/ann/softiou"}
     found = trials._without_own_paths(config)
-    assert found == {"a": "./x", "b": "../shared", "c": "/workspace/main", "d": "."}
+    assert found == {"a": "./x", "b": "../data", "c": "/anna/softiou", "d": "."}
 
 
 def counted(correct: list[list[int]]) -> ImageStatistics:
