@@ -246,9 +246,13 @@ class DataSource:
         there = list(dict.fromkeys((*self.splits(), *self.layout.joined, *self.layout.unlabeled)))
         if UNLABELED not in there and self._is_own(UNLABELED):
             there.append(UNLABELED)
-        message = f"Expected the split '{split}' as {expected} or splits/{split}.txt, but found "
-        message += f"only {', '.join(there) or 'no split at all'}."
         remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
+        if split == self.layout.pool:  # a list only chooses from it
+            remedy = "Make it."
+        else:
+            expected += f" or splits/{split}.txt"
+        found = f"only {', '.join(there)}" if there else "no split at all"
+        message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
             part, whole = fraction.groups()
             remedy = f"`softiou split DATA --fractions {part}/{whole}` writes it as {part}_{whole}."

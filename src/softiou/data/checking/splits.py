@@ -22,6 +22,7 @@ def split_problems(source: DataSource, samples: Samples) -> list[Problem]:
         remedy = f"Its images are expected in {expected}."
         if isinstance(source.layout, FolderLayout):
             remedy = "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
+            remedy = source.layout.absent.get("train", remedy)
         problems.append(Problem(str(source.root), message, remedy, kind="no_train"))
     if isinstance(source.layout, FolderLayout):
         problems += [

@@ -31,6 +31,12 @@ class FolderLayout(Layout):
         found = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
         self.splits = tuple(name for name in found if mask_folders(root / name))
         self.unlabeled = tuple(name for name in found if name not in self.splits)
+        if (root / "images").is_dir() and mask_folders(root):
+            remedy = (
+                "Move images/ and the masks into train/; lists in splits/, such as train.txt and "
+            )
+            remedy += "val.txt, choose among them."
+            self.absent = {"train": remedy}
 
     def mask_reader(self) -> MaskReader:
         """Return a reader of masks as dataset.yaml describes them."""
