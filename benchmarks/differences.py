@@ -38,7 +38,10 @@ def main() -> None:
     )
     parser.add_argument("experiments", nargs="*", help="default: all that have contrasts")
     with_contrasts = [name for name, declared in grid.items() if "contrasts" in declared]
-    for name in parser.parse_args().experiments or with_contrasts:
+    chosen = parser.parse_args().experiments or with_contrasts
+    if others := sorted(set(chosen) - set(with_contrasts)):
+        parser.error(f"expected {', '.join(with_contrasts)}, but got {', '.join(others)}")
+    for name in chosen:
         together = grid[name].get("drawn_together", 1)
         found = differences(name, grid[name]["contrasts"], together)
         if found:
