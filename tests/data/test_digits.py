@@ -1,11 +1,13 @@
 import time
+from fractions import Fraction
+from hashlib import sha256
 
 import numpy as np
 import pytest
 import torch
 
 from softiou.data import DigitScenes, available_splits, open_dataset, verify_readable
-from softiou.data.digits import _SOURCES, _enlargement, _handwriting
+from softiou.data.digits import _SOURCES, _enlarged, _handwriting
 from softiou.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -91,20 +93,38 @@ def test_splits_share_neither_digits_nor_regions() -> None:
 
 @pytest.mark.parametrize("magnification", [1, 2, 3])
 def test_enlargement_keeps_the_coverage(magnification: int) -> None:
-    matrix = _enlargement(magnification)
-    digit = _handwriting()[0][0]
-    enlarged = matrix @ digit @ matrix.T
+    ink = _handwriting()[0][0]
+    enlarged = _enlarged(ink, magnification)
     assert enlarged.shape == (9 * magnification - 1,) * 2
-    assert enlarged.sum() == pytest.approx(magnification**2 * digit.sum(), rel=1e-6)
+    assert enlarged.sum() == pytest.approx(magnification**2 * ink.sum() / 16, rel=1e-6)
     assert enlarged.min() >= 0
-    assert enlarged.max() <= 1 + 1e-6
+    assert enlarged.max() <= 1
     if magnification == 1:
-        np.testing.assert_array_equal(enlarged, digit)
+        np.testing.assert_array_equal(enlarged, ink / 16)
 
 
-def test_coverage_counts_sixteenths() -> None:
-    sixteenths = 16 * _handwriting()[0]
-    np.testing.assert_array_equal(sixteenths, sixteenths.round())
+def test_shares_are_fractions_rounded_once() -> None:
+    ink = _handwriting()[0][5]
+    weights = [Fraction(1, 3), Fraction(2, 3), Fraction(1), Fraction(2, 3), Fraction(1, 3)]
+    exact = [[Fraction(0)] * 26 for _ in range(26)]
+    for (row, column), sixteenths in np.ndenumerate(ink):
+        for down, vertical in enumerate(weights):
+            for right, horizontal in enumerate(weights):
+                share = vertical * horizontal * Fraction(int(sixteenths), 16)
+                exact[3 * row + down][3 * column + right] += share
+    rounded = np.array([[float(share) for share in row] for row in exact], np.float32)
+    np.testing.assert_array_equal(_enlarged(ink, 3), rounded)
+
+
+def test_scenes_are_the_same_on_every_machine() -> None:
+    scene = DigitScenes("test", labels="soft")[0]
+    assert sha256(scene["image"].numpy().tobytes()).hexdigest()[:16] == "c194e2c8146b8639"
+    assert sha256(scene["target"].numpy().tobytes()).hexdigest()[:16] == "a99cc30cef33dd2e"
+
+
+def test_ink_counts_sixteenths() -> None:
+    ink = _handwriting()[0]
+    assert (ink.min(), ink.max()) == (0, 16)
 
 
 @pytest.mark.parametrize("scene_px", [32, 128])

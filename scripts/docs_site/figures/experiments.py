@@ -19,7 +19,7 @@ TRAININGS = {
         "jml_100": "jml",
         "jml_200": "jml",
     },
-    "camvid_choices": {"ce_100": "ce", "base": "jml"},
+    "camvid_losses": {"ce_100": "ce", "ce_25": "jml"},
     "camvid": {"ce": "ce", "jml": "jml", "teacher": "jml"},
 }
 

@@ -25,6 +25,7 @@ from softiou.data.base import (
 from softiou.errors import DataError
 
 _FloatArray = NDArray[np.float32]
+_IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ _SCENE_PX = (32, 128)  # the largest digit has 26 pixels, the narrowest strip of
 class DigitScenes(SegmentationDataset):
     """Scenes of three to six handwritten digits over photographs; class 0 is the background.
 
-    A scene depends on the split and its index alone. Splits share neither digits (nor writers) nor
-    regions of the photographs.
+    A scene depends on the split and its index alone, to the last bit on every machine. Splits share
+    neither digits (nor writers) nor regions of the photographs.
 
     Args:
         split: "train", "val" or "test"; "1_16", "1_8" or "1_4" for the first scenes of train.
@@ -167,10 +168,19 @@ def _free_place(
 
 def _digit(random: np.random.Generator, digits: range) -> tuple[int, _FloatArray]:
     """Pick a digit and enlarge it: its class 0..9 and the covered shares (s, s)."""
-    coverage, classes = _handwriting()
+    ink, classes = _handwriting()
     chosen = random.integers(digits.start, digits.stop)
-    enlarge = _enlargement(int(random.choice(_MAGNIFICATIONS)))
-    return int(classes[chosen]), enlarge @ coverage[chosen] @ enlarge.T
+    return int(classes[chosen]), _enlarged(ink[chosen], int(random.choice(_MAGNIFICATIONS)))
+
+
+def _enlarged(ink: _IntArray, magnification: int) -> _FloatArray:
+    """Turn sixteenths of cells (8, 8) into shares of pixels (s, s), rounded but once.
+
+    The products are those of integers: what floats would come to depends on the machine.
+    """
+    enlarge = _enlargement(magnification)
+    shares: _FloatArray = (enlarge @ ink @ enlarge.T / (16 * magnification**2)).astype(np.float32)
+    return shares
 
 
 def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
@@ -182,14 +192,15 @@ def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
 
 
 @cache
-def _enlargement(magnification: int) -> _FloatArray:
-    """Return the matrix (s, 8) of linear interpolation that keeps the total ink per area.
+def _enlargement(magnification: int) -> _IntArray:
+    """Return m times the matrix (s, 8) of linear interpolation that keeps the total ink per area.
 
-    Each cell spreads over a triangle whose sum is the magnification, and the triangles sum to 1
+    Each cell spreads over a triangle whose sum is the magnification m, and the triangles sum to 1
     wherever they overlap: nothing is lost, and no share exceeds 1.
     """
-    triangle = np.convolve(np.ones(magnification), np.ones(magnification)) / magnification
-    matrix = np.zeros((9 * magnification - 1, 8), dtype=np.float32)
+    box = np.ones(magnification, dtype=np.int64)
+    triangle = np.convolve(box, box)
+    matrix = np.zeros((9 * magnification - 1, 8), dtype=np.int64)
     for cell in range(8):
         start = cell * magnification
         matrix[start : start + len(triangle), cell] = triangle
@@ -197,12 +208,12 @@ def _enlargement(magnification: int) -> _FloatArray:
 
 
 @cache
-def _handwriting() -> tuple[_FloatArray, NDArray[np.int64]]:
-    """Load the digits: covered shares (1797, 8, 8) and classes (1797,)."""
+def _handwriting() -> tuple[_IntArray, _IntArray]:
+    """Load the digits: covered sixteenths of cells (1797, 8, 8) and classes (1797,)."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    return (digits.images / 16).astype(np.float32), digits.target.astype(np.int64)
+    return digits.images.astype(np.int64), digits.target.astype(np.int64)
 
 
 @cache
