@@ -246,11 +246,10 @@ class DataSource:
         there = list(dict.fromkeys((*self.splits(), *self.layout.joined, *self.layout.unlabeled)))
         if UNLABELED not in there and self._is_own(UNLABELED):
             there.append(UNLABELED)
-        remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
-        if split == self.layout.pool:  # a list only chooses from it
-            remedy = "Make it."
-        else:
+        remedy = "Make it."
+        if split != self.layout.pool:  # a list chooses from the pool, and cannot be it
             expected += f" or splits/{split}.txt"
+            remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
         found = f"only {', '.join(there)}" if there else "no split at all"
         message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):

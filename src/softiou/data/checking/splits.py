@@ -19,10 +19,7 @@ def split_problems(source: DataSource, samples: Samples) -> list[Problem]:
     if "train" not in samples:
         expected = source.layout.split_form.format(split="train")
         message = f"Expected a split train/, but found {', '.join(samples) or 'no split at all'}."
-        remedy = f"Its images are expected in {expected}."
-        if isinstance(source.layout, FolderLayout):
-            remedy = "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
-            remedy = source.layout.absent.get("train", remedy)
+        remedy = source.layout.absent.get("train", f"Its images are expected in {expected}.")
         problems.append(Problem(str(source.root), message, remedy, kind="no_train"))
     if isinstance(source.layout, FolderLayout):
         problems += [

@@ -8,6 +8,12 @@ from softiou.data.layouts.base import Files, Layout
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import MaskReader
 
+_MAKE_TRAIN = "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
+_MOVE_INTO_TRAIN = (
+    "Move images/ and the masks into train/; lists in splits/, such as train.txt and val.txt, "
+    "choose among them."
+)
+
 
 class FolderLayout(Layout):
     """Images and masks of the same stem in folders that softiou named; dataset.yaml says the rest.
@@ -31,12 +37,8 @@ class FolderLayout(Layout):
         found = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
         self.splits = tuple(name for name in found if mask_folders(root / name))
         self.unlabeled = tuple(name for name in found if name not in self.splits)
-        if (root / "images").is_dir() and mask_folders(root):
-            remedy = (
-                "Move images/ and the masks into train/; lists in splits/, such as train.txt and "
-            )
-            remedy += "val.txt, choose among them."
-            self.absent = {"train": remedy}
+        loose = (root / "images").is_dir() and mask_folders(root)
+        self.absent = {"train": _MOVE_INTO_TRAIN if loose else _MAKE_TRAIN}
 
     def mask_reader(self) -> MaskReader:
         """Return a reader of masks as dataset.yaml describes them."""
