@@ -31,10 +31,7 @@ from softiou.data import (
     Batch,
     ImageDataset,
     ImageSample,
-    Quantisation,
     SegmentationDataset,
-    SoftLabelReader,
-    SoftLabelStore,
     View,
     collate,
     open_dataset,
@@ -46,6 +43,7 @@ from softiou.metrics import SoftScores
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import Config, DistillationRecipe, SupervisedRecipe, load_config
 from softiou.recipes.base import Recipe
+from softiou.soft_labels import Quantisation, SoftLabelReader, SoftLabelStore
 from softiou.targets import Target, sparse, teacher, to_probs
 
 RESULTS = ROOT / "benchmarks" / "results" / "distillation"

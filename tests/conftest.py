@@ -16,6 +16,8 @@ from PIL import Image
 settings.register_profile("softiou", deadline=None)
 settings.load_profile("softiou")
 
+pytest_plugins = ["small_data"]
+
 MakeShapes = Callable[..., Path]
 MakeConfig = Callable[..., Any]
 

@@ -20,17 +20,19 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"jobs"},
     {"reports"},
     {"recipes", "evaluation", "comparison", "labelling", "export"},
     {"calibration"},
     {"checkpoints"},
     {"inference"},
     {"accumulation", "drop_in"},
+    {"checking", "fetching", "soft_labels"},
     {"losses", "metrics", "data", "models", "temperature"},
     {"overlap"},
     {"targets"},
     {"tiles"},
-    {"_checks", "_compile", "errors", "_files", "_memory", "recipe_files"},
+    {"_checks", "_compile", "errors", "_files", "_memory", "_moved", "recipe_files"},
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

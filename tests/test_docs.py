@@ -24,6 +24,7 @@ from documentation import DOCS, PAGES, Page, blocks, build_site
 
 PACKAGES = (
     "softiou.calibration",
+    "softiou.checking",
     "softiou.comparison",
     "softiou.data",
     "softiou.drop_in.monai",
@@ -35,6 +36,7 @@ PACKAGES = (
     "softiou.metrics",
     "softiou.models",
     "softiou.recipes",
+    "softiou.soft_labels",
     "softiou.targets",
 )
 

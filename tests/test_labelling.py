@@ -8,7 +8,7 @@ import torch
 
 from softiou import labelling
 from softiou.checkpoints import TrainedModel, file_sha256, load_trained
-from softiou.data import Quantisation, SoftLabelStore, open_dataset, open_images
+from softiou.data import open_dataset, open_images
 from softiou.errors import ConfigError, DataError
 from softiou.labelling import (
     cell_probs,
@@ -20,6 +20,7 @@ from softiou.labelling import (
     own_share,
 )
 from softiou.models import ModelSpec, SegmentationModel
+from softiou.soft_labels import Quantisation, SoftLabelStore
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from softiou.checkpoints import TrainedModel, file_sha256
-from softiou.data import (
-    ImageSample,
+from softiou.data import ImageSample
+from softiou.errors import ConfigError
+from softiou.inference import Precision, autocast, best_device
+from softiou.models import SegmentationModel
+from softiou.soft_labels import (
     Manifest,
     Normalisation,
     Quantisation,
@@ -19,9 +22,6 @@ from softiou.data import (
     Teacher,
     interpolate_at,
 )
-from softiou.errors import ConfigError
-from softiou.inference import Precision, autocast, best_device
-from softiou.models import SegmentationModel
 
 
 def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: str) -> Manifest:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import checking
-from softiou.data import check_dataset
+from softiou.checking import check_dataset
 
 
 def test_data_are_in_order(tmp_path: Path) -> None:

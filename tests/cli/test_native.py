@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from layout_trees import TREES
-from softiou.data.fetching import Archive, fetch
+from softiou.fetching import Archive, fetch
 
 Run = Callable[..., Any]  # see conftest.py
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "layouts"

@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from softiou.checking import check_dataset
 from softiou.data import (
     DataProblemsError,
     DatasetDescription,
     FolderDataset,
     available_splits,
-    check_dataset,
     collate,
     open_dataset,
     read_image,

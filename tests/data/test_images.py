@@ -13,13 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from softiou.checking import check_dataset
 from softiou.data import (
     Augmentation,
     DigitScenes,
     ImageDataset,
     StrongColours,
     UnlabeledStream,
-    check_dataset,
     open_images,
     open_unlabeled,
 )

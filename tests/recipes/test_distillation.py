@@ -16,15 +16,7 @@ from torch import Tensor
 from softiou import overlap_statistics, targets
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.cli.label import label
-from softiou.data import (
-    Augmentation,
-    Batch,
-    SoftLabelReader,
-    SoftLabelStore,
-    TrainingStream,
-    collate,
-    open_dataset,
-)
+from softiou.data import Augmentation, Batch, TrainingStream, collate, open_dataset
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.evaluation import evaluate
 from softiou.losses import JaccardMetricLoss, channel_wise_divergence
@@ -38,6 +30,7 @@ from softiou.recipes import (
     start_training,
     without_teacher,
 )
+from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 
 Make = Callable[..., Any]
 PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}

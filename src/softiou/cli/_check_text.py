@@ -7,10 +7,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from softiou.data import CheckReport, FixReport
-from softiou.data.checking.advice import Advice
-from softiou.data.checking.findings import FindingGroup
-from softiou.data.checking.tallies import SizeSummary, SplitSummary
+from softiou.checking import CheckReport, FixReport
+from softiou.checking.advice import Advice
+from softiou.checking.findings import FindingGroup
+from softiou.checking.tallies import SizeSummary, SplitSummary
 from softiou.data.problems import some_of
 
 _SHOWN = 20

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from softiou.data import CheckReport, FixReport
+    from softiou.checking import CheckReport, FixReport
 
 T = TypeVar("T")
 
@@ -52,9 +52,8 @@ def check(
     """
     from functools import partial
 
+    from softiou.checking import check_dataset, fix_dataset, fix_folder
     from softiou.cli._check_text import fix_summary, summary
-    from softiou.data import check_dataset, fix_dataset
-    from softiou.data.checking import fix_folder
 
     if fix is not None:
         fix_folder(data, fix)  # a mistake shows at once

@@ -198,8 +198,8 @@ def _teacher_row(config: "Config", split: str, labels: "Labels") -> "ComparisonR
     """Score the teacher, or return None when there are only its soft labels."""
     from softiou.checkpoints import file_sha256, find_checkpoint, load_trained, run_directory
     from softiou.cli.evaluate import score
-    from softiou.data import SoftLabelStore
     from softiou.reports import ComparisonRow
+    from softiou.soft_labels import SoftLabelStore
 
     settings = config.distillation
     if settings is None:

@@ -26,8 +26,8 @@ def fetch(
     archives are checked, and nothing that is there is ever overwritten.
     """
     from softiou.cli import _console
-    from softiou.data.fetching import FETCHED, fetch_dataset, instructions
     from softiou.errors import DataError
+    from softiou.fetching import FETCHED, fetch_dataset, instructions
 
     if sbd and (to is None or name != "voc"):
         got = name if to is None else f"{name} --to {to}"

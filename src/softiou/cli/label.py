@@ -7,8 +7,9 @@ import typer
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
-    from softiou.data import ImageDataset, SoftLabelStore
+    from softiou.data import ImageDataset
     from softiou.recipes import LabellingConfig
+    from softiou.soft_labels import SoftLabelStore
 
 
 def label(
@@ -50,9 +51,10 @@ def label(
 
     from softiou.checkpoints import check_classes, load_trained
     from softiou.cli import _console
-    from softiou.data import Quantisation, SoftLabelStore, open_images
+    from softiou.data import open_images
     from softiou.labelling import logits_stride, make_manifest, own_part
     from softiou.recipes import load_labelling_config
+    from softiou.soft_labels import Quantisation, SoftLabelStore
 
     config = load_labelling_config(settings or [])
     own, parts = own_part(part, os.environ)

@@ -1,5 +1,6 @@
-"""Data sets: folders of images and masks, embedded scenes, augmentation and checks."""
+"""Data sets: folders of images and masks, embedded scenes, views and augmentation."""
 
+from softiou._moved import moved_names
 from softiou.data.base import (
     Colour,
     DatasetDescription,
@@ -9,7 +10,6 @@ from softiou.data.base import (
     default_palette,
     truth,
 )
-from softiou.data.checking import CheckReport, FixReport, check_dataset, fix_dataset
 from softiou.data.digits import DigitScenes
 from softiou.data.folder import FolderDataset
 from softiou.data.fractions import parse_fractions, split_fractions, write_splits
@@ -18,9 +18,6 @@ from softiou.data.opening import available_splits, open_dataset
 from softiou.data.partly_labeled import PartlyLabeled, stems_by_folder
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
-from softiou.data.soft_label_codes import Quantisation
-from softiou.data.soft_label_reading import SoftLabelReader, interpolate_at
-from softiou.data.soft_labels import Manifest, Normalisation, SoftLabelStore, Teacher
 from softiou.data.source import DataSource, open_source
 from softiou.data.source_names import absolute_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
@@ -30,40 +27,29 @@ from softiou.data.views import View
 __all__ = [
     "Augmentation",
     "Batch",
-    "CheckReport",
     "Colour",
     "DataProblemsError",
     "DataSource",
     "DatasetDescription",
     "DigitScenes",
     "DrawSampler",
-    "FixReport",
     "FolderDataset",
     "ImageDataset",
     "ImageSample",
     "Labels",
-    "Manifest",
-    "Normalisation",
     "PartlyLabeled",
     "Problem",
-    "Quantisation",
     "Sample",
     "SegmentationDataset",
-    "SoftLabelReader",
-    "SoftLabelStore",
     "StrongColours",
-    "Teacher",
     "TrainingStream",
     "UnlabeledBatch",
     "UnlabeledStream",
     "View",
     "absolute_source",
     "available_splits",
-    "check_dataset",
     "collate",
     "default_palette",
-    "fix_dataset",
-    "interpolate_at",
     "open_dataset",
     "open_images",
     "open_source",
@@ -77,3 +63,24 @@ __all__ = [
     "verify_readable",
     "write_splits",
 ]
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        **dict.fromkeys(
+            ("CheckReport", "FixReport", "check_dataset", "fix_dataset"), "softiou.checking"
+        ),
+        **dict.fromkeys(
+            (
+                "Manifest",
+                "Normalisation",
+                "Quantisation",
+                "SoftLabelReader",
+                "SoftLabelStore",
+                "Teacher",
+                "interpolate_at",
+            ),
+            "softiou.soft_labels",
+        ),
+    },
+)

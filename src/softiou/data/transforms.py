@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NotRequired, cast
+from typing import Any, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,22 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from softiou.data.base import Sample, SegmentationDataset
-from softiou.data.soft_label_reading import SoftLabelReader, SoftLabels
 from softiou.data.views import View
+
+
+class SoftLabels(TypedDict, total=False):
+    """Either `soft_indices` and `soft_weights` (K, h, w), or `soft_logits` (C, h / s, w / s)."""
+
+    soft_indices: Tensor
+    soft_weights: Tensor
+    soft_logits: Tensor
+
+
+class SoftLabelSource(Protocol):
+    """Where a teacher's soft labels come from: `softiou.soft_labels.SoftLabelReader` is one."""
+
+    def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
+        """Read the soft labels of a view of an image, uint8 (3, H, W)."""
 
 
 class AugmentedSample(Sample, SoftLabels):
@@ -66,7 +80,7 @@ class Augmentation:
             raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
 
     def __call__(
-        self, sample: Sample, soft_labels: SoftLabelReader | None = None
+        self, sample: Sample, soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
         """Augment one sample; it is not changed itself.
 
@@ -127,7 +141,7 @@ class TrainingStream(Dataset[AugmentedSample]):
         *,
         seed: int,
         random_rater: bool = False,
-        soft_labels: SoftLabelReader | None = None,
+        soft_labels: SoftLabelSource | None = None,
     ) -> None:
         self._dataset = dataset
         self._augmentation = augmentation

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from softiou.data import interpolate_at
 from softiou.inference.devices import Precision, autocast
+from softiou.soft_labels import interpolate_at
 from softiou.temperature import LogitScaling
 
 if TYPE_CHECKING:  # exported programs run without the libraries that models are built with

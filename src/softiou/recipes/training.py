@@ -24,7 +24,6 @@ from softiou.data import (
     PartlyLabeled,
     Sample,
     SegmentationDataset,
-    SoftLabelReader,
     StrongColours,
     TrainingStream,
     UnlabeledStream,
@@ -60,6 +59,7 @@ from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resuma
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
 from softiou.recipes.supervised import SupervisedRecipe
+from softiou.soft_labels import SoftLabelReader
 
 _PRECISIONS: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from layout_trees import camvid_colours, camvid_numbers, lines, seen, stripes
-from softiou.data import check_dataset, open_dataset, open_source
+from softiou.checking import check_dataset
+from softiou.data import open_dataset, open_source
 from softiou.data.layouts.camvid import CLASSES, segnet_split
 from softiou.errors import DataError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from softiou.data import check_dataset, open_dataset, open_source
+from softiou.checking import check_dataset
+from softiou.data import open_dataset, open_source
 
 SAMPLES = {
     "cityscapes": ("cityscapes", "aachen_000000_000019", (256, 512)),

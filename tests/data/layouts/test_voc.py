@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from layout_trees import lines, picture, seen, stripes, voc
-from softiou.data import check_dataset, open_dataset, open_images, open_source, open_unlabeled
+from softiou.checking import check_dataset
+from softiou.data import open_dataset, open_images, open_source, open_unlabeled
 from softiou.data.layouts.voc import CLASSES, voc_colour
 from softiou.errors import DataError
 

@@ -1,0 +1,29 @@
+"""Names that moved or changed: they work for one more minor release, with a warning."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return a module's `__getattr__` that finds old names in their new place.
+
+    Args:
+        module: `__name__` of the module that had the names.
+        homes: For each old name the module that has it now, or "module:NEW_NAME" where the name
+            changed, too.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        home, _, new = homes[name].partition(":")
+        warnings.warn(
+            f"{module}.{name} is now {home}.{new or name}; the old name goes in softiou 0.3.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(import_module(home), new or name)
+
+    return find

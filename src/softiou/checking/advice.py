@@ -1,0 +1,107 @@
+"""What the numbers of a data set suggest for a training.
+
+References:
+    D. Eigen, R. Fergus. Predicting Depth, Surface Normals and Semantic Labels with a Common
+    Multi-Scale Convolutional Architecture. ICCV 2015. https://arxiv.org/abs/1411.4734 (Median-
+    frequency balancing, in the section on semantic labels.)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from softiou.checking.tallies import SplitSummary
+from softiou.data.crops import automatic_crop
+from softiou.data.problems import Problem, some_of
+
+_MANY_IMAGES = 50
+_FEW_IMAGES = 10
+_TINY_SHARE = 5e-4
+_LARGE_SHIFT = 0.2
+_ENOUGH_IMAGES = 20
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Suggestions for a training on the split `train`.
+
+    Attributes:
+        crop_px: Height and width that `data.crop_px=auto` takes.
+        scarce: Of 50 images or more, the classes that are in fewer than 10, or in less than 0.05 %
+            of the pixels (a rule of thumb): merge each with a kin class by `label_map`, or label
+            more.
+        class_weights: By median frequency: median(f) / f_c, where f_c is the share of class c in
+            the images that show it and the median is over the classes that occur; 1 for others.
+            For cross-entropy alone: a loss of IoU counts the classes alike as it is.
+        imbalance: The largest f_c by the smallest one.
+    """
+
+    crop_px: tuple[int, int]
+    scarce: tuple[str, ...]
+    class_weights: tuple[float, ...]
+    imbalance: float
+
+
+def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
+    """Draw conclusions from the split `train`.
+
+    Args:
+        summary: What it holds: one image or more, and a pixel that counts.
+        sizes: (H, W) of the images that `automatic_crop` looks at.
+    """
+    frequencies = [c.frequency for c in summary.classes if c.images]
+    middle = median(frequencies)
+    return Advice(
+        crop_px=automatic_crop(sizes),
+        scarce=_scarce(summary),
+        class_weights=tuple(
+            round(middle / c.frequency, 3) if c.images else 1.0 for c in summary.classes
+        ),
+        imbalance=max(frequencies) / min(frequencies),
+    )
+
+
+def _scarce(summary: SplitSummary) -> tuple[str, ...]:
+    """Name the classes that occur, but rarely; in a handful of images, everything does."""
+    if summary.images < _MANY_IMAGES:
+        return ()
+    return tuple(
+        c.name
+        for c in summary.classes
+        if c.images and (c.images < _FEW_IMAGES or c.pixel_share < _TINY_SHARE)
+    )
+
+
+def shifts(place_of: Callable[[str], Path], summaries: Mapping[str, SplitSummary]) -> list[Problem]:
+    """Warn about splits whose shares of the classes are far from those of `train`.
+
+    Far is a total variation distance (half the sum of the absolute differences) of more than 20 %
+    between splits of 20 images or more.
+
+    Args:
+        place_of: Returns where a split lies.
+        summaries: What each split holds.
+    """
+    train = summaries.get("train")
+    if train is None or train.images < _ENOUGH_IMAGES:
+        return []
+    problems = []
+    for split in (split for split in ("val", "test") if split in summaries):
+        other = summaries[split]
+        differences = [
+            (there.pixel_share - here.pixel_share, here.name)
+            for here, there in zip(train.classes, other.classes, strict=True)
+        ]
+        distance = sum(abs(difference) for difference, _ in differences) / 2
+        if other.images < _ENOUGH_IMAGES or distance <= _LARGE_SHIFT:
+            continue
+        differences.sort(key=lambda pair: -abs(pair[0]))
+        largest = some_of(f"{name} {difference:+.1%}" for difference, name in differences[:3])
+        message = f"{distance:.0%} of the pixels of {split} would have to change class to have "
+        message += f"the shares of train; most of all {largest}."
+        remedy = "Figures on it say little of data like train: divide the images at random?"
+        problems.append(
+            Problem(str(place_of(split)), message, remedy, "warning", kind="class_shift")
+        )
+    return problems

@@ -1,0 +1,227 @@
+"""What is wrong with a data set, all of it at once, and what is in it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from softiou.checking.advice import Advice, advise, shifts
+from softiou.checking.census import meant_by
+from softiou.checking.duplicates import EVALUATED
+from softiou.checking.findings import Findings
+from softiou.checking.fixing import FixedCopy, FixReport, new_folder
+from softiou.checking.mending import Mender
+from softiou.checking.report import CheckReport, ListSummary
+from softiou.checking.samples import count
+from softiou.checking.scanning import Scan, Watch, unwatched
+from softiou.checking.splits import split_problems, suspicions
+from softiou.checking.stems import stem_hints
+from softiou.checking.tallies import SplitSummary, SplitTally
+from softiou.checking.unlabeled import check_unlabeled, check_unlabeled_folder
+from softiou.data.crops import spread
+from softiou.data.dataset_yaml import FILE_NAME
+from softiou.data.digits import DIGIT_FRACTIONS, DIGIT_SPLITS, DigitScenes
+from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, SampleFiles, mask_folders, visible_files
+from softiou.data.layouts import FolderLayout
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.reading import MaskReader
+from softiou.data.source import DataSource, open_source
+
+# Errors after which a sample is mended in a copy, or left out of it.
+_OF_ONE_SAMPLE = frozenset(
+    {
+        "exif_rotation",
+        "image_mode",
+        "mask_colours",
+        "mask_mode",
+        "mask_values",
+        "size_mismatch",
+        "unreadable",
+    }
+)
+
+
+def check_dataset(
+    source: str | Path, *, unlabeled: str | Path | None = None, watch: Watch = unwatched
+) -> CheckReport:
+    """Look at every file of a data set and collect all that is wrong with it.
+
+    Args:
+        source: Folder of the data set, LAYOUT:/path, or "digits".
+        unlabeled: Folder of images without masks, instead of unlabeled/images/ of the data set.
+        watch: Called with what is iterated over and its length; yields the same, and may show how
+            far it is.
+
+    Returns:
+        Errors, warnings and notes, and what the splits hold.
+    """
+    if source == "digits":
+        return _digits()
+    findings = Findings()
+    try:
+        opened = open_source(source)
+    except DataProblemsError as error:
+        findings.add(_unopened(Path(source), error.problems))
+        return CheckReport(str(source), tuple(findings.kept), {}, groups=findings.groups)
+    reader = opened.mask_reader()
+    samples = _samples(opened, findings)
+    scan = Scan(samples, reader)
+    scan.run(findings, watch=watch)
+    summaries = {split: tally.summary() for split, tally in scan.tallies.items()}
+    for split in samples:
+        findings.add(suspicions(opened, split, samples, summaries))
+    findings.add(shifts(opened.place, summaries))
+    if unlabeled is None:
+        without = check_unlabeled(opened, findings, watch=watch)
+    else:
+        without = check_unlabeled_folder(opened, Path(unlabeled), findings, watch=watch)
+    return CheckReport(
+        str(source),
+        tuple(findings.kept),
+        summaries,
+        _lists(opened, samples),
+        without,
+        groups=findings.groups,
+        value_map=_value_map(scan, reader),
+        advice=_advice(scan, summaries),
+    )
+
+
+def fix_dataset(
+    source: str | Path, out: str | Path, *, report: CheckReport, watch: Watch = unwatched
+) -> FixReport:
+    """Write a corrected copy of a data set into a new folder; the original is never touched.
+
+    The copy is a folder with dataset.yaml, one PNG of class indices for each mask, and links to the
+    images. Samples that cannot be mended without doubt are left out.
+
+    Args:
+        source: Folder of the data set, or LAYOUT:/path.
+        out: Of the copy; new or empty, and outside of the data set.
+        report: What `check_dataset` has found in it.
+        watch: As for `check_dataset`.
+
+    Raises:
+        DataError: The source cannot be opened, `out` will not do, or not one sample can be read.
+    """
+    folder = fix_folder(source, out)
+    opened = open_source(source)
+    copy = FixedCopy(Mender(opened.mask_reader(), report.value_map), opened.description)
+    samples, not_linked = _samples(opened, Findings()), Findings()
+    written = copy.write(
+        samples,
+        folder,
+        unlabeled=opened.unlabeled if opened.unlabeled.is_dir() else None,
+        without_masks=_without_masks(opened, samples, not_linked),
+        watch=watch,
+    )
+    errors = (group for group in report.groups if group.severity == "error")
+    remaining = (group for group in errors if group.kind not in _OF_ONE_SAMPLE)
+    return replace(written, remaining=(*remaining, *not_linked.groups))
+
+
+def fix_folder(source: str | Path, out: str | Path) -> Path:
+    """Return where a corrected copy of a data set goes, before the work is done.
+
+    Raises:
+        DataError: The source has no files or cannot be opened, or `out` will not do.
+    """
+    if source == "digits":
+        message = "Expected a data set of files to copy, but the digits are made in memory."
+        raise DataProblemsError(Problem("digits", message, "There is nothing to mend in them."))
+    opened = open_source(source)
+    return new_folder(out, (opened.root, opened.home))
+
+
+def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+    """Name the kind of what is wrong with dataset.yaml; say what mere images are good for."""
+    folder = folder.expanduser()
+    about_file = str(folder / FILE_NAME)
+    problems = tuple(
+        replace(problem, kind="dataset_file") if problem.file == about_file else problem
+        for problem in problems
+    )
+    images = [
+        *visible_files(folder, IMAGE_SUFFIXES),
+        *visible_files(folder / "images", IMAGE_SUFFIXES),
+    ]
+    if (folder / FILE_NAME).exists() or not images or mask_folders(folder):
+        return problems
+    hint = "Images without masks are used beside a data set: `softiou semi DATA --unlabeled DIR`."
+    return tuple(replace(problem, remedy=f"{problem.remedy} {hint}") for problem in problems)
+
+
+def _samples(source: DataSource, findings: Findings) -> dict[str, Sequence[SampleFiles]]:
+    """Return the complete samples of each split; what is wrong with the others is a finding."""
+    found = {split: source.samples(split) for split in source.splits()}
+    samples: dict[str, Sequence[SampleFiles]] = {s: complete for s, (complete, _) in found.items()}
+    problems = split_problems(source, samples)
+    for split, (_, unmatched) in found.items():
+        problems += unmatched
+        if unmatched and isinstance(source.layout, FolderLayout):
+            problems += stem_hints(source.root / source.own_split(split))
+    # Splits that are lists of one folder share what is wrong with it.
+    findings.add(dict.fromkeys(problems))
+    return samples
+
+
+def _without_masks(
+    source: DataSource, labelled: Iterable[str], findings: Findings
+) -> dict[str, dict[str, Path]]:
+    """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
+    found = {}
+    for split in source.layout.unlabeled:
+        if split not in (*labelled, UNLABELED):
+            try:
+                found[split] = source.images(split)
+            except DataProblemsError as error:
+                findings.add(error.problems)
+    return found
+
+
+def _value_map(scan: Scan, reader: MaskReader) -> dict[int, int] | None:
+    """Return what all masks can only have meant; where dataset.yaml says it, nothing is guessed."""
+    if reader.label_map:
+        return None
+    return meant_by(scan.census.masks_with, reader.description)
+
+
+def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:
+    """Draw conclusions from train, if anything in it can be learnt from."""
+    train = summaries.get("train")
+    if train is None or not scan.train_sizes or not any(c.images for c in train.classes):
+        return None
+    return advise(train, scan.train_sizes)
+
+
+def _lists(source: DataSource, splits: Iterable[str]) -> dict[str, ListSummary]:
+    """Count what lists of images of train/ hold and what they leave; lists with errors are out."""
+    lists = {}
+    for split in splits:
+        if source.list_of(split).is_file() and split not in EVALUATED:
+            try:
+                if source.own_split(split) != source.own_split(source.layout.pool):
+                    continue
+                left_out = source.images_left_out(split, evaluated=sorted(EVALUATED))
+                lists[split] = ListSummary(len(source.images(split)), len(left_out))
+            except DataProblemsError:
+                continue  # is among the problems already
+    return lists
+
+
+def _digits() -> CheckReport:
+    """Count the classes of the embedded scenes, and the parts of train."""
+    summaries, advice = {}, None
+    for split in DIGIT_SPLITS:
+        scenes = DigitScenes(split, labels="hard")
+        tally = SplitTally(scenes.description, annotators=1)
+        contents = [count(scene["target"].unsqueeze(0), scenes.description) for scene in scenes]
+        for one in contents:
+            tally.add(one)
+        summaries[split] = tally.summary()
+        if split == "train":
+            advice = advise(tally.summary(), [contents[i].size for i in spread(len(contents))])
+    sizes = {split: len(DigitScenes(split)) for split in ("train", *DIGIT_FRACTIONS)}
+    lists = {
+        split: ListSummary(sizes[split], sizes["train"] - sizes[split]) for split in DIGIT_FRACTIONS
+    }
+    return CheckReport("digits", (), summaries, lists, advice=advice)

@@ -1,0 +1,123 @@
+"""What each data set needs to be there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softiou.data.layouts.origins import ORIGINS
+from softiou.data.problems import DataProblemsError, Problem
+from softiou.errors import DataError
+from softiou.fetching.downloading import Archive, WatchChunks, download, unpacked
+from softiou.fetching.sbd import LIST, MASKS, SBD, write_trainaug
+
+# Address and checksum of torchvision.datasets.VOCSegmentation.
+VOC = Archive(
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    "VOCtrainval_11-May-2012.tar",
+    "md5",
+    "6cd6e144f989b92b3379bac3b3de84fd",
+)
+# The address of sceneparsing.csail.mit.edu; the checksum is that of GluonCV.
+ADE20K = Archive(
+    "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
+    "ADEChallengeData2016.zip",
+    "sha1",
+    "219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
+)
+FETCHED = {"voc": (VOC, "VOCdevkit/VOC2012"), "ade20k": (ADE20K, "ADEChallengeData2016")}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A data set that is there now.
+
+    Attributes:
+        folder: Of the data set.
+        source: How to name it in commands.
+    """
+
+    folder: Path
+    source: str
+
+
+def fetch_dataset(
+    name: str, to: Path, *, sbd: bool = False, say: Callable[[str], None], watch: WatchChunks
+) -> Fetched:
+    """Download and unpack a data set, what is there already excepted.
+
+    Args:
+        name: One of `FETCHED`.
+        to: Folder that archives and data set go to.
+        sbd: Also the masks of trainaug, for voc.
+        say: Prints a line.
+        watch: Shows the progress of a download.
+
+    Raises:
+        DataError: It cannot be downloaded freely, the network failed, an archive is broken, or
+            something of that name is in the way.
+    """
+    if name not in FETCHED:
+        raise DataError(f"{name} cannot be downloaded without its authors' consent.")
+    if sbd and name != "voc":
+        raise DataError("--sbd adds masks to voc alone.")
+    to = to.expanduser().resolve()
+    archive, inner = FETCHED[name]
+    folder = to / inner
+    if folder.exists():
+        say(f"{folder}: is there already")
+    else:
+        say(f"{archive.url}\n  to {to}; terms: {ORIGINS[name].terms}")
+        with unpacked(download(archive, to, watch=watch)) as found:
+            _put(found / inner, folder)
+        say(f"{folder}: unpacked; {to / archive.name} may be removed")
+    if sbd:
+        _fetch_trainaug(folder, to, say=say, watch=watch)
+    return Fetched(folder, f"{name}:{folder}")
+
+
+def _fetch_trainaug(voc: Path, to: Path, *, say: Callable[[str], None], watch: WatchChunks) -> None:
+    """Add the masks and the list of trainaug to VOC."""
+    for path in (voc / MASKS, voc / LIST):
+        if path.exists():
+            message = "Expected to write masks of the SBD here, but there are some already."
+            remedy = "Use them as they are (data.train_split=trainaug), or move them away."
+            raise DataProblemsError(Problem(str(path), message, remedy))
+    say(f"{SBD.url}\n  to {to}; terms: {ORIGINS['voc'].terms}")
+    with unpacked(download(SBD, to, watch=watch)) as found:
+        number = write_trainaug(found / "benchmark_RELEASE" / "dataset", voc, beside=found)
+    say(f"{voc / MASKS}: {number} masks of trainaug; {to / SBD.name} may be removed")
+
+
+def _put(source: Path, target: Path) -> None:
+    """Move a folder to its place."""
+    if not source.is_dir():
+        raise DataError(f"The archive holds no {target.name}/; it has changed, or is another one.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.rename(target)
+
+
+def instructions(name: str) -> str:
+    """Say where a data set comes from, what to do, and which folders must result.
+
+    Args:
+        name: A key of `ORIGINS`; a variant such as cityscapes-coarse counts as its data set.
+
+    Raises:
+        DataError: There is no data set of that name.
+    """
+    origin = ORIGINS.get(name.removesuffix("-coarse"))
+    if origin is None:
+        raise DataError(f"Expected one of {', '.join(ORIGINS)}, but got {name!r}.")
+    lines = [
+        f"{origin.title}: {origin.page}",
+        f"Terms: {origin.terms}.",
+        "",
+        *(f"- {step}" for step in origin.steps),
+        "",
+        "There must be, in a folder of your choice:",
+        "",
+        *(f"    {line}" for line in origin.tree.splitlines()),
+        "",
+        f"Then: softiou check {name}:FOLDER",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,15 @@
+"""Soft labels on disk: a teacher's probabilities, stored once, read through augmented views."""
+
+from softiou.soft_labels.codes import Quantisation
+from softiou.soft_labels.reading import SoftLabelReader, interpolate_at
+from softiou.soft_labels.store import Manifest, Normalisation, SoftLabelStore, Teacher
+
+__all__ = [
+    "Manifest",
+    "Normalisation",
+    "Quantisation",
+    "SoftLabelReader",
+    "SoftLabelStore",
+    "Teacher",
+    "interpolate_at",
+]

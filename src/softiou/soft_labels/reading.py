@@ -1,0 +1,152 @@
+"""A teacher's soft labels from a store, seen through the view of an augmented image.
+
+Shapes: C classes, K classes kept, h and w of the crop; at a stride the store holds a grid of cells.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou.data.transforms import SoftLabels
+from softiou.data.views import View
+from softiou.soft_labels.codes import Codes, no_class
+from softiou.soft_labels.store import SoftLabelStore
+from softiou.targets import sparse, to_probs
+
+# Less than any probability that is kept; the half-precision logarithm tells it from zero.
+_NOTHING = 1e-7
+
+
+class SoftLabelReader:
+    """Reads what a teacher said about the view of an image, and nothing else of the file.
+
+    At full resolution each pixel of the crop takes the codes of the nearest pixel of the image, as
+    hard labels do. At a stride s the logarithms of the probabilities are interpolated to a grid of
+    the crop at the same stride: up to a constant of each pixel they are the teacher's logits, and
+    softmax does not see that constant, so they behave as the teacher's own logits would.
+
+    Args:
+        store: Where the soft labels are.
+        split: Name of the folder that the images lie in; "" for stems FOLDER/STEM.
+    """
+
+    def __init__(self, store: SoftLabelStore, split: str) -> None:
+        self._store = store
+        self._split = split
+        self._compared: set[tuple[str, str]] = (
+            set()
+        )  # images that this process has seen to be the right ones
+
+    def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
+        """Read the soft labels of a view of an image, uint8 (3, H, W).
+
+        Raises:
+            DataError: They are missing, corrupt, or of another image; names the image.
+        """
+        size = (int(image.shape[-2]), int(image.shape[-1]))
+        place = self._place(stem)
+        if place not in self._compared:
+            self._store.check_image(*place, image)
+            self._compared.add(place)
+        if self._store.manifest.quantisation.stride == 1:
+            indices, weights = self._store.sparse(self._seen(place, view, size))
+            return {"soft_indices": indices, "soft_weights": weights}
+        return {"soft_logits": view.mirrored(self._interpolated(place, view, size)).half()}
+
+    def _place(self, stem: str) -> tuple[str, str]:
+        """Return folder and stem of an image in the store."""
+        if self._split:
+            return self._split, stem
+        folder, _, name = stem.partition("/")
+        return folder, name
+
+    def _seen(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Codes:
+        """Return the codes of the pixels that a view shows; beyond the image they are no class.
+
+        It is the bytes that are cut and mirrored: of the weights there are four times as many.
+        """
+        box = view.box(size)
+        codes = self._store.read_codes(*place, size, box)
+        own, nothing = view.within(box), no_class(self._store.manifest.num_classes)
+        return Codes(
+            own.labels(torch.from_numpy(codes.best), fill=nothing).numpy(),
+            own.labels(torch.from_numpy(codes.levels), fill=0).numpy(),
+            codes.classes,
+        )
+
+    def _interpolated(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Tensor:
+        """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""
+        manifest = self._store.manifest
+        stride = manifest.quantisation.stride
+        cells = [math.ceil(length / stride) for length in size]
+        rows, columns = (
+            _cells_of(start, length, crop, stride, count / whole)
+            for start, length, crop, count, whole in zip(
+                (view.top, view.left),
+                (view.height, view.width),
+                view.crop_px,
+                cells,
+                size,
+                strict=True,
+            )
+        )
+        top, bottom = _needed(rows, cells[0])
+        left, right = _needed(columns, cells[1])
+        box = (top, bottom, left, right)
+        indices, weights = self._store.read(*place, size, box)
+        probs, _ = to_probs(
+            sparse(indices.unsqueeze(0), weights.unsqueeze(0)), num_classes=manifest.num_classes
+        )
+        least = (1 - manifest.quantisation.mass) / (4 * manifest.num_classes)
+        return interpolate_at(_logarithms(probs[0], least=least), rows - top, columns - left)
+
+
+def _logarithms(probs: Tensor, *, least: float) -> Tensor:
+    """Return log p (C, h, w), also of classes that were rounded to nothing.
+
+    Beside a cell that knows the class it is that of `least`, about half of what is kept, so that
+    the class fades as it did in the teacher. Elsewhere it is next to nothing: a trace at every
+    pixel would add up to an object, and the overlap losses would have the student learn it.
+    """
+    known = probs > _NOTHING
+    beside = F.max_pool2d(known.unsqueeze(0).float(), 3, stride=1, padding=1)[0] > 0
+    return probs.clamp(min=_NOTHING).where(known | ~beside, max(least, _NOTHING)).log()
+
+
+def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:
+    """Return where the cells of the crop's grid lie in the grid of the image, in cells."""
+    count = math.ceil(crop / stride)
+    centres = start + (torch.arange(count) + 0.5) * (length / count)  # in pixels of the image
+    return centres * scale - 0.5
+
+
+def _needed(places: Tensor, count: int) -> tuple[int, int]:
+    """Return the first and one past the last cell that interpolation at some places needs."""
+    first = min(max(math.floor(float(places[0])), 0), count - 1)
+    last = min(max(math.floor(float(places[-1])) + 1, 0), count - 1)
+    return first, last + 1
+
+
+def interpolate_at(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Read a map bilinearly at rows and columns; beyond its borders the border goes on.
+
+    Args:
+        values: Floating (C, h, w).
+        rows: Places (h',) in cells: 0 is the centre of the first cell, h - 1 that of the last.
+        columns: Places (w',).
+
+    Returns:
+        The values (C, h', w').
+
+    Example:
+        >>> interpolate_at(torch.tensor([[[0.0, 8.0]]]), torch.zeros(1), torch.tensor([0.25, 7]))
+        tensor([[[2., 8.]]])
+    """
+    height, width = values.shape[-2:]
+    y, x = 2 * (rows + 0.5) / height - 1, 2 * (columns + 0.5) / width - 1
+    grid = torch.stack([x.expand(len(y), -1), y.unsqueeze(1).expand(-1, len(x))], -1)
+    return F.grid_sample(
+        values.unsqueeze(0), grid.unsqueeze(0), padding_mode="border", align_corners=False
+    )[0]

@@ -1,0 +1,468 @@
+"""A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/<stem>.b2nd, one an image.
+
+Any number of processes and machines may fill one store, and fill it again where they were stopped:
+files appear whole or not at all. Reading opens no lasting handles, so that a store travels into the
+workers of a DataLoader.
+
+Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from softiou import __version__
+from softiou._files import write_atomically
+from softiou.data.base import DatasetDescription
+from softiou.data.problems import DataProblemsError, Problem, some_of
+from softiou.soft_labels.codes import Codes, Quantisation, encode, sparse
+from softiou.soft_labels.files import BrokenFileError, Frame, pack
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+SUFFIX = ".b2nd"
+_IDENTITY_DIGITS = 16
+_THUMBNAIL_PX = 4
+_SAME_PICTURE = 4  # grey levels; decoders of JPEG files differ by one or two
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who made the soft labels: a name for people, and the SHA-256 of the checkpoint's file."""
+
+    name: str
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:12]})"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """What the teacher's images went through: (image in `range` - mean) / std, channel by channel.
+
+    A teacher and its student must see the same image.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    order: str = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What all the soft labels of a store have in common.
+
+    Args:
+        teacher: Who made them.
+        classes: Names of the classes, in the order of their indices.
+        ignore_index: Label value of the data set whose pixels do not count.
+        normalisation: What the teacher's images went through.
+        quantisation: What is kept of its probabilities.
+        data: The data set, for people.
+        softiou_version: Version that made the store.
+        created: When, in UTC.
+        schema_version: Version of the files' format.
+    """
+
+    teacher: Teacher
+    classes: tuple[str, ...]
+    ignore_index: int
+    normalisation: Normalisation
+    quantisation: Quantisation
+    data: str
+    softiou_version: str = __version__
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def num_classes(self) -> int:
+        """Return C."""
+        return len(self.classes)
+
+    @cached_property
+    def identity(self) -> str:
+        """Return a short hash of all that the values depend on; names and dates do not count."""
+        text = json.dumps({"teacher": self.teacher.sha256, **self._settings()}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_DIGITS]
+
+    def differences(self, other: "Manifest") -> list[str]:
+        """Say where the one that is asked for differs in what counts."""
+        found = []
+        if self.teacher.sha256 != other.teacher.sha256:
+            found.append(
+                f"the teacher is {self.teacher} in the folder, and {other.teacher} was asked for"
+            )
+        settings, others = self._settings(), other._settings()
+        return found + [
+            f"{name} is {value} in the folder, and {others[name]} was asked for"
+            for name, value in settings.items()
+            if value != others[name]
+        ]
+
+    def _settings(self) -> dict[str, object]:
+        """Return all but the teacher that the values depend on."""
+        return {
+            "classes": self.classes,
+            **asdict(self.normalisation),
+            **asdict(self.quantisation),
+            "schema_version": self.schema_version,
+        }
+
+    def to_json(self) -> str:
+        """Return the contents of manifest.json."""
+        return TypeAdapter(Manifest).dump_json(self, indent=2).decode() + "\n"
+
+
+class SoftLabelStore:
+    """The soft labels of any number of splits; made by `create` or `open`.
+
+    Attributes:
+        path: Its folder.
+        manifest: What its files have in common.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: Manifest) -> "SoftLabelStore":
+        """Make a store, or go on with one of the same identity.
+
+        Raises:
+            DataError: The folder holds a store of another teacher, other classes or another
+                quantisation; nothing was changed.
+        """
+        path = Path(path)
+        if path.is_file() or (path.is_dir() and _is_something_else(path)):
+            message = "Expected a folder of soft labels or a new one, but found other files."
+            raise DataProblemsError(Problem(str(path), message, "Choose another --out."))
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / MANIFEST).exists():
+            _publish(manifest.to_json().encode(), path / MANIFEST)
+        # Another process may have been first.
+        store = cls.open(path)
+        if store.manifest.identity != manifest.identity:
+            found = "; ".join(store.manifest.differences(manifest))
+            message = f"Found soft labels that differ from those to be written: {found}."
+            remedy = "Choose another --out, or remove this folder to label anew."
+            raise DataProblemsError(Problem(str(path), message, remedy))
+        return store
+
+    @classmethod
+    def open(cls, path: str | Path) -> "SoftLabelStore":
+        """Open a store that exists.
+
+        Raises:
+            DataError: There is none, or its manifest cannot be read.
+        """
+        file = Path(path) / MANIFEST
+        try:
+            content = file.read_text(encoding="utf-8")
+        except (FileNotFoundError, NotADirectoryError):
+            message = f"Expected a store of soft labels, but found no {MANIFEST}."
+            remedy = f"Make one with `softiou label DATA --teacher CKPT --out {path}`."
+            raise DataProblemsError(Problem(str(path), message, remedy)) from None
+        try:
+            manifest = TypeAdapter(Manifest).validate_json(content)
+        except (ValidationError, UnicodeDecodeError) as error:
+            message = f"Expected the manifest of a store of soft labels, but found {error}."
+            remedy = "Label again into another folder."
+            raise DataProblemsError(Problem(str(file), message, remedy)) from error
+        if manifest.schema_version > SCHEMA_VERSION:
+            message = f"Expected a format up to {SCHEMA_VERSION}, but got {manifest.schema_version}"
+            remedy = "written by a newer softiou. Update softiou."
+            raise DataProblemsError(Problem(str(file), f"{message},", remedy))
+        return cls(Path(path), manifest)
+
+    def check_description(self, description: DatasetDescription) -> None:
+        """Raise unless a data set has the classes of the store, in its order.
+
+        Raises:
+            DataError: Names the first class that differs.
+        """
+        own, theirs = self.manifest.classes, description.classes
+        if own == theirs:
+            return
+        if len(own) != len(theirs):
+            message = f"Expected {len(theirs)} classes as in the data set, but found {len(own)}."
+        else:
+            index = next(i for i, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b)
+            message = f"Expected class {index} to be {theirs[index]!r} as in the data set, but "
+            message += f"found {own[index]!r}."
+        remedy = "Use soft labels of a teacher of this data set, or its list of classes."
+        raise DataProblemsError(Problem(str(self.path), message, remedy))
+
+    def check_complete(self, split: str, stems: Sequence[str]) -> None:
+        """Raise unless every image of a split has its soft labels.
+
+        Raises:
+            DataError: Counts and names the images without.
+        """
+        missing = [stem for stem in stems if not self.has(split, stem)]
+        if missing:
+            message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
+            message += f"{some_of(missing)}."
+            remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path} "
+            remedy += f"splits='[{split}]'`, which goes on."
+            raise DataProblemsError(Problem(str(self.path / split), message, remedy))
+
+    def file(self, split: str, stem: str) -> Path:
+        """Return where the soft labels of an image lie.
+
+        Raises:
+            ValueError: A name leads out of the store.
+        """
+        parts = PurePosixPath(split, stem + SUFFIX)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise ValueError(f"Expected names inside the store, but got {split!r} and {stem!r}.")
+        return self.path / parts
+
+    def has(self, split: str, stem: str) -> bool:
+        """Return whether an image has its soft labels."""
+        return self.file(split, stem).is_file()
+
+    def write(self, split: str, stem: str, probs: Tensor, image: Tensor) -> None:
+        """Store the soft labels of an image: whole, or not at all.
+
+        Args:
+            split: The image's split.
+            stem: The image's stem.
+            probs: Floating (C, h, w), sum 1 over C: one of each cell of the grid.
+            image: The picture, uint8 (3, H, W), which is to be recognised when they are read.
+
+        Raises:
+            ValueError: `probs` are no probabilities, or of another shape.
+        """
+        image_size = (int(image.shape[-2]), int(image.shape[-1]))
+        quantisation = self.manifest.quantisation
+        expected = (self.manifest.num_classes, *quantisation.grid_size(image_size))
+        if tuple(probs.shape) != expected:
+            raise ValueError(
+                f"Expected `probs` of shape (C, h, w) = {expected} for an image of {image_size} at "
+                f"stride {quantisation.stride}, but got {tuple(probs.shape)}."
+            )
+        about = {
+            "store": self.manifest.identity,
+            "split": split,
+            "stem": stem,
+            "height": image_size[0],
+            "width": image_size[1],
+            "thumbnail": thumbnail(image).flatten().tolist(),
+        }
+        file = self.file(split, stem)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(pack(encode(probs, quantisation), about), file)
+
+    def read(
+        self,
+        split: str,
+        stem: str,
+        image_size: tuple[int, int],
+        box: tuple[int, int, int, int] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Read the soft labels of an image, or of a part of it.
+
+        Args:
+            split: The image's split.
+            stem: The image's stem.
+            image_size: (H, W) of the image, which the file must agree with.
+            box: (top, bottom, left, right): rows top..bottom - 1 of the grid and columns
+                left..right - 1; None for all of it.
+
+        Returns:
+            indices: Classes (K, h, w), uint8, or uint16 above 255 classes; the most probable first.
+            weights: Their probabilities, float32 (K, h, w): `targets.sparse` with a dimension more.
+
+        Raises:
+            DataError, ValueError: See `read_codes`.
+        """
+        return self.sparse(self.read_codes(split, stem, image_size, box))
+
+    def sparse(self, codes: Codes) -> tuple[Tensor, Tensor]:
+        """Turn the codes of this store into classes and weights, see `read`."""
+        return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
+
+    def read_codes(
+        self,
+        split: str,
+        stem: str,
+        image_size: tuple[int, int],
+        box: tuple[int, int, int, int] | None = None,
+    ) -> Codes:
+        """Read the bytes of an image, or of a part of it; arguments as in `read`.
+
+        Raises:
+            DataError: There is no such file, or it is damaged or belongs to another image or store;
+                names the image, the file and the way out.
+            ValueError: The box is empty or leaves the grid.
+        """
+        height, width = self.manifest.quantisation.grid_size(image_size)
+        top, bottom, left, right = box or (0, height, 0, width)
+        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+            raise ValueError(f"Expected `box` inside the grid {(height, width)}, but got {box}.")
+        frame = self._open_file(split, stem)
+        if (frame.about["height"], frame.about["width"]) != tuple(image_size):
+            found = f"{frame.about['width']}x{frame.about['height']}"
+            reason = f"it was made for {found} (width x height) and the image is "
+            reason += f"{image_size[1]}x{image_size[0]}; the image was replaced"
+            raise DataProblemsError(self._problem(split, stem, reason))
+        try:
+            return frame.read(top, bottom, left, right)
+        except BrokenFileError as error:
+            raise DataProblemsError(self._problem(split, stem, str(error))) from error
+
+    def check_image(self, split: str, stem: str, image: Tensor) -> None:
+        """Raise unless the soft labels are those of a picture, uint8 (3, H, W).
+
+        Raises:
+            DataError: There are none, or they were made for another picture of that name.
+        """
+        about = self._open_file(split, stem).about
+        theirs = torch.tensor(about["thumbnail"]).view(3, _THUMBNAIL_PX, _THUMBNAIL_PX)
+        difference = int((thumbnail(image) - theirs).abs().max())
+        if difference > _SAME_PICTURE:
+            reason = "they were made for another picture: the image was replaced"
+            raise DataProblemsError(self._problem(split, stem, reason))
+
+    def check_whole(self, split: str, stems: Sequence[str]) -> None:
+        """Raise unless the files of some images are whole and of this store, by their checksums.
+
+        Raises:
+            DataError: Names every image whose file is damaged or foreign.
+        """
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
+        problems = [problem for one in found for problem in one]
+        if problems:
+            raise DataProblemsError(*problems)
+
+    def _problems(
+        self, split: str, stem: str, check: Callable[[str, str], object]
+    ) -> tuple[Problem, ...]:
+        """Return what a check of the file of an image raises; nothing when all is well."""
+        try:
+            check(split, stem)
+        except BrokenFileError as error:
+            return (self._problem(split, stem, str(error)),)
+        except DataProblemsError as error:
+            return error.problems
+        return ()
+
+    def _open_file(self, split: str, stem: str) -> Frame:
+        """Open the file of an image, and make sure that it is this image's."""
+        try:
+            frame = Frame(self.file(split, stem).read_bytes())
+        except FileNotFoundError:
+            raise DataProblemsError(self._problem(split, stem, "there is no such file")) from None
+        except (OSError, BrokenFileError) as error:
+            raise DataProblemsError(self._problem(split, stem, str(error))) from error
+        about = frame.about
+        reason = ""
+        if about.get("store") != self.manifest.identity:
+            reason = "it belongs to another store, of another teacher or quantisation"
+        elif (about["split"], about["stem"]) != (split, stem):
+            reason = f"it is the file of '{about['split']}/{about['stem']}' under another name"
+        elif frame.grid_size != self._grid_size(about):
+            reason = f"its grid {frame.grid_size} does not fit its image"
+        if reason:
+            raise DataProblemsError(self._problem(split, stem, reason))
+        return frame
+
+    def _grid_size(self, about: dict[str, int]) -> tuple[int, int]:
+        return self.manifest.quantisation.grid_size((about["height"], about["width"]))
+
+    def _problem(self, split: str, stem: str, reason: str) -> Problem:
+        """Say why the soft labels of an image cannot be used."""
+        message = f"Cannot use the soft labels of the image '{split}/{stem}': {reason}."
+        remedy = "`softiou label` with the same --out and --verify makes it again."
+        return Problem(str(self.file(split, stem)), message, remedy)
+
+    def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
+        """Read every file that is there, and return what is wrong, one problem a file.
+
+        Args:
+            split: Only its files; None for all.
+            stem: Only the file of that image of the split; None for all.
+        """
+        images = self._images(split)
+        if split is not None and stem is not None:
+            images = iter([(split, stem)] if self.has(split, stem) else [])
+        found = [self._problems(name, one, self._verify_file) for name, one in images]
+        return [problem for one in found for problem in one]
+
+    def _verify_file(self, split: str, stem: str) -> None:
+        """Raise unless a file is whole and holds classes and weights of this store."""
+        frame = self._open_file(split, stem)
+        codes = frame.read(0, frame.grid_size[0], 0, frame.grid_size[1])
+        num_classes = self.manifest.num_classes
+        # Class C among the byte maps is the rest.
+        highest = max(int(codes.best.max()), *(c for c in codes.classes if c != num_classes), 0)
+        if highest >= num_classes:
+            raise BrokenFileError(f"it names the class {highest} of {num_classes} classes")
+        if int(np.max(codes.levels, initial=0)) > self.manifest.quantisation.levels:
+            raise BrokenFileError("it holds a weight beyond the highest level")
+        _, weights = sparse(codes, num_classes, self.manifest.quantisation)
+        if float(weights.sum(0).amax()) > 1 + 1e-4:
+            raise BrokenFileError("its weights sum to more than one")
+
+    def _images(self, split: str | None) -> Iterator[tuple[str, str]]:
+        """Return split and stem of every file, by name."""
+        for file in self._files(split):
+            parts = file.relative_to(self.path).with_suffix("").parts
+            yield parts[0], "/".join(parts[1:])
+
+    def _files(self, split: str | None) -> Iterable[Path]:
+        # Files that are being written have a name that begins with a dot.
+        folder = self.path if split is None else self.path / split
+        return sorted(f for f in folder.rglob(f"*{SUFFIX}") if not f.name.startswith("."))
+
+    def stems(self, split: str) -> tuple[str, ...]:
+        """Return the images of a split that have soft labels, by name."""
+        return tuple(stem for _, stem in self._images(split))
+
+    def size_bytes(self, split: str | None = None) -> int:
+        """Return the size of the files of a split, or of all."""
+        return sum(file.stat().st_size for file in self._files(split))
+
+
+def thumbnail(image: Tensor) -> Tensor:
+    """Return a picture (3, H, W) as 4 x 4 mean colours: what tells it from others of its name."""
+    small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
+    return small.round().long()
+
+
+def _is_something_else(path: Path) -> bool:
+    """Return whether a folder holds files, and no store is begun there."""
+    # In this order: a store that another process begins right now has its manifest first.
+    visible = any(not file.name.startswith(".") for file in path.iterdir())
+    return visible and not (path / MANIFEST).exists()
+
+
+def _publish(content: bytes, path: Path) -> None:
+    """Write a file unless there is one, so that of several writers one is first and whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    write_atomically(content, draft)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError:
+        # Some network and memory-stick file systems have no links: the last one wins, whole.
+        write_atomically(content, path)
+    finally:
+        draft.unlink()
