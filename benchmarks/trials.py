@@ -20,7 +20,7 @@ from softiou.cli._console import say
 from softiou.cli.calibrate import calibrate
 from softiou.cli.evaluate import evaluate_run, score
 from softiou.cli.label import label
-from softiou.data import Labels
+from softiou.data import TargetKind
 from softiou.evaluation import Evaluation
 from softiou.recipes import load_config, resume_training, start_training
 
@@ -165,7 +165,7 @@ def _teachers(trial: Trial, source: str) -> dict[str, Any]:
     return found
 
 
-def _of_the_average(run: Path, source: str, split: str, labels: Labels) -> dict[str, Any]:
+def _of_the_average(run: Path, source: str, split: str, labels: TargetKind) -> dict[str, Any]:
     """Score the teacher of a semi-supervised run, the average of its student, too."""
     if load_config(file=run / "config.yaml").verb != "semi":
         return {}

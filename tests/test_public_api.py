@@ -66,6 +66,7 @@ RECORDED = {
         "SoftLabelReader",
         "SoftLabelStore",
         "StrongColours",
+        "TargetKind",
         "Teacher",
         "TrainingStream",
         "UnlabeledBatch",

@@ -8,12 +8,12 @@ import typer
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
-    from softiou.data import Labels
+    from softiou.data import TargetKind
     from softiou.recipes import Config
 
 
 class LabelsChoice(StrEnum):
-    """The kinds of `softiou.data.Labels`, for the command line."""
+    """The kinds of `softiou.data.TargetKind`, for the command line."""
 
     auto = "auto"
     hard = "hard"
@@ -79,7 +79,7 @@ RunToResume = Annotated[
 ]
 
 
-def labels_for(trained: "TrainedModel", labels: "Labels") -> "Labels":
+def labels_for(trained: "TrainedModel", labels: "TargetKind") -> "TargetKind":
     """Return the kind of labels to judge a model by: auto is soft where it was trained so."""
     was_taught_softly = trained.config.get("labels", {}).get("kind") == "soft"
     return "soft" if labels == "auto" and was_taught_softly else labels

@@ -16,7 +16,7 @@ from softiou.cli._arguments import (
 )
 
 if TYPE_CHECKING:
-    from softiou.data import Labels
+    from softiou.data import TargetKind
     from softiou.recipes import Config
     from softiou.reports import ComparisonRow
 
@@ -163,7 +163,7 @@ def compare(run: Path, *, baseline: Path | None, own_baseline: Path | None) -> N
     config = load_config(file=run / "config.yaml")
     student = finish(run, show=False)
     split, data = student.content["split"], config.data.source
-    labels: Labels = student.content["labels"]
+    labels: TargetKind = student.content["labels"]
     rows, notes = [], []
     teacher = _teacher_row(config, split, labels)
     if teacher is None:
@@ -194,7 +194,7 @@ def _run_row(name: str, run: Path, metrics: dict[str, float | None]) -> "Compari
     return ComparisonRow(name, str(run), metrics, history.last_step, history.seconds)
 
 
-def _teacher_row(config: "Config", split: str, labels: "Labels") -> "ComparisonRow | None":
+def _teacher_row(config: "Config", split: str, labels: "TargetKind") -> "ComparisonRow | None":
     """Score the teacher, or return None when there are only its soft labels."""
     from softiou.checkpoints import file_sha256, find_checkpoint, load_trained, run_directory
     from softiou.cli.evaluate import score

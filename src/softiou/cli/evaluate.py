@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from softiou.calibration import Calibration
     from softiou.checkpoints import TrainedModel
     from softiou.checkpoints import Weights as ModelWeights
-    from softiou.data import Labels
+    from softiou.data import TargetKind
     from softiou.evaluation import Evaluation
     from softiou.inference import InferenceSettings
 
@@ -66,7 +66,7 @@ def evaluate_run(
     data: str,
     *,
     split: str,
-    labels: "Labels" = "auto",
+    labels: "TargetKind" = "auto",
     weights: "ModelWeights" = "student",
     inference: "InferenceSettings | None" = None,
     out: Path | None = None,
@@ -104,7 +104,7 @@ def score(
     data: str,
     *,
     split: str,
-    labels: "Labels" = "auto",
+    labels: "TargetKind" = "auto",
     inference: "InferenceSettings | None" = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> "Evaluation":

@@ -4,9 +4,9 @@ from softiou._moved import moved_names
 from softiou.data.base import (
     Colour,
     DatasetDescription,
-    Labels,
     Sample,
     SegmentationDataset,
+    TargetKind,
     default_palette,
     truth,
 )
@@ -36,12 +36,12 @@ __all__ = [
     "FolderDataset",
     "ImageDataset",
     "ImageSample",
-    "Labels",
     "PartlyLabeled",
     "Problem",
     "Sample",
     "SegmentationDataset",
     "StrongColours",
+    "TargetKind",
     "TrainingStream",
     "UnlabeledBatch",
     "UnlabeledStream",
@@ -67,6 +67,7 @@ __all__ = [
 __getattr__ = moved_names(
     __name__,
     {
+        "Labels": "softiou.data:TargetKind",
         **dict.fromkeys(
             ("CheckReport", "FixReport", "check_dataset", "fix_dataset"), "softiou.checking"
         ),

@@ -16,7 +16,7 @@ from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
 from softiou.targets import vote_shares
 
-Labels: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
+TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     description: DatasetDescription
     split: str
     folder: str
-    labels: Labels
+    labels: TargetKind
     annotators: int = 1
     stems: tuple[str, ...]
     skipped: tuple[str, ...] = ()
@@ -133,14 +133,14 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Return the files behind a sample; empty when it is made in memory."""
 
 
-def check_labels(labels: Labels) -> None:
+def check_labels(labels: TargetKind) -> None:
     """Raise unless `labels` is a kind that is known.
 
     Raises:
         ValueError: Names the kinds.
     """
-    if labels not in get_args(Labels):
-        kinds = ", ".join(repr(kind) for kind in get_args(Labels))
+    if labels not in get_args(TargetKind):
+        kinds = ", ".join(repr(kind) for kind in get_args(TargetKind))
         raise ValueError(
             f"Expected `labels` to be one of {kinds}, but got {labels!r}. Smoothing is done to "
             "hard labels, in the loss or in the recipe."

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from softiou.data.base import (
     DatasetDescription,
-    Labels,
     Sample,
     SegmentationDataset,
+    TargetKind,
     check_labels,
 )
 from softiou.errors import DataError
@@ -83,7 +83,7 @@ class DigitScenes(SegmentationDataset):
         self,
         split: str,
         *,
-        labels: Labels = "auto",
+        labels: TargetKind = "auto",
         size: int | None = None,
         scene_px: int = 64,
     ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softiou.data.base import Labels, Sample, SegmentationDataset, check_labels
+from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
@@ -43,7 +43,7 @@ class FolderDataset(SegmentationDataset):
         source: str | Path,
         split: str,
         *,
-        labels: Labels = "auto",
+        labels: TargetKind = "auto",
         skip_corrupt: bool = False,
     ) -> None:
         opened = open_source(source)

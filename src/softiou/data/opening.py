@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from softiou.data.base import Labels, SegmentationDataset
+from softiou.data.base import SegmentationDataset, TargetKind
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
 from softiou.data.source import open_source
 
 
 def open_dataset(
-    source: str | Path, split: str, *, labels: Labels = "auto", skip_corrupt: bool = False
+    source: str | Path, split: str, *, labels: TargetKind = "auto", skip_corrupt: bool = False
 ) -> SegmentationDataset:
     """Open one split of a data set.
 

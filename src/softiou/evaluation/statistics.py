@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from softiou.data import DatasetDescription, Labels
+from softiou.data import DatasetDescription, TargetKind
 from softiou.metrics import (
     BoundaryCalibrationError,
     BoundaryIoU,
@@ -36,7 +36,7 @@ class Gathered(nn.Module):
     """
 
     def __init__(
-        self, description: DatasetDescription, labels: Labels | None, *, boundaries: bool = True
+        self, description: DatasetDescription, labels: TargetKind | None, *, boundaries: bool = True
     ) -> None:
         super().__init__()
         self._settings: dict[str, Any] = {

@@ -3,8 +3,7 @@
 from torch import Tensor
 
 from softiou import targets
-from softiou.data import DatasetDescription, SegmentationDataset
-from softiou.data import Labels as DataLabels
+from softiou.data import DatasetDescription, SegmentationDataset, TargetKind
 from softiou.errors import ConfigError
 from softiou.losses import (
     DiceSemimetricLoss,
@@ -20,7 +19,7 @@ from softiou.targets import Target
 _OF_ANNOTATORS = ("votes", "random", "staple")
 
 
-def data_labels(kind: LabelsKind) -> DataLabels:
+def data_labels(kind: LabelsKind) -> TargetKind:
     """Return how a data set has to hand out the labels that become a kind of target."""
     if kind in ("auto", "soft", "staple"):
         return kind

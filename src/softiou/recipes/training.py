@@ -20,11 +20,11 @@ from softiou._memory import keep_freed_memory
 from softiou.data import (
     Augmentation,
     ImageDataset,
-    Labels,
     PartlyLabeled,
     Sample,
     SegmentationDataset,
     StrongColours,
+    TargetKind,
     TrainingStream,
     UnlabeledStream,
     open_dataset,
@@ -212,7 +212,7 @@ def _open(config: Config) -> _Material:
             "DATA --fractions 1/8` writes the list for --split 1_8."
         )
     # However the labels are softened, a model is chosen by all that is known of the images.
-    truth: Labels = "soft" if kind == "soft" else "auto"
+    truth: TargetKind = "soft" if kind == "soft" else "auto"
     training, validation = (
         open_dataset(data.source, split, labels=labels, skip_corrupt=data.skip_corrupt)
         for split, labels in ((data.train_split, data_labels(kind)), (data.val_split, truth))
