@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,7 +42,7 @@ Weights = Annotated[
     typer.Option(help="Of a semi-supervised run: those of the student, or of their average."),
 ]
 DataOrSetting = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time
+    str | None,
     typer.Argument(help="Data set folder, LAYOUT:/path, or digits.", show_default=False),
 ]
 
@@ -61,7 +61,7 @@ def _file_of_recipe(config: Path | None) -> Path | None:
 
 
 ConfigFile = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(
         metavar="FILE|RECIPE",
         help="YAML file with settings, or a recipe of softiou recipes ls.",
@@ -70,11 +70,11 @@ ConfigFile = Annotated[
     ),
 ]
 NewRun = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="New run directory; default: the next free runs/NAME-001."),
 ]
 RunToResume = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option(help="Run directory to go on with, after Ctrl-C or a crash."),
 ]
 

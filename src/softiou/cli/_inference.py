@@ -1,6 +1,6 @@
 """How a model is run over an image: the options of the verbs that run one."""
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from softiou.inference import InferenceSettings
 
 Window = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time
+    str | None,
     typer.Option(
         metavar="SIDE|HxW",
         help="Slide a window of so many pixels over large images; default: the whole image.",

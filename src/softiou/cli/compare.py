@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -52,7 +52,7 @@ def compare(
     resamples: Annotated[int, typer.Option(min=50, help="How often to draw the images.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")] = 0,
     together: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="REGEX|N",
             help="Draw images together whose names begin with the same match, such as a patient's, "
@@ -61,11 +61,11 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Option(help="New file for the result as JSON.", show_default=False),
     ] = None,
     report: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="New HTML page with the images side by side.", show_default=False),
     ] = None,
     json_output: Annotated[

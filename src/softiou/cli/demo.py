@@ -1,7 +1,7 @@
 """softiou demo: the main job on the embedded data set, from nothing to a report."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ METHODS = {"CE": 1.0, "0.25 CE + 0.75 JML": 0.25}
 
 def demo(
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Option(help="New folder for the runs; default: the next free runs/demo-001."),
     ] = None,
     steps: Annotated[int, typer.Option(min=5, help="Optimiser steps of each run.")] = 600,

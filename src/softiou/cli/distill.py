@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ PLAIN = "student without teacher"
 def distill(
     data: DataOrSetting = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+        list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Settings of the student, for instance model.encoder=resnet18 "
@@ -35,17 +35,17 @@ def distill(
         ),
     ] = None,
     teacher: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="RUN|CKPT", help="Teacher that is asked at every step."),
     ] = None,
     soft_labels: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Folder of softiou label: what a teacher said, faster than asking it."),
     ] = None,
     config: ConfigFile = None,
     run: NewRun = None,
     baseline: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Run of the student without teacher, of the same budget."),
     ] = None,
     no_baseline: Annotated[

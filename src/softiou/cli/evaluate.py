@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,7 +32,7 @@ def evaluate(
     batch_size: BatchSize = 4,
     weights: Weights = WeightsChoice.student,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
     ] = None,
     json_output: Annotated[

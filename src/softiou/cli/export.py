@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -35,7 +35,7 @@ def export(
     ],
     to: Annotated[FormatChoice, typer.Option(help="What to write.")],
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Option(
             metavar="FILE",
             help="File to write; default: beside the checkpoint.",
@@ -44,7 +44,7 @@ def export(
     ] = None,
     weights: Weights = WeightsChoice.student,
     calibrated: Annotated[
-        Optional[bool],  # noqa: UP045
+        bool | None,
         typer.Option(
             "--calibrated/--not-calibrated",
             help="Put what `softiou calibrate` has fitted inside; default: when there is one.",

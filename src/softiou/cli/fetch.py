@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ def fetch(
         typer.Argument(help="cityscapes, voc, ade20k, deepglobe or camvid.", show_default=False),
     ],
     to: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Option(metavar="DIR", help="Where to; without it, say how to get the data."),
     ] = None,
     sbd: Annotated[

@@ -1,7 +1,7 @@
 """softiou label: a teacher's soft labels of a data set, made once and kept on disk."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ def label(
         Path, typer.Option(help="Folder of the soft labels; one that is begun is gone on with.")
     ],
     settings: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+        list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="splits=[train] stride=auto k=auto mass=0.995 levels=58 precision=auto workers=1",
@@ -29,7 +29,7 @@ def label(
         ),
     ] = None,
     part: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="I/N",
             help="Label only part I of N; by default torchrun's ranks share the work.",

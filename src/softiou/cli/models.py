@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 def models(
     architecture: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads it at run time
+        str | None,
         typer.Option(help="This one alone, with the common encoders.", show_default=False),
     ] = None,
     encoder: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="This one alone; tu-NAME: timm.", show_default=False),
     ] = None,
     crop: Annotated[int, typer.Option(help="Pixels of a side, for the cost.", min=1)] = 512,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 19,
     search: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(help="List encoders whose names hold a text, timm's too.", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -50,7 +50,7 @@ def show(name: Name) -> None:
 def cp(
     name: Name,
     file: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Argument(help="New file, or a folder; default: NAME.yaml here.", show_default=False),
     ] = None,
 ) -> None:

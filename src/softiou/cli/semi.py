@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,7 +19,7 @@ from softiou.cli._arguments import (
 def semi(
     data: DataOrSetting = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+        list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Settings, for instance semi_supervised.pseudo_labels=hard "
@@ -28,7 +28,7 @@ def semi(
         ),
     ] = None,
     unlabeled: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(
             metavar="DIR",
             help="Images without masks; default: DATA/unlabeled/images, and those of train that "
@@ -36,7 +36,7 @@ def semi(
         ),
     ] = None,
     split: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="NAME|FILE.txt",
             help="Images with masks: a split, a list in DATA/splits such as 1_8 (softiou split), "

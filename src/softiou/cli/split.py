@@ -1,7 +1,7 @@
 """softiou split: lists of a part of the training images, for learning from few masks."""
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,7 +13,7 @@ def split(
     ] = "1/16,1/8,1/4",
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
     out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time
+        Path | None,
         typer.Option(help="Folder of the lists; default: DATA/splits."),
     ] = None,
 ) -> None:

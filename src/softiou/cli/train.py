@@ -1,7 +1,7 @@
 """softiou train: a data set in, a run directory with a model and a report out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def train(
     data: DataOrSetting = None,
     overrides: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time
+        list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
             help="Settings, for instance optim.steps=2000 loss.cross_entropy=0.5; "
