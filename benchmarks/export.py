@@ -32,7 +32,7 @@ from softiou._files import write_atomically
 from softiou.checkpoints import TrainedModel
 from softiou.data import DatasetDescription, open_dataset, read_image
 from softiou.errors import SoftiouError
-from softiou.export import (
+from softiou.exporting import (
     FORMATS,
     SUFFIXES,
     TOLERANCE,

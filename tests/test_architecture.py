@@ -20,9 +20,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 LAYERS = (
     {"__main__"},
     {"cli"},
+    {"export"},  # the old name of exporting
     {"jobs"},
     {"reports"},
-    {"recipes", "evaluation", "comparison", "labelling", "export"},
+    {"recipes", "evaluation", "comparison", "labelling", "exporting"},
     {"calibration"},
     {"checkpoints"},
     {"inference"},

@@ -30,7 +30,7 @@ PACKAGES = (
     "softiou.drop_in.monai",
     "softiou.drop_in.smp",
     "softiou.evaluation",
-    "softiou.export",
+    "softiou.exporting",
     "softiou.inference",
     "softiou.losses",
     "softiou.metrics",

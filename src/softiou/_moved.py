@@ -1,8 +1,10 @@
 """Names that moved or changed: they work for one more minor release, with a warning."""
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -27,3 +29,17 @@ def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(home), new or name)
 
     return find
+
+
+def callable_module(module: str, home: str, function: str) -> None:
+    """Let a module be called like a function of its name.
+
+    Importing `package.name` sets the attribute `name` of the package, where a function may have
+    been that took over the name.
+    """
+
+    class CallableModule(ModuleType):
+        def __call__(self, *args: Any, **settings: Any) -> Any:
+            return getattr(import_module(home), function)(*args, **settings)
+
+    sys.modules[module].__class__ = CallableModule

@@ -14,7 +14,7 @@ from PIL import Image
 from softiou.calibration import Calibration, Change, save_calibration
 from softiou.checkpoints import load_trained
 from softiou.data import read_image
-from softiou.export import export_model, open_exported
+from softiou.exporting import export_model, open_exported
 from softiou.inference import predict_probs
 from softiou.temperature import LogitScaling
 

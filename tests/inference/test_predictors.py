@@ -74,7 +74,7 @@ def test_bands_of_a_model_are_those_of_its_predictor() -> None:
 
 def test_inference_does_not_import_what_builds_models() -> None:
     code = (
-        "import sys, softiou.inference, softiou.export\n"
+        "import sys, softiou.inference, softiou.exporting\n"
         "heavy = {'pytorch_lightning', 'segmentation_models_pytorch', 'timm', 'transformers'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -10,12 +10,12 @@ from softiou.cli._arguments import Weights, WeightsChoice
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
-    from softiou.export import Report
+    from softiou.exporting import Report
     from softiou.temperature import LogitScaling
 
 
 class FormatChoice(StrEnum):
-    """The kinds of `softiou.export.Format`, for the command line."""
+    """The kinds of `softiou.exporting.Format`, for the command line."""
 
     onnx = "onnx"
     torch_export = "torch-export"
@@ -23,7 +23,7 @@ class FormatChoice(StrEnum):
 
 
 class InputChoice(StrEnum):
-    """The kinds of `softiou.export.InputDtype`, for the command line."""
+    """The kinds of `softiou.exporting.InputDtype`, for the command line."""
 
     uint8 = "uint8"
     float32 = "float32"
@@ -65,7 +65,7 @@ def export(
     from softiou.checkpoints import load_trained
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.export import SUFFIXES, export_model
+    from softiou.exporting import SUFFIXES, export_model
 
     suffix = SUFFIXES[to.value]
     if out is not None and out.suffix.lower() != suffix:

@@ -43,7 +43,7 @@ def predict(
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
     from softiou.cli import _console
     from softiou.errors import DataError
-    from softiou.export import is_exported
+    from softiou.exporting import is_exported
     from softiou.inference import MaskWriter, find_images
 
     settings = inference_settings(
@@ -98,7 +98,7 @@ def _from_file(
     """Open an exported file, which settles weights and calibration once and for all."""
     from softiou.cli import _console
     from softiou.errors import ConfigError
-    from softiou.export import open_exported
+    from softiou.exporting import open_exported
     from softiou.inference import best_device
 
     exported = open_exported(path, device=best_device())

@@ -146,7 +146,7 @@ def probability_bands(
     that of (C, window height, W), not of the image's probabilities.
 
     Args:
-        predictor: A model, or an exported file, see `softiou.export.open_exported`.
+        predictor: A model, or an exported file, see `softiou.exporting.open_exported`.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
             device.
         settings: Windows, flips and scales; without windows the image is one band.

@@ -5,13 +5,13 @@ those that train them.
 """
 
 from softiou.errors import ExportError
-from softiou.export.exporting import Report, export_model
-from softiou.export.files import FORMATS, SUFFIXES, Format
-from softiou.export.metadata import ExportInfo, InputDtype
-from softiou.export.running import Exported, is_exported, open_exported
-from softiou.export.tracing import Probabilities, trace
-from softiou.export.verification import TOLERANCE, example_images, largest_difference
-from softiou.export.weights import read_weights
+from softiou.exporting.files import FORMATS, SUFFIXES, Format
+from softiou.exporting.metadata import ExportInfo, InputDtype
+from softiou.exporting.running import Exported, is_exported, open_exported
+from softiou.exporting.tracing import Probabilities, trace
+from softiou.exporting.verification import TOLERANCE, example_images, largest_difference
+from softiou.exporting.weights import read_weights
+from softiou.exporting.writing import Report, export_model
 
 __all__ = [
     "FORMATS",

@@ -16,9 +16,9 @@ import torch
 from torch.export import ExportedProgram
 
 from softiou.errors import CheckpointError
-from softiou.export.files import EXTRA_FILE
-from softiou.export.metadata import ExportInfo, from_strings
-from softiou.export.tracing import first_line, quiet
+from softiou.exporting.files import EXTRA_FILE
+from softiou.exporting.metadata import ExportInfo, from_strings
+from softiou.exporting.tracing import first_line, quiet
 
 # Below the folder that has the name of the file.
 _PLAIN = re.compile(

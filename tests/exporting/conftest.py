@@ -2,9 +2,9 @@
 
 import pytest
 
-from export.exported_models import draw, trained_model
+from exporting.exported_models import draw, trained_model
 from softiou.checkpoints import TrainedModel
-from softiou.export import (
+from softiou.exporting import (
     FORMATS,
     SUFFIXES,
     Exported,

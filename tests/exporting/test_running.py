@@ -24,9 +24,9 @@ from torch import Tensor
 
 from softiou.checkpoints import TrainedModel
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.export import FORMATS, Exported, Format, Report, is_exported, open_exported
-from softiou.export.metadata import to_strings
-from softiou.export.running import as_dtype
+from softiou.exporting import FORMATS, Exported, Format, Report, is_exported, open_exported
+from softiou.exporting.metadata import to_strings
+from softiou.exporting.running import as_dtype
 from softiou.inference import InferenceSettings, predict_probs, probability_bands
 from softiou.temperature import LogitScaling
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softiou.errors import ExportError, RunExistsError, SoftiouError
-from softiou.export.files import PROGRAM_WRITERS, SUFFIXES, Format, write_safetensors
-from softiou.export.metadata import ExportInfo, InputDtype, to_strings
-from softiou.export.running import open_exported
-from softiou.export.tracing import first_line, smallest_side, trace
-from softiou.export.verification import TOLERANCE, example_images, largest_difference
+from softiou.exporting.files import PROGRAM_WRITERS, SUFFIXES, Format, write_safetensors
+from softiou.exporting.metadata import ExportInfo, InputDtype, to_strings
+from softiou.exporting.running import open_exported
+from softiou.exporting.tracing import first_line, smallest_side, trace
+from softiou.exporting.verification import TOLERANCE, example_images, largest_difference
 from softiou.temperature import LogitScaling
 
 if TYPE_CHECKING:

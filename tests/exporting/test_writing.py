@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from export.exported_models import CLASSES, draw, trained_model
+from exporting.exported_models import CLASSES, draw, trained_model
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.errors import ConfigError, RunExistsError
-from softiou.export import (
+from softiou.exporting import (
     FORMATS,
     TOLERANCE,
     Exported,
@@ -28,12 +28,12 @@ from softiou.export import (
     Report,
     example_images,
     export_model,
-    exporting,
     largest_difference,
     open_exported,
     trace,
+    writing,
 )
-from softiou.export import files as export_files
+from softiou.exporting import files as export_files
 from softiou.models import TRANSFORMERS, ModelSpec, SegmentationModel
 from softiou.temperature import LogitScaling
 
@@ -262,7 +262,7 @@ def test_a_file_that_differs_is_not_kept(
         torch.nn.init.normal_(other.net.segmentation_head[0].bias)
         export_files.write_safetensors(other, strings, path)
 
-    monkeypatch.setattr(exporting, "write_safetensors", write_others)
+    monkeypatch.setattr(writing, "write_safetensors", write_others)
     path = tmp_path / "model.safetensors"
     path.write_text("mine")
     message = (
@@ -308,7 +308,7 @@ def test_a_program_that_fails_is_told_and_not_kept(
     def fail(*_: Any, **__: Any) -> Any:
         raise AssertionError("Guard failed: height == 3\nand more")
 
-    monkeypatch.setattr(exporting, "largest_difference", fail)
+    monkeypatch.setattr(writing, "largest_difference", fail)
     with pytest.raises(ExportError, match=r"cannot be run: Guard failed: height == 3\."):
         export_model(small, tmp_path / "m.safetensors", to="safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -320,7 +320,7 @@ def test_what_is_missing_to_run_the_file_is_told(
     def refuse(*_: Any, **__: Any) -> Any:
         raise ConfigError("Running an ONNX file needs onnxruntime.")
 
-    monkeypatch.setattr(exporting, "open_exported", refuse)
+    monkeypatch.setattr(writing, "open_exported", refuse)
     with pytest.raises(ConfigError, match="needs onnxruntime"):
         export_model(small, tmp_path / "m.safetensors", to="safetensors")
     assert list(tmp_path.iterdir()) == []

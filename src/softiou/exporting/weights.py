@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softiou.errors import CheckpointError
-from softiou.export.metadata import ExportInfo, from_strings
+from softiou.exporting.metadata import ExportInfo, from_strings
 
 if TYPE_CHECKING:
     from softiou.models import ModelSpec, SegmentationModel

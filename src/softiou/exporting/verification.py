@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou.export.running import Exported, as_dtype
+from softiou.exporting.running import Exported, as_dtype
 from softiou.inference import ModelPredictor
 from softiou.temperature import LogitScaling
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from softiou.export import Format, Report
+from softiou.exporting import Format, Report
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "export.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

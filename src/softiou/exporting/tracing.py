@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from softiou.errors import ExportError
-from softiou.export.metadata import INPUT, InputDtype
-from softiou.export.pooling import use_adaptive_pooling
+from softiou.exporting.metadata import INPUT, InputDtype
+from softiou.exporting.pooling import use_adaptive_pooling
 from softiou.temperature import LogitScaling
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import torch
 from torch.export import ExportedProgram
 
 from softiou.errors import ConfigError, ExportError
-from softiou.export.metadata import INPUT, OUTPUT
-from softiou.export.tracing import first_line, quiet
+from softiou.exporting.metadata import INPUT, OUTPUT
+from softiou.exporting.tracing import first_line, quiet
 
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel

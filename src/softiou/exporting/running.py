@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.export.archives import read_archive
-from softiou.export.files import SUFFIXES
-from softiou.export.metadata import INPUT, ExportInfo, from_strings
-from softiou.export.tracing import first_line, quiet
-from softiou.export.weights import read_weights
+from softiou.exporting.archives import read_archive
+from softiou.exporting.files import SUFFIXES
+from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
+from softiou.exporting.tracing import first_line, quiet
+from softiou.exporting.weights import read_weights
 from softiou.inference import ModelPredictor, Precision, Predictor, best_precision
 
 # In this order, where onnxruntime has them. TensorRT's would build an engine for each size.

@@ -1,0 +1,35 @@
+"""The old place of `softiou.exporting`; the names work for one more minor release.
+
+`softiou.export` itself is the function that exports a run.
+"""
+
+from softiou._moved import callable_module, moved_names
+
+__all__: list[str] = []
+
+__getattr__ = moved_names(
+    __name__,
+    dict.fromkeys(
+        (
+            "FORMATS",
+            "SUFFIXES",
+            "TOLERANCE",
+            "ExportError",
+            "ExportInfo",
+            "Exported",
+            "Format",
+            "InputDtype",
+            "Probabilities",
+            "Report",
+            "example_images",
+            "export_model",
+            "is_exported",
+            "largest_difference",
+            "open_exported",
+            "read_weights",
+            "trace",
+        ),
+        "softiou.exporting",
+    ),
+)
+callable_module(__name__, "softiou.jobs", "export")
