@@ -16,6 +16,8 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from softiou._files import atomic_path
+
 _FLAGS = (
     "-std=c11",
     "-D_GNU_SOURCE",
@@ -108,15 +110,12 @@ def _cache_folder() -> Path:
 def _compile(
     compiler: tuple[str, ...], options: tuple[str, ...], source: bytes, library: Path
 ) -> None:
-    """Compile into a file of its own and move it into place: other processes may do the same."""
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        file, built = Path(folder) / "source.c", Path(folder) / library.name
-        file.write_bytes(source)
+    """Compile the source into a library; other processes may do the same at the same time."""
+    with atomic_path(library) as built:
         for threads in _THREADS:
-            output = ["-o", str(built), str(file), "-lpthread", "-lm"]
+            output = ["-o", str(built), "-x", "c", "-", "-lpthread", "-lm"]
             command = [*compiler, *options, threads, *output]
-            done = subprocess.run(command, check=False, capture_output=True)
+            done = subprocess.run(command, check=False, capture_output=True, input=source)
             if done.returncode == 0:
                 break
         done.check_returncode()
-        built.replace(library)

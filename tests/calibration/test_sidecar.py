@@ -104,7 +104,7 @@ def test_calibration_comes_back_exactly(trained: TrainedModel, scaling: LogitSca
     }
     assert content["kind"] == scaling.kind
     assert content["nll"] == {"before": 0.7, "after": 0.6}
-    assert [p.name for p in trained.path.parent.iterdir() if p.suffix == ".tmp"] == []
+    assert [p.name for p in trained.path.parent.iterdir() if p.name.startswith(".")] == []
 
 
 def test_each_kind_of_weights_has_its_own(trained: TrainedModel) -> None:

@@ -237,7 +237,7 @@ def test_interrupt_leaves_whole_files_or_none(
     def interrupt(self: ProbabilityFile, rows: slice, probs: Any) -> None:
         whole(self, rows, probs)
         if rows.start > 0:
-            assert any(path.suffix == ".tmp" for path in writer.out.iterdir())
+            assert any(path.name.startswith(".tmp-") for path in writer.out.iterdir())
             raise _Interrupted
 
     monkeypatch.setattr(ProbabilityFile, "write", interrupt)
@@ -252,7 +252,7 @@ def test_the_name_appears_when_all_is_written(tmp_path: Path) -> None:
     with probability_file(path, (2, 4, 3)) as file:
         file.write(slice(0, 4), torch.rand(2, 4, 3))
         assert not path.exists()
-        assert [p.name.startswith(".a.probs.npy.") for p in tmp_path.iterdir()] == [True]
+        assert [p.name.startswith(".tmp-") for p in tmp_path.iterdir()] == [True]
     assert path.exists()
 
 

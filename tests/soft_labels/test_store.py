@@ -450,7 +450,7 @@ def test_all_that_is_not_whole_is_named_at_once(store: SoftLabelStore) -> None:
 
 
 def test_half_written_file_is_not_seen(store: SoftLabelStore) -> None:
-    draft = store.path / "train" / ".b.b2nd.123.tmp"
+    draft = store.path / "train" / ".tmp-123-0-b.b2nd"
     draft.write_bytes(b"half")
     assert not store.has("train", "b")
     assert store.stems("train") == ("a",)

@@ -1,6 +1,5 @@
 """A corrected copy of a data set: masks that load, in the folder layout, beside the originals."""
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from softiou._files import atomic_folder
 from softiou.checking.encoding import MaskEncoder
 from softiou.checking.findings import FindingGroup, Findings
 from softiou.checking.mending import Mender
@@ -97,9 +97,7 @@ class FixedCopy:
         Raises:
             DataError: No mask can be read, not even when it is mended.
         """
-        temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-        temporary.mkdir(parents=True)
-        try:
+        with atomic_folder(out) as temporary:
             report = self._write_samples(samples, temporary, out, watch)
             if unlabeled is not None and UNLABELED not in samples:
                 _link(unlabeled, temporary / UNLABELED)
@@ -107,11 +105,6 @@ class FixedCopy:
                 _link_images(images, temporary / split / "images")
             text = yaml.safe_dump(self._encoder.dataset_file(), sort_keys=False, allow_unicode=True)
             (temporary / FILE_NAME).write_text(text, encoding="utf-8")
-            if out.exists():
-                out.rmdir()
-            temporary.rename(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         return report
 
     def _write_samples(

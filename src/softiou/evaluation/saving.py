@@ -1,7 +1,6 @@
 """Writing an evaluation beside a run, so that nothing is lost and nothing is half there."""
 
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from softiou._files import write_atomically
+from softiou._files import atomic_folder, write_atomically
 from softiou.evaluation.content import to_json
 from softiou.evaluation.scoring import Evaluation
 
@@ -46,17 +45,12 @@ def save_evaluation(evaluation: Evaluation, run: Path) -> Path | None:
 
 def _replace(folder: Path, pictures: _Pictures) -> None:
     """Write pictures into a new folder, which then takes the place of the old one."""
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        new, old = Path(temporary) / "new", Path(temporary) / "old"
-        new.mkdir()
+    with atomic_folder(folder, replace=True) as new:
         for stem, contents in pictures:
             for ending, content in contents.items():
                 path = new / f"{stem}.{ending}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        if folder.exists():
-            folder.rename(old)
-        new.rename(folder)
 
 
 def _keep_earlier(evaluation: Evaluation, run: Path) -> Path | None:

@@ -1,9 +1,7 @@
 """Archives from the network: resumed where they broke off, checked, and never half there."""
 
 import hashlib
-import shutil
 import tarfile
-import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -13,8 +11,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from softiou._files import move_into_place
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.errors import DataError
 
@@ -80,7 +80,8 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
     except DataError:
         part.unlink()
         raise
-    return part.rename(path)
+    move_into_place(part, path)
+    return path
 
 
 def _resume(url: str, part: Path, watch: WatchChunks) -> None:
@@ -138,8 +139,8 @@ def unpacked(path: Path) -> Iterator[Path]:
     Args:
         path: A zip or tar file.
     """
-    folder = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=path.parent))
-    try:
+    with TemporaryDirectory(prefix=".tmp-", dir=path.parent) as name:
+        folder = Path(name)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)
@@ -147,5 +148,3 @@ def unpacked(path: Path) -> Iterator[Path]:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,6 @@
 Shapes: C classes, (H, W) the image.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import IO
 
 import numpy as np
 from torch import Tensor
+
+from softiou._files import atomic_file
 
 
 class ProbabilityFile:
@@ -42,16 +43,6 @@ class ProbabilityFile:
 
 @contextmanager
 def probability_file(path: Path, shape: tuple[int, int, int]) -> Iterator[ProbabilityFile]:
-    """Open a file of probabilities that gets its name when all of it is written.
-
-    Until then it is a hidden neighbour, which an error removes.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            yield ProbabilityFile(file, shape)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Open a file of probabilities that gets its name when all of it is written."""
+    with atomic_file(path) as file:
+        yield ProbabilityFile(file, shape)

@@ -9,7 +9,6 @@ Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from softiou import __version__
-from softiou._files import write_atomically
+from softiou._files import write_atomically, write_once
 from softiou.data.base import DatasetDescription
 from softiou.data.problems import DataProblemsError, Problem, some_of
 from softiou.soft_labels.codes import Codes, Quantisation, encode, sparse
@@ -153,7 +152,7 @@ class SoftLabelStore:
             raise DataProblemsError(Problem(str(path), message, "Choose another --out."))
         path.mkdir(parents=True, exist_ok=True)
         if not (path / MANIFEST).exists():
-            _publish(manifest.to_json().encode(), path / MANIFEST)
+            write_once(manifest.to_json().encode(), path / MANIFEST)
         # Another process may have been first.
         store = cls.open(path)
         if store.manifest.identity != manifest.identity:
@@ -451,18 +450,3 @@ def _is_something_else(path: Path) -> bool:
     # In this order: a store that another process begins right now has its manifest first.
     visible = any(not file.name.startswith(".") for file in path.iterdir())
     return visible and not (path / MANIFEST).exists()
-
-
-def _publish(content: bytes, path: Path) -> None:
-    """Write a file unless there is one, so that of several writers one is first and whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    write_atomically(content, draft)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    except OSError:
-        # Some network and memory-stick file systems have no links: the last one wins, whole.
-        write_atomically(content, path)
-    finally:
-        draft.unlink()
