@@ -1,4 +1,4 @@
-"""Tiny data sets in the native layouts: real names and numbers, pictures of noise."""
+"""Tiny data sets in the published layouts: real names and numbers, pictures of noise."""
 
 from collections.abc import Callable
 from itertools import groupby

@@ -79,6 +79,13 @@ def test_the_temporary_file_is_hidden_and_keeps_the_suffix(tmp_path: Path) -> No
     assert (tmp_path / "model.onnx").read_bytes() == b"1"
 
 
+def test_a_writer_may_need_another_suffix(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "model.bin", suffix=".onnx") as temporary:
+        assert temporary.suffix == ".onnx"
+        temporary.write_bytes(b"1")
+    assert visible(tmp_path) == ["model.bin"]
+
+
 def test_move_into_place(tmp_path: Path) -> None:
     (tmp_path / "a.part").write_bytes(b"new")
     (tmp_path / "a").write_bytes(b"old")

@@ -40,9 +40,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give the path for a new file, with the suffix of `path`, which it gets as its name."""
-    with _temporary(path) as temporary:
+def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
+    """Give a temporary path for a new file; the file gets its name when the block ends.
+
+    Args:
+        path: The file; an earlier one is replaced.
+        suffix: Added to the temporary path, for writers that go by it; else it is that of `path`.
+    """
+    with _temporary(path, suffix) as temporary:
         yield temporary
         move_into_place(temporary, path)
 
@@ -81,8 +86,8 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{path.name}")
+def _temporary(path: Path, suffix: str = "") -> Iterator[Path]:
+    temporary = path.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{path.name}{suffix}")
     try:
         yield temporary
     finally:

@@ -7,7 +7,7 @@ the configuration, all plain values. Reading them never unpickles objects.
 import hashlib
 import pickle
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,7 +132,7 @@ def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
     file = find_checkpoint(path)
     content = read_checkpoint(file)
     info = content["softiou"]
-    model = SegmentationModel(_spec(info["model"], file))
+    model = SegmentationModel(ModelSpec.from_dict(info["model"], file=file))
     prefix = _PREFIXES[weights]
     found = {
         name.removeprefix(prefix): tensor
@@ -155,16 +155,6 @@ def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
         content["global_step"],
         weights,
     )
-
-
-def _spec(stored: dict[str, Any], file: Path) -> ModelSpec:
-    unknown = sorted(set(stored) - {field.name for field in fields(ModelSpec)})
-    if unknown:
-        raise CheckpointError(
-            f"{file} has a model with settings that this softiou does not know: {unknown}. "
-            "Update softiou."
-        )
-    return ModelSpec(**stored)
 
 
 def check_classes(trained: TrainedModel, description: DatasetDescription, *, data: str) -> None:

@@ -19,7 +19,7 @@ from softiou.data import (
     split_fractions,
     write_splits,
 )
-from softiou.data.layouts import NATIVE_LAYOUTS
+from softiou.data.layouts import PUBLISHED_LAYOUTS
 from softiou.errors import DataError
 
 
@@ -97,7 +97,7 @@ def test_a_known_layout_is_recognised_without_its_name(name: str, tmp_path: Path
     assert open_source(folder).layout.name == layout
 
 
-@pytest.mark.parametrize("name", NATIVE_LAYOUTS)
+@pytest.mark.parametrize("name", PUBLISHED_LAYOUTS)
 def test_missing_files_say_what_was_expected_and_found(name: str, tmp_path: Path) -> None:
     origin = name.removesuffix("-coarse")
     with pytest.raises(DataError, match=r"Expected .*/ of .*, but found an empty folder"):
@@ -163,7 +163,7 @@ def test_mistakes_in_dataset_yaml(texts: list[str], match: str, tmp_path: Path) 
 # Lists of stems
 
 
-def test_lists_choose_from_a_native_layout(tmp_path: Path) -> None:
+def test_lists_choose_from_a_published_layout(tmp_path: Path) -> None:
     source = cityscapes(tmp_path / "data")
     lines(tmp_path / "data" / "splits" / "one.txt", "bochum_000000_000313")
     assert available_splits(source) == ("train", "val", "one")
@@ -193,7 +193,7 @@ def test_a_wrong_list_is_refused(tmp_path: Path) -> None:
         FolderDataset(source, "nowhere.txt")
 
 
-def test_splitting_a_native_layout(tmp_path: Path) -> None:
+def test_splitting_a_published_layout(tmp_path: Path) -> None:
     source = deepglobe(tmp_path / "data")
     splits = split_fractions(source, parse_fractions("1/5,2/5"), seed=0)
     assert {name: len(stems) for name, stems in splits.items()} == {"1_5": 1, "2_5": 2}

@@ -23,7 +23,7 @@ from layout_trees import (
     voc,
 )
 from softiou.data import open_dataset
-from softiou.data.layouts import NATIVE_LAYOUTS
+from softiou.data.layouts import PUBLISHED_LAYOUTS
 from softiou.errors import DataError
 from softiou.fetching import Archive, fetch, fetch_dataset, instructions, sbd
 
@@ -152,7 +152,7 @@ def test_addresses_and_checksums_are_those_of_torchvision() -> None:
     assert sbd.SBD.digest == SBDataset.md5
 
 
-@pytest.mark.parametrize("name", NATIVE_LAYOUTS)
+@pytest.mark.parametrize("name", PUBLISHED_LAYOUTS)
 def test_instructions_list_folders_that_can_be_opened(name: str, tmp_path: Path) -> None:
     text = instructions(name)
     assert text.endswith(f"Then: softiou check {name}:FOLDER")

@@ -1,4 +1,4 @@
-"""Tiny data sets in the native layouts that learn from real samples, where there are some.
+"""Tiny data sets in the published layouts that learn from real samples, where there are some.
 
 They are judged by noise: a real image takes longer than two steps of training.
 """

@@ -57,7 +57,7 @@ def split_fractions(
 ) -> dict[str, tuple[str, ...]]:
     """Choose images to learn from, so that smaller fractions are parts of larger ones.
 
-    They are those of the split `train`, or of what lists choose from in a native layout.
+    They are those of the split `train`, or of what lists choose from in a published layout.
 
     The images are put into one order, and each fraction takes the first of them: those that bring a
     class which is not there yet, the rarest first; then in turn the one of a few drawn at random

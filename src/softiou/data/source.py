@@ -9,11 +9,11 @@ from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import FILE_NAME, read_dataset_file, read_layout_file
 from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
 from softiou.data.layouts import (
-    NATIVE_LAYOUTS,
+    PUBLISHED_LAYOUTS,
     Files,
     FolderLayout,
     Layout,
-    native_layout,
+    published_layout,
     recognised,
 )
 from softiou.data.matching import is_list, listed_stems, unmatched
@@ -272,7 +272,7 @@ def open_source(source: str | Path) -> DataSource:
     name: str | None
     name, place = parse_source(source)
     if name:
-        return DataSource(native_layout(name, Path(place).expanduser()))
+        return DataSource(published_layout(name, Path(place).expanduser()))
     root = data_folder(place)
     if (name := recognised(root)) and not (root / FILE_NAME).exists():
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
@@ -281,7 +281,7 @@ def open_source(source: str | Path) -> DataSource:
     described = read_layout_file(root)
     if described is None:
         return DataSource(FolderLayout(root, read_dataset_file(root)))
-    return DataSource(native_layout(described.layout, described.folder(root)), home=root)
+    return DataSource(published_layout(described.layout, described.folder(root)), home=root)
 
 
 def data_folder(source: str | Path) -> Path:
@@ -295,6 +295,6 @@ def data_folder(source: str | Path) -> Path:
         message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
         message += "name 'digits', but there is no such folder."
         remedy = "Check the path for typing errors. Published data sets are opened in place as "
-        remedy += f"NAME:/path, with {', '.join(NATIVE_LAYOUTS)} for NAME."
+        remedy += f"NAME:/path, with {', '.join(PUBLISHED_LAYOUTS)} for NAME."
         raise DataProblemsError(Problem(str(source), message, remedy))
     return folder

@@ -1,14 +1,13 @@
 """Weights in safetensors, with all that builds their model again."""
 
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from softiou.errors import CheckpointError
 from softiou.exporting.metadata import ExportInfo, from_strings
 
 if TYPE_CHECKING:
-    from softiou.models import ModelSpec, SegmentationModel
+    from softiou.models import SegmentationModel
 
 
 def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
@@ -23,7 +22,7 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     """
     from safetensors import SafetensorError, safe_open
 
-    from softiou.models import SegmentationModel
+    from softiou.models import ModelSpec, SegmentationModel
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -32,24 +31,9 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
     info = from_strings(strings, file=str(path))
-    model = SegmentationModel(_spec(info.model, path))
+    model = SegmentationModel(ModelSpec.from_dict(info.model, file=path))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {path} do not fit its own model: {error}") from error
     return model.eval(), info
-
-
-def _spec(values: dict[str, Any], path: Path) -> "ModelSpec":
-    from softiou.models import ModelSpec
-
-    unknown = sorted(set(values) - {field.name for field in fields(ModelSpec)})
-    if unknown:
-        raise CheckpointError(
-            f"{path} has a model with settings that this softiou does not know: {unknown}. "
-            "Update softiou."
-        )
-    try:
-        return ModelSpec(**values)
-    except TypeError as error:
-        raise CheckpointError(f"{path} does not say what its model is: {error}.") from error

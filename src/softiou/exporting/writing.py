@@ -1,12 +1,10 @@
 """A trained model as a file for use elsewhere, checked before it gets its name."""
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softiou._files import atomic_path
 from softiou.errors import ExportError, RunExistsError, SoftiouError
 from softiou.exporting.files import PROGRAM_WRITERS, SUFFIXES, Format, write_safetensors
 from softiou.exporting.metadata import ExportInfo, InputDtype, to_strings
@@ -86,7 +84,7 @@ def export_model(
         step=trained.step,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole_file(path, SUFFIXES[to]) as temporary:
+    with atomic_path(path, suffix=SUFFIXES[to]) as temporary:
         info = _write(trained.model, info, temporary, to=to)
         difference = _verify(trained.model, info, temporary)
     return Report(path, info, path.stat().st_size, difference)
@@ -125,16 +123,3 @@ def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
             "format; safetensors holds the weights as they are."
         )
     return difference
-
-
-@contextmanager
-def _whole_file(path: Path, suffix: str) -> Iterator[Path]:
-    """Hand out a hidden neighbour that gets a file's name at the end, and goes in an error."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.{os.urandom(4).hex()}{suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

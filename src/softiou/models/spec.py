@@ -1,7 +1,11 @@
 """What a model is, in plain values."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from softiou.errors import CheckpointError
 
 # The architecture that stands for whatever a configuration of Hugging Face describes.
 TRANSFORMERS = "transformers"
@@ -30,6 +34,24 @@ class ModelSpec:
     output_stride: int | None = None
     auxiliary: bool = False
     settings: dict[str, Any] | None = field(default=None, hash=False)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, file: Path) -> Self:
+        """Undo `as_dict`; `file` holds the values, for messages.
+
+        Raises:
+            CheckpointError: Settings are missing, or not known to this version.
+        """
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise CheckpointError(
+                f"{file} has a model with settings that this softiou does not know: {unknown}. "
+                "Update softiou."
+            )
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise CheckpointError(f"{file} does not say what its model is: {error}.") from error
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""

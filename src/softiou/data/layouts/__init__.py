@@ -2,6 +2,6 @@
 
 from softiou.data.layouts.base import Files, Layout
 from softiou.data.layouts.folder import FolderLayout
-from softiou.data.layouts.native import NATIVE_LAYOUTS, native_layout, recognised
+from softiou.data.layouts.published import PUBLISHED_LAYOUTS, published_layout, recognised
 
-__all__ = ["NATIVE_LAYOUTS", "Files", "FolderLayout", "Layout", "native_layout", "recognised"]
+__all__ = ["PUBLISHED_LAYOUTS", "Files", "FolderLayout", "Layout", "published_layout", "recognised"]

@@ -1,4 +1,4 @@
-"""Where the data sets of the native layouts come from."""
+"""Where the published data sets come from."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Native layouts by name."""
+"""The layouts of published data sets, by name."""
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -13,7 +13,7 @@ from softiou.data.layouts.deepglobe import DeepGlobe
 from softiou.data.layouts.voc import Voc
 from softiou.errors import DataError
 
-NATIVE_LAYOUTS: Mapping[str, Callable[[Path], Layout]] = {
+PUBLISHED_LAYOUTS: Mapping[str, Callable[[Path], Layout]] = {
     "cityscapes": Cityscapes,
     "cityscapes-coarse": partial(Cityscapes, coarse=True),
     "voc": Voc,
@@ -34,25 +34,25 @@ _SIGNS = {
 
 
 def recognised(root: Path) -> str | None:
-    """Return the name of the layout that a folder seems to have, if it is a native one."""
+    """Return the name of the layout that a folder seems to have, if it is a published one."""
     return next((name for sign, name in _SIGNS.items() if (root / sign).is_dir()), None)
 
 
-def native_layout(name: str, root: Path) -> Layout:
-    """Return a native layout of a folder.
+def published_layout(name: str, root: Path) -> Layout:
+    """Return the published layout of a folder.
 
     Args:
-        name: One of `NATIVE_LAYOUTS`.
+        name: One of `PUBLISHED_LAYOUTS`.
         root: Folder of the data set.
 
     Raises:
         DataError: There is no such layout, or the folder does not hold it.
     """
-    if name not in NATIVE_LAYOUTS:
-        close = get_close_matches(name, NATIVE_LAYOUTS)
+    if name not in PUBLISHED_LAYOUTS:
+        close = get_close_matches(name, PUBLISHED_LAYOUTS)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
         raise DataError(
             f"Expected the name of a layout, but got {name!r}. {hint}Known are "
-            f"{', '.join(NATIVE_LAYOUTS)}; a folder with dataset.yaml needs no name."
+            f"{', '.join(PUBLISHED_LAYOUTS)}; a folder with dataset.yaml needs no name."
         )
-    return NATIVE_LAYOUTS[name](root)
+    return PUBLISHED_LAYOUTS[name](root)

@@ -43,7 +43,9 @@ def test_two_steps_on_real_images(name: str, softiou: Run, short: tuple[str, ...
     assert softiou("train", f"{name}:{SHARED / FOLDERS[name]}", *short).status == 0
 
 
-def test_few_masks_of_a_native_layout(softiou: Run, short: tuple[str, ...], tmp_path: Path) -> None:
+def test_few_masks_of_a_published_layout(
+    softiou: Run, short: tuple[str, ...], tmp_path: Path
+) -> None:
     source = TREES["deepglobe"](tmp_path / "data")
     result = softiou("split", source, "--fractions", "2/5", "--out", tmp_path / "lists")
     assert result.out == f"{tmp_path / 'lists' / '2_5.txt'}: 2 images\n"

@@ -14,7 +14,7 @@ from softiou.checking import check_dataset, fix_dataset
 from softiou.cli.check import check
 from softiou.data import DataProblemsError, DatasetDescription
 from softiou.data.files import files_by_stem, images_by_stem
-from softiou.data.layouts import Files, Layout, native
+from softiou.data.layouts import Files, Layout, published
 from softiou.data.opening import open_dataset
 from softiou.data.reading import MaskReader
 
@@ -58,7 +58,7 @@ Make = Callable[[dict[str, str]], str]
 @pytest.fixture
 def make_flat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Return a function that writes samples, by split a letter each, and returns the source."""
-    monkeypatch.setitem(native.NATIVE_LAYOUTS, "flat", Flat)
+    monkeypatch.setitem(published.PUBLISHED_LAYOUTS, "flat", Flat)
     random = np.random.default_rng(0)
 
     def make(stems: dict[str, str]) -> str:
@@ -111,7 +111,7 @@ def test_image_with_other_masks_in_another_split_is_no_copy(
 ) -> None:
     source = make_flat({"train": "ab", "val": "ab"})
     assert check_dataset(source).problems == ()
-    monkeypatch.setitem(native.NATIVE_LAYOUTS, "flat", Relabelled)
+    monkeypatch.setitem(published.PUBLISHED_LAYOUTS, "flat", Relabelled)
     (shared,) = check_dataset(source).problems
     assert shared.kind == "shared_images"  # and no duplicates
 
