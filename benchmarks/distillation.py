@@ -26,6 +26,7 @@ from benchmarks._machine import ROOT, current_commit, machine, processor
 from benchmarks.loss_measures import interleaved_seconds
 from softiou._files import write_atomically
 from softiou.checkpoints import TrainedModel, load_trained
+from softiou.configuration import Config, load_config
 from softiou.data import (
     Augmentation,
     Batch,
@@ -41,7 +42,7 @@ from softiou.inference import autocast
 from softiou.labelling import cell_probs, label, logits_stride, make_manifest
 from softiou.metrics import SoftScores
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes import Config, DistillationRecipe, SupervisedRecipe, load_config
+from softiou.recipes import DistillationRecipe, SupervisedRecipe
 from softiou.recipes.base import Recipe
 from softiou.soft_labels import Quantisation, SoftLabelReader, SoftLabelStore
 from softiou.targets import Target, sparse, teacher, to_probs

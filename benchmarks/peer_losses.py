@@ -8,9 +8,9 @@ from segmentation_models_pytorch.losses import LovaszLoss
 from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate
 
+from softiou.configuration.sections import LossConfig
 from softiou.losses import OverlapLoss, Targets
 from softiou.overlap import OverlapStatistics
-from softiou.recipes.config import LossConfig
 
 
 class LovaszSoftmax(OverlapLoss):

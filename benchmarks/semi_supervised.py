@@ -21,6 +21,7 @@ from benchmarks._machine import ROOT, current_commit, machine
 from benchmarks.loss_measures import interleaved_seconds
 from softiou._files import write_atomically
 from softiou._memory import keep_freed_memory
+from softiou.configuration import load_config
 from softiou.data import (
     Augmentation,
     StrongColours,
@@ -31,8 +32,8 @@ from softiou.data import (
     open_unlabeled,
 )
 from softiou.inference import autocast
-from softiou.recipes import SemiSupervisedRecipe, load_config
-from softiou.recipes.auto import resolve
+from softiou.recipes import SemiSupervisedRecipe
+from softiou.training.resolving import resolve
 
 RESULT = ROOT / "benchmarks" / "results" / "semi_supervised" / "cpu.json"
 CROP_PX = (192, 256)

@@ -20,9 +20,10 @@ from softiou.cli._console import say
 from softiou.cli.calibrate import calibrate
 from softiou.cli.evaluate import evaluate_run, score
 from softiou.cli.label import label
+from softiou.configuration import load_config
 from softiou.data import TargetKind
 from softiou.evaluation import Evaluation
-from softiou.recipes import load_config, resume_training, start_training
+from softiou.training import resume_training, start_training
 
 RUNS = ROOT / "runs" / "experiments"
 TEACHERS = ("distillation.teacher", "distillation.soft_labels")

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from softiou.recipe_files import FOLDER
-from softiou.recipes import Config, save_config, validate_config
+from softiou.configuration import Config, save_config, validate_config
+from softiou.configuration.recipe_files import FOLDER
 
 GRID = Path(__file__).with_name("recipes.yaml")
 PAPER = (

@@ -100,7 +100,7 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tiny_config(shapes: Path) -> MakeConfig:
     """Return a function that makes the configuration of a short run; later settings win."""
-    from softiou.recipes import load_config
+    from softiou.configuration import load_config
 
     def make(*overrides: str, source: Path = shapes) -> Any:
         short = ("optim.steps=6", "optim.validations=2")
@@ -114,7 +114,7 @@ def trained(
     shapes: Path, tiny_config: MakeConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> TrainedRun:
     """A run of 80 steps; tests must not write into it."""
-    from softiou.recipes import start_training
+    from softiou.training import start_training
 
     said: list[str] = []
     run = start_training(

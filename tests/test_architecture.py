@@ -23,6 +23,7 @@ LAYERS = (
     {"export"},  # the old name of exporting
     {"jobs"},
     {"reports"},
+    {"training"},
     {"recipes", "evaluation", "comparison", "labelling", "exporting"},
     {"calibration"},
     {"checkpoints"},
@@ -32,8 +33,8 @@ LAYERS = (
     {"losses", "metrics", "data", "models", "temperature"},
     {"overlap"},
     {"targets"},
-    {"tiles"},
-    {"_checks", "_compile", "errors", "_files", "_memory", "_moved", "recipe_files"},
+    {"tiles", "configuration"},
+    {"_checks", "_compile", "errors", "_files", "_memory", "_moved"},
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 
@@ -174,3 +175,17 @@ def test_help_answers_at_once() -> None:
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
     assert statistics.median(seconds() for _ in range(3)) < 0.5
+
+
+def test_a_wrong_setting_is_found_without_torch() -> None:
+    code = (
+        "import sys\n"
+        "from softiou.configuration import load_config\n"
+        "from softiou.errors import ConfigError\n"
+        "try:\n"
+        "    load_config(source='digits', overrides=['optim.step=5'])\n"
+        "except ConfigError as error:\n"
+        "    print(error, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "optim.step: unknown key; did you mean optim.steps? False" in done.stdout, done.stderr

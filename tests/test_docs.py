@@ -26,6 +26,7 @@ PACKAGES = (
     "softiou.calibration",
     "softiou.checking",
     "softiou.comparison",
+    "softiou.configuration",
     "softiou.data",
     "softiou.drop_in.monai",
     "softiou.drop_in.smp",
@@ -38,6 +39,7 @@ PACKAGES = (
     "softiou.recipes",
     "softiou.soft_labels",
     "softiou.targets",
+    "softiou.training",
 )
 
 
@@ -115,7 +117,7 @@ def test_every_verb_is_there_with_its_options(read: Callable[[str], Page]) -> No
 
 
 def test_every_knob_is_there(read: Callable[[str], Page]) -> None:
-    from softiou.recipes import Config
+    from softiou.configuration import Config
 
     page = read("reference/configuration.html")
     for name, knob in Config.model_fields.items():
@@ -287,7 +289,7 @@ def commands(page: str) -> Iterator[list[str]]:
 def test_commands_and_settings_exist(page: str) -> None:
     from scripts.docs_site.command_line import verbs
     from scripts.docs_site.configuration import knobs
-    from softiou.recipes.config import LabellingConfig
+    from softiou.configuration.sections import LabellingConfig
 
     known = dict(verbs())
     settings = {*knobs(), *LabellingConfig.model_fields, "labels"}

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from softiou.recipes.config import Config, LabellingConfig
+from softiou.configuration.sections import Config, LabellingConfig
 
 _HEAD = """\
 # Configuration

@@ -13,10 +13,10 @@ import yaml
 
 from benchmarks import differences, experiments, grid, results_files, tables, trials
 from benchmarks.trials import Trial
+from softiou.configuration import load_config
 from softiou.metrics import ImageStatistics, OverlapCounts
 from softiou.metrics.bins import CalibrationBins
 from softiou.metrics.figures import weighted_figures
-from softiou.recipes import load_config
 
 DIGITS: dict[str, Any] = {
     "source": "digits",

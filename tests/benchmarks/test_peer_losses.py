@@ -6,9 +6,9 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.peer_losses import LovaszSoftmax, peer_loss
 from softiou import JaccardMetricLoss
+from softiou.configuration.sections import LossConfig
 from softiou.losses import OverlapLoss
 from softiou.recipes import base
-from softiou.recipes.config import LossConfig
 
 
 def test_lovasz_is_the_jaccard_index_where_predictions_are_sure() -> None:

@@ -19,8 +19,9 @@ from PIL import Image
 from softiou import __version__
 from softiou.checkpoints import read_checkpoint
 from softiou.cli import _console
+from softiou.configuration import load_config
 from softiou.data import digits
-from softiou.recipes import SupervisedRecipe, load_config
+from softiou.recipes import SupervisedRecipe
 
 # The package holds the function of this name.
 demo: Any = import_module("softiou.cli.demo")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from softiou.recipe_files import recipe_names, recipe_path
-from softiou.recipes import load_config
+from softiou.configuration import load_config
+from softiou.configuration.recipe_files import recipe_names, recipe_path
 
 Run = Callable[..., Any]  # see conftest.py
 

@@ -11,8 +11,9 @@ from softiou.checkpoints import load_trained
 from softiou.data import open_dataset
 from softiou.models import ModelSpec, SegmentationModel, freeze_unused
 from softiou.models.auxiliary import AuxiliaryHead
-from softiou.recipes import SupervisedRecipe, start_training
+from softiou.recipes import SupervisedRecipe
 from softiou.recipes.schedule import parameter_groups
+from softiou.training import start_training
 
 MakeConfig = Any
 ENCODER = "tu-test_resnet"

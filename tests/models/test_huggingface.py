@@ -16,8 +16,8 @@ from softiou.checkpoints import load_trained
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models import IMAGENET_MEAN, TRANSFORMERS, ModelSpec, SegmentationModel
 from softiou.models.semantic_head import EPS, semantic_logits
-from softiou.recipes import resume_training, start_training
 from softiou.recipes.schedule import parameter_groups
+from softiou.training import resume_training, start_training
 
 transformers = pytest.importorskip("transformers", reason="needs softiou[transformers]")
 

@@ -5,9 +5,10 @@ import math
 import torch
 import torch.nn.functional as F
 
+from softiou.configuration import load_config
 from softiou.data import open_dataset
 from softiou.models import SegmentationModel
-from softiou.recipes import SupervisedRecipe, load_config
+from softiou.recipes import SupervisedRecipe
 
 
 def batch_of(side: int, count: int = 2) -> dict[str, torch.Tensor]:

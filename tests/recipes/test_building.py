@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from softiou import targets
+from softiou.configuration import load_config
+from softiou.configuration.sections import LabelsConfig
 from softiou.data import Augmentation, DatasetDescription, TrainingStream, open_dataset
 from softiou.errors import ConfigError
 from softiou.overlap import active_classes
-from softiou.recipes import auto, build_loss, build_target, load_config, start_training
+from softiou.recipes import build_loss, build_target
 from softiou.recipes.building import data_labels
-from softiou.recipes.config import LabelsConfig
+from softiou.training import resolving, start_training
 
 DESCRIPTION = DatasetDescription(("a", "b", "c"))
 LABELS = torch.tensor([[[0, 0, 0, 1, 1, 255, 2, 2]] * 6])  # (1, 6, 8)
@@ -61,7 +63,7 @@ def test_votes_and_probabilities() -> None:
 def test_defaults_of_the_kinds() -> None:
     def resolved(text: str) -> LabelsConfig:
         config = load_config(source="digits", overrides=[f"labels={text}"])
-        return auto.resolve(config, open_dataset("digits", "val")).labels
+        return resolving.resolve(config, open_dataset("digits", "val")).labels
 
     assert resolved("uniform").epsilon == 0.1
     smoothed = resolved("boundary")
@@ -89,13 +91,13 @@ def test_classes_that_are_nowhere_likely_are_not_taught(
     settings: list[str], classes: str, threshold: float
 ) -> None:
     config = load_config(source="digits", overrides=settings)
-    loss = auto.resolve(config, open_dataset("digits", "val")).loss
+    loss = resolving.resolve(config, open_dataset("digits", "val")).loss
     assert (loss.classes, loss.threshold) == (classes, threshold)
 
 
 def test_smoothing_teaches_no_class_that_is_not_there() -> None:
     config = load_config(source="digits", overrides=["labels=boundary", "loss.cross_entropy=0"])
-    resolved = auto.resolve(config, open_dataset("digits", "val"))
+    resolved = resolving.resolve(config, open_dataset("digits", "val"))
     labels = torch.tensor([[[0, 0, 0, 0, 1, 1, 1, 1]] * 8])  # class 2 is in the band alone
     logits = torch.randn(1, 3, 8, 8)
     target = build_target(labels, resolved.labels, DESCRIPTION)

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from softiou.configuration import Config, load_config, save_config, validate_config
 from softiou.errors import ConfigError
-from softiou.recipes import Config, load_config, save_config, validate_config
 
 
 def _mistakes(*overrides: str, source: str | None = "digits") -> list[str]:

@@ -11,10 +11,11 @@ import yaml
 
 from recipes.real_layouts import write_tree
 from scripts import write_recipes
+from softiou.configuration import load_config
+from softiou.configuration.recipe_files import FOLDER, recipe_names, recipe_path, summarise_recipe
 from softiou.data.source import open_source
-from softiou.recipe_files import FOLDER, recipe_names, recipe_path, summarise_recipe
-from softiou.recipes import load_config, start_training
-from softiou.recipes.callbacks import AtomicCheckpointIO
+from softiou.training import start_training
+from softiou.training.callbacks import AtomicCheckpointIO
 
 NUM_CLASSES = {"cityscapes": 19, "voc": 21, "ade20k": 150, "deepglobe": 6, "camvid": 11}
 SIDE_PX = 32

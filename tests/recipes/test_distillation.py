@@ -16,21 +16,15 @@ from torch import Tensor
 from softiou import overlap_statistics, targets
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.cli.label import label
+from softiou.configuration import load_config
 from softiou.data import Augmentation, Batch, TrainingStream, collate, open_dataset
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.evaluation import evaluate
 from softiou.losses import JaccardMetricLoss, channel_wise_divergence
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes import (
-    DistillationRecipe,
-    differences_to_baseline,
-    load_config,
-    resolve_config,
-    resume_training,
-    start_training,
-    without_teacher,
-)
+from softiou.recipes import DistillationRecipe, differences_to_baseline, without_teacher
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
+from softiou.training import resolve_config, resume_training, start_training
 
 Make = Callable[..., Any]
 PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}

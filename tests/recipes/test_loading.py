@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from softiou.data import Augmentation, Sample, TrainingStream, open_dataset
-from softiou.recipes.loading import BatchStream
+from softiou.training.loading import BatchStream
 
 
 class Numbered(Dataset[Sample]):

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from softiou.checkpoints import load_trained
+from softiou.configuration import load_config
 from softiou.data import open_dataset
 from softiou.errors import ConfigError
 from softiou.evaluation import evaluate
-from softiou.recipes import load_config, start_training
-from softiou.recipes.processes import is_first, trainer_settings
+from softiou.training import start_training
+from softiou.training.processes import is_first, trainer_settings
 
 Make = Callable[..., Any]
 

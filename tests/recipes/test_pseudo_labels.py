@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from softiou.data import DatasetDescription
-from softiou.recipes.judging import Judge
 from softiou.recipes.pseudo_labels import PseudoLabelReport, PseudoLabelWatch, Shown, vanished
+from softiou.recipes.validation import ValidationScores
 
 CLASSES = DatasetDescription(("road", "car", "pole"))
 
@@ -156,9 +156,12 @@ def test_pictures_show_what_was_kept_and_what_was_pasted(tmp_path: Path) -> None
 def test_judge_of_confident_pixels() -> None:
     probs = torch.tensor([[0.9, 0.5, 0.2, 0.1], [0.1, 0.5, 0.8, 0.9], [0, 0, 0, 0]]).view(3, 1, 4)
     target = torch.tensor([[0, 0, 0, 1]])
-    everything, confident = Judge(CLASSES), Judge(CLASSES, confidence_threshold=0.75)
-    for judge in (everything, confident):
-        judge.update(probs, target)
+    everything, confident = (
+        ValidationScores(CLASSES),
+        ValidationScores(CLASSES, confidence_threshold=0.75),
+    )
+    for scores in (everything, confident):
+        scores.update(probs, target)
     assert "kept" not in everything.compute()
     assert float(everything.compute()["accuracy"]) == pytest.approx(75)
     scores = confident.compute()

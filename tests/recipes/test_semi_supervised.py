@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from softiou.checkpoints import load_trained, read_checkpoint
+from softiou.configuration import load_config
 from softiou.data import (
     Augmentation,
     StrongColours,
@@ -27,15 +28,10 @@ from softiou.data import (
     open_unlabeled,
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.recipes import (
-    SemiSupervisedRecipe,
-    load_config,
-    resolve_config,
-    resume_training,
-    start_training,
-)
-from softiou.recipes.loading import BatchStream
+from softiou.recipes import SemiSupervisedRecipe
 from softiou.recipes.mixing import partners
+from softiou.training import resolve_config, resume_training, start_training
+from softiou.training.loading import BatchStream
 
 Make = Callable[..., Any]
 
@@ -85,7 +81,7 @@ def make_recipe(semi_config: Make, trained: Any) -> Make:
     """Return a function that makes a recipe whose teacher is a trained model and no copy."""
 
     def make(*overrides: str) -> SemiSupervisedRecipe:
-        from softiou.recipes.auto import resolve
+        from softiou.training.resolving import resolve
 
         config = semi_config("semi_supervised.ramp=0", *overrides)
         config = resolve(config, open_dataset(config.data.source, "few"), unlabeled=6)
@@ -126,7 +122,7 @@ def one_view(batch: Any) -> Any:
 
 
 def test_auxiliary_head_learns_from_the_labels_alone(semi_config: Make, batch: Any) -> None:
-    from softiou.recipes.auto import resolve
+    from softiou.training.resolving import resolve
 
     config = semi_config("semi_supervised.ramp=0", "loss.auxiliary=0.25", *NO_MIX)
     data = open_dataset(config.data.source, "few")

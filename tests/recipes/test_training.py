@@ -19,18 +19,13 @@ from torch import Tensor
 
 from softiou import losses
 from softiou.checkpoints import load_trained, read_checkpoint
+from softiou.configuration import load_config
 from softiou.errors import CheckpointError, ConfigError, DataError, RunExistsError
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes import (
-    SupervisedRecipe,
-    build_loss,
-    load_config,
-    next_free_run,
-    resume_training,
-    start_training,
-)
-from softiou.recipes.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
+from softiou.recipes import SupervisedRecipe, build_loss
 from softiou.recipes.schedule import WarmupPoly, parameter_groups
+from softiou.training import next_free_run, resume_training, start_training
+from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 
 Make = Callable[..., Any]
 

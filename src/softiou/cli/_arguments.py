@@ -8,8 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
+    from softiou.configuration import Config
     from softiou.data import TargetKind
-    from softiou.recipes import Config
 
 
 class LabelsChoice(StrEnum):
@@ -49,8 +49,8 @@ DataOrSetting = Annotated[
 
 def _file_of_recipe(config: Path | None) -> Path | None:
     """Return a file, or that of a recipe that comes with the package; a file goes first."""
+    from softiou.configuration.recipe_files import recipe_path
     from softiou.errors import ConfigError
-    from softiou.recipe_files import recipe_path
 
     if config is None or config.exists() or config.name != str(config) or config.suffix:
         return config

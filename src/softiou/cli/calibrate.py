@@ -49,7 +49,7 @@ def calibrate(
     from softiou.cli import _console
     from softiou.data import open_dataset
     from softiou.inference import best_device, best_precision
-    from softiou.recipes.stopping import ignore_interrupts
+    from softiou.training.stopping import ignore_interrupts
 
     trained = load_trained(checkpoint, weights=weights.value)
     earlier = calibration.earlier_calibration(trained)

@@ -29,7 +29,8 @@ def demo(
     """Train on handwritten digits over photographs, twice: with cross-entropy, and with IoU."""
     from softiou.cli import _console
     from softiou.cli.train import finish
-    from softiou.recipes import load_config, next_free_run, start_training
+    from softiou.configuration import load_config
+    from softiou.training import next_free_run, start_training
 
     home = out or next_free_run("demo")
     rows, last = {}, home

@@ -16,8 +16,8 @@ from softiou.cli._arguments import (
 )
 
 if TYPE_CHECKING:
+    from softiou.configuration import Config
     from softiou.data import TargetKind
-    from softiou.recipes import Config
     from softiou.reports import ComparisonRow
 
 PLAIN = "student without teacher"
@@ -59,15 +59,10 @@ def distill(
     --baseline names a run of the same budget. The report of the run has all of them in one table.
     """
     from softiou.cli import _console
+    from softiou.configuration import load_config
     from softiou.errors import ConfigError
-    from softiou.recipes import (
-        config_of,
-        differences_to_baseline,
-        load_config,
-        resolve_config,
-        resume_training,
-        start_training,
-    )
+    from softiou.recipes import differences_to_baseline
+    from softiou.training import config_of, resolve_config, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if baseline and no_baseline:
@@ -109,7 +104,8 @@ def _as_settings(
 
 def _add_baseline(run: Path) -> None:
     """Train the baseline that a run wants, or take the one it names, and compare."""
-    from softiou.recipes import is_first, load_config
+    from softiou.configuration import load_config
+    from softiou.training import is_first
 
     settings = load_config(file=run / "config.yaml").distillation
     wanted = settings.baseline if settings else "none"
@@ -122,14 +118,9 @@ def _add_baseline(run: Path) -> None:
 def _train_baseline(run: Path) -> Path:
     """Train the student without teacher inside the run, or go on with it."""
     from softiou.cli import _console
-    from softiou.recipes import (
-        BASELINE,
-        is_first,
-        load_config,
-        resume_training,
-        start_training,
-        without_teacher,
-    )
+    from softiou.configuration import load_config
+    from softiou.recipes import BASELINE, without_teacher
+    from softiou.training import is_first, resume_training, start_training
 
     directory = run / BASELINE
     if is_first():
@@ -157,7 +148,8 @@ def compare(run: Path, *, baseline: Path | None, own_baseline: Path | None) -> N
     from softiou.cli import _console
     from softiou.cli.evaluate import score
     from softiou.cli.train import finish
-    from softiou.recipes import differences_to_baseline, load_config
+    from softiou.configuration import load_config
+    from softiou.recipes import differences_to_baseline
     from softiou.reports import Comparison, save_comparison, write_report
 
     config = load_config(file=run / "config.yaml")

@@ -116,7 +116,7 @@ def score(
     from softiou.data import open_dataset
     from softiou.evaluation import evaluate
     from softiou.inference import WHOLE_IMAGE, best_device, best_precision
-    from softiou.recipes.stopping import ignore_interrupts
+    from softiou.training.stopping import ignore_interrupts
 
     dataset = open_dataset(data, split, labels=labels_for(trained, labels))
     check_classes(trained, dataset.description, data=data)

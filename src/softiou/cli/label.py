@@ -7,8 +7,8 @@ import typer
 
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
+    from softiou.configuration import LabellingConfig
     from softiou.data import ImageDataset
-    from softiou.recipes import LabellingConfig
     from softiou.soft_labels import SoftLabelStore
 
 
@@ -51,9 +51,9 @@ def label(
 
     from softiou.checkpoints import check_classes, load_trained
     from softiou.cli import _console
+    from softiou.configuration import load_labelling_config
     from softiou.data import open_images
     from softiou.labelling import logits_stride, make_manifest, own_part
-    from softiou.recipes import load_labelling_config
     from softiou.soft_labels import Quantisation, SoftLabelStore
 
     config = load_labelling_config(settings or [])
@@ -88,7 +88,7 @@ def _label_images(
     from softiou.cli import _console
     from softiou.inference import best_precision
     from softiou.labelling import label, own_device, own_share
-    from softiou.recipes.stopping import ignore_interrupts
+    from softiou.training.stopping import ignore_interrupts
 
     share = own_share(images, part=part, parts=parts)
     damaged = _damaged(store, images, share) if verify else []

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from softiou.recipe_files import RecipeSummary
+    from softiou.configuration.recipe_files import RecipeSummary
 
 recipes = typer.Typer(
     help="List and copy recipes: complete settings of published experiments.",
@@ -26,8 +26,8 @@ def ls(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the recipes: what each trains, and for how long."""
+    from softiou.configuration.recipe_files import recipe_names, summarise_recipe
     from softiou.errors import ConfigError
-    from softiou.recipe_files import recipe_names, summarise_recipe
 
     found = [summarise_recipe(name) for name in recipe_names() if part in name]
     if json_output:
@@ -41,7 +41,7 @@ def ls(
 @recipes.command("show")
 def show(name: Name) -> None:
     """Print a recipe: its settings, the source of each number and the command to run it."""
-    from softiou.recipe_files import recipe_path
+    from softiou.configuration.recipe_files import recipe_path
 
     print(recipe_path(name).read_text(encoding="utf-8"), end="")
 
@@ -56,7 +56,7 @@ def cp(
 ) -> None:
     """Copy a recipe, to change it and to train with --config FILE. Overwrites nothing."""
     from softiou.cli import _console
-    from softiou.recipe_files import copy_recipe, summarise_recipe
+    from softiou.configuration.recipe_files import copy_recipe, summarise_recipe
 
     copy = file or Path(f"{name}.yaml")
     if copy.is_dir():

@@ -53,8 +53,9 @@ def semi(
     are missing. Masks of unlabelled images are never opened, even where there are some.
     """
     from softiou.cli import _console
+    from softiou.configuration import load_config
     from softiou.errors import ConfigError
-    from softiou.recipes import config_of, is_first, load_config, resume_training, start_training
+    from softiou.training import config_of, is_first, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
@@ -100,7 +101,7 @@ def compare(run: Path) -> None:
     from softiou.cli import _console
     from softiou.cli.evaluate import score
     from softiou.cli.train import finish
-    from softiou.recipes import load_config
+    from softiou.configuration import load_config
     from softiou.reports import Comparison, ComparisonRow, collect, save_comparison, write_report
 
     student = finish(run, show=False)

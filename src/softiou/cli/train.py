@@ -38,8 +38,9 @@ def train(
     The result is evaluated on the split `test`, or on the validation split when there is none.
     """
     from softiou.cli import _console
+    from softiou.configuration import load_config
     from softiou.errors import ConfigError
-    from softiou.recipes import config_of, is_first, load_config, resume_training, start_training
+    from softiou.training import config_of, is_first, resume_training, start_training
 
     data, settings = data_and_settings(data, overrides)
     if resume:
@@ -66,8 +67,8 @@ def train(
 def finish(run: Path, *, show: bool = True) -> "Evaluation":
     """Evaluate a trained run on its test split, or validation split, and write its report."""
     from softiou.cli.evaluate import evaluate_run
+    from softiou.configuration import load_config
     from softiou.data import available_splits
-    from softiou.recipes import load_config
 
     data = load_config(file=run / "config.yaml").data
     split = "test" if "test" in available_splits(data.source) else data.val_split

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from softiou import checkpoints
+from softiou.configuration.sections import Config
 from softiou.data import Batch, DatasetDescription, Sample, truth
 from softiou.inference import predict_probs
 from softiou.losses import OverlapLoss, Targets
 from softiou.models import ModelSpec, SegmentationModel, freeze_unused
 from softiou.recipes.building import build_loss, build_target, check_loss
-from softiou.recipes.config import Config
-from softiou.recipes.judging import Judge
 from softiou.recipes.schedule import WarmupPoly, build_optimizer, parameter_groups
+from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
 
 
@@ -61,17 +61,17 @@ class Recipe(pl.LightningModule, ABC):
         ignore, num_classes = description.ignore_index, description.num_classes
         check_loss(config.loss, num_classes)
         self.loss = build_loss(config.loss, ignore_index=ignore)
-        self.judges = nn.ModuleDict()
-        self._judged: list[tuple[str, SegmentationModel]] = []
-        self.judge("", self.model, Judge(description))
+        self.scores = nn.ModuleList()
+        self._scored: list[tuple[str, SegmentationModel]] = []
+        self.score("", self.model, ValidationScores(description))
 
-    def judge(self, prefix: str, model: SegmentationModel, judge: Judge) -> None:
-        """Have a model scored at every validation, as val/PREFIX...; the first one is "".
+    def score(self, prefix: str, model: SegmentationModel, scores: ValidationScores) -> None:
+        """Score a model at every validation and log the values as val/PREFIX...
 
         The student's own scores have no prefix and choose the best checkpoint.
         """
-        self.judges[str(len(self._judged))] = judge
-        self._judged.append((prefix, model))
+        self.scores.append(scores)
+        self._scored.append((prefix, model))
 
     @abstractmethod
     def parts(self, batch: Any) -> dict[str, Tensor]:
@@ -120,7 +120,7 @@ class Recipe(pl.LightningModule, ABC):
         return parts
 
     def on_validation_start(self) -> None:
-        """Let all processes judge the same model: batch norms have seen images of their own."""
+        """Give all processes the same buffers: their batch norms have seen different images."""
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -128,25 +128,25 @@ class Recipe(pl.LightningModule, ABC):
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         """Score one image at its own resolution."""
         target = truth(sample["target"], self.description)
-        probs: dict[int, Tensor] = {}  # a model may have several judges
-        for (_, model), judge in zip(self._judged, self._judges(), strict=True):
+        probs: dict[int, Tensor] = {}  # a model may be scored in several ways
+        for (_, model), scores in zip(self._scored, self._scores(), strict=True):
             if id(model) not in probs:
                 probs[id(model)] = predict_probs(
                     model, sample["image"], precision=self._precision()
                 )
-            judge.update(probs[id(model)], target)
+            scores.update(probs[id(model)], target)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores in per cent, and note the classes that the model has lost."""
-        lost = self._judges()[0].never_predicted()
-        self.never_predicted = tuple(self.description.classes[index] for index in lost)
-        for (prefix, _), judge in zip(self._judged, self._judges(), strict=True):
-            scores = {f"val/{prefix}{name}": value for name, value in judge.compute().items()}
-            self.log_dict(scores)
-            judge.reset()
+        """Log the scores in per cent, and note the classes that are never predicted."""
+        missing = self._scores()[0].never_predicted()
+        self.never_predicted = tuple(self.description.classes[index] for index in missing)
+        for (prefix, _), scores in zip(self._scored, self._scores(), strict=True):
+            values = {f"val/{prefix}{name}": value for name, value in scores.compute().items()}
+            self.log_dict(values)
+            scores.reset()
 
-    def _judges(self) -> list[Judge]:
-        return [judge for judge in self.judges.values() if isinstance(judge, Judge)]
+    def _scores(self) -> list[ValidationScores]:
+        return [scores for scores in self.scores if isinstance(scores, ValidationScores)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser, slower for a pretrained encoder, and its warm-up and decay."""

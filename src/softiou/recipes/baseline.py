@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from softiou.checkpoints import read_checkpoint
+from softiou.configuration.files import load_config
+from softiou.configuration.sections import Config
 from softiou.data import absolute_source
 from softiou.errors import ConfigError
-from softiou.recipes.config import Config
-from softiou.recipes.config_files import load_config
 
 BASELINE = "baseline"  # folder of the student without teacher in the run of the student
 # What two runs must have in common to be of one budget, and what only has to be told.

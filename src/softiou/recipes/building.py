@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from softiou import targets
+from softiou.configuration.sections import LabelsConfig, LabelsKind, LossConfig
 from softiou.data import DatasetDescription, SegmentationDataset, TargetKind
 from softiou.errors import ConfigError
 from softiou.losses import (
@@ -13,7 +14,6 @@ from softiou.losses import (
     SoftJaccardLoss,
     TverskyLoss,
 )
-from softiou.recipes.config import LabelsConfig, LabelsKind, LossConfig
 from softiou.targets import Target
 
 _OF_ANNOTATORS = ("votes", "random", "staple")

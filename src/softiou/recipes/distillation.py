@@ -10,12 +10,12 @@ from torch import Tensor
 
 from softiou import targets
 from softiou.checkpoints import check_classes, file_sha256, find_checkpoint, load_trained
+from softiou.configuration.sections import Config, DistillationConfig
 from softiou.data import Batch, DatasetDescription, SegmentationDataset, stems_by_folder
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.base import Recipe
-from softiou.recipes.config import Config, DistillationConfig
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from softiou import targets
+from softiou.configuration.sections import Config, LossConfig, SemiSupervisedConfig
 from softiou.data import Batch, DatasetDescription, UnlabeledBatch
 from softiou.errors import ConfigError
 from softiou.inference import autocast
@@ -22,10 +23,9 @@ from softiou.losses import OverlapLoss
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes.base import Recipe
 from softiou.recipes.building import build_loss, check_loss
-from softiou.recipes.config import Config, LossConfig, SemiSupervisedConfig
-from softiou.recipes.judging import Judge
 from softiou.recipes.mixing import draw_regions, partners
 from softiou.recipes.pseudo_labels import PseudoLabelWatch, Shown
+from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
 
 
@@ -98,9 +98,10 @@ class SemiSupervisedRecipe(Recipe):
         self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
         self.confidence_threshold = settings.confidence_threshold or 0.0
         self.label_trace = (config.labels.epsilon or 0.0) / description.num_classes
-        threshold, teacher = self.confidence_threshold, cast(SegmentationModel, self.teacher.module)
-        self.judge("teacher_", teacher, Judge(description))
-        self.judge("pseudo_", teacher, Judge(description, confidence_threshold=threshold))
+        teacher = cast(SegmentationModel, self.teacher.module)
+        sure = ValidationScores(description, confidence_threshold=self.confidence_threshold)
+        self.score("teacher_", teacher, ValidationScores(description))
+        self.score("pseudo_", teacher, sure)
         self.watch = PseudoLabelWatch(description.num_classes)
         self.shown: Shown | None = None
 

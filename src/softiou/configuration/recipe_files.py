@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from softiou._files import write_atomically
 from softiou.errors import ConfigError
 
-FOLDER = Path(__file__).parent / "recipes" / "configs"
+FOLDER = Path(__file__).parent / "recipes"
 # As in `softiou.recipes.Config.verb`, without its imports.
 _VERBS = {"semi_supervised": "semi", "distillation": "distill"}
 

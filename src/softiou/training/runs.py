@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from softiou.checkpoints import read_checkpoint
+from softiou.configuration.files import load_config, save_config
+from softiou.configuration.sections import Config
 from softiou.errors import CheckpointError, ConfigError, RunExistsError
-from softiou.recipes.config import Config
-from softiou.recipes.config_files import load_config, save_config
 
 
 def new_run(config: Config, directory: Path, *, command: str) -> None:

@@ -11,8 +11,6 @@ from pydantic import (
     model_validator,
 )
 
-from softiou.overlap.scores import parse_per
-
 Auto = Literal["auto"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -31,8 +29,9 @@ def _weights(value: list[float]) -> list[float]:
     return value
 
 
-def _reductions(value: dict[str, float]) -> dict[str, float]:
-    return parse_per(value)
+def _mixture(value: dict[str, float]) -> dict[str, float]:
+    _weights(list(value.values()))
+    return value
 
 
 class Section(BaseModel):
@@ -167,9 +166,7 @@ class LossConfig(Section):
     smooth: NotNegative = Field(1.0, description="pixels added above and below in the score")
     per: (
         Literal["batch", "image", "class"]
-        | Annotated[
-            dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_reductions)
-        ]
+        | Annotated[dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_mixture)]
     ) = Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
     classes: Auto | Literal["present", "all", "prob", "label", "both"] | list[int] = Field(
         "auto",

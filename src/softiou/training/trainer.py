@@ -17,6 +17,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader, Subset
 
 from softiou._memory import keep_freed_memory
+from softiou.configuration.sections import Config, DataConfig
 from softiou.data import (
     Augmentation,
     ImageDataset,
@@ -34,32 +35,31 @@ from softiou.data import (
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.models import ModelSpec
-from softiou.recipes.auto import changes, resolve
 from softiou.recipes.base import Recipe
 from softiou.recipes.baseline import BASELINE
 from softiou.recipes.building import check_labels, data_labels
-from softiou.recipes.callbacks import (
-    AtomicCheckpointIO,
-    Checkpoints,
-    JsonLinesLogger,
-    Narrator,
-    ProgressBar,
-)
-from softiou.recipes.config import Config, DataConfig
 from softiou.recipes.distillation import (
     DistillationRecipe,
     identity_of,
     load_teacher,
     open_soft_labels,
 )
-from softiou.recipes.loading import BatchStream
-from softiou.recipes.processes import are_several, is_first, own_process_group, trainer_settings
 from softiou.recipes.pseudo_labels import PseudoLabelReport
-from softiou.recipes.runs import new_run, next_free_run, refuse_existing, resumable
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
-from softiou.recipes.stopping import Stopped, StopRequest, ignore_interrupts
 from softiou.recipes.supervised import SupervisedRecipe
 from softiou.soft_labels import SoftLabelReader
+from softiou.training.callbacks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    JsonLinesLogger,
+    ProgressBar,
+    ProgressLog,
+)
+from softiou.training.loading import BatchStream
+from softiou.training.processes import are_several, is_first, own_process_group, trainer_settings
+from softiou.training.resolving import changes, resolve
+from softiou.training.runs import new_run, next_free_run, refuse_existing, resumable
+from softiou.training.stopping import Stopped, StopRequest, ignore_interrupts
 
 _PRECISIONS: dict[str, Any] = {"bf16": "bf16-mixed", "fp16": "16-mixed", "fp32": "32-true"}
 
@@ -335,7 +335,7 @@ def _fit(
                 *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
                 *([PseudoLabelReport(run, say)] if material.unlabeled else []),
                 Checkpoints(run / "checkpoints", stop),
-                Narrator(say, steps),
+                ProgressLog(say, steps),
             ],
             logger=[
                 TensorBoardLogger(run, name="", version="tensorboard", purge_step=step or None),

@@ -8,9 +8,9 @@ import yaml
 from pydantic import ValidationError
 
 from softiou._files import write_atomically
+from softiou.configuration.mistakes import mistakes_in
+from softiou.configuration.sections import Config, LabellingConfig, Section
 from softiou.errors import ConfigError
-from softiou.recipes.config import Config, LabellingConfig, Section
-from softiou.recipes.config_mistakes import mistakes_in
 
 S = TypeVar("S", bound=Section)
 

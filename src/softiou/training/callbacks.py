@@ -19,7 +19,7 @@ from softiou._files import write_atomically
 from softiou.data.problems import some_of
 from softiou.errors import ConfigError
 from softiou.recipes.base import Recipe
-from softiou.recipes.stopping import Stopped, StopRequest
+from softiou.training.stopping import Stopped, StopRequest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -152,7 +152,7 @@ class ProgressBar(RichProgressBar):
         return metrics
 
 
-class Narrator(Callback):
+class ProgressLog(Callback):
     """Says in one line how each validation went, and in the end which classes are lost.
 
     Args:

@@ -10,13 +10,13 @@ from softiou.data import DatasetDescription
 from softiou.metrics import ExpectedCalibrationError, SegmentationScores
 
 
-class Judge(nn.Module):
-    """Scores over a data set: mIoU and its kin, and the calibration error.
+class ValidationScores(nn.Module):
+    """Scores over a data set: mIoU, Dice, accuracy and the calibration error.
 
     Args:
         description: Classes and ignored label.
-        confidence_threshold: Judge the pixels alone whose likeliest class reaches it, and how many
-            they are; None judges all of them.
+        confidence_threshold: Score only the pixels whose highest probability reaches it, and
+            compute their share ("kept"); None scores all pixels.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Judge(nn.Module):
         return {name: 100 * value.float() for name, value in scores.items()}
 
     def never_predicted(self) -> list[int]:
-        """Return the classes that occur in the images and that no pixel of them was given."""
+        """Return the classes that occur in the images but are predicted at no pixel."""
         with self.scores.sync_context():
             total = self.scores.counts().merge_images()
-        lost = (total.present > 0) & (total.predicted == 0)
-        return [int(index) for index in lost[0].nonzero()]
+        missing = (total.present > 0) & (total.predicted == 0)
+        return [int(index) for index in missing[0].nonzero()]
 
     def reset(self) -> None:
         """Forget all images."""

@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from softiou.data import DrawSampler, collate
-from softiou.recipes.stopping import ignore_interrupts
+from softiou.training.stopping import ignore_interrupts
 
 
 class BatchStream:

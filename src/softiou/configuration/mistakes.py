@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from softiou.recipes.config import Section
+from softiou.configuration.sections import Section
 
 
 def mistakes_in(error: ValidationError, kind: type[BaseModel]) -> list[str]:

@@ -3,16 +3,16 @@
 import os
 from typing import Any
 
-from softiou.data import SegmentationDataset
-from softiou.data.crops import automatic_crop, spread
-from softiou.inference import best_device, best_precision
-from softiou.recipes.config import (
+from softiou.configuration.sections import (
     Config,
     DistillationConfig,
     LabelsConfig,
     LossConfig,
     SemiSupervisedConfig,
 )
+from softiou.data import SegmentationDataset
+from softiou.data.crops import automatic_crop, spread
+from softiou.inference import best_device, best_precision
 
 EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5

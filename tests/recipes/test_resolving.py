@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from softiou.configuration import Config, load_config
 from softiou.data import DatasetDescription, Sample, SegmentationDataset
 from softiou.inference import best_precision
-from softiou.recipes import Config, auto, load_config
+from softiou.training import resolving
 
 
 class Blank(SegmentationDataset):
@@ -47,18 +48,18 @@ def _config(*overrides: str) -> Config:
 def test_crop_is_the_median_size_in_multiples(
     sizes: list[tuple[int, int]], crop: tuple[int, int]
 ) -> None:
-    assert auto.resolve(_config(), Blank(*sizes)).data.crop_px == crop
+    assert resolving.resolve(_config(), Blank(*sizes)).data.crop_px == crop
 
 
 def test_crop_looks_at_sixteen_images_spread_over_the_data() -> None:
     # Every second one is looked at: all 16 small ones.
     sizes = [(64, 64), (512, 512)] * 16
-    assert auto.resolve(_config(), Blank(*sizes)).data.crop_px == (64, 64)
+    assert resolving.resolve(_config(), Blank(*sizes)).data.crop_px == (64, 64)
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(1, 2), (2, 2), (5, 5), (8, 8), (50, 8)])
 def test_batch_size(images: int, batch_size: int) -> None:
-    resolved = auto.resolve(_config(), Blank(*[(32, 32)] * images))
+    resolved = resolving.resolve(_config(), Blank(*[(32, 32)] * images))
     assert resolved.data.batch_size == batch_size
 
 
@@ -75,7 +76,7 @@ def test_batch_size(images: int, batch_size: int) -> None:
     ],
 )
 def test_steps(overrides: list[str], steps: int) -> None:
-    resolved = auto.resolve(_config(*overrides), Blank(*[(32, 32)] * 100))
+    resolved = resolving.resolve(_config(*overrides), Blank(*[(32, 32)] * 100))
     assert resolved.optim.steps == steps
     assert steps % resolved.optim.validations == 0
 
@@ -92,25 +93,25 @@ def test_steps(overrides: list[str], steps: int) -> None:
 def test_rates_are_those_of_the_optimiser(
     overrides: list[str], filled_in: tuple[float | None, ...]
 ) -> None:
-    optim = auto.resolve(_config(*overrides), Blank((32, 32))).optim
+    optim = resolving.resolve(_config(*overrides), Blank((32, 32))).optim
     assert (optim.learning_rate, optim.weight_decay, optim.momentum) == filled_in
 
 
 def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, workers in ((1, 0), (4, 3), (64, 8)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
-        assert auto.resolve(_config(), Blank((32, 32))).data.workers == workers
+        assert resolving.resolve(_config(), Blank((32, 32))).data.workers == workers
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    assert auto.resolve(_config(), Blank((32, 32))).data.workers == 2
+    assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 2
 
 
 def test_precision_is_the_best_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto, "best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(resolving, "best_device", lambda: torch.device("cuda"))
     monkeypatch.setattr(
-        auto, "best_precision", lambda device: "bf16" if device.type == "cuda" else ""
+        resolving, "best_precision", lambda device: "bf16" if device.type == "cuda" else ""
     )
-    assert auto.resolve(_config(), Blank((32, 32))).precision == "bf16"
-    assert auto.resolve(_config("precision=fp32"), Blank((32, 32))).precision == "fp32"
+    assert resolving.resolve(_config(), Blank((32, 32))).precision == "bf16"
+    assert resolving.resolve(_config("precision=fp32"), Blank((32, 32))).precision == "fp32"
 
 
 def test_bf16_only_where_the_processor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,15 +122,15 @@ def test_bf16_only_where_the_processor_knows_it(monkeypatch: pytest.MonkeyPatch)
 
 def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
     before = _config("data.workers=3", "precision=fp32", "data.batch_size=4")
-    after = auto.resolve(before, Blank(*[(64, 96)] * 4))
-    assert auto.changes(before, after) == [
+    after = resolving.resolve(before, Blank(*[(64, 96)] * 4))
+    assert resolving.changes(before, after) == [
         "data.crop_px: (64, 96)",
         "labels.kind: hard",
         "optim.steps: 200",
         "optim.learning_rate: 0.0005",
         "optim.weight_decay: 0.01",
     ]
-    assert auto.changes(after, auto.resolve(after, Blank((32, 32)))) == []
+    assert resolving.changes(after, resolving.resolve(after, Blank((32, 32)))) == []
 
 
 def test_given_values_stay() -> None:
@@ -145,4 +146,4 @@ def test_given_values_stay() -> None:
         "optim.learning_rate=0.1",
         "optim.weight_decay=0",
     )
-    assert auto.resolve(given, Blank((32, 32))) == given
+    assert resolving.resolve(given, Blank((32, 32))) == given

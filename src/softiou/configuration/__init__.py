@@ -1,0 +1,30 @@
+"""Settings of a run: sections, files and the recipes that come with the package (without torch)."""
+
+from softiou.configuration.files import (
+    load_config,
+    load_labelling_config,
+    save_config,
+    validate_config,
+)
+from softiou.configuration.recipe_files import (
+    RecipeSummary,
+    copy_recipe,
+    recipe_names,
+    recipe_path,
+    summarise_recipe,
+)
+from softiou.configuration.sections import Config, LabellingConfig
+
+__all__ = [
+    "Config",
+    "LabellingConfig",
+    "RecipeSummary",
+    "copy_recipe",
+    "load_config",
+    "load_labelling_config",
+    "recipe_names",
+    "recipe_path",
+    "save_config",
+    "summarise_recipe",
+    "validate_config",
+]

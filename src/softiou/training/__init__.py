@@ -1,0 +1,16 @@
+"""Training: from a configuration to a run directory with checkpoints."""
+
+from softiou.training.processes import is_first
+from softiou.training.runs import config_of, next_free_run
+from softiou.training.trainer import resolve_config
+from softiou.training.trainer import resume as resume_training
+from softiou.training.trainer import train as start_training
+
+__all__ = [
+    "config_of",
+    "is_first",
+    "next_free_run",
+    "resolve_config",
+    "resume_training",
+    "start_training",
+]
