@@ -160,8 +160,8 @@ def test_judge_of_confident_pixels() -> None:
         ValidationScores(CLASSES),
         ValidationScores(CLASSES, confidence_threshold=0.75),
     )
-    for scores in (everything, confident):
-        scores.update(probs, target)
+    for one in (everything, confident):
+        one.update(probs, target)
     assert "kept" not in everything.compute()
     assert float(everything.compute()["accuracy"]) == pytest.approx(75)
     scores = confident.compute()
