@@ -29,7 +29,7 @@ from softiou.overlap import (
 )
 from softiou.overlap.job import Job
 from softiou.overlap.operators import IMPLEMENTATIONS
-from softiou.targets import Probs, Target
+from softiou.targets import SoftTile, Target
 from softiou.tiles import Tile, whole
 
 SUMS = ("P", "Y", "D", "M", "p_max", "y_max", "weight", "cross_entropy")
@@ -495,7 +495,7 @@ def test_auto_is_native_for_a_softmax_on_the_cpu(monkeypatch: pytest.MonkeyPatch
             called.append(name)
             return own.gather(job)
 
-        return type(own)(gather, own.gradient, own.refuses)
+        return type(own)(gather, own.gradient, own.unsupported_reason)
 
     for name in list(IMPLEMENTATIONS):
         monkeypatch.setitem(IMPLEMENTATIONS, name, spy(name))
@@ -752,8 +752,8 @@ class Careless(Target):
     def shape(self) -> tuple[int, ...]:
         return (self.values.shape[0], *self.values.shape[2:])
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
-        return Probs(tile.of_each(self.values).to(getattr(torch, self.dtype)))
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
+        return SoftTile(tile.of_each(self.values).to(getattr(torch, self.dtype)))
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         raise NotImplementedError
@@ -772,8 +772,8 @@ def test_targets_that_answer_wrongly_raise() -> None:
     wide = Careless(torch.rand(2, 4, 8, 8), "float32")
     with pytest.raises(ValueError, match=r"Careless.read to return probabilities of shape"):
         overlap_statistics(torch.randn(2, 3, 8, 8), wide, impl="native")
-    with pytest.raises(TypeError, match=r"`counts` to be bool"):
-        Probs(torch.rand(2, 3), torch.ones(3))
+    with pytest.raises(TypeError, match=r"`valid` to be bool"):
+        SoftTile(torch.rand(2, 3), torch.ones(3))
 
 
 @every_tiled

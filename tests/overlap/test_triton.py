@@ -42,7 +42,7 @@ def here(function: Callable[..., Any], *arguments: Any) -> Any:
 def both(job: Job, cotangents: Cotangents, enough_programs: int = 512) -> tuple[Sums, Tensor]:
     """Gather the sums and compute the gradient; fewer programs make each of them work longer."""
     kernels._ENOUGH_PROGRAMS = enough_programs
-    reason = kernels.refuses(job)
+    reason = kernels.unsupported_reason(job)
     if reason is not None:
         raise ValueError(reason)
     return kernels.gather(job), kernels.gradient(job, cotangents)
@@ -476,22 +476,22 @@ REFUSED: list[tuple[str, Callable[[], Job]]] = [
 @pytest.mark.parametrize(("reason", "make"), REFUSED, ids=[reason for reason, _ in REFUSED])
 def test_refuses(reason: str, make: Callable[[], Job], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernels, "gather_sums", None)  # as the interpreter, which takes any device
-    assert kernels.refuses(make_job(3)) is None
-    said = kernels.refuses(make())
+    assert kernels.unsupported_reason(make_job(3)) is None
+    said = kernels.unsupported_reason(make())
     assert said is not None
     assert reason in said
     assert said.endswith(".")
 
 
 def test_refuses_the_cpu() -> None:
-    assert kernels.refuses(make_job(3)) == "The logits are not on a CUDA device."
+    assert kernels.unsupported_reason(make_job(3)) == "The logits are not on a CUDA device."
 
 
 def test_without_triton_it_says_so_and_nothing_else() -> None:
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "from softiou.overlap import triton\n"
-        "print(triton.refuses(None))"
+        "print(triton.unsupported_reason(None))"
     )
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -231,7 +231,7 @@ def test_share_kept_is_that_of_the_view_after_mixing(
     expected, losses = [], []
     for view in views:
         dense = view.pseudo_target.dense(3, torch.float32)
-        sure = dense.counts[:, 0]
+        sure = dense.valid[:, 0]
         assert not (sure & ~view.inside).any()
         expected.append(sure.sum() / view.inside.sum())
         losses.append(recipe.unlabeled_loss(recipe.model(view.images), dense.y, valid=sure))
@@ -293,7 +293,7 @@ def test_pictures_pseudo_labels_and_weights_are_mixed_alike(
         torch.testing.assert_close(dense.y[n][:, theirs], soft[partner][:, theirs])
         torch.testing.assert_close(dense.y[n][:, own], soft[n][:, own])
         inside = torch.where(region, partners(unlabeled["inside"]), unlabeled["inside"])
-        assert dense.counts[:, 0].equal(inside)
+        assert dense.valid[:, 0].equal(inside)
 
 
 def test_pseudo_labels_never_exist_at_full_resolution(make_recipe: Make, batch: Any) -> None:

@@ -33,19 +33,19 @@ def test_the_target_by_hand() -> None:
         [[1 / 3, 0.5, 0.0], [0.0, 0.5, 0.0], [2 / 3, 0.0, 0.0]], dtype=torch.float64
     )
     torch.testing.assert_close(found.y[0], expected, rtol=0, atol=1e-15)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True, False]]]
     read = target.read(Tile(0, (slice(1, 3),)), 3, torch.float64)
-    assert read.counts is not None
+    assert read.valid is not None
     assert torch.equal(read.y, found.y[0, :, 1:])
-    assert read.counts.tolist() == [True, False]
+    assert read.valid.tolist() == [True, False]
 
 
 def test_a_value_that_is_no_class_is_no_vote() -> None:
     masks = torch.tensor([[[1, 7, -1], [0, 1, 3], [9, 9, 9]]])
     found = VotesTarget(masks).dense(3, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True, False]]]
     assert found.y[0, :, :2].tolist() == [[0.5, 0], [0.5, 1], [0, 0]]
     probs, valid = vote_shares(masks, num_classes=3, ignore_index=None)
     assert torch.equal(probs[..., :2], found.y[..., :2])
@@ -54,16 +54,16 @@ def test_a_value_that_is_no_class_is_no_vote() -> None:
 
 def test_a_class_can_be_the_one_to_ignore() -> None:
     found = VotesTarget(torch.tensor([[[0, 0], [1, 0], [2, 0]]]), 0).dense(3, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, False]]]
     assert found.y[0, :, 0].tolist() == [0, 0.5, 0.5]
 
 
 def test_of_one_class_label_one_is_the_class() -> None:
     masks = torch.tensor([[[0, 1, 2], [1, 1, IGNORE], [1, 1, 2]]])
     found = VotesTarget(masks, IGNORE).dense(1, torch.float64)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True, False]]]
     torch.testing.assert_close(found.y[0, 0, :2], torch.tensor([2 / 3, 1.0], dtype=torch.float64))
 
 
@@ -113,8 +113,8 @@ def test_without_ignore_index_every_vote_counts() -> None:
 
 def test_no_annotators_know_nothing() -> None:
     found = VotesTarget(torch.zeros(1, 0, 3, dtype=torch.long)).dense(2, torch.float32)
-    assert found.counts is not None
-    assert not found.counts.any()
+    assert found.valid is not None
+    assert not found.valid.any()
     assert found.y.tolist() == [[[0, 0, 0]] * 2]
 
 

@@ -19,9 +19,9 @@ from softiou.targets import (
     GaussianTarget,
     HardTarget,
     MixedTarget,
-    Probs,
     RegionTarget,
     SmoothedTarget,
+    SoftTile,
     SparseTarget,
     Target,
     TeacherTarget,
@@ -62,7 +62,7 @@ def test_independent_integers_can_ignore_zero() -> None:
     """Positive and unlabelled: only what is marked counts."""
     values = torch.tensor([[[1, 0], [0, 1]]])
     target = as_target(values, logits_shape=(1, 2, 2), ignore_index=0, independent=True)
-    counts = target.dense(2, torch.float32).counts
+    counts = target.dense(2, torch.float32).valid
     assert counts is not None
     assert counts.flatten().tolist() == [True, False, False, True]
 
@@ -156,7 +156,7 @@ def test_agrees_with_loops(case: Case) -> None:
     data, target = case.reference(), read(case)
     shape = tuple(case.logits.shape)
     found = target.dense(case.num_classes, torch.float64)
-    valid = found.counts
+    valid = found.valid
     valid = torch.ones(shape, dtype=torch.bool) if valid is None else valid.expand(shape)
     for given_map in (case.valid, None if case.weights is None else case.weights > 0):
         if given_map is not None:
@@ -209,12 +209,12 @@ class Constant(Target):
     def shape(self) -> tuple[int, ...]:
         return self.covers
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         y = torch.zeros(num_classes, tile.pixels, dtype=dtype)
         y[self.label] = 1
         # Pixels are numbered from the start of the last dimension.
         first = torch.arange(self.covers[-1])[tile.box[-1]] == 0
-        return Probs(torch.where(first, torch.nan, y), ~first)
+        return SoftTile(torch.where(first, torch.nan, y), ~first)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         if self.label >= num_classes:

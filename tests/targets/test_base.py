@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softiou.overlap import overlap_statistics
-from softiou.targets import HardTarget, Labels, Probs, RegionTarget, Target, TeacherTarget
+from softiou.targets import HardTarget, HardTile, RegionTarget, SoftTile, Target, TeacherTarget
 from softiou.targets.base import pack, tensors_of, unpack
 from softiou.tiles import Tile
 
@@ -32,10 +32,10 @@ class Noted(Target):
     def shape(self) -> tuple[int, ...]:
         return self.covers
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         y = torch.zeros(num_classes, tile.pixels, dtype=dtype)
         y[0] = 1
-        return Probs(y, self.counts[tile.image] if self.counts else None)
+        return SoftTile(y, self.counts[tile.image] if self.counts else None)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         raise NotImplementedError
@@ -46,15 +46,15 @@ class Noted(Target):
 
 def test_smoothed_labels_by_hand() -> None:
     counts = torch.tensor([True, False])
-    read = Labels(torch.tensor([1, 0]), counts, torch.tensor([0.3, 0.0]))
+    read = HardTile(torch.tensor([1, 0]), counts, torch.tensor([0.3, 0.0]))
     found = read.dense(3, torch.float64)
     expected = torch.tensor([[0.1, 1.0], [0.8, 0.0], [0.1, 0.0]], dtype=torch.float64)
     torch.testing.assert_close(found.y, expected, rtol=0, atol=1e-7)
-    assert found.counts is counts
+    assert found.valid is counts
 
 
 def test_probabilities_are_dense_already() -> None:
-    read = Probs(torch.rand(2, 3))
+    read = SoftTile(torch.rand(2, 3))
     assert read.dense(2, torch.float32) is read
 
 
@@ -64,7 +64,7 @@ def test_probabilities_are_dense_already() -> None:
 def test_dense_asks_once_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None:
     asked, read = [], Noted.read
 
-    def listen(self: Noted, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def listen(self: Noted, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         asked.append(tile)
         return read(self, tile, num_classes, dtype)
 
@@ -76,7 +76,7 @@ def test_dense_asks_once_for_each_image(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_dense_where_everything_counts() -> None:
     found = Noted((2, 1, 3)).dense(2, torch.float64)
-    assert found.counts is None
+    assert found.valid is None
     assert found.y.tolist() == [[[[1, 1, 1]], [[0, 0, 0]]]] * 2
     assert found.y.dtype == torch.float64
 
@@ -100,8 +100,8 @@ def test_dense_joins_what_counts_in_each_image(
 ) -> None:
     """Images may answer in different ways: None, by pixel, or by entry."""
     found = Noted((2, 2), counts=counts).dense(2, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == expected
+    assert found.valid is not None
+    assert found.valid.tolist() == expected
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 4), (2, 0), (2, 3, 0)])
@@ -111,7 +111,7 @@ def test_dense_of_nothing(shape: tuple[int, ...]) -> None:
         found = target.dense(5, torch.float64)
         assert found.y.shape == (shape[0], 5, *shape[1:])
         assert found.y.dtype == torch.float64
-        assert found.counts is None
+        assert found.valid is None
 
 
 # Completed, by hand
@@ -251,7 +251,7 @@ class Undecorated(Target):
     def shape(self) -> tuple[int, ...]:
         return (1, 2)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         raise NotImplementedError
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:

@@ -30,8 +30,8 @@ def dense(*pixels: list[float]) -> DenseTarget:
 def read(target: Target, num_classes: int = 3) -> tuple[list[list[float]], list[bool]]:
     """The probabilities of each pixel of a line, and which of them count."""
     found = target.dense(num_classes, torch.float64)
-    assert found.counts is not None
-    return found.y[0].T.tolist(), found.counts[0, 0].tolist()
+    assert found.valid is not None
+    return found.y[0].T.tolist(), found.valid[0, 0].tolist()
 
 
 # Values by hand
@@ -83,8 +83,8 @@ def test_independent_classes_are_a_question_each_by_hand() -> None:
     inner = DenseTarget(torch.tensor([[[0.9, 0.4], [0.2, 0.5]]]).double(), None, True)
     target = ConfidentTarget(inner, threshold=0.55, temperature=0.5, independent=True)
     found = target.dense(2, torch.float64)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True], [True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True], [True, False]]]
     expected = torch.tensor([[0.81 / 0.82, 0.16 / 0.52], [0.04 / 0.68, 0.5]])
     torch.testing.assert_close(found.y[0], expected.double(), rtol=0, atol=1e-6)
 
@@ -130,8 +130,8 @@ def test_with_the_defaults_nothing_changes(probs: Tensor) -> None:
     for target in (DenseTarget(probs), HardTarget(probs.argmax(1))):
         found, expected = (t.dense(4, torch.float64) for t in (ConfidentTarget(target), target))
         assert torch.equal(found.y, expected.y)
-        assert found.counts is not None
-        assert found.counts.all()
+        assert found.valid is not None
+        assert found.valid.all()
 
 
 @given(st.floats(0.2, 5), st.integers(0, 2**32 - 1))
@@ -156,7 +156,7 @@ def test_the_order_of_the_probabilities_stays(probs: Tensor, temperature: float,
 @given(probabilities(), st.floats(0, 1), st.floats(0, 1))
 def test_a_higher_threshold_leaves_less(probs: Tensor, low: float, high: float) -> None:
     few, many = (
-        ConfidentTarget(DenseTarget(probs), threshold).dense(4, torch.float64).counts
+        ConfidentTarget(DenseTarget(probs), threshold).dense(4, torch.float64).valid
         for threshold in (max(low, high), min(low, high))
     )
     assert few is not None

@@ -15,7 +15,7 @@ NAN, INF = math.nan, math.inf
 
 def counts(target: Target, num_classes: int) -> list[bool]:
     """What counts, flattened."""
-    valid = target.dense(num_classes, torch.float32).counts
+    valid = target.dense(num_classes, torch.float32).valid
     assert valid is not None
     return [bool(c) for c in valid.flatten()]
 
@@ -38,7 +38,7 @@ def test_independent_classes_are_ignored_entry_by_entry() -> None:
 
 
 def test_without_ignore_index_everything_counts() -> None:
-    assert DenseTarget(torch.rand(1, 2, 3)).dense(2, torch.float32).counts is None
+    assert DenseTarget(torch.rand(1, 2, 3)).dense(2, torch.float32).valid is None
 
 
 def test_ready_probabilities_of_independent_classes() -> None:

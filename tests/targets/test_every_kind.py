@@ -304,7 +304,7 @@ def subject_of(kind: str, shape: Shape = (2, 4, 5), num_classes: int = 3) -> Sub
 def counts_of(target: Target, num_classes: int) -> Tensor:
     """Bool (N, C, *S), of a target as a whole."""
     N, *space = target.shape
-    counts = target.dense(num_classes, torch.float64).counts
+    counts = target.dense(num_classes, torch.float64).valid
     full = (N, num_classes, *space)
     return torch.ones(full, dtype=torch.bool) if counts is None else counts.expand(full)
 
@@ -383,7 +383,7 @@ def test_tiles_put_together_are_the_whole(kind: str, data: st.DataObject) -> Non
         read = target.read(tile, C, torch.float64).dense(C, torch.float64)
         assert read.y.shape == (C, tile.pixels)
         tile.within(y).copy_(read.y.view_as(tile.within(y)))
-        known = torch.ones(tile.pixels, dtype=torch.bool) if read.counts is None else read.counts
+        known = torch.ones(tile.pixels, dtype=torch.bool) if read.valid is None else read.valid
         assert known.shape in {(tile.pixels,), (C, tile.pixels)}
         known = known.expand(C, tile.pixels)
         tile.within(counts).copy_(known.view_as(tile.within(counts)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softiou.overlap import overlap_statistics
-from softiou.targets import HardTarget, Labels, Probs, Target
+from softiou.targets import HardTarget, HardTile, SoftTile, Target
 from softiou.tiles import Tile
 
 SIGNED = [torch.int8, torch.int16, torch.int32, torch.int64]
@@ -12,7 +12,7 @@ SIGNED = [torch.int8, torch.int16, torch.int32, torch.int64]
 
 def counts(target: Target, num_classes: int) -> list[bool]:
     """What counts, flattened."""
-    valid = target.dense(num_classes, torch.float32).counts
+    valid = target.dense(num_classes, torch.float32).valid
     assert valid is not None
     return [bool(c) for c in valid.flatten()]
 
@@ -38,17 +38,17 @@ def test_one_class_takes_label_one_as_the_class() -> None:
 def test_labels_stay_labels() -> None:
     target = HardTarget(torch.tensor([[[2, 0, 255], [1, 9, 2]]], dtype=torch.uint8), 255)
     read = target.read(Tile(0, (slice(0, 2), slice(1, 3))), 3, torch.float32)
-    assert isinstance(read, Labels)
+    assert isinstance(read, HardTile)
     assert read.epsilon is None
     assert read.index.dtype == torch.int64
     assert read.index.tolist() == [0, 0, 0, 2]  # 0 where the pixel does not count
-    assert read.counts is not None
-    assert read.counts.tolist() == [True, False, False, True]
+    assert read.valid is not None
+    assert read.valid.tolist() == [True, False, False, True]
 
 
 def test_one_class_is_read_as_probabilities() -> None:
     read = HardTarget(torch.tensor([[1, 0]])).read(Tile(0, (slice(0, 2),)), 1, torch.float64)
-    assert isinstance(read, Probs)
+    assert isinstance(read, SoftTile)
     assert read.y.tolist() == [[1.0, 0.0]]
     assert read.y.dtype == torch.float64
 

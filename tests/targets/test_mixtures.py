@@ -9,11 +9,11 @@ from softiou.overlap import overlap_statistics
 from softiou.targets import (
     DenseTarget,
     HardTarget,
-    Labels,
+    HardTile,
     MixedTarget,
-    Probs,
     RegionTarget,
     SmoothedTarget,
+    SoftTile,
     Target,
 )
 from softiou.tiles import Tile
@@ -34,7 +34,7 @@ def dense(*first: float, **options: Any) -> DenseTarget:
 
 def found(target: Target, num_classes: int = 2) -> tuple[Tensor, Any]:
     read = target.dense(num_classes, torch.float64)
-    return read.y[0], None if read.counts is None else read.counts[0].tolist()
+    return read.y[0], None if read.valid is None else read.valid[0].tolist()
 
 
 # Mixtures by hand
@@ -116,15 +116,15 @@ def test_pasted_labels_stay_labels() -> None:
     inside = SmoothedTarget(torch.tensor([[1, 1, 1]]), 0.5)
     target = RegionTarget(inside, hard(0, 255, 0), torch.tensor([[True, False, False]]))
     read = target.read(ROW, 2, torch.float64)
-    assert isinstance(read, Labels)
+    assert isinstance(read, HardTile)
     assert read.index.tolist() == [1, 0, 0]
-    assert read.counts is not None
-    assert read.counts.tolist() == [True, False, True]
+    assert read.valid is not None
+    assert read.valid.tolist() == [True, False, True]
     assert read.epsilon is not None
     assert read.epsilon.tolist() == [0.5, 0, 0]
     other = RegionTarget(target.outside, inside, torch.tensor([[True, False, False]]))
     read = other.read(ROW, 2, torch.float64)
-    assert isinstance(read, Labels)
+    assert isinstance(read, HardTile)
     assert read.epsilon is not None
     assert read.epsilon.tolist() == [0, 0.5, 0.5]
 
@@ -132,14 +132,14 @@ def test_pasted_labels_stay_labels() -> None:
 def test_pasted_hard_labels_are_not_smoothed() -> None:
     target = RegionTarget(hard(0, 0, 0), hard(1, 1, 1), torch.tensor([[True, False, True]]))
     read = target.read(ROW, 2, torch.float64)
-    assert isinstance(read, Labels)
+    assert isinstance(read, HardTile)
     assert read.epsilon is None
     assert read.index.tolist() == [0, 1, 0]
 
 
 def test_labels_and_probabilities_become_probabilities() -> None:
     target = RegionTarget(hard(0, 0, 0), dense(0.5, 0.5, 0.5), torch.tensor([[True, False, True]]))
-    assert isinstance(target.read(ROW, 2, torch.float64), Probs)
+    assert isinstance(target.read(ROW, 2, torch.float64), SoftTile)
 
 
 def test_the_classes_of_one_side_may_be_ignored_one_by_one() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from softiou.overlap import overlap_statistics
-from softiou.targets import GaussianTarget, Probs
+from softiou.targets import GaussianTarget, SoftTile
 from softiou.tiles import Tile
 
 IGNORE = 255
@@ -19,7 +19,7 @@ IGNORE = 255
 def probs_of(target: GaussianTarget, num_classes: int) -> Tensor:
     """y (N, C, *S), 0 where the pixel does not count."""
     found = target.dense(num_classes, torch.float64)
-    return found.y if found.counts is None else found.y.where(found.counts, 0.0)
+    return found.y if found.valid is None else found.y.where(found.valid, 0.0)
 
 
 # Values by hand
@@ -34,8 +34,8 @@ def test_a_line_by_hand() -> None:
         expected = torch.tensor([1, 3 / 4, 1 / 3, 0, 0], dtype=torch.float64)
         counts = torch.tensor([True, True, True, False, True])
         found = target.dense(2, torch.float64)
-        assert found.counts is not None
-        assert torch.equal(found.counts[0, 0], counts)
+        assert found.valid is not None
+        assert torch.equal(found.valid[0, 0], counts)
         torch.testing.assert_close(found.y[0, 0, counts], expected[counts])
         torch.testing.assert_close(found.y[0, 1, counts], 1 - expected[counts])
 
@@ -63,16 +63,16 @@ def test_a_tile_by_hand() -> None:
     read = GaussianTarget(torch.tensor([[0, 0, 1, 1]])).read(
         Tile(0, (slice(1, 3),)), 2, torch.float32
     )
-    assert isinstance(read, Probs)
+    assert isinstance(read, SoftTile)
     assert read.y.tolist() == [[0.75, 0.25], [0.25, 0.75]]
-    assert read.counts is not None
-    assert read.counts.tolist() == [True, True]
+    assert read.valid is not None
+    assert read.valid.tolist() == [True, True]
 
 
 def test_of_one_class_label_one_is_the_class() -> None:
     found = GaussianTarget(torch.tensor([[0, 1, 1, 2]])).dense(1, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True, True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True, True, False]]]
     torch.testing.assert_close(found.y[0, 0, :3], torch.tensor([1 / 3, 0.75, 1.0]))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reference import target_loops
 from softiou.overlap import overlap_statistics
-from softiou.targets import Labels, SmoothedTarget, boundary_band
+from softiou.targets import HardTile, SmoothedTarget, boundary_band
 from softiou.tiles import Tile, tiles
 
 IGNORE = 255
@@ -23,8 +23,8 @@ def test_everywhere_by_hand() -> None:
     found = target.dense(3, torch.float64)
     expected = torch.tensor([[0.1, 0.8], [0.1, 0.1], [0.8, 0.1]], dtype=torch.float64)
     torch.testing.assert_close(found.y[0, :, :2], expected)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, True, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, True, False]]]
 
 
 def test_the_band_alone_by_hand() -> None:
@@ -36,10 +36,10 @@ def test_the_band_alone_by_hand() -> None:
 def test_labels_and_how_much_they_are_smoothed_by_hand() -> None:
     target = SmoothedTarget(torch.tensor([[0, 0, 1, IGNORE, 1, 1]]), 0.5, 1, IGNORE)
     read = target.read(Tile(0, (slice(1, 5),)), 2, torch.float64)
-    assert isinstance(read, Labels)
+    assert isinstance(read, HardTile)
     assert read.index.tolist() == [0, 1, 0, 1]
-    assert read.counts is not None
-    assert read.counts.tolist() == [True, True, False, True]
+    assert read.valid is not None
+    assert read.valid.tolist() == [True, True, False, True]
     assert read.epsilon is not None
     assert read.epsilon.tolist() == [0.5, 0.5, 0, 0]
     assert read.epsilon.dtype == torch.float64

@@ -21,7 +21,7 @@ def test_by_hand() -> None:
     assert target.shape == (1, 2)
     found = target.dense(2, torch.float32)
     torch.testing.assert_close(found.y, torch.tensor([[[0.75, 0.9], [0.25, 0.1]]]))
-    assert found.counts is None
+    assert found.valid is None
 
 
 def test_temperature_by_hand() -> None:
@@ -48,8 +48,8 @@ def test_at_a_stride_by_hand(align_corners: bool, odds: list[float]) -> None:
 def test_where_it_is_heard_by_hand() -> None:
     logits, valid = torch.tensor([[[3.0, 9.0], [1.0, 1.0]]]).log(), torch.tensor([[False, True]])
     found = TeacherTarget(logits, valid=valid).dense(2, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[False, True]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[False, True]]]
     torch.testing.assert_close(found.y[0, :, 1], torch.tensor([0.9, 0.1]))
 
 

@@ -17,8 +17,8 @@ def test_by_hand() -> None:
     found = target.dense(3, torch.float64)
     expected = torch.tensor([[0.3, 0.6], [0.1, 0.2], [0.6, 0.2]], dtype=torch.float64)
     torch.testing.assert_close(found.y[0], expected)
-    assert found.counts is not None
-    assert found.counts.all()
+    assert found.valid is not None
+    assert found.valid.all()
 
 
 def test_bytes_are_steps_of_one_in_255_by_hand() -> None:
@@ -31,8 +31,8 @@ def test_bytes_are_steps_of_one_in_255_by_hand() -> None:
 def test_an_index_that_is_no_class_leaves_the_pixel_out() -> None:
     indices = torch.tensor([[[0, 3, -1, 2], [1, 0, 0, 255]]])
     found = SparseTarget(indices, torch.full((1, 2, 4), 0.5)).dense(3, torch.float32)
-    assert found.counts is not None
-    assert found.counts.tolist() == [[[True, False, False, False]]]
+    assert found.valid is not None
+    assert found.valid.tolist() == [[[True, False, False, False]]]
 
 
 def test_one_class_takes_everything() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.metrics.images import ExactMetric
-from softiou.targets.hard import count_labels
+from softiou.targets.hard import valid_labels
 
 
 class GeneralizedEnergyDistance(ExactMetric):
@@ -127,7 +127,7 @@ def generalized_energy_distance(
     for n in range(len(masks)):
         # One image at a time bounds the memory: (K, P).
         seen, given = samples[n].flatten(1).long(), masks[n].flatten(1).long()
-        judged = count_labels(given, num_classes=num_classes, ignore_index=ignore_index)
+        judged = valid_labels(given, num_classes=num_classes, ignore_index=ignore_index)
         if valid is not None:
             judged &= valid[n].flatten()
         anyone = judged.any(0)

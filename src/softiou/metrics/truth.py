@@ -10,7 +10,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.targets import DenseTarget, Target, as_target, to_probs
-from softiou.targets.hard import count_labels
+from softiou.targets.hard import valid_labels
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def read_answers(
         target, logits_shape=shape, ignore_index=ignore_index, independent=True
     ).dense(shape[1], torch.float32)
     counts = torch.ones_like(found.y, dtype=torch.bool)
-    if found.counts is not None:
-        counts = found.counts.expand(shape)
+    if found.valid is not None:
+        counts = found.valid.expand(shape)
     valid = _checks.pixel_map("valid", valid, (shape[0], *shape[2:]), boolean=True)
     return Truth(None, found.y, counts if valid is None else counts & valid.unsqueeze(1))
 
@@ -112,11 +112,11 @@ def top_label(
 ) -> tuple[Tensor, Tensor]:
     """Return the most probable class (N, *S) of a target and where it counts, bool (N, *S)."""
     if not target.is_floating_point():
-        return target.long(), count_labels(
+        return target.long(), valid_labels(
             target, num_classes=num_classes, ignore_index=ignore_index
         )
     shape = (target.shape[0], num_classes, *target.shape[2:])
     dense = as_target(target, logits_shape=shape, ignore_index=ignore_index)
     labels = target.argmax(1)
-    counts = dense.counts(target.movedim(1, 0)) if isinstance(dense, DenseTarget) else None
+    counts = dense.valid_of(target.movedim(1, 0)) if isinstance(dense, DenseTarget) else None
     return labels, torch.ones_like(labels, dtype=torch.bool) if counts is None else counts[0]

@@ -1,6 +1,6 @@
 """Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
 
-from softiou.overlap.door import (
+from softiou.overlap.dispatch import (
     ACTIVATIONS,
     IMPLS,
     UPSAMPLES,

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.overlap.job import Cotangents, Job, Sums
-from softiou.targets import Labels, Probs
+from softiou.targets import HardTile, SoftTile
 from softiou.tiles import Tile
 
 # Entries (C T) of a tile: three buffers of this size have to fit into the cache of a core; a GPU
@@ -81,7 +81,7 @@ class _Work:
         self._logits: Tensor | None = None
         self._probs: Tensor | None = None
 
-    def logits(self, tile: Tile, reads: list[tuple[Labels | Probs, Tensor | None]]) -> Tensor:
+    def logits(self, tile: Tile, reads: list[tuple[HardTile | SoftTile, Tensor | None]]) -> Tensor:
         """Return the logits (C, T) of a tile, 0 where nothing counts, whatever stands there."""
         given = self.job.logits
         z = tile.of_each(given) if self.bilinear is None else self.bilinear.read(given, tile)
@@ -119,10 +119,10 @@ def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
 
 
 def _tile_sums(
-    job: Job, read: Labels | Probs, w: Tensor | None, z: Tensor, p: Tensor
+    job: Job, read: HardTile | SoftTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return masses (4, C), maxima (2, C) and totals (2,) of one target on one tile."""
-    if isinstance(read, Labels) and _is_hard(job, read):
+    if isinstance(read, HardTile) and _is_hard(job, read):
         return _hard_sums(job, read, w, z, p)
     read = read.dense(job.num_classes, job.dtype)
     y = read.y if w is None else torch.where(w > 0, read.y, 0.0)
@@ -143,14 +143,14 @@ def _tile_sums(
     return masses, maxima, torch.stack([weight, entropy])
 
 
-def _is_hard(job: Job, read: Labels) -> bool:
+def _is_hard(job: Job, read: HardTile) -> bool:
     """Whether the short way is open; on other devices adding up by label is not deterministic."""
     on_cpu = job.logits.device.type == "cpu"
     return on_cpu and job.activation == "softmax" and read.epsilon is None
 
 
 def _hard_sums(
-    job: Job, read: Labels, w: Tensor | None, z: Tensor, p: Tensor
+    job: Job, read: HardTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for hard labels: p is read once, and what concerns the label is of size T."""
     label = read.index.unsqueeze(0)
@@ -177,7 +177,7 @@ def _hard_sums(
 
 def _tile_gradient(
     job: Job,
-    reads: list[tuple[Labels | Probs, Tensor | None]],
+    reads: list[tuple[HardTile | SoftTile, Tensor | None]],
     z: Tensor,
     p: Tensor,
     cotangents: Cotangents,
@@ -185,7 +185,7 @@ def _tile_gradient(
 ) -> Tensor:
     """Return dz (C, T); p is overwritten."""
     first, w = reads[0]
-    if len(reads) == 1 and isinstance(first, Labels) and _is_hard(job, first):
+    if len(reads) == 1 and isinstance(first, HardTile) and _is_hard(job, first):
         return _hard_gradient(first, w, p, cotangents, image)
     a, direct = torch.zeros_like(p), torch.zeros_like(p)
     for k, (read, w) in enumerate(reads):
@@ -207,7 +207,7 @@ def _tile_gradient(
 
 
 def _hard_gradient(
-    read: Labels, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
+    read: HardTile, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
 ) -> Tensor:
     """The same for one hard target: two passes over p, see the module."""
     P, _, D, M = (x[0, image] for x in cotangents.masses)  # (C,)

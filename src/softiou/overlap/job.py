@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softiou.targets import Labels, Probs, Target
+from softiou.targets import HardTile, SoftTile, Target
 from softiou.tiles import Bilinear, Tile, tiles
 
 
@@ -85,19 +85,19 @@ class Job:
         """Cut the images into tiles of about `pixels` pixels, or of the size that was asked for."""
         return tiles(self.shape, self.tile or pixels)
 
-    def read_targets(self, tile: Tile) -> list[tuple[Labels | Probs, Tensor | None]]:
+    def read_targets(self, tile: Tile) -> list[tuple[HardTile | SoftTile, Tensor | None]]:
         """Return what each target knows of a tile, and how much pixels count, (T,) or (C, T)."""
         reads = [target.read(tile, self.num_classes, self.dtype) for target in self.targets]
         valid = None if self.valid is None else tile.of(self.valid)
         weights = None if self.weights is None else tile.of(self.weights).to(self.dtype)
-        return [(read, self._weight(read.counts, valid, weights)) for read in reads]
+        return [(read, self._weight(read.valid, valid, weights)) for read in reads]
 
     def _weight(
         self, counts: Tensor | None, valid: Tensor | None, weights: Tensor | None
     ) -> Tensor | None:
         """Join all that says how much a pixel counts; None for 1 everywhere."""
         if counts is not None:
-            self.check_counts(by_class=counts.ndim == 2)
+            self.check_valid(by_class=counts.ndim == 2)
         if counts is not None and valid is not None:
             counts = counts & valid
         elif counts is None:
@@ -109,7 +109,7 @@ class Job:
             return None if counts is None else counts.to(self.dtype)
         return weights if counts is None else torch.where(counts, weights, 0.0)
 
-    def check_counts(self, *, by_class: bool) -> None:
+    def check_valid(self, *, by_class: bool) -> None:
         """Raise when a target ignores single classes that belong together."""
         if by_class and self.activation == "softmax":
             raise ValueError(

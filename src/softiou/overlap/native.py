@@ -19,7 +19,7 @@ from torch import Tensor
 
 from softiou._compile import load_library
 from softiou.overlap.job import Cotangents, Job, Sums
-from softiou.targets import DenseTarget, HardTarget, Probs, SmoothedTarget, Target
+from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, SoftTile, Target
 from softiou.tiles import Tile
 
 _TYPES = {
@@ -78,7 +78,7 @@ class _Job(ctypes.Structure):
     ]
 
 
-def refuses(job: Job) -> str | None:
+def unsupported_reason(job: Job) -> str | None:
     """Say why a job cannot be done here; None when it can."""
     if job.logits.device.type != "cpu":
         return "The logits are not on the CPU."
@@ -255,13 +255,13 @@ class _Call:
         sources = bilinear.taps[0].first
         return slice(bisect_left(sources, first), bisect_left(sources, last))
 
-    def _read(self, k: int, tile: Tile) -> Probs:
+    def _read(self, k: int, tile: Tile) -> SoftTile:
         """Read the probabilities of some rows, and let the target's structure point to them."""
         job = self._described
         read = (
             job.targets[k].read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
         )
-        y, counts, columns = read.y.contiguous(), read.counts, self.job.columns
+        y, counts, columns = read.y.contiguous(), read.valid, self.job.columns
         if tuple(y.shape) != (job.num_classes, tile.pixels):
             raise ValueError(
                 f"Expected {type(job.targets[k]).__name__}.read to return probabilities of shape "
@@ -274,10 +274,10 @@ class _Call:
         described.values = _Tensor(y.data_ptr() - 4 * before, 0, y.shape[1], columns, 1, 0)
         described.where = _Tensor()
         if counts is not None:
-            job.check_counts(by_class=counts.ndim == 2)
+            job.check_valid(by_class=counts.ndim == 2)
             counts = counts.contiguous()
             described.where = _Tensor(counts.data_ptr() - before, 0, 0, columns, 1, 3)
-        return Probs(y, counts)
+        return SoftTile(y, counts)
 
     def _interpolate(self, job: Job, gradient: Tensor | None) -> int:
         """Describe low-resolution logits; return how many source rows there are to share out."""

@@ -26,18 +26,18 @@ class Implementation:
     Attributes:
         gather: Computes the sums.
         gradient: Computes the gradient of the logits from that of the sums.
-        refuses: Says why a job cannot be done; None when it can.
+        unsupported_reason: Says why a job cannot be done; None when it can.
     """
 
     gather: Callable[[Job], Sums]
     gradient: Callable[[Job, Cotangents], Tensor]
-    refuses: Callable[[Job], str | None]
+    unsupported_reason: Callable[[Job], str | None]
 
 
 # In the order of speed.
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "native": Implementation(native.gather, native.gradient, native.refuses),
-    "triton": Implementation(triton.gather, triton.gradient, triton.refuses),
+    "native": Implementation(native.gather, native.gradient, native.unsupported_reason),
+    "triton": Implementation(triton.gather, triton.gradient, triton.unsupported_reason),
     "chunked": Implementation(chunked.gather, chunked.gradient, lambda job: None),
 }
 
@@ -56,9 +56,9 @@ def _choose(job: Job, impl: str) -> Implementation:
     if impl == "auto":
         if job.logits.device.type == "cuda" and not triton.is_installed():
             _say_what_is_missing()
-        return next(one for one in IMPLEMENTATIONS.values() if one.refuses(job) is None)
+        return next(one for one in IMPLEMENTATIONS.values() if one.unsupported_reason(job) is None)
     chosen = IMPLEMENTATIONS[impl]
-    if (reason := chosen.refuses(job)) is not None:
+    if (reason := chosen.unsupported_reason(job)) is not None:
         raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
     return chosen
 

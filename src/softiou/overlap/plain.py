@@ -31,7 +31,7 @@ def _full_resolution(job: Job) -> Tensor:
 def _gather(job: Job, logits: Tensor, index: int) -> Sums:
     """Gather the sums of one target, without the dimension K."""
     target = job.targets[index].dense(job.num_classes, job.dtype)
-    y, w = target.y, _pixel_weights(job, target.counts)
+    y, w = target.y, _pixel_weights(job, target.valid)
     if w is not None:
         # Beforehand, not after: 0 * NaN is NaN, in the value and in the gradient.
         logits, y = torch.where(w > 0, logits, 0.0), torch.where(w > 0, y, 0.0)
@@ -67,7 +67,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
 def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
     """Join all that says how much a pixel counts: (N, 1 or C, *S), None for 1 everywhere."""
     if counts is not None:
-        job.check_counts(by_class=counts.shape[1] > 1)
+        job.check_valid(by_class=counts.shape[1] > 1)
     if job.valid is not None:
         valid = job.valid.unsqueeze(1)
         counts = valid if counts is None else counts & valid

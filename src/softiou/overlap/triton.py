@@ -20,7 +20,7 @@ from softiou.targets.base import tensors_of
 
 try:
     import triton
-except ImportError:  # `refuses` says so
+except ImportError:  # `unsupported_reason` says so
     triton = None
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -77,7 +77,7 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
     """Describe a job that is not refused, and the gradient that is to be written."""
     laid_out = _lay_out(job, result)
     if laid_out is None:
-        raise RuntimeError("Expected a job that `refuses` does not refuse.")
+        raise RuntimeError("Expected a job that `unsupported_reason` does not refuse.")
     (*maps, where), rows, columns = laid_out
     C, target = job.num_classes, _known(job)
     block_c, block_p, warps = _blocks(C)
@@ -171,10 +171,10 @@ def _known(job: Job) -> HardTarget | DenseTarget:
     (target,) = job.targets
     if isinstance(target, HardTarget | DenseTarget):
         return target
-    raise RuntimeError("Expected a job that `refuses` does not refuse.")
+    raise RuntimeError("Expected a job that `unsupported_reason` does not refuse.")
 
 
-def refuses(job: Job) -> str | None:
+def unsupported_reason(job: Job) -> str | None:
     """Say why a job cannot be done here; None when it can."""
     if triton is None:
         return "Triton is not installed."

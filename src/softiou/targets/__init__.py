@@ -2,8 +2,9 @@
 
 from torch import Tensor
 
+from softiou._moved import moved_names
 from softiou.targets.annotators import VotesTarget, staple, vote_shares
-from softiou.targets.base import Labels, Probs, Target
+from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.targets.confidence import ConfidentTarget
 from softiou.targets.dense import DenseTarget
 from softiou.targets.hard import HardTarget
@@ -20,11 +21,11 @@ __all__ = [
     "DenseTarget",
     "GaussianTarget",
     "HardTarget",
-    "Labels",
+    "HardTile",
     "MixedTarget",
-    "Probs",
     "RegionTarget",
     "SmoothedTarget",
+    "SoftTile",
     "SparseTarget",
     "Target",
     "TeacherTarget",
@@ -44,6 +45,10 @@ __all__ = [
     "vote_shares",
     "votes",
 ]
+
+__getattr__ = moved_names(
+    __name__, {"Labels": "softiou.targets:HardTile", "Probs": "softiou.targets:SoftTile"}
+)
 
 
 def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Probs, Target
-from softiou.targets.hard import count_labels, validate_labels
+from softiou.targets.base import SoftTile, Target
+from softiou.targets.hard import valid_labels, validate_labels
 from softiou.tiles import Tile
 
 # What an annotator is believed to get right before anything is known, as in ITK's filter.
@@ -41,7 +41,7 @@ class VotesTarget(Target):
         """Return (N, *S)."""
         return (self.masks.shape[0], *self.masks.shape[2:])
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the shares of the votes (C, T); label 1 is the class when there is only one."""
         votes, voters = _count_votes(
             tile.of_each(self.masks).unsqueeze(0),
@@ -49,7 +49,7 @@ class VotesTarget(Target):
             ignore_index=self.ignore_index,
             dtype=dtype,
         )
-        return Probs(votes[0, -num_classes:] / voters[0].clamp(min=1), voters[0] > 0)
+        return SoftTile(votes[0, -num_classes:] / voters[0].clamp(min=1), voters[0] > 0)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""
@@ -154,7 +154,7 @@ def staple(
     _checks.in_range("num_classes", num_classes, 2)
     _checks.in_range("iterations", iterations, 1)
     _checks.in_range("tolerance", tolerance, 0.0)
-    judged = count_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
+    judged = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
     votes = torch.where(judged, masks.long(), num_classes).flatten(2)  # C: did not judge
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
     probs = torch.zeros(shape, device=masks.device)
@@ -226,7 +226,7 @@ def _count_votes(
 ) -> tuple[Tensor, Tensor]:
     """Count the votes for each class (N, C, *S), and who voted at all (N, *S)."""
     masks = masks.long()
-    judged = count_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
+    judged = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
     votes = torch.zeros(shape, dtype=dtype, device=masks.device)
     # An ignored entry adds zero votes to class 0, so that every entry can be scattered.

@@ -17,59 +17,59 @@ from softiou.tiles import Tile, whole
 
 
 @dataclass(frozen=True)
-class Probs:
+class SoftTile:
     """What is known about the pixels of a tile: a probability for every class.
 
     Attributes:
         y: Probabilities (C, T); arbitrary where the pixel does not count.
-        counts: Bool (T,), or (C, T) for independent classes; None when everything counts.
+        valid: Bool (T,), or (C, T) for independent classes; None when everything counts.
     """
 
     y: Tensor
-    counts: Tensor | None = None
+    valid: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if self.counts is not None and self.counts.dtype != torch.bool:
+        if self.valid is not None and self.valid.dtype != torch.bool:
             raise TypeError(
-                f"Expected `counts` to be bool, True where the pixel counts, but got dtype "
-                f"{self.counts.dtype}."
+                f"Expected `valid` to be bool, True where the pixel counts, but got dtype "
+                f"{self.valid.dtype}."
             )
 
-    def dense(self, num_classes: int, dtype: torch.dtype) -> Probs:
+    def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return itself, in the dtype that was asked for."""
         return self if self.y.dtype == dtype else replace(self, y=self.y.to(dtype))
 
-    def counts_by_class(self) -> Tensor:
+    def valid_by_class(self) -> Tensor:
         """Return which pixels (1, T) or entries (C, T) count."""
-        if self.counts is None:
+        if self.valid is None:
             return torch.ones_like(self.y[:1], dtype=torch.bool)
-        return self.counts if self.counts.ndim == 2 else self.counts.unsqueeze(0)
+        return self.valid if self.valid.ndim == 2 else self.valid.unsqueeze(0)
 
 
 @dataclass(frozen=True)
-class Labels:
+class HardTile:
     """What is known about the pixels of a tile: one class each, perhaps smoothed.
 
         y_c = (1 - epsilon) [c = index] + epsilon / C
 
     Attributes:
         index: Class indices (T,), int64; 0 where the pixel does not count.
-        counts: Bool (T,); None when everything counts.
+        valid: Bool (T,); None when everything counts.
         epsilon: Floating (T,), in [0, 1]; None for 0.
     """
 
     index: Tensor
-    counts: Tensor | None = None
+    valid: Tensor | None = None
     epsilon: Tensor | None = None
 
-    def dense(self, num_classes: int, dtype: torch.dtype) -> Probs:
+    def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Write the probabilities out (C, T)."""
         classes = torch.arange(num_classes, device=self.index.device).unsqueeze(1)
         y = (self.index == classes).to(dtype)
         if self.epsilon is not None:
             epsilon = self.epsilon.to(dtype)
             y = y * (1 - epsilon) + epsilon / num_classes
-        return Probs(y, self.counts)
+        return SoftTile(y, self.valid)
 
 
 class Target(ABC):
@@ -91,7 +91,7 @@ class Target(ABC):
         """Return (N, *S), the images and their space."""
 
     @abstractmethod
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs | Labels:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
         """Say what is known about the pixels of a tile.
 
         Args:
@@ -131,8 +131,8 @@ class Target(ABC):
                 changes[name] = given[name]
         return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
-    def dense(self, num_classes: int, dtype: torch.dtype) -> Probs:
-        """Write the target out as a whole: y (N, C, *S) and counts (N, 1 or C, *S) or None.
+    def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
+        """Write the target out as a whole: y (N, C, *S) and valid (N, 1 or C, *S) or None.
 
         For tests and for the plain path, which is a definition and not meant to be small or fast.
         """
@@ -144,14 +144,14 @@ class Target(ABC):
         ]
         if not parts:
             device = next((tensor.device for tensor in tensors_of(self)), None)
-            return Probs(torch.zeros(full, dtype=dtype, device=device))
+            return SoftTile(torch.zeros(full, dtype=dtype, device=device))
         y = torch.stack([part.y for part in parts]).to(dtype).reshape(full)
-        if all(part.counts is None for part in parts):
-            return Probs(y)
-        counts = [part.counts_by_class() for part in parts]
-        channels = max(len(count) for count in counts)  # 1 or C
-        together = torch.stack([count.expand(channels, -1) for count in counts])
-        return Probs(y, together.reshape(images, channels, *space))
+        if all(part.valid is None for part in parts):
+            return SoftTile(y)
+        valid = [part.valid_by_class() for part in parts]
+        channels = max(len(count) for count in valid)  # 1 or C
+        together = torch.stack([count.expand(channels, -1) for count in valid])
+        return SoftTile(y, together.reshape(images, channels, *space))
 
 
 def _completed(value: Any, given: dict[str, Any]) -> Any:

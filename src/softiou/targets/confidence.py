@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Probs, Target
+from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Tile
 
 
@@ -58,7 +58,7 @@ class ConfidentTarget(Target):
         """Return (N, *S)."""
         return self.target.shape
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the probabilities that are left (C, T), and which pixels do count."""
         read = self.target.read(tile, num_classes, dtype).dense(num_classes, dtype)
         if self.independent or num_classes == 1:
@@ -74,9 +74,9 @@ class ConfidentTarget(Target):
                 y = torch.where(y >= y.topk(self.keep, 0).values[-1], y, 0.0)
             if self.keep is not None or self.temperature != 1:
                 y = self._sharpened(y)
-        return Probs(y, confident if read.counts is None else read.counts & confident)
+        return SoftTile(y, confident if read.valid is None else read.valid & confident)
 
-    def _yes_or_no(self, read: Probs) -> Probs:
+    def _yes_or_no(self, read: SoftTile) -> SoftTile:
         """Treat each entry as two classes of its own."""
         if self.keep is not None:
             raise ValueError(
@@ -86,7 +86,7 @@ class ConfidentTarget(Target):
         both = torch.stack([read.y, 1 - read.y])  # (2, C, T)
         confident = both.amax(0) >= self.threshold
         y = read.y if self.temperature == 1 else self._sharpened(both)[0]
-        return Probs(y, read.counts_by_class() & confident)
+        return SoftTile(y, read.valid_by_class() & confident)
 
     def _sharpened(self, y: Tensor) -> Tensor:
         """Return y^(1 / temperature) with a sum of 1 over the first dimension."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from softiou._checks import in_range
-from softiou.targets.base import Probs, Target
+from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Tile
 
 
@@ -41,14 +41,14 @@ class DenseTarget(Target):
         """Return (N, *S)."""
         return (self.values.shape[0], *self.values.shape[2:])
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the values (C, T) of a tile."""
         self.check_classes(num_classes)
         values = tile.of_each(self.values)
-        counts = self.counts(values)
-        if counts is not None and not self.independent:
-            counts = counts.squeeze(0)
-        return Probs(values.to(dtype), counts)
+        valid = self.valid_of(values)
+        if valid is not None and not self.independent:
+            valid = valid.squeeze(0)
+        return SoftTile(values.to(dtype), valid)
 
     def check_classes(self, num_classes: int) -> None:
         """Raise unless there is a probability for each of the C classes."""
@@ -58,15 +58,15 @@ class DenseTarget(Target):
                 f"{self.values.shape[1]}: its shape is {tuple(self.values.shape)}."
             )
 
-    def counts(self, values: Tensor) -> Tensor | None:
+    def valid_of(self, values: Tensor) -> Tensor | None:
         """Say which of some values (C, ...) count: bool (1 or C, ...), None when all do."""
         ignored = self._ignored(values)
-        counts = None if ignored is None else ~ignored
+        valid = None if ignored is None else ~ignored
         if values.is_floating_point() or values.dtype == torch.bool:
-            return counts
+            return valid
         # Integers say yes or no; any other is no class, as in a hard target.
         binary = (values == 0) | (values == 1)
-        return binary if counts is None else counts & binary
+        return binary if valid is None else valid & binary
 
     def _ignored(self, values: Tensor) -> Tensor | None:
         """Return which pixels (1, ...) or entries (C, ...) hold `ignore_index`."""

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou.targets.base import Labels, Probs, Target
+from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.tiles import Tile
 
 
-def count_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
+def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
     """Say which labels count: those that are a class, and not the one to ignore.
 
     Args:
@@ -22,14 +22,14 @@ def count_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) 
         Bool, of the same shape.
     """
     labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
-    counts = (labels >= 0) & (labels < max(num_classes, 2))
-    return counts if ignore_index is None else counts & (labels != ignore_index)
+    valid = (labels >= 0) & (labels < max(num_classes, 2))
+    return valid if ignore_index is None else valid & (labels != ignore_index)
 
 
-def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Labels:
+def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> HardTile:
     """Read the labels (T,) of a tile; those that do not count become class 0."""
-    counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
-    return Labels(torch.where(counts, labels.long(), 0), counts)
+    valid = valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
+    return HardTile(torch.where(valid, labels.long(), 0), valid)
 
 
 def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
@@ -106,14 +106,14 @@ class HardTarget(Target):
         """Return (N, *S)."""
         return tuple(self.labels.shape)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs | Labels:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
         """Return the labels of a tile, or for one class whether it is there."""
         read = read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )
         if num_classes > 1:
             return read
-        return Probs((read.index == 1).to(dtype).unsqueeze(0), read.counts)
+        return SoftTile((read.index == 1).to(dtype).unsqueeze(0), read.valid)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Labels, Probs, Target
+from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.tiles import Tile
 
 
@@ -47,21 +47,22 @@ class MixedTarget(Target):
         """Return (N, *S), or raise when the parts disagree on it."""
         return _common_shape(self.parts)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the mixture (C, T)."""
         total, mass = None, None
         for share, part in zip(self.shares, self.parts, strict=True):
             if share == 0:
                 continue
             read = part.read(tile, num_classes, dtype).dense(num_classes, dtype)
-            counts = read.counts_by_class()
-            y = torch.where(counts, share * read.y, 0.0)
+            valid = read.valid_by_class()
+            y = torch.where(valid, share * read.y, 0.0)
             total = y if total is None else total + y
-            mass = share * counts.to(dtype) if mass is None else mass + share * counts.to(dtype)
+            mass = share * valid.to(dtype) if mass is None else mass + share * valid.to(dtype)
         if total is None or mass is None:
             raise RuntimeError("a mixture without parts")
-        known = mass > 0
-        return Probs(total / torch.where(known, mass, 1.0), known[0] if len(known) == 1 else known)
+        valid = mass > 0
+        y = total / torch.where(valid, mass, 1.0)
+        return SoftTile(y, valid[0] if len(valid) == 1 else valid)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on what is wrong with any part."""
@@ -90,22 +91,22 @@ class RegionTarget(Target):
         _checks.pixel_map("region", self.region, shape, boolean=True)
         return shape
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs | Labels:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
         """Return the pixels of both targets; labels stay labels when both are."""
         region = tile.of(self.region)
         one, other = (
             target.read(tile, num_classes, dtype) for target in (self.inside, self.outside)
         )
-        if isinstance(one, Labels) and isinstance(other, Labels):
-            return Labels(
+        if isinstance(one, HardTile) and isinstance(other, HardTile):
+            return HardTile(
                 torch.where(region, one.index, other.index),
-                _choose(region, one.counts, other.counts, fill=True),
+                _choose(region, one.valid, other.valid, fill=True),
                 _choose(region, one.epsilon, other.epsilon, fill=0.0),
             )
         one, other = (read.dense(num_classes, dtype) for read in (one, other))
-        return Probs(
+        return SoftTile(
             torch.where(region, one.y, other.y),
-            _choose(region, one.counts, other.counts, fill=True),
+            _choose(region, one.valid, other.valid, fill=True),
         )
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:

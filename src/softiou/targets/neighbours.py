@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Probs, Target
-from softiou.targets.hard import count_labels, labels_around, validate_labels
+from softiou.targets.base import SoftTile, Target
+from softiou.targets.hard import labels_around, valid_labels, validate_labels
 from softiou.tiles import Tile
 
 
@@ -66,23 +66,23 @@ class GaussianTarget(Target):
         """Return (N, *S)."""
         return tuple(self.labels.shape)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the shares of the neighbours' votes (C, T)."""
         C, width = max(num_classes, 2), self.width
         around = labels_around(self.labels, tile, width)
-        counts = count_labels(around, num_classes=C, ignore_index=self.ignore_index)
-        index = around.where(counts, 0)
+        valid = valid_labels(around, num_classes=C, ignore_index=self.ignore_index)
+        index = around.where(valid, 0)
         box = [part.stop - part.start for part in tile.box]
         y = torch.zeros(C, tile.pixels, dtype=dtype, device=index.device)
         for offset, weight in _weights(self.sigma, width, len(box)):
             there = tuple(
                 slice(width + o, width + o + size) for o, size in zip(offset, box, strict=True)
             )
-            vote = counts[there].to(dtype).mul_(weight)
+            vote = valid[there].to(dtype).mul_(weight)
             y.scatter_add_(0, index[there].reshape(1, -1), vote.reshape(1, -1))
-        own = counts[(slice(width, -width),) * len(box)].reshape(-1)
+        own = valid[(slice(width, -width),) * len(box)].reshape(-1)
         mass = torch.where(own, y.sum(0), 1.0)
-        return Probs(y[-num_classes:] / mass, own)
+        return SoftTile(y[-num_classes:] / mass, own)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""

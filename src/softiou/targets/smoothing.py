@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Labels, Target
-from softiou.targets.hard import count_labels, labels_around, read_labels, validate_labels
+from softiou.targets.base import HardTile, Target
+from softiou.targets.hard import labels_around, read_labels, valid_labels, validate_labels
 from softiou.tiles import Tile
 
 
@@ -67,7 +67,7 @@ class SmoothedTarget(Target):
         )
         return replace(self, band=band)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Labels:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> HardTile:
         """Return the labels of a tile and how much each of them is smoothed."""
         if num_classes == 1:
             raise ValueError(
@@ -83,7 +83,7 @@ class SmoothedTarget(Target):
             epsilon = self._band(tile, self.width, num_classes).to(dtype) * self.epsilon
         else:
             epsilon = torch.full_like(read.index, self.epsilon, dtype=dtype)
-        return Labels(read.index, read.counts, epsilon)
+        return HardTile(read.index, read.valid, epsilon)
 
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
@@ -125,16 +125,16 @@ def boundary_band(
         [[False, False, True, True, False, False]]
     """
     _checks.in_range("width", width, 1)
-    counts = count_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
+    valid = valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
     dtypes = (torch.uint8, torch.int16, torch.int64)  # the smaller the faster
     dtype = next(dtype for dtype in dtypes if num_classes < torch.iinfo(dtype).max)
     small, most = labels.to(dtype), torch.iinfo(dtype).max
     # Upwards and downwards from 0, which is no class: two largest values instead of one of each.
-    own = torch.where(counts, torch.stack([small + 1, most - small]), 0)
+    own = torch.where(valid, torch.stack([small + 1, most - small]), 0)
     around = own
     for dim in range(2, own.ndim):
         around = _largest_within(around, dim, width)
-    return counts & ((around[0] != own[0]) | (around[1] != own[1]))
+    return valid & ((around[0] != own[0]) | (around[1] != own[1]))
 
 
 def _largest_within(x: Tensor, dim: int, width: int) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import Probs, Target
+from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Bilinear, Tile
 
 
@@ -66,7 +66,7 @@ class TeacherTarget(Target):
         _checks.pixel_map("valid", self.valid, shape, boolean=True)
         return shape
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the teacher's probabilities (C, T), and where it is heard."""
         if self.logits.shape[1] != num_classes:
             raise ValueError(
@@ -81,8 +81,8 @@ class TeacherTarget(Target):
             scores = reader.read(logits, tile).to(dtype)
         else:
             scores = tile.of_each(logits).to(dtype)
-        counts = None if self.valid is None else tile.of(self.valid)
-        return Probs((scores / self.temperature).softmax(0), counts)
+        valid = None if self.valid is None else tile.of(self.valid)
+        return SoftTile((scores / self.temperature).softmax(0), valid)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on logits that are NaN or infinite, at a stride wherever they are."""

@@ -105,14 +105,14 @@ def to_probs(
     found = as_target(target, logits_shape=shape, independent=independent).dense(
         num_classes, torch.float32
     )
-    if found.counts is None:
+    if found.valid is None:
         return found.y, torch.ones(target.shape, dtype=torch.bool, device=found.y.device)
-    if found.counts.shape[1] > 1:
+    if found.valid.shape[1] > 1:
         raise ValueError(
             "Expected the classes of a pixel of `target` to be ignored together, but it ignores "
             "single ones. Hand it to the loss as it is, with activation='sigmoid'."
         )
-    return found.y.where(found.counts, 0.0), found.counts[:, 0]
+    return found.y.where(found.valid, 0.0), found.valid[:, 0]
 
 
 def _mismatch(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou.targets.base import Probs, Target
+from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Tile
 
 
@@ -48,7 +48,7 @@ class SparseTarget(Target):
         """Return (N, *S)."""
         return (self.indices.shape[0], *self.indices.shape[2:])
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the probabilities (C, T)."""
         indices, weights = tile.of_each(self.indices).long(), self._weights(tile, dtype)
         known = (indices >= 0) & (indices < num_classes)
@@ -56,7 +56,7 @@ class SparseTarget(Target):
         rest = (1 - weights.sum(0)).clamp(min=0) / num_classes
         y = rest.expand(num_classes, -1).contiguous()
         y.scatter_add_(0, torch.where(known, indices, 0), torch.where(known, weights, 0.0))
-        return Probs(y, known.all(0))
+        return SoftTile(y, known.all(0))
 
     def _weights(self, tile: Tile, dtype: torch.dtype) -> Tensor:
         weights = tile.of_each(self.weights)

@@ -14,7 +14,7 @@ from reference import overlap_loops
 from reference.cases import Case, cases
 from softiou import overlap
 from softiou.overlap import OverlapStatistics
-from softiou.targets import Probs, Target
+from softiou.targets import SoftTile, Target
 from softiou.tiles import Tile
 
 SUMS = ("P", "Y", "D", "M", "p_max", "y_max")
@@ -482,9 +482,9 @@ class Confused(Target):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.labels.shape)
 
-    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> Probs:
+    def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         one_hot = F.one_hot(tile.of(self.labels), num_classes).to(dtype)
-        return Probs((one_hot @ self.confusion.to(dtype)).T)
+        return SoftTile((one_hot @ self.confusion.to(dtype)).T)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         raise NotImplementedError
