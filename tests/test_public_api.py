@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -323,10 +324,12 @@ RECORDED = {
         "GeneralizedEnergyDistance",
         "ImageStatistics",
         "Intervals",
+        "METRICS",
         "MaximumCalibrationError",
         "MeanAccuracy",
         "MeanDice",
         "MeanIoU",
+        "MetricInfo",
         "NegativeLogLikelihood",
         "OverlapCounts",
         "OverlapMasses",
@@ -346,6 +349,7 @@ RECORDED = {
         "confidence_sums",
         "confusion_counts",
         "generalized_energy_distance",
+        "higher_is_better",
         "intervals",
         "mean_score",
         "overlap_counts",
@@ -397,9 +401,9 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def type_checking_names() -> set[str]:
-    """Names that `softiou/__init__.py` imports for type checkers."""
-    tree = ast.parse(Path(softiou.__file__).read_text(encoding="utf-8"))
+def type_checking_names(module: ModuleType) -> set[str]:
+    """Names that the `__init__.py` of a package imports for type checkers."""
+    tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     blocks = [node for node in tree.body if isinstance(node, ast.If)]
     imports = [node for node in ast.walk(blocks[0]) if isinstance(node, ast.ImportFrom)]
     return {alias.name for node in imports for alias in node.names}
@@ -429,6 +433,9 @@ def test_all_is_what_is_public(package: str) -> None:
     if package == "softiou":
         assert set(dir(module)) == {*module.__all__, "__version__"}
         return
+    if "__dir__" in vars(module):
+        assert set(dir(module)) == set(module.__all__)
+        return
     folder = Path(str(module.__file__)).parent
     submodules = {f.stem for f in folder.glob("*.py")}
     submodules |= {f.parent.name for f in folder.glob("*/__init__.py")}
@@ -441,8 +448,10 @@ def test_all_is_what_is_public(package: str) -> None:
     assert public - submodules - imported == set(module.__all__)
 
 
-def test_type_checkers_see_the_lazy_names() -> None:
-    assert type_checking_names() == set(softiou.__all__)
+@pytest.mark.parametrize("package", ["softiou", "softiou.metrics"])
+def test_type_checkers_see_the_lazy_names(package: str) -> None:
+    module = import_module(package)
+    assert type_checking_names(module) == set(module.__all__)
 
 
 def test_names_are_those_of_their_homes() -> None:
@@ -483,6 +492,6 @@ print(logits.grad.shape)
 
 def test_metrics_need_torchmetrics() -> None:
     """And the refusal above refuses."""
-    done = run(f"{REFUSE}\nfrom softiou import metrics")
+    done = run(f"{REFUSE}\nfrom softiou.metrics import METRICS, MeanIoU")
     assert done.returncode == 1
     assert "ModuleNotFoundError: refused: torchmetrics" in done.stderr

@@ -46,7 +46,7 @@ def test_tables_show_both_runs_and_the_difference(softiou: Run, pair: list[Path]
     assert probability == "> 99.9 %"
     assert row(out, "NLL (nats) ↓")[2].startswith("-")
     assert row(out, "NLL (nats) ↓")[4] == "> 99.9 %"
-    assert row(out, "ECE at boundaries ↓") == ["50.00", "50.00", "0.00", "-", "-"]
+    assert row(out, "Boundary ECE D ↓") == ["50.00", "50.00", "0.00", "-", "-"]
     assert "per cent; ↓ lower is better" in out
     assert "IoU of the classes" in out
     for name in (*CLASSES[:2], "[bold]sky"):

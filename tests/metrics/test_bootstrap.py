@@ -24,7 +24,6 @@ from softiou.metrics.bootstrap import (
 )
 from softiou.metrics.counts import AnswerCounts
 from softiou.metrics.figures import (
-    LOWER_IS_BETTER,
     Figures,
     weighted_figures,
     weighted_mean,
@@ -267,15 +266,6 @@ def test_wrong_weights() -> None:
         weighted_figures(statistics, torch.ones(1, 3))
     with pytest.raises(ValueError, match=r"with N = 3, as the statistics, but got \(1, 2\)"):
         weighted_figures(statistics, ones(2))
-
-
-def test_figures_where_lower_is_better_are_known() -> None:
-    rng = np.random.default_rng(0)
-    found = weighted_figures(statistics_of(arrays(rng, 4, 2)), ones(4))
-    names = {*found.metrics, *found.per_class}
-    assert {n for n in names if "iou" not in n and "dice" not in n and "acc" not in n} == (
-        LOWER_IS_BETTER - {"ace_d"}
-    )
 
 
 # Intervals

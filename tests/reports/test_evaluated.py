@@ -10,10 +10,11 @@ import pytest
 from browser.fake_run import CLASSES, draw_scene, write_run
 from reports.page_reading import Page
 from softiou.errors import DataError
+from softiou.metrics.registry import metrics_of
 from softiou.reports import collect, render
 from softiou.reports.confusion import LARGEST, confusion_view
 from softiou.reports.evaluated import Evaluation, read_evaluation
-from softiou.reports.figures import CALIBRATION, HEADLINE, OVERLAP, SOFT, interval_text, written
+from softiou.reports.metric_display import interval_text
 
 SCENES = [draw_scene(f"s/{index}", seed=index, skill=0.6) for index in range(3)]
 
@@ -101,21 +102,19 @@ def test_weights_and_way_of_running_the_model_are_told(run: Path) -> None:
     assert f"{told} 1, 1.25, in per cent" in text
 
 
-def test_every_figure_of_the_file_stands_on_the_page(run: Path) -> None:
+def test_every_metric_of_the_file_stands_on_the_page(run: Path) -> None:
     read = evaluation(run)
-    rows = re.findall(r"<tr>.*?</tr>", render(collect(run)), flags=re.DOTALL)
-    texts = [Page(row).text for row in rows]
-    for figure in (*OVERLAP, *CALIBRATION):
-        expected = written(read.metrics[figure.key], figure)
-        assert any(figure.name in text and expected in text for text in texts), figure.key
+    page = render(collect(run))
+    parts = re.findall(r"<tr>.*?</tr>|<div class=\"figure card\">.*?</div>", page, flags=re.DOTALL)
+    texts = [Page(part).text for part in parts]
+    shown = metrics_of(among=read.metrics)
+    assert len(shown) == len(read.metrics)
+    for metric in shown:
+        expected = metric.text(read.metrics[metric.key])
+        assert any(metric.label in text and expected in text for text in texts), metric.key
 
 
-def test_figures_have_different_keys_and_each_metric_one() -> None:
-    keys = [figure.key for figure in (*HEADLINE, *OVERLAP, *SOFT)]
-    assert len(keys) == len(set(keys))
-
-
-def test_soft_figures_are_shown_where_they_are(run: Path) -> None:
+def test_soft_metrics_are_shown_where_they_are(run: Path) -> None:
     assert "Against soft labels" not in render(collect(run))
     metrics = json.loads((run / "evaluation.json").read_text())["metrics"]
     edit(run, metrics=metrics | {"soft_iou_d": 43.21, "ged": 12.3})

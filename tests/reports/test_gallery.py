@@ -13,6 +13,7 @@ from PIL import Image
 
 from browser.fake_run import CLASSES, draw_scene, write_run
 from softiou.errors import DataError
+from softiou.metrics.registry import IMAGE_METRICS
 from softiou.reports import collect, render, write_report
 from softiou.reports import gallery as module
 from softiou.reports.evaluated import ImageScore, read_evaluation
@@ -27,7 +28,7 @@ from softiou.reports.gallery import (
     has_gallery,
     pack,
 )
-from softiou.reports.gallery_view import SCORES, Sort, gallery_view, paired_gallery_view
+from softiou.reports.gallery_view import Sort, gallery_view, paired_gallery_view
 from softiou.reports.pictures import MISTAKE
 
 SCENES = [draw_scene(f"seq{index % 2}/{index}", seed=index, skill=0.5) for index in range(6)]
@@ -219,8 +220,8 @@ def test_difference_of_an_undefined_score_is_undefined(run: Path) -> None:
     view = paired_gallery_view([("a", evaluation, run), ("b", evaluation, run)])
     one = GalleryImage("x", (), (ImageScore("x"), ImageScore("x", miou=3.0)), None)
     assert view["data"]["images"][0]["sorts"][0] == 0
-    assert Sort("", SCORES[0], side=1, gain=True).read(one.scores) is None
-    assert Sort("", SCORES[0], side=1).read(one.scores) == 3
+    assert Sort("", IMAGE_METRICS[0], side=1, gain=True).read(one.scores) is None
+    assert Sort("", IMAGE_METRICS[0], side=1).read(one.scores) == 3
 
 
 def test_page_says_what_was_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -496,7 +496,7 @@ def test_comparison_is_a_table_of_the_page(tmp_path: Path) -> None:
     save_comparison(_comparison(), tmp_path)
     page = render(collect(tmp_path))
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    assert f"teacher &lt;big&gt; 55.5 {' '.join([DASH] * 5)}" in text
+    assert f"teacher &lt;big&gt; 55.5 {DASH} {DASH}" in text  # what any row has is a column
     assert "41.2" in text
     assert "2,000 10 min" in text
     assert "Energy" in text  # one of the rows knows it

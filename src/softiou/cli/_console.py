@@ -5,20 +5,13 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 
 T = TypeVar("T")
 
-SCORES = {
-    "miou_d": "mIoU D",
-    "miou_i": "mIoU I",
-    "miou_c": "mIoU C",
-    "mdice_d": "mDice D",
-    "accuracy": "accuracy",
-    "ece_d": "ECE",
-}
-# Where the truth is soft or of several annotators.
-SOFT_SCORES = {"soft_dice_d": "soft Dice D", "ged": "energy"}
+SCORES = {"soft_dice_d": "soft Dice D", "ged": "energy"}
 
 
 def command_line() -> str:
@@ -63,7 +56,7 @@ def score_table(
     title: str | None = None,
     intervals: Mapping[str, Sequence[float | None]] | None = None,
 ) -> None:
-    """Print scores in per cent, a row each; None for all names that the rows know.
+    """Print metrics in per cent, a row each; None for those of an evaluation that any row has.
 
     The intervals are those of the first row, by name; they stand below it.
     """
@@ -75,21 +68,24 @@ def score_table(
     table = Table(title_justify="left", caption=caption, caption_justify="left")
     table.title = escape(title) if title else None
     table.add_column("")
-    headings = SCORES | SOFT_SCORES
-    names = names or [n for n in headings if n in SCORES or any(n in row for row in rows.values())]
-    for name in names:
-        table.add_column(headings[name], justify="right", no_wrap=True)
-    for label, scores in rows.items():
-        table.add_row(escape(label), *[_cell(scores.get(name)) for name in names])
+    if names is None:
+        metrics = metrics_of(shown="console", among={name for row in rows.values() for name in row})
+    else:
+        metrics = [metric_info(name) for name in names]
+    for metric in metrics:
+        table.add_column(metric.heading, justify="right", no_wrap=True)
+    for label, values in rows.items():
+        table.add_row(escape(label), *[_cell(metric, values.get(metric.key)) for metric in metrics])
         if intervals:
-            table.add_row("", *[_interval(intervals.get(name)) for name in names], style="dim")
+            limits = [_interval(metric, intervals.get(metric.key)) for metric in metrics]
+            table.add_row("", *limits, style="dim")
             intervals = None
     Console(width=None if interactive() else 100).print(table)
 
 
-def _cell(value: Any) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _cell(metric: MetricInfo, value: float | None) -> str:
+    return "-" if value is None else metric.text(value)
 
 
-def _interval(pair: Sequence[float | None] | None) -> str:
-    return "" if pair is None else f"{_cell(pair[0])}..{_cell(pair[1])}"
+def _interval(metric: MetricInfo, pair: Sequence[float | None] | None) -> str:
+    return "" if pair is None else "..".join(_cell(metric, value) for value in pair)

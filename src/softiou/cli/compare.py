@@ -6,34 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softiou.metrics.registry import metric_info
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group
 
-HEADINGS = {
-    "macc": "mean accuracy",
-    "mdice_i": "mDice I",
-    "mdice_c": "mDice C",
-    "miou_i_q10": "mIoU I, worst 10 %",
-    "miou_c_q10": "mIoU C, worst 10 %",
-    "miou_i_q5": "mIoU I, worst 5 %",
-    "miou_c_q5": "mIoU C, worst 5 %",
-    "biou_d": "boundary IoU",
-    "ece_i": "ECE of images",
-    "cece_d": "ECE of classes",
-    "ace_d": "adaptive ECE",
-    "mce_d": "maximum CE",
-    "bece_d": "ECE at boundaries",
-    "brier": "Brier",
-    "nll": "NLL (nats)",
-    "soft_iou_d": "soft IoU D",
-    "soft_iou_i": "soft IoU I",
-    "soft_iou_c": "soft IoU C",
-    "soft_dice_i": "soft Dice I",
-    "soft_dice_c": "soft Dice C",
-}
-DIGITS = {"nll": 4}  # behind the point; 2 for what is in per cent
 NOTE = (
     "Of one training, intervals speak of other images for this model, not of other seeds. "
     "Runs that differ in their seed alone are pooled."
@@ -165,7 +144,8 @@ def _group_tables(comparison: "Comparison", group: "Group") -> list["Table"]:
     headings = ("mean", "sd", f"{comparison.level:g} % interval")
     figures = _table(headings)
     for name, estimate in group.metrics.items():
-        figures.add_row(_heading(name), *_estimate_cells(estimate, DIGITS.get(name, 2)))
+        metric = metric_info(name)
+        figures.add_row(metric.heading, *_estimate_cells(estimate, metric.digits + 1))
     classes = _table(headings)
     classes.title = "IoU of the classes"
     for name, estimate in zip(comparison.classes, group.iou, strict=True):
@@ -182,8 +162,9 @@ def _contrast_tables(
     for name, difference in contrast.metrics.items():
         pair = baseline.metrics[name], group.metrics[name]
         mark = " ↓" if difference.better == "lower" else ""
-        cells = _difference_cells(pair, difference, DIGITS.get(name, 2))
-        figures.add_row(_heading(name) + mark, *cells)
+        metric = metric_info(name)
+        cells = _difference_cells(pair, difference, metric.digits + 1)
+        figures.add_row(metric.heading + mark, *cells)
     figures.caption = "per cent; ↓ lower is better"
     classes = _table(headings)
     classes.title = "IoU of the classes"
@@ -201,12 +182,6 @@ def _table(headings: tuple[str, ...]) -> "Table":
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
-
-
-def _heading(name: str) -> str:
-    from softiou.cli import _console
-
-    return (HEADINGS | _console.SCORES | _console.SOFT_SCORES).get(name, name)
 
 
 def _escape(text: str) -> str:

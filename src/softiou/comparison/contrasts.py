@@ -27,9 +27,8 @@ from softiou.metrics.bootstrap import (
     percentile_interval,
     resample,
 )
-from softiou.metrics.figures import LOWER_IS_BETTER, Figures, weighted_figures
-
-_NOT_PER_CENT = ("nll",)
+from softiou.metrics.figures import Figures, weighted_figures
+from softiou.metrics.registry import metric_info
 
 T = TypeVar("T")
 
@@ -208,9 +207,7 @@ def _columns(figures: Figures, names: Sequence[str]) -> Tensor:
     """Put figures side by side (R, F), per cent where a score is meant; NaN for unknown ones."""
     iou = 100 * figures.per_class["iou"]
     unknown = iou.new_full((len(iou),), torch.nan)
-    metrics = [
-        figures.metrics.get(name, unknown) * (1 if name in _NOT_PER_CENT else 100) for name in names
-    ]
+    metrics = [metric_info(name).scale * figures.metrics.get(name, unknown) for name in names]
     return torch.cat([torch.stack(metrics, 1), iou], 1) if metrics else iou
 
 
@@ -254,7 +251,7 @@ def _contrast(
     intervals = percentile_interval(drawn, level=level)
     differences = []
     for i, value in enumerate(other.means() - baseline.means()):
-        lower = i < len(names) and names[i] in LOWER_IS_BETTER
+        lower = i < len(names) and not metric_info(names[i]).higher_is_better
         differences.append(
             Difference(
                 value=_number(value),

@@ -21,11 +21,9 @@ from softiou.metrics import (
     weighted_figures,
 )
 from softiou.metrics.bootstrap import LEVEL, RESAMPLES
+from softiou.metrics.registry import metric_info
 
 _SEED = 0
-_NOT_PER_CENT = ("nll",)
-_OF_CALIBRATION = ("ece_d", "ece_i", "cece_d", "ace_d", "mce_d", "brier", "nll", "bece_d")
-_OF_MASKS = ("miou_d", "miou_i", "miou_c", "mdice_d", "accuracy", "macc", "biou_d")
 # Sums of an image are rounded to this many digits behind the point: they are of many pixels.
 _DIGITS = 6
 
@@ -47,8 +45,12 @@ def figures(statistics: ImageStatistics, description: DatasetDescription) -> dic
 def calibrated_figures(statistics: ImageStatistics, *, same_masks: bool) -> dict[str, float | None]:
     """Return the figures that post-hoc calibration is there for, and those of masks it changes."""
     found = weighted_figures(statistics, _ones(statistics)).metrics
-    names = _OF_CALIBRATION if same_masks else (*_OF_MASKS, *_OF_CALIBRATION)
-    return {name: _scaled(name, float(found[name])) for name in names}
+    groups = ("calibration",) if same_masks else ("overlap", "calibration")
+    return {
+        name: _scaled(name, float(value))
+        for name, value in found.items()
+        if metric_info(name).group in groups
+    }
 
 
 def _per_class(
@@ -142,7 +144,7 @@ def _ones(statistics: ImageStatistics) -> Tensor:
 
 
 def _scaled(name: str, value: float) -> float | None:
-    return _number(value) if name in _NOT_PER_CENT else per_cent(value)
+    return _number(metric_info(name).scale * value)
 
 
 def _number(value: float) -> float | None:

@@ -20,12 +20,13 @@ from torch import Tensor
 from softiou import _checks
 from softiou.metrics.figures import Figures, weighted_figures, worst_group_sizes
 from softiou.metrics.image_statistics import ImageStatistics
+from softiou.metrics.registry import metric_info
 
 RESAMPLES = 10_000
 LEVEL = 95.0
 
-# Their chance deviations add up in absolute value, which makes them larger in resamples.
-_ERRORS = frozenset(("ece_d", "cece_d", "ace_d", "mce_d", "bece_d", "cece"))
+# Powers of the scale on which the intervals of each kind are mirrored.
+_POWERS = {"mirrored": 1, "mirrored squares": 2}
 # Images that a worst case has to be the mean of: a resample cannot draw a worse one than the worst.
 _WORST_IMAGES = 10
 
@@ -265,10 +266,9 @@ def intervals(
     found, groups = weighted_figures(statistics, ones), worst_group_sizes(statistics.counts)
 
     def limits(name: str, samples: Tensor, estimate: Tensor) -> Tensor:
-        if name in _ERRORS:
-            return mirrored_interval(samples, estimate[0], level=level, power=2)
-        if name in groups:
-            return mirrored_interval(samples, estimate[0], level=level)
+        kind = metric_info(name).interval
+        if kind in _POWERS:
+            return mirrored_interval(samples, estimate[0], level=level, power=_POWERS[kind])
         return percentile_interval(samples, level=level)
 
     of_metrics = {

@@ -19,11 +19,6 @@ from softiou.metrics.soft import OverlapMasses
 
 WORST_PERCENT = (10, 5)
 
-# Of the figures below and of those that evaluation.json knows beside them.
-LOWER_IS_BETTER = frozenset(
-    ("ece_d", "ece_i", "cece_d", "ace_d", "mce_d", "bece_d", "brier", "nll", "ged", "cece")
-)
-
 S = TypeVar("S", bound=ImageSums)
 
 
@@ -34,8 +29,8 @@ class Figures:
     Attributes:
         metrics: By their names in evaluation.json, (R,) each. Shares in [0, 1], but "brier" is in
             [0, 2] and "nll" in nats.
-        per_class: "iou", "dice", "accuracy" (recall), "soft_iou", "soft_dice", "boundary_iou" and
-            "cece", (R, C) each.
+        per_class: "iou", "iou_c" (mean over the images of the class), "dice", "accuracy" (recall),
+            "soft_iou", "soft_dice", "boundary_iou" and "cece", (R, C) each.
     """
 
     metrics: dict[str, Tensor]

@@ -5,20 +5,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from softiou._files import write_atomically
+from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 from softiou.reports.evaluated import Evaluation, read_evaluation
-from softiou.reports.figures import (
-    CALIBRATION,
-    HEADLINE,
-    OVERLAP,
-    RANGE,
-    SOFT,
-    Figure,
-    interval_text,
-    written,
-)
 from softiou.reports.formatting import View, counted, percent
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import paired_gallery_view
+from softiou.reports.metric_display import RANGE, interval_text
 from softiou.reports.templating import fill
 
 if TYPE_CHECKING:
@@ -145,20 +137,18 @@ def _contrast(
     names: Sequence[str],
     colours: Sequence[tuple[int, int, int]],
 ) -> View:
-    """One group beside the baseline: a headline, all figures, and the classes."""
+    """One group beside the baseline: a headline, all metrics, and the classes."""
     before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))
-    figures = [f for f in (*HEADLINE, *OVERLAP, *SOFT) if f.key in contrast.metrics]
-    figures += [f for f in CALIBRATION if f.key in contrast.metrics and f not in figures]
     rows = {
-        figure.key: _row(
-            figure,
-            before.metrics[figure.key],
-            after.metrics[figure.key],
-            contrast.metrics[figure.key],
+        metric.key: _row(
+            metric,
+            before.metrics[metric.key],
+            after.metrics[metric.key],
+            contrast.metrics[metric.key],
         )
-        for figure in figures
+        for metric in metrics_of(among=contrast.metrics)
     }
-    iou = Figure("iou", "IoU", "", "")
+    iou = metric_info("iou")
     classes = [
         {"name": name, "colour": colour} | _row(iou, *estimates, difference)
         for name, colour, estimates, difference in zip(
@@ -172,22 +162,23 @@ def _contrast(
     return {
         "before": names[contrast.baseline],
         "after": names[contrast.group],
-        "headline": [rows[figure.key] for figure in HEADLINE if figure.key in rows],
+        "headline": [rows[metric.key] for metric in metrics_of(shown="headline", among=rows)],
         "rows": list(rows.values()),
         "classes": classes,
         "verdict": _verdict(contrast.metrics, names[contrast.baseline], names[contrast.group]),
     }
 
 
-def _row(figure: Figure, before: "Estimate", after: "Estimate", difference: "Difference") -> View:
-    digits = 3 if figure.unit == "nats" else 1
+def _row(
+    metric: MetricInfo, before: "Estimate", after: "Estimate", difference: "Difference"
+) -> View:
     return {
-        "figure": figure,
-        "before": _estimate(figure, before),
-        "after": _estimate(figure, after),
-        "difference": signed(difference.value, digits),
+        "metric": metric,
+        "before": _estimate(metric, before),
+        "after": _estimate(metric, after),
+        "difference": signed(difference.value, metric.digits),
         "value": difference.value,
-        "interval": _signed_interval(difference.interval, digits),
+        "interval": _signed_interval(difference.interval, metric.digits),
         "bounds": difference.interval,
         "probability": _probability(difference.probability),
         "sort_probability": difference.probability,
@@ -195,13 +186,12 @@ def _row(figure: Figure, before: "Estimate", after: "Estimate", difference: "Dif
     }
 
 
-def _estimate(figure: Figure, estimate: "Estimate") -> View:
-    digits = 3 if figure.unit == "nats" else 1
+def _estimate(metric: MetricInfo, estimate: "Estimate") -> View:
     return {
-        "text": written(estimate.value, figure),
+        "text": metric.text(estimate.value),
         "value": estimate.value,
-        "spread": "" if estimate.spread is None else f"± {estimate.spread:.{digits}f}",
-        "interval": interval_text(estimate.interval, digits),
+        "spread": "" if estimate.spread is None else f"± {metric.text(estimate.spread)}",
+        "interval": interval_text(estimate.interval, metric.digits),
     }
 
 

@@ -3,12 +3,13 @@
 One side for each run: a report has one, a comparison two or more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 
+from softiou.metrics.registry import IMAGE_METRICS, ImageMetricInfo
 from softiou.reports.evaluated import ClassScore, Evaluation, ImageScore
 from softiou.reports.formatting import View, counted
 from softiou.reports.gallery import FOLDER, LEVELS, UNCERTAINTY_LEVELS, GalleryImage, Packed, pack
@@ -17,22 +18,7 @@ from softiou.reports.pictures import MISTAKE
 RAMP = "inferno"  # perceptually even, for any colour vision
 
 
-@dataclass(frozen=True)
-class Score:
-    """A score of an image: how it is called, where it is read, and which end is good."""
-
-    name: str
-    read: Callable[[ImageScore], float | None]
-    better: str  # "high", "low", or "" where neither is
-
-
-SCORES = (
-    Score("mIoU", lambda one: one.miou, "high"),
-    Score("Accuracy", lambda one: one.accuracy, "high"),
-    Score("Boundary IoU", lambda one: one.boundary_iou, "high"),
-    Score("ECE", lambda one: one.ece, "low"),
-    Score("Confidence", lambda one: one.confidence, ""),
-)
+_BETTER = {True: "high", False: "low", None: ""}  # as gallery.js names the better end
 
 
 @dataclass(frozen=True)
@@ -40,16 +26,16 @@ class Sort:
     """What the images may be sorted by: a score of one side, or what it has more than the first."""
 
     name: str
-    score: Score
+    metric: ImageMetricInfo
     side: int
     gain: bool = False
 
     def read(self, sides: Sequence[ImageScore]) -> float | None:
         """The value of one image."""
-        value = self.score.read(sides[self.side])
+        value = _value(sides[self.side], self.metric)
         if not self.gain:
             return value
-        first = self.score.read(sides[0])
+        first = _value(sides[0], self.metric)
         return None if first is None or value is None else value - first
 
 
@@ -63,10 +49,10 @@ def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
         GalleryImage(one.stem, (run_dir / FOLDER,), (one,), rank=one.miou)
         for one in evaluation.images
     ]
-    scores = _measured(images)
-    sorts = [Sort(score.name, score, side=0) for score in scores]
+    metrics = _measured(images)
+    sorts = [Sort(metric.label, metric, side=0) for metric in metrics]
     packed = pack(images, len(evaluation.classes))
-    return _view(packed, evaluation.classes, scores, sorts, sides=("",))
+    return _view(packed, evaluation.classes, metrics, sorts, sides=("",))
 
 
 def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
@@ -80,7 +66,8 @@ def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
     """
     names = [name for name, _, _ in runs]
     sides = range(len(runs))
-    first = Sort("", SCORES[0], side=1, gain=True)
+    miou = IMAGE_METRICS[0]
+    first = Sort("", miou, side=1, gain=True)
     by_stem = [{one.stem: one for one in evaluation.images} for _, evaluation, _ in runs]
     folders = tuple(run_dir / FOLDER for _, _, run_dir in runs)
     images = []
@@ -88,30 +75,35 @@ def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
         if all(stem in scores for scores in by_stem):
             shown = tuple(scores[stem] for scores in by_stem)
             images.append(GalleryImage(stem, folders, shown, rank=first.read(shown)))
-    scores = _measured(images)
+    metrics = _measured(images)
     gains = [
-        Sort(f"{score.name}: {names[side]} \N{MINUS SIGN} {names[0]}", score, side, gain=True)
+        Sort(f"{metric.label}: {names[side]} \N{MINUS SIGN} {names[0]}", metric, side, gain=True)
         for side in sides[1:]
-        for score in scores
+        for metric in metrics
     ]
-    plain = [Sort(f"mIoU: {names[side]}", SCORES[0], side) for side in sides]
+    plain = [Sort(f"mIoU: {names[side]}", miou, side) for side in sides]
     classes = runs[0][1].classes
-    return _view(pack(images, len(classes)), classes, scores, gains + plain, sides=names)
+    return _view(pack(images, len(classes)), classes, metrics, gains + plain, sides=names)
 
 
-def _measured(images: Sequence[GalleryImage]) -> list[Score]:
-    """Scores that at least one image has."""
+def _value(score: ImageScore, metric: ImageMetricInfo) -> float | None:
+    value: float | None = getattr(score, metric.key, None)
+    return value
+
+
+def _measured(images: Sequence[GalleryImage]) -> list[ImageMetricInfo]:
+    """Return the metrics that at least one image has."""
     return [
-        score
-        for score in SCORES
-        if any(score.read(one) is not None for image in images for one in image.scores)
+        metric
+        for metric in IMAGE_METRICS
+        if any(_value(one, metric) is not None for image in images for one in image.scores)
     ]
 
 
 def _view(
     packed: Packed,
     classes: Sequence[ClassScore],
-    scores: Sequence[Score],
+    metrics: Sequence[ImageMetricInfo],
     sorts: Sequence[Sort],
     *,
     sides: Sequence[str],
@@ -120,7 +112,9 @@ def _view(
     shown = [
         picture
         | {
-            "scores": [[_rounded(score.read(one)) for one in image.scores] for score in scores],
+            "scores": [
+                [_rounded(_value(one, metric)) for one in image.scores] for metric in metrics
+            ],
             "sorts": [_rounded(sort.read(image.scores)) for sort in sorts],
             "classes": _classes(image.scores),
         }
@@ -132,9 +126,16 @@ def _view(
         "data": {
             "classes": [{"name": one.name, "colour": one.colour} for one in classes],
             "sides": list(sides),
-            "scores": [{"name": score.name, "better": score.better} for score in scores],
+            "scores": [
+                {"name": metric.label, "better": _BETTER[metric.higher_is_better]}
+                for metric in metrics
+            ],
             "sorts": [
-                {"name": sort.name, "better": sort.score.better, "gain": sort.gain}
+                {
+                    "name": sort.name,
+                    "better": _BETTER[sort.metric.higher_is_better],
+                    "gain": sort.gain,
+                }
                 for sort in sorts
             ],
             "mistake": MISTAKE,

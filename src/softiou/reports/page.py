@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from softiou._files import write_atomically
+from softiou.metrics.registry import metrics_of
 from softiou.reports.calibration_view import calibration_view
 from softiou.reports.class_table import class_table
 from softiou.reports.collect import ReportData, collect
@@ -15,20 +16,11 @@ from softiou.reports.confusion import confusion_view
 from softiou.reports.curves import best_validation, learning_curves
 from softiou.reports.evaluated import Evaluation, ImageScore
 from softiou.reports.examples import example_view, read_example
-from softiou.reports.figures import (
-    CALIBRATION,
-    COLUMNS,
-    HEADLINE,
-    OVERLAP,
-    SOFT,
-    SOFT_COLUMNS,
-    figure_view,
-    known,
-)
 from softiou.reports.formatting import View, counted, duration
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import gallery_view
 from softiou.reports.history import History
+from softiou.reports.metric_display import metric_views
 from softiou.reports.pseudo_label_view import pseudo_label_view
 from softiou.reports.templating import fill
 
@@ -133,24 +125,26 @@ def _results(evaluation: Evaluation) -> View:
     """The headline, and two or three compact tables with the rest."""
     metrics, intervals = evaluation.metrics, evaluation.intervals
     after = evaluation.calibrated.metrics if evaluation.calibrated else None
+    headline = metrics_of(shown="headline")
+    overlap = [info for info in metrics_of("overlap", among=metrics) if info not in headline]
     groups = [
-        ("Overlap", known(OVERLAP, metrics), None),
-        ("Against soft labels", known(SOFT, metrics), None),
-        ("Calibration, lower is better", known(CALIBRATION, metrics), after),
+        ("Overlap", overlap, None),
+        ("Against soft labels", metrics_of("soft", among=metrics), None),
+        ("Calibration, lower is better", metrics_of("calibration", among=metrics), after),
     ]
     level = f" with {evaluation.level:g} % intervals" if intervals else ""
     return {
         "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{evaluation.inference}, "
         f"in per cent{level}.",
-        "headline": [figure_view(figure, metrics, intervals, after) for figure in HEADLINE],
+        "headline": metric_views(headline, metrics, intervals, after),
         "groups": [
             {
                 "title": title,
                 "after": later is not None,
-                "items": [figure_view(figure, metrics, intervals, later) for figure in figures],
+                "items": metric_views(members, metrics, intervals, later),
             }
-            for title, figures, later in groups
-            if figures
+            for title, members, later in groups
+            if members
         ],
     }
 
@@ -166,7 +160,7 @@ def _validated(history: History) -> View:
         for line in history.series
         if line.name.startswith("val/")
     }
-    views = [figure_view(figure, at_best, {}) for figure in HEADLINE]
+    views = metric_views(metrics_of(shown="headline"), at_best, {})
     return {
         "results": {
             "of": f"Best validation so far, at step {step:,}, in per cent.",
@@ -177,17 +171,17 @@ def _validated(history: History) -> View:
 
 
 def _comparison(comparison: Comparison) -> View:
-    """Rows of the table: a few figures, and what the model cost."""
-    shown = set().union(*(row.metrics for row in comparison.rows))
-    figures = [*COLUMNS, *(figure for figure in SOFT_COLUMNS if figure.key in shown)]
+    """Rows of the table: a few metrics, and what the model cost."""
+    measured = {key for row in comparison.rows for key in row.metrics}
+    columns = metrics_of(shown="models", among=measured)
     return {
-        "columns": figures,
+        "columns": columns,
         "of": f"Split “{comparison.split}” of {comparison.data}, in per cent.",
         "rows": [
             {
                 "name": row.name,
                 "checkpoint": row.checkpoint,
-                "values": [row.metrics.get(figure.key) for figure in figures],
+                "values": [row.metrics.get(metric.key) for metric in columns],
                 "steps": "–" if row.steps is None else f"{row.steps:,}",  # noqa: RUF001
                 "time": "–" if row.seconds is None else duration(row.seconds),  # noqa: RUF001
             }

@@ -1,0 +1,28 @@
+"""Packages whose names are imported on first use, so that a light part of them stays light."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from softiou._moved import moved_names
+
+
+def lazy_names(
+    package: str, homes: Mapping[str, str], moved: Mapping[str, str] | None = None
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and `__dir__`, which import a submodule on first use.
+
+    Args:
+        package: `__name__` of the package.
+        homes: For each submodule the public names that it defines, separated by spaces.
+        moved: Old names and their new homes, see `moved_names`.
+    """
+    modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
+    find_moved = moved_names(package, moved or {})
+
+    def find(name: str) -> Any:
+        if name in modules:
+            return getattr(import_module(modules[name]), name)
+        return find_moved(name)
+
+    return find, lambda: sorted(modules)

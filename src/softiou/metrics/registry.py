@@ -1,0 +1,284 @@
+"""Every metric that an evaluation reports: its name, unit, direction and how it is displayed.
+
+evaluation.json, the intervals, the tables of the command line, the report, the comparison page and
+the list in the documentation all follow these tables. This module imports neither torch nor the
+rest of `softiou.metrics`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+Group: TypeAlias = Literal["overlap", "soft", "calibration"]
+Place: TypeAlias = Literal["headline", "console", "models"]
+IntervalKind: TypeAlias = Literal["percentile", "mirrored", "mirrored squares"]
+
+_DASH = "\N{EN DASH}"
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric of the entry `metrics` of evaluation.json.
+
+    Attributes:
+        key: Its name there.
+        label: Its name in tables, without the letter of the average.
+        description: One sentence for the report and the documentation.
+        group: The table of the report that lists it.
+        average: "D" over the data set, "I" over images, "C" over classes; "" where there is no
+            choice.
+        unit: "%", "nats", or "" for a number that is no share.
+        scale: Factor between the value that is computed and the one that is reported; 100 turns a
+            share into per cent.
+        higher_is_better: False for errors and distances.
+        digits: After the decimal point; tables of differences have one more.
+        interval: How the bootstrap interval is computed, see `softiou.resampling.intervals`.
+        shown: Where it stands beside the tables of its group: among the large numbers of a report
+            ("headline"), in the table after an evaluation ("console"), and in the table of several
+            models in a report ("models").
+    """
+
+    key: str
+    label: str
+    description: str
+    group: Group
+    average: str = ""
+    unit: str = "%"
+    scale: float = 100.0
+    higher_is_better: bool = True
+    digits: int = 1
+    interval: IntervalKind = "percentile"
+    shown: tuple[Place, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """Return the label with its average and unit, as the head of a column of plain text."""
+        label = f"{self.label} {self.average}".strip()
+        return f"{label} ({self.unit})" if self.unit not in ("", "%") else label
+
+    def text(self, value: float | None) -> str:
+        """Write a reported value with its digits; a dash where it is undefined."""
+        return _DASH if value is None else f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class ClassMetricInfo:
+    """A score of each class in the entry `per_class` of evaluation.json, in per cent.
+
+    Attributes:
+        key: Its name there.
+        label: Its name in tables.
+        mean: Key of the metric that is its mean over the classes.
+        average: As in `MetricInfo`.
+    """
+
+    key: str
+    label: str
+    mean: str
+    average: str = ""
+
+
+@dataclass(frozen=True)
+class ImageMetricInfo:
+    """A score of each image in the entry `images` of evaluation.json, in per cent.
+
+    Attributes:
+        key: Its name there.
+        label: Its name in the gallery.
+        higher_is_better: None where neither end is.
+    """
+
+    key: str
+    label: str
+    higher_is_better: bool | None = True
+
+
+_SUMMARY: tuple[Place, ...] = ("console", "models")
+_HEADLINE: tuple[Place, ...] = ("headline", *_SUMMARY)
+
+
+def _overlap(key: str, label: str, average: str, text: str, **more: Any) -> MetricInfo:
+    return MetricInfo(key, label, text, "overlap", average, **more)
+
+
+def _worst(percent: int, average: str, text: str) -> MetricInfo:
+    key, label = f"miou_{average.lower()}_q{percent}", f"Worst {percent} % mIoU"
+    return _overlap(key, label, average, text, interval="mirrored")
+
+
+def _soft(key: str, label: str, average: str, text: str, **more: Any) -> MetricInfo:
+    return MetricInfo(key, label, text, "soft", average, **more)
+
+
+def _error(
+    key: str,
+    label: str,
+    average: str,
+    text: str,
+    *,
+    interval: IntervalKind = "mirrored squares",
+    **more: Any,
+) -> MetricInfo:
+    info = MetricInfo(key, label, text, "calibration", average, higher_is_better=False, **more)
+    return replace(info, interval=interval)
+
+
+# In the order in which tables list them.
+_METRICS = (
+    _overlap(
+        "miou_d",
+        "mIoU",
+        "D",
+        "Over the data set: all pixels together, one IoU per class, then the mean of the classes. "
+        "Large objects and large images count most.",
+        shown=_HEADLINE,
+    ),
+    _overlap(
+        "miou_i",
+        "mIoU",
+        "I",
+        "Per image: the mean over the classes of each image, then the mean of the images. Every "
+        "image counts the same.",
+        shown=_HEADLINE,
+    ),
+    _overlap(
+        "miou_c",
+        "mIoU",
+        "C",
+        "Per class: the mean IoU of the images that hold the class, then the mean of the classes. "
+        "Small objects and rare classes count as much as others.",
+        shown=_HEADLINE,
+    ),
+    _overlap("accuracy", "Accuracy", "", "Share of pixels whose class is right.", shown=_SUMMARY),
+    _overlap("macc", "Mean accuracy", "", "Recall of each class, then the mean."),
+    _overlap("biou_d", "Boundary IoU", "D", "IoU of the bands along contours, mean of classes."),
+    _worst(10, "I", "Mean of the worst 10 % of the images."),
+    _worst(10, "C", "For each class its worst 10 % of the images."),
+    _worst(5, "I", "Mean of the worst 5 % of the images."),
+    _worst(5, "C", "For each class its worst 5 % of the images."),
+    _overlap("mdice_d", "mDice", "D", "Twice the overlap over both areas (F1).", shown=_SUMMARY),
+    _overlap("mdice_i", "mDice", "I", "The same per image."),
+    _overlap("mdice_c", "mDice", "C", "The same per class."),
+    _soft(
+        "soft_iou_d",
+        "Soft IoU",
+        "D",
+        "Overlap of probabilities and soft labels, 1 only where they are equal.",
+        shown=("models",),
+    ),
+    _soft("soft_iou_i", "Soft IoU", "I", "The same per image."),
+    _soft("soft_iou_c", "Soft IoU", "C", "The same per class."),
+    _soft("soft_dice_d", "Soft Dice", "D", "Twice the overlap over both masses.", shown=_SUMMARY),
+    _soft("soft_dice_i", "Soft Dice", "I", "The same per image."),
+    _soft("soft_dice_c", "Soft Dice", "C", "The same per class."),
+    _soft(
+        "ged",
+        "Energy",
+        "",
+        "Squared generalized energy distance, 0 to 200, between the masks of the model and those "
+        "of the annotators: 0 where they vary in the same way. Lower is better.",
+        unit="",
+        higher_is_better=False,
+        shown=_SUMMARY,
+    ),
+    _error(
+        "ece_d",
+        "ECE",
+        "D",
+        "Expected calibration error: mean gap between confidence and accuracy over all pixels. "
+        "Lower is better.",
+        shown=_HEADLINE,
+    ),
+    _error("ece_i", "ECE", "I", "ECE of each image, then the mean.", interval="percentile"),
+    _error("cece_d", "Class-wise ECE", "D", "Probability of each class against its frequency."),
+    _error("ace_d", "Adaptive ECE", "D", "ECE with bins of equally many pixels."),
+    _error("mce_d", "Maximum error", "D", "The widest gap of any bin."),
+    _error("bece_d", "Boundary ECE", "D", "ECE of the pixels near a boundary of the labels."),
+    _error(
+        "brier",
+        "Brier score",
+        "",
+        "Squared distance between probabilities and truth, 0 to 200.",
+        unit="",
+        interval="percentile",
+    ),
+    _error(
+        "nll",
+        "NLL",
+        "",
+        "Mean negative log-likelihood of the truth, in nats.",
+        unit="nats",
+        scale=1.0,
+        digits=3,
+        interval="percentile",
+    ),
+)
+METRICS: dict[str, MetricInfo] = {info.key: info for info in _METRICS}
+
+CLASS_METRICS: tuple[ClassMetricInfo, ...] = (
+    ClassMetricInfo("iou", "IoU", "miou_d"),
+    ClassMetricInfo("iou_c", "IoU", "miou_c", "C"),
+    ClassMetricInfo("dice", "Dice", "mdice_d"),
+    ClassMetricInfo("soft_iou", "Soft IoU", "soft_iou_d"),
+    ClassMetricInfo("soft_dice", "Soft Dice", "soft_dice_d"),
+    ClassMetricInfo("accuracy", "Accuracy", "macc"),
+    ClassMetricInfo("boundary_iou", "Boundary IoU", "biou_d"),
+    ClassMetricInfo("cece", "ECE", "cece_d"),
+)
+
+IMAGE_METRICS: tuple[ImageMetricInfo, ...] = (
+    ImageMetricInfo("miou", "mIoU"),
+    ImageMetricInfo("accuracy", "Accuracy"),
+    ImageMetricInfo("boundary_iou", "Boundary IoU"),
+    ImageMetricInfo("ece", "ECE", higher_is_better=False),
+    ImageMetricInfo("confidence", "Confidence", higher_is_better=None),
+)
+
+
+def metric_info(key: str) -> MetricInfo:
+    """Return what is known of a metric of evaluation.json, or of a class in `per_class`.
+
+    A key that is in neither table, as of a file that a newer softiou has written, is taken for a
+    share of which more is better, with its key as the label.
+    """
+    of_classes = {info.key: info.mean for info in CLASS_METRICS}
+    found = METRICS.get(key) or METRICS.get(of_classes.get(key, ""))
+    return found or MetricInfo(key, key, "", "overlap")
+
+
+def higher_is_better(name: str) -> bool:
+    """Return the direction of a metric by its name in metrics.jsonl, such as "val/miou_d".
+
+    Args:
+        name: A key of `METRICS`, with or without what stands before a slash.
+
+    Raises:
+        ValueError: There is no such metric.
+    """
+    key = name.rpartition("/")[2]
+    if key not in METRICS:
+        raise ValueError(
+            f"Expected the name of a metric, such as 'val/miou_d', but got {name!r}. The metrics "
+            f"are {', '.join(METRICS)}."
+        )
+    return METRICS[key].higher_is_better
+
+
+def metrics_of(
+    group: Group | None = None, *, shown: Place | None = None, among: Iterable[str] | None = None
+) -> list[MetricInfo]:
+    """Return the metrics of a group, or of a place, in the order of the registry.
+
+    Args:
+        group: None for all groups.
+        shown: None for all places.
+        among: Keys to choose from; None for all.
+    """
+    keys = METRICS if among is None else set(among)
+    return [
+        info
+        for info in METRICS.values()
+        if info.key in keys
+        and (group is None or info.group == group)
+        and (shown is None or shown in info.shown)
+    ]
