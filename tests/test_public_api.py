@@ -301,6 +301,7 @@ RECORDED = {
         "votes",
     },
     "softiou.training": {
+        "CustomParts",
         "config_of",
         "is_first",
         "next_free_run",

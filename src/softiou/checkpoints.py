@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError
@@ -118,13 +119,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_trained(path: Path, *, weights: Weights = "student") -> TrainedModel:
+def load_trained(
+    path: Path, *, weights: Weights = "student", model: nn.Module | None = None
+) -> TrainedModel:
     """Build the model of a run directory or checkpoint file, in eval mode on the CPU.
 
     Args:
         path: Run directory or checkpoint.
         weights: Of what was trained, or of its moving average, the teacher of a semi-supervised
             run.
+        model: For a run with a model of one's own: such a module, which takes the weights over.
 
     Raises:
         CheckpointError: There is none, it cannot be read, or it has no such teacher.

@@ -1,5 +1,6 @@
 """Training: from a configuration to a run directory with checkpoints."""
 
+from softiou.training.custom import CustomParts
 from softiou.training.processes import is_first
 from softiou.training.runs import config_of, next_free_run
 from softiou.training.trainer import resolve_config
@@ -7,6 +8,7 @@ from softiou.training.trainer import resume as resume_training
 from softiou.training.trainer import train as start_training
 
 __all__ = [
+    "CustomParts",
     "config_of",
     "is_first",
     "next_free_run",

@@ -55,6 +55,7 @@ from softiou.training.callbacks import (
     ProgressBar,
     ProgressLog,
 )
+from softiou.training.custom import NOTHING_CUSTOM, CustomParts
 from softiou.training.loading import BatchStream
 from softiou.training.processes import are_several, is_first, own_process_group, trainer_settings
 from softiou.training.resolving import changes, resolve
@@ -71,6 +72,7 @@ def train(
     command: str = "",
     say: Callable[[str], None] = lambda line: None,
     progress_bar: bool = False,
+    custom: CustomParts = NOTHING_CUSTOM,
 ) -> Path:
     """Train a model into a new run directory.
 
@@ -83,6 +85,7 @@ def train(
         command: What started the run, for the record.
         say: Prints a line.
         progress_bar: Whether to show a bar of the batches.
+        custom: Model, loss, data sets and more that are objects of Python.
 
     Returns:
         The run directory.
@@ -124,7 +127,11 @@ def resolve_config(config: Config) -> Config:
 
 
 def resume(
-    run: Path, *, say: Callable[[str], None] = lambda line: None, progress_bar: bool = False
+    run: Path,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+    progress_bar: bool = False,
+    custom: CustomParts = NOTHING_CUSTOM,
 ) -> Path:
     """Go on with a run from its last checkpoint, as if it had not been interrupted.
 
