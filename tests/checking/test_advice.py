@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 from typer.testing import CliRunner
 
 from softiou.checking import check_dataset
-from softiou.checking.advice import advise, shifts
-from softiou.checking.census import meant_by
-from softiou.checking.tallies import ClassSummary, SizeSummary, SplitSummary
+from softiou.checking.advice import advise, class_shifts
+from softiou.checking.masks import infer_label_map
+from softiou.checking.summaries import ClassSummary, SizeSummary, SplitSummary
 from softiou.cli.check import check
 from softiou.data import DatasetDescription
 from softiou.data.crops import automatic_crop, spread
@@ -76,19 +76,18 @@ def test_nothing_to_learn_from(make_dataset: Make) -> None:
 def test_splits_whose_shares_differ() -> None:
     train, near = split_of([0.5, 0.3, 0.2]), split_of([0.6, 0.3, 0.1])
     far = split_of([0.2, 0.3, 0.5])
-    (problem,) = shifts(Path, {"train": train, "val": near, "test": far})
+    (problem,) = class_shifts(Path, {"train": train, "val": near, "test": far})
     assert (problem.file, problem.kind, problem.severity) == ("test", "class_shift", "warning")
     assert problem.message == (
-        "30% of the pixels of test would have to change class to have the shares of train; most of "
-        "all class 0 -30.0%, class 2 +30.0%, class 1 +0.0%."
+        "30% of the pixels of test would have to change class to have the class distribution of "
+        "train; the largest differences are class 0 -30.0%, class 2 +30.0%, class 1 +0.0%."
     )
 
 
 def test_splits_of_a_few_images_may_differ() -> None:
     train, few = split_of([1.0, 0.0]), split_of([0.0, 1.0], images=19)
-    assert shifts(Path, {"train": train, "val": few}) == []
-    assert shifts(Path, {"train": few, "val": train}) == []
-    assert shifts(Path, {"val": train}) == []
+    for splits in ({"train": train, "val": few}, {"train": few, "val": train}, {"val": train}):
+        assert list(class_shifts(Path, splits)) == []
 
 
 def test_annotators(make_dataset: Make) -> None:
@@ -130,7 +129,7 @@ def test_annotators_that_are_copies(make_dataset: Make) -> None:
 def test_what_numbers_can_mean(
     values: set[int], classes: str, expected: dict[int, int] | None
 ) -> None:
-    assert meant_by(values, DatasetDescription(tuple(classes))) == expected
+    assert infer_label_map(values, DatasetDescription(tuple(classes))) == expected
 
 
 @pytest.mark.parametrize("values", [{0, 1, 2, 3}, {1, 2, 3}, {0, 3}])
@@ -138,12 +137,12 @@ def test_what_numbers_can_mean(
 def test_numbers_are_not_moved_onto_one_that_is_ignored(
     values: set[int], ignore_index: int
 ) -> None:
-    assert meant_by(values, DatasetDescription(tuple("abc"), ignore_index)) is None
+    assert infer_label_map(values, DatasetDescription(tuple("abc"), ignore_index)) is None
 
 
 @pytest.mark.parametrize("ignore_index", [0, 1])
 def test_full_scale_is_not_moved_onto_one_that_is_ignored(ignore_index: int) -> None:
-    assert meant_by({0, 255}, DatasetDescription(tuple("ab"), ignore_index)) is None
+    assert infer_label_map({0, 255}, DatasetDescription(tuple("ab"), ignore_index)) is None
 
 
 # The command

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from softiou.checking import check_dataset
 from softiou.checking.report import ListSummary, UnlabeledSummary
-from softiou.checking.tallies import SizeSummary
+from softiou.checking.summaries import SizeSummary
 from softiou.cli.check import check
 from softiou.data import copies, open_source
 from softiou.data.problems import Problem
@@ -315,7 +315,7 @@ def test_list_that_holds_evaluated_images(make_dataset: Make, evaluated: str) ->
     (problem,) = check_dataset(root).problems
     message = f"Images that are also in the split {evaluated}: 1 (d)."
     assert found(problem, root) == ("splits/half.txt", "warning", message)
-    assert problem.remedy.startswith("Take them out; `softiou split` does not choose them")
+    assert problem.remedy.startswith("Remove them; `softiou split` does not choose them")
 
 
 def test_list_named_like_a_folder_holds_no_image_of_train(make_dataset: Make) -> None:
@@ -342,7 +342,7 @@ def test_classes_that_a_part_of_train_does_not_show(make_dataset: Make) -> None:
         "warning",
         "Classes that train has, but no image of this list: 2 (road, car).",
     )
-    assert in_one.remedy.startswith("Who trains on it (--split one) never learns them")
+    assert in_one.remedy.startswith("A model trained on it (--split one) never learns them")
 
 
 def test_list_that_is_no_part_of_train_is_judged_like_a_folder(make_dataset: Make) -> None:
@@ -437,8 +437,8 @@ def test_unlabelled_copies_of_labelled_images(make_dataset: Make) -> None:
         ("unlabeled/images", "warning", "The same files as images of train: 1 (z.png)."),
     ]
     assert problems[0].remedy == problems[1].remedy
-    assert "seen what it is scored on" in problems[0].remedy
-    assert "learnt from twice" in problems[2].remedy
+    assert "trained on are too high" in problems[0].remedy
+    assert "would be used twice" in problems[2].remedy
 
 
 def test_unlabelled_copy_of_an_evaluated_image_of_train(make_dataset: Make) -> None:

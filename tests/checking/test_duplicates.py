@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from softiou.checking import check_dataset
-from softiou.checking.duplicates import Digests
+from softiou.checking.scanning import Digests
 from softiou.data import Problem
 
 Make = Callable[..., Path]

@@ -48,7 +48,7 @@ def test_sample_in_order(data: Path) -> None:
     ("content", "message", "remedy"),
     [
         (b"", "The file is empty.", "download it again"),
-        (b"version https://git-lfs.github.com/spec/v1\noid", "pointer of Git LFS", "git lfs pull"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "this is a web page", "logged in"),
         (b"nonsense", "Cannot decode the image: UnidentifiedImageError", "skip_corrupt"),
     ],
@@ -141,7 +141,7 @@ def test_mask_that_fits_the_image_as_it_is_stored(data: Path) -> None:
     problem = only(check_dataset(data))
     assert (problem.kind, problem.severity) == ("exif_rotation", "error")
     assert problem.file.endswith("masks/a.png")
-    assert "orientation 6 of a.png turns it upright, but the mask fits" in problem.message
+    assert "orientation 6 of a.png rotates it upright, but the mask fits" in problem.message
     assert "--fix OUT" in problem.remedy
 
 
@@ -150,7 +150,7 @@ def test_mask_that_fits_the_image_upright(data: Path) -> None:
     report = check_dataset(data)
     problem = only(report)
     assert (problem.kind, problem.severity) == ("exif_rotation", "note")
-    assert problem.message.endswith("the mask fits it so.")
+    assert problem.message.endswith("the mask fits the upright image.")
     assert (report.errors, report.warnings) == ((), ())
     assert report.splits["train"].sizes[0].width_px == 3
 
@@ -159,7 +159,7 @@ def test_size_does_not_tell_whether_the_mask_is_upright(data: Path) -> None:
     save(noise(2, 3, 3), data / "train/images/a.png", orientation=3)
     problem = only(check_dataset(data))
     assert (problem.kind, problem.severity) == ("exif_rotation", "warning")
-    assert "do not tell" in problem.message
+    assert "do not show whether" in problem.message
 
 
 def test_orientation_out_of_range_is_none(data: Path) -> None:

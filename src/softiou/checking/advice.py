@@ -1,4 +1,4 @@
-"""What the numbers of a data set suggest for a training.
+"""What the class statistics of a data set suggest for a training.
 
 References:
     D. Eigen, R. Fergus. Predicting Depth, Surface Normals and Semantic Labels with a Common
@@ -6,14 +6,14 @@ References:
     frequency balancing, in the section on semantic labels.)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from softiou.checking.tallies import SplitSummary
+from softiou.checking.summaries import SplitSummary
 from softiou.data.crops import automatic_crop
-from softiou.data.problems import Problem, some_of
+from softiou.data.problems import Problem, some_of, warning
 
 _MANY_IMAGES = 50
 _FEW_IMAGES = 10
@@ -29,12 +29,12 @@ class Advice:
     Attributes:
         crop_px: Height and width that `data.crop_px=auto` takes.
         scarce: Of 50 images or more, the classes that are in fewer than 10, or in less than 0.05 %
-            of the pixels (a rule of thumb): merge each with a kin class by `label_map`, or label
-            more.
+            of the pixels (a rule of thumb): merge each with a similar class by `label_map`, or
+            label more.
         class_weights: By median frequency: median(f) / f_c, where f_c is the share of class c in
             the images that show it and the median is over the classes that occur; 1 for others.
-            For cross-entropy alone: a loss of IoU counts the classes alike as it is.
-        imbalance: The largest f_c by the smallest one.
+            For cross-entropy alone: IoU losses weight the classes equally as they are.
+        imbalance: The largest f_c divided by the smallest one.
     """
 
     crop_px: tuple[int, int]
@@ -47,8 +47,8 @@ def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
     """Draw conclusions from the split `train`.
 
     Args:
-        summary: What it holds: one image or more, and a pixel that counts.
-        sizes: (H, W) of the images that `automatic_crop` looks at.
+        summary: Of the split: one image or more, with a valid pixel.
+        sizes: (H, W) of the images that `automatic_crop` is given.
     """
     frequencies = [c.frequency for c in summary.classes if c.images]
     middle = median(frequencies)
@@ -63,7 +63,7 @@ def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
 
 
 def _scarce(summary: SplitSummary) -> tuple[str, ...]:
-    """Name the classes that occur, but rarely; in a handful of images, everything does."""
+    """Name the classes that occur, but rarely; among few images every class is rare."""
     if summary.images < _MANY_IMAGES:
         return ()
     return tuple(
@@ -73,25 +73,26 @@ def _scarce(summary: SplitSummary) -> tuple[str, ...]:
     )
 
 
-def shifts(place_of: Callable[[str], Path], summaries: Mapping[str, SplitSummary]) -> list[Problem]:
-    """Warn about splits whose shares of the classes are far from those of `train`.
+def class_shifts(
+    place_of: Callable[[str], Path], summaries: Mapping[str, SplitSummary]
+) -> Iterator[Problem]:
+    """Warn about splits whose class distribution is far from that of `train`.
 
     Far is a total variation distance (half the sum of the absolute differences) of more than 20 %
     between splits of 20 images or more.
 
     Args:
         place_of: Returns where a split lies.
-        summaries: What each split holds.
+        summaries: Of each split.
     """
     train = summaries.get("train")
     if train is None or train.images < _ENOUGH_IMAGES:
-        return []
-    problems = []
+        return
     for split in (split for split in ("val", "test") if split in summaries):
         other = summaries[split]
         differences = [
-            (there.pixel_share - here.pixel_share, here.name)
-            for here, there in zip(train.classes, other.classes, strict=True)
+            (theirs.pixel_share - own.pixel_share, own.name)
+            for own, theirs in zip(train.classes, other.classes, strict=True)
         ]
         distance = sum(abs(difference) for difference, _ in differences) / 2
         if other.images < _ENOUGH_IMAGES or distance <= _LARGE_SHIFT:
@@ -99,9 +100,6 @@ def shifts(place_of: Callable[[str], Path], summaries: Mapping[str, SplitSummary
         differences.sort(key=lambda pair: -abs(pair[0]))
         largest = some_of(f"{name} {difference:+.1%}" for difference, name in differences[:3])
         message = f"{distance:.0%} of the pixels of {split} would have to change class to have "
-        message += f"the shares of train; most of all {largest}."
-        remedy = "Figures on it say little of data like train: divide the images at random?"
-        problems.append(
-            Problem(str(place_of(split)), message, remedy, "warning", kind="class_shift")
-        )
-    return problems
+        message += f"the class distribution of train; the largest differences are {largest}."
+        remedy = "Scores on it say little about data like train: divide the images at random?"
+        yield warning(place_of(split), "class_shift", message, remedy)

@@ -1,32 +1,28 @@
-"""What is wrong with a data set, all of it at once, and what is in it."""
+"""Checks of a whole data set: all of its problems at once, and its class statistics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from softiou.checking.advice import Advice, advise, shifts
-from softiou.checking.census import meant_by
-from softiou.checking.duplicates import EVALUATED
-from softiou.checking.findings import Findings
+from softiou.checking.advice import Advice, advise, class_shifts
 from softiou.checking.fixing import FixedCopy, FixReport, new_folder
-from softiou.checking.mending import Mender
-from softiou.checking.report import CheckReport, ListSummary
-from softiou.checking.samples import count
+from softiou.checking.masks import infer_label_map
+from softiou.checking.repair import MaskRepair
+from softiou.checking.report import CheckReport, ListSummary, ProblemList
 from softiou.checking.scanning import Scan, Watch, unwatched
-from softiou.checking.splits import split_problems, suspicions
-from softiou.checking.stems import stem_hints
-from softiou.checking.tallies import SplitSummary, SplitTally
+from softiou.checking.splits import EVALUATED, split_problems, split_warnings, stem_hints
+from softiou.checking.summaries import SplitStatistics, SplitSummary, sample_statistics
 from softiou.checking.unlabeled import check_unlabeled, check_unlabeled_folder
 from softiou.data.crops import spread
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.digits import DIGIT_FRACTIONS, DIGIT_SPLITS, DigitScenes
 from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, SampleFiles, mask_folders, visible_files
 from softiou.data.layouts import FolderLayout
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 from softiou.data.source import DataSource, open_source
 
-# Errors after which a sample is mended in a copy, or left out of it.
+# Errors after which a sample is repaired in a copy, or left out of it.
 _OF_ONE_SAMPLE = frozenset(
     {
         "exif_rotation",
@@ -43,44 +39,44 @@ _OF_ONE_SAMPLE = frozenset(
 def check_dataset(
     source: str | Path, *, unlabeled: str | Path | None = None, watch: Watch = unwatched
 ) -> CheckReport:
-    """Look at every file of a data set and collect all that is wrong with it.
+    """Read every file of a data set and collect all problems.
 
     Args:
         source: Folder of the data set, LAYOUT:/path, or "digits".
         unlabeled: Folder of images without masks, instead of unlabeled/images/ of the data set.
-        watch: Called with what is iterated over and its length; yields the same, and may show how
-            far it is.
+        watch: Called with what is iterated over and its length; yields the same, and may show the
+            progress.
 
     Returns:
         Errors, warnings and notes, and what the splits hold.
     """
     if source == "digits":
         return _digits()
-    findings = Findings()
+    problems = ProblemList()
     try:
         opened = open_source(source)
     except DataProblemsError as error:
-        findings.add(_unopened(Path(source), error.problems))
-        return CheckReport(str(source), tuple(findings.kept), {}, groups=findings.groups)
+        problems.add(_unopened(Path(source), error.problems))
+        return CheckReport(str(source), tuple(problems.kept), {}, groups=problems.groups)
     reader = opened.mask_reader()
-    samples = _samples(opened, findings)
+    samples = _samples(opened, problems)
     scan = Scan(samples, reader)
-    scan.run(findings, watch=watch)
-    summaries = {split: tally.summary() for split, tally in scan.tallies.items()}
+    scan.run(problems, watch=watch)
+    summaries = {split: statistics.summary() for split, statistics in scan.statistics.items()}
     for split in samples:
-        findings.add(suspicions(opened, split, samples, summaries))
-    findings.add(shifts(opened.place, summaries))
+        problems.add(split_warnings(opened, split, samples, summaries))
+    problems.add(class_shifts(opened.place, summaries))
     if unlabeled is None:
-        without = check_unlabeled(opened, findings, watch=watch)
+        without = check_unlabeled(opened, problems, watch=watch)
     else:
-        without = check_unlabeled_folder(opened, Path(unlabeled), findings, watch=watch)
+        without = check_unlabeled_folder(opened, Path(unlabeled), problems, watch=watch)
     return CheckReport(
         str(source),
-        tuple(findings.kept),
+        tuple(problems.kept),
         summaries,
         _lists(opened, samples),
         without,
-        groups=findings.groups,
+        groups=problems.groups,
         value_map=_value_map(scan, reader),
         advice=_advice(scan, summaries),
     )
@@ -89,10 +85,10 @@ def check_dataset(
 def fix_dataset(
     source: str | Path, out: str | Path, *, report: CheckReport, watch: Watch = unwatched
 ) -> FixReport:
-    """Write a corrected copy of a data set into a new folder; the original is never touched.
+    """Write a corrected copy of a data set into a new folder; the original is never changed.
 
     The copy is a folder with dataset.yaml, one PNG of class indices for each mask, and links to the
-    images. Samples that cannot be mended without doubt are left out.
+    images. Samples that cannot be repaired unambiguously are left out.
 
     Args:
         source: Folder of the data set, or LAYOUT:/path.
@@ -101,12 +97,12 @@ def fix_dataset(
         watch: As for `check_dataset`.
 
     Raises:
-        DataError: The source cannot be opened, `out` will not do, or not one sample can be read.
+        DataError: The source cannot be opened, `out` is unsuitable, or no sample can be read.
     """
     folder = fix_folder(source, out)
     opened = open_source(source)
-    copy = FixedCopy(Mender(opened.mask_reader(), report.value_map), opened.description)
-    samples, not_linked = _samples(opened, Findings()), Findings()
+    copy = FixedCopy(MaskRepair(opened.mask_reader(), report.value_map), opened.description)
+    samples, not_linked = _samples(opened, ProblemList()), ProblemList()
     written = copy.write(
         samples,
         folder,
@@ -123,17 +119,17 @@ def fix_folder(source: str | Path, out: str | Path) -> Path:
     """Return where a corrected copy of a data set goes, before the work is done.
 
     Raises:
-        DataError: The source has no files or cannot be opened, or `out` will not do.
+        DataError: The source has no files or cannot be opened, or `out` is unsuitable.
     """
     if source == "digits":
         message = "Expected a data set of files to copy, but the digits are made in memory."
-        raise DataProblemsError(Problem("digits", message, "There is nothing to mend in them."))
+        raise data_error("digits", message, "They need no repair.")
     opened = open_source(source)
     return new_folder(out, (opened.root, opened.home))
 
 
 def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
-    """Name the kind of what is wrong with dataset.yaml; say what mere images are good for."""
+    """Mark the problems of dataset.yaml; for images alone, say how they can be used."""
     folder = folder.expanduser()
     about_file = str(folder / FILE_NAME)
     problems = tuple(
@@ -150,22 +146,21 @@ def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...
     return tuple(replace(problem, remedy=f"{problem.remedy} {hint}") for problem in problems)
 
 
-def _samples(source: DataSource, findings: Findings) -> dict[str, Sequence[SampleFiles]]:
-    """Return the complete samples of each split; what is wrong with the others is a finding."""
+def _samples(source: DataSource, problems: ProblemList) -> dict[str, Sequence[SampleFiles]]:
+    """Return the complete samples of each split, and collect the problems of the others."""
     found = {split: source.samples(split) for split in source.splits()}
     samples: dict[str, Sequence[SampleFiles]] = {s: complete for s, (complete, _) in found.items()}
-    problems = split_problems(source, samples)
+    unique = dict.fromkeys(split_problems(source, samples))
     for split, (_, unmatched) in found.items():
-        problems += unmatched
+        unique |= dict.fromkeys(unmatched)  # splits that are lists of one folder share its problems
         if unmatched and isinstance(source.layout, FolderLayout):
-            problems += stem_hints(source.root / source.own_split(split))
-    # Splits that are lists of one folder share what is wrong with it.
-    findings.add(dict.fromkeys(problems))
+            unique |= dict.fromkeys(stem_hints(source.root / source.own_split(split)))
+    problems.add(unique)
     return samples
 
 
 def _without_masks(
-    source: DataSource, labelled: Iterable[str], findings: Findings
+    source: DataSource, labelled: Iterable[str], problems: ProblemList
 ) -> dict[str, dict[str, Path]]:
     """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
     found = {}
@@ -174,19 +169,17 @@ def _without_masks(
             try:
                 found[split] = source.images(split)
             except DataProblemsError as error:
-                findings.add(error.problems)
+                problems.add(error.problems)
     return found
 
 
 def _value_map(scan: Scan, reader: MaskReader) -> dict[int, int] | None:
-    """Return what all masks can only have meant; where dataset.yaml says it, nothing is guessed."""
-    if reader.label_map:
-        return None
-    return meant_by(scan.census.masks_with, reader.description)
+    """Return the only label map that the masks allow, unless dataset.yaml has one."""
+    return None if reader.label_map else infer_label_map(scan.masks_with, reader.description)
 
 
 def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:
-    """Draw conclusions from train, if anything in it can be learnt from."""
+    """Draw conclusions from train, if it has a valid pixel."""
     train = summaries.get("train")
     if train is None or not scan.train_sizes or not any(c.images for c in train.classes):
         return None
@@ -194,7 +187,7 @@ def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:
 
 
 def _lists(source: DataSource, splits: Iterable[str]) -> dict[str, ListSummary]:
-    """Count what lists of images of train/ hold and what they leave; lists with errors are out."""
+    """Count the images of train/ that each list holds and leaves out; skip lists with errors."""
     lists = {}
     for split in splits:
         if source.list_of(split).is_file() and split not in EVALUATED:
@@ -209,17 +202,17 @@ def _lists(source: DataSource, splits: Iterable[str]) -> dict[str, ListSummary]:
 
 
 def _digits() -> CheckReport:
-    """Count the classes of the embedded scenes, and the parts of train."""
+    """Return the class statistics of the embedded scenes, and the fractions of train."""
     summaries, advice = {}, None
     for split in DIGIT_SPLITS:
         scenes = DigitScenes(split, labels="hard")
-        tally = SplitTally(scenes.description, annotators=1)
-        contents = [count(scene["target"].unsqueeze(0), scenes.description) for scene in scenes]
-        for one in contents:
-            tally.add(one)
-        summaries[split] = tally.summary()
+        statistics = SplitStatistics(scenes.description, annotators=1)
+        samples = [sample_statistics(s["target"].unsqueeze(0), scenes.description) for s in scenes]
+        for sample in samples:
+            statistics.add(sample)
+        summaries[split] = statistics.summary()
         if split == "train":
-            advice = advise(tally.summary(), [contents[i].size for i in spread(len(contents))])
+            advice = advise(summaries[split], [samples[i].size for i in spread(len(samples))])
     sizes = {split: len(DigitScenes(split)) for split in ("train", *DIGIT_FRACTIONS)}
     lists = {
         split: ListSummary(sizes[split], sizes["train"] - sizes[split]) for split in DIGIT_FRACTIONS

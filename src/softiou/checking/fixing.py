@@ -1,23 +1,31 @@
-"""A corrected copy of a data set: masks that load, in the folder layout, beside the originals."""
+"""A corrected copy of a data set in the folder layout: repaired masks as PNG, links to the images.
+
+Shapes: H and W in pixels.
+"""
 
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
+from PIL import Image
 
 from softiou._files import atomic_folder
-from softiou.checking.encoding import MaskEncoder
-from softiou.checking.findings import FindingGroup, Findings
-from softiou.checking.mending import Mender
-from softiou.checking.parallel import bounded_map
-from softiou.checking.scanning import Watch
-from softiou.data.base import DatasetDescription
+from softiou.checking.repair import MaskRepair
+from softiou.checking.report import ProblemGroup, ProblemList
+from softiou.checking.scanning import Watch, bounded_map
+from softiou.data.base import DatasetDescription, default_palette
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.files import UNLABELED, SampleFiles
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, data_error
+
+_BYTE, _WORD = 2**8, 2**16
+_IGNORED_COLOUR = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -29,20 +37,20 @@ class FixReport:
         samples: Number of images with their masks in it.
         steps: The number of masks by what was done to them; several things may be.
         left_out: Number of samples that are not in it.
-        reasons: What is wrong with them.
-        remaining: Errors of the data set that a copy does not mend, such as duplicates.
+        reasons: The problems of these samples.
+        remaining: Errors of the data set that a copy does not repair, such as duplicates.
     """
 
     out: str
     samples: int
     steps: dict[str, int]
     left_out: int
-    reasons: tuple[FindingGroup, ...]
-    remaining: tuple[FindingGroup, ...] = ()
+    reasons: tuple[ProblemGroup, ...]
+    remaining: tuple[ProblemGroup, ...] = ()
 
     @property
     def complete(self) -> bool:
-        """Return whether all of the data set is in it, and in order."""
+        """Return whether all of the data set is in it, and has no errors."""
         return not self.left_out and not self.remaining
 
 
@@ -50,28 +58,28 @@ def new_folder(out: str | Path, sources: Iterable[Path]) -> Path:
     """Return where a corrected copy of a data set goes.
 
     Raises:
-        DataError: There are files already, or it lies within the data set.
+        DataError: It holds files already, or it lies within the data set.
     """
     folder = Path(out).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = "Expected a new or an empty folder for the corrected copy, but found files."
-        raise DataProblemsError(Problem(str(folder), message, "Name another folder."))
+        raise data_error(folder, message, "Name another folder.")
     if any(folder.is_relative_to(source.resolve()) for source in sources):
-        message = "Expected a folder outside of the data set, where nothing is ever written."
-        raise DataProblemsError(Problem(str(folder), message, "Name another folder."))
+        message = "Expected a folder outside of the data set, which is never changed."
+        raise data_error(folder, message, "Name another folder.")
     return folder
 
 
 class FixedCopy:
-    """Writes a data set anew: masks that are mended, links to the images, lists, dataset.yaml.
+    """Writes a data set anew: repaired masks, links to the images, lists, dataset.yaml.
 
     Args:
-        mender: Reads the masks.
+        repair: Reads the masks.
         description: The classes and the `ignore_index`.
     """
 
-    def __init__(self, mender: Mender, description: DatasetDescription) -> None:
-        self._mender = mender
+    def __init__(self, repair: MaskRepair, description: DatasetDescription) -> None:
+        self._repair = repair
         self._encoder = MaskEncoder(description)
 
     def write(
@@ -83,7 +91,7 @@ class FixedCopy:
         without_masks: Mapping[str, Mapping[str, Path]],
         watch: Watch,
     ) -> FixReport:
-        """Write the folder under another name and rename it when it is complete.
+        """Write the folder, which appears when it is complete.
 
         Images are linked to, or copied where the file system has no links.
 
@@ -95,16 +103,16 @@ class FixedCopy:
             watch: Shows the progress.
 
         Raises:
-            DataError: No mask can be read, not even when it is mended.
+            DataError: No mask can be read, not even repaired.
         """
-        with atomic_folder(out) as temporary:
-            report = self._write_samples(samples, temporary, out, watch)
+        with atomic_folder(out) as folder:
+            report = self._write_samples(samples, folder, out, watch)
             if unlabeled is not None and UNLABELED not in samples:
-                _link(unlabeled, temporary / UNLABELED)
+                _link(unlabeled, folder / UNLABELED)
             for split, images in without_masks.items():
-                _link_images(images, temporary / split / "images")
+                _link_images(images, folder / split / "images")
             text = yaml.safe_dump(self._encoder.dataset_file(), sort_keys=False, allow_unicode=True)
-            (temporary / FILE_NAME).write_text(text, encoding="utf-8")
+            (folder / FILE_NAME).write_text(text, encoding="utf-8")
         return report
 
     def _write_samples(
@@ -114,27 +122,29 @@ class FixedCopy:
         out: Path,
         watch: Watch,
     ) -> FixReport:
-        folders, lists = _places(samples)
+        folders, lists = _folders_and_lists(samples)
         steps: Counter[str] = Counter()
-        findings, left_out, written = Findings(), set[SampleFiles](), 0
+        problems, left_out, written = ProblemList(), set[SampleFiles](), 0
         jobs = [(files, folder / split) for split in folders for files in samples[split]]
         results = bounded_map(self._attempt, jobs)
         for (files, _), result in watch(zip(jobs, results, strict=True), len(jobs)):
             if isinstance(result, DataProblemsError):
-                findings.add(result.problems)
+                problems.add(result.problems)
                 left_out.add(files)
             else:
                 steps.update(result)
                 written += 1
         if not written:
-            raise DataProblemsError(*findings.kept[:1])
+            raise DataProblemsError(*problems.kept[:1])
         for split in lists:
             if kept := [files.stem for files in samples[split] if files not in left_out]:
-                _write_list(folder, split, kept)
-        return FixReport(str(out), written, dict(steps), len(left_out), findings.groups)
+                path = folder / "splits" / f"{split}.txt"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text("".join(f"{stem}\n" for stem in kept), encoding="utf-8")
+        return FixReport(str(out), written, dict(steps), len(left_out), problems.groups)
 
     def _attempt(self, job: tuple[SampleFiles, Path]) -> list[str] | DataProblemsError:
-        """Return what was done to the masks of a sample, or what is wrong with it."""
+        """Return what was done to the masks of a sample, or its problems."""
         try:
             return self._write_sample(*job)
         except DataProblemsError as error:
@@ -142,27 +152,22 @@ class FixedCopy:
 
     def _write_sample(self, files: SampleFiles, folder: Path) -> list[str]:
         """Write the masks of a sample, if all of them can be read, and link to its image."""
-        mended = self._mender.mend(files)
-        for number, one in enumerate(mended, start=1):
-            name = "masks" if len(mended) == 1 else f"masks_{number}"
+        masks = self._repair.read(files)
+        for number, one in enumerate(masks, start=1):
+            name = "masks" if len(masks) == 1 else f"masks_{number}"
             (folder / name).mkdir(parents=True, exist_ok=True)
             self._encoder.write(one.mask, folder / name / f"{files.stem}.png")
         _link_images({files.stem: files.image}, folder / "images")
-        return [step for one in mended for step in one.steps]
+        return [step for one in masks for step in one.steps]
 
 
-def _places(samples: Mapping[str, Sequence[SampleFiles]]) -> tuple[list[str], list[str]]:
+def _folders_and_lists(
+    samples: Mapping[str, Sequence[SampleFiles]],
+) -> tuple[list[str], list[str]]:
     """Return the splits that become folders, and those that become lists of images of train."""
     train = set(samples.get("train", ()))
     lists = [split for split in samples if split != "train" and train.issuperset(samples[split])]
     return [split for split in samples if split not in lists], lists
-
-
-def _write_list(folder: Path, split: str, stems: Sequence[str]) -> None:
-    """Write the stems of a split into splits/NAME.txt."""
-    path = folder / "splits" / f"{split}.txt"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
 
 
 def _link_images(images: Mapping[str, Path], folder: Path) -> None:
@@ -181,3 +186,47 @@ def _link(target: Path, link: Path) -> None:
     except OSError:
         copy = shutil.copytree if target.is_dir() else shutil.copyfile
         copy(target, link)
+
+
+class MaskEncoder:
+    """Writes masks with their own numbers, 8-bit with a palette for viewing, or 16-bit.
+
+    Args:
+        description: The classes and the `ignore_index`. One that no file can hold, such as -1, is
+            written as the largest number.
+    """
+
+    def __init__(self, description: DatasetDescription) -> None:
+        self._description = description
+        last, ignored = description.num_classes - 1, description.ignore_index
+        if not 0 <= ignored < _WORD:
+            ignored = _BYTE - 1 if last < _BYTE - 1 else _WORD - 1
+        self._ignored = ignored
+        self._bytewise = max(last, ignored) < _BYTE
+        colours = np.zeros((_BYTE, 3), np.uint8)
+        if self._bytewise:
+            colours[ignored] = _IGNORED_COLOUR
+            colours[: last + 1] = description.palette
+        self._palette = colours.ravel().tolist()
+
+    def write(self, mask: NDArray[np.int64], path: Path) -> None:
+        """Write a mask (H, W) as PNG."""
+        numbers = np.where(mask == self._description.ignore_index, self._ignored, mask)
+        image = Image.fromarray(numbers.astype(np.uint8 if self._bytewise else np.uint16))
+        if self._bytewise:
+            image.putpalette(self._palette)
+        image.save(path, format="PNG")
+
+    def dataset_file(self) -> dict[str, Any]:
+        """Return the contents of the dataset.yaml that belongs to the masks."""
+        about = self._description
+        content: dict[str, Any] = {
+            "classes": list(about.classes),
+            "ignore_index": about.ignore_index,
+        }
+        distinct = len(set(about.palette)) == about.num_classes
+        if distinct and about.palette != default_palette(about.classes):
+            content["palette"] = [list(colour) for colour in about.palette]
+        if self._ignored != about.ignore_index:
+            content["label_map"] = {self._ignored: about.ignore_index}
+        return content

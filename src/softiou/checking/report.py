@@ -1,24 +1,74 @@
 """What a check has found, as data."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from softiou.checking.advice import Advice
-from softiou.checking.findings import FindingGroup
-from softiou.checking.tallies import SizeSummary, SplitSummary
+from softiou.checking.summaries import SizeSummary, SplitSummary
 from softiou.data.problems import Problem
 
 SCHEMA_VERSION = 1
+KEPT = 1000  # problems of each kind
+_EXAMPLES = 3
+_SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass
+class ProblemGroup:
+    """Problems of one kind that have the same remedy.
+
+    Attributes:
+        severity: "error", "warning" or "note".
+        kind: What sort of problem it is.
+        remedy: What to do about it.
+        count: How many there are.
+        examples: The first few of them.
+    """
+
+    severity: str
+    kind: str
+    remedy: str
+    count: int = 0
+    examples: list[Problem] = field(default_factory=list)
+
+
+class ProblemList:
+    """Collects problems: all of them are counted, the first `KEPT` of each kind are kept."""
+
+    def __init__(self) -> None:
+        self.kept: list[Problem] = []
+        self._groups: dict[tuple[str, str, str], ProblemGroup] = {}
+        self._kept: Counter[tuple[str, str]] = Counter()
+
+    def add(self, problems: Iterable[Problem]) -> None:
+        """Count problems, and keep those that are among the first of their kind."""
+        for problem in problems:
+            key = (problem.severity, problem.kind, problem.remedy)
+            group = self._groups.setdefault(key, ProblemGroup(*key))
+            group.count += 1
+            if len(group.examples) < _EXAMPLES:
+                group.examples.append(problem)
+            if self._kept[key[:2]] < KEPT:
+                self._kept[key[:2]] += 1
+                self.kept.append(problem)
+
+    @property
+    def groups(self) -> tuple[ProblemGroup, ...]:
+        """Return the groups: errors first, the most frequent of each severity first."""
+        groups = sorted(self._groups.values(), key=lambda group: -group.count)
+        return tuple(sorted(groups, key=lambda group: _SEVERITIES.index(group.severity)))
 
 
 @dataclass(frozen=True)
 class ListSummary:
-    """A list of images of train/ that may be learnt from with their masks.
+    """A list of images of train/ to train on with their masks.
 
     Attributes:
         images: Number of images that it holds.
-        left_out: Number of images that it leaves to be learnt from without masks: those of the
-            split `train` that it does not hold, but for those that are evaluated on.
+        left_out: Number of images that it leaves for training without masks: those of the split
+            `train` that it does not hold, except those that are evaluated on.
     """
 
     images: int
@@ -46,11 +96,11 @@ class CheckReport:
         source: The data set.
         problems: Errors, warnings and notes; the first 1000 of each kind.
         splits: What is in the splits that have labels.
-        lists: By name, splits/NAME.txt: those that list images of train/ to learn from.
+        lists: By name, splits/NAME.txt: those that list images of train/ to train on.
         unlabeled: What is in unlabeled/images/ or the folder that was named, if there is one.
-        groups: All findings, counted by kind and way out.
-        value_map: What the numbers in all masks can only have meant, if it is not what they say;
-            `fix_dataset` applies it.
+        groups: All problems, counted by kind and remedy.
+        value_map: The only `label_map` that the numbers in all masks allow, where they are no
+            classes; `fix_dataset` applies it.
         advice: Suggestions for a training; None when there is nothing to train on.
     """
 
@@ -59,7 +109,7 @@ class CheckReport:
     splits: dict[str, SplitSummary]
     lists: dict[str, ListSummary] = field(default_factory=dict)
     unlabeled: UnlabeledSummary | None = None
-    groups: tuple[FindingGroup, ...] = ()
+    groups: tuple[ProblemGroup, ...] = ()
     value_map: dict[int, int] | None = None
     advice: Advice | None = None
 
@@ -70,14 +120,14 @@ class CheckReport:
 
     @property
     def warnings(self) -> tuple[Problem, ...]:
-        """Return the problems that may be meant."""
+        """Return the problems that may be intended."""
         return tuple(p for p in self.problems if p.severity == "warning")
 
     def count(self, severity: str) -> int:
-        """Return the number of findings of a severity, those that were not kept included."""
+        """Return the number of problems of a severity, those that were not kept included."""
         return sum(group.count for group in self.groups if group.severity == severity)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, `schema_version` first; the page on checks lists them."""
-        counts = {f"{severity}s": self.count(severity) for severity in ("error", "warning", "note")}
+        """Return plain values for JSON; docs/how-to/check.md lists them."""
+        counts = {f"{severity}s": self.count(severity) for severity in _SEVERITIES}
         return {"schema_version": SCHEMA_VERSION, "counts": counts, **asdict(self)}

@@ -1,32 +1,90 @@
-"""One pass over all samples of a data set: each is read once, and only sums remain."""
+"""One pass over all samples of a data set: each is read once, and only sums are kept.
 
+Shapes: H and W in pixels.
+"""
+
+import os
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
-from softiou.checking.census import ValueCensus
-from softiou.checking.duplicates import Digests, duplicate
-from softiou.checking.findings import Findings
-from softiou.checking.parallel import bounded_map
-from softiou.checking.samples import Look, look_at
-from softiou.checking.tallies import SplitTally
+import numpy as np
+import torch
+
+from softiou.checking.images import ImageCheck, check_image
+from softiou.checking.masks import check_mask, check_size
+from softiou.checking.report import ProblemList
+from softiou.checking.splits import EVALUATED
+from softiou.checking.summaries import SampleStatistics, SplitStatistics, sample_statistics
 from softiou.data.crops import spread
 from softiou.data.files import SampleFiles
-from softiou.data.problems import Problem
+from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import MaskReader
 
-# Called with what is iterated over and its length; yields the same, and may show how far it is.
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Called with what is iterated over and its length; yields the same, and may show the progress.
 Watch = Callable[[Iterable[Any], int], Iterable[Any]]
+
+_AHEAD = 4  # results that wait for each thread: enough to bridge a large image among small ones
 
 
 def unwatched(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """Iterate without showing anything."""
+    """Iterate without showing the progress."""
     del total
     return items
 
 
+@dataclass(frozen=True)
+class SampleCheck:
+    """What is in the files of a sample.
+
+    Attributes:
+        statistics: None when the sample cannot be used.
+        digest: Of the image; None when it is blank or cannot be read.
+        values: The distinct numbers of every mask that holds numbers.
+        problems: Errors and warnings.
+    """
+
+    statistics: SampleStatistics | None
+    digest: bytes | None
+    values: tuple[tuple[int, ...], ...]
+    problems: tuple[Problem, ...]
+
+
+def check_sample(files: SampleFiles, reader: MaskReader) -> SampleCheck:
+    """Read all files of a sample, even when the first one has an error."""
+    problems: list[Problem] = []
+    image: ImageCheck | None = None
+    try:
+        image = check_image(files.image)
+        problems += image.problems
+    except DataProblemsError as error:
+        problems += error.problems
+    masks = [check_mask(path, reader) for path in files.masks]
+    for path, mask in zip(files.masks, masks, strict=True):
+        problems += mask.problems
+        if image and mask.target is not None:
+            problems += check_size(path, tuple(mask.target.shape), files.image, image)
+    statistics = None
+    if not any(problem.severity == "error" for problem in problems):
+        targets = torch.stack([mask.target for mask in masks if mask.target is not None])
+        statistics = sample_statistics(targets, reader.description)
+    return SampleCheck(
+        statistics,
+        image.digest if image else None,
+        tuple(mask.values for mask in masks if mask.values),
+        tuple(problems),
+    )
+
+
 class Scan:
-    """What the samples of a data set hold, and what is wrong with them.
+    """Statistics and problems of the samples of a data set.
 
     Besides the list of the files it keeps 24 bytes for each sample, to find duplicates.
 
@@ -35,8 +93,8 @@ class Scan:
         reader: Reads the masks.
 
     Attributes:
-        tallies: By split, the sums over the samples that can be used.
-        census: The numbers in the masks.
+        statistics: By split, over the samples that can be used.
+        masks_with: Number of masks in which a number occurs.
         train_sizes: (H, W) of the images of train that the size of the crop is chosen by.
     """
 
@@ -45,11 +103,11 @@ class Scan:
         samples: Mapping[str, Sequence[SampleFiles]],
         reader: MaskReader,
     ) -> None:
-        self.tallies = {
-            split: SplitTally(reader.description, len(several[0].masks) if several else 0)
+        self.statistics = {
+            split: SplitStatistics(reader.description, len(several[0].masks) if several else 0)
             for split, several in samples.items()
         }
-        self.census = ValueCensus()
+        self.masks_with: Counter[int] = Counter()
         self.train_sizes: list[tuple[int, int]] = []
         self._digests = Digests()
         self._reader = reader
@@ -57,37 +115,34 @@ class Scan:
         train = samples.get("train", ())
         self._sized = {train[number] for number in spread(len(train))}
 
-    def run(self, findings: Findings, *, watch: Watch) -> None:
+    def run(self, problems: ProblemList, *, watch: Watch) -> None:
         """Read all samples once.
 
         Args:
-            findings: Where what is wrong is put.
+            problems: Those of the samples are added.
             watch: Shows the progress.
         """
-        looks = bounded_map(partial(look_at, reader=self._reader), self._splits_of)
-        pairs = zip(self._splits_of.items(), looks, strict=True)
-        for (files, splits), look in watch(pairs, len(self._splits_of)):
-            findings.add(look.problems)
-            self._add(look, splits)
-            if look.contents and files in self._sized:
-                self.train_sizes.append(look.contents.size)
-        findings.add(self._duplicates())
-
-    def _add(self, look: Look, splits: Sequence[str]) -> None:
-        """Add up what was found in one sample."""
-        self.census.add(look.values)
-        self._digests.add(look.picture, look.contents.digest if look.contents else None)
-        if look.contents:
-            for split in splits:
-                self.tallies[split].add(look.contents)
+        checks = bounded_map(partial(check_sample, reader=self._reader), self._splits_of)
+        pairs = zip(self._splits_of.items(), checks, strict=True)
+        for (files, splits), check in watch(pairs, len(self._splits_of)):
+            problems.add(check.problems)
+            for values in check.values:
+                self.masks_with.update(values)
+            self._digests.add(check.digest, check.statistics and check.statistics.digest)
+            if check.statistics:
+                for split in splits:
+                    self.statistics[split].add(check.statistics)
+                if files in self._sized:
+                    self.train_sizes.append(check.statistics.size)
+        problems.add(self._duplicates())
 
     def _duplicates(self) -> Iterator[Problem]:
-        """Tell of samples that show one picture."""
+        """Report samples that show the same image."""
         everything = list(self._splits_of.items())
         for first, second, same_masks in self._digests.pairs():
             # One image may come with other masks in another split; its file is no copy.
             if everything[second][0].image != everything[first][0].image:
-                yield duplicate(*everything[second], *everything[first], same_masks=same_masks)
+                yield _duplicate(*everything[second], *everything[first], same_masks=same_masks)
 
 
 def _splits_of(
@@ -95,9 +150,88 @@ def _splits_of(
 ) -> dict[SampleFiles, tuple[str, ...]]:
     """Return every sample once, with the splits that hold it."""
     found: dict[SampleFiles, tuple[str, ...]] = {}
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for each combination
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for each combination
     for split, several in samples.items():
         for files in several:
             splits = (*found.get(files, ()), split)
-            found[files] = known.setdefault(splits, splits)
+            found[files] = shared.setdefault(splits, splits)
     return found
+
+
+class Digests:
+    """Collects 24 bytes for each sample: digests of the image and of its masks."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def add(self, image: bytes | None, masks: bytes | None) -> None:
+        """Append a sample; without a digest of its image it equals no other."""
+        self._bytes += image + (masks or bytes(8)) if image else bytes(24)
+
+    def pairs(self) -> Iterator[tuple[int, int, bool]]:
+        """Yield the numbers of two samples with equal images, and whether the masks are equal.
+
+        Of three or more equal images, each is paired with the first.
+        """
+        words = np.frombuffer(self._bytes, dtype=np.uint64).reshape(-1, 3)
+        order = np.lexsort((words[:, 1], words[:, 0]))  # stable: the first of equals comes first
+        images, masks = words[order, :2], words[order, 2]
+        equal = np.zeros(len(order), bool)  # to the one before
+        equal[1:] = (images[1:] == images[:-1]).all(axis=1) & images[1:].any(axis=1)
+        first = np.maximum.accumulate(np.where(equal, 0, np.arange(len(order))))
+        for place in np.flatnonzero(equal):
+            two = masks[[first[place], place]]
+            same = bool(two[0] == two[1] or not two.all())  # 0: masks that cannot be used
+            yield int(order[first[place]]), int(order[place]), same
+
+
+def _duplicate(
+    files: SampleFiles,
+    splits: Sequence[str],
+    first: SampleFiles,
+    first_splits: Sequence[str],
+    *,
+    same_masks: bool,
+) -> Problem:
+    """Report a pair: an error when one is trained on and the other one is evaluated on."""
+    masks = "" if same_masks else ", with other masks"
+    message = f"The same picture as {first.image} of the split {', '.join(first_splits)}{masks}."
+    if any(
+        one != other and (one in EVALUATED or other in EVALUATED)
+        for one in splits
+        for other in first_splits
+    ):
+        remedy = "Remove one: scores on images that were trained on are too high."
+        return Problem(str(files.image), message, remedy, kind="duplicate_between_splits")
+    remedy = "Remove one: it counts twice."
+    if not same_masks:
+        remedy = "Keep the one with the right masks: they contradict each other."
+    return warning(files.image, "duplicate", message, remedy)
+
+
+def bounded_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """Apply a function to items in threads, and yield the results in order, few at a time.
+
+    Threads suffice: decoding and counting release the interpreter's lock. A caller that stops
+    early, by an error or an interrupt, waits for the running items only.
+    """
+    workers = _cores()
+    rest = iter(items)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        waiting: deque[Future[R]] = deque(
+            pool.submit(function, item) for item in islice(rest, _AHEAD * workers)
+        )
+        while waiting:
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(function, item) for item in islice(rest, 1))
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,52 +1,47 @@
-"""What is wrong with the splits as a whole, and what is legal but unlikely to be meant."""
+"""Problems of the splits as a whole: missing, overlapping or suspicious, and unmatched stems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
 
-from softiou.checking.duplicates import EVALUATED
-from softiou.checking.tallies import SplitSummary
-from softiou.data.files import UNLABELED, SampleFiles
+from softiou.checking.summaries import SplitSummary
+from softiou.data.files import (
+    IMAGE_SUFFIXES,
+    MASK_SUFFIXES,
+    UNLABELED,
+    SampleFiles,
+    mask_folders,
+    visible_files,
+)
 from softiou.data.layouts import FolderLayout
-from softiou.data.problems import Problem, some_of
+from softiou.data.problems import Problem, some_of, warning
 from softiou.data.source import DataSource
+
+EVALUATED = frozenset({"val", "test"})
 
 Samples = Mapping[str, Sequence[SampleFiles]]
 Summaries = Mapping[str, SplitSummary]
 
 
-def split_problems(source: DataSource, samples: Samples) -> list[Problem]:
-    """Look for splits that are not there, have no masks, or share images."""
-    problems = []
+def split_problems(source: DataSource, samples: Samples) -> Iterator[Problem]:
+    """Look for splits that are missing, have no masks, or share images."""
     if "train" not in samples:
         expected = source.layout.split_form.format(split="train")
         message = f"Expected a split train/, but found {', '.join(samples) or 'no split at all'}."
         remedy = source.layout.absent.get("train", f"Its images are expected in {expected}.")
-        problems.append(Problem(str(source.root), message, remedy, kind="no_train"))
+        yield Problem(str(source.root), message, remedy, kind="no_train")
     if isinstance(source.layout, FolderLayout):
-        problems += [
-            _without_masks(source, split)
-            for split in source.layout.unlabeled
-            if split not in (*samples, "train", UNLABELED)
-        ]
-    return problems + _shared(source, samples)
-
-
-def _without_masks(source: DataSource, split: str) -> Problem:
-    """Warn about a folder of images beside the splits."""
-    remedy = "Add masks/ to train on or evaluate this split; unlabelled images belong into "
-    remedy += "unlabeled/images/."
-    place = str(source.root / split)
-    return Problem(place, "Found images without masks.", remedy, "warning", kind="no_masks")
-
-
-def _shared(source: DataSource, samples: Samples) -> list[Problem]:
-    """Warn about images that are both trained on and evaluated on, by lists of stems."""
+        remedy = "Add masks/ to train on or evaluate this split; move unlabelled images to "
+        remedy += "unlabeled/images/."
+        for split in source.layout.unlabeled:
+            if split not in (*samples, "train", UNLABELED):
+                place = source.root / split
+                yield warning(place, "no_masks", "Found images without masks.", remedy)
     images = {split: {files.image for files in several} for split, several in samples.items()}
-    problems = []
     for evaluated in (split for split in ("val", "test") if split in images):
         for split in (split for split in images if split not in EVALUATED):
-            shared = sorted(path.stem for path in images[evaluated] & images[split])
-            problems += [_shared_images(source, split, evaluated, shared)] if shared else []
-    return problems
+            if shared := sorted(path.stem for path in images[evaluated] & images[split]):
+                yield _shared_images(source, split, evaluated, shared)
 
 
 def _shared_images(source: DataSource, split: str, evaluated: str, shared: list[str]) -> Problem:
@@ -55,70 +50,102 @@ def _shared_images(source: DataSource, split: str, evaluated: str, shared: list[
     file, other = source.place(evaluated), split
     if split != "train":
         file, other = source.place(split), evaluated
-        remedy = "Take them out; `softiou split` does not choose them when they are not in train."
+        remedy = "Remove them; `softiou split` does not choose them when they are not in train."
     message = f"Images that are also in the split {other}: {len(shared)} ({some_of(shared)})."
-    return Problem(str(file), message, remedy, "warning", kind="shared_images")
+    return warning(file, "shared_images", message, remedy)
 
 
-def suspicions(
+def split_warnings(
     source: DataSource, split: str, samples: Samples, summaries: Summaries
-) -> list[Problem]:
+) -> Iterator[Problem]:
     """Warn about classes that a split never shows, and annotators that never differ."""
-    if not summaries[split].images:
-        return []
+    summary, place = summaries[split], source.place(split)
+    if not summary.images:
+        return
     if _is_part_of_train(split, samples):
-        return _unseen_classes(source, split, summaries)
-    return _empty_classes(source, split, summaries[split]) + _copied(
-        source, split, summaries[split]
-    )
+        yield from _unseen_classes(place, split, summary, summaries["train"])
+        return
+    yield from _empty_classes(place, split, summary)
+    if summary.agreement == 1:
+        message = f"The {summary.annotators} annotators of {split} agree on every pixel."
+        remedy = "Copies of one mask add nothing: keep one of them, as masks/."
+        yield warning(place, "equal_annotators", message, remedy)
 
 
-def _empty_classes(source: DataSource, split: str, summary: SplitSummary) -> list[Problem]:
+def _empty_classes(place: Path, split: str, summary: SplitSummary) -> Iterator[Problem]:
     """Warn about classes without a pixel; of two, the second may have been taken for ignored."""
-    empty = _unshown(summary)
+    empty = _missing_classes(summary)
     if empty == [c.name for c in summary.classes[1:]] and len(empty) == 1 and summary.ignored_share:
         message = (
             f"No pixel of {split} is '{empty[0]}' and {summary.ignored_share:.1%} of them are "
             "ignored, as when 0/255 masks meet an ignore_index of 255."
         )
         remedy = "If 255 is the second class, write `label_map: {255: 1}` in dataset.yaml."
-        return [Problem(str(source.place(split)), message, remedy, "warning", kind="mask_values")]
-    if not empty:
-        return []
-    message = f"Classes without a pixel in {split}: {len(empty)} ({some_of(empty)})."
-    remedy = "Their IoU will be undefined; add images, or remove the names from `classes`."
-    return [Problem(str(source.place(split)), message, remedy, "warning", kind="empty_class")]
-
-
-def _copied(source: DataSource, split: str, summary: SplitSummary) -> list[Problem]:
-    """Warn about annotators who agree on every pixel."""
-    if summary.agreement != 1:
-        return []
-    message = f"The {summary.annotators} annotators of {split} agree on every pixel."
-    remedy = "Copies of one mask teach no more than one: keep it alone, as masks/."
-    return [Problem(str(source.place(split)), message, remedy, "warning", kind="equal_annotators")]
+        yield warning(place, "mask_values", message, remedy)
+    elif empty:
+        message = f"Classes without a pixel in {split}: {len(empty)} ({some_of(empty)})."
+        remedy = "Their IoU will be undefined; add images, or remove the names from `classes`."
+        yield warning(place, "empty_class", message, remedy)
 
 
 def _is_part_of_train(split: str, samples: Samples) -> bool:
-    """Say whether a split is a list of images that `train` has, too, to learn from."""
+    """Return whether a split is a list of images of `train` to train on."""
     if split == "train" or split in EVALUATED:
         return False
     return set(samples[split]) <= set(samples.get("train", ()))
 
 
-def _unseen_classes(source: DataSource, split: str, summaries: Summaries) -> list[Problem]:
+def _unseen_classes(
+    place: Path, split: str, summary: SplitSummary, train: SplitSummary
+) -> Iterator[Problem]:
     """Warn about classes of train that a part of it does not show."""
-    nowhere = _unshown(summaries["train"])
-    unseen = [name for name in _unshown(summaries[split]) if name not in nowhere]
-    if not unseen:
-        return []
-    message = f"Classes that train has, but no image of this list: {len(unseen)} "
-    message += f"({some_of(unseen)})."
-    remedy = f"Who trains on it (--split {split}) never learns them: add images that show them, "
-    remedy += "or let `softiou split` choose."
-    return [Problem(str(source.place(split)), message, remedy, "warning", kind="empty_class")]
+    nowhere = _missing_classes(train)
+    if unseen := [name for name in _missing_classes(summary) if name not in nowhere]:
+        message = f"Classes that train has, but no image of this list: {len(unseen)} "
+        message += f"({some_of(unseen)})."
+        remedy = f"A model trained on it (--split {split}) never learns them: add images that show "
+        remedy += "them, or let `softiou split` choose."
+        yield warning(place, "empty_class", message, remedy)
 
 
-def _unshown(summary: SplitSummary) -> list[str]:
-    """Name the classes that no image shows."""
+def _missing_classes(summary: SplitSummary) -> list[str]:
+    """Return the names of the classes that no image shows."""
     return [c.name for c in summary.classes if not c.images]
+
+
+def stem_hints(folder: Path) -> Iterator[Problem]:
+    """Explain unmatched files: masks of another format, or names with something added to them.
+
+    Args:
+        folder: Of a split, with images/ and masks/ in it.
+    """
+    images = {path.stem for path in visible_files(folder / "images", IMAGE_SUFFIXES)}
+    for masks in mask_folders(folder):
+        if others := visible_files(masks, IMAGE_SUFFIXES - MASK_SUFFIXES):
+            message = f"Expected masks as PNG, but found {len(others)} others, such as "
+            message += f"{others[0].name}."
+            remedy = "Save the class indices as 8-bit PNG, from the original annotation: JPEG "
+            remedy += "changes the numbers near every border."
+            yield Problem(str(masks), message, remedy, kind="mask_format")
+        stems = {path.stem for path in visible_files(masks, MASK_SUFFIXES)}
+        without_mask, without_image = sorted(images - stems), sorted(stems - images)
+        if len(without_image) == len(without_mask) > 1 and (
+            _cores(without_mask) == _cores(without_image)
+        ):
+            message = "Masks are named like images with something added: "
+            message += f"{without_image[0]} for {without_mask[0]}."
+            remedy = "Rename them: a mask has the stem of its image."
+            yield Problem(str(masks), message, remedy, kind="unmatched")
+
+
+def _cores(stems: Sequence[str]) -> list[str]:
+    """Return the stems without what all of them begin and end with."""
+    start = _shared_start(stems)
+    end = _shared_start([stem[::-1] for stem in stems])
+    return [stem[start : len(stem) - end] for stem in stems]
+
+
+def _shared_start(stems: Sequence[str]) -> int:
+    """Count the letters that all stems begin with: those that the first and last in order share."""
+    pairs = zip(min(stems), max(stems), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

@@ -1,111 +1,102 @@
-"""What is in the folder of images that nobody labelled, and what is wrong with it."""
+"""Checks of a folder of images without masks."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from softiou.checking.findings import Findings
-from softiou.checking.parallel import bounded_map
-from softiou.checking.pictures import Picture, look_at_picture
-from softiou.checking.report import UnlabeledSummary
-from softiou.checking.scanning import Watch
-from softiou.checking.tallies import sizes_of
+from softiou.checking.images import ImageCheck, check_image
+from softiou.checking.report import ProblemList, UnlabeledSummary
+from softiou.checking.scanning import Watch, bounded_map
+from softiou.checking.summaries import size_summaries
 from softiou.data.copies import same_files
 from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, images_in, visible_files
-from softiou.data.problems import DataProblemsError, Problem, some_of
+from softiou.data.problems import DataProblemsError, Problem, some_of, warning
 from softiou.data.source import DataSource
 
-_HOMES = ("train", "test", "val")  # a file that several of them hold counts for the last
+_SPLITS = ("train", "test", "val")  # a file that several of them hold counts for the last
 
 
 def check_unlabeled(
-    source: DataSource, findings: Findings, *, watch: Watch
+    source: DataSource, problems: ProblemList, *, watch: Watch
 ) -> UnlabeledSummary | None:
-    """Look at every file of the folder `unlabeled` of a data set.
+    """Check every file of the folder `unlabeled` of a data set.
 
     Returns:
         What is in it, None when it has no images/.
     """
-    findings.add(_misplaced(source.unlabeled))
+    problems.add(_misplaced(source.unlabeled))
     folder = source.unlabeled / "images"
     if not folder.is_dir():
         return None
     try:
         source.images(UNLABELED)  # as training will open them
     except DataProblemsError as error:
-        findings.add(error.problems)
-    return _check_images(source, folder, visible_files(folder, IMAGE_SUFFIXES), findings, watch)
+        problems.add(error.problems)
+    return _check_images(source, folder, visible_files(folder, IMAGE_SUFFIXES), problems, watch)
 
 
 def check_unlabeled_folder(
-    source: DataSource, folder: Path, findings: Findings, *, watch: Watch
+    source: DataSource, folder: Path, problems: ProblemList, *, watch: Watch
 ) -> UnlabeledSummary | None:
-    """Look at every image of any folder, to be learnt from beside a data set."""
+    """Check every image of any folder, for training without masks beside a data set."""
     try:
         paths = list(images_in(folder).values())
     except DataProblemsError as error:
-        findings.add(error.problems)
+        problems.add(error.problems)
         return None
-    return _check_images(source, folder, paths, findings, watch)
+    return _check_images(source, folder, paths, problems, watch)
 
 
 def _check_images(
-    source: DataSource, folder: Path, paths: Sequence[Path], findings: Findings, watch: Watch
+    source: DataSource, folder: Path, paths: Sequence[Path], problems: ProblemList, watch: Watch
 ) -> UnlabeledSummary:
     readable: list[Path] = []
     sizes: Counter[tuple[int, int]] = Counter()
-    for path, found in watch(zip(paths, bounded_map(_look, paths), strict=True), len(paths)):
-        findings.add(found.problems)
-        if isinstance(found, Picture):
+    for path, found in watch(zip(paths, bounded_map(_check, paths), strict=True), len(paths)):
+        problems.add(found.problems)
+        if isinstance(found, ImageCheck):
             readable.append(path)
             sizes[found.size] += 1
-    findings.add(_copies(source, folder, readable))
-    return UnlabeledSummary(len(readable), sizes_of(sizes))
+    problems.add(_copies(source, folder, readable))
+    return UnlabeledSummary(len(readable), size_summaries(sizes))
 
 
-def _misplaced(folder: Path) -> list[Problem]:
+def _misplaced(folder: Path) -> Iterator[Problem]:
     """Warn about a folder whose images would not be found."""
-    outside = [path.name for path in visible_files(folder, IMAGE_SUFFIXES)]
-    if outside:
+    if outside := [path.name for path in visible_files(folder, IMAGE_SUFFIXES)]:
         message = f"Found images that do not lie in images/: {len(outside)} ({some_of(outside)})."
-        remedy = "Nobody will read them here: move them to unlabeled/images/."
-        return [Problem(str(folder), message, remedy, "warning", kind="unlabeled")]
-    if folder.is_dir() and not (folder / "images").is_dir():
+        remedy = "They are not read from here: move them to unlabeled/images/."
+        yield warning(folder, "unlabeled", message, remedy)
+    elif folder.is_dir() and not (folder / "images").is_dir():
         message = "Expected images/ in it, but there is none."
-        remedy = "Move the images to unlabeled/images/."
-        return [Problem(str(folder), message, remedy, "warning", kind="unlabeled")]
-    return []
+        yield warning(folder, "unlabeled", message, "Move the images to unlabeled/images/.")
 
 
-def _look(path: Path) -> Picture | DataProblemsError:
+def _check(path: Path) -> ImageCheck | DataProblemsError:
     """Read an image as training will."""
     try:
-        return look_at_picture(path)
+        return check_image(path)
     except DataProblemsError as error:
         return error
 
 
-def _copies(source: DataSource, folder: Path, unlabeled: Iterable[Path]) -> list[Problem]:
-    """Warn about images that are evaluated on, or learnt from with their masks, as well."""
-    splits = {split: _images_of(source, split) for split in _HOMES}
+def _copies(source: DataSource, folder: Path, unlabeled: Iterable[Path]) -> Iterator[Problem]:
+    """Warn about images that are also evaluated on, or trained on with their masks."""
+    splits = {split: _images_of(source, split) for split in _SPLITS}
     names_of: dict[str, list[str]] = {}
     for path, split in same_files(unlabeled, splits).items():
         names_of.setdefault(split, []).append(path.name)
-    problems = []
-    for split in (split for split in reversed(_HOMES) if split in names_of):
+    for split in (split for split in reversed(_SPLITS) if split in names_of):
         names = names_of[split]
         message = f"The same files as images of {split}: {len(names)} ({some_of(names)})."
-        remedy = "Remove them here: a model that has seen what it is scored on scores too well."
+        remedy = "Remove them here: scores on images that were trained on are too high."
         if split == "train":
-            remedy = "Remove them here: each would be learnt from twice, with its mask and without."
-        problems.append(
-            Problem(str(folder), message, remedy, "warning", kind="unlabeled_duplicate")
-        )
-    return problems
+            remedy = "Remove them here: each would be used twice, with its mask and without."
+        yield warning(folder, "unlabeled_duplicate", message, remedy)
 
 
 def _images_of(source: DataSource, split: str) -> Iterable[Path]:
-    """Return the images of a split; none when there is no such split, or it is not in order."""
+    """Return the images of a split; none when there is no such split, or it has errors."""
     try:
         return source.images(split).values()
     except DataProblemsError:

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from softiou.checking import CheckReport, FixReport
 from softiou.checking.advice import Advice
-from softiou.checking.findings import FindingGroup
-from softiou.checking.tallies import SizeSummary, SplitSummary
+from softiou.checking.report import ProblemGroup
+from softiou.checking.summaries import SizeSummary, SplitSummary
 from softiou.data.problems import some_of
 
 _SHOWN = 20
@@ -45,7 +45,7 @@ def fix_summary(fixed: FixReport) -> Iterator[Text]:
         yield Text(f"not mended: {group.count} of the kind {group.kind}", style="bold red")
 
 
-def _group(group: FindingGroup) -> Text:
+def _group(group: ProblemGroup) -> Text:
     """Write out a finding; of several of a kind, the number and the first few."""
     heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
     examples = "".join(f"\n  {p.file}\n    {p.message}" for p in group.examples)

@@ -1,7 +1,8 @@
-"""What can be wrong with a data set: one record per finding, and the error that carries them."""
+"""What can be wrong with a data set: one record per problem, and the error that carries them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from softiou.errors import DataError
@@ -11,14 +12,14 @@ _LISTED = 5
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding about one file or folder.
+    """One problem of one file or folder.
 
     Args:
         file: The file or folder.
         message: What was expected and what was found.
-        remedy: The way out.
-        severity: "error" stops training; "warning" may be meant; "note" is nothing to mend.
-        kind: What sort of finding it is, for programs and to put equal ones together.
+        remedy: What to do about it.
+        severity: "error" stops training; "warning" may be intended; "note" needs no action.
+        kind: What sort of problem it is, for programs and for grouping.
     """
 
     file: str
@@ -32,7 +33,7 @@ class Problem:
 
 
 class DataProblemsError(DataError):
-    """A `DataError` that keeps its findings apart, for those who collect them."""
+    """A `DataError` that keeps its problems apart, for those who collect them."""
 
     def __init__(self, *problems: Problem) -> None:
         # DataLoader workers rebuild the error from its text alone, so the text is complete.
@@ -40,8 +41,20 @@ class DataProblemsError(DataError):
         self.problems = problems
 
 
+def data_error(
+    place: str | Path, message: str, remedy: str, *, kind: str = "layout"
+) -> DataProblemsError:
+    """Return the error of a single problem of a file or folder."""
+    return DataProblemsError(Problem(str(place), message, remedy, kind=kind))
+
+
+def warning(place: str | Path, kind: str, message: str, remedy: str) -> Problem:
+    """Return a problem that may be intended."""
+    return Problem(str(place), message, remedy, "warning", kind)
+
+
 def some_of(names: Iterable[object]) -> str:
-    """Write out the first few names and the number of those left out.
+    """List the first few names and count the rest.
 
     Example:
         >>> some_of("abcdefg")

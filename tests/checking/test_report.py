@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from softiou.checking import check_dataset
-from softiou.checking.findings import KEPT, Findings
-from softiou.checking.parallel import _cores, bounded_map
+from softiou.checking.report import KEPT, ProblemList
+from softiou.checking.scanning import _cores, bounded_map
 from softiou.data import Problem
 
 Make = Callable[..., Path]
@@ -19,7 +19,7 @@ Make = Callable[..., Path]
 
 
 def test_all_are_counted_and_some_are_kept() -> None:
-    findings = Findings()
+    findings = ProblemList()
     many = KEPT + 500
     findings.add(Problem(str(i), "Wrong.", "Mend it.", kind="many") for i in range(many))
     findings.add([Problem("w", "Odd.", "Look.", "warning", kind="many")])
@@ -118,7 +118,7 @@ def test_masks_that_are_named_otherwise(
     rename(root / "train/images", images.format)
     rename(root / "train/masks", masks.format)
     hint = check_dataset(root).errors[-1]
-    assert hint.message == f"Masks are named like images but for an addition: {example}."
+    assert hint.message == f"Masks are named like images with something added: {example}."
 
 
 def test_masks_that_are_others(make_dataset: Make) -> None:
@@ -127,6 +127,14 @@ def test_masks_that_are_others(make_dataset: Make) -> None:
     assert len(check_dataset(root).errors) == 2  # one on each side, and no guess
     (root / "train/masks/img_1.png").rename(root / "train/masks/img_8.png")
     assert len(check_dataset(root).errors) == 2
+
+
+def test_images_whose_masks_are_missing_have_no_hint(make_dataset: Make) -> None:
+    root = make_dataset({"train/masks": {s: [[0, 1]] for s in ("img_1", "img_2", "x")}})
+    for stem in ("img_1", "img_2"):
+        (root / f"train/masks/{stem}.png").unlink()
+    (error,) = check_dataset(root).errors
+    assert error.message == "Images without mask here: 2 (img_1, img_2)."
 
 
 def test_masks_that_are_jpeg_files(make_dataset: Make) -> None:

@@ -1,4 +1,4 @@
-"""The mask that a faulty file can only have meant, or an error.
+"""Reads masks with errors that can be repaired in one way only.
 
 Shapes: H and W in pixels.
 """
@@ -11,15 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softiou.checking.channels import simpler
-from softiou.checking.labels import TURNED, fit, whole_factor
-from softiou.checking.pictures import Picture, explained, look_at_picture, orientation_of
+from softiou.checking.images import ImageCheck, check_image, explain_unreadable, orientation_of
+from softiou.checking.masks import (
+    SWAPPED,
+    check_size,
+    differ_by_whole_factor,
+    with_fewer_channels,
+)
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError
 from softiou.data.reading import MaskReader, opened
 
 Mask = NDArray[np.int64]
-_TURNS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF orientation
+_ROTATIONS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF orientation
     5: lambda mask: mask.T,
     6: lambda mask: np.rot90(mask, -1),
     7: lambda mask: np.rot90(mask, 2).T,
@@ -28,20 +32,20 @@ _TURNS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF orienta
 
 
 @dataclass(frozen=True)
-class Mended:
+class RepairedMask:
     """A mask (H, W) of class indices and `ignore_index`, and what was done to the file for it."""
 
     mask: Mask
     steps: tuple[str, ...]
 
 
-class Mender:
-    """Reads masks as a `MaskReader` does, and those that it refuses where no doubt is left.
+class MaskRepair:
+    """Reads masks as a `MaskReader` does, and repairs those it rejects if there is one way.
 
     Args:
         reader: Reads the masks that are right.
         label_map: The classes of all numbers, where all masks of the data set were numbered
-            otherwise than `reader` expects (see `meant_by`).
+            otherwise than `reader` expects (see `infer_label_map`).
     """
 
     def __init__(self, reader: MaskReader, label_map: Mapping[int, int] | None) -> None:
@@ -51,30 +55,30 @@ class Mender:
             description, colours = reader.description, reader.colours
             self._reader = MaskReader(description, label_map=label_map, colours=colours)
 
-    def mend(self, files: SampleFiles) -> list[Mended]:
+    def read(self, files: SampleFiles) -> list[RepairedMask]:
         """Return the masks of a sample, each of the size of the image.
 
         Raises:
-            DataError: A file cannot be read, or there are several ways to understand it.
+            DataError: A file cannot be read, or there are several ways to repair it.
         """
-        picture = look_at_picture(files.image)
-        return [self._mend(path, files.image, picture) for path in files.masks]
+        image = check_image(files.image)
+        return [self._read(path, files.image, image) for path in files.masks]
 
-    def _mend(self, path: Path, image: Path, picture: Picture) -> Mended:
+    def _read(self, path: Path, image_path: Path, image: ImageCheck) -> RepairedMask:
         try:
             with opened(path) as stored:
                 stored.load()
                 orientation = orientation_of(stored)
                 mask, steps = self._classes(path, stored)
         except DataProblemsError as error:
-            raise DataProblemsError(*explained(path, error)) from error
-        mask, moved = _fitted(mask, orientation, picture)
-        if mask.shape != picture.size:
-            raise DataProblemsError(*fit(path, mask.shape, image, picture))
-        return Mended(mask, (*steps, *moved))
+            raise DataProblemsError(*explain_unreadable(path, error)) from error
+        mask, moved = _fitted(mask, orientation, image)
+        if mask.shape != image.size:
+            raise DataProblemsError(*check_size(path, mask.shape, image_path, image))
+        return RepairedMask(mask, (*steps, *moved))
 
     def _classes(self, path: Path, stored: Image.Image) -> tuple[Mask, tuple[str, ...]]:
-        """Return the classes of the pixels, through other channels or colours where it takes."""
+        """Return the classes of the pixels, if need be from fewer channels or palette colours."""
         try:
             mask = self._reader.decode(path, stored).numpy()
         except DataProblemsError:
@@ -89,22 +93,22 @@ class Mender:
         return mask, (step, *steps)
 
     def _other_form(self, stored: Image.Image) -> tuple[Image.Image, str] | None:
-        """Return another form of the same mask: with fewer channels, or with its colours."""
+        """Return the same mask with fewer channels, or as the colours of its palette."""
         if stored.mode == "P" and self._reader.colours is not None:
             return stored.convert("RGB"), "read by the colours of its palette"
-        return simpler(stored)
+        return with_fewer_channels(stored)
 
 
-def _fitted(mask: Mask, orientation: int, picture: Picture) -> tuple[Mask, tuple[str, ...]]:
-    """Turn or scale a mask onto its image, if there is one way only."""
-    if mask.shape == picture.size:
+def _fitted(mask: Mask, orientation: int, image: ImageCheck) -> tuple[Mask, tuple[str, ...]]:
+    """Rotate or scale a mask to fit its image, if there is only one way."""
+    if mask.shape == image.size:
         return mask, ()
-    if picture.orientation in TURNED and mask.shape == picture.stored_size:
-        return _TURNS[picture.orientation](mask), ("turned like its image",)
-    if orientation in TURNED and mask.shape[::-1] == picture.size:
-        return _TURNS[orientation](mask), ("turned by its own EXIF tag",)
-    if whole_factor(mask.shape, picture.size):
-        return _nearest(mask, picture.size), ("scaled by a whole number",)
+    if image.orientation in SWAPPED and mask.shape == image.stored_size:
+        return _ROTATIONS[image.orientation](mask), ("turned like its image",)
+    if orientation in SWAPPED and mask.shape[::-1] == image.size:
+        return _ROTATIONS[orientation](mask), ("turned by its own EXIF tag",)
+    if differ_by_whole_factor(mask.shape, image.size):
+        return _nearest(mask, image.size), ("scaled by a whole number",)
     return mask, ()
 
 

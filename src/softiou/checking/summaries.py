@@ -1,0 +1,156 @@
+"""Class statistics of the splits: sums that stay small, however many samples there are.
+
+Shapes: R annotators, C classes, H and W in pixels.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from softiou.data.base import DatasetDescription
+
+LISTED_SIZES = 100
+_DIGEST_BYTES = 8
+
+
+@dataclass(frozen=True)
+class ClassSummary:
+    """How often a class occurs in a split.
+
+    Attributes:
+        name: The class.
+        pixel_share: Its share of the valid pixels, in [0, 1], over all annotators.
+        images: Number of images where at least one annotator marked it.
+        frequency: Its share of the valid pixels in those images, in [0, 1].
+    """
+
+    name: str
+    pixel_share: float
+    images: int
+    frequency: float
+
+
+@dataclass(frozen=True)
+class SizeSummary:
+    """How many images of a split have a size."""
+
+    height_px: int
+    width_px: int
+    images: int
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What is in the usable samples of a split.
+
+    Attributes:
+        images: Number of images that have all their masks.
+        annotators: Number of masks of each image.
+        ignored_share: Share of the labelled pixels that are ignored, in [0, 1].
+        agreement: Share of the pixels that no annotator ignored where all of them give the same
+            class; None when there is one annotator.
+        classes: In the order of their indices.
+        sizes: The 100 most frequent ones, the most frequent first.
+    """
+
+    images: int
+    annotators: int
+    ignored_share: float
+    agreement: float | None
+    classes: tuple[ClassSummary, ...]
+    sizes: tuple[SizeSummary, ...]
+
+
+@dataclass(frozen=True)
+class SampleStatistics:
+    """The pixels of the masks of one sample.
+
+    Attributes:
+        size: (H, W).
+        pixels: Pixels of each class (C,), over all annotators.
+        ignored: Ignored pixels, over all annotators.
+        valid: Pixels that no annotator ignored.
+        agreed: Those of them where all annotators give the same class.
+        digest: Equal for equal masks.
+    """
+
+    size: tuple[int, int]
+    pixels: NDArray[np.int64]
+    ignored: int
+    valid: int
+    agreed: int
+    digest: bytes
+
+
+def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleStatistics:
+    """Count the pixels of the masks (R, H, W) by class."""
+    valid = masks != description.ignore_index
+    labels = masks.masked_select(valid)  # indexing would list the places of all pixels first
+    pixels = torch.bincount(labels, minlength=description.num_classes)
+    by_all = valid.all(dim=0)
+    return SampleStatistics(
+        size=(masks.shape[1], masks.shape[2]),
+        pixels=pixels.numpy(),
+        ignored=masks.numel() - len(labels),
+        valid=int(by_all.sum()),
+        agreed=int((by_all & (masks == masks[0]).all(dim=0)).sum()),
+        digest=hashlib.blake2b(masks.numpy().data, digest_size=_DIGEST_BYTES).digest(),
+    )
+
+
+class SplitStatistics:
+    """Adds up the samples of a split.
+
+    Args:
+        description: The classes and the `ignore_index`.
+        annotators: Number of masks of each image.
+    """
+
+    def __init__(self, description: DatasetDescription, annotators: int) -> None:
+        self._classes = description.classes
+        self._annotators = annotators
+        self._images = self._ignored = self._valid = self._agreed = 0
+        self._sizes: Counter[tuple[int, int]] = Counter()
+        # (C,) each: pixels, images that show the class, and pixels of any class in those images.
+        self._pixels, self._showing, self._around = np.zeros((3, len(self._classes)), np.int64)
+
+    def add(self, sample: SampleStatistics) -> None:
+        """Add one sample."""
+        present = sample.pixels > 0
+        self._images += 1
+        self._ignored += sample.ignored
+        self._valid += sample.valid
+        self._agreed += sample.agreed
+        self._sizes[sample.size] += 1
+        self._pixels += sample.pixels
+        self._showing += present
+        self._around += present * sample.pixels.sum()
+
+    def summary(self) -> SplitSummary:
+        """Return the statistics of the samples so far."""
+        counted = int(self._pixels.sum())
+        shares = (self._pixels / max(counted, 1)).tolist()
+        frequencies = (self._pixels / self._around.clip(min=1)).tolist()
+        several = self._annotators > 1 and self._valid > 0
+        return SplitSummary(
+            images=self._images,
+            annotators=self._annotators,
+            ignored_share=self._ignored / max(counted + self._ignored, 1),
+            agreement=self._agreed / self._valid if several else None,
+            classes=tuple(
+                map(ClassSummary, self._classes, shares, self._showing.tolist(), frequencies)
+            ),
+            sizes=size_summaries(self._sizes),
+        )
+
+
+def size_summaries(counts: Mapping[tuple[int, int], int]) -> tuple[SizeSummary, ...]:
+    """List the sizes (H, W), the most frequent first."""
+    most = Counter(counts).most_common(LISTED_SIZES)
+    return tuple(SizeSummary(*size, number) for size, number in most)
