@@ -8,8 +8,9 @@ from torch import Tensor
 
 from inference.tiny_models import TinyModel, strided
 from softiou.calibration import sample_pixels
-from softiou.calibration.pixels import draw_pixels, logits_at, valid_pixels
+from softiou.calibration.pixels import draw_pixels, logits_at
 from softiou.data import DatasetDescription, DigitScenes
+from softiou.data.base import valid_pixels
 from softiou.errors import CheckpointError, DataError
 from softiou.inference import predict_logits
 from softiou.models import ModelSpec, SegmentationModel

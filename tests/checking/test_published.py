@@ -33,10 +33,8 @@ class Flat(Layout):
         self.name = "flat"
         self.root = root
         self.splits = tuple(split for split in ("train", "val") if (root / f"{split}-x").is_dir())
-        self.description = DatasetDescription(("sky", "road"), palette=((1, 2, 3), (4, 5, 6)))
-
-    def mask_reader(self) -> MaskReader:
-        return MaskReader(self.description, label_map={0: 255, 1: 0, 2: 1})
+        description = DatasetDescription(("sky", "road"), palette=((1, 2, 3), (4, 5, 6)))
+        self.reader = MaskReader(description, label_map={0: 255, 1: 0, 2: 1})
 
     def images(self, split: str) -> Files:
         folder = self.root / f"{split}-x"
@@ -47,9 +45,6 @@ class Flat(Layout):
         folder = self.root / f"{split}-y"
         masks, problems = files_by_stem(folder, frozenset({".png"}))
         return (Files(masks, folder, tuple(problems)),)
-
-    def folder(self, split: str) -> str:
-        return split
 
 
 Make = Callable[[dict[str, str]], str]

@@ -40,8 +40,8 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"Expected `classes`, but it is not there\. Add `classes: \["),
-        ("ignore_index: 255", "Expected `classes`, but it is not there"),
+        ("", r"Expected `classes`, but it is missing\. Add `classes: \["),
+        ("ignore_index: 255", "Expected `classes`, but it is missing"),
         ("classes: [a]", "`classes`: needs two names or more: the background is a class too"),
         ("classes: [a, b, a]", "`classes`: names a more than once"),
         ("classes: [yes, no]", r"`classes\.0`: .* got True\. Put names such as yes, no and 1 in"),

@@ -258,7 +258,7 @@ def test_anti_aliased_mask(make_dataset: Make) -> None:
 
 def test_raw_value_that_the_label_map_makes_ambiguous(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 7]]}}, label_map={7: 0})
-    assert_value_error(root, r"maps \[7\] to class 0 but does not say what the raw value 0 itself")
+    assert_value_error(root, r"maps \[7\] to class 0 but has no entry for the raw value 0 itself")
 
 
 def test_rgb_mask_without_palette(make_dataset: Make) -> None:

@@ -98,7 +98,7 @@ def test_list_that_lies_elsewhere(scenes: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     (scenes / "splits" / "few.txt").rename(path)
     assert open_unlabeled(scenes, str(path)).stems == ("train/c", "train/d", "train/e", "train/f")
-    with pytest.raises(DataError, match=r"nowhere\.txt: Expected a file that lists stems"):
+    with pytest.raises(DataError, match=r"nowhere\.txt: Expected a list of stems of train"):
         open_unlabeled(scenes, "nowhere.txt")
 
 
@@ -193,10 +193,10 @@ def test_copies_of_evaluated_images_are_left_out(scenes: Path, tmp_path: Path) -
     write_image(more / "z.png")
     shutil.copy(scenes / "val" / "images" / "v.png", more / "copy.png")
     images = open_unlabeled(scenes, "few", folder=more)
-    assert (images.stems, images.taken) == (("more/z",), ("more/copy",))
+    assert (images.stems, images.excluded) == (("more/z",), ("more/copy",))
     shutil.copytree(more, scenes / "unlabeled" / "images")
     images = open_unlabeled(scenes, "train")
-    assert (images.stems, images.taken) == (("unlabeled/z",), ("unlabeled/copy",))
+    assert (images.stems, images.excluded) == (("unlabeled/z",), ("unlabeled/copy",))
     assert "unlabeled/copy" in open_unlabeled(scenes, "train", evaluated=("test",)).stems
 
 
@@ -289,7 +289,7 @@ def test_no_images_without_masks(scenes: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"there is no unlabeled/images/, and the split 'train' leaves out no image that may "
-        r"be learnt from\. Name their folder \(--unlabeled DIR\), or .*`softiou split .* --split",
+        r"be used\. Name their folder \(--unlabeled DIR\), or .*`softiou split .* --split",
     ):
         open_unlabeled(scenes, "train")
 

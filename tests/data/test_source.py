@@ -135,7 +135,9 @@ def test_dataset_yaml_names_a_layout_elsewhere(tmp_path: Path) -> None:
     }
     assert open_images(home, "unlabeled")[0].stems == ("more",)
     assert opened.folder("unlabeled") == "unlabeled"
-    with pytest.raises(DataError, match="unlabeled: Expected masks, but nobody labelled these"):
+    with pytest.raises(
+        DataError, match="unlabeled: Expected masks, but these images are unlabelled"
+    ):
         open_dataset(home, "unlabeled")
     with pytest.raises(DataError, match="found only train, val, half, trainval, unlabeled"):
         open_dataset(home, "test")
@@ -189,7 +191,7 @@ def test_a_wrong_list_is_refused(tmp_path: Path) -> None:
     match = r"few.txt: Listed stems that are not in leftImg8bit/train/: 1 \(aachen\)"
     with pytest.raises(DataError, match=match):
         FolderDataset(source, "few")
-    with pytest.raises(DataError, match="Expected a file that lists stems of train"):
+    with pytest.raises(DataError, match="Expected a list of stems of train"):
         FolderDataset(source, "nowhere.txt")
 
 

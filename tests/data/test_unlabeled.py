@@ -21,7 +21,7 @@ from softiou.data import (
     collate,
     open_unlabeled,
 )
-from softiou.data.transforms import chance_of, drawn_index
+from softiou.data.transforms import drawn_index, random_state_of
 
 Make = Callable[..., Path]
 
@@ -144,7 +144,7 @@ def test_weak_view_is_the_view_of_the_image_without_other_colours() -> None:
     for draw in range(20):
         sample = stream[draw]
         picture = images[drawn_index(stream._seed, draw, NUM_IMAGES)]
-        with chance_of(stream._seed, draw):
+        with random_state_of(stream._seed, draw):
             view = AUGMENTATION.draw_view(40, 56)
         assert sample["stem"] == picture["stem"]
         assert torch.equal(sample["image"], view.image(picture["image"]))

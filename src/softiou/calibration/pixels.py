@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
+from softiou.data import Sample, SegmentationDataset, truth
+from softiou.data.base import valid_pixels
 from softiou.errors import CheckpointError, DataError
 from softiou.inference import Precision, autocast
 from softiou.models import SegmentationModel
@@ -77,12 +78,6 @@ def sample_pixels(
             "one with --split."
         )
     return PixelSample(torch.cat(logits), torch.cat(targets))
-
-
-def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
-    """Return which pixels count, bool (H, W), of a target (H, W) or (C, H, W)."""
-    valid = target != description.ignore_index
-    return valid.any(0) if target.is_floating_point() else valid
 
 
 def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a data set is to the rest of softiou: a description, stems and samples.
+"""The interface of all data sets: a description, stems and samples.
 
 Shapes: C classes, R annotators, H and W in pixels.
 """
@@ -25,7 +25,7 @@ class DatasetDescription:
 
     Args:
         classes: Names of the classes; the position of a name is its class index.
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of pixels that are ignored.
         palette: One RGB colour per class, 0..255; empty means a default one.
 
     Raises:
@@ -54,7 +54,7 @@ class DatasetDescription:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `as_dict`; other entries are left alone.
+        """Undo `as_dict`; other entries are ignored.
 
         Raises:
             KeyError, TypeError, ValueError: Entries are missing, or of another kind.
@@ -80,7 +80,7 @@ class DatasetDescription:
 
     @property
     def ignores_a_class(self) -> bool:
-        """Return whether `ignore_index` is the index of a class, whose pixels then never count."""
+        """Return whether `ignore_index` is the index of a class, which is then always ignored."""
         return 0 <= self.ignore_index < self.num_classes
 
 
@@ -103,9 +103,9 @@ class SegmentationDataset(Dataset[Sample], ABC):
     Attributes:
         description: What the labels mean.
         split: Name of the split, such as "train".
-        folder: Where its images lie, which another split may share: stems are unique within it.
-        labels: What the targets are: "hard", "soft", "votes" or "staple"; never "auto".
-        annotators: R, how many people labelled every image.
+        folder: Of its images, which other splits may share; stems are unique within it.
+        labels: Kind of the targets: "hard", "soft", "votes" or "staple"; never "auto".
+        annotators: R, number of annotators of each image.
         stems: A name for every sample, unique within the split.
         skipped: Stems that were left out because their files cannot be read.
     """
@@ -126,15 +126,15 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample; the same one for the same index."""
+        """Return a sample, always the same one for an index."""
 
     @abstractmethod
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files behind a sample; empty when it is made in memory."""
+        """Return the files of a sample; none when it is made in memory."""
 
 
 def check_labels(labels: TargetKind) -> None:
-    """Raise unless `labels` is a kind that is known.
+    """Raise unless `labels` is a `TargetKind`.
 
     Raises:
         ValueError: Names the kinds.
@@ -142,13 +142,13 @@ def check_labels(labels: TargetKind) -> None:
     if labels not in get_args(TargetKind):
         kinds = ", ".join(repr(kind) for kind in get_args(TargetKind))
         raise ValueError(
-            f"Expected `labels` to be one of {kinds}, but got {labels!r}. Smoothing is done to "
-            "hard labels, in the loss or in the recipe."
+            f"Expected `labels` to be one of {kinds}, but got {labels!r}. Hard labels are smoothed "
+            "in the loss or by the recipe."
         )
 
 
 def truth(target: Tensor, description: DatasetDescription) -> Tensor:
-    """Return what a prediction is scored against: votes become their shares, the rest stays.
+    """Return the target that predictions are scored against: votes become their shares.
 
     Args:
         target: Of one sample.
@@ -165,3 +165,9 @@ def truth(target: Tensor, description: DatasetDescription) -> Tensor:
         ignore_index=description.ignore_index,
     )
     return probs[0].where(valid[0], description.ignore_index)
+
+
+def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
+    """Return which pixels of a target of `truth` are not ignored, bool (H, W)."""
+    valid = target != description.ignore_index
+    return valid.any(0) if target.is_floating_point() else valid

@@ -1,11 +1,11 @@
-"""Colours for classes that colour-blind readers tell apart, too.
+"""Colours for classes that colour-blind readers can also tell apart.
 
 The first seven are those of Okabe and Ito without black, in an order that suits fills. The others
-are candidates of the library colorcet (its tables `glasbey_bw_minc_20`, `glasbey_light`,
-`glasbey_dark`, `glasbey_warm`, `glasbey_cool` and `glasbey_hv`), each time the one that lies
-farthest from all before it, from black, white and two greys, for the eye that tells them apart
-worst: normal, or without red, green or blue cones. tests/data/test_colours.py makes the table
-again from the library and states how far the colours lie apart.
+are chosen from the library colorcet (its tables `glasbey_bw_minc_20`, `glasbey_light`,
+`glasbey_dark`, `glasbey_warm`, `glasbey_cool` and `glasbey_hv`), each time the one farthest from
+all before it and from black, white and two greys, by the smallest distance under normal vision and
+without red, green or blue cones. tests/data/test_colours.py rebuilds the table from the library
+and states the distances.
 
 References:
     M. Okabe, K. Ito. Color Universal Design. 2008. https://jfly.uni-koeln.de/color/
@@ -47,14 +47,14 @@ _GOLDEN_ANGLE = 0.618034
 
 
 def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
-    """Give every class a colour of its own; a class called "background" is black.
+    """Return a distinct colour for every class; a class called "background" is black.
 
     Args:
         classes: Names of the classes.
 
     Returns:
-        RGB, 0..255; the same for the same place in the list. The first 256 are made for readers of
-        any colour vision; those beyond are spread over the hues.
+        RGB, 0..255, by the position in the list. The first 256 are distinct for any colour vision;
+        those beyond are spread over the hues.
 
     Example:
         >>> default_palette(["background", "car"])
@@ -67,7 +67,7 @@ def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
 
 
 def _colour(index: int) -> Colour:
-    """Return the colour of one class: from the table, then generated."""
+    """Return the colour of one class, from the table or generated."""
     if index < len(_COLOURS):
         return _COLOURS[index]
     saturation, value = (0.9, 0.6, 0.75)[index % 3], (0.95, 0.75, 0.55)[index // 3 % 3]

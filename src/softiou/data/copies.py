@@ -1,4 +1,4 @@
-"""Files of the same content in several places: what one of them teaches, the other one tests."""
+"""Files with the same content in several splits."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -6,14 +6,14 @@ from pathlib import Path
 
 
 def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> dict[Path, str]:
-    """Find the files that splits hold, too; few of them have to be read for that.
+    """Find files with the same content as a file of a split; only files of equal size are read.
 
     Args:
-        files: To look at.
+        files: The files to look up.
         splits: Files by the name of their split; one that several hold counts for the last.
 
     Returns:
-        The split of each file that any of them holds.
+        The split of each file that has a copy in one.
     """
     bytes_of = {path: path.stat().st_size for path in files}
     lengths = set(bytes_of.values())

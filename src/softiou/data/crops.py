@@ -1,4 +1,4 @@
-"""The size of the pieces of images that a model is trained on."""
+"""The size of the crops that a model is trained on."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""`dataset.yaml`: the names of the classes and what the values in the masks mean."""
+"""`dataset.yaml`: the names of the classes and the meaning of the values in the masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 
 FILE_NAME = "dataset.yaml"
@@ -34,10 +34,10 @@ class DatasetFile(BaseModel):
 
     Attributes:
         classes: Names of the classes, two or more.
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of pixels that are ignored.
         label_map: Class (its index or name) or `ignore_index` of raw values in the masks.
         palette: RGB colour of each class, for display and for RGB masks.
-        ignore_colour: Colour of the pixels of RGB masks that do not count.
+        ignore_colour: Colour of ignored pixels in RGB masks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,7 +93,7 @@ class DatasetFile(BaseModel):
         )
 
     def mask_reader(self) -> MaskReader:
-        """Return a reader of masks that are labelled in this way."""
+        """Return a reader of these masks."""
         indices = {name: index for index, name in enumerate(self.classes)}
         return MaskReader(
             self.description,
@@ -105,7 +105,7 @@ class DatasetFile(BaseModel):
         )
 
     def _colours(self) -> dict[Colour, int] | None:
-        """Return the class of every colour, when colours were given."""
+        """Return the class of every colour, None without a palette."""
         if self.palette is None:
             return None
         colours = {colour: index for index, colour in enumerate(self.palette)}
@@ -115,11 +115,11 @@ class DatasetFile(BaseModel):
 
 
 class LayoutFile(BaseModel):
-    """A `dataset.yaml` that leaves classes and masks to a layout; unknown keys are errors.
+    """A `dataset.yaml` that only names a published layout; unknown keys are errors.
 
     Attributes:
         layout: Name of the layout.
-        root: Folder of the files, from that of the file on; None for that folder.
+        root: Folder of the files, relative to that of dataset.yaml; None for the same folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -154,20 +154,20 @@ def read_layout_file(root: Path) -> LayoutFile | None:
 
 
 def _contents(root: Path) -> object:
-    """Return what is in the file, whether or not it is what it should be."""
+    """Return the values in the file, not validated."""
     path = root / FILE_NAME
     if not path.is_file():
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
-        raise DataProblemsError(Problem(str(path), message, f"Write one: `{_EXAMPLE}`."))
+        raise data_error(path, message, f"Write one: `{_EXAMPLE}`.")
     try:
         contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataProblemsError(Problem(str(path), f"Not YAML: {error}.", "Mend it.")) from error
+        raise data_error(path, f"Not YAML: {error}.", "Correct the file.") from error
     return {} if contents is None else contents
 
 
 def _validated(model: type[_Model], root: Path, contents: object) -> _Model:
-    """Check what is in the file."""
+    """Validate the values in the file."""
     try:
         return model.model_validate(contents)
     except ValidationError as error:
@@ -177,12 +177,12 @@ def _validated(model: type[_Model], root: Path, contents: object) -> _Model:
 
 
 def _field_problem(path: Path, field: Any, known: Sequence[str]) -> Problem:
-    """Translate one finding of pydantic."""
+    """Translate one error of pydantic."""
     key = ".".join(str(part) for part in field["loc"]) or FILE_NAME
     if field["type"] == "missing":
-        return Problem(str(path), f"Expected `{key}`, but it is not there.", f"Add `{_EXAMPLE}`.")
+        return Problem(str(path), f"Expected `{key}`, but it is missing.", f"Add `{_EXAMPLE}`.")
     if field["type"] == "extra_forbidden":
         return Problem(str(path), f"Unknown key `{key}`.", f"Known keys are {', '.join(known)}.")
     message = f"`{key}`: {field['msg'].removeprefix('Value error, ')}; got {field['input']!r}."
     remedy = "Put names such as yes, no and 1 in quotes." if key.startswith("classes") else ""
-    return Problem(str(path), message, remedy or "Mend the value.")
+    return Problem(str(path), message, remedy or "Correct the value.")

@@ -1,4 +1,4 @@
-"""The embedded data set "digits": scenes with soft labels that are true by construction.
+"""The embedded data set "digits": scenes with soft labels that are exact by construction.
 
 Each handwritten digit of scikit-learn is a grid of 8x8 cells that count the ink in 4x4 pixels of
 the original scan, so count / 16 is the share of the cell that ink covers. Scenes lay such digits
@@ -30,9 +30,9 @@ _IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Source:
-    """What the scenes of a split are made of; no two splits share any of it.
+    """The digits and photographs of the scenes of a split; splits share none of them.
 
-    The digits come in the order of their writers, the columns are those of both photographs.
+    The digits are ordered by writer, the columns are those of both photographs.
     """
 
     seed: int
@@ -49,9 +49,9 @@ _SOURCES = {
 DIGIT_SPLITS = tuple(_SOURCES)
 DIGIT_FRACTIONS = {"1_16": 16, "1_8": 8, "1_4": 4}  # of the scenes of train: the first of them
 _DIGITS_PER_SCENE = (3, 6)
-_MAGNIFICATIONS = (2, 2, 3)  # drawn evenly: large enough to read
-_PLACES = 4  # the place that covers the fewest other digits is taken
-# Bright ink on dimmed photographs: a small network learns to find it in a few hundred steps.
+_MAGNIFICATIONS = (2, 2, 3)  # equally likely: large enough to read
+_PLACES = 4  # random ones, of which the one that covers the least of other digits is taken
+# Bright ink on dimmed photographs, so that a small network learns the task in some hundred steps.
 _DIMMED = 0.5
 _CONTRAST = (0.6, 1.0)  # share of the way from the background's mean colour to a bright one
 _SCENE_PX = (32, 128)  # the largest digit has 26 pixels, the narrowest strip of photograph 128
@@ -95,8 +95,8 @@ class DigitScenes(SegmentationDataset):
         check_labels(labels)
         if labels in ("votes", "staple"):
             raise DataError(
-                f"labels={labels!r} is for several annotators, and the scenes have none; they know "
-                "the share that each class covers: take 'soft'."
+                f"labels={labels!r} is for several annotators, which the scenes lack; 'soft' gives "
+                "the share that each class covers."
             )
         if size is not None and size < 1:
             raise ValueError(f"Expected `size` to be at least 1 scene, but got {size}.")
@@ -132,7 +132,7 @@ class DigitScenes(SegmentationDataset):
 def _compose(
     source: _Source, index: int, scene_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Lay random digits over a random crop: image (3, S, S) and shares (C, S, S)."""
+    """Place random digits over a random crop: image (3, S, S) and shares (C, S, S)."""
     random = np.random.default_rng((source.seed, index))
     image = _background(random, source.columns, scene_px)
     target = np.zeros((11, scene_px, scene_px), dtype=np.float32)
@@ -160,7 +160,7 @@ def _background(random: np.random.Generator, columns: range, scene_px: int) -> _
 def _free_place(
     random: np.random.Generator, background: _FloatArray, side: int
 ) -> tuple[slice, slice, slice]:
-    """Pick the window (all channels, s, s) with the most background (S, S) of a few random ones."""
+    """Pick the window (all channels, s, s) with the most background (S, S) of some random ones."""
     corners = random.integers(len(background) - side, size=(_PLACES, 2), endpoint=True)
     windows = [(slice(top, top + side), slice(left, left + side)) for top, left in corners]
     return slice(None), *max(windows, key=lambda window: float(background[window].sum()))
@@ -174,9 +174,9 @@ def _digit(random: np.random.Generator, digits: range) -> tuple[int, _FloatArray
 
 
 def _enlarged(ink: _IntArray, magnification: int) -> _FloatArray:
-    """Turn sixteenths of cells (8, 8) into shares of pixels (s, s), rounded but once.
+    """Turn sixteenths of cells (8, 8) into shares of pixels (s, s), rounded once.
 
-    The products are those of integers: what floats would come to depends on the machine.
+    The products are of integers, because those of floats depend on the machine.
     """
     enlarge = _enlargement(magnification)
     shares: _FloatArray = (enlarge @ ink @ enlarge.T / (16 * magnification**2)).astype(np.float32)
@@ -184,7 +184,7 @@ def _enlarged(ink: _IntArray, magnification: int) -> _FloatArray:
 
 
 def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
-    """Pick a colour (3, 1, 1) on the way from the background's mean to a random bright colour."""
+    """Pick a colour (3, 1, 1) between the background's mean and a random bright colour."""
     colour = random.uniform(0.3, 1, size=(3, 1, 1))
     colour *= 255 / colour.max()
     mean = background.mean(axis=(1, 2), keepdims=True)
@@ -196,7 +196,7 @@ def _enlargement(magnification: int) -> _IntArray:
     """Return m times the matrix (s, 8) of linear interpolation that keeps the total ink per area.
 
     Each cell spreads over a triangle whose sum is the magnification m, and the triangles sum to 1
-    wherever they overlap: nothing is lost, and no share exceeds 1.
+    wherever they overlap, so no share exceeds 1.
     """
     box = np.ones(magnification, dtype=np.int64)
     triangle = np.convolve(box, box)

@@ -1,15 +1,15 @@
-"""Files by stem: what every layout is made of."""
+"""Files by stem, as all layouts use them."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from softiou.data.problems import DataProblemsError, Problem, some_of
+from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 MASK_SUFFIXES = frozenset({".png"})
-UNLABELED = "unlabeled"  # folder of images that nobody labelled
+UNLABELED = "unlabeled"  # folder of images without labels
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class SampleFiles:
 
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Return the files with one of the suffixes, by name; none of them hidden, as macOS's `._*`."""
+    """Return the files with one of the suffixes, by name, without hidden ones (macOS's `._*`)."""
     return sorted(
         path
         for path in folder.glob("*")
@@ -63,7 +63,7 @@ def files_by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Pat
 
 
 def images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Find the images of a folder by stem; it is a problem, too, when there are none."""
+    """Find the images of a folder by stem; it is a problem when there are none."""
     images, problems = files_by_stem(folder, IMAGE_SUFFIXES)
     return images, problems if images else [_no_images(folder)]
 
@@ -78,7 +78,7 @@ def images_in(folder: Path) -> dict[str, Path]:
     inner = folder / "images" if (folder / "images").is_dir() else folder
     if not inner.is_dir():
         message = "Expected a folder of images, but there is no such folder."
-        raise DataProblemsError(Problem(str(folder), message, "Check the path for typing errors."))
+        raise data_error(folder, message, "Check the path for typing errors.")
     images, problems = images_by_stem(inner)
     if problems:
         raise DataProblemsError(*problems)
@@ -86,7 +86,7 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 
 def lines_of(path: Path) -> tuple[list[str], list[Problem]]:
-    """Read the lines of a list; it is a problem, and there are none, when it is not in UTF-8."""
+    """Read the lines of a list; it is a problem when the file is not in UTF-8."""
     try:
         return path.read_text(encoding="utf-8").splitlines(), []
     except UnicodeDecodeError as error:
@@ -102,7 +102,7 @@ def some_stems(stems: Iterable[str]) -> str:
 
 
 def _no_images(folder: Path) -> Problem:
-    """Describe an empty folder of images."""
+    """Report a folder without images."""
     inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
     found = f"only the folders {some_of(inner)}" if inner else "none"
     message = f"Expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), but found {found}."

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels
+from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
@@ -26,16 +26,16 @@ class FolderDataset(SegmentationDataset):
     Args:
         source: Folder with `dataset.yaml`, or LAYOUT:/path; see `open_source`.
         split: Name of the split.
-        labels: "hard" gives class indices, the majority when there are several annotators (a tie
-            goes to the lowest index). "votes" gives the masks of all annotators, "soft" the share
-            of those who did not ignore the pixel, "staple" the probability of each class given how
-            well each annotator agrees with the others (see `softiou.targets.staple`). "auto" is
+        labels: "hard" gives class indices, the majority of several annotators (a tie goes to the
+            lowest index). "votes" gives the masks of all annotators, "soft" the share of each class
+            among those who did not ignore the pixel, "staple" the probability of each class given
+            how well each annotator agrees with the others (see `softiou.targets.staple`). "auto" is
             votes for several annotators and hard for one.
         skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
             otherwise reading one raises.
 
     Raises:
-        DataError: The data set cannot be used; the message names files, values and the way out.
+        DataError: The data set has errors; the message names files, values and what to do.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class FolderDataset(SegmentationDataset):
         """Read one sample.
 
         Raises:
-            DataError: A file is corrupt, the sizes differ or a mask holds values that are no class.
+            DataError: A file is corrupt, the sizes differ or a mask holds invalid values.
         """
         files = self._samples[index]
         image = read_image(files.image)
@@ -90,6 +90,8 @@ class FolderDataset(SegmentationDataset):
         """Turn the masks (R, H, W) of the annotators into one target."""
         if self.labels == "votes":
             return masks
+        if self.labels == "soft":
+            return truth(masks, self.description)
         if self.labels == "hard" and len(masks) == 1:
             return masks[0]
         ignore_index = self.description.ignore_index
@@ -105,7 +107,7 @@ class FolderDataset(SegmentationDataset):
 def size_problem(
     mask_path: Path, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
 ) -> Problem | None:
-    """Compare the size (H, W) of a mask with that of its image."""
+    """Report a mask whose size (H, W) is not that of its image."""
     height, width = size
     mask_height, mask_width = mask_size
     if (mask_height, mask_width) == (height, width):
@@ -122,10 +124,10 @@ def size_problem(
 
 
 def _readable(samples: tuple[SampleFiles, ...]) -> tuple[SampleFiles, ...]:
-    """Return the samples all of whose files can be decoded.
+    """Return the samples whose files can all be decoded.
 
     Raises:
-        DataError: None is left.
+        DataError: There are none.
     """
     problems = unreadable(path for sample in samples for path in sample.paths)
     broken = {problem.file for problem in problems}

@@ -1,4 +1,4 @@
-"""Nested, class-balanced parts of the training images: what is labelled in an experiment.
+"""Nested, class-balanced fractions of the training images, for experiments with few labels.
 
 Shapes: I images, C classes, K candidates.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from softiou._files import write_atomically
 from softiou.data.base import SegmentationDataset
 from softiou.data.folder import FolderDataset
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import data_error
 from softiou.data.source import open_source
 from softiou.errors import DataError
 
@@ -27,7 +27,7 @@ def parse_fractions(text: str) -> list[Fraction]:
     """Read "1/16,1/8" into fractions.
 
     Raises:
-        DataError: One of them is no number between 0 and 1.
+        DataError: One of them is not between 0 and 1.
 
     Example:
         >>> parse_fractions("1/8, 0.25")
@@ -55,19 +55,19 @@ def name_of(fraction: Fraction) -> str:
 def split_fractions(
     source: str | Path, fractions: Sequence[Fraction], *, seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """Choose images to learn from, so that smaller fractions are parts of larger ones.
+    """Choose images to train on, so that smaller fractions are parts of larger ones.
 
-    They are those of the split `train`, or of what lists choose from in a published layout.
+    The images are those of the split that lists choose from, mostly `train`, without those of val
+    and test.
 
-    The images are put into one order, and each fraction takes the first of them: those that bring a
-    class which is not there yet, the rarest first; then in turn the one of a few drawn at random
-    after which the classes are most nearly as frequent as among all images, counted in pixels and
-    in images. Images of val and test, when these are lists of `train`, are left out.
+    They are put into one order, and each fraction takes the first of them. At first each image adds
+    a class that is still missing, the rarest one; then each is the one of a few random candidates
+    that brings the class frequencies, in pixels and in images, closest to those of all images.
 
     Args:
         source: Folder of the data set, or LAYOUT:/path.
         fractions: Between 0 and 1.
-        seed: Of the draws; another one chooses other images.
+        seed: Of the random candidates.
 
     Returns:
         The stems by name of the split, such as "1_8", in alphabetical order; at least one each.
@@ -78,13 +78,11 @@ def split_fractions(
     opened = open_source(source)
     dataset = FolderDataset(source, opened.layout.pool, labels="hard")
     paths = opened.images(opened.layout.pool)
-    evaluated = opened.images_taken(("val", "test"))
+    evaluated = opened.images_of(("val", "test"))
     numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
     if not numbers:
         message = "Expected images to choose from, but val and test hold all of them."
-        raise DataProblemsError(
-            Problem(str(opened.place(opened.layout.pool)), message, "Shorten their lists.")
-        )
+        raise data_error(opened.place(opened.layout.pool), message, "Shorten their lists.")
     sizes = {name_of(f): max(1, round(f * len(numbers))) for f in fractions}
     order = balanced_order(_count(dataset, numbers), max(sizes.values()), seed=seed)
     return {
@@ -108,12 +106,12 @@ def _count(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
 
 
 def balanced_order(pixels: _Pixels, length: int, *, seed: int) -> list[int]:
-    """Order images so that the classes of every beginning are as frequent as those of all.
+    """Order images so that the first ones of any number have the class frequencies of all.
 
     Args:
         pixels: Of each class in each image (I, C).
         length: How many images to order, at most I.
-        seed: Of the candidates that are drawn.
+        seed: Of the random candidates.
 
     Returns:
         Numbers of images.
@@ -162,7 +160,7 @@ def write_splits(
         The files.
 
     Raises:
-        DataError: One of them exists and lists others; then nothing is written.
+        DataError: One of them exists with other stems; then nothing is written.
     """
     folder = open_source(source).lists if folder is None else folder
     contents = {
@@ -172,9 +170,7 @@ def write_splits(
     for path, content in contents.items():
         if path.exists() and path.read_bytes() != content:
             message = "The list exists already, with other images; nothing was changed."
-            raise DataProblemsError(
-                Problem(str(path), message, "Remove it, or choose another folder with --out.")
-            )
+            raise data_error(path, message, "Remove it, or choose another folder with --out.")
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(content, path)

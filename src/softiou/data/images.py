@@ -1,9 +1,9 @@
-"""The images of a split without their labels: what a model predicts on.
+"""Images without their labels: of a split to predict on, or for training without masks.
 
 Sizes: H and W in pixels.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypedDict
@@ -15,7 +15,7 @@ from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.files import images_in
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, data_error
 from softiou.data.reading import read_image, unreadable
 from softiou.data.source import open_source
 
@@ -31,11 +31,11 @@ class ImageDataset(Dataset[ImageSample]):
     """Images by number; masks are never opened.
 
     Args:
-        folder: Where they lie; stems are unique within it.
+        folder: Of the images; stems are unique within it.
         stems: A name for every image.
         read: Returns the image of a number, uint8 (3, H, W).
         skipped: Stems that were left out because their files cannot be read.
-        taken: Stems that were left out because splits of the data set hold the same images.
+        excluded: Stems that were left out because splits of the data set hold the same images.
     """
 
     def __init__(
@@ -45,12 +45,12 @@ class ImageDataset(Dataset[ImageSample]):
         read: Callable[[int], Tensor],
         *,
         skipped: tuple[str, ...] = (),
-        taken: tuple[str, ...] = (),
+        excluded: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.stems = stems
         self.skipped = skipped
-        self.taken = taken
+        self.excluded = excluded
         self._read = read
 
     def __len__(self) -> int:
@@ -76,18 +76,18 @@ def open_images(
         skip_corrupt: Leave out the images whose files cannot be decoded.
 
     Returns:
-        The images, and what the labels of the data set mean.
+        The images, and the classes of the data set.
 
     Raises:
         DataError: There is no such folder or split, it holds no images, or some cannot be decoded.
     """
     if source == "digits":
         scenes = DigitScenes(split, labels="hard")
-        images = ImageDataset(scenes.folder, scenes.stems, partial(_scene, scenes))
-        return images, scenes.description
+        read = partial(_read_scene, scenes, range(len(scenes)))
+        return ImageDataset(scenes.folder, scenes.stems, read), scenes.description
     opened = open_source(source)
-    folder, paths = opened.folder(split), opened.images(split)
-    return _of_files(folder, paths, skip_corrupt=skip_corrupt), opened.description
+    paths = opened.images(split)
+    return _of_files(opened.folder(split), paths, skip_corrupt=skip_corrupt), opened.description
 
 
 def open_unlabeled(
@@ -98,14 +98,14 @@ def open_unlabeled(
     evaluated: Iterable[str] = ("val", "test"),
     skip_corrupt: bool = False,
 ) -> ImageDataset:
-    """Open the images that a model may learn from without their masks.
+    """Open the images for training without masks.
 
     Args:
         source: As for `open_dataset`.
-        split: What is trained on with masks; its images are left out.
+        split: The split to train on with masks; its images are left out.
         folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
             `train` that the list of the split leaves out.
-        evaluated: Splits whose images are left out, too, wherever they or copies of them lie.
+        evaluated: Splits whose images, and copies of them, are also left out.
         skip_corrupt: Leave out the images whose files cannot be decoded.
 
     Returns:
@@ -114,70 +114,69 @@ def open_unlabeled(
     Raises:
         DataError: There are none, or some cannot be decoded.
     """
-    own = tuple(evaluated)
+    evaluated = tuple(evaluated)
     if folder is not None:
-        folder = Path(folder).expanduser()
-        paths, folder = images_in(folder), folder.resolve()
-        return _free(paths, folder, source, split, evaluated=own, skip_corrupt=skip_corrupt)
-    if source == "digits":
+        place = Path(folder).expanduser()
+        paths, place = images_in(place), place.resolve()
+        if source == "digits":
+            return _of_files(place.name, paths, skip_corrupt=skip_corrupt)
+    elif source == "digits":
         return _other_scenes(split)
-    opened = open_source(source)
-    paths = opened.images_without_masks(split, evaluated=own)
-    if not paths:
-        message = (
-            f"Expected images without masks, but there is no unlabeled/images/, and the split "
-            f"'{split}' leaves out no image that may be learnt from."
-        )
-        remedy = (
-            "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou split "
-            "DATA --fractions 1/8` writes the list for --split 1_8."
-        )
-        raise DataProblemsError(Problem(str(opened.root), message, remedy))
-    return _free(paths, opened.unlabeled, source, split, evaluated=own, skip_corrupt=skip_corrupt)
+    else:
+        opened = open_source(source)
+        place, paths = opened.unlabeled, opened.images_without_masks(split, evaluated=evaluated)
+        if not paths:
+            message = (
+                f"Expected images without masks, but there is no unlabeled/images/, and the split "
+                f"'{split}' leaves out no image that may be used."
+            )
+            remedy = (
+                "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou "
+                "split DATA --fractions 1/8` writes the list for --split 1_8."
+            )
+            raise data_error(opened.root, message, remedy)
+    unused = _unused(paths, place, source, split, evaluated)
+    excluded = tuple(stem for stem in paths if stem not in unused)
+    return _of_files(place.name, unused, skip_corrupt=skip_corrupt, excluded=excluded)
 
 
-def _free(
-    paths: dict[str, Path],
+def _unused(
+    paths: Mapping[str, Path],
     folder: Path,
     source: str | Path,
     split: str,
-    *,
     evaluated: tuple[str, ...],
-    skip_corrupt: bool,
-) -> ImageDataset:
-    """Open images but for those of the split, and those that are evaluated on or copies of them."""
-    if source == "digits":
-        return _of_files(folder.name, paths, skip_corrupt=skip_corrupt)
+) -> dict[str, Path]:
+    """Leave out the images of the split, and those that are evaluated on or copies of them."""
     opened = open_source(source)
-    scored = opened.images_taken(evaluated)
-    files = opened.images_taken([split]) | scored
+    scored = opened.images_of(evaluated)
+    used = opened.images_of([split]) | scored
     copies = same_files(paths.values(), {"evaluated": scored})
-    free = {
+    unused = {
         stem: path
         for stem, path in paths.items()
-        if path not in copies and path.resolve() not in files
+        if path not in copies and path.resolve() not in used
     }
-    if not free:
+    if not unused:
         message = f"Expected images without masks, but all {len(paths)} belong to the splits "
-        message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are learnt from with "
+        message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are trained on with "
         message += "their masks or evaluated on."
-        raise DataProblemsError(Problem(str(folder), message, "Name another folder."))
-    taken = tuple(stem for stem in paths if stem not in free)
-    return _of_files(folder.name, free, skip_corrupt=skip_corrupt, taken=taken)
+        raise data_error(folder, message, "Name another folder.")
+    return unused
 
 
 def _of_files(
-    folder: str, paths: dict[str, Path], *, skip_corrupt: bool, taken: tuple[str, ...] = ()
+    folder: str, paths: Mapping[str, Path], *, skip_corrupt: bool, excluded: tuple[str, ...] = ()
 ) -> ImageDataset:
-    """Open image files by name, once all of them are known to be readable."""
+    """Open image files by name, after checking that they can be decoded."""
     problems = unreadable(paths.values())
     broken = {problem.file for problem in problems}
     files = {stem: path for stem, path in paths.items() if str(path) not in broken}
     if problems and not (skip_corrupt and files):
         raise DataProblemsError(*problems)
     skipped = tuple(stem for stem in paths if stem not in files)
-    read = partial(_file, tuple(files.values()))
-    return ImageDataset(folder, tuple(files), read, skipped=skipped, taken=taken)
+    read = partial(_read_file, tuple(files.values()))
+    return ImageDataset(folder, tuple(files), read, skipped=skipped, excluded=excluded)
 
 
 def _other_scenes(split: str) -> ImageDataset:
@@ -185,19 +184,18 @@ def _other_scenes(split: str) -> ImageDataset:
     labelled, scenes = DigitScenes(split, labels="hard"), DigitScenes("train", labels="hard")
     if split not in DIGIT_FRACTIONS:
         message = f"Expected scenes without labels, but the split '{split}' leaves out none."
-        raise DataProblemsError(Problem("digits", message, "Train on a part: --split 1_8."))
+        raise data_error("digits", message, "Train on a part: --split 1_8.")
     numbers = range(len(labelled), len(scenes))
     stems = tuple(f"train/{scenes.stems[number]}" for number in numbers)
-    return ImageDataset("train", stems, partial(_scene_of, scenes, numbers))
+    return ImageDataset("train", stems, partial(_read_scene, scenes, numbers))
 
 
-def _scene(scenes: DigitScenes, index: int) -> Tensor:
-    return scenes[index]["image"]
+# Module-level functions, because workers of a DataLoader may have to pickle them.
 
 
-def _scene_of(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
+def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
     return scenes[numbers[index]]["image"]
 
 
-def _file(files: tuple[Path, ...], index: int) -> Tensor:
+def _read_file(files: tuple[Path, ...], index: int) -> Tensor:
     return read_image(files[index])

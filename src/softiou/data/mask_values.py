@@ -1,4 +1,4 @@
-"""Values in a mask that are no class: what they are, and how they most likely got there."""
+"""Values in a mask that are not classes, and their most likely cause."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,17 +21,14 @@ def explain_values(
     description: DatasetDescription,
     label_map: Mapping[int, int],
 ) -> Problem:
-    """Name the offending values of a mask, the likely cause and the way out.
+    """Report the invalid values of a mask, with the likely cause and what to do.
 
     Args:
         path: The mask.
         found: All distinct values of the mask.
-        offending: Those that are neither a class nor to be ignored; at least one.
+        offending: Those that are neither a class nor ignored; at least one.
         description: The classes and the `ignore_index`.
-        label_map: What raw values were mapped to.
-
-    Returns:
-        An error about the file.
+        label_map: Class or `ignore_index` of raw values.
     """
     expected = f"values 0..{description.num_classes - 1} or {description.ignore_index} (ignored)"
     message = f"Expected {expected}, but found {some_of(offending.tolist())}."
@@ -50,16 +47,16 @@ def _remedy(
     num_classes, ignored = description.num_classes, description.ignore_index
     unmapped = sorted(value for value in offending if 0 <= value < num_classes)
     if unmapped:
-        # Only a label map can make the number of a class offend.
+        # Only a label map can make the number of a class invalid.
         return (
             f"`label_map` maps {[raw for raw, to in label_map.items() if to == unmapped[0]]} to "
-            f"class {unmapped[0]} but does not say what the raw value {unmapped[0]} itself is. "
-            f"List it there too, e.g. {unmapped[0]}: {ignored} to ignore it."
+            f"class {unmapped[0]} but has no entry for the raw value {unmapped[0]} itself. "
+            f"Add one, e.g. {unmapped[0]}: {ignored} to ignore it."
         )
     if description.ignores_a_class and offending == {num_classes}:
         return _free_ignore_index(description)
     if offending == {255} and values <= {0, 255}:
-        if description.ignores_a_class:  # else one half of the mask, or the other, never counts
+        if description.ignores_a_class:  # else one of the two classes would be ignored
             return (
                 "This is a 0/255 mask: write `ignore_index: 255` and `label_map: {255: 1}` in "
                 f"dataset.yaml. `ignore_index: {ignored}` is also the number of a class."
@@ -84,19 +81,19 @@ def _remedy(
             "(or numbers of instances): save class indices, resize with nearest, as PNG."
         )
     return (
-        "Add the missing names to `classes`, or say what the values mean with `label_map` in "
+        "Add the missing names to `classes`, or map the values with `label_map` in "
         f"dataset.yaml, e.g. {min(offending)}: {ignored} to ignore it."
     )
 
 
 def _free_ignore_index(description: DatasetDescription) -> str:
-    """Propose another `ignore_index`: numbers moved onto this one would be ignored, too."""
+    """Propose another `ignore_index`: numbers mapped to this one would be ignored, too."""
     last, ignored = description.num_classes, description.ignore_index
     free = 255 if last <= 255 else 65535
     meanings = f"0: {free}, 1: 0, ..., {last}: {last - 1}" if ignored == 0 else f"{ignored}: {free}"
     return (
         f"`ignore_index: {ignored}` is also the number of the class "
-        f"'{description.classes[ignored]}', whose pixels never count. If {ignored} means "
+        f"'{description.classes[ignored]}', whose pixels are always ignored. If {ignored} means "
         f"unlabelled in the masks, write `ignore_index: {free}` and `label_map: {{{meanings}}}` in "
-        f"dataset.yaml{'' if ignored == 0 else ', and there what the other numbers mean'}."
+        f"dataset.yaml{'' if ignored == 0 else ', and add what the other numbers mean'}."
     )

@@ -1,4 +1,4 @@
-"""Images, masks and lists of stems that have to agree, and what to say when they do not."""
+"""Images, masks and lists of stems that have to match, and problems when they do not."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from softiou.data.problems import Problem
 
 
 def is_list(split: str) -> bool:
-    """Say whether a split is given as the file of its stems, which may lie anywhere."""
+    """Return whether a split is given as the path of its list of stems."""
     return split.endswith(".txt")
 
 
@@ -19,12 +19,12 @@ def listed_stems(
 
     Args:
         path: The list.
-        images: What it chooses from.
+        images: The images that it chooses from.
         stems: Those that have an image or a mask.
         root: Folder of the data set, for the messages.
 
     Returns:
-        The stems, and what is wrong with the list: it is empty, names others, or is not in UTF-8.
+        The stems, and the problems of the list: it is empty, names others, or is not in UTF-8.
     """
     if not path.is_file():
         return stems, []
@@ -46,10 +46,10 @@ def listed_stems(
 
 
 def unmatched(stems: set[str], images: Files, masks: Files, *, pairing: str) -> list[Problem]:
-    """Complain about images without mask and masks without image.
+    """Report images without mask and masks without image.
 
     Args:
-        stems: Those that count.
+        stems: Those of the split.
         images: Of the split.
         masks: Of one annotator.
         pairing: How a mask is found, for the messages.

@@ -1,4 +1,4 @@
-"""One door to all data sets: the embedded one by its name, the others by their files."""
+"""Open any data set: the embedded one by its name, the others by their files."""
 
 from pathlib import Path
 
@@ -22,8 +22,8 @@ def open_dataset(
         skip_corrupt: Leave out the samples whose files cannot be decoded.
 
     Raises:
-        DataError: There is no such folder or split, or its data cannot be used.
-        ValueError: `labels` is none of these.
+        DataError: There is no such folder or split, or its files have errors.
+        ValueError: `labels` is not one of these.
     """
     if source == "digits":
         return DigitScenes(split, labels=labels)

@@ -1,4 +1,4 @@
-"""Images with masks and images without as one data set: for those who learn from a teacher.
+"""Images with masks and images without as one data set, for distillation.
 
 Shapes: H and W in pixels.
 """
@@ -13,7 +13,7 @@ from softiou.data.images import ImageDataset
 
 
 class PartlyLabeled(SegmentationDataset):
-    """A labelled data set, and behind it images whose pixels are all ignored.
+    """A labelled data set followed by images whose pixels are all ignored.
 
     Stems are FOLDER/STEM, because the images come from several folders; `folder` is empty.
 
@@ -36,11 +36,11 @@ class PartlyLabeled(SegmentationDataset):
         self._like: Tensor | None = None  # an empty target: type, and annotators or classes
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files behind a labelled sample; images without masks were looked at before."""
+        """Return the files of a labelled sample; those without masks were verified on opening."""
         return self._labelled.files(index) if index < len(self._labelled) else ()
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample; masks of the images without are never opened."""
+        """Read one sample; masks of the unlabelled images are never opened."""
         index = range(len(self))[index]
         if index < len(self._labelled):
             return {**self._labelled[index], "stem": self.stems[index]}
@@ -53,7 +53,7 @@ class PartlyLabeled(SegmentationDataset):
 
 
 def stems_by_folder(dataset: SegmentationDataset) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Return the folders that the images of a data set lie in, each with its stems."""
+    """Return the folders of the images of a data set, each with its stems."""
     if dataset.folder:
         yield dataset.folder, dataset.stems
         return

@@ -1,4 +1,4 @@
-"""Image files to arrays: every mode that images and masks come in, and what is wrong with them.
+"""Image and mask files to arrays, in every common mode, with errors that name the file.
 
 Shapes: H and W in pixels.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.mask_values import explain_values
-from softiou.data.problems import DataProblemsError, Problem, some_of
+from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
 _REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
@@ -25,7 +25,7 @@ _NO_CLASS = np.iinfo(np.int64).min
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; whatever its decoder raises becomes an error that names the file."""
+    """Open an image file; any error of its decoder becomes one that names the file."""
     try:
         with Image.open(path) as image:
             yield image
@@ -33,11 +33,11 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
-        raise DataProblemsError(Problem(str(path), message, _REPLACE, kind="unreadable")) from error
+        raise data_error(path, message, _REPLACE, kind="unreadable") from error
 
 
 def read_image(path: Path) -> Tensor:
-    """Read a picture of any common mode as uint8 RGB (3, H, W), upright.
+    """Read an image of any common mode as uint8 RGB (3, H, W), upright.
 
     The EXIF orientation is applied, grey becomes three equal channels, transparency is dropped and
     16-bit values are scaled from 0..65535 to 0..255.
@@ -52,7 +52,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    """Return what an opened picture shows, (H, W, 3), as `read_image` does; it is turned in place.
+    """Return the pixels (H, W, 3) of an opened image as `read_image` does; rotates it in place.
 
     Raises:
         DataError: As for `read_image`; `path` is for the messages.
@@ -66,7 +66,7 @@ def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the colours (H, W, 3), with as few copies of a large image as there can be."""
+    """Return the colours (H, W, 3), with few copies of a large image."""
     if image.has_transparency_data:  # Pillow warns unless a palette goes through RGBA
         image = image.convert("RGBA")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
@@ -81,36 +81,25 @@ def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _unusual_values(path: Path, found: str) -> DataProblemsError:
-    """Refuse values whose range nobody knows."""
+    """Return the error of values whose range is unknown."""
     message = f"Expected an image of 8 or 16 bits per channel, but found {found}."
-    return DataProblemsError(
-        Problem(
-            str(path),
-            message,
-            "Scale the values to 0..255 and save them as 8-bit PNG.",
-            kind="image_mode",
-        )
-    )
+    remedy = "Scale the values to 0..255 and save them as 8-bit PNG."
+    return data_error(path, message, remedy, kind="image_mode")
 
 
 class MaskReader:
     """Reads masks as class indices.
 
     Single-channel masks (8-bit, 16-bit, palette, 1-bit) hold the classes by number, after the
-    `label_map`; a number that the map does not mention stays as it is, unless another number was
-    mapped to the same class. RGB masks are read through `colours`.
+    `label_map`; a number that is not in the map stays as it is, unless another number is mapped to
+    the same class. RGB masks are read through `colours`.
 
     Args:
         description: The classes and the `ignore_index`.
         label_map: Class index or `ignore_index` of raw values.
-        colours: The class or `ignore_index` of every RGB colour; None refuses RGB masks.
-        threshold: Value from which on a channel of an RGB mask counts as 255 and below as 0, for
+        colours: The class or `ignore_index` of every RGB colour; None rejects RGB masks.
+        threshold: Values of an RGB mask from here on are read as 255 and those below as 0, for
             masks that were not saved exactly; None takes colours as they are.
-
-    Attributes:
-        description: As given.
-        colours: As given.
-        label_map: As given.
     """
 
     def __init__(
@@ -136,31 +125,31 @@ class MaskReader:
         """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`.
 
         Raises:
-            DataError: The file is corrupt, has several channels that no colours explain, or holds
-                values that are no class; the message names the likely cause.
+            DataError: The file is corrupt, has several channels without `colours`, or holds invalid
+                values; the message names the likely cause.
         """
         with opened(path) as image:
             return self.decode(path, image)
 
     def class_of(self, value: int) -> int:
-        """Return the class or `ignore_index` of a number in a mask; it must have one."""
+        """Return the class or `ignore_index` of a valid number in a mask."""
         return int(self._table[value])
 
     def decode(self, path: Path, image: Image.Image) -> Tensor:
-        """Return what an opened mask holds, as `read` does; `path` is for the messages."""
+        """Return the classes of an opened mask as `read` does; `path` is for the messages."""
         if image.mode in ("L", "P") or image.mode.startswith("I"):
             return torch.from_numpy(self._from_numbers(path, np.asarray(image)))
         if image.mode == "1":
             return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
-            raise DataProblemsError(_several_channels(path, image))
+            raise _several_channels(path, image)
         rgb = np.asarray(image)[..., :3]
         if self._threshold is not None:
             rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
         return torch.from_numpy(_from_colours(path, rgb, *self._colours))
 
     def _from_numbers(self, path: Path, raw: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Look the raw values up in the table of classes."""
+        """Look up the class of raw values."""
         target = self._table.take(raw, mode="clip")
         if raw.dtype.itemsize > 2:
             target[(raw < 0) | (raw >= _LABEL_VALUES)] = _NO_CLASS
@@ -180,7 +169,7 @@ class MaskReader:
 def _from_colours(
     path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Look colours up among the sorted codes of the known ones."""
+    """Look up the class of colours, by the sorted codes of the known ones."""
     codes = _colour_codes(rgb)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
     wrong = np.unique(codes[known[place] != codes]).tolist()
@@ -188,19 +177,19 @@ def _from_colours(
         found = some_of((code >> 16, code >> 8 & 255, code & 255) for code in wrong)
         message = f"Expected only colours of `palette`, but found {found}."
         remedy = (
-            "Add them to `palette` in dataset.yaml, name the one to leave out as `ignore_colour`, "
-            "or save the mask without anti-aliasing, as PNG."
+            "Add them to `palette` in dataset.yaml, name the one to ignore as `ignore_colour`, "
         )
-        raise DataProblemsError(Problem(str(path), message, remedy, kind="mask_colours"))
+        remedy += "or save the mask without anti-aliasing, as PNG."
+        raise data_error(path, message, remedy, kind="mask_colours")
     return classes.take(place)
 
 
 def _label_table(
     description: DatasetDescription, label_map: Mapping[int, int]
 ) -> NDArray[np.int64]:
-    """Tabulate the class of every raw value; a value that is no class is marked so."""
+    """Tabulate the class of every raw value; invalid ones are `_NO_CLASS`."""
     table = np.full(_LABEL_VALUES, _NO_CLASS, dtype=np.int64)
-    # A class that other values are mapped to is ambiguous as a raw value: it must be mapped itself.
+    # The number of a class that other values are mapped to is ambiguous: it needs its own entry.
     plain = set(range(description.num_classes)) - set(label_map.values())
     if 0 <= description.ignore_index < _LABEL_VALUES:
         plain.add(description.ignore_index)
@@ -215,8 +204,8 @@ def _colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return codes
 
 
-def _several_channels(path: Path, image: Image.Image) -> Problem:
-    """Describe a mask that is a picture."""
+def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
+    """Return the error of a mask with several channels."""
     message = f"Expected a mask with one channel of class indices, but found mode {image.mode}."
     channels = image.convert("RGB").split()
     if channels[0].tobytes() == channels[1].tobytes() == channels[2].tobytes():
@@ -226,17 +215,17 @@ def _several_channels(path: Path, image: Image.Image) -> Problem:
             "If its colours are classes, list them as `palette` in dataset.yaml; else save the "
             "class indices as 8-bit PNG."
         )
-    return Problem(str(path), message, remedy, kind="mask_mode")
+    return data_error(path, message, remedy, kind="mask_mode")
 
 
 def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
-    """Check that the files of a data set can be decoded, in parallel and without keeping anything.
+    """Check in parallel that the files of a data set can be decoded.
 
-    Much faster than reading the samples: PNG files prove themselves by their checksums, JPEG files
-    are decoded at an eighth of their size.
+    Much faster than reading the samples: PNG files are verified by their checksums, JPEG files are
+    decoded at an eighth of their size.
 
     Returns:
-        One problem per unreadable file, in the order of the samples; empty when all is well.
+        One problem per unreadable file, in the order of the samples.
     """
     return unreadable(path for index in range(len(dataset)) for path in dataset.files(index))
 

@@ -1,4 +1,4 @@
-"""Where the files of a data set are and what they mean, whatever its layout."""
+"""The files of a data set by split, whatever its layout."""
 
 import re
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from softiou.data.layouts import (
     recognised,
 )
 from softiou.data.matching import is_list, listed_stems, unmatched
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 from softiou.data.source_names import parse_source
 
@@ -29,7 +29,7 @@ class DataSource:
 
     `home`/splits/NAME.txt (one stem per line) restricts the split NAME to the listed images, or
     makes one of images of the layout's pool, mostly train. A split may also be given as the path of
-    such a list, FILE.txt. `home`/unlabeled/images/ holds images that nobody labelled.
+    such a list, FILE.txt. `home`/unlabeled/images/ holds unlabelled images.
 
     Args:
         layout: Where the files are.
@@ -53,7 +53,7 @@ class DataSource:
 
     def mask_reader(self) -> MaskReader:
         """Return a reader of the masks."""
-        return self.layout.mask_reader()
+        return self.layout.reader
 
     def splits(self) -> tuple[str, ...]:
         """Return the names of the splits that have labels: train, val, test, then the others."""
@@ -66,11 +66,11 @@ class DataSource:
         )
 
     def has(self, split: str) -> bool:
-        """Say whether there is a split, with labels or without."""
+        """Return whether there is a split, with labels or without."""
         return self._is_own(split) or self.list_of(split).is_file()
 
     def list_of(self, split: str) -> Path:
-        """Return where a split lists its stems, if it does: splits/NAME.txt, or the file itself."""
+        """Return the path of the list of a split: splits/NAME.txt, or the file itself."""
         return Path(split).expanduser() if is_list(split) else self.lists / f"{split}.txt"
 
     @property
@@ -80,7 +80,7 @@ class DataSource:
 
     @property
     def unlabeled(self) -> Path:
-        """Return the folder of images/ that nobody labelled; there need not be one."""
+        """Return the folder of unlabelled images/, which may be missing."""
         return self.home / UNLABELED
 
     def place(self, split: str) -> Path:
@@ -96,7 +96,7 @@ class DataSource:
             DataError: There is no such split.
         """
         own = self.own_split(split)
-        return own if own == UNLABELED else self.layout.folder(own)
+        return self.layout.folders.get(own, own)
 
     def own_split(self, split: str) -> str:
         """Return the split of the layout that has the files: itself, or what its list chooses from.
@@ -116,7 +116,7 @@ class DataSource:
         """Match the images of a split with their masks.
 
         Returns:
-            The complete samples in the order of their stems, and everything that is wrong.
+            The complete samples in the order of their stems, and all problems.
 
         Raises:
             DataError: There is no such split.
@@ -160,13 +160,13 @@ class DataSource:
         return {stem: images.by_stem[stem] for stem in sorted(stems)}
 
     def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
-        """Return the images that can be learnt from without masks, by FOLDER/STEM, in order.
+        """Return the images for training without masks, by FOLDER/STEM, in order.
 
         They are those that the list of a split leaves out, and those of unlabeled/images/.
 
         Args:
-            split: What is trained on with masks.
-            evaluated: Splits that models are chosen by and scored on.
+            split: The split to train on with masks.
+            evaluated: Splits that models are selected and evaluated on.
 
         Raises:
             DataError: There is no such split, or its folder holds two images of one stem.
@@ -174,26 +174,26 @@ class DataSource:
         left_out = self.images_left_out(split, evaluated=evaluated)
         found = {f"{self.folder(split)}/{stem}": path for stem, path in left_out.items()}
         if (self.unlabeled / "images").is_dir():
-            apart = self.images(UNLABELED)
-            found |= {f"{UNLABELED}/{stem}": path for stem, path in apart.items()}
+            unlabeled = self.images(UNLABELED)
+            found |= {f"{UNLABELED}/{stem}": path for stem, path in unlabeled.items()}
         return found
 
     def images_left_out(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
         """Return the images that the list of a split leaves out and no evaluated split has.
 
-        They are images of what the list chooses from, by stem; what the list of that leaves out in
-        its turn, such as splits/train.txt, is nobody's to learn from.
+        They are images of the split that the list chooses from, by stem. Images that a list of that
+        split leaves out, such as splits/train.txt, are not used.
 
         Raises:
             DataError: As for `images_without_masks`.
         """
-        taken = {path.resolve() for path in self.images(split).values()}
-        taken |= self.images_taken(evaluated)
+        used = {path.resolve() for path in self.images(split).values()}
+        used |= self.images_of(evaluated)
         everything = self.images(self._pool(split))
-        return {stem: path for stem, path in everything.items() if path.resolve() not in taken}
+        return {stem: path for stem, path in everything.items() if path.resolve() not in used}
 
-    def images_taken(self, splits: Iterable[str]) -> set[Path]:
-        """Return the images of those of the splits that there are, as resolved paths.
+    def images_of(self, splits: Iterable[str]) -> set[Path]:
+        """Return the images of several splits as resolved paths; skip splits that do not exist.
 
         Raises:
             DataError: One of them holds no images, or two of one stem.
@@ -206,51 +206,47 @@ class DataSource:
         }
 
     def _is_own(self, split: str) -> bool:
-        """Say whether a split has files of its own, rather than a list of those of others."""
-        apart = split == UNLABELED and (self.unlabeled / "images").is_dir()
-        return split in self.layout.own or apart
+        """Return whether a split has its own files, rather than a list of those of another."""
+        unlabeled = split == UNLABELED and (self.unlabeled / "images").is_dir()
+        return split in self.layout.own or unlabeled
 
     def _pool(self, split: str) -> str:
         """Return the split that a list of this name chooses from."""
         return self.layout.wider.get(split, split if self._is_own(split) else self.layout.pool)
 
     def _images(self, own: str) -> Files:
-        """Return the images of a split that has some."""
-        if own in self.layout.own:
-            found = self.layout.images(own)
-            return found if found.by_stem or found.problems else self._without(own, found)
-        folder = self.unlabeled / "images"
-        images, problems = images_by_stem(folder)
-        return Files(images, folder, tuple(problems))
-
-    def _without(self, own: str, images: Files) -> Files:
-        """Complain that a split has no images."""
+        """Return the images of a split; it is a problem when there are none."""
+        if own not in self.layout.own:
+            folder = self.unlabeled / "images"
+            images, problems = images_by_stem(folder)
+            return Files(images, folder, tuple(problems))
+        found = self.layout.images(own)
+        if found.by_stem or found.problems:
+            return found
         message = f"Expected images of the split {own}, but found none."
-        remedy = f"`softiou fetch {self.layout.name}` says which files must be there."
-        return replace(images, problems=(Problem(str(images.place), message, remedy),))
+        remedy = f"`softiou fetch {self.layout.name}` lists the files that are needed."
+        return replace(found, problems=(Problem(str(found.place), message, remedy),))
 
     def _masks(self, own: str) -> tuple[Files, ...]:
         """Return the masks of a split, of each annotator."""
         if own in self.layout.own:
             return self.layout.masks(own)
-        message = "Expected masks, but nobody labelled these images."
-        raise DataProblemsError(Problem(str(self.unlabeled), message, "Name another split."))
+        message = "Expected masks, but these images are unlabelled."
+        raise data_error(self.unlabeled, message, "Name another split.")
 
     def _no_split(self, split: str) -> Problem:
-        """Say which splits there are."""
+        """Report a split that does not exist, and list those that do."""
         if is_list(split):
-            message = f"Expected a file that lists stems of {self.layout.pool}, but there is no "
-            message += "such file."
+            message = f"Expected a list of stems of {self.layout.pool}, but found no such file."
             return Problem(split, message, "`softiou split` writes such lists.")
         expected = self.layout.split_form.format(split=split)
-        there = list(dict.fromkeys((*self.splits(), *self.layout.joined, *self.layout.unlabeled)))
-        if UNLABELED not in there and self._is_own(UNLABELED):
-            there.append(UNLABELED)
+        names = [*self.splits(), *self.layout.joined, *self.layout.unlabeled]
+        names += [UNLABELED] if self._is_own(UNLABELED) else []
         remedy = "Make it."
         if split != self.layout.pool:  # a list chooses from the pool, and cannot be it
             expected += f" or splits/{split}.txt"
             remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
-        found = f"only {', '.join(there)}" if there else "no split at all"
+        found = f"only {', '.join(dict.fromkeys(names))}" if names else "no split at all"
         message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
             part, whole = fraction.groups()
@@ -260,11 +256,11 @@ class DataSource:
 
 
 def open_source(source: str | Path) -> DataSource:
-    """Find out where the files of a data set are.
+    """Open the files of a data set.
 
     Args:
-        source: LAYOUT:/path for a data set as it was published, or a folder with dataset.yaml,
-            which may name a layout, too. The embedded digits have no files.
+        source: LAYOUT:/path for a published data set, or a folder with dataset.yaml, which may also
+            name a layout. The embedded digits have no files.
 
     Raises:
         DataError: There is no such folder or layout, or dataset.yaml is missing or wrong.
@@ -277,7 +273,7 @@ def open_source(source: str | Path) -> DataSource:
     if (name := recognised(root)) and not (root / FILE_NAME).exists():
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
         remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
-        raise DataProblemsError(Problem(str(root), message, remedy))
+        raise data_error(root, message, remedy)
     described = read_layout_file(root)
     if described is None:
         return DataSource(FolderLayout(root, read_dataset_file(root)))
@@ -296,5 +292,5 @@ def data_folder(source: str | Path) -> Path:
         message += "name 'digits', but there is no such folder."
         remedy = "Check the path for typing errors. Published data sets are opened in place as "
         remedy += f"NAME:/path, with {', '.join(PUBLISHED_LAYOUTS)} for NAME."
-        raise DataProblemsError(Problem(str(source), message, remedy))
+        raise data_error(source, message, remedy)
     return folder

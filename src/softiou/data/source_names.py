@@ -1,11 +1,11 @@
-"""How a data set is named: LAYOUT:/path, a folder, or digits. No file is opened here."""
+"""Names of data sets: LAYOUT:/path, a folder, or digits. No file is opened here."""
 
 import re
 from pathlib import Path
 
 
 def source_name(source: str | Path) -> str:
-    """Return what runs on a data set are called: its layout, or its folder, or digits.
+    """Return the name of a data set, for its runs: its layout, or its folder, or digits.
 
     Example:
         >>> source_name("voc:/data/VOCdevkit"), source_name("/data/street"), source_name("digits")
@@ -16,7 +16,7 @@ def source_name(source: str | Path) -> str:
 
 
 def absolute_source(source: str) -> str:
-    """Return the same data set, named so that it does not depend on the working directory."""
+    """Return the data set with an absolute path."""
     name, place = parse_source(source)
     path = Path(place).expanduser()
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Training augmentation, and the endless repeatable stream of augmented samples.
+"""Training augmentation, and the endless reproducible stream of augmented samples.
 
 Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the crop.
 """
@@ -29,7 +29,7 @@ class SoftLabels(TypedDict, total=False):
 
 
 class SoftLabelSource(Protocol):
-    """Where a teacher's soft labels come from: `softiou.soft_labels.SoftLabelReader` is one."""
+    """Reads a teacher's soft labels, as `softiou.soft_labels.SoftLabelReader` does."""
 
     def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W)."""
@@ -50,7 +50,7 @@ class Augmentation:
 
     Images are resized bilinearly with antialiasing, targets (hard and soft) with the nearest
     neighbour. Where the crop reaches beyond the image, the image is padded with the ImageNet mean
-    and the target with `ignore_index`. All chance comes from torch's global CPU generator.
+    and the target with `ignore_index`. Random numbers come from torch's global CPU generator.
 
     Args:
         crop_px: (h, w) of the output.
@@ -82,14 +82,14 @@ class Augmentation:
     def __call__(
         self, sample: Sample, soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
-        """Augment one sample; it is not changed itself.
+        """Return an augmented sample; the original is not changed.
 
         Args:
             sample: Image and target of one size.
-            soft_labels: Where a teacher's soft labels of the same view are read from.
+            soft_labels: Reads a teacher's soft labels of the same view.
 
         Raises:
-            DataError: The soft labels of the image are missing, foreign or corrupt.
+            DataError: The soft labels are missing, corrupt or those of another image.
         """
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view = self.draw_view(*size)
@@ -122,16 +122,16 @@ def _between(one: int, other: int) -> int:
 class TrainingStream(Dataset[AugmentedSample]):
     """An endless stream of augmented samples, addressed by the number of the draw.
 
-    Draw d takes position d % L in the random order of epoch d // L and augments it with chance of
-    its own, so it depends on (seed, d) alone: any number of workers, and training that resumes
-    at draw d, see the same samples. The global generators are left as they were.
+    Draw d takes position d % L in the random order of epoch d // L and is augmented with its own
+    random state, so it depends on (seed, d) alone: any number of workers, and training that resumes
+    at draw d, see the same samples. The global generators are not changed.
 
     Args:
-        dataset: Where the samples come from, L of them.
-        augmentation: What is done to each of them.
+        dataset: L samples.
+        augmentation: Of each sample.
         seed: Zero or larger.
-        random_rater: Take the mask of one annotator, drawn for each sample, where there are votes.
-        soft_labels: Where a teacher's soft labels are read from; None for none.
+        random_rater: Whether to take the mask of one random annotator of votes.
+        soft_labels: Reads a teacher's soft labels; None for none.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class TrainingStream(Dataset[AugmentedSample]):
     def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
         sample = self._dataset[drawn_index(self._seed, draw, len(self._dataset))]
-        with chance_of(self._seed, draw):
+        with random_state_of(self._seed, draw):
             if self._random_rater:
                 sample = _of_one_rater(sample)
             return self._augmentation(sample, self._soft_labels)
@@ -165,18 +165,18 @@ def _of_one_rater(sample: Sample) -> Sample:
 
 
 def drawn_index(seed: int, draw: int, length: int) -> int:
-    """Return which of `length` samples a draw takes: each once an epoch, in random order."""
+    """Return which of `length` samples a draw takes: each one once per epoch, in random order."""
     epoch, position = divmod(draw, length)
     return int(_epoch_order(seed, epoch, length)[position])
 
 
 @contextmanager
-def chance_of(seed: int, draw: int) -> Iterator[None]:
-    """Give a draw chance of its own, on the CPU; the global generator is left as it was."""
-    chance = np.random.SeedSequence((seed, 1, draw)).generate_state(1, np.uint64)
+def random_state_of(seed: int, draw: int) -> Iterator[None]:
+    """Seed the CPU generator for one draw, and restore its state afterwards."""
+    state = np.random.SeedSequence((seed, 1, draw)).generate_state(1, np.uint64)
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would also seed the devices, which are not forked here.
-        torch.default_generator.manual_seed(int(chance[0]))
+        torch.default_generator.manual_seed(int(state[0]))
         yield
 
 
@@ -187,10 +187,10 @@ def _epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 
 class DrawSampler(Sampler[int]):
-    """The numbers of the draws of a part of the training, dealt out to the processes in turn.
+    """The numbers of the draws of a part of the training, distributed over the processes in turn.
 
-    Together the ranks draw exactly start, ..., start + count - 1. Their numbers of draws are equal
-    when `world_size` divides `count`.
+    Together the ranks draw exactly start, ..., start + count - 1, each equally many when
+    `world_size` divides `count`.
 
     Args:
         start: First draw.
@@ -223,7 +223,7 @@ class DrawSampler(Sampler[int]):
 
 
 class Batch(SoftLabels):
-    """Several samples: everything of a sample with a dimension of images in front.
+    """Several samples: the tensors of a sample with a batch dimension in front.
 
     `image` uint8 (N, 3, h, w), `target` (N, h, w), (N, R, h, w) or (N, C, h, w), `stem`, and of
     augmented samples `inside` and perhaps soft labels.
@@ -236,7 +236,7 @@ class Batch(SoftLabels):
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Stack samples of one size; soft labels of fewer classes than others get empty ones.
+    """Stack samples of one size; soft labels with fewer slots than others are padded with zeros.
 
     Raises:
         ValueError: The sizes differ.
@@ -255,7 +255,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
 
 
 def _of_equal_depth(values: list[Tensor]) -> list[Tensor]:
-    """Fill the first dimension up with zeros: a soft label of K classes may have K that differ."""
+    """Pad the first dimension with zeros: K, the slots of sparse soft labels, may differ."""
     depth = max(len(value) for value in values)
     return [
         torch.cat([value, value.new_zeros(depth - len(value), *value.shape[1:])])

@@ -1,4 +1,4 @@
-"""Unlabelled images for training: a weak view that a teacher labels, strong views to learn from.
+"""Unlabelled images for training: a weak view for the teacher, strong views for the student.
 
 Shapes: N images, V strong views, h and w of the crop in pixels.
 """
@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from softiou.data.images import ImageDataset
-from softiou.data.transforms import Augmentation, chance_of, drawn_index
+from softiou.data.transforms import Augmentation, drawn_index, random_state_of
 
 _BLUR_PX = (0.1, 2.0)  # sigma, as in SimCLR and what followed it
 _BLUR_KERNEL_PX = 9  # four sigma of the widest blur, and centred
-_HUE = 0.5  # share of the strength; colours that wander further are no longer those of the class
+_HUE = 0.5  # of the strength of the other changes; more would hide the colour of the class
 _JITTER = 0.8  # share of the views whose colours are changed
 
 
@@ -35,7 +35,7 @@ class UnlabeledSample(TypedDict):
 
 
 class UnlabeledBatch(TypedDict):
-    """Several samples: everything with a dimension of images in front."""
+    """Several samples: tensors with a batch dimension in front."""
 
     image: Tensor
     strong: Tensor
@@ -45,11 +45,11 @@ class UnlabeledBatch(TypedDict):
 
 @dataclass(frozen=True)
 class StrongColours:
-    """Changes colours and sharpness strongly, and no geometry: what is where stays.
+    """Strong changes of colours and sharpness that keep the geometry.
 
     Colour jitter (of brightness, contrast, saturation, half as much of hue) for 80 % of the views,
-    then grey, then a Gaussian blur with a sigma of 0.1 to 2 pixels. All chance comes from torch's
-    global CPU generator.
+    then grey, then a Gaussian blur with a sigma of 0.1 to 2 pixels. Random numbers come from
+    torch's global CPU generator.
 
     Args:
         colour: Largest relative change of the colours, in [0, 1].
@@ -62,7 +62,7 @@ class StrongColours:
     blur: float = 0.5
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return another look of a picture, uint8 (3, h, w)."""
+        """Return a changed copy of an image, uint8 (3, h, w)."""
         jitter = v2.ColorJitter(self.colour, self.colour, self.colour, _HUE * self.colour)
         change = v2.Compose(
             [
@@ -78,13 +78,13 @@ class StrongColours:
 class UnlabeledStream(Dataset[UnlabeledSample]):
     """An endless stream of views of unlabelled images, addressed by the number of the draw.
 
-    As in `TrainingStream` a draw depends on (seed, draw) alone, and every image comes once in each
+    As in `TrainingStream` a draw depends on (seed, draw) alone, and every image comes once per
     epoch of the unlabelled images, however many labelled ones there are.
 
     Args:
-        images: Where the pictures come from.
-        augmentation: Draws the weak view; its colours are left as they are.
-        strong: Makes the strong views out of the weak one.
+        images: The unlabelled images.
+        augmentation: Draws the weak view, without changing its colours.
+        strong: Makes the strong views from the weak one.
         views: V, at least 1.
         seed: Zero or larger.
     """
@@ -102,14 +102,14 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
         self._augmentation = augmentation
         self._strong = strong
         self._views = views
-        # Other chance than that of the labelled images of the same number.
+        # Another seed than for the labelled images, whose draws have the same numbers.
         self._seed = int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
 
     def __getitem__(self, draw: int) -> UnlabeledSample:
         """Return the views of a draw."""
         sample = self._images[drawn_index(self._seed, draw, len(self._images))]
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
-        with chance_of(self._seed, draw):
+        with random_state_of(self._seed, draw):
             view = self._augmentation.draw_view(*size)
             weak = view.image(sample["image"])
             strong = torch.stack([self._strong(weak) for _ in range(self._views)])

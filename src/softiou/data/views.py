@@ -1,4 +1,4 @@
-"""A view: which part of an image becomes the crop. Images, labels and soft labels share it.
+"""A view: the part of an image that becomes the crop, for images, labels and soft labels.
 
 Shapes: C channels, H and W the image, h and w the crop, in pixels.
 """
@@ -15,10 +15,10 @@ _IMAGENET_MEAN = [124, 116, 104]
 
 @dataclass(frozen=True)
 class View:
-    """A window of an image, resized to the crop and perhaps mirrored.
+    """A window of an image, resized to the crop and optionally mirrored.
 
-    The window may reach beyond the image. Cutting it out before resizing equals resizing the image
-    first, and costs the size of the crop alone.
+    The window may reach beyond the image. Cutting it out before resizing is equivalent to resizing
+    the image first, and much cheaper.
 
     Args:
         top: First row of the window in the image; may be negative.
@@ -37,16 +37,16 @@ class View:
     flip: bool = False
 
     def image(self, image: Tensor) -> Tensor:
-        """Show a picture (3, H, W): bilinear, with the ImageNet mean beyond its borders."""
+        """Return the view of an image (3, H, W): bilinear, the ImageNet mean beyond its borders."""
         resized = F.resize(self._cut(image, fill=_IMAGENET_MEAN), self.crop_px, antialias=True)
         return self.mirrored(resized)
 
     def labels(self, target: Tensor, *, fill: int) -> Tensor:
-        """Show labels of any kind (..., H, W): nearest neighbour, `fill` beyond the borders."""
+        """Return the view of labels (..., H, W): nearest neighbour, `fill` beyond the borders."""
         return self.mirrored(_resize_nearest(self._cut(target, fill=fill), self.crop_px))
 
     def inside(self, size: tuple[int, int]) -> Tensor:
-        """Say which pixels of the crop show a part of an image of (H, W): bool (h, w)."""
+        """Return which pixels of the crop lie in an image of (H, W), bool (h, w)."""
         rows, columns = (
             (centres >= 0) & (centres < length)
             for centres, length in zip(self._centres(), size, strict=True)
@@ -54,17 +54,17 @@ class View:
         return self.mirrored(rows.unsqueeze(1) & columns)
 
     def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the part of an image of (H, W) that is seen: top, bottom, left, right."""
+        """Return the visible part of an image of (H, W): top, bottom, left, right."""
         bottom, right = self.top + self.height, self.left + self.width
         return max(0, self.top), min(size[0], bottom), max(0, self.left), min(size[1], right)
 
     def within(self, box: tuple[int, int, int, int]) -> "View":
-        """Return the same view of a part of the image that was cut out before."""
+        """Return the same view of a part of the image."""
         top, left = self.top - box[0], self.left - box[2]
         return View(top, left, self.height, self.width, self.crop_px, self.flip)
 
     def mirrored(self, picture: Tensor) -> Tensor:
-        """Mirror (..., h, w) if the view does."""
+        """Mirror (..., h, w) if the view is mirrored."""
         return picture.flip(-1) if self.flip else picture
 
     def _centres(self) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class View:
         )
 
     def _cut(self, picture: Tensor, *, fill: int | list[int]) -> Tensor:
-        """Cut the window out of (..., H, W), with `fill` where it reaches beyond."""
+        """Cut the window out of (..., H, W), padded with `fill`."""
         rows, columns = picture.shape[-2:]
         bottom, right = self.top + self.height, self.left + self.width
         before = [max(0, -self.left), max(0, -self.top)]
@@ -83,7 +83,7 @@ class View:
         inside = picture[..., max(0, self.top) : bottom, max(0, self.left) : right]
         if not any(before + behind):
             return inside
-        # (H, W) -> (1, H, W): the padding of torchvision wants channels.
+        # (H, W) -> (1, H, W): torchvision pads images with channels only.
         padded: Tensor = F.pad(inside.unsqueeze(0), before + behind, fill=fill)
         return padded.squeeze(0)
 

@@ -249,8 +249,8 @@ def _verify(material: _Material, *, skip: bool, say: Callable[[str], None]) -> N
     The images without masks were looked at when they were opened.
     """
     datasets = [material.training, material.validation]
-    if material.unlabeled and material.unlabeled.taken:
-        number = len(material.unlabeled.taken)
+    if material.unlabeled and material.unlabeled.excluded:
+        number = len(material.unlabeled.excluded)
         say(f"unlabelled: left out {number} images that splits of the data set hold, too")
     if skip:
         skipped = [(dataset.split, dataset.skipped) for dataset in datasets]

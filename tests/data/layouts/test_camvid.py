@@ -87,7 +87,7 @@ def test_lists_of_segnet_are_kept_to(tmp_path: Path) -> None:
     lines(path, "/SegNet/CamVid/train/0001TP_006690.png /SegNet/CamVid/trainannot/x.png", "")
     assert open_dataset(source, "train").stems == ("0001TP_006690",)
     lines(path, "0001TP_006690.png", "0001TP_006720.png")
-    with pytest.raises(DataError, match=r"of train.txt that are not there: 1 \(0001TP_006720\)"):
+    with pytest.raises(DataError, match=r"of train.txt that do not exist: 1 \(0001TP_006720\)"):
         open_dataset(source, "train")
     path.unlink()
     assert len(open_dataset(source, "train")) == 2

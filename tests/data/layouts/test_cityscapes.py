@@ -73,7 +73,7 @@ def test_train_extra_has_no_fine_annotation(tmp_path: Path) -> None:
     cityscapes(tmp_path, annotation="gtCoarse")
     source = cityscapes(tmp_path)
     assert len(open_images(source, "train_extra")[0]) == 1
-    with pytest.raises(DataError, match=r"has coarse labels alone.*cityscapes-coarse:"):
+    with pytest.raises(DataError, match=r"has coarse labels only.*cityscapes-coarse:"):
         open_dataset(source, "train_extra")
 
 

@@ -102,7 +102,7 @@ def test_lists_choose_from_trainaug(tmp_path: Path) -> None:
 def test_listed_images_that_are_not_there(tmp_path: Path) -> None:
     source = voc(tmp_path)
     lines(tmp_path / LISTS / "val.txt", *VAL, "2007_999999")
-    with pytest.raises(DataError, match=r"Images of val.txt that are not there: 1 \(2007_999999\)"):
+    with pytest.raises(DataError, match=r"Images of val.txt that do not exist: 1 \(2007_999999\)"):
         open_dataset(source, "val")
 
 

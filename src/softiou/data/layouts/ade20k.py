@@ -16,10 +16,10 @@ class Ade20k(Layout):
     """Scenes with 150 classes; masks hold 1..150, and 0 for everything else, which is ignored.
 
     Args:
-        root: The folder ADEChallengeData2016, or that which holds it.
+        root: The folder ADEChallengeData2016, or its parent.
 
     Raises:
-        DataError: The folders are not there.
+        DataError: The folders are missing.
     """
 
     split_form = "images/{split}/ (training, validation)"
@@ -33,26 +33,19 @@ class Ade20k(Layout):
         require(root, "ade20k", ("images/training", "annotations/training"))
         self.name = "ade20k"
         self.root = root
-        self.description = DatasetDescription(CLASSES, _IGNORE, PALETTE)
+        shift = {value: value - 1 for value in range(1, len(CLASSES) + 1)}
+        description = DatasetDescription(CLASSES, _IGNORE, PALETTE)
+        self.reader = MaskReader(description, label_map={0: _IGNORE} | shift)
         self.splits = tuple(s for s, f in _FOLDERS.items() if (root / "images" / f).is_dir())
 
-    def mask_reader(self) -> MaskReader:
-        """Return a reader that shifts classes by one and ignores 0."""
-        shift = {value: value - 1 for value in range(1, len(CLASSES) + 1)}
-        return MaskReader(self.description, label_map={0: _IGNORE} | shift)
-
     def images(self, split: str) -> Files:
-        """Look into the folder of images."""
+        """Return the images of the folder."""
         folder = self.root / "images" / _FOLDERS[split]
         images, problems = images_by_stem(folder)
         return Files(images, folder, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Look into the folder of annotations."""
+        """Return the masks of the folder."""
         folder = self.root / "annotations" / _FOLDERS[split]
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
         return (Files(masks, folder, tuple(problems)),)
-
-    def folder(self, split: str) -> str:
-        """Return the name of the split."""
-        return split

@@ -1,14 +1,15 @@
-"""What a layout is: where the files of a data set lie in its folder, and what masks mean."""
+"""What a layout is: where the files of a data set lie, and how its masks are read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import DatasetDescription
+from softiou.data.files import lines_of, some_stems
 from softiou.data.layouts.origins import ORIGINS
-from softiou.data.problems import DataProblemsError, Problem, some_of
+from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
 
 
@@ -28,25 +29,27 @@ class Files:
 
 
 class Layout(ABC):
-    """Where the files of a data set lie, and what its masks mean.
+    """Where the files of a data set lie, and how its masks are read.
 
     Attributes:
-        name: What it is called in `NAME:/path`.
+        name: Of the layout, in `NAME:/path`.
         root: Folder of the data set.
-        description: What the labels mean.
+        reader: Of the masks; knows the classes.
         splits: Names of the splits with labels.
-        joined: Names of splits that are made of others; they can be opened, but are not listed.
+        joined: Names of splits that combine others; they can be opened, but are not listed.
         unlabeled: Names of the splits without labels.
         pool: Split that lists of stems choose from.
         wider: Split that a list of a certain name chooses from instead.
         split_form: Where the files of a split are expected, with {split} for its name.
-        pairing: How the mask of an image is found, and what to do when it is not there.
-        absent: Where to get a split that is not always there, by its name.
+        pairing: How the mask of an image is found, and what to do when it is missing.
+        absent: Where to get a split that may be missing, by its name.
+        folders: By split, the name of the folder of its images where it is not that of the split;
+            splits whose images lie in one folder share it.
     """
 
     name: str
     root: Path
-    description: DatasetDescription
+    reader: MaskReader
     splits: tuple[str, ...]
     joined: tuple[str, ...] = ()
     unlabeled: tuple[str, ...] = ()
@@ -55,19 +58,21 @@ class Layout(ABC):
     split_form: str
     pairing: str
     absent: Mapping[str, str] = MappingProxyType({})
+    folders: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def description(self) -> DatasetDescription:
+        """Return the classes."""
+        return self.reader.description
 
     @property
     def own(self) -> tuple[str, ...]:
-        """Return the names of all splits that have files of their own."""
+        """Return the names of all splits with their own files."""
         return (*self.splits, *self.joined, *self.unlabeled)
 
     @abstractmethod
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of the masks."""
-
-    @abstractmethod
     def images(self, split: str) -> Files:
-        """Return the images of a split of its own; masks are not looked at."""
+        """Return the images of one of its own splits; masks are not opened."""
 
     @abstractmethod
     def masks(self, split: str) -> tuple[Files, ...]:
@@ -76,10 +81,6 @@ class Layout(ABC):
         Raises:
             DataError: The split has none.
         """
-
-    @abstractmethod
-    def folder(self, split: str) -> str:
-        """Name the folder of a split's images, which splits share when their images do."""
 
 
 def require(root: Path, layout: str, expected: Sequence[str]) -> None:
@@ -97,7 +98,7 @@ def require(root: Path, layout: str, expected: Sequence[str]) -> None:
         names = " and ".join(f"{path}/" for path in expected)
         message = f"Expected {names} of {ORIGINS[layout].title}, but found {_found_in(root)}."
         remedy = f"`softiou fetch {layout}` says where to get it, and which folders result."
-        raise DataProblemsError(Problem(str(root), message, remedy))
+        raise data_error(root, message, remedy)
 
 
 def first_of(root: Path, folders: Sequence[str], inner: str) -> Path:
@@ -107,12 +108,36 @@ def first_of(root: Path, folders: Sequence[str], inner: str) -> Path:
 
 
 def no_labels(folder: Path, message: str, remedy: str) -> DataProblemsError:
-    """Say why a split cannot be trained on or evaluated."""
-    return DataProblemsError(Problem(str(folder), message, remedy, kind="no_masks"))
+    """Return the error of a split that cannot be trained on or evaluated."""
+    return data_error(folder, message, remedy, kind="no_masks")
+
+
+def listed_stems(path: Path) -> tuple[set[str], list[Problem]]:
+    """Read a list of images, one per line; the path of the mask may follow."""
+    lines, problems = lines_of(path)
+    return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
+
+
+def chosen(
+    files: Mapping[str, Path], stems: Set[str], place: Path, problems: Iterable[Problem]
+) -> Files:
+    """Choose the files with some stems."""
+    return Files({s: files[s] for s in stems & files.keys()}, place, tuple(problems))
+
+
+def chosen_images(
+    images: Mapping[str, Path], stems: Set[str], place: Path, problems: list[Problem], split: str
+) -> Files:
+    """Choose the images of a list; those that are missing are a problem."""
+    if missing := stems - images.keys():
+        message = f"Images of {split}.txt that do not exist: {some_stems(missing)}."
+        remedy = "Unpack the archive again, or shorten the list."
+        problems = [*problems, Problem(str(place), message, remedy)]
+    return chosen(images, stems, place, problems)
 
 
 def by_ending(paths: Iterable[Path], ending: str) -> dict[str, Path]:
-    """Return the files whose names end so, by what comes before; hidden ones are left out."""
+    """Return the files whose names end so, by the rest of the name; skip hidden ones."""
     return {
         path.name.removesuffix(ending): path
         for path in sorted(paths)
@@ -121,7 +146,7 @@ def by_ending(paths: Iterable[Path], ending: str) -> dict[str, Path]:
 
 
 def _found_in(root: Path) -> str:
-    """Say what is in a folder."""
+    """Describe what is in a folder."""
     if not root.is_dir():
         return "no such folder"
     names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(root.iterdir())]

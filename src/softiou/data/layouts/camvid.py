@@ -1,11 +1,21 @@
 """CamVid in both of its forms: numbers in folders of splits (SegNet), and colours as published."""
 
 import re
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, lines_of, some_stems
-from softiou.data.layouts.base import Files, Layout, by_ending, first_of, require
+from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem
+from softiou.data.layouts.base import (
+    Files,
+    Layout,
+    by_ending,
+    chosen,
+    chosen_images,
+    first_of,
+    listed_stems,
+    require,
+)
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
@@ -78,7 +88,7 @@ def camvid(root: Path) -> Layout:
 class CamVidNumbers(Layout):
     """The form of the SegNet tutorial: train/ and trainannot/ and so on, 11 is ignored.
 
-    Where there is SPLIT.txt beside the folders, it says which of their images are in the split.
+    If there is SPLIT.txt beside the folders, it lists the images of the split.
 
     Args:
         root: Folder of train/ and trainannot/.
@@ -90,45 +100,30 @@ class CamVidNumbers(Layout):
     def __init__(self, root: Path) -> None:
         self.name = "camvid"
         self.root = root
-        self.description = _DESCRIPTION
+        self.reader = MaskReader(_DESCRIPTION, label_map={_VOID: _IGNORE})
         self.splits = tuple(split for split in _SPLITS if (root / f"{split}annot").is_dir())
 
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of class indices."""
-        return MaskReader(self.description, label_map={_VOID: _IGNORE})
-
     def images(self, split: str) -> Files:
-        """Look into the folder of images."""
+        """Return the images of the folder, or those of the list."""
         images, problems = images_by_stem(self.root / split)
-        listed, unread = self._listed(split)
-        problems += unread
-        if listed is not None and (missing := listed.difference(images)):
-            message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
-            problems.append(Problem(str(self.root / split), message, "Shorten the list."))
-        return Files(_chosen(images, listed), self.root / split, tuple(problems))
+        stems, unread = self._stems(split, images)
+        return chosen_images(images, stems, self.root / split, problems + unread, split)
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Look into the folder of annotations."""
+        """Return the masks of the folder, or those of the list."""
         folder = self.root / f"{split}annot"
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
-        listed, _ = self._listed(split)  # what is wrong with the list is said of the images
-        return (Files(_chosen(masks, listed), folder, tuple(problems)),)
+        stems, _ = self._stems(split, masks)  # problems of the list are reported for the images
+        return (chosen(masks, stems, folder, problems),)
 
-    def folder(self, split: str) -> str:
-        """Return the name of the split."""
-        return split
-
-    def _listed(self, split: str) -> tuple[set[str] | None, list[Problem]]:
-        """Read the list of a split, which has the paths of an image and its mask in a line."""
+    def _stems(self, split: str, files: Mapping[str, Path]) -> tuple[Set[str], list[Problem]]:
+        """Return the stems of the list of a split if there is one, else all."""
         path = self.root / f"{split}.txt"
-        if not path.is_file():
-            return None, []
-        lines, problems = lines_of(path)
-        return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
+        return listed_stems(path) if path.is_file() else (files.keys(), [])
 
 
 class CamVidColours(Layout):
-    """The form of its authors: 701 frames, and colours of 32 classes that become 11.
+    """The form published by its authors: 701 frames, and colours of 32 classes that become 11.
 
     The splits are those of SegNet: 367 frames for train, 101 for val, 233 for test. splits/NAME.txt
     chooses others.
@@ -137,7 +132,7 @@ class CamVidColours(Layout):
         root: Folder of 701_StillsRaw_full/ and LabeledApproved_full/, or of images/ and labels/.
 
     Raises:
-        DataError: The folders are not there.
+        DataError: The folders are missing.
 
     References:
         G. Brostow et al. Semantic Object Classes in Video. Pattern Recognition Letters, 2009.
@@ -154,18 +149,17 @@ class CamVidColours(Layout):
         self._images, self._labels = (root / folder for folder in folders)
         self.name = "camvid"
         self.root = root
-        self.description = _DESCRIPTION
-        self.splits, self.joined = _SPLITS, ("all",)
-        self.wider = dict.fromkeys(_SPLITS, "all")
-
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of colours."""
         colours = {
             colour: index
             for index, members in enumerate(CLASSES.values())
             for colour in members.values()
         }
-        return MaskReader(self.description, label_map={}, colours=colours | {_VOID_COLOUR: _IGNORE})
+        self.reader = MaskReader(
+            _DESCRIPTION, label_map={}, colours=colours | {_VOID_COLOUR: _IGNORE}
+        )
+        self.splits, self.joined = _SPLITS, ("all",)
+        self.folders = dict.fromkeys((*_SPLITS, "all"), self._images.name)
+        self.wider = dict.fromkeys(_SPLITS, "all")
 
     def images(self, split: str) -> Files:
         """Choose the frames of a split."""
@@ -176,10 +170,6 @@ class CamVidColours(Layout):
         """Choose the masks of a split."""
         masks = by_ending(self._labels.glob("*"), "_L.png")
         return (Files(_frames(masks, split), self._labels),)
-
-    def folder(self, split: str) -> str:
-        """Return the folder that all splits share."""
-        return self._images.name
 
 
 def segnet_split(frame: str) -> str | None:
@@ -205,8 +195,3 @@ def _frames(files: dict[str, Path], split: str) -> dict[str, Path]:
     if split == "all":
         return files
     return {stem: path for stem, path in files.items() if segnet_split(stem) == split}
-
-
-def _chosen(files: dict[str, Path], stems: set[str] | None) -> dict[str, Path]:
-    """Choose the files with some stems, or all of them."""
-    return files if stems is None else {s: files[s] for s in stems.intersection(files)}

@@ -41,7 +41,7 @@ _LABEL_MAP = dict.fromkeys(_LABEL_IDS, _IGNORE) | {
 class Cityscapes(Layout):
     """Street scenes of 50 cities; stems are CITY_SEQUENCE_FRAME.
 
-    Masks are `*_labelIds.png`, or `*_labelTrainIds.png` where there are only those. The labels of
+    Masks are `*_labelIds.png`, or `*_labelTrainIds.png` if there are no others. The labels of
     `test` are not public: all pixels of its files are ignored.
 
     Args:
@@ -49,7 +49,7 @@ class Cityscapes(Layout):
         coarse: Read gtCoarse/, which has train_extra, too, instead of gtFine/.
 
     Raises:
-        DataError: The folders are not there.
+        DataError: The folders are missing.
     """
 
     split_form = f"{_IMAGES}/{{split}}/"
@@ -60,14 +60,15 @@ class Cityscapes(Layout):
         self.name = "cityscapes-coarse" if coarse else "cityscapes"
         self.root = root
         names, _, palette = zip(*CLASSES, strict=True)
-        self.description = DatasetDescription(names, _IGNORE, palette)
+        description = DatasetDescription(names, _IGNORE, palette)
         labelled = ("train", "train_extra", "val") if coarse else ("train", "val")
         there = [s for s in ("train", "train_extra", "val", "test") if self._folder(s).is_dir()]
         self.splits = tuple(split for split in there if split in labelled)
         self.unlabeled = tuple(split for split in there if split not in labelled)
-        labels = root / self._annotation
-        self._in_label_ids = any(labels.glob("*/*/*_labelIds.png"))
-        kind = "labelIds" if self._in_label_ids else "labelTrainIds"
+        # Label ids, of which 19 are classes, or train ids.
+        in_label_ids = any((root / self._annotation).glob("*/*/*_labelIds.png"))
+        self.reader = MaskReader(description, label_map=_LABEL_MAP if in_label_ids else {})
+        kind = "labelIds" if in_label_ids else "labelTrainIds"
         self._ending = f"_{self._annotation}_{kind}.png"
         self.pairing = (
             f"The mask of CITY/X_{_IMAGES}.png is CITY/X{self._ending}: unpack the archive of "
@@ -75,34 +76,22 @@ class Cityscapes(Layout):
             "splits/NAME.txt."
         )
 
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of label ids, of which 19 are classes, or of train ids."""
-        label_map = _LABEL_MAP if self._in_label_ids else {}
-        return MaskReader(self.description, label_map=label_map)
-
     def images(self, split: str) -> Files:
-        """Look into the folders of the cities."""
+        """Return the images of all cities."""
         folder = self._folder(split)
         return Files(by_ending(folder.glob("*/*.png"), f"_{_IMAGES}.png"), folder)
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Look into the folders of the cities."""
+        """Return the masks of all cities."""
         folder = self.root / self._annotation / split
         if split == "test":
             message = "The labels of the split test are not public: all of its pixels are ignored."
-            raise no_labels(
-                folder,
-                message,
-                "Evaluate on val; `softiou predict` writes masks of the images of a city.",
-            )
+            remedy = "Evaluate on val; `softiou predict` writes masks of the images of a city."
+            raise no_labels(folder, message, remedy)
         if split not in self.splits:
-            message = f"The split {split} has coarse labels alone."
+            message = f"The split {split} has coarse labels only."
             raise no_labels(folder, message, "Name the data set cityscapes-coarse:/path for them.")
         return (Files(by_ending(folder.glob("*/*.png"), self._ending), folder),)
-
-    def folder(self, split: str) -> str:
-        """Return the name of the split."""
-        return split
 
     def _folder(self, split: str) -> Path:
         return self.root / _IMAGES / split

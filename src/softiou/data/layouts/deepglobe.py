@@ -24,16 +24,16 @@ CLASSES: dict[str, Colour] = {
 class DeepGlobe(Layout):
     """Satellite images of 2448 x 2448 pixels with six classes of land; unknown land is ignored.
 
-    Only the 803 images of train/ have public masks, and there is no official division of them:
+    Only the 803 images of train/ have public masks, without an official division:
     `val` is the first fifth of the images in the order of their file names (160), as in the code of
     the Jaccard metric losses (fold 0 of 5), `train` the others (643). The lists splits/train.txt,
-    val.txt and test.txt make another one of all of them, such as the 455, 207 and 142 of GLNet.
+    val.txt and test.txt choose another one, such as the 455, 207 and 142 of GLNet.
 
     Args:
-        root: Folder with train/, and valid/ and test/ if you like, which have images alone.
+        root: Folder with train/, and optionally valid/ and test/, which have images only.
 
     Raises:
-        DataError: The folder is not there.
+        DataError: The folder is missing.
 
     References:
         I. Demir et al. DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images.
@@ -47,20 +47,17 @@ class DeepGlobe(Layout):
         require(root, "deepglobe", ("train",))
         self.name = "deepglobe"
         self.root = root
-        self.description = DatasetDescription(tuple(CLASSES), _IGNORE, tuple(CLASSES.values()))
-        self.splits, self.joined = ("train", "val"), ("all",)
-        self.wider = dict.fromkeys(("train", "val", "test"), "all")
-        self.unlabeled = tuple(split for split in ("valid", "test") if (root / split).is_dir())
-
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of colours."""
         colours = {colour: index for index, colour in enumerate(CLASSES.values())}
-        return MaskReader(
-            self.description,
+        self.reader = MaskReader(
+            DatasetDescription(tuple(CLASSES), _IGNORE, tuple(CLASSES.values())),
             label_map={},
             colours=colours | {_UNKNOWN: _IGNORE},
             threshold=_THRESHOLD,
         )
+        self.splits, self.joined = ("train", "val"), ("all",)
+        self.wider = dict.fromkeys(("train", "val", "test"), "all")
+        self.unlabeled = tuple(split for split in ("valid", "test") if (root / split).is_dir())
+        self.folders = {"val": "train", "all": "train"}
 
     def images(self, split: str) -> Files:
         """Choose the images of a split."""
@@ -73,12 +70,8 @@ class DeepGlobe(Layout):
             raise no_labels(self.root / split, message, "Evaluate on val, a part of train/.")
         return (self._files(split, _MASK),)
 
-    def folder(self, split: str) -> str:
-        """Return the folder, which is one for all images with masks."""
-        return split if split in self.unlabeled else "train"
-
     def _files(self, split: str, ending: str) -> Files:
-        folder = self.root / self.folder(split)
+        folder = self.root / self.folders.get(split, split)
         files = by_ending(folder.glob("*"), ending)
         if split in self.splits:
             held_out = self._held_out(folder)

@@ -5,8 +5,7 @@ from pathlib import Path
 from softiou.data.dataset_yaml import DatasetFile
 from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, mask_folders
 from softiou.data.layouts.base import Files, Layout
-from softiou.data.problems import DataProblemsError, Problem
-from softiou.data.reading import MaskReader
+from softiou.data.problems import Problem, data_error
 
 _MAKE_TRAIN = "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
 _MOVE_INTO_TRAIN = (
@@ -16,7 +15,7 @@ _MOVE_INTO_TRAIN = (
 
 
 class FolderLayout(Layout):
-    """Images and masks of the same stem in folders that softiou named; dataset.yaml says the rest.
+    """Images and masks of the same stem; dataset.yaml names the classes.
 
     Args:
         root: Folder of the data set.
@@ -32,32 +31,27 @@ class FolderLayout(Layout):
     def __init__(self, root: Path, contents: DatasetFile) -> None:
         self.name = "folder"
         self.root = root
-        self.description = contents.description
-        self._contents = contents
+        self.reader = contents.mask_reader()
         found = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
         self.splits = tuple(name for name in found if mask_folders(root / name))
         self.unlabeled = tuple(name for name in found if name not in self.splits)
         loose = (root / "images").is_dir() and mask_folders(root)
         self.absent = {"train": _MOVE_INTO_TRAIN if loose else _MAKE_TRAIN}
 
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of masks as dataset.yaml describes them."""
-        return self._contents.mask_reader()
-
     def images(self, split: str) -> Files:
-        """Look into the folder of images."""
+        """Return the images of the folder."""
         folder = self.root / split / "images"
         images, problems = images_by_stem(folder)
         return Files(images, folder, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Look into the folders of masks."""
+        """Return the masks of each annotator."""
         folder = self.root / split
         folders = mask_folders(folder)
         if not folders:
             message = "Expected masks/ or masks_1/ to masks_R/ beside images/, but found neither."
-            remedy = "Add the masks; `softiou predict` works without."
-            raise DataProblemsError(Problem(str(folder), message, remedy))
+            remedy = "Add the masks; `softiou predict` needs none."
+            raise data_error(folder, message, remedy)
         ambiguous: tuple[Problem, ...] = ()
         if (folder / "masks").is_dir() and (folder / "masks_1").is_dir():
             message = "Found both masks/ and masks_1/: one annotator or several?"
@@ -67,7 +61,3 @@ class FolderLayout(Layout):
             masks, problems = files_by_stem(masks_folder, MASK_SUFFIXES)
             annotators.append(Files(masks, masks_folder, (*problems, *ambiguous)))
         return tuple(annotators)
-
-    def folder(self, split: str) -> str:
-        """Return the name of the split, of which there is a folder."""
-        return split

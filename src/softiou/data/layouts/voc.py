@@ -4,8 +4,17 @@ from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.files import MASK_SUFFIXES, files_by_stem, lines_of, some_stems
-from softiou.data.layouts.base import Files, Layout, first_of, no_labels, require
+from softiou.data.files import MASK_SUFFIXES, files_by_stem
+from softiou.data.layouts.base import (
+    Files,
+    Layout,
+    chosen,
+    chosen_images,
+    first_of,
+    listed_stems,
+    no_labels,
+    require,
+)
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
@@ -67,7 +76,7 @@ class Voc(Layout):
         root: The folder VOCdevkit or VOCdevkit/VOC2012.
 
     Raises:
-        DataError: The folders are not there.
+        DataError: The folders are missing.
     """
 
     split_form = f"{_LISTS}/{{split}}.txt"
@@ -85,44 +94,32 @@ class Voc(Layout):
         self.name = "voc"
         self.root = root
         palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
-        self.description = DatasetDescription(CLASSES, _IGNORE, palette)
+        description = DatasetDescription(CLASSES, _IGNORE, palette)
+        self.reader = MaskReader(description, label_map={})
         self.splits = self._there("train", "trainaug", "val")
         self.joined = self._there("trainval")
         self.unlabeled = self._there("test")
+        self.folders = dict.fromkeys(self.own, _IMAGES)
         if "trainaug" in self.splits:
             self.pool, self.wider = "trainaug", {"train": "trainaug"}
 
-    def mask_reader(self) -> MaskReader:
-        """Return a reader of class indices."""
-        return MaskReader(self.description, label_map={})
-
     def images(self, split: str) -> Files:
-        """Choose the listed images."""
+        """Return the listed images."""
         folder = self.root / _IMAGES
         images, problems = files_by_stem(folder, frozenset({".jpg"}))
         stems, unread = self._stems(split)
-        problems += unread
-        if missing := stems.difference(images):
-            message = f"Images of {split}.txt that are not there: {some_stems(missing)}."
-            problems.append(Problem(str(folder), message, "Unpack the archive again."))
-        chosen = {stem: images[stem] for stem in stems.intersection(images)}
-        return Files(chosen, folder, tuple(problems))
+        return chosen_images(images, stems, folder, problems + unread, split)
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Choose the masks of the listed images."""
+        """Return the masks of the listed images."""
         if split in self.unlabeled:
             message = f"The labels of the split {split} are not public."
             raise no_labels(self.root, message, "Evaluate on val instead.")
         augmented = self.root / _AUGMENTED
         folder = augmented if split == "trainaug" and augmented.is_dir() else self.root / _MASKS
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
-        stems, _ = self._stems(split)  # what is wrong with the list is said of the images
-        chosen = {stem: masks[stem] for stem in stems.intersection(masks)}
-        return (Files(chosen, folder, tuple(problems)),)
-
-    def folder(self, split: str) -> str:
-        """Return the folder that all splits share."""
-        return _IMAGES
+        stems, _ = self._stems(split)  # problems of the list are reported for the images
+        return (chosen(masks, stems, folder, problems),)
 
     def _there(self, *splits: str) -> tuple[str, ...]:
         derivable = (self.root / _AUGMENTED).is_dir() and self._list("val").is_file()
@@ -135,11 +132,10 @@ class Voc(Layout):
         return other if split == "trainaug" and other.is_file() else lists / f"{split}.txt"
 
     def _stems(self, split: str) -> tuple[set[str], list[Problem]]:
-        """Read a list: stems, or paths of images with those of masks behind them."""
+        """Read the list of a split; trainaug may be all of its masks that are not in val."""
         path = self._list(split)
-        if not path.is_file():  # trainaug
+        if not path.is_file():
             masks, _ = files_by_stem(self.root / _AUGMENTED, MASK_SUFFIXES)
             held_out, problems = self._stems("val")
             return (set() if problems else set(masks) - held_out), problems
-        lines, problems = lines_of(path)
-        return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
+        return listed_stems(path)
