@@ -154,9 +154,9 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, content: dict[str,
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (("sky", "road", "car"), "has 2 classes and DATA has 3"),
-        (("sky", "street"), "calls class 1 'road' and DATA calls it 'street'"),
-        (("road", "sky"), "calls class 0 'sky' and DATA calls it 'road'"),
+        (("sky", "road", "car"), "than DATA: 2 classes instead of 3"),
+        (("sky", "street"), "than DATA: 'road' as class 1 instead of 'street'"),
+        (("road", "sky"), "than DATA: 'sky' as class 0 instead of 'road'"),
     ],
 )
 def test_other_classes_are_refused(classes: tuple[str, ...], message: str, file: Path) -> None:

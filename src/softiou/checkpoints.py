@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from softiou.data import DatasetDescription
+from softiou.data.base import class_difference
 from softiou.errors import CheckpointError
 from softiou.models import ModelSpec, SegmentationModel
 
@@ -167,15 +168,9 @@ def check_classes(trained: TrainedModel, description: DatasetDescription, *, dat
     Raises:
         CheckpointError: Names the first class that differs.
     """
-    own, theirs = trained.description.classes, description.classes
-    if own == theirs:
-        return
-    if len(own) != len(theirs):
-        what = f"has {len(own)} classes and {data} has {len(theirs)}"
-    else:
-        index = next(i for i, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b)
-        what = f"calls class {index} {own[index]!r} and {data} calls it {theirs[index]!r}"
-    raise CheckpointError(
-        f"The model in {trained.path} {what}. Use the data set that it was trained for, or give "
-        "this one the same list of classes in dataset.yaml."
-    )
+    if difference := class_difference(trained.description.classes, description.classes):
+        raise CheckpointError(
+            f"The model in {trained.path} has other classes than {data}: {difference}. Use the "
+            "data set that it was trained for, or give this one the same list of classes in "
+            "dataset.yaml."
+        )

@@ -74,7 +74,7 @@ def test_what_was_taught_softly_is_calibrated_softly(
 
 
 def test_calibrate_refuses_what_does_not_fit(softiou: Run, run_copy: Path, shapes: Path) -> None:
-    softiou("calibrate", run_copy, "digits").assert_refused("has 3 classes and digits has 11")
+    softiou("calibrate", run_copy, "digits").assert_refused("digits: 3 classes instead of 11")
     softiou("calibrate", "nowhere", shapes).assert_refused("nowhere does not exist")
     softiou("calibrate", run_copy, shapes, "--split", "vla").assert_refused("'vla'", "train, val")
     teacher = softiou("calibrate", run_copy, shapes, "--weights", "teacher")

@@ -258,7 +258,7 @@ def test_evaluate_a_checkpoint_outside_of_a_run(
 def test_evaluate_refuses_what_does_not_fit(
     softiou: Run, run_copy: Path, shapes: Path, tmp_path: Path
 ) -> None:
-    softiou("evaluate", run_copy, "digits").assert_refused("has 3 classes and digits has 11")
+    softiou("evaluate", run_copy, "digits").assert_refused("digits: 3 classes instead of 11")
     softiou("evaluate", "nowhere", shapes).assert_refused("nowhere does not exist")
     softiou("evaluate", shapes, shapes).assert_refused("holds no checkpoints")
     refused = softiou("evaluate", run_copy, shapes, "--split", "tset")

@@ -24,7 +24,8 @@ import softiou
 from softiou.data.base import DatasetDescription
 from softiou.errors import DataError
 from softiou.soft_labels.codes import Quantisation, decode, encode, no_class, sparse
-from softiou.soft_labels.store import Manifest, Normalisation, SoftLabelStore, Teacher
+from softiou.soft_labels.manifest import Manifest, Normalisation, Teacher
+from softiou.soft_labels.store import SoftLabelStore
 from softiou.targets import SparseTarget
 from softiou.tiles import whole
 
@@ -196,7 +197,7 @@ def test_many_classes_have_wider_indices(make_store: Make) -> None:
     ("probs", "what"),
     [
         (torch.zeros(3, 2, 2), "sums in"),
-        (torch.randn(3, 2, 2), r"Logits need a `softmax\(0\)`"),
+        (torch.randn(3, 2, 2), r"Apply `softmax\(0\)`"),
         (torch.full((3, 2, 2), float("nan")), "nan"),
         (torch.zeros(2, 2), r"floating \(C, h, w\)"),
         (torch.zeros(3, 2, 2, dtype=torch.long), "torch.int64"),
@@ -296,12 +297,12 @@ def test_names_and_dates_do_not_make_another_store(make_store: Make) -> None:
     [
         (
             {"teacher": Teacher("other", "cd" * 32)},
-            r"the teacher is runs/teacher \(sha256 abab.*\) in the folder, and other \(sha256 cdcd",
+            r"the teacher is runs/teacher \(sha256 abab.*\) in the folder, but other \(sha256 cdcd",
         ),
         ({"classes": ("sky", "road")}, "classes is .*'pole'.* in the folder"),
         (
             {"quantisation": Quantisation(stride=4, k=2)},
-            "stride is 1 in the folder, and 4 was asked for; k is auto",
+            "stride is 1 in the folder, but 4 was requested; k is auto",
         ),
         ({"normalisation": Normalisation((0.0,), (1.0,))}, "mean is"),
     ],
@@ -328,9 +329,9 @@ def test_there_is_no_store(tmp_path: Path) -> None:
 
 def test_classes_of_a_data_set(store: SoftLabelStore) -> None:
     store.check_description(DatasetDescription(CLASSES, ignore_index=0))
-    with pytest.raises(DataError, match=r"class 2 to be 'bus'.*found 'car'"):
+    with pytest.raises(DataError, match=r"but found 'car' as class 2 instead of 'bus'"):
         store.check_description(DatasetDescription(("sky", "road", "bus", "pole", "x")))
-    with pytest.raises(DataError, match=r"Expected 2 classes .* found 5"):
+    with pytest.raises(DataError, match=r"but found 5 classes instead of 2"):
         store.check_description(DatasetDescription(("sky", "road")))
 
 
@@ -386,7 +387,7 @@ def test_truncated_file(store: SoftLabelStore, share: float) -> None:
     file = store.file("train", "a")
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"'train/a': it (was cut short|is no file of soft labels)"):
+    with pytest.raises(DataError, match=r"'train/a': it (was cut short|is not a file of)"):
         store.read("train", "a", SIZE)
     assert [problem.file for problem in store.verify()] == [str(file)]
 
@@ -428,7 +429,7 @@ def test_another_picture_of_the_same_name(store: SoftLabelStore) -> None:
     store.check_image("train", "a", right)
     noise = torch.randint(-2, 3, right.shape)  # another decoder of the same file
     store.check_image("train", "a", (right + noise).clamp(0, 255).to(torch.uint8))
-    with pytest.raises(DataError, match="'train/a': they were made for another picture"):
+    with pytest.raises(DataError, match="'train/a': they were made for another image"):
         store.check_image("train", "a", picture(SIZE, seed=1))
     with pytest.raises(DataError, match="'train/b': there is no such file"):
         store.check_image("train", "b", right)

@@ -4,7 +4,7 @@ Shapes: C classes, R annotators, H and W in pixels.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, TypedDict, get_args
@@ -171,3 +171,18 @@ def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
     """Return which pixels of a target of `truth` are not ignored, bool (H, W)."""
     valid = target != description.ignore_index
     return valid.any(0) if target.is_floating_point() else valid
+
+
+def class_difference(classes: Sequence[str], expected: Sequence[str]) -> str | None:
+    """Describe the first difference between two lists of classes, None for equal ones.
+
+    Example:
+        >>> class_difference(["road", "car"], ["road", "bus"])
+        "'car' as class 1 instead of 'bus'"
+    """
+    if len(classes) != len(expected):
+        return f"{len(classes)} classes instead of {len(expected)}"
+    pairs = zip(classes, expected, strict=True)
+    return next(
+        (f"{a!r} as class {i} instead of {b!r}" for i, (a, b) in enumerate(pairs) if a != b), None
+    )

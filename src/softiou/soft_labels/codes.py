@@ -1,8 +1,8 @@
-"""Soft labels as bytes: which probabilities are kept, and how finely.
+"""Soft labels as bytes: sparse, quantised probabilities.
 
-A pixel keeps its most probable class without a number, and the others that matter with one byte
-each; the first is what is left. The bytes q stand for probabilities on a square scale, because the
-errors that move the IoU of a rare class are those of small probabilities:
+A pixel keeps its most probable class without a number, and each other relevant class with one byte;
+the first has the remaining probability. The bytes q are on a square scale, because errors of small
+probabilities affect the IoU of rare classes most:
 
     p_c = (q_c / levels)^2 / 2        for the others, which are at most 1/2
     R   = (q_R / levels)^2            spread evenly over all classes, if more than `k` matter
@@ -31,13 +31,13 @@ _SUM_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What is kept of a teacher's probabilities.
+    """How a teacher's probabilities are stored.
 
     Args:
         stride: Pixels along each side of a cell; 1 keeps the full resolution.
-        k: Classes that a cell keeps at most, the rest of its mass is spread evenly; "auto" keeps
-            all that reach (1 - mass) / C, and gives the rest to the most probable one.
-        mass: Share of the probability of each cell that is kept at least, with k = "auto".
+        k: Maximum number of classes of a cell, whose remaining mass is spread evenly; "auto" keeps
+            all classes above (1 - mass) / C, and gives the rest to the most probable one.
+        mass: Minimum share of the probability of each cell that is kept, with k = "auto".
         levels: Steps of a byte between 0 and 1/2; fewer are coarser, and smaller on disk.
 
     Raises:
@@ -64,7 +64,7 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class Codes:
-    """The probabilities of one image, as they lie on disk.
+    """The probabilities of one image as bytes.
 
     Attributes:
         best: The most probable class (h, w); uint8, or uint16 above 255 classes.
@@ -78,7 +78,7 @@ class Codes:
 
 
 def no_class(num_classes: int) -> int:
-    """Return the index of a cell that does not count, for padding: the largest of its dtype."""
+    """Return the class index of cells that are padding: the largest of its dtype."""
     return 255 if num_classes <= 255 else 65535
 
 
@@ -86,11 +86,11 @@ def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
     """Turn probabilities into bytes.
 
     Args:
-        probs: Floating (C, h, w), sum 1 over C; on any device, where the work is done.
-        quantisation: What to keep.
+        probs: Floating (C, h, w), sum 1 over C, on any device.
+        quantisation: Of the bytes.
 
     Raises:
-        ValueError: They are no probabilities.
+        ValueError: They are not probabilities.
     """
     probs = _checked(probs)
     num_classes = probs.shape[0]
@@ -99,14 +99,14 @@ def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
     rest = torch.zeros_like(probs[:1])
     if quantisation.k != "auto":
         lost = probs.where(~kept, 0.0).sum(0, keepdim=True)
-        # Every class gets its share of the rest, so that the lost ones sum to what they were.
+        # Every class gets a share of the rest, so it is scaled for the lost ones to keep their sum.
         rest = lost * num_classes / (~kept).sum(0, keepdim=True).clamp(min=1)
     rest_level = (quantisation.levels * rest.sqrt()).round()
     share = (rest_level / quantisation.levels).square() / num_classes
     others = (probs - share).clamp(min=0).where(kept, 0.0).scatter(0, best, 0.0)
     exact = quantisation.levels * (2 * others).sqrt()
     level = exact.round()
-    # Rounding up many small ones may leave less than nothing to the most probable class.
+    # Rounding up many small ones may make the probability of the most probable class negative.
     too_much = (level / quantisation.levels).square().sum(0) / 2 + share[0] * num_classes > 1
     level = torch.where(too_much, exact.floor(), level)
     codes = torch.cat([level, rest_level]).clamp(max=255).to(torch.uint8)  # (C + 1, h, w)
@@ -133,7 +133,7 @@ def _checked(probs: Tensor) -> Tensor:
         raise ValueError(
             f"Expected `probs` to be probabilities that sum to 1 over the classes, but found "
             f"values in [{probs.amin():g}, {probs.amax():g}] with sums in [{total.amin():g}, "
-            f"{total.amax():g}]. Logits need a `softmax(0)`; NaN is a teacher that went wrong."
+            f"{total.amax():g}]. Apply `softmax(0)` to logits; NaN means that the teacher diverged."
         )
     return probs / total
 
@@ -141,7 +141,8 @@ def _checked(probs: Tensor) -> Tensor:
 def _kept(probs: Tensor, quantisation: Quantisation) -> Tensor:
     """Return which classes (C, h, w) of each cell are kept."""
     if quantisation.k == "auto":
-        # One threshold for all cells: fewer bytes for the same IoU than as few as hold the mass.
+        # One threshold for all cells takes fewer bytes for the same IoU than the smallest set per
+        # cell that holds the mass.
         return probs >= (1 - quantisation.mass) / probs.shape[0]
     places = probs.topk(min(quantisation.k, probs.shape[0]), dim=0).indices
     return torch.zeros_like(probs, dtype=torch.bool).scatter(0, places, True)
@@ -156,7 +157,7 @@ def sparse(codes: Codes, num_classes: int, quantisation: Quantisation) -> tuple[
         weights: float32 (K, h, w), in [0, 1]; 0 in slots that a cell does not use.
     """
     scale = (np.arange(256, dtype=np.float32) / quantisation.levels) ** 2
-    # A class that no cell of this part keeps would only cost memory.
+    # Leave out classes that no cell of this part keeps.
     used = [i for i in np.flatnonzero(codes.levels.any((1, 2))) if codes.classes[i] != num_classes]
     shape = (len(used) + 1, *codes.best.shape)
     indices = np.empty(shape, codes.best.dtype)

@@ -1,10 +1,10 @@
-"""One image's soft labels as one file: a blosc2 frame that can prove that it is whole.
+"""One image's soft labels as one file: a blosc2 frame with a checksum.
 
-The byte maps lie one behind the other in an array (P, h, w) of one chunk: the most probable class
-(two maps above 255 classes, low byte first), then the levels, each row less the one above it, which
-begins anew with every block of rows. A crop decompresses the blocks that it touches and no more.
-All that is known about the image is in the frame's header, with a checksum of the whole file, which
-a read verifies: blosc2 itself hands out garbage for a flipped bit.
+The byte maps form an array (P, h, w) of one chunk: the most probable class (two maps above 255
+classes, low byte first), then the levels as differences from the row above within each block of
+rows. A crop decompresses only the blocks that it touches. The frame's header describes the image,
+and has a checksum of the whole file that is verified on reading: blosc2 itself does not detect a
+flipped bit.
 """
 
 import zlib
@@ -19,19 +19,19 @@ _ENTRY = "softiou"
 # The checksum's place in the header, as msgpack writes {"crc32": "00000000"}.
 _CHECKSUM = b"\xa5crc32\xa8"
 _DIGITS = 8
-# Rows and columns of a block: larger compresses better, smaller decompresses less for a crop.
+# Rows and columns of a block: larger ones compress better, smaller ones decompress less per crop.
 _BLOCK = (128, 128)
 # The last level of zstd saves 3 % more and takes eight times as long.
 _ZSTD_LEVEL = 8
 
 
 class BrokenFileError(ValueError):
-    """The bytes are not what was written; the message says what is wrong with them."""
+    """The file is damaged; the message says how."""
 
 
 def pack(codes: Codes, about: Mapping[str, Any]) -> bytes:
-    """Write the codes of an image and plain values about it into a frame."""
-    # Imported on first use: it brings an HTTP client along.
+    """Return the frame of the codes of an image and plain values about it."""
+    # Imported on first use: it imports an HTTP client.
     import blosc2
 
     best = np.stack([(codes.best >> shift).astype(np.uint8) for shift in _shifts(codes.best.dtype)])
@@ -61,7 +61,7 @@ def pack(codes: Codes, about: Mapping[str, Any]) -> bytes:
 
 
 class Frame:
-    """A file of `pack`, whole by its checksum; only what is asked for is decompressed.
+    """A file of `pack`, verified by its checksum; only the requested part is decompressed.
 
     Attributes:
         about: The plain values that were given to `pack`.
@@ -69,14 +69,14 @@ class Frame:
         classes: The class of each byte map behind the index.
 
     Raises:
-        BrokenFileError: The content is not what was written.
+        BrokenFileError: The file is damaged.
     """
 
     def __init__(self, content: bytes) -> None:
         import blosc2
 
         _verify_checksum(content)
-        # The array points into it, and not every version of blosc2 keeps it alive.
+        # The array refers to it, and not every version of blosc2 keeps it alive.
         self._content = content
         try:
             self._array = blosc2.ndarray_from_cframe(content)
@@ -116,7 +116,7 @@ def _verify_checksum(content: bytes) -> None:
     """Raise unless the checksum in the header is that of the content with zeros in its place."""
     place = content.find(_CHECKSUM) + len(_CHECKSUM)
     if place < len(_CHECKSUM):
-        raise BrokenFileError("it is no file of soft labels")
+        raise BrokenFileError("it is not a file of soft labels")
     found = content[place : place + _DIGITS]
     checksum = zlib.crc32(b"0" * _DIGITS, zlib.crc32(memoryview(content)[:place]))
     checksum = zlib.crc32(memoryview(content)[place + _DIGITS :], checksum)
@@ -128,7 +128,7 @@ def _verify_checksum(content: bytes) -> None:
 
 
 def _subtract_row_above(levels: Bytes, rows: int) -> None:
-    """Replace (P, h, w) by differences that wrap around, but for the first row of each block."""
+    """Replace (P, h, w) by differences modulo 256, except the first row of each block."""
     for row in reversed(range(levels.shape[1])):
         if row % rows:
             levels[:, row] -= levels[:, row - 1]

@@ -1,4 +1,4 @@
-"""A teacher's soft labels from a store, seen through the view of an augmented image.
+"""A teacher's soft labels from a store, for the view of an augmented image.
 
 Shapes: C classes, K classes kept, h and w of the crop; at a stride the store holds a grid of cells.
 """
@@ -15,43 +15,41 @@ from softiou.soft_labels.codes import Codes, no_class
 from softiou.soft_labels.store import SoftLabelStore
 from softiou.targets import sparse, to_probs
 
-# Less than any probability that is kept; the half-precision logarithm tells it from zero.
+# Less than any probability that is kept; its logarithm is finite in half precision.
 _NOTHING = 1e-7
 
 
 class SoftLabelReader:
-    """Reads what a teacher said about the view of an image, and nothing else of the file.
+    """Reads a teacher's soft labels for the view of an image, and no other part of the file.
 
     At full resolution each pixel of the crop takes the codes of the nearest pixel of the image, as
     hard labels do. At a stride s the logarithms of the probabilities are interpolated to a grid of
-    the crop at the same stride: up to a constant of each pixel they are the teacher's logits, and
-    softmax does not see that constant, so they behave as the teacher's own logits would.
+    the crop at the same stride: up to a constant per pixel, which softmax ignores, they are the
+    teacher's logits.
 
     Args:
-        store: Where the soft labels are.
-        split: Name of the folder that the images lie in; "" for stems FOLDER/STEM.
+        store: The soft labels.
+        split: Name of the folder of the images; "" for stems FOLDER/STEM.
     """
 
     def __init__(self, store: SoftLabelStore, split: str) -> None:
         self._store = store
         self._split = split
-        self._compared: set[tuple[str, str]] = (
-            set()
-        )  # images that this process has seen to be the right ones
+        self._verified: set[tuple[str, str]] = set()  # images that this process has compared
 
     def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W).
 
         Raises:
-            DataError: They are missing, corrupt, or of another image; names the image.
+            DataError: They are missing, corrupt, or those of another image; names the image.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
         place = self._place(stem)
-        if place not in self._compared:
+        if place not in self._verified:
             self._store.check_image(*place, image)
-            self._compared.add(place)
+            self._verified.add(place)
         if self._store.manifest.quantisation.stride == 1:
-            indices, weights = self._store.sparse(self._seen(place, view, size))
+            indices, weights = self._store.sparse(self._codes(place, view, size))
             return {"soft_indices": indices, "soft_weights": weights}
         return {"soft_logits": view.mirrored(self._interpolated(place, view, size)).half()}
 
@@ -62,10 +60,10 @@ class SoftLabelReader:
         folder, _, name = stem.partition("/")
         return folder, name
 
-    def _seen(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Codes:
-        """Return the codes of the pixels that a view shows; beyond the image they are no class.
+    def _codes(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Codes:
+        """Return the codes of the pixels of a view; beyond the image they are no class.
 
-        It is the bytes that are cut and mirrored: of the weights there are four times as many.
+        The bytes are cut and mirrored, because the weights take four times as much memory.
         """
         box = view.box(size)
         codes = self._store.read_codes(*place, size, box)
@@ -104,38 +102,38 @@ class SoftLabelReader:
 
 
 def _logarithms(probs: Tensor, *, least: float) -> Tensor:
-    """Return log p (C, h, w), also of classes that were rounded to nothing.
+    """Return log p (C, h, w), finite also for classes that were not kept.
 
-    Beside a cell that knows the class it is that of `least`, about half of what is kept, so that
-    the class fades as it did in the teacher. Elsewhere it is next to nothing: a trace at every
-    pixel would add up to an object, and the overlap losses would have the student learn it.
+    Next to a cell that keeps the class it is log `least`, about half of the smallest kept value, so
+    that the class fades out as in the teacher's output. Elsewhere it is nearly zero: small values
+    at every pixel would add up to the area of an object in the overlap losses.
     """
-    known = probs > _NOTHING
-    beside = F.max_pool2d(known.unsqueeze(0).float(), 3, stride=1, padding=1)[0] > 0
-    return probs.clamp(min=_NOTHING).where(known | ~beside, max(least, _NOTHING)).log()
+    kept = probs > _NOTHING
+    beside = F.max_pool2d(kept.unsqueeze(0).float(), 3, stride=1, padding=1)[0] > 0
+    return probs.clamp(min=_NOTHING).where(kept | ~beside, max(least, _NOTHING)).log()
 
 
 def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:
-    """Return where the cells of the crop's grid lie in the grid of the image, in cells."""
+    """Return the positions of the cells of the crop's grid in the grid of the image, in cells."""
     count = math.ceil(crop / stride)
     centres = start + (torch.arange(count) + 0.5) * (length / count)  # in pixels of the image
     return centres * scale - 0.5
 
 
 def _needed(places: Tensor, count: int) -> tuple[int, int]:
-    """Return the first and one past the last cell that interpolation at some places needs."""
+    """Return the first and one past the last cell for interpolation at some positions."""
     first = min(max(math.floor(float(places[0])), 0), count - 1)
     last = min(max(math.floor(float(places[-1])) + 1, 0), count - 1)
     return first, last + 1
 
 
 def interpolate_at(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Read a map bilinearly at rows and columns; beyond its borders the border goes on.
+    """Interpolate a map bilinearly at rows and columns; beyond its borders the border is repeated.
 
     Args:
         values: Floating (C, h, w).
-        rows: Places (h',) in cells: 0 is the centre of the first cell, h - 1 that of the last.
-        columns: Places (w',).
+        rows: Positions (h',) in cells: 0 is the centre of the first cell, h - 1 that of the last.
+        columns: Positions (w',).
 
     Returns:
         The values (C, h', w').

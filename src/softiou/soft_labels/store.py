@@ -1,19 +1,14 @@
-"""A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/<stem>.b2nd, one an image.
+"""A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/<stem>.b2nd per image.
 
-Any number of processes and machines may fill one store, and fill it again where they were stopped:
-files appear whole or not at all. Reading opens no lasting handles, so that a store travels into the
-workers of a DataLoader.
+Any number of processes and machines may fill a store, and continue after an interruption: files
+appear whole or not at all. No file stays open, so that a store can be pickled for the workers of a
+DataLoader.
 
 Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,108 +17,17 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from softiou import __version__
 from softiou._files import write_atomically, write_once
-from softiou.data.base import DatasetDescription
-from softiou.data.problems import DataProblemsError, Problem, some_of
-from softiou.soft_labels.codes import Codes, Quantisation, encode, sparse
+from softiou.data.base import DatasetDescription, class_difference
+from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
+from softiou.soft_labels.codes import Codes, encode, sparse
 from softiou.soft_labels.files import BrokenFileError, Frame, pack
+from softiou.soft_labels.manifest import SCHEMA_VERSION, Manifest
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 SUFFIX = ".b2nd"
-_IDENTITY_DIGITS = 16
 _THUMBNAIL_PX = 4
 _SAME_PICTURE = 4  # grey levels; decoders of JPEG files differ by one or two
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """Who made the soft labels: a name for people, and the SHA-256 of the checkpoint's file."""
-
-    name: str
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (sha256 {self.sha256[:12]})"
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What the teacher's images went through: (image in `range` - mean) / std, channel by channel.
-
-    A teacher and its student must see the same image.
-    """
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    order: str = "RGB"
-    range: tuple[float, float] = (0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What all the soft labels of a store have in common.
-
-    Args:
-        teacher: Who made them.
-        classes: Names of the classes, in the order of their indices.
-        ignore_index: Label value of the data set whose pixels do not count.
-        normalisation: What the teacher's images went through.
-        quantisation: What is kept of its probabilities.
-        data: The data set, for people.
-        softiou_version: Version that made the store.
-        created: When, in UTC.
-        schema_version: Version of the files' format.
-    """
-
-    teacher: Teacher
-    classes: tuple[str, ...]
-    ignore_index: int
-    normalisation: Normalisation
-    quantisation: Quantisation
-    data: str
-    softiou_version: str = __version__
-    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    schema_version: int = SCHEMA_VERSION
-
-    @property
-    def num_classes(self) -> int:
-        """Return C."""
-        return len(self.classes)
-
-    @cached_property
-    def identity(self) -> str:
-        """Return a short hash of all that the values depend on; names and dates do not count."""
-        text = json.dumps({"teacher": self.teacher.sha256, **self._settings()}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_DIGITS]
-
-    def differences(self, other: "Manifest") -> list[str]:
-        """Say where the one that is asked for differs in what counts."""
-        found = []
-        if self.teacher.sha256 != other.teacher.sha256:
-            found.append(
-                f"the teacher is {self.teacher} in the folder, and {other.teacher} was asked for"
-            )
-        settings, others = self._settings(), other._settings()
-        return found + [
-            f"{name} is {value} in the folder, and {others[name]} was asked for"
-            for name, value in settings.items()
-            if value != others[name]
-        ]
-
-    def _settings(self) -> dict[str, object]:
-        """Return all but the teacher that the values depend on."""
-        return {
-            "classes": self.classes,
-            **asdict(self.normalisation),
-            **asdict(self.quantisation),
-            "schema_version": self.schema_version,
-        }
-
-    def to_json(self) -> str:
-        """Return the contents of manifest.json."""
-        return TypeAdapter(Manifest).dump_json(self, indent=2).decode() + "\n"
 
 
 class SoftLabelStore:
@@ -131,7 +35,7 @@ class SoftLabelStore:
 
     Attributes:
         path: Its folder.
-        manifest: What its files have in common.
+        manifest: Of its files.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -140,26 +44,26 @@ class SoftLabelStore:
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> "SoftLabelStore":
-        """Make a store, or go on with one of the same identity.
+        """Create a store, or continue one of the same identity.
 
         Raises:
             DataError: The folder holds a store of another teacher, other classes or another
                 quantisation; nothing was changed.
         """
         path = Path(path)
-        if path.is_file() or (path.is_dir() and _is_something_else(path)):
+        if path.is_file() or (path.is_dir() and _holds_other_files(path)):
             message = "Expected a folder of soft labels or a new one, but found other files."
-            raise DataProblemsError(Problem(str(path), message, "Choose another --out."))
+            raise data_error(path, message, "Choose another --out.")
         path.mkdir(parents=True, exist_ok=True)
         if not (path / MANIFEST).exists():
             write_once(manifest.to_json().encode(), path / MANIFEST)
-        # Another process may have been first.
+        # Another process may have created it first.
         store = cls.open(path)
         if store.manifest.identity != manifest.identity:
             found = "; ".join(store.manifest.differences(manifest))
             message = f"Found soft labels that differ from those to be written: {found}."
             remedy = "Choose another --out, or remove this folder to label anew."
-            raise DataProblemsError(Problem(str(path), message, remedy))
+            raise data_error(path, message, remedy)
         return store
 
     @classmethod
@@ -175,17 +79,16 @@ class SoftLabelStore:
         except (FileNotFoundError, NotADirectoryError):
             message = f"Expected a store of soft labels, but found no {MANIFEST}."
             remedy = f"Make one with `softiou label DATA --teacher CKPT --out {path}`."
-            raise DataProblemsError(Problem(str(path), message, remedy)) from None
+            raise data_error(path, message, remedy) from None
         try:
             manifest = TypeAdapter(Manifest).validate_json(content)
         except (ValidationError, UnicodeDecodeError) as error:
             message = f"Expected the manifest of a store of soft labels, but found {error}."
-            remedy = "Label again into another folder."
-            raise DataProblemsError(Problem(str(file), message, remedy)) from error
+            raise data_error(file, message, "Label again into another folder.") from error
         if manifest.schema_version > SCHEMA_VERSION:
-            message = f"Expected a format up to {SCHEMA_VERSION}, but got {manifest.schema_version}"
-            remedy = "written by a newer softiou. Update softiou."
-            raise DataProblemsError(Problem(str(file), f"{message},", remedy))
+            message = f"Expected a format up to {SCHEMA_VERSION}, but got "
+            message += f"{manifest.schema_version}, written by a newer softiou."
+            raise data_error(file, message, "Update softiou.")
         return cls(Path(path), manifest)
 
     def check_description(self, description: DatasetDescription) -> None:
@@ -194,17 +97,10 @@ class SoftLabelStore:
         Raises:
             DataError: Names the first class that differs.
         """
-        own, theirs = self.manifest.classes, description.classes
-        if own == theirs:
-            return
-        if len(own) != len(theirs):
-            message = f"Expected {len(theirs)} classes as in the data set, but found {len(own)}."
-        else:
-            index = next(i for i, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b)
-            message = f"Expected class {index} to be {theirs[index]!r} as in the data set, but "
-            message += f"found {own[index]!r}."
-        remedy = "Use soft labels of a teacher of this data set, or its list of classes."
-        raise DataProblemsError(Problem(str(self.path), message, remedy))
+        if difference := class_difference(self.manifest.classes, description.classes):
+            message = f"Expected the classes of the data set, but found {difference}."
+            remedy = "Use soft labels of a teacher of this data set, or its list of classes."
+            raise data_error(self.path, message, remedy)
 
     def check_complete(self, split: str, stems: Sequence[str]) -> None:
         """Raise unless every image of a split has its soft labels.
@@ -217,8 +113,8 @@ class SoftLabelStore:
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
             message += f"{some_of(missing)}."
             remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path} "
-            remedy += f"splits='[{split}]'`, which goes on."
-            raise DataProblemsError(Problem(str(self.path / split), message, remedy))
+            remedy += f"splits='[{split}]'`, which adds them."
+            raise data_error(self.path / split, message, remedy)
 
     def file(self, split: str, stem: str) -> Path:
         """Return where the soft labels of an image lie.
@@ -242,10 +138,10 @@ class SoftLabelStore:
             split: The image's split.
             stem: The image's stem.
             probs: Floating (C, h, w), sum 1 over C: one of each cell of the grid.
-            image: The picture, uint8 (3, H, W), which is to be recognised when they are read.
+            image: The image, uint8 (3, H, W), to recognise it when they are read.
 
         Raises:
-            ValueError: `probs` are no probabilities, or of another shape.
+            ValueError: `probs` are not probabilities, or of another shape.
         """
         image_size = (int(image.shape[-2]), int(image.shape[-1]))
         quantisation = self.manifest.quantisation
@@ -285,7 +181,7 @@ class SoftLabelStore:
 
         Returns:
             indices: Classes (K, h, w), uint8, or uint16 above 255 classes; the most probable first.
-            weights: Their probabilities, float32 (K, h, w): `targets.sparse` with a dimension more.
+            weights: Their probabilities, float32 (K, h, w), as for `targets.sparse`.
 
         Raises:
             DataError, ValueError: See `read_codes`.
@@ -307,8 +203,8 @@ class SoftLabelStore:
 
         Raises:
             DataError: There is no such file, or it is damaged or belongs to another image or store;
-                names the image, the file and the way out.
-            ValueError: The box is empty or leaves the grid.
+                names the image, the file and what to do.
+            ValueError: The box is empty or exceeds the grid.
         """
         height, width = self.manifest.quantisation.grid_size(image_size)
         top, bottom, left, right = box or (0, height, 0, width)
@@ -326,23 +222,23 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
 
     def check_image(self, split: str, stem: str, image: Tensor) -> None:
-        """Raise unless the soft labels are those of a picture, uint8 (3, H, W).
+        """Raise unless the soft labels are those of an image, uint8 (3, H, W).
 
         Raises:
-            DataError: There are none, or they were made for another picture of that name.
+            DataError: There are none, or they were made for another image of that name.
         """
         about = self._open_file(split, stem).about
         theirs = torch.tensor(about["thumbnail"]).view(3, _THUMBNAIL_PX, _THUMBNAIL_PX)
         difference = int((thumbnail(image) - theirs).abs().max())
         if difference > _SAME_PICTURE:
-            reason = "they were made for another picture: the image was replaced"
+            reason = "they were made for another image: this one was replaced"
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise unless the files of some images are whole and of this store, by their checksums.
+        """Raise unless the files of some images are complete and of this store, by checksum.
 
         Raises:
-            DataError: Names every image whose file is damaged or foreign.
+            DataError: Names every image whose file is damaged or from another store.
         """
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
@@ -353,7 +249,7 @@ class SoftLabelStore:
     def _problems(
         self, split: str, stem: str, check: Callable[[str, str], object]
     ) -> tuple[Problem, ...]:
-        """Return what a check of the file of an image raises; nothing when all is well."""
+        """Return the problems that a check of the file of an image raises."""
         try:
             check(split, stem)
         except BrokenFileError as error:
@@ -363,7 +259,7 @@ class SoftLabelStore:
         return ()
 
     def _open_file(self, split: str, stem: str) -> Frame:
-        """Open the file of an image, and make sure that it is this image's."""
+        """Open the file of an image, and check that it is of this image and store."""
         try:
             frame = Frame(self.file(split, stem).read_bytes())
         except FileNotFoundError:
@@ -386,17 +282,17 @@ class SoftLabelStore:
         return self.manifest.quantisation.grid_size((about["height"], about["width"]))
 
     def _problem(self, split: str, stem: str, reason: str) -> Problem:
-        """Say why the soft labels of an image cannot be used."""
+        """Report why the soft labels of an image cannot be used."""
         message = f"Cannot use the soft labels of the image '{split}/{stem}': {reason}."
-        remedy = "`softiou label` with the same --out and --verify makes it again."
+        remedy = "`softiou label` with the same --out and --verify labels it again."
         return Problem(str(self.file(split, stem)), message, remedy)
 
     def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
-        """Read every file that is there, and return what is wrong, one problem a file.
+        """Read every file, and return one problem for each that is damaged.
 
         Args:
-            split: Only its files; None for all.
-            stem: Only the file of that image of the split; None for all.
+            split: Restricts it to a split.
+            stem: Restricts it to an image of the split.
         """
         images = self._images(split)
         if split is not None and stem is not None:
@@ -405,11 +301,11 @@ class SoftLabelStore:
         return [problem for one in found for problem in one]
 
     def _verify_file(self, split: str, stem: str) -> None:
-        """Raise unless a file is whole and holds classes and weights of this store."""
+        """Raise unless a file is complete and holds valid classes and weights."""
         frame = self._open_file(split, stem)
         codes = frame.read(0, frame.grid_size[0], 0, frame.grid_size[1])
         num_classes = self.manifest.num_classes
-        # Class C among the byte maps is the rest.
+        # Class C of the byte maps stands for the rest.
         highest = max(int(codes.best.max()), *(c for c in codes.classes if c != num_classes), 0)
         if highest >= num_classes:
             raise BrokenFileError(f"it names the class {highest} of {num_classes} classes")
@@ -440,13 +336,13 @@ class SoftLabelStore:
 
 
 def thumbnail(image: Tensor) -> Tensor:
-    """Return a picture (3, H, W) as 4 x 4 mean colours: what tells it from others of its name."""
+    """Return an image (3, H, W) as 4 x 4 mean colours, which identify it among others."""
     small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
     return small.round().long()
 
 
-def _is_something_else(path: Path) -> bool:
-    """Return whether a folder holds files, and no store is begun there."""
-    # In this order: a store that another process begins right now has its manifest first.
+def _holds_other_files(path: Path) -> bool:
+    """Return whether a folder holds files that are not those of a store."""
+    # In this order: a store that another process is creating has its manifest first.
     visible = any(not file.name.startswith(".") for file in path.iterdir())
     return visible and not (path / MANIFEST).exists()
