@@ -34,7 +34,7 @@ LAYERS = (
     {"overlap"},
     {"targets"},
     {"tiles", "configuration"},
-    {"_checks", "_compile", "errors", "_files", "_lazy", "_memory", "_moved"},
+    {"_checks", "_compile", "errors", "_files", "_lazy", "_memory", "_moved", "_validation"},
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

@@ -1,4 +1,4 @@
-"""Labelling: what a teacher says of the images of a data set, into a store of soft labels.
+"""Labelling: a teacher's predictions for the images of a data set, as a store of soft labels.
 
 Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of the store.
 """
@@ -25,7 +25,7 @@ from softiou.soft_labels import (
 
 
 def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: str) -> Manifest:
-    """Describe the soft labels that a teacher is going to make of a data set."""
+    """Describe the soft labels of a data set by a teacher."""
     return Manifest(
         teacher=Teacher(str(teacher.path.resolve()), file_sha256(teacher.path)),
         classes=teacher.description.classes,
@@ -46,7 +46,7 @@ def _normalisation(model: SegmentationModel) -> Normalisation:
 
 
 def logits_stride(model: SegmentationModel) -> int:
-    """Return how many pixels of the image a cell of a model's logits covers."""
+    """Return the stride of a model's logits, in pixels of the image."""
     side = 2 * model.input_stride
     image = torch.zeros(1, 3, side, side, device=model.mean.device)
     with torch.no_grad():
@@ -57,7 +57,7 @@ def own_share(images: Sized, *, part: int, parts: int) -> list[int]:
     """Return the numbers of the images that one of several processes labels.
 
     Args:
-        images: All of them.
+        images: All images.
         part: 1..parts; together the parts have every image once.
         parts: Number of processes.
 
@@ -76,17 +76,17 @@ def label(
     folder: str,
     precision: Precision,
 ) -> Iterator[str]:
-    """Write the soft labels of images into a store, each whole or not at all.
+    """Write the soft labels of images into a store, each file atomically.
 
     Args:
         model: The teacher, in eval mode, on the device to use.
         samples: Images of any size.
-        store: Where to write.
-        folder: Name of the folder that they lie in.
+        store: The store to write to.
+        folder: Name of the folder of the images.
         precision: Of the network; the softmax is taken in float32.
 
     Yields:
-        The stem of each image that is done.
+        The stem of each image when its soft labels are written.
     """
     stride = store.manifest.quantisation.stride
     for sample in samples:
@@ -105,7 +105,7 @@ def cell_probs(
     Args:
         model: In eval mode, on the device to use.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
-        stride: Pixels a cell; 1 for the image's own resolution.
+        stride: Of the grid in pixels; 1 for the image's own resolution.
         precision: Of the network; the softmax is taken in float32.
 
     Returns:
@@ -124,14 +124,14 @@ def cell_probs(
 
 
 def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return which part of how many is ours: "2/4", else the rank that torchrun gave us, else all.
+    """Return the part of this process and their number: of "2/4", else of torchrun, else all.
 
     Args:
         part: As given on the command line, or None.
         environment: Variables of the process.
 
     Raises:
-        ConfigError: `part` is no "i/n" with 1 <= i <= n.
+        ConfigError: `part` is not "i/n" with 1 <= i <= n.
 
     Example:
         >>> own_part("2/4", {}), own_part(None, {"RANK": "0", "WORLD_SIZE": "8"})
@@ -146,7 +146,7 @@ def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int
 
 
 def own_device(environment: Mapping[str, str]) -> torch.device:
-    """Return the accelerator of this process, by the local rank that torchrun gave it, or the CPU.
+    """Return the accelerator of this process, by the local rank of torchrun, or the CPU.
 
     Args:
         environment: Variables of the process.
@@ -154,6 +154,6 @@ def own_device(environment: Mapping[str, str]) -> torch.device:
     device = best_device()
     if device.type == "cpu" or "LOCAL_RANK" not in environment:
         return device
-    # A launcher may also show each process a single accelerator.
+    # A launcher may restrict each process to a single accelerator.
     count = max(1, torch.accelerator.device_count())
     return torch.device(device.type, int(environment["LOCAL_RANK"]) % count)

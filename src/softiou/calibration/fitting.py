@@ -1,4 +1,4 @@
-"""A scaling of a model's logits, fitted on a data set, with what it changes there."""
+"""Fit a scaling of a model's logits on a data set."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from softiou.temperature import Kind, LogitScaling, fit_scaling, negative_log_li
 
 @dataclass(frozen=True)
 class Change:
-    """A figure on the pixels that a scaling was fitted on, without it and with it."""
+    """A metric on the pixels that a scaling was fitted on, without it and with it."""
 
     before: float
     after: float
@@ -21,16 +21,16 @@ class Change:
 
 @dataclass(frozen=True)
 class Calibration:
-    """A scaling and where it comes from.
+    """A scaling and the data that it was fitted on.
 
     Attributes:
         scaling: Of the logits.
         data: Name of the data set.
         split: Its split.
-        labels: What the truth was: "hard", "soft", "votes" or "staple".
+        labels: Kind of the targets: "hard", "soft", "votes" or "staple".
         images: Number of images.
         pixels: Number of pixels that it was fitted on.
-        seed: Of their draw.
+        seed: Of the random choice of pixels.
         nll: Negative log-likelihood, nats a pixel.
         ece: Top-label expected calibration error, per cent.
     """
@@ -57,20 +57,20 @@ def calibrate(
     most: int = 200_000,
     seed: int = 0,
 ) -> Calibration:
-    """Fit a scaling of a model's logits on a data set that it was not trained on.
+    """Fit a scaling of a model's logits on a data set that the model was not trained on.
 
     Args:
         model: In eval mode, on the device to use.
-        dataset: What to fit on, such as the validation split; hard or soft labels.
-        data: Name of the data set, for the record.
+        dataset: To fit on, such as the validation split; hard or soft labels.
+        data: Name of the data set, to be stored.
         precision: Of the network.
         kind: What is fitted, see `fit_scaling`.
-        samples: The samples of `dataset` in order, perhaps wrapped by a progress bar or a loader.
-        most: About how many pixels to fit on, as many of each image.
-        seed: Of the draw of pixels.
+        samples: The samples of `dataset` in order, for instance from a loader or a progress bar.
+        most: Approximate number of pixels to fit on, equally many of each image.
+        seed: Of the random choice of pixels.
 
     Returns:
-        The scaling, and its figures on the pixels that it was fitted on.
+        The scaling, and its metrics on the pixels that it was fitted on.
 
     Raises:
         DataError: No pixel has a label.

@@ -1,4 +1,4 @@
-"""Pixels of a data set, a few of each image, with their logits: what a scaling is fitted on.
+"""A random sample of the pixels of a data set with their logits, to fit a scaling on.
 
 Shapes: C classes, (H, W) the image, (h, w) the logits at the decoder's stride, P pixels.
 """
@@ -21,10 +21,10 @@ from softiou.models import SegmentationModel
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Pixels with their logits and their truth, on the CPU.
+    """Pixels with their logits and targets, on the CPU.
 
     Attributes:
-        logits: Floating (P, C), as at full resolution, float32.
+        logits: Float32 (P, C), at full resolution.
         target: Class indices (P,), or probabilities (P, C).
     """
 
@@ -41,18 +41,18 @@ def sample_pixels(
     most: int = 200_000,
     seed: int = 0,
 ) -> PixelSample:
-    """Run a model over a data set and keep as many pixels of each image, drawn without return.
+    """Run a model over a data set and keep equally many random pixels of each image.
 
     Args:
         model: In eval mode, on the device to use.
-        dataset: What to draw from.
+        dataset: The images and targets.
         precision: Of the network.
-        samples: The samples of `dataset` in order, perhaps wrapped by a progress bar or a loader.
-        most: About how many pixels to keep, at least one of each image.
-        seed: Of the draws, which depend on it and on the number of the image alone.
+        samples: The samples of `dataset` in order, for instance from a loader or a progress bar.
+        most: Approximate number of pixels to keep, at least one of each image.
+        seed: Of the random choice, which depends on it and the number of the image only.
 
     Returns:
-        The pixels that count, image after image.
+        Valid pixels, image after image.
 
     Raises:
         DataError: No pixel has a label.
@@ -81,7 +81,7 @@ def sample_pixels(
 
 
 def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:
-    """Draw up to `most` of the pixels that count, as ascending flat indices."""
+    """Draw up to `most` of the valid pixels, as ascending flat indices."""
     places = valid.flatten().nonzero().squeeze(1)
     if len(places) <= most:
         return places
@@ -93,7 +93,7 @@ def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:
 def logits_at(
     model: SegmentationModel, image: Tensor, places: Tensor, *, precision: Precision
 ) -> Tensor:
-    """Compute the logits (P, C) at some pixels of an image, as `predict_logits` has them there.
+    """Compute the logits (P, C) at some pixels of an image, equal to those of `predict_logits`.
 
     Args:
         model: In eval mode, on the device to use.
@@ -106,7 +106,7 @@ def logits_at(
         logits = model(image.to(device).unsqueeze(0))
     height, width = (int(length) for length in image.shape[-2:])
     stride = model.input_stride
-    # Both maps are read from border to border, in [-1, 1]; the logits cover the padding, too.
+    # Coordinates from border to border are in [-1, 1]; the logits also cover the padding.
     y, x = (
         2 * (place.to(device) + 0.5) / (length + -length % stride) - 1
         for place, length in ((places // width, height), (places % width, width))

@@ -1,4 +1,4 @@
-"""The file beside a checkpoint that holds its calibration.
+"""The file beside a checkpoint with its calibration.
 
 CHECKPOINT.calibration.json (CHECKPOINT.teacher.calibration.json for the teacher's weights), schema
 version 1:
@@ -7,34 +7,29 @@ version 1:
     checkpoint    file, sha256 of its content, weights: "student" or "teacher"
     kind          temperature, class_temperature or vector
     scale, bias   z'_c = scale_c z_c + bias_c; lists of one number, or of one for each class
-    data, split, labels, images, pixels, seed: what it was fitted on
+    data, split, labels, images, pixels, seed: the data that it was fitted on
     nll, ece      before and after on those pixels; nats, per cent
 """
 
 import json
-import math
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import softiou
 from softiou._files import write_atomically
-from softiou.calibration.fitting import Calibration, Change
+from softiou._validation import validated
+from softiou.calibration.fitting import Calibration
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.errors import CheckpointError
 from softiou.temperature import LogitScaling
 
 SCHEMA_VERSION = 1
-_PLAIN: dict[str, type] = {"data": str, "split": str, "labels": str} | {
-    "images": int,
-    "pixels": int,
-    "seed": int,
-}
 
 
 def calibration_path(trained: TrainedModel) -> Path:
-    """Return where the calibration of a checkpoint's weights is kept, whether there is one or not.
+    """Return the path of the calibration of a checkpoint's weights, which may not exist.
 
     Example: checkpoints/best.ckpt -> checkpoints/best.calibration.json
     """
@@ -43,7 +38,7 @@ def calibration_path(trained: TrainedModel) -> Path:
 
 
 def save_calibration(calibration: Calibration, trained: TrainedModel) -> Path:
-    """Write a calibration beside its checkpoint, whole or not at all; an earlier one is replaced.
+    """Write a calibration beside its checkpoint; an earlier one is replaced.
 
     Returns:
         The file.
@@ -71,8 +66,7 @@ def load_calibration(trained: TrainedModel) -> Calibration | None:
     """Read the calibration of a checkpoint, None when it has none.
 
     Raises:
-        CheckpointError: The file is damaged, newer than this softiou, or was made for another
-            checkpoint; the message says what to do.
+        CheckpointError: The file is damaged, newer than this softiou, or of another checkpoint.
     """
     path = calibration_path(trained)
     content = _read(path)
@@ -118,10 +112,10 @@ def require_scaling(trained: TrainedModel) -> LogitScaling:
 
 
 def earlier_calibration(trained: TrainedModel) -> str | None:
-    """Say what a new calibration of a checkpoint would replace, None for nothing.
+    """Describe the calibration that a new one would replace, None for nothing.
 
     Raises:
-        CheckpointError: It is newer than this softiou, which should not replace it.
+        CheckpointError: It is newer than this softiou, which does not replace it.
     """
     _read(calibration_path(trained))  # raises when it is newer
     try:
@@ -138,9 +132,9 @@ def _option(trained: TrainedModel) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read the values of a file as they are; an empty dict when they cannot be read."""
+    """Read the values of a file, not validated; an empty dict when they cannot be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=_reject_constant)
     except FileNotFoundError:
         return None
     except ValueError:
@@ -157,18 +151,11 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _parse(content: dict[str, Any]) -> Calibration:
-    """Build a calibration from plain values; raises KeyError, TypeError or ValueError."""
-    scaling = LogitScaling(content["kind"], _numbers(content["scale"]), _numbers(content["bias"]))
-    return Calibration(
-        scaling=scaling,
-        nll=Change(*_numbers([content["nll"]["before"], content["nll"]["after"]])),
-        ece=Change(*_numbers([content["ece"]["before"], content["ece"]["after"]])),
-        **{name: kind(content[name]) for name, kind in _PLAIN.items()},
-    )
+    """Build a calibration from plain values; raises KeyError or ValueError."""
+    scaling = {field.name: content[field.name] for field in fields(LogitScaling)}
+    return validated(Calibration, {**content, "scaling": scaling})
 
 
-def _numbers(values: list[Any]) -> tuple[float, ...]:
-    numbers = tuple(float(value) for value in values)
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError(f"expected finite numbers, but got {values}")
-    return numbers
+def _reject_constant(name: str) -> Never:
+    """Reject NaN and infinite numbers."""
+    raise ValueError(f"expected finite numbers, but got {name}")

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import softiou
+from softiou._validation import validated
 from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError
 from softiou.temperature import LogitScaling
@@ -128,20 +129,16 @@ def _value(text: str) -> Any:
 
 def _parse(values: dict[str, Any]) -> ExportInfo:
     """Build the description from plain values; raises KeyError, TypeError or ValueError."""
-    calibration = values["calibration"]
-    scaling = calibration and LogitScaling(
-        calibration["kind"], tuple(calibration["scale"]), tuple(calibration["bias"])
-    )
-    dtype = values["input"]["dtype"]
-    if dtype not in ("uint8", "float32"):
-        raise ValueError(f"unknown dtype of the images {dtype!r}")
-    return ExportInfo(
-        description=DatasetDescription.from_dict(values),
-        model=dict(values["model"]),
-        scaling=scaling,
-        input_dtype=dtype,
-        smallest_px=int(values["input"]["smallest_px"]),
-        checkpoint_sha256=str(values["source"]["sha256"]),
-        weights=str(values["source"]["weights"]),
-        step=int(values["source"]["step"]),
+    return validated(
+        ExportInfo,
+        {
+            "description": values,
+            "model": values["model"],
+            "scaling": values["calibration"],
+            "input_dtype": values["input"]["dtype"],
+            "smallest_px": values["input"]["smallest_px"],
+            "checkpoint_sha256": values["source"]["sha256"],
+            "weights": values["source"]["weights"],
+            "step": values["source"]["step"],
+        },
     )

@@ -1,4 +1,4 @@
-"""Data sets that may be downloaded freely, and what to do for the others."""
+"""Download data sets that are freely available, and instructions for the others."""
 
 from softiou.fetching.downloading import Archive
 from softiou.fetching.fetch import FETCHED, Fetched, fetch_dataset, instructions

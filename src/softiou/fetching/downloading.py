@@ -1,4 +1,4 @@
-"""Archives from the network: resumed where they broke off, checked, and never half there."""
+"""Downloads of archives: resumed after an interruption, and verified by checksum."""
 
 import hashlib
 import tarfile
@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from softiou._files import move_into_place
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import data_error
 from softiou.errors import DataError
 
 _CHUNK = 2**20
 _PATIENCE_S = 60
 
-# Called with chunks of bytes and their number; yields the same, and may show how far it is.
+# Called with chunks of bytes and their number; yields the same, and may show the progress.
 WatchChunks = Callable[[Iterable[bytes], int], Iterable[bytes]]
 
 
@@ -30,10 +30,10 @@ class Archive:
     """A file on the network.
 
     Args:
-        url: Where it is.
-        name: What the file is called.
+        url: Its address.
+        name: Of the file.
         algorithm: Of the checksum, for instance "md5".
-        digest: The checksum in hexadecimal digits, as its publishers state it.
+        digest: The published checksum in hexadecimal digits.
     """
 
     url: str
@@ -43,17 +43,17 @@ class Archive:
 
 
 def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
-    """Download an archive, unless it is there already.
+    """Download an archive, unless it exists.
 
-    What has come so far lies in NAME.part; a later call goes on from there, if the server lets it.
+    An incomplete download is kept as NAME.part; a later call resumes it if the server allows it.
 
     Args:
-        archive: Which one.
-        folder: Where to.
+        archive: The archive.
+        folder: To download to.
         watch: Shows the progress.
 
     Returns:
-        The file, whose checksum is right.
+        The verified file.
 
     Raises:
         DataError: The network failed, or the file has another checksum.
@@ -67,13 +67,13 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
     try:
         if not (part.exists() and _digest(part, archive) == archive.digest):
             _resume(archive.url, part, watch)
-    # URLError, timeouts and broken connections are OSErrors, answers that are no HTTP are not.
+    # URLError, timeouts and broken connections are OSErrors, invalid HTTP responses are not.
     except (OSError, HTTPException) as error:
-        # What HTTPException says is too little without its name.
+        # The message of an HTTPException is too short without its name.
         reason = error if isinstance(error, OSError) else repr(error)
         raise DataError(
-            f"{archive.url} cannot be downloaded: {reason}. Run the command again, it goes on "
-            f"where it broke off; or put the file into {folder} yourself."
+            f"{archive.url} cannot be downloaded: {reason}. Run the command again to resume, or "
+            f"put the file into {folder} yourself."
         ) from error
     try:
         _verify(part, archive)
@@ -85,18 +85,18 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
 
 
 def _resume(url: str, part: Path, watch: WatchChunks) -> None:
-    """Go on behind the bytes that are there; begin again where the server has none behind them."""
+    """Resume a download; start over if the server has no bytes after those of the part."""
     try:
         _receive(url, part, watch)
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
             raise
-        part.unlink()  # as long as the file or longer, and not the file
+        part.unlink()  # at least as long as the file, but with another checksum
         _receive(url, part, watch)
 
 
 def _receive(url: str, part: Path, watch: WatchChunks) -> None:
-    """Write the bytes behind those that are there already."""
+    """Append the bytes after those that exist."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url)
     if have:
@@ -108,7 +108,7 @@ def _receive(url: str, part: Path, watch: WatchChunks) -> None:
             for chunk in watch(_chunks(response), -(-length // _CHUNK)):
                 file.write(chunk)
     if part.stat().st_size < length + (have if resumed else 0):
-        raise ConnectionError("the connection broke off")
+        raise ConnectionError("the connection was interrupted")
 
 
 def _chunks(stream: Any) -> Iterator[bytes]:
@@ -121,8 +121,8 @@ def _verify(path: Path, archive: Archive) -> None:
     found = _digest(path, archive)
     if found != archive.digest:
         message = f"Expected the {archive.algorithm} checksum {archive.digest}, but got {found}."
-        remedy = "The file is broken or another one: remove it and run the command again."
-        raise DataProblemsError(Problem(str(path), message, remedy))
+        remedy = "The file is damaged or another one: remove it and run the command again."
+        raise data_error(path, message, remedy)
 
 
 def _digest(path: Path, archive: Archive) -> str:
@@ -132,9 +132,9 @@ def _digest(path: Path, archive: Archive) -> str:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Unpack an archive beside itself, for as long as the context lasts.
+    """Unpack an archive into a temporary folder beside it.
 
-    Whoever wants to keep a folder renames it to its place, so that it is whole or not there.
+    To keep a part of it, rename that to its place, where it then appears as a whole.
 
     Args:
         path: A zip or tar file.

@@ -1,11 +1,11 @@
-"""What each data set needs to be there."""
+"""Download and unpack data sets, or explain how to get them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from softiou.data.layouts.origins import ORIGINS
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import data_error
 from softiou.errors import DataError
 from softiou.fetching.downloading import Archive, WatchChunks, download, unpacked
 from softiou.fetching.sbd import LIST, MASKS, SBD, write_trainaug
@@ -29,11 +29,11 @@ FETCHED = {"voc": (VOC, "VOCdevkit/VOC2012"), "ade20k": (ADE20K, "ADEChallengeDa
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set that is there now.
+    """A data set that was downloaded.
 
     Attributes:
         folder: Of the data set.
-        source: How to name it in commands.
+        source: Its name in commands.
     """
 
     folder: Path
@@ -43,18 +43,18 @@ class Fetched:
 def fetch_dataset(
     name: str, to: Path, *, sbd: bool = False, say: Callable[[str], None], watch: WatchChunks
 ) -> Fetched:
-    """Download and unpack a data set, what is there already excepted.
+    """Download and unpack a data set, except files that exist.
 
     Args:
         name: One of `FETCHED`.
-        to: Folder that archives and data set go to.
-        sbd: Also the masks of trainaug, for voc.
+        to: Folder of archives and data set.
+        sbd: Whether to add the masks of trainaug, for voc.
         say: Prints a line.
         watch: Shows the progress of a download.
 
     Raises:
-        DataError: It cannot be downloaded freely, the network failed, an archive is broken, or
-            something of that name is in the way.
+        DataError: It cannot be downloaded freely, the network failed, an archive is damaged, or the
+            masks of trainaug exist already.
     """
     if name not in FETCHED:
         raise DataError(f"{name} cannot be downloaded without its authors' consent.")
@@ -64,7 +64,7 @@ def fetch_dataset(
     archive, inner = FETCHED[name]
     folder = to / inner
     if folder.exists():
-        say(f"{folder}: is there already")
+        say(f"{folder} exists already")
     else:
         say(f"{archive.url}\n  to {to}; terms: {ORIGINS[name].terms}")
         with unpacked(download(archive, to, watch=watch)) as found:
@@ -79,9 +79,9 @@ def _fetch_trainaug(voc: Path, to: Path, *, say: Callable[[str], None], watch: W
     """Add the masks and the list of trainaug to VOC."""
     for path in (voc / MASKS, voc / LIST):
         if path.exists():
-            message = "Expected to write masks of the SBD here, but there are some already."
-            remedy = "Use them as they are (data.train_split=trainaug), or move them away."
-            raise DataProblemsError(Problem(str(path), message, remedy))
+            message = "Expected to write masks of the SBD here, but found some already."
+            remedy = "Use them (data.train_split=trainaug), or move them away."
+            raise data_error(path, message, remedy)
     say(f"{SBD.url}\n  to {to}; terms: {ORIGINS['voc'].terms}")
     with unpacked(download(SBD, to, watch=watch)) as found:
         number = write_trainaug(found / "benchmark_RELEASE" / "dataset", voc, beside=found)
@@ -91,16 +91,16 @@ def _fetch_trainaug(voc: Path, to: Path, *, say: Callable[[str], None], watch: W
 def _put(source: Path, target: Path) -> None:
     """Move a folder to its place."""
     if not source.is_dir():
-        raise DataError(f"The archive holds no {target.name}/; it has changed, or is another one.")
+        raise DataError(f"The archive holds no {target.name}/: it has changed, or is another one.")
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
 
 
 def instructions(name: str) -> str:
-    """Say where a data set comes from, what to do, and which folders must result.
+    """Return where a data set comes from, how to get it, and the resulting folders.
 
     Args:
-        name: A key of `ORIGINS`; a variant such as cityscapes-coarse counts as its data set.
+        name: A key of `ORIGINS`, or cityscapes-coarse.
 
     Raises:
         DataError: There is no data set of that name.
@@ -114,7 +114,7 @@ def instructions(name: str) -> str:
         "",
         *(f"- {step}" for step in origin.steps),
         "",
-        "There must be, in a folder of your choice:",
+        "A folder of your choice must then contain:",
         "",
         *(f"    {line}" for line in origin.tree.splitlines()),
         "",

@@ -32,13 +32,13 @@ MASKS, LIST = "SegmentationClassAug", "ImageSets/Segmentation/trainaug.txt"
 def write_trainaug(sbd: Path, voc: Path, *, beside: Path) -> int:
     """Write the masks and the list of trainaug.
 
-    It holds the images of SBD and of VOC's train that are not in VOC's val; an image that both
-    have labelled keeps the mask of VOC, which is the finer one.
+    It holds the images of SBD and of VOC's train that are not in VOC's val. An image of both has
+    the mask of VOC, which is finer.
 
     Args:
         sbd: Folder with cls/, train.txt and val.txt.
-        voc: The folder VOC2012, to be added to.
-        beside: A folder on the same disk, where the masks lie until all of them are there.
+        voc: The folder VOC2012.
+        beside: A temporary folder on the same disk, for the masks until they are complete.
 
     Returns:
         Number of images.
@@ -59,7 +59,7 @@ def write_trainaug(sbd: Path, voc: Path, *, beside: Path) -> int:
 
 
 def _convert(source: Path, folder: Path, stem: str) -> None:
-    """Write one mask as a palette image, as those of VOC are."""
+    """Write one mask as a palette image like those of VOC."""
     image = Image.fromarray(_read_mat(source / f"{stem}.mat"))
     image.putpalette([value for index in range(256) for value in voc_colour(index)])
     image.save(folder / f"{stem}.png")

@@ -7,6 +7,7 @@ DataLoader.
 Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -14,10 +15,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from softiou._files import write_atomically, write_once
+from softiou._validation import validated
 from softiou.data.base import DatasetDescription, class_difference
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.soft_labels.codes import Codes, encode, sparse
@@ -75,14 +76,14 @@ class SoftLabelStore:
         """
         file = Path(path) / MANIFEST
         try:
-            content = file.read_text(encoding="utf-8")
+            content = file.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             message = f"Expected a store of soft labels, but found no {MANIFEST}."
             remedy = f"Make one with `softiou label DATA --teacher CKPT --out {path}`."
             raise data_error(path, message, remedy) from None
         try:
-            manifest = TypeAdapter(Manifest).validate_json(content)
-        except (ValidationError, UnicodeDecodeError) as error:
+            manifest = validated(Manifest, json.loads(content))
+        except ValueError as error:
             message = f"Expected the manifest of a store of soft labels, but found {error}."
             raise data_error(file, message, "Label again into another folder.") from error
         if manifest.schema_version > SCHEMA_VERSION:
