@@ -116,7 +116,7 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
 def test_windows_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Windows")
     monkeypatch.setattr(_compile, "_compiler", lambda: "cl")
-    assert load() == "It is not made for Windows."
+    assert load() == "It does not support Windows."
 
 
 @pytest.mark.parametrize(

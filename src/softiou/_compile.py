@@ -1,7 +1,7 @@
-"""A C file of the package, compiled on first use for this machine's processor and kept in a cache.
+"""Compile C files of the package on first use for this machine's processor, and cache the result.
 
-Nothing is compiled at installation, so the package is the same file for every machine; without a C
-compiler the caller does without.
+Nothing is compiled at installation, so the package is the same for every machine; without a C
+compiler the caller falls back to another implementation.
 """
 
 import ctypes
@@ -29,26 +29,26 @@ _FLAGS = (
     "-fPIC",
 )
 _SHARED = "_scalars.h"
-# Not every compiler comes with OpenMP's threads; plain ones do then.
+# Not every compiler has OpenMP's threads; the C code then uses those of pthread.
 _THREADS = ("-fopenmp", "-fopenmp-simd")
 
 
 @cache
 def load_library(package: str, name: str) -> ctypes.CDLL | str:
-    """Compile a C file that is part of the package, or take it from the cache, and load it.
+    """Load the library of a C file of the package, compiled now or before.
 
     Args:
-        package: Dotted name of the package that holds the file.
+        package: Dotted name of the package with the file.
         name: Name of the file.
 
     Returns:
-        The library, or in one sentence why there is none.
+        The library, or one sentence with the reason why there is none.
     """
     compiler = _compiler()
     if compiler is None:
         return "There is no C compiler (cc, gcc or clang; or name one as CC)."
     if platform.system() == "Windows":
-        return "It is not made for Windows."
+        return "It does not support Windows."
     shared, own = files("softiou").joinpath(_SHARED), files(package).joinpath(name)
     source = shared.read_bytes() + own.read_bytes()
     options = (*_FLAGS, *_processor_flags())
@@ -67,7 +67,7 @@ def load_library(package: str, name: str) -> ctypes.CDLL | str:
 
 
 def _compiler() -> tuple[str, ...] | None:
-    """Return the command of a C compiler; CC may hold options, too."""
+    """Return the command of a C compiler; CC may contain options."""
     commands = [shlex.split(os.environ.get("CC", ""))]
     if not commands[0]:
         commands = [["cc"], ["gcc"], ["clang"]]
@@ -76,16 +76,16 @@ def _compiler() -> tuple[str, ...] | None:
 
 
 def _processor_flags() -> tuple[str, ...]:
-    """Ask for all that this processor can do."""
+    """Return the options for all instructions of this processor."""
     if platform.machine() in ("arm64", "aarch64"):
         return ("-mcpu=native",)
-    # Compilers prefer narrow vectors where wide ones once lowered the clock.
+    # By default compilers avoid wide vectors, which lowered the clock of older processors.
     wide = ("-mprefer-vector-width=512",) if b"avx512f" in _processor() else ()
     return ("-march=native", *wide)
 
 
 def _processor() -> bytes:
-    """Describe the processor, for a cache may be shared by machines that differ."""
+    """Describe the processor, because different machines may share a cache."""
     try:
         lines = Path("/proc/cpuinfo").read_bytes().splitlines()
     except OSError:
@@ -95,7 +95,7 @@ def _processor() -> bytes:
 
 
 def _cache_folder() -> Path:
-    """Return a folder of this user's own that can be written to."""
+    """Return a writable cache folder of this user, or a temporary one."""
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     folder = Path(root) / "softiou"
     try:

@@ -1,4 +1,4 @@
-"""Post-hoc calibration: logits that are scaled so that probabilities mean what they say.
+"""Post-hoc calibration: scale the logits so that the confidence matches the accuracy.
 
 Shapes: N images, C classes, *S space, P pixels.
 """
@@ -15,22 +15,22 @@ from softiou import _checks
 Kind: TypeAlias = Literal["temperature", "class_temperature", "vector"]
 KINDS: tuple[Kind, ...] = ("temperature", "class_temperature", "vector")
 
-LARGEST_SCALE = 100.0  # and its inverse the smallest: a perfect model would want infinity
-_CHUNK = 1 << 18  # numbers of float64 that are worked on at once
+LARGEST_SCALE = 100.0  # its inverse is the smallest; the best scale of a perfect model is infinite
+_CHUNK = 1 << 18  # float64 numbers per chunk
 _Parameters: TypeAlias = Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class LogitScaling:
-    """An affine map of the logits of each class, fitted on data that was not trained on.
+    """An affine map of the logits of each class, fitted on data not used for training.
 
         z'_c = scale_c z_c + bias_c
 
-    With the kind "temperature" scale = 1 / T and bias = 0 for all classes: predictions stay as they
-    are, and only the confidence changes. The other kinds may change predictions.
+    With the kind "temperature", scale = 1 / T and bias = 0 for all classes, so that only the
+    confidence changes, not the predicted class. The other kinds may change predictions.
 
     Attributes:
-        kind: How it was fitted.
+        kind: What was fitted, see `fit_scaling`.
         scale: One number, or one for each class; positive unless the kind is "vector".
         bias: One number, or one for each class.
 
@@ -59,13 +59,12 @@ class LogitScaling:
     def apply(self, logits: Tensor, *, dim: int = 1) -> Tensor:
         """Scale logits.
 
-        Bilinear interpolation of the result equals the result of interpolated logits, because the
-        map is affine: it can be applied at the decoder's stride or at full resolution. It must be
-        applied before the softmax.
+        The map is affine, so it commutes with bilinear interpolation: apply it at the decoder's
+        stride or at full resolution, before the softmax.
 
         Args:
-            logits: Floating (N, C, *S) or (P, C); float32 at least, for half precision rounds.
-            dim: Which dimension the classes are; 0 for (C, *S).
+            logits: Floating (N, C, *S) or (P, C), at least float32 because half precision rounds.
+            dim: Dimension of the classes; 0 for (C, *S).
 
         Returns:
             The scaled logits, same shape and dtype.
@@ -93,7 +92,7 @@ def negative_log_likelihood(
     Args:
         logits: Floating (P, C).
         target: Class indices (P,), or probabilities (P, C).
-        scaling: Of the logits; None leaves them as they are.
+        scaling: Of the logits; None for none.
 
     Returns:
         The mean in [0, inf); NaN without pixels.
@@ -111,26 +110,26 @@ def fit_scaling(logits: Tensor, target: Tensor, *, kind: Kind = "temperature") -
         "class_temperature"  z_c / T_c         C numbers
         "vector"             a_c z_c + b_c     2 C numbers, the mean of b is 0
 
-    T > 0, for its logarithm is what is fitted. The kinds with numbers for each class start from
-    the single temperature. A class that no target speaks of keeps that temperature and no bias:
-    any number that makes it less likely would lower the likelihood's loss, down to never.
+    T is positive because its logarithm is fitted. The kinds with numbers for each class start from
+    the single temperature. A class without any share of the targets keeps that temperature and no
+    bias: the loss would fall without bound as its probability goes to 0.
 
     Args:
-        logits: Floating (P, C), of pixels that count.
+        logits: Floating (P, C), of valid pixels.
         target: Class indices (P,), integer; or probabilities (P, C), floating, sum 1 over C.
         kind: What is fitted.
 
     Returns:
-        The scaling; its loss on these pixels is never above that of the plain logits.
+        The scaling; its loss on these pixels is never larger than that of the plain logits.
 
     Raises:
-        ValueError: There are no pixels, the shapes do not fit or the logits are not finite.
+        ValueError: There are no pixels, the shapes do not match or the logits are not finite.
 
     Note:
-        Extra memory: one byte for each logit, and some 20 MiB whatever P is.
+        Extra memory: one byte for each logit, and about 20 MiB independent of P.
 
     Example:
-        >>> logits = torch.tensor([[4.0, 0.0]] * 4)  # 98 % sure, and right three times of four
+        >>> logits = torch.tensor([[4.0, 0.0]] * 4)  # 98 % confident, 75 % correct
         >>> scaling = fit_scaling(logits, torch.tensor([0, 0, 0, 1]))
         >>> round(1 / scaling.scale[0], 2)  # T = 4 / log 3
         3.64
@@ -146,8 +145,8 @@ def fit_scaling(logits: Tensor, target: Tensor, *, kind: Kind = "temperature") -
     if kind != "temperature":
         found.append(_fit_classes(logits, target, kind, start=found[-1].scale[0]))
     losses = [negative_log_likelihood(logits, target, scaling) for scaling in found]
-    known = [i for i, loss in enumerate(losses) if loss == loss]  # without NaN
-    return found[min(known, key=lambda i: losses[i])]
+    finite = [i for i, loss in enumerate(losses) if loss == loss]  # without NaN
+    return found[min(finite, key=lambda i: losses[i])]
 
 
 def _check(logits: Tensor, target: Tensor) -> None:
@@ -174,7 +173,7 @@ def _fit_temperature(logits: Tensor, target: Tensor, kind: Kind) -> LogitScaling
 
 
 def _fit_classes(logits: Tensor, target: Tensor, kind: Kind, *, start: float) -> LogitScaling:
-    """Fit the numbers of the classes that the target speaks of, from one temperature."""
+    """Fit the numbers of the classes that occur, starting from one temperature."""
     num_classes = logits.shape[1]
     occurs = _occurs(target, num_classes).to(logits.device)
     base = torch.full((num_classes,), start, dtype=torch.float64, device=logits.device)
@@ -206,7 +205,7 @@ def _occurs(target: Tensor, num_classes: int) -> Tensor:
 
 
 def _minimise(free: list[Tensor], parameters: _Parameters, logits: Tensor, target: Tensor) -> None:
-    """Change the free numbers so that the loss of the scaled logits is least."""
+    """Minimise the loss of the scaled logits over the free parameters."""
     optimiser = torch.optim.LBFGS(
         free,
         max_iter=200,
@@ -230,7 +229,7 @@ def _minimise(free: list[Tensor], parameters: _Parameters, logits: Tensor, targe
 
 
 def _chunks(logits: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Hand out the pixels in parts, the logits in float64."""
+    """Yield the pixels in chunks, the logits in float64."""
     pixels = max(1, _CHUNK // logits.shape[1])
     for z, y in zip(torch.split(logits, pixels), torch.split(target, pixels), strict=True):
         yield z.double(), y

@@ -59,7 +59,7 @@ def test_search(softiou: Run) -> None:
         (("--architecture", "unett"), "Did you mean unet"),
         (("--architecture", "transformers"), "name one, --encoder REPOSITORY|FOLDER"),
         (("--encoder", "resnet19"), "Unknown encoder 'resnet19'"),
-        (("--architecture", "dpt", "--encoder", "resnet18"), "takes no others than tu-NAME"),
+        (("--architecture", "dpt", "--encoder", "resnet18"), "transformers of timm, tu-NAME"),
     ],
 )
 def test_mistakes(softiou: Run, arguments: tuple[str, ...], message: str) -> None:

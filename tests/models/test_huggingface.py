@@ -280,7 +280,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_other_kinds_are_refused(tmp_path: Path) -> None:
     transformers.BertConfig(hidden_size=8, num_attention_heads=1).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"'bert' .*: mask2former, segformer, upernet\."):
+    with pytest.raises(ConfigError, match=r"'bert' .*only mask2former, segformer, upernet\."):
         _load(tmp_path)
 
 

@@ -26,7 +26,7 @@ SMALL_VIT = "tu-test_vit"
         (
             "unet",
             "zzzzzz",
-            r"Unknown encoder 'zzzzzz'\. It takes the names of segmentation_models_",
+            r"Unknown encoder 'zzzzzz'\. Encoders have the names of segmentation_models_",
         ),
         ("unet", "tu-convnex_tiny", r"Unknown encoder .* Did you mean tu-convnext_tiny"),
         ("unet", "tu-hf-hub:somebody/model", "Unknown encoder"),
@@ -38,18 +38,22 @@ SMALL_VIT = "tu-test_vit"
         ),
         ("dpt", "tu-vit_small_patch14_dinov2", "its patches have 14 pixels"),
         ("unet", SMALL_VIT, "needs features at strides 4 to 32.* Use dpt with it"),
-        ("unet", "tu-mixer_b16_224", "takes images of one size alone"),
-        ("fpn", "tu-test_maxvit", "takes images of one size alone.*tu-convnext_tiny"),
+        ("unet", "tu-mixer_b16_224", "takes images of one size only"),
+        ("fpn", "tu-test_maxvit", "takes images of one size only.*tu-convnext_tiny"),
         (
             "unetplusplus",
             "mit_b0",
-            "joins features at stride 2, and mit encoders begin at stride 4",
+            "needs features at stride 2, but those of mit encoders begin at stride 4",
         ),
         ("linknet", "mit_b0", "Use unet, fpn, segformer or upernet"),
-        ("deeplabv3", "xception", "last stages cannot be dilated.*tu-xception65 can"),
-        ("deeplabv3plus", "tu-swin_tiny_patch4_window7_224", "cannot be dilated"),
-        ("pan", "vgg11", "cannot be dilated.*upernet, fpn"),
-        ("pan", "tu-dla34", "cannot be dilated"),
+        (
+            "deeplabv3",
+            "xception",
+            "this one does not support.*tu-xception65 do",
+        ),
+        ("deeplabv3plus", "tu-swin_tiny_patch4_window7_224", "this one does not support"),
+        ("pan", "vgg11", "this one does not support.*upernet, fpn"),
+        ("pan", "tu-dla34", "this one does not support"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -61,10 +65,10 @@ def test_what_does_not_go_together_is_refused(
 
 def test_a_reason_that_nobody_foresaw_is_handed_on() -> None:
     spec = ModelSpec("unet", "tu-test_efficientnet", 3)
-    assert tested.refusal(spec, ValueError("the moon is full")) == (
+    assert tested.unsupported_reason(spec, ValueError("the moon is full")) == (
         "Cannot build 'unet' with the encoder 'tu-test_efficientnet': the moon is full"
     )
-    assert tested.refusal(spec, AssertionError()).endswith(": AssertionError")
+    assert tested.unsupported_reason(spec, AssertionError()).endswith(": AssertionError")
 
 
 # Output stride
@@ -115,7 +119,7 @@ def test_output_stride_of_others_is_refused(architecture: str, output_stride: in
 
 
 def test_output_stride_of_an_encoder_that_cannot() -> None:
-    with pytest.raises(ConfigError, match="cannot be dilated"):
+    with pytest.raises(ConfigError, match="this one does not support"):
         SegmentationModel(ModelSpec("pspnet", "vgg11", 3, output_stride=8))
 
 

@@ -161,7 +161,7 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
 def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     file = _encoder_file(tmp_path / "cut.safetensors")
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="is no readable safetensors file"):
+    with pytest.raises(CheckpointError, match="is not a readable safetensors file"):
         SegmentationModel(ModelSpec("fpn", ENCODER, 3), encoder_weights=str(file))
     with pytest.raises(
         CheckpointError, match=r"there is no file .*Give none, imagenet or the path"

@@ -1,7 +1,6 @@
-"""Export: a trained model as a file for use elsewhere, and what runs such files.
+"""Export: a trained model as a file for use elsewhere, and predictors for such files.
 
-Running ONNX and torch.export files imports neither the libraries that models are built with nor
-those that train them.
+Running ONNX and torch.export files does not import the libraries of models and training.
 """
 
 from softiou.errors import ExportError

@@ -1,7 +1,7 @@
-"""torch.export archives (.pt2): what is in one, and a program from it without unpickling anything.
+"""torch.export archives (.pt2): read a program without unpickling anything.
 
-`torch.export.load` unpickles what an archive asks it to. Those that `softiou export` writes ask for
-nothing: raw weights, a graph in JSON. An archive with anything else is refused before it is loaded.
+`torch.export.load` unpickles objects in an archive. Those that `softiou export` writes hold none,
+only raw weights and a graph in JSON. Any other archive is rejected before it is loaded.
 """
 
 import io
@@ -20,7 +20,7 @@ from softiou.exporting.files import EXTRA_FILE
 from softiou.exporting.metadata import ExportInfo, from_strings
 from softiou.exporting.tracing import first_line, quiet
 
-# Below the folder that has the name of the file.
+# Paths within the folder that is named after the file.
 _PLAIN = re.compile(
     r"data/weights/(weight_\d+|model_weights_config\.json)"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
@@ -40,11 +40,11 @@ _BROKEN = (
 
 
 def read_archive(path: Path) -> tuple[ExportInfo, ExportedProgram]:
-    """Read a program, and what its file says of itself.
+    """Read a program and its metadata.
 
     Raises:
-        CheckpointError: The file is damaged, holds pickled objects, or `softiou export` did not
-            write it.
+        CheckpointError: The file is damaged, holds pickled objects, or was not written by `softiou
+            export`.
     """
     info = _read_info(path)
     try:
@@ -55,7 +55,7 @@ def read_archive(path: Path) -> tuple[ExportInfo, ExportedProgram]:
 
 
 def _read_info(path: Path) -> ExportInfo:
-    """Read the extra file, and see that nothing would be unpickled."""
+    """Read the metadata, and check that nothing would be unpickled."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [name.partition("/")[2] for name in archive.namelist()]
@@ -74,7 +74,7 @@ def _read_info(path: Path) -> ExportInfo:
         ) from error
     except _BROKEN as error:
         raise CheckpointError(
-            f"{path} is damaged, or no archive of torch.export: {first_line(error)}"
+            f"{path} is damaged, or not an archive of torch.export: {first_line(error)}"
         ) from error
     if pickled:
         raise CheckpointError(
@@ -85,7 +85,7 @@ def _read_info(path: Path) -> ExportInfo:
 
 
 def _unplain(config: dict[str, Any]) -> list[str]:
-    """Return which entries are pickled, or no tensors."""
+    """Return the entries that are pickled, or not tensors."""
     return [
         name
         for name, entry in config.items()

@@ -1,6 +1,6 @@
-"""A model as a file of each format.
+"""Write a model as a file of each format.
 
-| format | suffix | holds |
+| format | suffix | content |
 | --- | --- | --- |
 | onnx | .onnx | the program, for onnxruntime and others |
 | torch-export | .pt2 | the program, for torch alone |
@@ -30,8 +30,8 @@ SUFFIXES: dict[Format, str] = {
     "safetensors": ".safetensors",
 }
 EXTRA_FILE = "softiou.json"
-_FREE = {0: "batch", 2: "height", 3: "width"}  # axes of the images and of their probabilities
-OPSET = 18  # the first with all that the exporter writes; onnxruntime 1.14 and newer
+_FREE = {0: "batch", 2: "height", 3: "width"}  # axes of the images and the probabilities
+OPSET = 18  # the first with all operators of the exporter; needs onnxruntime 1.14 or newer
 
 
 def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) -> None:
@@ -39,7 +39,7 @@ def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) ->
 
     Raises:
         ConfigError: The extra `export` is not installed.
-        ExportError: An operator has no counterpart, or the file would be above 2 GB.
+        ExportError: An operator has no equivalent, or the file would be larger than 2 GB.
     """
     try:
         import onnx  # noqa: F401
@@ -81,7 +81,7 @@ def write_torch_export(program: ExportedProgram, strings: dict[str, str], path: 
 
 
 def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path: Path) -> None:
-    """Write the weights of a model, without those that training alone uses."""
+    """Write the weights of a model, without those for training only."""
     from safetensors.torch import save
 
     tensors = {
@@ -89,7 +89,9 @@ def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path:
         for name, tensor in model.state_dict().items()
         if not name.startswith("auxiliary.")
     }
-    path.write_bytes(save(tensors, metadata=strings))  # its own writer leaves it to the owner alone
+    path.write_bytes(
+        save(tensors, metadata=strings)
+    )  # save_file of safetensors would make it readable for the owner only
 
 
 PROGRAM_WRITERS: dict[Format, Callable[[ExportedProgram, dict[str, str], Path], None]] = {

@@ -1,19 +1,19 @@
-"""What an exported file says of itself, in the same strings whatever the format.
+"""The metadata of an exported file, the same strings in every format.
 
     softiou_format   version of these strings, 1
-    softiou_version  of the program that wrote the file
+    softiou_version  that wrote the file
     classes          JSON list of names; a name's position is the class index
     palette          JSON list of [red, green, blue], 0..255
-    ignore_index     label value that means no class; never predicted
+    ignore_index     label value of ignored pixels; never predicted
     input            JSON: name, dtype ("uint8" or "float32"), range, colours, layout, smallest_px
     output           JSON: name, dtype, range, layout
-    calibration      JSON: kind, scale, bias of the logits; null without
-    temperature      the T of z / T when there is one number, 1 without calibration; else absent
-    model            JSON: architecture, encoder and what else builds the network again
+    calibration      JSON: kind, scale, bias of the logits; null for none
+    temperature      T of z / T, 1 without calibration; absent for other kinds of calibration
+    model            JSON: architecture, encoder and other settings of the network
     source           JSON: sha256 of the checkpoint, its weights (student or teacher), its step
 
-ONNX keeps them in `metadata_props`, safetensors in `__metadata__`, torch.export in the extra file
-`softiou.json`, as a JSON object.
+ONNX files have them in `metadata_props`, safetensors in `__metadata__`, torch.export in the extra
+file `softiou.json`, as a JSON object.
 """
 
 import json
@@ -35,7 +35,7 @@ InputDtype = Literal["uint8", "float32"]
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What an exported file says of itself.
+    """What an exported metadata of an exported file.
 
     Attributes:
         description: Names and colours of the classes.
@@ -59,7 +59,7 @@ class ExportInfo:
 
 
 def to_strings(info: ExportInfo) -> dict[str, str]:
-    """Return what a file holds beside its weights."""
+    """Return the metadata as strings."""
     largest = 255 if info.input_dtype == "uint8" else 1
     values: dict[str, Any] = {
         **info.description.as_dict(),
@@ -91,10 +91,10 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
 
 
 def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
-    """Read what a file says of itself.
+    """Read the metadata of a file.
 
     Args:
-        strings: As `to_strings` makes them.
+        strings: Of `to_strings`.
         file: Its name, for messages.
 
     Raises:
@@ -111,7 +111,7 @@ def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
             return _parse({name: _value(text) for name, text in strings.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{file}: what it says of itself is damaged: {error!r}. Export it again."
+            f"{file}: the metadata is damaged: {error!r}. Export it again."
         ) from error
     raise CheckpointError(
         f"{file} has the format {version}, newer than this softiou knows ({FORMAT_VERSION}). "
@@ -120,7 +120,7 @@ def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
 
 
 def _value(text: str) -> Any:
-    """Read JSON; other programs may have added strings that are none."""
+    """Read JSON; keep strings that are not, which other programs may have added."""
     try:
         return json.loads(text)
     except ValueError:

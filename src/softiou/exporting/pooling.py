@@ -1,4 +1,4 @@
-"""Adaptive pooling whose cells follow from the size of the image when a program runs."""
+"""Adaptive pooling for exported programs that take images of any size."""
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +10,8 @@ class AdaptivePooling(nn.Module):
         y = A_H x A_W^T
         A_L[i, k] = 1 / n_i  for k in [floor(i L / S), ceil((i + 1) L / S)), else 0
 
-    S is the number of cells along an axis, L the length of the map and n_i that of the interval. A
-    program with the original holds on to the lengths that it was traced with.
+    S is the number of cells along an axis, L the length of the map and n_i that of the interval. In
+    a traced program the original layer would keep the lengths of the example.
 
     Args:
         rows: Cells from top to bottom.
@@ -34,16 +34,16 @@ def _averages(cells: int, length: int, *, like: Tensor) -> Tensor:
     """Return A (cells, length)."""
     cell = torch.arange(cells, device=like.device).unsqueeze(1)
     place = torch.arange(length, device=like.device)
-    # All numbers are 0 or more, so that division rounds down everywhere.
+    # No number is negative, so division rounds down everywhere.
     first, behind = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
     inside = ((place >= first) & (place < behind)).to(like.dtype)
     return inside / (behind - first).to(like.dtype)
 
 
 def use_adaptive_pooling(model: nn.Module) -> None:
-    """Let the adaptive poolings to more than one cell inside a model compute as above.
+    """Replace the forward of the adaptive poolings to more than one cell inside a model.
 
-    Where they are: transformers keeps some in lists, too, which replacing a module would not reach.
+    The modules stay, because transformers also keeps some in lists, where they are not replaced.
     """
     for module in model.modules():
         if isinstance(module, nn.AdaptiveAvgPool2d):

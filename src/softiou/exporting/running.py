@@ -1,6 +1,6 @@
-"""Exported files as predictors: windows, flips and scales work on them as on a checkpoint.
+"""Exported files as predictors, with windows, flips and scales as for a checkpoint.
 
-Shapes: N images, C classes, (H, W) the image, (h, w) what the program sees of it.
+Shapes: N images, C classes, (H, W) the image, (h, w) the input of the program.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from softiou.exporting.tracing import first_line, quiet
 from softiou.exporting.weights import read_weights
 from softiou.inference import ModelPredictor, Precision, Predictor, best_precision
 
-# In this order, where onnxruntime has them. TensorRT's would build an engine for each size.
+# In this order, if available. TensorRT's would build an engine for each size of image.
 _PROVIDERS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "CPUExecutionProvider")
 
 
@@ -28,8 +28,8 @@ class Exported:
     """An exported file that is ready to run.
 
     Attributes:
-        info: What it says of itself.
-        predictor: Turns images into probabilities, calibrated if the file is.
+        info: Its metadata.
+        predictor: Computes probabilities of images, calibrated if the file is.
         path: The file.
     """
 
@@ -40,11 +40,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class ProgramPredictor:
-    """A program that hands out probabilities, so that resizing has to come after the softmax.
+    """A program that returns probabilities, which are resized after the softmax.
 
     Attributes:
-        info: What the file says of itself.
-        device: Where the program runs.
+        info: Metadata of the file.
+        device: Of the program.
         run: Images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w).
     """
 
@@ -66,8 +66,8 @@ class ProgramPredictor:
         height, width = images.shape[-2:]
         if min(height, width) < self.info.smallest_px:
             raise DataError(
-                f"The program sees {width} x {height} pixels, and needs "
-                f"{self.info.smallest_px} on each side. Use larger windows or scales, or predict "
+                f"The program needs {self.info.smallest_px} pixels on each side, but got "
+                f"{width} x {height}. Use larger windows or scales, or predict "
                 "from the checkpoint or an export --to safetensors."
             )
         probs = self.run(as_dtype(images, self.info.input_dtype))
@@ -77,7 +77,7 @@ class ProgramPredictor:
 
 
 def as_dtype(images: Tensor, dtype: str) -> Tensor:
-    """Return images as uint8 in [0, 255] or as float32 in [0, 1], whichever they are."""
+    """Convert images to uint8 in [0, 255] or float32 in [0, 1]."""
     if dtype == "uint8":
         if images.is_floating_point():
             images = (images * 255).round().clamp(0, 255).to(torch.uint8)
@@ -86,28 +86,27 @@ def as_dtype(images: Tensor, dtype: str) -> Tensor:
 
 
 def is_exported(path: Path) -> bool:
-    """Return whether a path is named as exported files are."""
+    """Return whether a path has the suffix of an exported file."""
     return path.suffix.lower() in SUFFIXES.values()
 
 
 def open_exported(
     path: Path, *, device: torch.device | None = None, precision: Precision | None = None
 ) -> Exported:
-    """Make an exported file ready to run.
+    """Open an exported file to run it.
 
-    ONNX and torch.export files need neither the libraries that models are built with nor those that
-    train them.
+    ONNX and torch.export files do not need the libraries of models and training.
 
     Args:
         path: FILE.onnx, FILE.pt2 or FILE.safetensors, written by `softiou export`.
-        device: Where weights and torch programs run; the CPU by default. onnxruntime takes a GPU by
-            itself when it was installed with one, and takes images from the CPU.
+        device: Of weights and torch programs; the CPU by default. onnxruntime uses a GPU by itself
+            if it supports one, and takes images from the CPU.
         precision: Of a model from safetensors; the fastest of the device by default. Programs
             compute in float32.
 
     Raises:
-        CheckpointError: There is no such file, it is damaged, or `softiou export` did not write it.
-        ConfigError: onnxruntime is not installed, or the file is of no such kind.
+        CheckpointError: The file is missing, damaged, or was not written by `softiou export`.
+        ConfigError: onnxruntime is not installed, or the file has another suffix.
     """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist: expected an exported file.")
@@ -134,12 +133,12 @@ def _open_onnx(path: Path) -> Exported:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # what goes wrong is raised
+    options.log_severity_level = 4  # errors are raised
     usable = [name for name in _PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=usable)
     except Exception as error:  # onnxruntime has an exception for each of its codes
-        raise CheckpointError(f"{path} is no readable ONNX file: {first_line(error)}") from error
+        raise CheckpointError(f"{path} is not a readable ONNX file: {first_line(error)}") from error
     info = from_strings(session.get_modelmeta().custom_metadata_map, file=str(path))
 
     def run(images: Tensor) -> Tensor:

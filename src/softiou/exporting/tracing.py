@@ -1,4 +1,4 @@
-"""A model with all that stands around it, as one program for any number and size of images.
+"""Trace a model with its pre- and postprocessing, for any number and size of images.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -22,18 +22,18 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import ModelSpec, SegmentationModel
 
-# No multiple of a stride: sizes that are one would be taken for a rule.
+# Not multiples of a stride: the tracer would infer that all sizes are.
 _EXAMPLE = (2, 3, 301, 269)
 
 
 class Probabilities(nn.Module):
-    """Images to probabilities: what a file holds that needs nothing around it.
+    """Images to probabilities, with all pre- and postprocessing.
 
         probs = softmax(scale z + bias),    z the logits of the model, interpolated to (H, W)
 
     Args:
         model: In eval mode.
-        scaling: Of the logits; None leaves them as they are.
+        scaling: Of the logits; None for none.
     """
 
     def __init__(self, model: "SegmentationModel", scaling: LogitScaling | None) -> None:
@@ -48,8 +48,8 @@ class Probabilities(nn.Module):
             images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
         """
         height, width = images.shape[-2:]
-        # The model pads, too. Padding here says that the sizes are multiples of the stride in a
-        # way that the tracer understands, which would otherwise hold on to those of the example.
+        # The model pads, too. Padding here lets the tracer infer that the sizes are multiples of
+        # the stride; otherwise it would keep those of the example.
         rows, columns = (self._padded(length) for length in (height, width))
         if not images.is_floating_point():
             images = images.to(self.model.mean.dtype) / 255
@@ -57,7 +57,7 @@ class Probabilities(nn.Module):
         images = F.pad(images - self.model.mean, padding) + self.model.mean  # with the mean colour
         logits = self.model.upsample(self.model(images), (rows, columns)).float()
         probs = (logits if self.scaling is None else self.scaling.apply(logits)).softmax(1)
-        # Cut by padding with less than nothing: a slice is a view, and a rule about its memory.
+        # Crop by negative padding: a slice is a view, which adds a constraint on its memory.
         return F.pad(probs, (0, width - columns, 0, height - rows))
 
     def _padded(self, length: int) -> int:
@@ -72,28 +72,28 @@ def trace(
 
     Args:
         model: In eval mode; it is copied.
-        scaling: Of the logits; None leaves them as they are.
+        scaling: Of the logits; None for none.
         input_dtype: Of the images.
 
     Returns:
         A program from `images` (N, 3, H, W) to probabilities (N, C, H, W) in float32, on the CPU.
 
     Raises:
-        ExportError: The model does something that depends on values or sizes.
+        ExportError: The computation of the model depends on values or sizes.
     """
     from softiou.models.building import smallest_px
 
     if _has_shifted_windows(model.spec):
         raise ExportError(
             f"{model.spec.architecture} with {model.spec.encoder} cannot be traced for images of "
-            "any size: the tracer does not come to an end with the shifted windows of a Swin. Use "
+            "any size: the tracer does not terminate for the shifted windows of a Swin. Use "
             "--to safetensors."
         )
-    # A plain layout: the file would otherwise hold the weights permuted.
+    # The default memory format, or the file would hold permuted weights.
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     use_adaptive_pooling(model)
-    # Where a network has a smallest size, its coarsest map has one cell there, and one cell is a
-    # case of its own for the tracer.
+    # At the smallest size of a network its coarsest map has one cell, which the tracer would treat
+    # as a special case.
     smallest = smallest_px(model.spec)
     side = Dim.DYNAMIC(min=1 if smallest == 1 else 2 * smallest)
     shapes = {INPUT: {0: Dim.DYNAMIC, 2: side, 3: side}}
@@ -117,7 +117,7 @@ def _has_shifted_windows(spec: "ModelSpec") -> bool:
 
 
 def smallest_side(program: ExportedProgram) -> int:
-    """Return the fewest pixels of a side that a traced program takes."""
+    """Return the smallest height and width that a traced program takes."""
     images = next(node for node in program.graph.nodes if node.name == INPUT)
     symbols = [side.node.expr for side in images.meta["val"].shape[-2:]]
     return max(int(program.range_constraints[symbol].lower) for symbol in symbols)
@@ -125,13 +125,13 @@ def smallest_side(program: ExportedProgram) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep doubts that exporters have about their own insides from the user."""
+    """Suppress warnings of exporters about their own internals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of what a library says, as a sentence."""
+    """Return the beginning of an error message as a sentence."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return text[:200].rstrip(". ") + "."

@@ -1,4 +1,4 @@
-"""Whether an exported file computes what its model does.
+"""Verify that an exported file computes the same as its model.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -17,19 +17,19 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
-TOLERANCE = 1e-4  # of probabilities; float32 in another order gives 1e-7 to 5e-5
+TOLERANCE = 1e-4  # of probabilities; the order of float32 operations changes 1e-7 to 5e-5
 _CELLS_PX = 16  # of the coloured squares
 
 
 def example_images(smallest_px: int, *, stride: int) -> list[Tensor]:
-    """Return batches of soft squares with noise: odd sizes, two images at once, a small one.
+    """Return batches of blurred squares with noise: odd sizes, two images at once, a small one.
 
     Args:
-        smallest_px: Fewest pixels of a side that a program takes.
-        stride: Pixels that the network's input is a multiple of.
+        smallest_px: Smallest height and width of the program.
+        stride: The network's input is a multiple of it, in pixels.
 
     Returns:
-        RGB (N, 3, H, W), uint8; the same at each call.
+        RGB (N, 3, H, W), uint8, always the same.
     """
     random = torch.Generator().manual_seed(0)
     least = max(96, smallest_px)
@@ -56,7 +56,7 @@ def largest_difference(
     scaling: LogitScaling | None,
     batches: Iterable[Tensor],
 ) -> float:
-    """Compute the largest difference of a probability between a file and its model.
+    """Compute the largest difference between probabilities of a file and its model.
 
     Args:
         exported: The file, on the CPU.
@@ -65,7 +65,7 @@ def largest_difference(
         batches: Images (N, 3, H, W), uint8.
 
     Returns:
-        In [0, 1]; infinite where the file computes no numbers.
+        In [0, 1]; infinite where the file computes NaN.
     """
     original = ModelPredictor(model, "fp32", scaling)
     largest = 0.0

@@ -1,4 +1,4 @@
-"""Weights in safetensors, with all that builds their model again."""
+"""Models from exported safetensors files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,11 +14,11 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     """Build the model of a safetensors file, in eval mode on the CPU.
 
     Returns:
-        The model, whose logits are still to be scaled, and what the file says of itself.
+        The model, whose logits are not yet scaled, and the metadata.
 
     Raises:
-        CheckpointError: The file is damaged, its weights do not fit its model, or `softiou export`
-            did not write it.
+        CheckpointError: The file is damaged, its weights do not fit its model, or it was not
+            written by `softiou export`.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
             strings = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     info = from_strings(strings, file=str(path))
     model = SegmentationModel(ModelSpec.from_dict(info.model, file=path))
     try:

@@ -1,4 +1,4 @@
-"""A trained model as a file for use elsewhere, checked before it gets its name."""
+"""Export a trained model into a file, which is verified before it appears."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """An exported file.
 
     Attributes:
         path: The file.
-        info: What it says of itself.
+        info: Its metadata.
         size_bytes: Of the file.
-        difference: Largest difference of a probability between the file and the model.
+        difference: Largest difference between probabilities of the file and the model.
     """
 
     path: Path
@@ -44,27 +44,27 @@ def export_model(
     input_dtype: InputDtype = "uint8",
     overwrite: bool = False,
 ) -> Report:
-    """Write a model into one file, run the file, and keep it if it computes the same.
+    """Write a model into one file, and verify that it computes the same.
 
-    Normalisation, padding to the network's stride, interpolation to the size of the image,
-    calibration and softmax are inside; number and size of the images are free.
+    A program includes normalisation, padding, interpolation to the size of the image, calibration
+    and softmax; number and size of the images are free.
 
     Args:
         trained: The model and its classes.
-        path: File to write; its folder is made.
-        to: "onnx", "torch-export" or "safetensors", which holds the weights alone.
+        path: File to write; its folder is created.
+        to: "onnx" or "torch-export", a program, or "safetensors", the weights only.
         scaling: Of the logits, such as `softiou.calibration.load_scaling` returns.
         input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1].
-        overwrite: Whether a file that exists may be replaced.
+        overwrite: Whether an existing file may be replaced.
 
     Returns:
-        What was written.
+        The file and its metadata.
 
     Raises:
         RunExistsError: The file exists already.
         ConfigError: A package is missing.
-        ExportError: The model cannot be exported, or the file's probabilities differ from the
-            model's by more than 1e-4; nothing is left of it.
+        ExportError: The model cannot be exported, or the probabilities of the file differ from
+            those of the model by more than 1e-4; the file is then removed.
     """
     from softiou.checkpoints import file_sha256
 
@@ -91,7 +91,7 @@ def export_model(
 
 
 def _write(model: "SegmentationModel", info: ExportInfo, path: Path, *, to: Format) -> ExportInfo:
-    """Write the file, and return what it says of itself."""
+    """Write the file, and return its metadata."""
     from softiou.models.building import smallest_px
 
     if to == "safetensors":
@@ -105,7 +105,7 @@ def _write(model: "SegmentationModel", info: ExportInfo, path: Path, *, to: Form
 
 
 def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
-    """Run the file beside the model; raise ExportError when it does not compute the same."""
+    """Compare the file with the model; raise ExportError unless it computes the same."""
     images = example_images(info.smallest_px, stride=model.input_stride)
     spec = info.model
     what = f"{spec['architecture']} with {spec['encoder']}, as {path.suffix}"
@@ -118,8 +118,8 @@ def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
         raise ExportError(f"{what}, cannot be run: {first_line(error)}") from error
     if difference > TOLERANCE:
         raise ExportError(
-            f"{what}, does not compute what the model does: a probability differs by "
-            f"{difference:.1e}, and {TOLERANCE:.0e} is allowed. Nothing was kept. Use another "
-            "format; safetensors holds the weights as they are."
+            f"{what}, does not compute the same as the model: a probability differs by "
+            f"{difference:.1e}, more than {TOLERANCE:.0e}. The file was removed. Use another "
+            "format; safetensors holds the plain weights."
         )
     return difference

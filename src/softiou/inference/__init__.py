@@ -1,4 +1,4 @@
-"""Inference: probabilities of images at their own resolution, and masks as files."""
+"""Inference: probabilities of images at their original resolution, and masks as files."""
 
 from softiou.inference.devices import Precision, autocast, best_device, best_precision
 from softiou.inference.pictures import encode_image, index_image, overlay

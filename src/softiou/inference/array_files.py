@@ -1,4 +1,4 @@
-"""Probabilities as .npy files that are written as they come.
+"""Probabilities as .npy files, written band by band.
 
 Shapes: C classes, (H, W) the image.
 """
@@ -15,13 +15,13 @@ from softiou._files import atomic_file
 
 
 class ProbabilityFile:
-    """An open .npy file of (C, H, W) float16 that takes bands of rows.
+    """An open .npy file of (C, H, W) float16, to write bands of rows into.
 
-    Plain writes instead of a memory map: a map counts as memory of the process, and a full disk
-    kills the process instead of raising an error.
+    Plain writes instead of a memory map, because a map counts as memory of the process, and a full
+    disk kills the process instead of raising an error.
 
     Args:
-        file: To write into, at its beginning.
+        file: Opened for writing, at its beginning.
         shape: (C, H, W).
     """
 
@@ -33,7 +33,7 @@ class ProbabilityFile:
         self._start = file.tell()
 
     def write(self, rows: slice, probs: Tensor) -> None:
-        """Write the probabilities (C, rows, W) of some rows to their place."""
+        """Write the probabilities (C, rows, W) of some rows."""
         _, height, width = self._shape
         halves = probs.half().cpu().numpy().astype("<f2", copy=False)
         for index, plane in enumerate(halves):
@@ -43,6 +43,6 @@ class ProbabilityFile:
 
 @contextmanager
 def probability_file(path: Path, shape: tuple[int, int, int]) -> Iterator[ProbabilityFile]:
-    """Open a file of probabilities that gets its name when all of it is written."""
+    """Open a file of probabilities, which appears when all of it is written."""
     with atomic_file(path) as file:
         yield ProbabilityFile(file, shape)

@@ -1,4 +1,4 @@
-"""Where models run, and in which precision."""
+"""The device and the precision of models."""
 
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -10,13 +10,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> torch.device:
-    """Return the accelerator of this machine, or the CPU."""
+    """Return the accelerator of this machine if there is one, else the CPU."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator or torch.device("cpu")
 
 
 def best_precision(device: torch.device) -> Precision:
-    """Return the fastest precision that the device has hardware for and that needs no care."""
+    """Return the fastest precision with hardware support that is safe for inference."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():

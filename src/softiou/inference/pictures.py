@@ -1,4 +1,4 @@
-"""Class indices as pictures, and pictures as the bytes of files."""
+"""Class indices as images, and images as the bytes of files."""
 
 import io
 from typing import Literal
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from softiou.data import Colour
 
-_ROWS = 256  # that are mixed at once, in floating point
+_ROWS = 256  # blended at once, in floating point
 
 
 def index_image(indices: Tensor, palette: tuple[Colour, ...]) -> Image.Image:
-    """Return class indices (H, W) as a picture: 8-bit with the palette, 16-bit above 255 classes.
+    """Return class indices (H, W) as an image: 8-bit with a palette, 16-bit above 255 classes.
 
-    Ignored pixels keep their value, or become 255 (65535) when that is out of range.
+    Ignored pixels keep their value, or become 255 (65535) if that is out of range.
     """
     array = indices.cpu().numpy()
     if len(palette) > 255:
@@ -39,7 +39,7 @@ def _unsigned(array: NDArray[np.integer], dtype: type[np.unsignedinteger]) -> ND
 def overlay(
     image: Tensor, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
 ) -> Image.Image:
-    """Return an image (3, H, W) with the colours of its classes (H, W) laid over it."""
+    """Return an image (3, H, W) blended with the colours of its classes (H, W)."""
     table = torch.tensor(palette, dtype=torch.float32)
     mixed = torch.empty(*preds.shape, 3, dtype=torch.uint8)
     for top in range(0, len(preds), _ROWS):

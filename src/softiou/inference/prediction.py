@@ -1,4 +1,4 @@
-"""Probabilities of images at their own resolution, as a whole or band by band.
+"""Probabilities of images at their original resolution, as a whole or band by band.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -19,14 +19,14 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
-_BAND_ROWS = 64  # handed out at once
+_BAND_ROWS = 64  # per band
 
 
 @torch.inference_mode()
 def predict_logits(model: "SegmentationModel", image: Tensor, *, precision: Precision) -> Tensor:
     """Compute the logits of one image as a whole.
 
-    Plain and calibrated probabilities then come from one pass of the network, and equal those of
+    They give plain and calibrated probabilities from one pass of the network, equal to those of
     `predict_probs` with its default settings:
 
         logits = predict_logits(model, image, precision=precision)
@@ -61,7 +61,7 @@ def predict_probs(
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size.
         precision: Of the network; the softmax is taken in float32.
         settings: Windows, flips and scales; the whole image once by default.
-        scaling: Of the logits, before each softmax; None leaves them as they are.
+        scaling: Of the logits, before each softmax; None for none.
 
     Returns:
         Probabilities (C, H, W) in float32, on the model's device.
@@ -90,14 +90,15 @@ def predict_batch(
 
     Args:
         model: As in `predict_probs`.
-        images: RGB (N, 3, H, W), N > 0, such as a batch of a DataLoader.
+        images: RGB (N, 3, H, W), N > 0, for instance a batch of a DataLoader.
         precision: As in `predict_probs`.
-        settings: As in `predict_probs`; without windows, `batch_size` images make a pass.
+        settings: As in `predict_probs`; without windows, `batch_size` is the number of images per
+            pass.
         scaling: As in `predict_probs`.
 
     Returns:
-        Probabilities (N, C, H, W) in float32, on the model's device; those of the images alone,
-        to rounding.
+        Probabilities (N, C, H, W) in float32, on the model's device; equal to those of single
+        images up to rounding.
     """
     if settings.window_px is None:
         predictor = ModelPredictor(model, precision, scaling)
@@ -142,18 +143,18 @@ def probability_bands(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
 
-    A row of windows is kept until the next one has been added where they overlap; the memory is
-    that of (C, window height, W), not of the image's probabilities.
+    A row of windows is kept until the next one has been added where they overlap, so the memory is
+    that of (C, window height, W), not of all probabilities.
 
     Args:
-        predictor: A model, or an exported file, see `softiou.exporting.open_exported`.
+        predictor: A model, or an exported file of `softiou.exporting.open_exported`.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
             device.
         settings: Windows, flips and scales; without windows the image is one band.
 
     Yields:
-        Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; together
-        the bands have every row once, in order.
+        Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; the bands
+        cover every row once, in order.
     """
     if settings.window_px is None:
         probs = view_probs(predictor, image.unsqueeze(0), settings=settings)
@@ -179,7 +180,7 @@ def probability_bands(
 def _across(
     predictor: Predictor, pixels: Tensor, windows: Windows, settings: InferenceSettings
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Predict a row of windows (3, h, W): where each begins, its weights (w,) and probabilities."""
+    """Predict a row of windows (3, h, W): the start of each, its weights (w,) and probabilities."""
     for first in range(0, len(windows.starts), settings.batch_size):
         some = slice(first, first + settings.batch_size)
         starts = windows.starts[some]
@@ -189,9 +190,9 @@ def _across(
 
 
 def _move_up(strip: Tensor, rows: int) -> None:
-    """Move rows (C, h, W) to the top in place, and leave zeros behind them."""
+    """Move rows (C, h, W) to the top in place, followed by zeros."""
     height = int(strip.shape[1])
-    for row in range(0, height - rows, rows):  # blocks that do not overlap where they go
+    for row in range(0, height - rows, rows):  # blocks that do not overlap their target
         below = min(row + rows, height - rows)
         strip[:, row:below] = strip[:, row + rows : below + rows]
     strip[:, height - rows :] = 0

@@ -1,6 +1,6 @@
-"""What turns images into probabilities: a model by way of its logits, or whatever else can.
+"""Predictors, which compute probabilities of images: a model, or for instance an exported file.
 
-Shapes: N images, C classes, (H, W) the image, (h, w) what the network sees of it.
+Shapes: N images, C classes, (H, W) the image, (h, w) the input of the network.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from softiou.inference.devices import Precision, autocast
 from softiou.soft_labels import interpolate_at
 from softiou.temperature import LogitScaling
 
-if TYPE_CHECKING:  # exported programs run without the libraries that models are built with
+if TYPE_CHECKING:  # exported programs run without the libraries of models
     from softiou.models import SegmentationModel
 
 
 class Predictor(Protocol):
-    """Turns images into probabilities; windows, flips and scales are laid around it."""
+    """Computes probabilities of images; windows, flips and scales are applied around it."""
 
     @property
     def num_classes(self) -> int:
@@ -27,7 +27,7 @@ class Predictor(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it takes images and hands out probabilities."""
+        """The device of images and probabilities."""
         ...
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -50,7 +50,7 @@ class ModelPredictor:
     Attributes:
         model: In eval mode, on the device to use.
         precision: Of the network; the softmax is taken in float32.
-        scaling: Of the logits; None leaves them as they are.
+        scaling: Of the logits; None for none.
     """
 
     model: "SegmentationModel"
@@ -64,7 +64,7 @@ class ModelPredictor:
 
     @property
     def device(self) -> torch.device:
-        """That of the model."""
+        """The device of the model."""
         return self.model.mean.device
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -76,14 +76,14 @@ class ModelPredictor:
 def full_logits(
     model: "SegmentationModel", images: Tensor, *, precision: Precision, size: tuple[int, int]
 ) -> Tensor:
-    """Compute logits (N, C, H, W) in float32 at the size of the original of resized images."""
+    """Compute logits (N, C, H, W) in float32 at the original size of resized images."""
     with autocast(images.device, precision):
         logits = model(images)
     logits = logits.float()
     seen = (int(images.shape[-2]), int(images.shape[-1]))
     if seen == size:
         return model.upsample(logits, size)
-    # From the decoder's stride to the original at once: nothing of the scaled size is made.
+    # Directly from the decoder's stride to the original size, not by way of the resized one.
     rows, columns = (
         _cells(length, inside, cells, model.input_stride, logits.device)
         for length, inside, cells in zip(size, seen, logits.shape[-2:], strict=True)
@@ -93,9 +93,9 @@ def full_logits(
 
 
 def _cells(length: int, seen: int, cells: int, stride: int, device: torch.device) -> Tensor:
-    """Return where the pixels of the original lie in the grid of the logits, in cells.
+    """Return the positions of the original's pixels in the grid of the logits, in cells.
 
-    The logits cover what the network saw, padded to a multiple of its stride.
+    The logits cover the input of the network, padded to a multiple of its stride.
     """
     centres = (torch.arange(length, device=device) + 0.5) * (seen / length)
     return centres * (cells / (seen + -seen % stride)) - 0.5

@@ -1,10 +1,10 @@
-"""How a model is run over an image."""
+"""Settings of inference: windows, flips and scales."""
 
 from dataclasses import dataclass
 
 from softiou.errors import ConfigError
 
-_MOST_OVERLAP = 0.95  # a pixel is in up to 400 windows then
+_MOST_OVERLAP = 0.95  # each pixel is then in up to 400 windows
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,15 @@ class InferenceSettings:
             too large for one pass; cut to the size of smaller images. None takes the whole image.
         overlap: Share of a window that the next one covers again, in [0, 0.95].
         flips: Whether to average over the image and its mirror image.
-        scales: Factors to resize by, above 0; the probabilities of all of them are averaged, at
-            the original size.
-        batch_size: How many windows, or images of one size, go through the network at once.
+        scales: Factors to resize by, above 0; the probabilities are averaged at the original size.
+        batch_size: Number of windows, or images of one size, per pass of the network.
 
     Raises:
         ConfigError: A value is out of range.
 
     Note:
-        Flips and scales act on each window: what the network sees is a window of `window_px`, times
-        the scale.
+        Flips and scales are applied to each window: the input of the network is a window of
+        `window_px`, times the scale.
     """
 
     window_px: tuple[int, int] | None = None
@@ -55,7 +54,7 @@ class InferenceSettings:
 
     @property
     def views(self) -> int:
-        """Return how often the network sees each pixel of a window."""
+        """Return the number of passes per window."""
         return len(self.scales) * (2 if self.flips else 1)
 
 

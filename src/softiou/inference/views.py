@@ -1,4 +1,4 @@
-"""Images or windows of one size as a predictor sees them: at several sizes, and mirrored.
+"""Test-time augmentation of images or windows: several scales, and mirror images.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -17,7 +17,7 @@ def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSetti
     """Compute probabilities (N, C, H, W) in float32, the mean over flips and scales.
 
     Args:
-        predictor: What turns a view into probabilities.
+        predictor: Computes the probabilities of a view.
         images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1], on any device.
         settings: Flips and scales.
     """
@@ -32,7 +32,7 @@ def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSetti
 
 
 def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor, bool]]:
-    """Hand out what the network sees of some images, and whether it is their mirror image."""
+    """Yield the views of some images, and whether they are mirrored."""
     for scale in settings.scales:
         scaled = _resized(images, scale)
         yield scaled, False
@@ -41,7 +41,7 @@ def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor
 
 
 def _resized(images: Tensor, scale: float) -> Tensor:
-    """Resize RGB images by a factor, smoothed when they become smaller."""
+    """Resize RGB images by a factor, with antialiasing."""
     if scale == 1:
         return images
     if not images.is_floating_point():

@@ -1,7 +1,7 @@
-"""Windows that slide over an image, and the weights that blend them into one.
+"""Sliding windows, and the weights that blend their predictions.
 
 Along one axis a window of n pixels has the raw weights sin^2(pi (i + 1/2) / n): highest in the
-middle, where the network sees most of the surroundings, and never 0. They are divided by their sum
+middle, where the network has most context, and never 0. They are divided by their sum
 over all windows at each pixel. Windows form a grid, so the weight of a pixel of a window is the
 product of those along both axes, and the weights of each pixel sum to 1.
 """
@@ -32,16 +32,16 @@ class Windows:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Return up to which pixel the windows so far say all that there is to say."""
+        """Return for each window the first pixel that later windows still contribute to."""
         return (*self.starts[1:], self.starts[-1] + self.length)
 
     def to(self, device: torch.device) -> "Windows":
-        """Return the same windows with their weights on a device."""
+        """Return the windows with their weights on a device."""
         return Windows(self.starts, self.weights.to(device))
 
 
 def windows_along(length: int, window_px: int, overlap: float) -> Windows:
-    """Lay windows along an axis; the last one is shifted inside.
+    """Return the windows along an axis; the last one is shifted to end with the axis.
 
     Args:
         length: Pixels of the axis.

@@ -1,4 +1,4 @@
-"""Predicted image files, written as masks, probabilities and overlays."""
+"""Write predictions of image files as masks, probabilities and overlays."""
 
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ _LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
 
 @dataclass(frozen=True)
 class MaskWriter:
-    """Predicts image files and writes what was asked for into one folder.
+    """Predicts image files and writes the results into one folder.
 
     Attributes:
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
         out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg.
         probabilities: Whether to write (C, H, W) probabilities in float16.
-        overlays: Whether to write the image with its classes in colour.
+        overlays: Whether to write the image blended with the colours of its classes.
         settings: Windows, flips and scales.
     """
 
@@ -43,13 +43,13 @@ class MaskWriter:
     settings: InferenceSettings = WHOLE_IMAGE
 
     def paths(self, file: Path) -> list[Path]:
-        """Return the files that `write` makes for an image, the mask first."""
+        """Return the files that `write` creates for an image, the mask first."""
         asked = zip(_COMPANIONS, (self.probabilities, self.overlays), strict=True)
         endings = [".png", *(ending for ending, wanted in asked if wanted)]
         return [self.out / f"{file.stem}{ending}" for ending in endings]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:
-        """Make the folder, and see that no result would be lost.
+        """Create the folder, and check that no file would be lost.
 
         Raises:
             DataError: Two images have the same stem, or a result would replace an image.
@@ -71,7 +71,7 @@ class MaskWriter:
                 "Choose another folder with --out, or give --overwrite."
             )
         self.out.mkdir(parents=True, exist_ok=True)
-        if overwrite:  # what is not written again would be of another model
+        if overwrite:  # files that are not written again would be of another model
             for file in files:
                 for ending in _COMPANIONS:
                     path = self.out / f"{file.stem}{ending}"
@@ -79,10 +79,10 @@ class MaskWriter:
                         path.unlink(missing_ok=True)
 
     def write(self, file: Path) -> None:
-        """Predict one image and write its files, each whole or not at all.
+        """Predict one image and write its files, each atomically.
 
-        Probabilities are written as they come; beside the image and its mask, memory is needed for
-        a row of windows alone.
+        Probabilities are written band by band: beside the image and its mask, only a row of windows
+        is in memory.
 
         Raises:
             DataError: The image cannot be read, or is too large for one pass.
@@ -100,8 +100,8 @@ class MaskWriter:
         height, width = image.shape[-2:]
         if self.settings.window_px is None and height * width > _LARGEST_PASS:
             raise DataError(
-                f"{file} has {width} x {height} pixels, too many for one pass of the network. Give "
-                "windows that slide over it, such as --window 1024; larger ones are allowed."
+                f"{file} has {width} x {height} pixels, too many for one pass of the network. Use "
+                "sliding windows, such as --window 1024."
             )
 
     def _predict(self, file: Path, image: Tensor) -> Tensor:
@@ -134,5 +134,5 @@ def find_images(path: Path) -> list[Path]:
     files = visible_files(path, IMAGE_SUFFIXES)
     if not files:
         what = "holds no images" if path.is_dir() else "does not exist"
-        raise DataError(f"{path} {what}: expected a picture, or a folder of pictures.")
+        raise DataError(f"{path} {what}: expected an image, or a folder of images.")
     return files

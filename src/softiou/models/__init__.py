@@ -1,4 +1,4 @@
-"""Segmentation models by name, that take plain RGB and hand out logits at the decoder's own stride.
+"""Segmentation models by name, from plain RGB to logits at the decoder's stride.
 
 Shapes: N images, C classes, (H, W) the image, (h, w) the logits at the decoder's stride.
 """

@@ -1,4 +1,4 @@
-"""A second head that sees the encoder's second-last stage, and helps to train it."""
+"""An auxiliary head on the encoder's second-last stage, for training."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ DROPOUT = 0.1
 
 
 class AuxiliaryHead(nn.Sequential):
-    """A convolution with batch norm, and a classifier of each cell: logits (N, C, h, w).
+    """A convolution with batch norm and a classifier per cell: logits (N, C, h, w).
 
-    It is trained beside the network's own head, with a weight of 0.4 in the papers, so that the
-    gradient reaches the middle of the encoder directly. Nothing else ever runs it.
+    It is trained with the network's own head, with a weight of 0.4 in the papers, so that the
+    gradient reaches the middle of the encoder directly. It is used for training only.
 
     Args:
         in_channels: Of the features, (N, in_channels, h, w).
@@ -34,7 +34,7 @@ class AuxiliaryHead(nn.Sequential):
 
 
 def second_last(found: Any) -> Tensor:
-    """Return the features (N, channels, h, w) that the head sees, of what an encoder hands out."""
-    maps = found[0] if isinstance(found, tuple) else found  # dpt's comes with prefix tokens
+    """Return the features (N, channels, h, w) for the head from the output of an encoder."""
+    maps = found[0] if isinstance(found, tuple) else found  # that of dpt also returns prefix tokens
     features: Tensor = maps[-2]
     return features

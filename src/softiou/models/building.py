@@ -12,12 +12,18 @@ from torch import nn
 
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models.downloads import no_waiting_offline
-from softiou.models.pairs import OUTPUT_STRIDES, any_size, check_names, check_patches, refusal
+from softiou.models.pairs import (
+    OUTPUT_STRIDES,
+    any_size,
+    check_names,
+    check_patches,
+    unsupported_reason,
+)
 from softiou.models.spec import TRANSFORMERS, ModelSpec
 
-DPT_STRIDE = 32  # its pyramid ends there, whatever the tokens' own
+DPT_STRIDE = 32  # the last one of its pyramid, independent of the size of the tokens
 PAN_SMALLEST_PX = 128  # it halves the features of stride 16 three times
-REDUCING = ("mit_", "tu-pvt_")  # these reduce keys and values by 8 at stride 4
+REDUCING = ("mit_", "tu-pvt_")  # their attention reduces keys and values by 8 at stride 4
 REDUCING_SMALLEST_PX = 32
 
 
@@ -27,15 +33,15 @@ def architectures() -> list[str]:
 
 
 def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
-    """Return a network without its last upsampling, which is left to the loss and to inference.
+    """Return a network without its last upsampling, which the loss and the inference do.
 
     Args:
-        spec: What to build.
-        download: Whether to fetch the encoder's ImageNet weights.
+        spec: Of the model.
+        download: Whether to download the encoder's ImageNet weights.
 
     Raises:
-        ConfigError: Architecture or encoder are unknown, or do not go together.
-        CheckpointError: The weights cannot be had.
+        ConfigError: Architecture or encoder are unknown or incompatible.
+        CheckpointError: The weights cannot be downloaded.
     """
     net = create(spec, download=download)
     head = net.segmentation_head
@@ -62,7 +68,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
         raise _no_weights(spec)
     try:
         with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
-            # dpt projects the tokens all the same.
+            # dpt works without prefix tokens, too.
             warnings.filterwarnings("ignore", "Encoder does not have prefix tokens")
             net = smp.create_model(
                 spec.architecture,
@@ -74,7 +80,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
             )
     except KeyError as error:
         if not download:
-            raise ConfigError(refusal(spec, error)) from error
+            raise ConfigError(unsupported_reason(spec, error)) from error
         raise _no_weights(spec, f" ({error.args[0]})") from error
     except OSError as error:
         raise CheckpointError(
@@ -84,7 +90,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
     except ConfigError:
         raise
     except _BUILDING as error:
-        raise ConfigError(refusal(spec, error)) from error
+        raise ConfigError(unsupported_reason(spec, error)) from error
     if spec.architecture == "dpt":
         check_patches(spec.encoder, net.encoder.output_strides)
     return net
@@ -109,13 +115,13 @@ _BUILDING = (
 
 
 def input_stride(architecture: str, net: Any) -> int:
-    """Return what height and width of a network's input are a multiple of."""
+    """Return the number that height and width of a network's input are multiples of."""
     stride = int(net.encoder.output_stride)
     return max(stride, DPT_STRIDE) if architecture == "dpt" else stride
 
 
 def smallest_px(spec: ModelSpec) -> int:
-    """Return the smallest height and width that a network can see, if it is above its stride."""
+    """Return the smallest height and width of a network's input, 1 if its stride is enough."""
     if spec.architecture == "pan":
         return PAN_SMALLEST_PX
     strided = spec.architecture in OUTPUT_STRIDES  # all others have a stride of 32
@@ -123,11 +129,11 @@ def smallest_px(spec: ModelSpec) -> int:
 
 
 def _dilation(spec: ModelSpec) -> dict[str, Any]:
-    """Return the options that reach an output stride, with the rates of the DeepLab papers."""
+    """Return the options for an output stride, with the dilation rates of the DeepLab papers."""
     stride = spec.output_stride
     if stride is None:
         return {}
-    if spec.architecture == "pspnet":  # its own is cut off after stride 8
+    if spec.architecture == "pspnet":  # by default it uses the encoder up to stride 8 only
         return {"encoder_depth": 5, "output_stride": stride, "upsampling": stride}
     options: dict[str, Any] = {"encoder_output_stride": stride}
     if spec.architecture.startswith("deeplab"):
@@ -136,5 +142,5 @@ def _dilation(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _imagenet(encoder: str) -> str | bool:
-    # timm's names stand for one set of weights each, and True is that one.
+    # Each name of timm has one set of weights, which True selects.
     return True if encoder.startswith("tu-") else "imagenet"

@@ -1,4 +1,4 @@
-"""What there is to choose from, and what it costs."""
+"""The available models and their costs."""
 
 from dataclasses import dataclass
 
@@ -31,16 +31,16 @@ DEFAULT_VIT = "tu-vit_small_patch16_224"  # for dpt
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs.
+    """The cost of a model.
 
     Attributes:
         architecture: As in `ModelSpec`.
         encoder: As in `ModelSpec`.
-        parameters: Number of weights, those included that are never used.
-        gmacs: Billions of multiplications with addition for one crop.
-        stride: Pixels of the image a cell of the logits.
-        input_stride: Pixels that a crop's height and width are a multiple of.
-        refusal: Why the two cannot be had together; the figures are 0 then.
+        parameters: Number of weights, unused ones included.
+        gmacs: Billions of multiply-add operations for one crop.
+        stride: Of the logits, in pixels of the image.
+        input_stride: Height and width of a crop are multiples of it.
+        refusal: Why architecture and encoder are incompatible; the numbers are then 0.
     """
 
     architecture: str
@@ -53,17 +53,17 @@ class Cost:
 
 
 def encoder_families() -> dict[str, list[str]]:
-    """Return the encoders of segmentation_models_pytorch by family; timm's come on top."""
+    """Return the encoders of segmentation_models_pytorch by family, without those of timm."""
     families: dict[str, list[str]] = {}
     for name, entry in smp.encoders.encoders.items():
-        if not name.startswith("timm-"):  # old names of what tu- has
+        if not name.startswith("timm-"):  # old names of encoders that are available as tu-NAME
             family = entry["encoder"].__module__.rpartition(".")[2]
             families.setdefault(family, []).append(name)
     return families
 
 
 def search_encoders(text: str) -> list[str]:
-    """Return the names of encoders that hold a text, those of timm as tu-NAME."""
+    """Return the names of encoders that contain a text, those of timm as tu-NAME."""
     own = [name for names in encoder_families().values() for name in names]
     return [
         name
@@ -79,11 +79,11 @@ def costs(
     crop_px: int = 512,
     num_classes: int = 19,
 ) -> list[Cost]:
-    """Return the cost of one pair, of an architecture or encoder with others, or of one of each.
+    """Return the costs of models: of a pair, or of the usual pairs with an architecture or encoder.
 
     Args:
         architecture: None for all.
-        encoder: None for the common ones if an architecture is given, otherwise for a small one.
+        encoder: None for the common ones if an architecture is given, else for a small one.
         crop_px: Height and width, rounded up to a multiple of the input stride.
         num_classes: C.
 
@@ -92,7 +92,7 @@ def costs(
     """
     if architecture == TRANSFORMERS and encoder is None:
         raise ConfigError(
-            "Models of transformers have no list here: name one, --encoder REPOSITORY|FOLDER."
+            "Models of transformers are not listed: name one, --encoder REPOSITORY|FOLDER."
         )
     if architecture is None:
         pairs = [(name, encoder or _usual(name)) for name in architectures()]
@@ -105,7 +105,7 @@ def costs(
 
 
 def cost_of(spec: ModelSpec, *, crop_px: int) -> Cost:
-    """Count what one crop through a model costs, without computing it; arguments as in `costs`."""
+    """Return the cost of a model without running it; arguments as in `costs`."""
     try:
         model = _without_memory(spec)
     except ConfigError as error:
@@ -128,12 +128,12 @@ def _usual(architecture: str) -> str:
 
 
 def _without_memory(spec: ModelSpec) -> SegmentationModel:
-    """Build a model that has shapes alone."""
+    """Build a model of shapes without data."""
     try:
         with torch.device("meta"):
             return SegmentationModel(spec).eval()
     except ConfigError as error:
         if not isinstance(error.__cause__, RuntimeError):
             raise
-        # Some encoders compute while they are built, and need numbers.
+        # Some encoders compute with their weights while they are built.
         return SegmentationModel(spec).eval().to("meta")

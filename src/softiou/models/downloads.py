@@ -1,4 +1,4 @@
-"""Downloads that fail at once, and with a way out, where there is no network."""
+"""Downloads that fail immediately without a network."""
 
 import socket
 import urllib.request
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 @contextmanager
 def no_waiting_offline() -> Iterator[None]:
-    """Without a network, make Hugging Face look into its cache at once, not after many retries."""
+    """Without a network, make Hugging Face use its cache immediately, not after many retries."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -21,7 +21,7 @@ def no_waiting_offline() -> Iterator[None]:
 
 
 def _reachable(url: str) -> bool:
-    """Return whether a connection can be opened; a proxy is trusted to know a way."""
+    """Return whether a connection can be opened; with a proxy, assume so."""
     if urllib.request.getproxies():
         return True
     parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""Segmentation models of Hugging Face's transformers, in the shape of the other networks.
+"""Segmentation models of Hugging Face's transformers, with the interface of the other networks.
 
 Shapes: N images, Q queries, C classes, (h, w) cells at the decoder's stride.
 """
@@ -29,11 +29,11 @@ _PRIVATE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transform
 
 
 class TransformersEncoder(nn.Module):
-    """A backbone that hands out the image and its features, as the other encoders do.
+    """A backbone that returns the image and its features, as the other encoders do.
 
     Args:
-        body: Hands out `hidden_states` or `feature_maps`, at strides 4 to 32.
-        channels: Of each.
+        body: Returns `hidden_states` or `feature_maps`, at strides 4 to 32.
+        channels: Of each feature map.
     """
 
     def __init__(self, body: nn.Module, channels: list[int]) -> None:
@@ -76,7 +76,7 @@ class TransformersNetwork(nn.Module):
         return logits
 
     def settings(self) -> dict[str, Any]:
-        """Return the configuration in plain values, without where it came from."""
+        """Return the configuration as plain values, without its origin."""
         found: dict[str, Any] = json.loads(self._config.to_json_string(use_diff=False))
         return {key: value for key, value in found.items() if key not in _PRIVATE}
 
@@ -84,11 +84,11 @@ class TransformersNetwork(nn.Module):
 def build_transformers(
     spec: ModelSpec, *, pretrained: bool
 ) -> tuple[TransformersNetwork, Normalisation]:
-    """Build the network that a configuration describes, and say how its colours are normalised.
+    """Build the network of a configuration, and return the normalisation of its colours.
 
     Args:
         spec: With the configuration in `settings`, or its repository or folder in `encoder`.
-        pretrained: Whether to load the weights of the repository or folder, from safetensors alone.
+        pretrained: Whether to load the weights of the repository or folder, from safetensors only.
 
     Raises:
         ConfigError: transformers is not installed, or the model is of another kind.
@@ -104,14 +104,14 @@ def build_transformers(
         kind = _class_of(transformers, config)
         config.num_labels = spec.num_classes
         if config.model_type == "upernet":
-            config.use_auxiliary_head = False  # ours stands beside the network, as for all others
+            config.use_auxiliary_head = False  # replaced by `AuxiliaryHead`, as for all networks
         model = _load(kind, name, config) if pretrained else kind(config)
         found = Normalisation() if spec.settings is not None else _normalisation(name)
     return TransformersNetwork(model), found
 
 
 def _without_code(settings: Any) -> Any:
-    """Drop what would let a checkpoint choose code to download: kernels for attention."""
+    """Drop settings that would let a checkpoint choose code to download: attention kernels."""
     if not isinstance(settings, dict):
         return settings
     return {
@@ -144,15 +144,15 @@ def _class_of(transformers: Any, config: Any) -> Any:
     }
     if config.model_type not in classes:
         raise ConfigError(
-            f"model.encoder: a {config.model_type!r} of transformers is none of the models that "
-            f"softiou can train: {', '.join(sorted(classes))}. Its backbone may be one of timm, "
-            "tu-NAME, for another architecture."
+            f"model.encoder: softiou cannot train a {config.model_type!r} of transformers, only "
+            f"{', '.join(sorted(classes))}. Its backbone may be available from timm, as tu-NAME, "
+            "for another architecture."
         )
     return classes[config.model_type]
 
 
 def _load(kind: Any, name: str, config: Any) -> Any:
-    """Load weights; the classifier's are drawn anew where the number of classes differs."""
+    """Load weights; those of the classifier are random if the number of classes differs."""
     model, found = kind.from_pretrained(
         name,
         config=config,
@@ -174,7 +174,7 @@ def _load(kind: Any, name: str, config: Any) -> Any:
 
 
 def _normalisation(name: str) -> Normalisation:
-    """Read what the images of a repository or folder are normalised with; ImageNet's if nothing."""
+    """Read the normalisation of a repository or folder, by default that of ImageNet."""
     from transformers.utils.hub import cached_file
 
     file = cached_file(
@@ -192,7 +192,7 @@ def _normalisation(name: str) -> Normalisation:
 
 @contextmanager
 def _quiet(transformers: Any) -> Iterator[None]:
-    """Keep reports of drawn weights and progress bars out of the user's terminal."""
+    """Suppress reports of random weights and progress bars."""
     log = transformers.logging
     level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
     log.set_verbosity_error()
@@ -207,13 +207,13 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 @contextmanager
 def _reading(name: str, *, local: bool) -> Iterator[None]:
-    """Turn what goes wrong with a repository or folder into an error that names the way out."""
+    """Turn errors of a repository or folder into one that says what to do."""
     try:
         with nullcontext() if local or _is_folder(name) else no_waiting_offline():
             yield
     except (ConfigError, CheckpointError):
         raise
-    except Exception as error:  # others wrote the files, and the library that stumbles over them
+    except Exception as error:  # transformers raises nearly anything
         raise CheckpointError(
             f"model.encoder: cannot read {name!r}. Give a repository of Hugging Face (without a "
             "network, one that was downloaded before), or a folder with config.json and "

@@ -1,7 +1,7 @@
-"""The mean and the deviation of colours that an encoder's pretrained weights expect.
+"""The mean and standard deviation of colours that an encoder's pretrained weights expect.
 
-Known without a network: those of timm come with it, and what segmentation_models_pytorch publishes
-beside its weights is ImageNet's but for the families below.
+They are known without a network: those of timm are part of it, and those of
+segmentation_models_pytorch are ImageNet's except for the families below.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 
 
 class Normalisation(NamedTuple):
-    """The network sees (image - mean) / std, of RGB in [0, 1]."""
+    """The input of the network is (image - mean) / std, of RGB in [0, 1]."""
 
     mean: Colour = IMAGENET_MEAN
     std: Colour = IMAGENET_STD
@@ -37,7 +37,7 @@ _FAMILIES = {
 
 
 def normalisation_of(encoder: str) -> Normalisation:
-    """Return what the pretrained weights of an encoder were trained with.
+    """Return the normalisation that the weights of an encoder were trained with.
 
     Args:
         encoder: As in `ModelSpec`, of segmentation_models_pytorch or timm.
@@ -48,7 +48,7 @@ def normalisation_of(encoder: str) -> Normalisation:
     """
     if encoder.startswith("tu-"):
         settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-        if settings is None:  # a name from before there were tags
+        if settings is None:  # an old name without a tag
             return Normalisation()
         return Normalisation(tuple(settings.mean), tuple(settings.std))
     for family, found in _FAMILIES.items():

@@ -1,4 +1,4 @@
-"""Which architecture and encoder go together, and why the others do not."""
+"""Which architectures and encoders are compatible, and why others are not."""
 
 from difflib import get_close_matches
 from functools import cache
@@ -11,23 +11,23 @@ import torch
 from softiou.errors import ConfigError
 from softiou.models.spec import ModelSpec
 
-# Strides that each architecture's paper knows: reached by dilating the last stages of the encoder.
+# Output strides of each architecture's paper, reached by dilating the last stages of the encoder.
 OUTPUT_STRIDES = {
     "deeplabv3": (8, 16),
     "deeplabv3plus": (8, 16),
     "pan": (16,),
     "pspnet": (8, 16),
 }
-DILATED = ("deeplabv3", "deeplabv3plus", "pan")  # by themselves, too
+DILATED = ("deeplabv3", "deeplabv3plus", "pan")  # by default
 NEEDS_STRIDE_2 = ("linknet", "unetplusplus")
 _HIERARCHICAL = "resnet50, mit_b2, tu-convnext_tiny or tu-swin_tiny_patch4_window7_224"
 
 
 def check_names(spec: ModelSpec) -> None:
-    """Raise when an encoder or a stride is none that there is.
+    """Raise unless an encoder and an output stride exist.
 
     Raises:
-        ConfigError: Names what is near, and the way out.
+        ConfigError: Names similar ones, and what to do.
     """
     encoder, architecture = spec.encoder, spec.architecture
     strides = OUTPUT_STRIDES.get(architecture, ())
@@ -35,7 +35,7 @@ def check_names(spec: ModelSpec) -> None:
         others = ", ".join(f"{name} {list(known)}" for name, known in OUTPUT_STRIDES.items())
         raise ConfigError(
             f"model.output_stride: {architecture} has no output stride of {spec.output_stride}; "
-            f"leave it at null. It is for {others}."
+            f"leave it at null. Architectures that have one: {others}."
         )
     if not _is_known(encoder):
         raise ConfigError(unknown_encoder(encoder))
@@ -49,37 +49,37 @@ def _is_known(encoder: str) -> bool:
 
 
 def unknown_encoder(encoder: str) -> str:
-    """Say that there is no such encoder, and which names are near."""
+    """Return the message for an unknown encoder, with similar names."""
     names = [*smp.encoders.get_encoder_names(), *(f"tu-{name}" for name in timm.list_models())]
     close = get_close_matches(encoder, names, n=3)
     guess = f"Did you mean {' or '.join(close)}? " if close else ""
     return (
-        f"Unknown encoder {encoder!r}. {guess}It takes the names of segmentation_models_pytorch, "
-        "and tu-NAME for timm's NAME: `softiou models` lists them."
+        f"Unknown encoder {encoder!r}. {guess}Encoders have the names of "
+        "segmentation_models_pytorch, or tu-NAME for timm's NAME: `softiou models` lists them."
     )
 
 
 def check_patches(encoder: str, strides: list[int]) -> None:
-    """Raise when dpt cannot make a pyramid of an encoder's tokens.
+    """Raise unless dpt can make a pyramid of an encoder's tokens.
 
     Raises:
-        ConfigError: Its patches are no 8, 16 or 32 pixels.
+        ConfigError: Its patches are not 8, 16 or 32 pixels.
     """
     odd = [stride for stride in strides if stride & (stride - 1)]
     if odd:
         raise ConfigError(
             f"Cannot build 'dpt' with the encoder {encoder!r}: its patches have {odd[0]} pixels, "
-            "and a pyramid at strides 4 to 32 can be made of 8, 16 or 32. Use for instance "
+            "but the pyramid at strides 4 to 32 needs 8, 16 or 32. Use for instance "
             "tu-vit_small_patch16_224 or tu-vit_small_patch16_dinov3."
         )
 
 
-def refusal(spec: ModelSpec, error: Exception) -> str:
-    """Say why a network cannot be built, and what to use instead.
+def unsupported_reason(spec: ModelSpec, error: Exception) -> str:
+    """Return why a network cannot be built, and what to use instead.
 
     Args:
-        spec: Names that exist.
-        error: What the attempt has raised.
+        spec: With names that exist.
+        error: Raised by the attempt to build it.
     """
     return f"Cannot build {spec.architecture!r} with the encoder {spec.encoder!r}: " + (
         _known_reason(spec) or str(error) or type(error).__name__
@@ -90,25 +90,25 @@ def _known_reason(spec: ModelSpec) -> str | None:
     architecture, encoder = spec.architecture, spec.encoder
     if architecture == "dpt" and not encoder.startswith("tu-"):
         return (
-            "dpt is made for the vision transformers of timm, and takes no others than tu-NAME. "
+            "dpt is made for the vision transformers of timm, tu-NAME. "
             "Use one, such as tu-vit_small_patch16_224, or another architecture."
         )
     if architecture in NEEDS_STRIDE_2 and encoder.startswith("mit_"):
         return (
-            f"{architecture} joins features at stride 2, and mit encoders begin at stride 4. Use "
-            "unet, fpn, segformer or upernet."
+            f"{architecture} needs features at stride 2, but those of mit encoders begin at stride "
+            "4. Use unet, fpn, segformer or upernet."
         )
     if architecture != "dpt" and encoder.startswith("tu-") and not _is_pyramid(encoder):
         return (
-            f"{architecture} needs features at strides 4 to 32, and this encoder has others. Use "
+            f"{architecture} needs features at strides 4 to 32, but this encoder has others. Use "
             f"dpt with it if it is a vision transformer, or an encoder such as {_HIERARCHICAL}."
         )
     if architecture in DILATED or spec.output_stride is not None:
         return (
-            "its last stages cannot be dilated instead of being strided, which the architecture "
-            "is made of. ResNets, MobileNets, EfficientNets, RegNets (tu-regnety_040), ConvNeXts "
-            "(tu-convnext_tiny) and tu-xception65 can; upernet, fpn, unet and segformer do not ask "
-            "for it."
+            "the architecture dilates the last stages of its encoder, which this one does not "
+            "support. ResNets, MobileNets, EfficientNets, RegNets (tu-regnety_040), ConvNeXts "
+            "(tu-convnext_tiny) and tu-xception65 do; upernet, fpn, unet and segformer do not need "
+            "it."
         )
     return None
 
@@ -116,11 +116,11 @@ def _known_reason(spec: ModelSpec) -> str | None:
 def any_size(encoder: str) -> dict[str, bool]:
     """Return the options that let an encoder of timm take images of any size.
 
-    Vision transformers are made for one size of image; most of them can be told to interpolate
-    their positions, or to make their windows anew.
+    Vision transformers are made for one size of image; most of them have an option to interpolate
+    their positions, or to adapt their windows.
 
     Raises:
-        ConfigError: It takes one size alone.
+        ConfigError: It takes one size only.
     """
     return dict(_any_size(encoder.removeprefix("tu-"))) if encoder.startswith("tu-") else {}
 
@@ -139,14 +139,14 @@ def _any_size(name: str) -> tuple[tuple[str, bool], ...]:
         return (option,)
     if not _takes_any_size(name):
         raise ConfigError(
-            f"The encoder 'tu-{name}' takes images of one size alone, and segmentation needs any. "
-            f"Use another, such as {_HIERARCHICAL}."
+            f"The encoder 'tu-{name}' takes images of one size only, but segmentation needs any "
+            f"size. Use another, such as {_HIERARCHICAL}."
         )
     return ()
 
 
 def _takes_any_size(name: str) -> bool:
-    """Try it, without computing anything."""
+    """Return whether an encoder runs on another size, by a trial without data."""
     try:
         with torch.device("meta"):
             timm.create_model(name, features_only=True)(torch.zeros(1, 3, 96, 160))

@@ -1,4 +1,4 @@
-"""A network between RGB in [0, 1] and low-resolution logits."""
+"""A network from RGB images to low-resolution logits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +18,20 @@ from softiou.models.weights import load_encoder
 
 
 class SegmentationModel(nn.Module):
-    """A network of segmentation_models_pytorch or transformers, between RGB and logits.
+    """A network of segmentation_models_pytorch or transformers, from RGB to logits.
 
     Normalisation and padding to the encoder's stride happen inside, so that training, evaluation
-    and export cannot disagree on them. The colours are normalised as the encoder's pretrained
-    weights expect it.
+    and export are consistent. The colours are normalised as the encoder's pretrained weights expect
+    it.
 
     Args:
-        spec: What to build.
-        encoder_weights: "none", "imagenet" (downloads; for transformers, what the repository or
-            folder holds), or a local safetensors file.
+        spec: Of the model.
+        encoder_weights: "none", "imagenet" (downloads; for transformers, the weights of the
+            repository or folder), or a local safetensors file.
 
     Raises:
-        ConfigError: Architecture or encoder are unknown, or do not go together.
-        CheckpointError: The encoder weights cannot be had or do not fit.
+        ConfigError: Architecture or encoder are unknown or incompatible.
+        CheckpointError: The encoder weights cannot be loaded or do not fit.
     """
 
     mean: Tensor
@@ -69,8 +69,8 @@ class SegmentationModel(nn.Module):
             images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
 
         Returns:
-            Logits (N, C, h, w) that cover the image, padded at the right and bottom to a multiple
-            of the encoder's stride; `upsample` brings them to (H, W).
+            Logits (N, C, h, w) of the image padded at the right and bottom to a multiple of the
+            encoder's stride; `upsample` brings them to (H, W).
         """
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
@@ -92,15 +92,15 @@ class SegmentationModel(nn.Module):
         """Compute logits as in `forward`, and those of the auxiliary head from the same features.
 
         Args:
-            images: As in `forward`; height and width multiples of `input_stride`, as crops are.
-            count: The auxiliary head sees the first ones of the batch; None for all.
+            images: As in `forward`; height and width are multiples of `input_stride`.
+            count: Number of images for the auxiliary head, the first ones; None for all.
 
         Returns:
             Logits (N, C, h, w), and (count, C, h', w') at the stride of the encoder's second-last
             stage.
 
         Raises:
-            RuntimeError: There is no such head: see `ModelSpec.auxiliary`.
+            RuntimeError: The model has no auxiliary head, see `ModelSpec.auxiliary`.
         """
         if self.auxiliary is None:
             raise RuntimeError("This model was built without an auxiliary head.")
@@ -131,11 +131,11 @@ class SegmentationModel(nn.Module):
         return self.upsample(self(images), size)
 
     def encoder_parameters(self) -> set[nn.Parameter]:
-        """Return what may be pretrained, for a learning rate of its own."""
+        """Return the parameters of the encoder, for a separate learning rate."""
         return set(self.net.encoder.parameters())
 
     def _without_padding(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Cut off the cells that an image was padded with to the smallest size."""
+        """Remove the cells of the padding to the smallest size."""
         smallest = smallest_px(self.spec)
         if smallest == 1:
             return maps

@@ -1,4 +1,4 @@
-"""From masks and their classes to a distribution over the classes in each cell.
+"""Mask2Former's masks and their classes as a distribution over the classes of each cell.
 
 Shapes: N images, Q queries, C classes, (h, w) cells.
 """
@@ -12,26 +12,25 @@ EPS = 1e-6
 
 
 def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
-    """Compute logits whose softmax is each class's share of what the queries say of a cell.
+    """Compute logits whose softmax is proportional to the scores of the queries for each class.
 
         score_c = sum_q softmax(class_logits)_qc sigmoid(mask_logits)_q
         logits_c = log(score_c + eps)
 
-    The scores are what Mask2Former ranks classes by. They are positive and add up to anything, up
-    to Q, so a softmax of them would be almost flat, and no loss of ours could train them. The
-    softmax of their logarithms is score_c / sum of the scores: the same likeliest class, a
-    distribution, and a temperature T that raises it to the power 1 / T.
+    Mask2Former ranks classes by these scores. They are positive with a sum of up to Q, so their
+    softmax would be almost uniform and hard to train. The softmax of their logarithms is score_c /
+    sum of the scores: a distribution with the same most probable class.
 
     Args:
-        class_logits: (N, Q, C + 1); the last one is "no object", and no class.
+        class_logits: (N, Q, C + 1); the last one is "no object".
         mask_logits: (N, Q, h, w).
 
     Returns:
         (N, C, h, w), float32, from log(1e-6) = -13.8 up.
 
     Note:
-        Computed in float32, also under autocast. What no query claims is undecided: all logits are
-        low there, and their softmax is even.
+        Computed in float32, also under autocast. Where no query has a mask, all logits are low and
+        their softmax is uniform.
 
     Example:
         >>> classes = torch.tensor([[[2.0, 0.0, -9.0], [0.0, 3.0, -9.0]]])  # two queries
@@ -53,7 +52,7 @@ def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 
 
 class Mask2FormerHead(nn.Module):
-    """What follows the backbone of a Mask2Former: features to semantic logits.
+    """The decoder of a Mask2Former: features to semantic logits.
 
     Args:
         model: `Mask2FormerForUniversalSegmentation` of transformers.

@@ -1,4 +1,4 @@
-"""What a model is, in plain values."""
+"""The specification of a model, as plain values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -7,13 +7,13 @@ from typing import Any, Self
 
 from softiou.errors import CheckpointError
 
-# The architecture that stands for whatever a configuration of Hugging Face describes.
+# The architecture of all models that a configuration of Hugging Face describes.
 TRANSFORMERS = "transformers"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to build a model again: what a checkpoint stores beside the weights.
+    """All that is needed to rebuild a model; checkpoints store it with the weights.
 
     Attributes:
         architecture: A name of segmentation_models_pytorch, for instance "deeplabv3plus" or "unet",
@@ -21,9 +21,9 @@ class ModelSpec:
         encoder: An encoder name of segmentation_models_pytorch; "tu-NAME" is timm's NAME. For
             transformers a repository of Hugging Face, or a folder.
         num_classes: C.
-        output_stride: Pixels a cell of the encoder's last features, 8 or 16: reached by dilation.
-            None is the architecture's own.
-        auxiliary: Whether there is a second head, for training alone.
+        output_stride: Of the encoder's last features, 8 or 16, reached by dilation. None is the
+            architecture's own.
+        auxiliary: Whether there is an auxiliary head, for training only.
         settings: For transformers, the configuration as plain values; None reads it from the
             repository or the folder.
     """
@@ -37,7 +37,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, file: Path) -> Self:
-        """Undo `as_dict`; `file` holds the values, for messages.
+        """Undo `as_dict`; `file` is named in errors.
 
         Raises:
             CheckpointError: Settings are missing, or not known to this version.

@@ -1,4 +1,4 @@
-"""Weights of a network that none of its logits depend on."""
+"""Parameters of a network that do not affect its logits."""
 
 from typing import Any
 
@@ -11,14 +11,13 @@ from softiou.models.segmentation import SegmentationModel
 
 
 def freeze_unused(model: SegmentationModel) -> list[str]:
-    """Stop the gradient of parameters that have no part in the logits, and return their names.
+    """Freeze parameters that do not affect the logits, and return their names.
 
-    The stages behind the one where PSPNet cuts its encoder off, or a vision transformer's
-    classifier: they never change, and processes that train together would wait for their
-    gradients.
+    Examples are the last stages of the encoder of a PSPNet, or a vision transformer's classifier:
+    they have no gradients, which distributed training would wait for.
 
     Args:
-        model: In any mode; it is as before afterwards, but for the frozen parameters.
+        model: In any mode, which does not change.
     """
     used = _reached(_results(model))
     frozen = [
@@ -32,10 +31,10 @@ def freeze_unused(model: SegmentationModel) -> list[str]:
 
 
 def _results(model: SegmentationModel) -> list[Tensor]:
-    """Run a small image through the network, without touching what batch norms remember.
+    """Run a small image through the network, without changing the statistics of batch norms.
 
     Returns:
-        The logits, and the features that an auxiliary head would see.
+        The logits, and the features for an auxiliary head.
     """
     net, seen = model.net, []
     modes = {module: module.training for module in net.modules()}
@@ -53,7 +52,7 @@ def _results(model: SegmentationModel) -> list[Tensor]:
 
 
 def _reached(results: list[Tensor]) -> set[nn.Parameter]:
-    """Return the parameters that results were computed from, by way of their graph."""
+    """Return the parameters in the computation graph of results."""
     found: set[Any] = set()
     waiting: list[Any] = [result.grad_fn for result in results]
     seen = set(waiting)

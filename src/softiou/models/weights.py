@@ -1,4 +1,4 @@
-"""Weights from a local file, and never from a pickle."""
+"""Encoder weights from a local safetensors file."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     """Load weights from a safetensors file into an encoder.
 
     Raises:
-        CheckpointError: The file is missing, is no safetensors file, or belongs to another encoder.
+        CheckpointError: The file is missing, not in safetensors, or belongs to another encoder.
     """
     if not path.is_file():
         raise CheckpointError(
@@ -23,7 +23,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     try:
         weights = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is no readable safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     own = encoder.state_dict()
     missing = [name for name in own if name not in weights]
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
