@@ -1,5 +1,6 @@
 """What all tests share: how hypothesis runs, one seed, and a tiny run of the trainer."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,33 @@ from hypothesis import settings
 from PIL import Image
 
 # No deadline: the first call of an operator is slow, and so is a machine that also trains.
-settings.register_profile("softiou", deadline=None)
-settings.load_profile("softiou")
+settings.register_profile("softiou", deadline=None, max_examples=50)
+settings.register_profile("quick", deadline=None, max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "softiou"))
 
 pytest_plugins = ["small_data"]
+
+# Tests that run long and whose lines others run as well. They run without coverage, which makes
+# what happens inside of Lightning, torch.compile or an exporter take half as long again.
+WITHOUT_COVERAGE = (
+    "tests/benchmarks/",
+    "tests/browser/",
+    "tests/examples/",
+    "tests/cli/test_published.py::test_two_steps",
+    "tests/exporting/test_running.py::test_files_predict_what_the_checkpoint_does[onnx-settings0]",
+    "tests/exporting/test_writing.py::test_transformers",
+    "tests/models/test_architectures.py::test_logits_are_those_of_the_whole_network",
+    "tests/models/test_architectures.py::test_two_steps",
+    "tests/overlap/test_compile.py::test_compiled_step_has_no_graph_break",
+    "tests/recipes/test_configs.py::test_two_steps",
+    "tests/recipes/test_distillation.py::test_resumed_run_is_the_same",
+    "tests/recipes/test_distillation.py::test_self_training",
+    "tests/recipes/test_semi_supervised.py::test_interrupted_run",
+    "tests/recipes/test_training.py::test_interrupted_",
+    "tests/recipes/test_training.py::test_training_learns",
+    "tests/targets/test_every_kind.py::test_compiles_in_one_graph",
+    "tests/test_docs.py::test_python_runs",
+)
 
 MakeShapes = Callable[..., Path]
 MakeConfig = Callable[..., Any]
@@ -35,6 +59,13 @@ TINY = (
     "optim.weight_decay=0.01",
     "precision=fp32",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run without coverage."""
+    for item in items:
+        if item.nodeid.startswith(WITHOUT_COVERAGE):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """The documentation as tests read it: built once, its pages, and the code in them."""
 
+import fcntl
 import os
 import re
 import subprocess
@@ -34,10 +35,20 @@ LOADS = {
 
 @cache
 def build_site(parent: Path) -> Path:
-    """Build the site strictly in a folder, once: a warning fails."""
+    """Build the site strictly in a folder, once for all processes: a warning fails."""
     for module in NEEDED:
         pytest.importorskip(module, reason=f"{module} is not installed; softiou[docs] has it")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        parent = parent.parent  # each worker has a folder of its own in this one
     folder = parent / "site"
+    with (parent / "site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            _build(parent / "site being built").rename(folder)
+    return folder
+
+
+def _build(folder: Path) -> Path:
     # Not --quiet: mkdocs does not count warnings that it does not print.
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],

@@ -201,7 +201,7 @@ def test_agrees_with_plain(interpreter: Run, num_classes: int, activation: str, 
 
 
 @given(cases(activations=("softmax", "sigmoid")))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_any_case_agrees_with_plain(interpreter: Run, case: Case) -> None:
     logits, values = case.tensors(torch.float32)
     target = as_target(
@@ -517,11 +517,9 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ("num_classes", "activation", "kind", "dtype"),
     [
         (1, "sigmoid", "independent", torch.float32),
-        (2, "softmax", "hard", torch.float16),
+        (2, "softmax", "dense", torch.float16),
         (19, "softmax", "hard", torch.bfloat16),
-        (19, "softmax", "dense", torch.float32),
         (19, "sigmoid", "hard", torch.float32),
-        (150, "softmax", "hard", torch.float32),
         (300, "softmax", "dense", torch.bfloat16),
         (300, "sigmoid", "independent", torch.float32),
     ],
