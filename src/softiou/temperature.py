@@ -220,7 +220,7 @@ def _minimise(free: list[Tensor], parameters: _Parameters, logits: Tensor, targe
         for z, y in _chunks(logits, target):
             scale, bias = parameters()
             loss = _total_nll(z * scale + bias, y) / len(logits)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             total += float(loss.detach())
         return total
 

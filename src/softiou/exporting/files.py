@@ -9,6 +9,7 @@
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -41,14 +42,12 @@ def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) ->
         ConfigError: The extra `export` is not installed.
         ExportError: An operator has no equivalent, or the file would be larger than 2 GB.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"--to onnx needs the package {error.name}. Install it with: "
-            "pip install 'softiou[export]'"
-        ) from error
+    for package in ("onnx", "onnxscript"):
+        if find_spec(package) is None:
+            raise ConfigError(
+                f"--to onnx needs the package {package}. Install it with: "
+                "pip install 'softiou[export]'"
+            )
     try:
         with quiet():
             written = torch.onnx.export(

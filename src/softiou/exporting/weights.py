@@ -27,7 +27,8 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     try:
         with safe_open(path, framework="pt") as file:
             strings = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     info = from_strings(strings, file=str(path))

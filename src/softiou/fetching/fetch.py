@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from softiou.data.layouts.origins import ORIGINS
+from softiou.data.layouts.tables import ORIGINS
 from softiou.data.problems import data_error
 from softiou.errors import DataError
 from softiou.fetching.downloading import Archive, WatchChunks, download, unpacked

@@ -5,8 +5,10 @@ import pytest
 
 from layout_trees import ade20k, seen, stripes
 from softiou.data import open_dataset, open_source
-from softiou.data.layouts.ade20k_classes import CLASSES, PALETTE
+from softiou.data.layouts.ade20k import CLASSES as COLOURS
 from softiou.errors import DataError
+
+CLASSES, PALETTE = tuple(COLOURS), tuple(COLOURS.values())
 
 
 def test_there_are_150_classes() -> None:

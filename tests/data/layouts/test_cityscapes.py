@@ -18,7 +18,9 @@ STEM = "aachen_000000_000019"
 
 def test_classes_are_the_published_ones(tmp_path: Path) -> None:
     rows = [row.strip().rsplit(" ", 2) for row in PUBLISHED.split(",")]
-    assert [(name, label) for name, label, _ in CLASSES] == [(r[0], int(r[1])) for r in rows]
+    assert [(name, label) for name, (label, _) in CLASSES.items()] == [
+        (r[0], int(r[1])) for r in rows
+    ]
     assert [int(row[2]) for row in rows] == list(range(19))
     description = open_source(cityscapes(tmp_path)).description
     assert description.ignore_index == 255

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from softiou.data.base import DatasetDescription
 from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem
-from softiou.data.layouts.ade20k_classes import CLASSES, PALETTE
 from softiou.data.layouts.base import Files, Layout, first_of, require
+from softiou.data.layouts.tables import TABLES, colours
 from softiou.data.reading import MaskReader
 
 _IGNORE = 255
+CLASSES = colours(TABLES["ade20k"])
 _FOLDERS = {"train": "training", "val": "validation"}
 
 
@@ -34,7 +35,7 @@ class Ade20k(Layout):
         self.name = "ade20k"
         self.root = root
         shift = {value: value - 1 for value in range(1, len(CLASSES) + 1)}
-        description = DatasetDescription(CLASSES, _IGNORE, PALETTE)
+        description = DatasetDescription(tuple(CLASSES), _IGNORE, tuple(CLASSES.values()))
         self.reader = MaskReader(description, label_map={0: _IGNORE} | shift)
         self.splits = tuple(s for s, f in _FOLDERS.items() if (root / "images" / f).is_dir())
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from softiou.data.base import DatasetDescription
 from softiou.data.files import lines_of, some_stems
-from softiou.data.layouts.origins import ORIGINS
+from softiou.data.layouts.tables import ORIGINS
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
 

@@ -16,6 +16,7 @@ from softiou.data.layouts.base import (
     listed_stems,
     require,
 )
+from softiou.data.layouts.tables import TABLES, colours
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
@@ -23,53 +24,10 @@ _IGNORE = 255
 _VOID = 11  # number of unlabelled pixels in the masks of SegNet
 _SPLITS = ("train", "val", "test")
 
-# The 11 classes of SegNet, and the colours of label_colors.txt that each is made of; the first one
-# stands for all of them.
-CLASSES: dict[str, dict[str, Colour]] = {
-    "sky": {"Sky": (128, 128, 128)},
-    "building": {
-        "Building": (128, 0, 0),
-        "Archway": (192, 0, 128),
-        "Bridge": (0, 128, 64),
-        "Tunnel": (64, 0, 64),
-        "Wall": (64, 192, 0),
-    },
-    "pole": {"Column_Pole": (192, 192, 128), "TrafficCone": (0, 0, 64)},
-    "road": {
-        "Road": (128, 64, 128),
-        "LaneMkgsDriv": (128, 0, 192),
-        "LaneMkgsNonDriv": (192, 0, 64),
-    },
-    "pavement": {
-        "Sidewalk": (0, 0, 192),
-        "ParkingBlock": (64, 192, 128),
-        "RoadShoulder": (128, 128, 192),
-    },
-    "tree": {"Tree": (128, 128, 0), "VegetationMisc": (192, 192, 0)},
-    "sign symbol": {
-        "SignSymbol": (192, 128, 128),
-        "Misc_Text": (128, 128, 64),
-        "TrafficLight": (0, 64, 64),
-    },
-    "fence": {"Fence": (64, 64, 128)},
-    "car": {
-        "Car": (64, 0, 128),
-        "SUVPickupTruck": (64, 128, 192),
-        "Truck_Bus": (192, 128, 192),
-        "Train": (192, 64, 128),
-        "OtherMoving": (128, 64, 64),
-    },
-    "pedestrian": {
-        "Pedestrian": (64, 64, 0),
-        "Child": (192, 128, 64),
-        "CartLuggagePram": (64, 0, 192),
-        "Animal": (64, 128, 64),
-    },
-    "bicyclist": {"Bicyclist": (0, 128, 192), "MotorcycleScooter": (192, 0, 192)},
-}
+CLASSES = {name: colours(members) for name, members in TABLES["camvid"].items()}
 _VOID_COLOUR: Colour = (0, 0, 0)
 _DESCRIPTION = DatasetDescription(
-    tuple(CLASSES), _IGNORE, tuple(next(iter(colours.values())) for colours in CLASSES.values())
+    tuple(CLASSES), _IGNORE, tuple(next(iter(members.values())) for members in CLASSES.values())
 )
 
 
@@ -149,13 +107,13 @@ class CamVidColours(Layout):
         self._images, self._labels = (root / folder for folder in folders)
         self.name = "camvid"
         self.root = root
-        colours = {
+        indices = {
             colour: index
             for index, members in enumerate(CLASSES.values())
             for colour in members.values()
         }
         self.reader = MaskReader(
-            _DESCRIPTION, label_map={}, colours=colours | {_VOID_COLOUR: _IGNORE}
+            _DESCRIPTION, label_map={}, colours=indices | {_VOID_COLOUR: _IGNORE}
         )
         self.splits, self.joined = _SPLITS, ("all",)
         self.folders = dict.fromkeys((*_SPLITS, "all"), self._images.name)

@@ -2,39 +2,21 @@
 
 from pathlib import Path
 
-from softiou.data.base import DatasetDescription
+from softiou.data.base import Colour, DatasetDescription
 from softiou.data.layouts.base import Files, Layout, by_ending, no_labels, require
+from softiou.data.layouts.tables import TABLES
 from softiou.data.reading import MaskReader
 
 _IMAGES = "leftImg8bit"
 _IGNORE = 255
 _LABEL_IDS = range(34)  # a licence plate, -1, is not written into the files
 
-# Name, `labelIds` and colour of the classes that are evaluated, in the order of their train ids:
-# those without ignoreInEval in cityscapesscripts/helpers/labels.py.
-CLASSES = (
-    ("road", 7, (128, 64, 128)),
-    ("sidewalk", 8, (244, 35, 232)),
-    ("building", 11, (70, 70, 70)),
-    ("wall", 12, (102, 102, 156)),
-    ("fence", 13, (190, 153, 153)),
-    ("pole", 17, (153, 153, 153)),
-    ("traffic light", 19, (250, 170, 30)),
-    ("traffic sign", 20, (220, 220, 0)),
-    ("vegetation", 21, (107, 142, 35)),
-    ("terrain", 22, (152, 251, 152)),
-    ("sky", 23, (70, 130, 180)),
-    ("person", 24, (220, 20, 60)),
-    ("rider", 25, (255, 0, 0)),
-    ("car", 26, (0, 0, 142)),
-    ("truck", 27, (0, 0, 70)),
-    ("bus", 28, (0, 60, 100)),
-    ("train", 31, (0, 80, 100)),
-    ("motorcycle", 32, (0, 0, 230)),
-    ("bicycle", 33, (119, 11, 32)),
-)
+CLASSES: dict[str, tuple[int, Colour]] = {
+    name: (label, (red, green, blue))
+    for name, (label, (red, green, blue)) in TABLES["cityscapes"].items()
+}
 _LABEL_MAP = dict.fromkeys(_LABEL_IDS, _IGNORE) | {
-    label: index for index, (_, label, _) in enumerate(CLASSES)
+    label: index for index, (label, _) in enumerate(CLASSES.values())
 }
 
 
@@ -59,8 +41,8 @@ class Cityscapes(Layout):
         require(root, "cityscapes", (_IMAGES, self._annotation))
         self.name = "cityscapes-coarse" if coarse else "cityscapes"
         self.root = root
-        names, _, palette = zip(*CLASSES, strict=True)
-        description = DatasetDescription(names, _IGNORE, palette)
+        palette = tuple(colour for _, colour in CLASSES.values())
+        description = DatasetDescription(tuple(CLASSES), _IGNORE, palette)
         labelled = ("train", "train_extra", "val") if coarse else ("train", "val")
         there = [s for s in ("train", "train_extra", "val", "test") if self._folder(s).is_dir()]
         self.splits = tuple(split for split in there if split in labelled)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from softiou.data.base import Colour, DatasetDescription
 from softiou.data.layouts.base import Files, Layout, by_ending, no_labels, require
+from softiou.data.layouts.tables import TABLES, colours
 from softiou.data.reading import MaskReader
 
 _IMAGE, _MASK = "_sat.jpg", "_mask.png"
@@ -11,14 +12,7 @@ _IGNORE = 255
 _UNKNOWN: Colour = (0, 0, 0)  # clouds and others
 _THRESHOLD = 128  # masks are not pure 0 and 255; the data set's authors name this threshold
 
-CLASSES: dict[str, Colour] = {
-    "urban land": (0, 255, 255),
-    "agriculture land": (255, 255, 0),
-    "rangeland": (255, 0, 255),
-    "forest land": (0, 255, 0),
-    "water": (0, 0, 255),
-    "barren land": (255, 255, 255),
-}
+CLASSES = colours(TABLES["deepglobe"])
 
 
 class DeepGlobe(Layout):
@@ -47,11 +41,11 @@ class DeepGlobe(Layout):
         require(root, "deepglobe", ("train",))
         self.name = "deepglobe"
         self.root = root
-        colours = {colour: index for index, colour in enumerate(CLASSES.values())}
+        indices = {colour: index for index, colour in enumerate(CLASSES.values())}
         self.reader = MaskReader(
             DatasetDescription(tuple(CLASSES), _IGNORE, tuple(CLASSES.values())),
             label_map={},
-            colours=colours | {_UNKNOWN: _IGNORE},
+            colours=indices | {_UNKNOWN: _IGNORE},
             threshold=_THRESHOLD,
         )
         self.splits, self.joined = ("train", "val"), ("all",)

@@ -15,36 +15,14 @@ from softiou.data.layouts.base import (
     no_labels,
     require,
 )
+from softiou.data.layouts.tables import TABLES
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
 _IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 _AUGMENTED = "SegmentationClassAug"
 _IGNORE = 255  # the border of an object, and what is hard to tell
-
-CLASSES = (
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+CLASSES: tuple[str, ...] = tuple(TABLES["voc"])
 
 
 def voc_colour(index: int) -> Colour:
