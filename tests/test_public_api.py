@@ -236,6 +236,7 @@ RECORDED = {
         "IMPLS",
         "UPSAMPLES",
         "OverlapStatistics",
+        "PassSettings",
         "active_classes",
         "gather_images",
         "gather_statistics",

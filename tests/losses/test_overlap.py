@@ -621,7 +621,7 @@ def test_overlap_of_joined_statistics_is_the_loss_of_joined_pixels() -> None:
         ({"activation": "tanh"}, r"`activation` to be one of 'softmax'.*got 'tanh'"),
         ({"classes": "some"}, r"`classes` to be one of .*got 'some'"),
         ({"per": "pixel"}, r"`per` to be one of .*got 'pixel'"),
-        ({"activation": "none", "cross_entropy": 0.5}, r"needs logits: set `cross_entropy=0`"),
+        ({"activation": "none", "cross_entropy": 0.5}, r"set `cross_entropy` to 0"),
     ],
 )
 def test_wrong_settings_raise(settings: dict[str, Any], message: str) -> None:

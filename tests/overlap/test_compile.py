@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from softiou import targets
 from softiou.losses import JaccardMetricLoss
+from softiou.overlap import PassSettings
 from softiou.overlap.job import Job
 from softiou.overlap.operators import _pack
 
@@ -120,12 +121,11 @@ def test_compiled_once_for_batches_of_any_size() -> None:
 def test_operators_keep_their_promises(impl: str, dtype: torch.dtype) -> None:
     """Schema, fake implementation, autograd registration and traced equality."""
     logits = torch.randn(2, 3, 6, 8).to(dtype).requires_grad_()
-    job = Job(logits, (targets.smooth(LABELS),), (12, 16), cross_entropy=True)
-    text, tensors = _pack(job)
-    arguments = (logits, tensors, [12, 16], text, impl)
+    settings = PassSettings(cross_entropy=True, impl=impl)
+    arguments = _pack(Job(logits, (targets.smooth(LABELS),), (12, 16), settings))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.softiou.overlap_sums, arguments, test_utils=tests)
-    gradients = torch.randn(4, 1, 2, 3), torch.randn(1, 2)
+    gradients = torch.randn(4, 2, 3), torch.randn(1, 2)
     torch.library.opcheck(
         torch.ops.softiou.overlap_gradient, (*gradients, *arguments), test_utils=tests
     )

@@ -571,7 +571,7 @@ def test_unknown_activation_raises() -> None:
 
 
 def test_cross_entropy_of_ready_probabilities_raises() -> None:
-    with pytest.raises(ValueError, match=r"cross-entropy needs logits"):
+    with pytest.raises(ValueError, match=r"Expected logits for the cross-entropy"):
         overlap_statistics(
             torch.zeros(1, 2, 3),
             torch.zeros(1, 3, dtype=torch.long),

@@ -418,7 +418,7 @@ def test_low_resolution_in_half_precision_and_channels_last(impl: str, dtype: to
 
 
 def test_upsampling_is_for_pictures() -> None:
-    with pytest.raises(ValueError, match=r"is for pictures: expected `logits` of shape \(N, C, h"):
+    with pytest.raises(ValueError, match=r"Expected `logits` of shape \(N, C, h"):
         overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 8).long(), upsample="bilinear")
     with pytest.raises(ValueError, match=r"`upsample` to be one of None, 'bilinear'"):
         overlap_statistics(torch.zeros(1, 2, 4), torch.zeros(1, 4).long(), upsample="nearest")
@@ -508,13 +508,13 @@ def test_auto_is_native_for_a_softmax_on_the_cpu(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_triton_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    logits: Any = SimpleNamespace(device=torch.device("cuda"))
+    logits: Any = SimpleNamespace(device=torch.device("cuda"), shape=(1, 3, 4))
     job = Job(logits, (), (4,))
     monkeypatch.setattr(triton, "triton", None)
-    operators._say_what_is_missing.cache_clear()
+    operators._warn_without_triton.cache_clear()
     with pytest.warns(UserWarning, match=r"^Triton is not installed, .*: pip install triton$"):
-        operators._choose(job, "auto")
-    assert operators._choose(job, "auto") is IMPLEMENTATIONS["chunked"]  # not again
+        operators._choose(job)
+    assert operators._choose(job) is IMPLEMENTATIONS["chunked"]  # not again
 
 
 def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -528,9 +528,9 @@ def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"activation": "sigmoid"}, r"a softmax alone, not activation='sigmoid'"),
-        ({"target": targets.votes(torch.zeros(1, 2, 4).long())}, r"for pictures alone"),
-        ({"target": torch.zeros(1, 4, dtype=torch.uint16)}, r"for pictures alone"),
+        ({"activation": "sigmoid"}, r"a softmax, not activation='sigmoid'"),
+        ({"target": targets.votes(torch.zeros(1, 2, 4).long())}, r"need two spatial dimensions"),
+        ({"target": torch.zeros(1, 4, dtype=torch.uint16)}, r"need two spatial dimensions"),
     ],
 )
 def test_native_says_what_it_cannot_do(options: dict[str, Any], reason: str) -> None:
@@ -604,9 +604,9 @@ def test_what_does_not_fit_raises_in_every_implementation(impl: str) -> None:
     values[:, 1] = 255
     single = targets.DenseTarget(values, 255, independent=True)
     if impl != "native":
-        with pytest.raises(ValueError, match=r"classes of a softmax are ignored together"):
+        with pytest.raises(ValueError, match=r"to ignore all classes of a pixel together"):
             overlap_statistics(logits, single, impl=impl)
-    with pytest.raises(ValueError, match=r"classes of a softmax are ignored together"):
+    with pytest.raises(ValueError, match=r"to ignore all classes of a pixel together"):
         overlap_statistics(logits, targets.paste(single, single, values[:, 0] > 0), impl=impl)
 
 

@@ -85,7 +85,7 @@ def test_other_classes_raise(num_classes: int, impl: str) -> None:
 
 def test_independent_classes_under_a_softmax_raise() -> None:
     target = DenseTarget(torch.rand(1, 3, 4), ignore_index=255, independent=True)
-    with pytest.raises(ValueError, match=r"classes of a softmax are ignored together"):
+    with pytest.raises(ValueError, match=r"to ignore all classes of a pixel together"):
         overlap_statistics(torch.zeros(1, 3, 4), target)
 
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypedDict
 
 import torch
@@ -9,11 +10,9 @@ from torch import Tensor, nn
 
 from softiou import _checks
 from softiou.overlap import (
-    ACTIVATIONS,
     CLASS_RULES,
-    IMPLS,
-    UPSAMPLES,
     OverlapStatistics,
+    PassSettings,
     active_classes,
     gather_images,
     gather_statistics,
@@ -44,6 +43,18 @@ class LossSettings(TypedDict, total=False):
 
 
 Targets = Tensor | Target | Sequence[tuple[float, Tensor | Target]]
+
+
+def _setting(name: str) -> Any:
+    """Make a setting of the pass an attribute of the loss; a new value is checked."""
+
+    def get(loss: "OverlapLoss") -> Any:
+        return getattr(loss.settings, name)
+
+    def put(loss: "OverlapLoss", value: Any) -> None:
+        loss.settings = replace(loss.settings, **{name: value})
+
+    return property(get, put, doc=f"Return `{name}` of the settings.")
 
 
 class OverlapLoss(nn.Module, ABC):
@@ -118,29 +129,34 @@ class OverlapLoss(nn.Module, ABC):
         _checks.in_range("cross_entropy", cross_entropy, 0.0, 1.0)
         _checks.in_range("smooth", smooth, 0.0)
         _checks.in_range("threshold", threshold, 0.0, 1.0)
-        _checks.one_of("activation", activation, ACTIVATIONS)
-        _checks.one_of("upsample", upsample, UPSAMPLES)
-        _checks.one_of("impl", impl, IMPLS)
         if isinstance(classes, str):
             _checks.one_of("classes", classes, CLASS_RULES)
-        if cross_entropy > 0 and activation == "none":
-            raise ValueError(
-                "The cross-entropy needs logits: set `cross_entropy=0` for ready probabilities."
-            )
+        self.settings = PassSettings(
+            activation=activation,
+            ignore_index=ignore_index,
+            cross_entropy=cross_entropy > 0,
+            maxima=needs_maxima(classes),
+            validate=validate,
+            upsample=upsample,
+            align_corners=align_corners,
+            impl=impl,
+            tile=tile,
+        )
         self.cross_entropy = cross_entropy
         self.smooth = smooth
-        self.activation = activation
         self.per = parse_per(per)
         self.classes = classes
         self.threshold = threshold
-        self.ignore_index = ignore_index
-        self.validate = validate
-        self.upsample = upsample
-        self.align_corners = align_corners
-        self.impl = impl
-        self.tile = tile
         self.process_group = process_group
         self.register_buffer("class_weights", _class_weights(class_weights))
+
+    activation = _setting("activation")
+    ignore_index = _setting("ignore_index")
+    validate = _setting("validate")
+    upsample = _setting("upsample")
+    align_corners = _setting("align_corners")
+    impl = _setting("impl")
+    tile = _setting("tile")
 
     @abstractmethod
     def distance(self, statistics: OverlapStatistics) -> Tensor:
@@ -195,21 +211,11 @@ class OverlapLoss(nn.Module, ABC):
         weights: Tensor | None = None,
     ) -> list[OverlapStatistics]:
         """Gather what the loss is a function of, of all processes: an entry for each target."""
-        found = gather_statistics(
-            logits,
-            [one for _, one in _weighted(target)],
-            activation=self.activation,
-            ignore_index=self.ignore_index,
-            valid=valid,
-            weights=weights,
-            cross_entropy=self.cross_entropy > 0,
-            maxima=needs_maxima(self.classes),
-            validate=self.validate,
-            upsample=self.upsample,
-            align_corners=self.align_corners,
-            impl=self.impl,
-            tile=self.tile,
-        )
+        cross_entropy, maxima = self.cross_entropy > 0, needs_maxima(self.classes)
+        if (self.settings.cross_entropy, self.settings.maxima) != (cross_entropy, maxima):
+            self.settings = replace(self.settings, cross_entropy=cross_entropy, maxima=maxima)
+        targets = [one for _, one in _weighted(target)]
+        found = gather_statistics(logits, targets, self.settings, valid=valid, weights=weights)
         if self.process_group is None:
             return found
         return [gather_images(one, self.process_group) for one in found]
@@ -218,6 +224,9 @@ class OverlapLoss(nn.Module, ABC):
         self, statistics: Sequence[OverlapStatistics], weights: Sequence[float]
     ) -> dict[str, Tensor]:
         """Compute `parts` from statistics that were gathered before, one for each weight."""
+        if list(weights) == [1.0]:  # the common case, without a product by one
+            (only,) = statistics
+            return self._parts(only)
         total: dict[str, Tensor] = {}
         for weight, found in zip(weights, statistics, strict=True):
             for name, value in self._parts(found).items():
@@ -230,15 +239,11 @@ class OverlapLoss(nn.Module, ABC):
         overlap = self.overlap(statistics)
         if self.cross_entropy == 0:
             return {"loss": overlap, "overlap": overlap.detach()}
-        cross_entropy = statistics.mean_cross_entropy()
-        loss = self.cross_entropy * cross_entropy
-        if self.cross_entropy < 1:
-            loss = loss + (1 - self.cross_entropy) * overlap
-        return {
-            "loss": loss,
-            "overlap": overlap.detach(),
-            "cross_entropy": cross_entropy.detach(),
-        }
+        entropy = statistics.mean_cross_entropy()
+        parts = {"overlap": overlap.detach(), "cross_entropy": entropy.detach()}
+        # Without the overlap in its graph at w = 1: 0 times an infinite gradient is NaN.
+        share = self.cross_entropy
+        return {"loss": entropy if share == 1 else torch.lerp(overlap, entropy, share), **parts}
 
     def overlap(self, statistics: OverlapStatistics) -> Tensor:
         """Reduce statistics to the overlap part of the loss: a scalar."""
@@ -248,16 +253,17 @@ class OverlapLoss(nn.Module, ABC):
                 f"Expected {num_classes} `class_weights`, one for each class of the logits, but "
                 f"got {self.class_weights.shape[0]}."
             )
-        total = statistics.P.new_zeros(())
+        total, means = sum(self.per.values()), []
         for per, share in self.per.items():
             joined = statistics.merge_images() if per == "batch" else statistics
-            total = total + share * mean_over(
+            mean = mean_over(
                 self.distance(joined),
                 active_classes(joined, self.classes, threshold=self.threshold),
                 per="class" if per == "class" else "image",
                 class_weights=self.class_weights,
             )
-        return total / sum(self.per.values())
+            means.append(mean if share == total else share / total * mean)
+        return means[0] if len(means) == 1 else torch.stack(means).sum()
 
     def extra_repr(self) -> str:
         """Show the settings in the printed module."""

@@ -1,12 +1,6 @@
 """Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
 
-from softiou.overlap.dispatch import (
-    ACTIVATIONS,
-    IMPLS,
-    UPSAMPLES,
-    gather_statistics,
-    overlap_statistics,
-)
+from softiou.overlap.dispatch import gather_statistics, overlap_statistics
 from softiou.overlap.processes import gather_images
 from softiou.overlap.scores import (
     CLASS_RULES,
@@ -19,6 +13,7 @@ from softiou.overlap.scores import (
     tversky_distance,
     tversky_log_distance,
 )
+from softiou.overlap.settings import ACTIVATIONS, IMPLS, UPSAMPLES, PassSettings
 from softiou.overlap.statistics import OverlapStatistics
 
 __all__ = [
@@ -29,6 +24,7 @@ __all__ = [
     "UPSAMPLES",
     "Form",
     "OverlapStatistics",
+    "PassSettings",
     "active_classes",
     "gather_images",
     "gather_statistics",

@@ -36,20 +36,21 @@ def gather(job: Job) -> Sums:
     """Gather the sums of a job, tile after tile in a fixed order."""
     # On devices without float64 (MPS) the few additions of tiles are done in float32.
     exact = job.logits.device.type in ("cpu", "cuda")
-    sums = job.empty(torch.float64 if exact else job.dtype)
+    sums, K = job.empty(torch.float64 if exact else job.dtype), len(job.targets)
     work = _Work(job)
     for tile in job.tiles(work.pixels):
         reads = job.read_targets(tile)
         z = work.logits(tile, reads)
         p = work.activate(z)
         for k, (read, w) in enumerate(reads):
-            for total, found in zip(sums, _tile_sums(job, read, w, z, p), strict=True):
-                part = total[:, k, tile.image]
-                if total is sums.maxima:
-                    torch.maximum(part, found, out=part)
-                else:
-                    part += found
-    return Sums(*(total.to(job.dtype) for total in sums))
+            masses, maxima, totals = _tile_sums(job, read, w, z, p)
+            sums.masses[k::K, tile.image] += masses
+            sums.totals[k::K, tile.image] += totals
+            if sums.maxima is not None and maxima is not None:
+                part = sums.maxima[k::K, tile.image]
+                torch.maximum(part, maxima, out=part)
+    largest = None if sums.maxima is None else sums.maxima.to(job.dtype)
+    return Sums(sums.masses.to(job.dtype), largest, sums.totals.to(job.dtype))
 
 
 def gradient(job: Job, cotangents: Cotangents) -> Tensor:
@@ -93,10 +94,10 @@ class _Work:
 
     def activate(self, z: Tensor) -> Tensor:
         """Return p (C, T), which may be overwritten."""
-        if self.job.activation == "none":
+        if self.job.settings.activation == "none":
             return z
         self._probs = _fitting(self._probs, z, self.job.dtype)
-        if self.job.activation == "sigmoid":
+        if self.job.settings.activation == "sigmoid":
             return torch.sigmoid(z, out=self._probs)
         return torch.softmax(z, 0, out=self._probs)
 
@@ -120,7 +121,7 @@ def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
 
 def _tile_sums(
     job: Job, read: HardTile | SoftTile, w: Tensor | None, z: Tensor, p: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return masses (4, C), maxima (2, C) and totals (2,) of one target on one tile."""
     if isinstance(read, HardTile) and _is_hard(job, read):
         return _hard_sums(job, read, w, z, p)
@@ -128,36 +129,34 @@ def _tile_sums(
     y = read.y if w is None else torch.where(w > 0, read.y, 0.0)
     masses = torch.stack([_total(x, w) for x in (p, y, (p - y).abs_(), p * y)])
     weight = p.new_tensor(float(z.shape[1])) if w is None else w.sum()
-    if job.by_entry and (w is None or w.ndim == 1):
+    if job.settings.activation == "sigmoid" and (w is None or w.ndim == 1):
         weight = weight * job.num_classes
     entropy = torch.zeros_like(weight)
-    if job.cross_entropy:
-        if job.activation == "softmax":
+    if job.settings.cross_entropy:
+        if job.settings.activation == "softmax":
             entries = torch.where(y != 0, -y * z.log_softmax(0), 0.0)
         else:
             entries = F.binary_cross_entropy_with_logits(z, y, reduction="none")
         entropy = _total(entries, w).sum()
-    maxima = p.new_zeros(2, job.num_classes)
-    if job.maxima:
-        maxima = torch.stack([_largest(p, w), _largest(y, w)])
+    maxima = torch.stack([_largest(p, w), _largest(y, w)]) if job.settings.maxima else None
     return masses, maxima, torch.stack([weight, entropy])
 
 
 def _is_hard(job: Job, read: HardTile) -> bool:
     """Whether the short way is open; on other devices adding up by label is not deterministic."""
     on_cpu = job.logits.device.type == "cpu"
-    return on_cpu and job.activation == "softmax" and read.epsilon is None
+    return on_cpu and job.settings.activation == "softmax" and read.epsilon is None
 
 
 def _hard_sums(
     job: Job, read: HardTile, w: Tensor | None, z: Tensor, p: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor | None, Tensor]:
     """The same for hard labels: p is read once, and what concerns the label is of size T."""
     label = read.index.unsqueeze(0)
     p_label = p.gather(0, label)[0]  # (T,)
     one = torch.ones_like(p_label) if w is None else w
-    maxima = p.new_zeros(2, job.num_classes)
-    if job.maxima:
+    maxima = None
+    if job.settings.maxima:
         y_max = _by_label(read.index, (one > 0).to(p.dtype), job.num_classes) > 0
         maxima = torch.stack([_largest(p, w), y_max.to(p.dtype)])
     # Without the label's own entry no large numbers cancel: D = P + Y - 2 M would lose digits.
@@ -169,7 +168,7 @@ def _hard_sums(
     )
     masses = torch.stack([others + hit, mass, others + missed, hit])
     entropy = torch.zeros((), dtype=p.dtype)
-    if job.cross_entropy:
+    if job.settings.cross_entropy:
         z_label = z.gather(0, label)[0]
         entropy = ((z.logsumexp(0) - z_label) * one).sum()
     return masses, maxima, torch.stack([one.sum(), entropy])
@@ -189,19 +188,19 @@ def _tile_gradient(
         return _hard_gradient(first, w, p, cotangents, image)
     a, direct = torch.zeros_like(p), torch.zeros_like(p)
     for k, (read, w) in enumerate(reads):
-        P, _, D, M = (x[k, image].unsqueeze(1) for x in cotangents.masses)  # (C, 1)
+        P, _, D, M = cotangents.masses[k :: len(reads), image].unsqueeze(2)  # (C, 1) each
         entropy = cotangents.cross_entropy[k, image]
         y = read.dense(job.num_classes, job.dtype).y
         one = p.new_ones(()) if w is None else w
         if w is not None:
             y = torch.where(w > 0, y, 0.0)
         a += one * (P + D * (p - y).sign_() + M * y)
-        if job.cross_entropy:
-            mass = y.sum(0) if job.activation == "softmax" else 1.0
+        if job.settings.cross_entropy:
+            mass = y.sum(0) if job.settings.activation == "softmax" else 1.0
             direct += one * entropy * (p * mass - y)
-    if job.activation == "softmax":
+    if job.settings.activation == "softmax":
         return p.mul_(a - (p * a).sum(0)).add_(direct)
-    if job.activation == "sigmoid":
+    if job.settings.activation == "sigmoid":
         return a.mul_(p * (1 - p)).add_(direct)
     return a
 
@@ -210,7 +209,7 @@ def _hard_gradient(
     read: HardTile, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
 ) -> Tensor:
     """The same for one hard target: two passes over p, see the module."""
-    P, _, D, M = (x[0, image] for x in cotangents.masses)  # (C,)
+    P, _, D, M = cotangents.masses[:, image]  # (C,) each
     entropy = cotangents.cross_entropy[0, image]
     u, v = P + D, P - D + M
     label = read.index.unsqueeze(0)

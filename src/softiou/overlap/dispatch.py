@@ -1,6 +1,6 @@
-"""One door over the implementations of the pass: checks, the choice of one, statistics.
+"""From a prediction and targets to overlap statistics: checks, and the choice of the way there.
 
-Shapes: N images, C classes, *S space.
+Shapes: N images, C classes, *S space, K targets.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,11 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.overlap import operators, plain
-from softiou.overlap.job import Job, Sums
-from softiou.overlap.operators import IMPLEMENTATIONS
+from softiou.overlap.job import Job
+from softiou.overlap.settings import PassSettings
 from softiou.overlap.statistics import OverlapStatistics
 from softiou.targets import Target, as_target
-from softiou.targets.base import space_of, tensors_of
-
-ACTIVATIONS = ("softmax", "sigmoid", "none")
-IMPLS = ("auto", "torch", *IMPLEMENTATIONS)
-UPSAMPLES = (None, "bilinear")
+from softiou.targets.base import space_of
 
 
 def overlap_statistics(
@@ -85,13 +81,9 @@ def overlap_statistics(
         >>> overlap_statistics(probs, torch.tensor([[0, 1]]), activation="none").D
         tensor([[0.7500, 0.7500]])
     """
-    (statistics,) = gather_statistics(
-        logits,
-        [target],
+    settings = PassSettings(
         activation=activation,
         ignore_index=ignore_index,
-        valid=valid,
-        weights=weights,
         cross_entropy=cross_entropy,
         maxima=maxima,
         validate=validate,
@@ -100,80 +92,71 @@ def overlap_statistics(
         impl=impl,
         tile=tile,
     )
-    return statistics
+    return gather_statistics(logits, [target], settings, valid=valid, weights=weights)[0]
 
 
 def gather_statistics(
     logits: Tensor,
     targets: Sequence[Tensor | Target],
+    settings: PassSettings,
     *,
-    activation: str = "softmax",
-    ignore_index: int | None = None,
     valid: Tensor | None = None,
     weights: Tensor | None = None,
-    cross_entropy: bool = False,
-    maxima: bool = False,
-    validate: bool = False,
-    upsample: str | None = None,
-    align_corners: bool = False,
-    impl: str = "auto",
-    tile: int | None = None,
 ) -> list[OverlapStatistics]:
     """Gather the statistics of one prediction and several targets, with one softmax for all.
 
-    Arguments and errors as in `overlap_statistics`; the result has one entry for each target.
+    Tensors and errors as in `overlap_statistics`; the result has one entry for each target.
     """
-    _checks.one_of("activation", activation, ACTIVATIONS)
-    _checks.one_of("impl", impl, IMPLS)
-    _checks.one_of("upsample", upsample, UPSAMPLES)
-    shape = _checks.spatial_shape(logits, activation=activation)
-    if upsample is not None:
-        shape = (shape[0], *_size_of(logits, [*targets, valid, weights]))
-    valid = _checks.pixel_map("valid", valid, shape, boolean=True)
-    weights = _checks.pixel_map("weights", weights, shape, boolean=False)
-    if tile is not None:
-        _checks.in_range("tile", tile, 1)
-    if cross_entropy and activation == "none":
+    job = _job(logits, targets, settings, valid, weights)
+    if settings.validate:
+        _validate(job)
+    tensors = job.tensors()
+    _check_devices(logits, tensors)
+    wants_gradient = any(x.requires_grad for x in tensors) and torch.is_grad_enabled()
+    if settings.impl == "torch" or (settings.impl == "auto" and wants_gradient):
+        rows = plain.gather(job).rows()
+    elif wants_gradient:
         raise ValueError(
-            "The cross-entropy needs logits: the logarithm of a ready probability is inexact. Hand "
-            "over logits, or leave the cross-entropy out."
+            f"impl={settings.impl!r} has no gradient with respect to the target or the weights: "
+            "detach them, or use 'torch'."
         )
-    num_classes = logits.shape[1]
+    else:
+        rows = operators.gather(job, tensors)
+    K = len(job.targets)
+    return [_statistics(rows[k::K], settings) for k in range(K)]
+
+
+def _job(
+    logits: Tensor,
+    targets: Sequence[Tensor | Target],
+    settings: PassSettings,
+    valid: Tensor | None,
+    weights: Tensor | None,
+) -> Job:
+    """Check shapes and dtypes, and read plain tensors as targets."""
+    shape = _checks.spatial_shape(logits, activation=settings.activation)
+    if settings.upsample is not None:
+        shape = (shape[0], *_size_of(logits, [*targets, valid, weights]))
+    num_classes, size = logits.shape[1], shape[1:]
     ready = tuple(
         as_target(
             target,
-            logits_shape=(shape[0], num_classes, *shape[1:]),
-            ignore_index=ignore_index,
-            independent=activation == "sigmoid" or num_classes == 1,
+            logits_shape=(shape[0], num_classes, *size),
+            ignore_index=settings.ignore_index,
+            independent=settings.activation == "sigmoid" or num_classes == 1,
         )
         for target in targets
     )
-    if validate:
-        for target in ready:
-            target.validate(num_classes, valid)
-        if weights is not None and not bool((weights >= 0).all() & weights.isfinite().all()):
-            raise ValueError("Expected `weights` to be finite and at least 0 everywhere.")
-    job = Job(
-        logits,
-        ready,
-        shape[1:],
-        valid=valid,
-        weights=weights,
-        activation=activation,
-        align_corners=align_corners,
-        cross_entropy=cross_entropy,
-        maxima=maxima,
-        tile=tile,
-    )
-    sums = _gather(job, impl)
-    return [_statistics(job, sums, k) for k in range(len(ready))]
+    valid = _checks.pixel_map("valid", valid, shape, boolean=True)
+    weights = _checks.pixel_map("weights", weights, shape, boolean=False)
+    return Job(logits, ready, size, settings, valid, weights)
 
 
 def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[int, ...]:
-    """Return the space (H, W) of the images that low-resolution logits are interpolated to."""
+    """Return the size (H, W) of the images that low-resolution logits are interpolated to."""
     if logits.ndim != 4:
         raise ValueError(
-            "upsample='bilinear' is for pictures: expected `logits` of shape (N, C, h, w), but got "
+            "Expected `logits` of shape (N, C, h, w) with upsample='bilinear', but got "
             f"{tuple(logits.shape)}."
         )
     for one in given:
@@ -193,38 +176,25 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
     )
 
 
-def _gather(job: Job, impl: str) -> Sums:
-    known = [x for target in job.targets for x in tensors_of(target)]
-    known += [x for x in (job.valid, job.weights) if x is not None]
-    wants_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in known)
-    device = job.logits.device
-    for x in known:
-        if x.device != device:
+def _validate(job: Job) -> None:
+    for target in job.targets:
+        target.validate(job.num_classes, job.valid)
+    weights = job.weights
+    if weights is not None and not bool((weights >= 0).all() & weights.isfinite().all()):
+        raise ValueError("Expected `weights` to be finite and at least 0 everywhere.")
+
+
+def _check_devices(logits: Tensor, tensors: Sequence[Tensor]) -> None:
+    for x in tensors:
+        if x.device != logits.device:
             raise ValueError(
-                f"Expected target, `valid` and `weights` to be on {device}, as the logits are, but "
-                f"got a tensor on {x.device}. Move it there with `.to(logits.device)`."
+                f"Expected target, `valid` and `weights` to be on {logits.device}, as the logits "
+                f"are, but got a tensor on {x.device}. Move it there with `.to(logits.device)`."
             )
-    if impl == "torch" or (impl == "auto" and wants_gradient):
-        return plain.gather(job)
-    if wants_gradient:
-        raise ValueError(
-            f"impl={impl!r} has no gradient with respect to the target or the weights: detach "
-            "them, or use 'torch'."
-        )
-    return operators.gather(job, impl)
 
 
-def _statistics(job: Job, sums: Sums, k: int) -> OverlapStatistics:
-    P, Y, D, M = sums.masses[:, k]
-    p_max, y_max = sums.maxima[:, k] if job.maxima else (None, None)
-    weight, cross_entropy = sums.totals[:, k]
-    return OverlapStatistics(
-        P=P,
-        Y=Y,
-        D=D,
-        M=M,
-        weight=weight.detach(),
-        p_max=None if p_max is None else p_max.detach(),
-        y_max=None if y_max is None else y_max.detach(),
-        cross_entropy=cross_entropy if job.cross_entropy else None,
-    )
+def _statistics(rows: Sequence[Tensor], settings: PassSettings) -> OverlapStatistics:
+    P, Y, D, M, weight, cross_entropy, *maxima = rows
+    p_max, y_max = (x.detach() for x in maxima) if settings.maxima else (None, None)
+    entropy = cross_entropy if settings.cross_entropy else None
+    return OverlapStatistics(P, Y, D, M, weight.detach(), p_max, y_max, entropy)

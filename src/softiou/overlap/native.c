@@ -840,13 +840,41 @@ void softiou_join(const job *j) {
     }
 }
 
+/* Add up the sums of the units, in a fixed order: masses (4, K, N, C), maxima (2, K, N, C) and
+ * totals (2, K, N). */
+void softiou_total(const job *j, float *masses, float *maxima, float *totals) {
+    for (int64_t n = 0; n < j->N; n++)
+        for (int64_t k = 0; k < j->K; k++) {
+            for (int64_t i = 0; i < j->C * SUMS; i++) {
+                int64_t c = i / SUMS, which = i % SUMS;
+                double total = 0.0;
+                for (int64_t unit = n * j->units; unit < (n + 1) * j->units; unit++) {
+                    double part = j->sums[(unit * j->K + k) * j->C * SUMS + i];
+                    total = which < P_MAX ? total + part : part > total ? part : total;
+                }
+                float *to = which < P_MAX ? masses : maxima; /* NULL when nobody asked */
+                if (to) to[((which % P_MAX * j->K + k) * j->N + n) * j->C + c] = (float)total;
+            }
+            for (int64_t which = 0; which < 2; which++) {
+                double total = 0.0;
+                for (int64_t unit = n * j->units; unit < (n + 1) * j->units; unit++)
+                    total += j->totals[(unit * j->K + k) * 2 + which];
+                totals[(which * j->K + k) * j->N + n] = (float)total;
+            }
+        }
+}
+
 /* Returns 0, or 1 when there is no memory. */
 int softiou_gather(const job *j) {
     work work = {.j = j};
     return run(&work);
 }
 
-int softiou_gradient(const job *j, const float *u, int64_t bytes) {
+int softiou_gradient(const job *j, int64_t bytes) {
+    int64_t entries = j->N * j->C;
+    float *u = malloc((size_t)(entries + 1) * 4);
+    if (!u) return 1;
+    for (int64_t i = 0; i < entries; i++) u[i] = j->dP[i] + j->dD[i]; /* of the first target */
     work work = {.j = j, .u = u};
 #ifdef MADV_HUGEPAGE
     /* Fresh memory costs a page fault every 4 KiB, a third of the whole pass; ask for large pages. */
@@ -854,5 +882,7 @@ int softiou_gradient(const job *j, const float *u, int64_t bytes) {
     uintptr_t end = ((uintptr_t)j->gradient.data + (uintptr_t)bytes) / 4096 * 4096;
     if (bytes >= 1 << 25) madvise((void *)start, end - start, MADV_HUGEPAGE);
 #endif
-    return run(&work);
+    int failed = run(&work);
+    free(u);
+    return failed;
 }

@@ -17,14 +17,14 @@ def gather(job: Job) -> Sums:
     with torch.autocast(job.logits.device.type, enabled=False):
         logits = _full_resolution(job)
         of_targets = [_gather(job, logits, index) for index in range(len(job.targets))]
-    return Sums(*(torch.stack(parts, 1) for parts in zip(*of_targets, strict=True)))
+    return Sums(*(torch.stack(parts, 1).flatten(0, 1) for parts in zip(*of_targets, strict=True)))
 
 
 def _full_resolution(job: Job) -> Tensor:
     logits = job.logits.to(job.dtype)
     if job.bilinear is None:
         return logits
-    size, corners = list(job.bilinear.size), job.align_corners
+    size, corners = list(job.bilinear.size), job.settings.align_corners
     return F.interpolate(logits, size, mode="bilinear", align_corners=corners)
 
 
@@ -35,7 +35,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
     if w is not None:
         # Beforehand, not after: 0 * NaN is NaN, in the value and in the gradient.
         logits, y = torch.where(w > 0, logits, 0.0), torch.where(w > 0, y, 0.0)
-    p = _activate(logits, job.activation)
+    p = _activate(logits, job.settings.activation)
     space = tuple(range(2, p.ndim))
 
     def total(x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
         return x.amax(space) if x.shape[2:].numel() else x.new_zeros(x.shape[:2])
 
     # The denominator of the cross-entropy counts pixels for softmax, entries for sigmoid.
-    by_entry = job.by_entry or (w is not None and w.shape[1] > 1)
+    by_entry = job.settings.activation == "sigmoid" or (w is not None and w.shape[1] > 1)
     entries = p if by_entry else p[:, :1]
     counted = torch.ones_like(entries) if w is None else w.expand_as(entries)
     weight = counted.detach().flatten(1).sum(1)
@@ -56,8 +56,8 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
         totals=torch.stack(
             [
                 weight,
-                total(_cross_entropy(logits, y, job.activation)).sum(1)
-                if job.cross_entropy
+                total(_cross_entropy(logits, y, job.settings.activation)).sum(1)
+                if job.settings.cross_entropy
                 else torch.zeros_like(weight),
             ]
         ),

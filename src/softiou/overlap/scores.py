@@ -61,7 +61,8 @@ def tversky_distance(
         tensor([[0.3333]])
     """
     tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
-    return errors / _positive(tp + errors + smooth)
+    total = tp + errors
+    return errors / (total + smooth if smooth > 0 else torch.where(total > 0, total, 1.0))
 
 
 def tversky_log_distance(
@@ -93,7 +94,7 @@ def overlap_and_errors(
         return M, _at_least_zero(alpha * (P - M) + beta * (Y - M))
     tp = _at_least_zero((P + Y - D) / 2) if form == 1 else M
     # For alpha = beta the errors are a multiple of D, without the cancellation in P - Y.
-    errors = (alpha + beta) / 2 * D
+    errors = D if alpha + beta == 2 else (alpha + beta) / 2 * D
     if alpha != beta:
         errors = _at_least_zero(errors + (alpha - beta) / 2 * (P - Y))
     return tp, errors
@@ -117,16 +118,17 @@ def active_classes(
     Returns:
         Bool (N, C). Images without a pixel that counts have no active class.
     """
-    counts = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
+    P, Y = statistics.P, statistics.Y
+    if classes == "present":
+        return Y > 0
+    valid = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
     if not isinstance(classes, str):
-        kept = statistics.P.new_zeros(statistics.P.shape[1], dtype=torch.bool)
+        kept = P.new_zeros(P.shape[1], dtype=torch.bool)
         kept[_class_indices(classes, kept.shape[0])] = True
-        return kept & counts
+        return kept & valid
     _checks.one_of("classes", classes, CLASS_RULES)
     if classes == "all":
-        return counts.expand_as(statistics.P)
-    if classes == "present":
-        return (statistics.Y > 0) & counts
+        return valid.expand_as(P)
     p_max, y_max = statistics.p_max, statistics.y_max
     if p_max is None or y_max is None:
         raise ValueError(
@@ -134,7 +136,7 @@ def active_classes(
             "with `maxima=True`."
         )
     largest = {"prob": p_max, "label": y_max, "both": torch.maximum(p_max, y_max)}[classes]
-    return (largest > threshold) & counts
+    return (largest > threshold) & valid
 
 
 def needs_maxima(classes: str | Sequence[int]) -> bool:
@@ -161,20 +163,24 @@ def mean_over(
     Returns:
         The mean; a 0 that is still attached to the graph when nothing is active.
     """
-    weights = active.to(values.dtype)
+    # A weighted sum: all of the arithmetic but the last step is on constants, without a graph.
+    dtype = values.dtype
     if class_weights is not None:
-        class_weights = class_weights.to(values.dtype)
+        class_weights = class_weights.to(dtype)
     if per == "class":
-        by_class = _ratio((values * weights).sum(0), weights.sum(0))  # (N, C) -> (C,)
-        occurs = active.any(0).to(values.dtype)
-        if class_weights is not None:
-            occurs = occurs * class_weights
-        return _ratio((by_class * occurs).sum(), occurs.sum())
-    if class_weights is not None:
-        weights = weights * class_weights
-    by_image = _ratio((values * weights).sum(1), weights.sum(1))  # (N, C) -> (N,)
-    images = (weights.sum(1) > 0).to(values.dtype)
-    return _ratio((by_image * images).sum(), images.sum())
+        occurs = active.any(0)  # (N, C) -> (C,)
+        occurs = occurs if class_weights is None else occurs * class_weights
+        return (values * (_shares(active, 0, dtype) * _shares(occurs, 0, dtype))).sum()
+    weights = _shares(active if class_weights is None else active * class_weights, 1, dtype)
+    if weights.shape[0] != 1:
+        weights = weights / (weights.sum(1) > 0).sum().clamp(min=1)
+    return (values * weights).sum()
+
+
+def _shares(weights: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
+    """Divide weights by their sum; all 0 stay 0."""
+    total = weights.sum(dim, keepdim=True, dtype=dtype)
+    return weights / total.clamp(min=torch.finfo(dtype).tiny)
 
 
 def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
@@ -199,14 +205,9 @@ def _class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
 
 
 def _at_least_zero(x: Tensor) -> Tensor:
-    """Lift rounding errors below zero to zero, leaving the gradient alive."""
-    return x + (x.clamp(min=0) - x).detach()
+    """Lift rounding errors below zero to zero, in place and unseen by autograd.
 
-
-def _positive(x: Tensor) -> Tensor:
-    """Guard a denominator that is 0 only where the numerator is, too."""
-    return torch.where(x > 0, x, 1.0)
-
-
-def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    return numerator / _positive(denominator)
+    The gradient of a clamp would be 0 there, and a class without overlap could not learn.
+    """
+    x.detach().clamp_(min=0)
+    return x

@@ -54,6 +54,8 @@ class OverlapStatistics:
 
     def merge_images(self) -> OverlapStatistics:
         """Join the images: (N, C) -> (1, C), as if they were one large image."""
+        if self.P.shape[0] == 1:
+            return self
         return OverlapStatistics(
             P=self.P.sum(0, keepdim=True),
             Y=self.Y.sum(0, keepdim=True),
@@ -87,7 +89,7 @@ class OverlapStatistics:
                 "These statistics hold no cross-entropy; gather them with `cross_entropy=True`."
             )
         weight = self.weight.sum()
-        return self.cross_entropy.sum() / torch.where(weight > 0, weight, 1.0)
+        return self.cross_entropy.sum() / weight.clamp(min=torch.finfo(weight.dtype).tiny)
 
 
 def _both(

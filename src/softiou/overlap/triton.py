@@ -44,15 +44,13 @@ def gather(job: Job) -> Sums:
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
     steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
-    sums = job.logits.new_empty((N, U, 6 if job.maxima else 4, C), dtype=torch.float32)
+    sums = job.logits.new_empty((N, U, 6 if job.settings.maxima else 4, C), dtype=torch.float32)
     totals = sums.new_empty((N, U, 2))
     _launch(gather_sums, N * U, sums, totals, U, steps, inputs, plan)
-    masses = sums[:, :, :4].sum(1, dtype=torch.float64)
-    maxima = sums[:, :, 4:].amax(1) if job.maxima else sums.new_zeros((N, 2, C))
-    total = totals.sum(1, dtype=torch.float64)
-    # (N, 4 or 2, C) -> (4 or 2, 1, N, C)
-    whole = (x.movedim(1, 0).unsqueeze(1).float().contiguous() for x in (masses, maxima, total))
-    return Sums(*whole)
+    # (N, U, rows, C) -> (rows, N, C)
+    masses = sums[:, :, :4].sum(1, dtype=torch.float64).movedim(1, 0).float()
+    maxima = sums[:, :, 4:].amax(1).movedim(1, 0) if job.settings.maxima else None
+    return Sums(masses, maxima, totals.sum(1, dtype=torch.float64).movedim(1, 0).float())
 
 
 def gradient(job: Job, cotangents: Cotangents) -> Tensor:
@@ -61,8 +59,8 @@ def gradient(job: Job, cotangents: Cotangents) -> Tensor:
     if result.numel() == 0:
         return result
     inputs, plan, where = _prepare(job, result)
-    slopes = cotangents.masses[[0, 2, 3], 0].movedim(0, 1).float().contiguous()  # (N, 3, C)
-    entropies = cotangents.cross_entropy[0].float() * job.cross_entropy
+    slopes = cotangents.masses[[0, 2, 3]].movedim(0, 1).float().contiguous()  # (N, 3, C)
+    entropies = cotangents.cross_entropy[0].float() * job.settings.cross_entropy
     U = triton.cdiv(inputs.pixels, plan.BLOCK_P)
     _launch(
         write_gradient, job.shape[0] * U, where, slopes, entropies.contiguous(), U, inputs, plan
@@ -94,12 +92,12 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
         STAGES=1 + max(1, min(3, 2**16 // tile_bytes)),
         at_once=C <= _MOST_CLASSES_AT_ONCE,
         flat=rows == 1,
-        sigmoid=job.activation == "sigmoid",
+        sigmoid=job.settings.activation == "sigmoid",
         hard=isinstance(target, HardTarget),
         independent=isinstance(target, DenseTarget) and bool(target.independent),
         ignore_index=target.ignore_index,
-        cross_entropy=job.cross_entropy,
-        maxima=job.maxima,
+        cross_entropy=job.settings.cross_entropy,
+        maxima=job.settings.maxima,
     )
     logits, values, valid, weights = maps
     inputs = Input(logits, values, valid, weights, columns, rows * columns)
@@ -182,7 +180,7 @@ def unsupported_reason(job: Job) -> str | None:
         return "The logits are not on a CUDA device."
     if job.logits.dtype not in _FLOATS:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
-    if job.activation == "none":
+    if job.settings.activation == "none":
         return "It knows softmax and sigmoid alone, not activation='none'."
     if job.bilinear is not None:
         return "It does not interpolate logits."
@@ -205,7 +203,7 @@ def _refuses_target(job: Job, target: Target) -> str | None:
         )
     if target.values.shape[1] != job.num_classes:
         return "The target has other classes than the logits."
-    if target.independent and job.activation == "softmax":
+    if target.independent and job.settings.activation == "softmax":
         return "The classes of the target are independent, those of a softmax are not."
     return None
 

@@ -190,9 +190,17 @@ def space_of(target: Target) -> tuple[int, ...] | None:
 
 def tensors_of(target: Target) -> list[Tensor]:
     """Return the tensors of a target and of the targets inside it, in the order of `pack`."""
-    tensors: list[Tensor] = []
-    pack(target, tensors)
-    return tensors
+    found: list[Tensor] = []
+    values = [getattr(target, name) for name in _fields(target)]
+    while values:
+        value = values.pop(0)
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Target):
+            found += tensors_of(value)
+        elif isinstance(value, tuple):
+            values = [*value, *values]
+    return found
 
 
 # Operators of torch take tensors and plain values: a target travels as a list of tensors and a text
