@@ -1,16 +1,17 @@
 """From settings to targets: every kind of labels that a configuration can ask for."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 
 from softiou import targets
 from softiou.configuration import load_config
-from softiou.configuration.sections import LabelsConfig
+from softiou.configuration.sections import LabelsConfig, LossConfig
 from softiou.data import Augmentation, DatasetDescription, TrainingStream, open_dataset
 from softiou.errors import ConfigError
+from softiou.losses.overlap import OVERLAP_LOSSES
 from softiou.overlap import active_classes
 from softiou.recipes import build_loss, build_target
 from softiou.recipes.building import data_labels
@@ -159,3 +160,18 @@ def test_training_with_annotators(
 def test_training_with_softened_labels(kind: str, tiny_config: Any, tmp_path: Path) -> None:
     run = start_training(tiny_config(f"labels={kind}"), directory=tmp_path / "run")
     assert load_config(file=run / "config.yaml").labels.kind == kind
+
+
+def test_every_loss_of_a_configuration_can_be_built() -> None:
+    assert set(get_args(LossConfig.model_fields["kind"].annotation)) == set(OVERLAP_LOSSES)
+    for kind, loss in OVERLAP_LOSSES.items():
+        settings = LossConfig.model_validate({"kind": kind, "smooth": 0.5, "cross_entropy": 0.4})
+        built_loss = build_loss(settings, ignore_index=255)
+        assert type(built_loss) is loss
+        assert (built_loss.smooth, built_loss.cross_entropy) == (0.5, 0.4)
+
+
+def test_a_loss_gets_its_own_settings() -> None:
+    own = {"alpha": 0.2, "beta": 0.7, "gamma": 1.5, "log": True, "form": 2}
+    built_loss = build_loss(LossConfig.model_validate({"kind": "tversky", **own}), ignore_index=255)
+    assert {name: getattr(built_loss, name) for name in own} == own

@@ -144,3 +144,12 @@ class TverskyLoss(OverlapLoss):
         least = torch.finfo(t.dtype).eps
         power = t.clamp(min=least) ** self.gamma
         return torch.where(t > least, power, t * least ** (self.gamma - 1))
+
+
+# Under the names of `loss.kind` in a configuration.
+OVERLAP_LOSSES: dict[str, type[OverlapLoss]] = {
+    "jaccard": JaccardMetricLoss,
+    "dice": DiceSemimetricLoss,
+    "tversky": TverskyLoss,
+    "soft_jaccard": SoftJaccardLoss,
+}

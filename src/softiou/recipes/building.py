@@ -1,19 +1,15 @@
 """From plain settings to the loss and the targets that they describe."""
 
+from inspect import signature
+
 from torch import Tensor
 
 from softiou import targets
 from softiou.configuration.sections import LabelsConfig, LabelsKind, LossConfig
 from softiou.data import DatasetDescription, SegmentationDataset, TargetKind
 from softiou.errors import ConfigError
-from softiou.losses import (
-    DiceSemimetricLoss,
-    JaccardMetricLoss,
-    LossSettings,
-    OverlapLoss,
-    SoftJaccardLoss,
-    TverskyLoss,
-)
+from softiou.losses import LossSettings, OverlapLoss
+from softiou.losses.overlap import OVERLAP_LOSSES
 from softiou.targets import Target
 
 _OF_ANNOTATORS = ("votes", "random", "staple")
@@ -96,17 +92,6 @@ def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss
         "class_weights": settings.class_weights,
         "ignore_index": ignore_index,
     }
-    if settings.kind == "jaccard":
-        return JaccardMetricLoss(form=settings.form, **common)
-    if settings.kind == "dice":
-        return DiceSemimetricLoss(form=settings.form, **common)
-    if settings.kind == "soft_jaccard":
-        return SoftJaccardLoss(**common)
-    return TverskyLoss(
-        alpha=settings.alpha,
-        beta=settings.beta,
-        gamma=settings.gamma,
-        log=settings.log,
-        form=settings.form,
-        **common,
-    )
+    loss = OVERLAP_LOSSES[settings.kind]
+    own = signature(loss).parameters.keys() & LossConfig.model_fields.keys() - common.keys()
+    return loss(**{name: getattr(settings, name) for name in own}, **common)
