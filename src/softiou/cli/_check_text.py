@@ -1,4 +1,4 @@
-"""What `softiou check` prints: contents, findings put together, and advice."""
+"""What `softiou check` prints: contents, problems by kind, and advice."""
 
 from collections.abc import Iterator, Sequence
 
@@ -19,7 +19,7 @@ _IMBALANCED = 10  # the most frequent class by the rarest
 
 
 def summary(report: CheckReport) -> Iterator[RenderableType]:
-    """Render contents, the most frequent findings of each severity, advice, and a closing line."""
+    """Render contents, the most frequent problems of each severity, advice, and the counts."""
     yield from map(Text, _contents(report))
     if report.splits:
         yield _class_table(report)
@@ -35,18 +35,18 @@ def summary(report: CheckReport) -> Iterator[RenderableType]:
 
 
 def fix_summary(fixed: FixReport) -> Iterator[Text]:
-    """Say what a corrected copy holds, what was mended, and what is not in it."""
+    """Describe a corrected copy: its content, the repairs, and what is not in it."""
     yield Text(f"{fixed.out}: {fixed.samples} images with their masks; images are links.")
     yield from (Text(f"  {number} masks {step}") for step, number in sorted(fixed.steps.items()))
     if fixed.left_out:
-        yield Text(f"left out: {fixed.left_out} images that nobody can mend without doubt")
+        yield Text(f"left out: {fixed.left_out} images that cannot be repaired in one way only")
         yield from map(_group, fixed.reasons[:_SHOWN])
     for group in fixed.remaining:
-        yield Text(f"not mended: {group.count} of the kind {group.kind}", style="bold red")
+        yield Text(f"not repaired: {group.count} of the kind {group.kind}", style="bold red")
 
 
 def _group(group: ProblemGroup) -> Text:
-    """Write out a finding; of several of a kind, the number and the first few."""
+    """Render a problem; of several of a kind, the number and the first few."""
     heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
     examples = "".join(f"\n  {p.file}\n    {p.message}" for p in group.examples)
     if group.count == 1:
@@ -59,7 +59,7 @@ def _group(group: ProblemGroup) -> Text:
 
 
 def _contents(report: CheckReport) -> Iterator[str]:
-    """Say what is there, split by split, and what of it is for learning without masks."""
+    """Describe each split, and the images for training without masks."""
     for name, split in report.splits.items():
         yield f"{name}: {_in_words(split)}"
     for name, listed in report.lists.items():
@@ -71,7 +71,7 @@ def _contents(report: CheckReport) -> Iterator[str]:
 
 
 def _in_words(split: SplitSummary) -> str:
-    """Say how many images, of which sizes, labelled by how many."""
+    """Describe a split: number and sizes of images, annotators, ignored pixels."""
     parts = [f"{split.images} images", *_sizes(split.sizes)]
     if split.annotators > 1:
         parts.append(f"{split.annotators} annotators")
@@ -83,7 +83,7 @@ def _in_words(split: SplitSummary) -> str:
 
 
 def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
-    """Name the most frequent sizes, if there are any."""
+    """List the most frequent sizes, if there are any."""
     named = [f"{size.images} of {size.width_px}x{size.height_px}" for size in sizes]
     return [some_of(named)] if named else []
 
@@ -100,13 +100,13 @@ def _class_table(report: CheckReport) -> Table:
 
 
 def _advice(report: CheckReport) -> Iterator[str]:
-    """Say what the numbers suggest."""
+    """Render the advice."""
     if report.value_map:
         pairs = ", ".join(f"{raw}: {to}" for raw, to in report.value_map.items())
-        yield f"numbers: all masks together can only mean label_map: {{{pairs}}}"
-        yield "  -> write that in dataset.yaml, or renumber a copy: `softiou check DATA --fix OUT`"
+        yield f"numbers: the only label_map that fits all masks is {{{pairs}}}"
+        yield "  -> write it in dataset.yaml, or renumber a copy: `softiou check DATA --fix OUT`"
     if "train" in report.splits and "val" not in report.splits:
-        yield "validation: there is no split val, and training chooses its best model by one"
+        yield "validation: there is no split val, which training selects its best model on"
         yield "  -> move some images with their masks from train/ to val/, or name another split:"
         yield f"  data.val_split={next((n for n in report.splits if n != 'train'), 'NAME')}"
     advice = report.advice
@@ -115,13 +115,13 @@ def _advice(report: CheckReport) -> Iterator[str]:
     height, width = advice.crop_px
     yield f"crop: data.crop_px=auto takes {height} x {width} (height x width)"
     if advice.scarce:
-        yield f"scarce in train: {some_of(advice.scarce)}"
-        yield "  -> merge each with a kin class (label_map in dataset.yaml), or label more of it"
+        yield f"rare in train: {some_of(advice.scarce)}"
+        yield "  -> merge each with a similar class (label_map in dataset.yaml), or label more"
     if advice.imbalance > _IMBALANCED:
         yield from _balance(advice)
 
 
 def _balance(advice: Advice) -> Iterator[str]:
-    yield f"balance: the commonest class has {advice.imbalance:.0f} times the share of the rarest"
-    yield "  -> losses of IoU count classes alike and rarely need weights; for cross-entropy alone,"
+    yield f"balance: the most common class has {advice.imbalance:.0f} times the share of the rarest"
+    yield "  -> IoU losses weight classes equally and rarely need weights; for cross-entropy alone,"
     yield f"  median-frequency weights are {list(advice.class_weights)}"

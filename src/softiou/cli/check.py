@@ -1,4 +1,4 @@
-"""`softiou check`: what is wrong with a data set, and how to mend it."""
+"""`softiou check`: the problems of a data set, and how to correct them."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def check(
         bool, typer.Option("--strict", help="End with status 1 when there are warnings, too.")
     ] = False,
     json_output: Annotated[
-        bool, typer.Option("--json", help="Print all findings as JSON instead of a summary.")
+        bool, typer.Option("--json", help="Print all problems as JSON instead of a summary.")
     ] = False,
 ) -> None:
-    """Tell what is wrong with a data set, and how to mend it, before training.
+    """Find the problems of a data set before training, and how to correct them.
 
     Looks at every file and ends with status 1 when there are errors; with --fix, when there are
-    some that the copy does not mend.
+    some that the copy does not repair.
     """
     from functools import partial
 
@@ -56,11 +56,11 @@ def check(
     from softiou.cli._check_text import fix_summary, summary
 
     if fix is not None:
-        fix_folder(data, fix)  # a mistake shows at once
+        fix_folder(data, fix)  # fail before the work
     watch = partial(_watched, quiet=json_output)
     report = check_dataset(data, unlabeled=unlabeled, watch=watch)
     if not json_output:
-        _print(summary(report))  # stands even when nothing can be mended
+        _print(summary(report))  # printed even when nothing can be repaired
     fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
     if json_output:
         _print_json(report, fixed)
@@ -73,7 +73,7 @@ def check(
 
 def _watched(items: Iterable[T], total: int, *, quiet: bool) -> Iterable[T]:
     """Show a bar on the screen, unless the lines of JSON go there."""
-    return items if quiet else track(items, total=total, description="looking at files")
+    return items if quiet else track(items, total=total, description="checking files")
 
 
 def _print_json(report: CheckReport, fixed: FixReport | None) -> None:
