@@ -25,8 +25,8 @@ from benchmarks.loss_measures import _give_back_free_memory, _status_bytes
 from softiou._files import write_atomically
 from softiou.metrics import OverlapCounts, OverlapMasses, mean_score
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
-from softiou.metrics.bootstrap import RESAMPLES, intervals
-from softiou.metrics.image_statistics import ImageStatistics
+from softiou.resampling.bootstrap import RESAMPLES, intervals
+from softiou.resampling.image_statistics import ImageStatistics
 
 RESULT = ROOT / "benchmarks" / "results" / "bootstrap" / "cpu.json"
 NUM_IMAGES = 500

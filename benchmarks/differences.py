@@ -23,8 +23,9 @@ from benchmarks.grid import read_grid
 from benchmarks.results_files import RESULTS, Sums, read_results, read_sums, result_file
 from softiou._files import write_atomically
 from softiou.comparison import groups_of, resampled_means
-from softiou.metrics.bootstrap import percentile_interval, resample
-from softiou.metrics.figures import Figures, weighted_figures
+from softiou.metrics import MetricValues
+from softiou.resampling import weighted_metrics
+from softiou.resampling.bootstrap import percentile_interval, resample
 
 RESAMPLES = 10_000
 SEED = 0
@@ -120,12 +121,12 @@ def _drawn(
 ) -> tuple[Tensor, Tensor]:
     """Return figures of each seed (S, F), and their means of every resample (R, F), per cent."""
 
-    def columns(figures: Figures) -> Tensor:
+    def columns(figures: MetricValues) -> Tensor:
         return torch.stack([_column(figures, name, seeds[0].classes) for name in names], 1)
 
     statistics = [one.statistics for one in seeds]
     once = torch.ones(1, statistics[0].num_images, dtype=torch.float64)
-    values = [columns(weighted_figures(one, once)) for one in statistics]
+    values = [columns(weighted_metrics(one, once)) for one in statistics]
     groups = groups_of(seeds[0].stems, together)
     times = resample(len(seeds), RESAMPLES, seed=SEED + 1)  # the same for every method
     draws = resampled_means(
@@ -134,7 +135,7 @@ def _drawn(
     return torch.cat(values), draws
 
 
-def _column(figures: Figures, name: str, classes: Sequence[str]) -> Tensor:
+def _column(figures: MetricValues, name: str, classes: Sequence[str]) -> Tensor:
     """Return a figure (R,) in per cent, or "class/figure" of one class; NaN where it is unknown."""
     unknown = torch.full_like(figures.metrics["miou_d"], torch.nan)
     of_class, slash, figure = name.rpartition("/")

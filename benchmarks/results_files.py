@@ -16,7 +16,7 @@ import torch
 
 from benchmarks._machine import ROOT
 from softiou._files import write_atomically
-from softiou.metrics import ImageStatistics
+from softiou.resampling import ImageStatistics
 
 RESULTS = ROOT / "benchmarks" / "results"
 # Two trainings agree in the sign of what chance alone has done every other time.

@@ -12,7 +12,9 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softiou.metrics import CalibrationBins, ImageStatistics, OverlapMasses
+from softiou.comparison.image_sums import statistics_of_images
+from softiou.metrics import CalibrationBins, OverlapMasses
+from softiou.resampling import ImageStatistics
 
 CLASSES = ("road", "car", "sky")
 NUM_BINS = 15
@@ -122,7 +124,7 @@ def write_sums(
 
 def make_sums(content: dict[str, Any]) -> ImageStatistics:
     """Return sums of the images of an evaluation, with parts that its JSON does not keep."""
-    told = ImageStatistics.from_images(content["images"], num_classes=len(CLASSES))
+    told = statistics_of_images(content["images"], num_classes=len(CLASSES))
     predicted, present = told.counts.predicted.double(), told.counts.present.double()
     count, confidence, correct = torch.zeros(3, *present.shape, NUM_BINS, dtype=torch.float64)
     count[..., 12], confidence[..., 12], correct[..., 12] = predicted, 0.82 * predicted, present

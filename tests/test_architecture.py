@@ -25,7 +25,7 @@ LAYERS = (
     {"reports"},
     {"training"},
     {"recipes", "evaluation", "comparison", "labelling", "exporting"},
-    {"calibration"},
+    {"calibration", "resampling"},
     {"checkpoints"},
     {"inference"},
     {"accumulation", "drop_in"},

@@ -18,11 +18,11 @@ from evaluation_files import (
     write_sums,
 )
 from softiou.comparison import Comparison, Contrast, Difference, compare, groups_of
+from softiou.comparison.image_sums import statistics_of_images
 from softiou.errors import DataError
 from softiou.metrics import OverlapCounts, mean_score
-from softiou.metrics.bootstrap import bootstrap_figures, percentile_interval
-from softiou.metrics.figures import weighted_figures
-from softiou.metrics.image_statistics import ImageStatistics
+from softiou.resampling import ImageStatistics, weighted_metrics
+from softiou.resampling.bootstrap import bootstrap_metrics, percentile_interval
 
 FEW = 400
 
@@ -31,7 +31,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def statistics_of(run: Path) -> ImageStatistics:
     content = json.loads((run / "evaluation.json").read_text())
-    return ImageStatistics.from_images(content["images"], num_classes=len(CLASSES))
+    return statistics_of_images(content["images"], num_classes=len(CLASSES))
 
 
 def evaluation_of(run: Path) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def test_differences_are_paired(pair: list[Path]) -> None:
     """The same images are drawn for both runs."""
     found = only(compare(pair, resamples=FEW, seed=3, level=90))
     one, other = (
-        bootstrap_figures(statistics_of(run), resamples=FEW, seed=3).metrics["miou_i"]
+        bootstrap_metrics(statistics_of(run), resamples=FEW, seed=3).metrics["miou_i"]
         for run in pair
     )
     difference = found.metrics["miou_i"]
     wanted = 100 * percentile_interval(other - one, level=90)
     assert difference.interval == pytest.approx(tuple(wanted.tolist()))
     assert difference.probability == pytest.approx(float((other > one).double().mean()))
-    apart = bootstrap_figures(statistics_of(pair[1]), resamples=FEW, seed=4).metrics["miou_i"]
+    apart = bootstrap_metrics(statistics_of(pair[1]), resamples=FEW, seed=4).metrics["miou_i"]
     low, high = (100 * percentile_interval(apart - one, level=90)).tolist()
     assert difference.interval is not None
     assert difference.interval[1] - difference.interval[0] < 0.5 * (high - low)
@@ -151,10 +151,10 @@ def test_sums_of_images_give_every_figure_an_interval(tmp_path: Path) -> None:
     for run, group in zip(runs, found.groups, strict=True):
         sums = make_sums(json.loads((run / "evaluation.json").read_text()))
         once = torch.ones(1, 40, dtype=torch.float64)
-        for name, value in weighted_figures(sums, once).metrics.items():
+        for name, value in weighted_metrics(sums, once).metrics.items():
             if name in KEPT:
                 assert group.metrics[name].value == pytest.approx(100 * float(value)), name
-        drawn.append(bootstrap_figures(sums, resamples=FEW, seed=3).metrics)
+        drawn.append(bootstrap_metrics(sums, resamples=FEW, seed=3).metrics)
     for name, difference in only(found).metrics.items():
         gains = 100 * (drawn[1][name] - drawn[0][name])
         wanted = tuple(percentile_interval(gains).tolist())
@@ -370,7 +370,7 @@ def test_images_are_drawn_together(pair: list[Path]) -> None:
     stems = sorted(image["stem"] for image in evaluation_of(pair[0])["images"])
     groups = torch.arange(40) // 4
     one, other = (
-        bootstrap_figures(statistics_of(run), resamples=FEW, groups=groups).metrics["miou_i"]
+        bootstrap_metrics(statistics_of(run), resamples=FEW, groups=groups).metrics["miou_i"]
         for run in pair
     )
     wanted = 100 * percentile_interval(other - one)
@@ -423,7 +423,7 @@ def test_interval_of_a_group_is_over_images_and_seeds(tmp_path: Path) -> None:
     ]
     estimate = compare(runs, resamples=4000).groups[0].metrics["accuracy"]
     drawn = torch.stack(
-        [bootstrap_figures(statistics_of(r), resamples=4000).metrics["accuracy"] for r in runs]
+        [bootstrap_metrics(statistics_of(r), resamples=4000).metrics["accuracy"] for r in runs]
     )
     of_images = 100 * float(drawn.mean(0).std())
     assert estimate.spread is not None
@@ -460,7 +460,7 @@ def test_figure_that_a_seed_lacks_is_the_mean_of_the_others(tmp_path: Path) -> N
     ece = 100 * float(sums.bins.merge_images().error())
     assert group.metrics["ece_d"].value == pytest.approx(ece)
     assert group.metrics["ece_d"].spread is None
-    drawn = bootstrap_figures(sums, resamples=FEW).metrics["ece_d"]
+    drawn = bootstrap_metrics(sums, resamples=FEW).metrics["ece_d"]
     assert group.metrics["ece_d"].interval is not None
     low, high = group.metrics["ece_d"].interval
     # Resamples that draw the second seed alone say nothing.

@@ -37,6 +37,7 @@ PACKAGES = (
     "softiou.metrics",
     "softiou.models",
     "softiou.recipes",
+    "softiou.resampling",
     "softiou.soft_labels",
     "softiou.targets",
     "softiou.training",

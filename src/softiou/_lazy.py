@@ -18,7 +18,7 @@ def lazy_names(
         moved: Old names and their new homes, see `moved_names`.
     """
     modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
-    find_moved = moved_names(package, moved or {})
+    find_moved = moved_names(package, moved or {}, stacklevel=3)
 
     def find(name: str) -> Any:
         if name in modules:

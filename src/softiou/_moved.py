@@ -8,13 +8,16 @@ from types import ModuleType
 from typing import Any
 
 
-def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def moved_names(
+    module: str, homes: Mapping[str, str], *, stacklevel: int = 2
+) -> Callable[[str], Any]:
     """Return a module's `__getattr__` that finds old names in their new place.
 
     Args:
         module: `__name__` of the module that had the names.
         homes: For each old name the module that has it now, or "module:NEW_NAME" where the name
             changed, too.
+        stacklevel: Of the warning, counted from the function that is returned.
     """
 
     def find(name: str) -> Any:
@@ -24,7 +27,7 @@ def moved_names(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         warnings.warn(
             f"{module}.{name} is now {home}.{new or name}; the old name goes in softiou 0.3.",
             DeprecationWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
         return getattr(import_module(home), new or name)
 

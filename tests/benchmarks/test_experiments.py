@@ -16,7 +16,7 @@ from benchmarks.trials import Trial
 from softiou.configuration import load_config
 from softiou.metrics import ImageStatistics, OverlapCounts
 from softiou.metrics.bins import CalibrationBins
-from softiou.metrics.figures import weighted_figures
+from softiou.resampling import weighted_metrics
 
 DIGITS: dict[str, Any] = {
     "source": "digits",
@@ -355,7 +355,7 @@ def test_images_of_a_group_are_drawn_together(project: Path) -> None:
 
 
 def test_figures_of_a_class() -> None:
-    figures = weighted_figures(counted([[90, 40], [50, 40]]), torch.ones(1, 2).double())
+    figures = weighted_metrics(counted([[90, 40], [50, 40]]), torch.ones(1, 2).double())
     found = differences._column(figures, "odd/dice", ("even", "odd"))
     assert found.tolist() == pytest.approx([100 * 2 * 80 / (200 + 80 + 60)])
     assert differences._column(figures, "odd/soft_dice", ("even", "odd")).isnan().all()

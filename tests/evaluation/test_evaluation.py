@@ -19,13 +19,14 @@ from reference.metric_loops import masses, soft_score, soft_scores
 from reference.score_loops import calibration_scores, further_scores
 from softiou import evaluation as evaluation_package
 from softiou.calibration import Calibration, Change
+from softiou.comparison.image_sums import statistics_of_images
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
 from softiou.errors import CheckpointError
 from softiou.evaluation import Evaluation, evaluate, save_evaluation, scoring, to_json
 from softiou.evaluation.pictures import thumbnail
 from softiou.inference import InferenceSettings
-from softiou.metrics import ImageStatistics, weighted_figures
 from softiou.models import ModelSpec, SegmentationModel
+from softiou.resampling import weighted_metrics
 from softiou.temperature import LogitScaling
 
 CLASSES = DatasetDescription(("a", "b", "c", "never"))
@@ -251,8 +252,8 @@ def test_sums_of_the_images_give_the_figures(
     run_given: Callable[..., Evaluation], soft: bool
 ) -> None:
     content = run_given(Given(soft=soft)).content
-    statistics = ImageStatistics.from_images(content["images"], num_classes=4)
-    found = weighted_figures(statistics, torch.ones(1, 4, dtype=torch.float64)).metrics
+    statistics = statistics_of_images(content["images"], num_classes=4)
+    found = weighted_metrics(statistics, torch.ones(1, 4, dtype=torch.float64)).metrics
     assert {"miou_d", "miou_c_q5", "biou_d", "ece_i", "bece_d", "brier", "nll"} <= found.keys()
     for name, value in found.items():
         scale = 1 if name == "nll" else 100

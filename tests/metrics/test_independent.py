@@ -53,7 +53,7 @@ def test_answers_by_hand() -> None:
         "true_positives": [[1]],
         "predicted": [[2]],
         "present": [[2]],
-        "judged": [[4]],
+        "valid": [[4]],
     }
     assert counts.iou().tolist() == [[pytest.approx(1 / 3)]]
     assert counts.accuracy().item() == 2 / 4
@@ -141,7 +141,7 @@ def test_single_entries_of_a_pixel_can_be_ignored() -> None:
     target[:, 1, :10] = 255
     found = overlap_counts(probs, target, num_classes=3, independent=True, ignore_index=255)
     assert isinstance(found, AnswerCounts)
-    assert found.judged.tolist() == [[400, 200, 400]] * 2
+    assert found.valid.tolist() == [[400, 200, 400]] * 2
     sums = confidence_sums(probs, target, num_classes=3, independent=True, ignore_index=255)
     assert sums.pixels.tolist() == [1000, 1000]
 

@@ -19,16 +19,18 @@ from softiou.comparison.pairing import check_same_images, pool_seeds
 from softiou.comparison.reading import EvaluatedRun, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 from softiou.errors import DataError
-from softiou.metrics import ImageStatistics
-from softiou.metrics.bootstrap import (
+from softiou.metrics import MetricValues
+from softiou.metrics.registry import metric_info
+from softiou.metrics.weighted import equal_weights
+from softiou.resampling import (
     LEVEL,
     RESAMPLES,
-    bootstrap_figures,
+    ImageStatistics,
+    bootstrap_metrics,
     percentile_interval,
     resample,
+    weighted_metrics,
 )
-from softiou.metrics.figures import Figures, weighted_figures
-from softiou.metrics.registry import metric_info
 
 T = TypeVar("T")
 
@@ -158,7 +160,7 @@ def _sample(
 
 def resampled_means(
     seeds: Sequence[ImageStatistics],
-    columns: Callable[[Figures], Tensor],
+    columns: Callable[[MetricValues], Tensor],
     *,
     resamples: int,
     seed: int,
@@ -176,7 +178,7 @@ def resampled_means(
         columns: Puts the figures of interest side by side (R, F); NaN where they are undefined.
         resamples: R.
         seed: Of the draws.
-        groups: Of images that are drawn together, as in `bootstrap_figures`.
+        groups: Of images that are drawn together, as in `bootstrap_metrics`.
         times: How often each resample draws each training (R, S), of `resample`; None: drawn apart
             from those of other configurations.
 
@@ -187,7 +189,7 @@ def resampled_means(
         times = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))
     total = known = torch.zeros(resamples, 1, dtype=torch.float64)
     for statistics, drawn_times in zip(seeds, times[:, :, None].unbind(1), strict=True):
-        found = bootstrap_figures(statistics, resamples=resamples, seed=seed, groups=groups)
+        found = bootstrap_metrics(statistics, resamples=resamples, seed=seed, groups=groups)
         drawn = columns(found)
         total = total + drawn_times * drawn.nan_to_num(0.0)
         known = known + drawn_times * drawn.isfinite()
@@ -195,15 +197,15 @@ def resampled_means(
 
 
 def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
-    """Figures of the images as they are (F,); where that needs more, what the evaluation says."""
-    once = torch.ones(1, run.statistics.num_images, dtype=torch.float64)
-    computed = _columns(weighted_figures(run.statistics, once), names)[0]
+    """Return the metrics of the images as they are (F,), from the file where sums are missing."""
+    found = weighted_metrics(run.statistics, equal_weights(run.statistics))
+    computed = _columns(found, names)[0]
     told = [run.metrics[name] for name in names] + [None] * len(run.classes)
     told_or_nan = [math.nan if value is None else value for value in told]
     return torch.where(computed.isnan(), torch.tensor(told_or_nan, dtype=torch.float64), computed)
 
 
-def _columns(figures: Figures, names: Sequence[str]) -> Tensor:
+def _columns(figures: MetricValues, names: Sequence[str]) -> Tensor:
     """Put figures side by side (R, F), per cent where a score is meant; NaN for unknown ones."""
     iou = 100 * figures.per_class["iou"]
     unknown = iou.new_full((len(iou),), torch.nan)

@@ -13,7 +13,7 @@ from softiou.comparison.image_sums import read_sums
 from softiou.comparison.results import WHOLE_IMAGE
 from softiou.data import absolute_source
 from softiou.errors import DataError
-from softiou.metrics.image_statistics import ImageStatistics
+from softiou.resampling import ImageStatistics
 
 SCHEMA_VERSION = 2
 

@@ -12,39 +12,40 @@ import torch
 from torch import Tensor
 
 from softiou.data import DatasetDescription
-from softiou.metrics import (
-    CalibrationBins,
+from softiou.metrics import CalibrationBins, OverlapCounts
+from softiou.metrics.registry import CLASS_METRICS, metric_info
+from softiou.metrics.weighted import equal_weights
+from softiou.resampling import (
+    LEVEL,
+    RESAMPLES,
     ImageStatistics,
     Intervals,
-    OverlapCounts,
     intervals,
-    weighted_figures,
+    weighted_metrics,
 )
-from softiou.metrics.bootstrap import LEVEL, RESAMPLES
-from softiou.metrics.registry import metric_info
 
 _SEED = 0
 # Sums of an image are rounded to this many digits behind the point: they are of many pixels.
 _DIGITS = 6
 
 
-def figures(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
+def metric_entries(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
     """Return "metrics" and "per_class", and their intervals with how they were drawn."""
-    found = weighted_figures(statistics, _ones(statistics))
-    drawn = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
+    found = weighted_metrics(statistics, equal_weights(statistics))
+    limits = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
     return {
         "metrics": {name: _scaled(name, float(x)) for name, x in found.metrics.items()},
         "intervals": {
-            name: [_scaled(name, x) for x in pair] for name, pair in drawn.metrics.items()
+            name: [_scaled(name, x) for x in pair] for name, pair in limits.metrics.items()
         },
         "bootstrap": {"resamples": RESAMPLES, "seed": _SEED, "level": LEVEL},
-        "per_class": _per_class(statistics, description, found.per_class, drawn),
+        "per_class": _per_class(statistics, description, found.per_class, limits),
     }
 
 
-def calibrated_figures(statistics: ImageStatistics, *, same_masks: bool) -> dict[str, float | None]:
-    """Return the figures that post-hoc calibration is there for, and those of masks it changes."""
-    found = weighted_figures(statistics, _ones(statistics)).metrics
+def calibrated_metrics(statistics: ImageStatistics, *, same_masks: bool) -> dict[str, float | None]:
+    """Return the metrics of calibration, and those of overlap where the masks change, too."""
+    found = weighted_metrics(statistics, equal_weights(statistics)).metrics
     groups = ("calibration",) if same_masks else ("overlap", "calibration")
     return {
         name: _scaled(name, float(value))
@@ -56,32 +57,24 @@ def calibrated_figures(statistics: ImageStatistics, *, same_masks: bool) -> dict
 def _per_class(
     statistics: ImageStatistics,
     description: DatasetDescription,
-    figures: Mapping[str, Tensor],
-    drawn: Intervals,
+    values: Mapping[str, Tensor],
+    limits: Intervals,
 ) -> list[dict[str, Any]]:
     """Return the scores of each class."""
     counts = statistics.counts
-    by_image = counts.iou().where(counts.occurs(), torch.nan)
-    masses = None if statistics.masses is None else statistics.masses.merge_images()
+    keys = [metric.key for metric in CLASS_METRICS if metric.key in values]
     rows = []
     for c, name in enumerate(description.classes):
-        interval = drawn.per_class["iou"][c] if drawn.per_class else None
-        row: dict[str, Any] = {
-            "name": name,
-            "iou": per_cent(figures["iou"][0, c]),
-            "interval": None if interval is None else [per_cent(x) for x in interval],
-            "iou_c": per_cent(by_image[:, c].nanmean()),
-            "dice": per_cent(figures["dice"][0, c]),
-            "accuracy": per_cent(figures["accuracy"][0, c]),
-            "boundary_iou": per_cent(figures["boundary_iou"][0, c]),
-            "cece": per_cent(figures["cece"][0, c]),
-            "target_pixels": int(counts.present[:, c].sum()),
-            "images": int(counts.occurs()[:, c].sum()),
-        }
-        if masses is not None:
-            row["soft_iou"] = per_cent(masses.iou()[0, c])
-            row["soft_dice"] = per_cent(masses.dice()[0, c])
-        rows.append(row)
+        interval = limits.per_class["iou"][c] if limits.per_class else None
+        rows.append(
+            {
+                "name": name,
+                **{key: per_cent(values[key][0, c]) for key in keys},
+                "interval": None if interval is None else [per_cent(x) for x in interval],
+                "target_pixels": int(counts.present[:, c].sum()),
+                "images": int(counts.occurs()[:, c].sum()),
+            }
+        )
     return rows
 
 
@@ -95,7 +88,7 @@ def per_image(
         raise RuntimeError("statistics of an evaluation")
     columns = {
         "miou": counts.iou().where(counts.occurs(), torch.nan).nanmean(1),
-        "accuracy": counts.true_positives.sum(1) / counts.present.sum(1),
+        "accuracy": counts.accuracies(),
         "boundary_iou": boundary.iou().where(boundary.occurs(), torch.nan).nanmean(1),
         "ece": bins.error(),
         "confidence": bins.confidence.sum(1) / bins.count.sum(1),
@@ -136,11 +129,6 @@ def _lines(value: Any) -> str:
         rows = [f"  {json.dumps(row, allow_nan=False)}" for row in value]
         return "[\n" + ",\n".join(rows) + "\n ]"
     return json.dumps(value, allow_nan=False)
-
-
-def _ones(statistics: ImageStatistics) -> Tensor:
-    """Return the weights (1, N) of the images as they are."""
-    return torch.ones(1, statistics.num_images, dtype=torch.float64)
 
 
 def _scaled(name: str, value: float) -> float | None:

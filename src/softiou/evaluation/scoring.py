@@ -4,7 +4,7 @@ Shapes: C classes, (H, W) the image.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +19,6 @@ from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.errors import CheckpointError
 from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import Example, Examples, thumbnail
-from softiou.evaluation.statistics import Gathered
 from softiou.inference import (
     WHOLE_IMAGE,
     InferenceSettings,
@@ -27,9 +26,10 @@ from softiou.inference import (
     predict_logits,
     predict_probs,
 )
-from softiou.metrics import ImageStatistics, confusion_counts
-from softiou.metrics.truth import top_label
+from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
+from softiou.metrics.bins import reliability
 from softiou.models import SegmentationModel
+from softiou.resampling import ImageStatistics, gather_image_statistics
 from softiou.temperature import LogitScaling
 
 SCHEMA_VERSION = 2
@@ -42,7 +42,7 @@ class Evaluation:
 
     Attributes:
         content: See `softiou.evaluation`.
-        statistics: The sums of every image that the figures follow from.
+        statistics: The sums of every image, from which the metrics follow.
         best: Images with the highest mIoU.
         worst: Those with the lowest.
         thumbnails: By stem, contents of the files that `pictures.thumbnail` names.
@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """The headline figures, per cent."""
+        """The metrics over the data set, in their reported units."""
         metrics: dict[str, float | None] = self.content["metrics"]
         return metrics
 
@@ -99,37 +99,17 @@ def evaluate(
         CheckpointError: The model predicts NaN.
     """
     scaling = None if calibration is None else calibration.scaling
-    description, device = dataset.description, model.mean.device
-    plain = Gathered(description, dataset.labels).to(device)
-    same_masks = scaling is None or scaling.kind == "temperature"
-    calibrated = Gathered(description, None, boundaries=not same_masks).to(device)
-    confusion = torch.zeros(2 * [description.num_classes], dtype=torch.int64)
-    examples, thumbnails = Examples(num_examples), dict[str, dict[str, bytes]]()
-    known: list[dict[str, Any]] = []
-    every = -(-len(dataset) // NUM_THUMBNAILS)
-    for number, sample in enumerate(dataset if samples is None else samples):
+    scorer = _Scorer(dataset, model.mean.device, scaling, num_examples)
+    for sample in dataset if samples is None else samples:
         probs, scaled = _probs(model, sample["image"], precision, inference, scaling)
         if not bool(probs.isfinite().all()):
             raise CheckpointError(
                 f"{checkpoint} predicts NaN for {sample['stem']}: its training has diverged. "
                 "Evaluate an earlier checkpoint, or train with a lower optim.learning_rate."
             )
-        confidence, preds = probs.max(0)
-        target = truth(sample["target"], description).to(device)
-        masks = sample["target"].to(device)
-        miou = plain.add(probs, preds, target, masks)
-        confusion += _confusion(preds, target, description).cpu()
-        if scaled is not None:
-            calibrated.add(scaled, scaled.argmax(0), target, masks)
-        confidence, preds = confidence.cpu(), preds.cpu()
-        shown = _shown(target, description).cpu()
-        examples.offer(sample["stem"], contents.per_cent(miou), sample["image"], shown, preds)
-        if number % every == 0:
-            pictures = thumbnail(sample["image"], shown, preds, confidence, description.palette)
-            thumbnails[sample["stem"]] = pictures
-        known.append(_known(sample))
-    best, worst = examples.best(), examples.worst()
-    statistics = plain.statistics()
+        scorer.add(sample, probs, scaled)
+    best, worst = scorer.examples.best(), scorer.examples.worst()
+    statistics = ImageStatistics.concatenate(scorer.plain).apply(Tensor.cpu)
     content = {
         "schema_version": SCHEMA_VERSION,
         "softiou_version": softiou.__version__,
@@ -140,16 +120,93 @@ def evaluate(
         "checkpoint_sha256": checkpoint_sha256,
         "labels": dataset.labels,
         "inference": _plain(inference),
-        "num_images": len(known),
-        **description.as_dict(),
-        **contents.figures(statistics, description),
-        "confusion": confusion.tolist(),
-        "reliability": contents.reliability(plain.reliability()),
-        "calibrated": _calibrated(calibrated, calibration, calibration_path),
-        "images": contents.per_image(statistics, known),
+        "num_images": len(scorer.identities),
+        **dataset.description.as_dict(),
+        **contents.metric_entries(statistics, dataset.description),
+        "confusion": scorer.confusion.tolist(),
+        "reliability": _reliability(statistics),
+        "calibrated": _calibrated(scorer.calibrated, calibration, calibration_path),
+        "images": contents.per_image(statistics, scorer.identities),
         "examples": {"best": [e.stem for e in best], "worst": [e.stem for e in worst]},
     }
-    return Evaluation(content, statistics, best, worst, thumbnails, description)
+    return Evaluation(content, statistics, best, worst, scorer.thumbnails, dataset.description)
+
+
+class _Scorer:
+    """What is gathered of the images of a data set, one by one.
+
+    Attributes:
+        plain: Sums of each image.
+        calibrated: Those of the scaled probabilities; empty without a scaling.
+        confusion: Pixels (C, C), rows are the target.
+        examples: The best and the worst images.
+        thumbnails: Pictures of at most `NUM_THUMBNAILS` images, evenly spread.
+        identities: Name, size and labels of each image.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        device: torch.device,
+        scaling: LogitScaling | None,
+        num_examples: int,
+    ) -> None:
+        self._description, self._labels = dataset.description, dataset.labels
+        self._device = device
+        self._settings: dict[str, Any] = {
+            "num_classes": dataset.description.num_classes,
+            "ignore_index": dataset.description.ignore_index,
+        }
+        self._masks_change = scaling is not None and scaling.kind != "temperature"
+        self._every = -(-len(dataset) // NUM_THUMBNAILS)
+        self.plain: list[ImageStatistics] = []
+        self.calibrated: list[ImageStatistics] = []
+        self.confusion = torch.zeros(2 * [dataset.description.num_classes], dtype=torch.int64)
+        self.examples = Examples(num_examples)
+        self.thumbnails: dict[str, dict[str, bytes]] = {}
+        self.identities: list[dict[str, Any]] = []
+
+    def add(self, sample: Sample, probs: Tensor, scaled: Tensor | None) -> None:
+        """Add an image with its probabilities (C, H, W), before and after the scaling."""
+        confidence, preds = probs.max(0)
+        target = truth(sample["target"], self._description).to(self._device).unsqueeze(0)
+        decoded = decode_target(target, **self._settings)
+        votes = self._labels == "votes"
+        self.plain.append(
+            gather_image_statistics(
+                probs.unsqueeze(0),
+                preds.unsqueeze(0),
+                decoded,
+                soft=self._labels != "hard",
+                masks=sample["target"].to(self._device).unsqueeze(0) if votes else None,
+                **self._settings,
+            )
+        )
+        self.confusion += confusion_counts(preds.unsqueeze(0), decoded, **self._settings)[0].cpu()
+        if scaled is not None:
+            self.calibrated.append(
+                gather_image_statistics(
+                    scaled.unsqueeze(0),
+                    scaled.argmax(0).unsqueeze(0),
+                    decoded,
+                    boundaries=self._masks_change,
+                    **self._settings,
+                )
+            )
+        ignore_index = self._description.ignore_index
+        shown = decoded.top_labels().where(decoded.valid, ignore_index)[0].cpu()
+        self._keep_pictures(sample, shown, preds.cpu(), confidence.cpu())
+
+    def _keep_pictures(
+        self, sample: Sample, labels: Tensor, preds: Tensor, confidence: Tensor
+    ) -> None:
+        stem, image = sample["stem"], sample["image"]
+        miou = mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image")
+        self.examples.offer(stem, contents.per_cent(miou), image, labels, preds)
+        if len(self.identities) % self._every == 0:
+            palette = self._description.palette
+            self.thumbnails[stem] = thumbnail(image, labels, preds, confidence, palette)
+        self.identities.append(_identity(sample))
 
 
 def _probs(
@@ -169,26 +226,13 @@ def _probs(
     return run(), None if scaling is None else run(scaling=scaling)
 
 
-def _confusion(preds: Tensor, target: Tensor, description: DatasetDescription) -> Tensor:
-    """Count the pixels of each pair of classes (C, C) of one image."""
-    return confusion_counts(
-        preds.unsqueeze(0),
-        target.unsqueeze(0),
-        num_classes=description.num_classes,
-        ignore_index=description.ignore_index,
-    )[0]
+def _reliability(statistics: ImageStatistics) -> dict[str, list[float | None]]:
+    if statistics.bins is None:
+        raise RuntimeError("statistics of an evaluation")
+    return contents.reliability(reliability(statistics.bins.merge_images()))
 
 
-def _shown(target: Tensor, description: DatasetDescription) -> Tensor:
-    """Return the classes of a target (H, W), the ignored index where nothing is known."""
-    ignore = description.ignore_index
-    labels, valid = top_label(
-        target.unsqueeze(0), num_classes=description.num_classes, ignore_index=ignore
-    )
-    return torch.where(valid, labels, ignore)[0]
-
-
-def _known(sample: Sample) -> dict[str, Any]:
+def _identity(sample: Sample) -> dict[str, Any]:
     """Name an image, its size and its labels, so that two evaluations can be matched."""
     target = sample["target"].contiguous()
     digest = hashlib.blake2b(target.numpy().tobytes(), digest_size=8).hexdigest()
@@ -197,23 +241,24 @@ def _known(sample: Sample) -> dict[str, Any]:
 
 def _plain(inference: InferenceSettings) -> dict[str, Any]:
     """Return the settings as JSON has them."""
-    told = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(inference).items()}
-    del told["batch_size"]  # makes no difference to the result
-    return told
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(inference).items()}
+    del plain["batch_size"]  # makes no difference to the result
+    return plain
 
 
 def _calibrated(
-    gathered: Gathered, calibration: Calibration | None, path: str
+    batches: Sequence[ImageStatistics], calibration: Calibration | None, path: str
 ) -> dict[str, Any] | None:
     if calibration is None:
         return None
+    statistics = ImageStatistics.concatenate(batches).apply(Tensor.cpu)
     return {
         "kind": calibration.scaling.kind,
         "path": path,
         "data": calibration.data,
         "split": calibration.split,
-        "metrics": contents.calibrated_figures(
-            gathered.statistics(), same_masks=calibration.scaling.kind == "temperature"
+        "metrics": contents.calibrated_metrics(
+            statistics, same_masks=calibration.scaling.kind == "temperature"
         ),
-        "reliability": contents.reliability(gathered.reliability()),
+        "reliability": _reliability(statistics),
     }

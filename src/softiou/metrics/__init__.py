@@ -9,13 +9,6 @@ from softiou._lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from softiou.metrics.bins import CalibrationBins
-    from softiou.metrics.bootstrap import (
-        Intervals,
-        bootstrap_figures,
-        intervals,
-        percentile_interval,
-        resample,
-    )
     from softiou.metrics.boundary import BoundaryCalibrationError, BoundaryIoU, boundary_counts
     from softiou.metrics.calibration import (
         BrierScore,
@@ -32,14 +25,12 @@ if TYPE_CHECKING:
         confusion_counts,
         overlap_counts,
     )
+    from softiou.metrics.decoding import DecodedTarget, decode_target
     from softiou.metrics.disagreement import (
         GeneralizedEnergyDistance,
         generalized_energy_distance,
         sample_levels,
     )
-    from softiou.metrics.figures import Figures, weighted_figures
-    from softiou.metrics.image_statistics import ImageStatistics
-    from softiou.metrics.images import mean_score, worst_mean
     from softiou.metrics.iou import (
         MeanAccuracy,
         MeanDice,
@@ -64,6 +55,7 @@ if TYPE_CHECKING:
         SoftScores,
         overlap_masses,
     )
+    from softiou.metrics.weighted import MetricValues, mean_score, worst_mean
 
 __all__ = [
     "METRICS",
@@ -76,17 +68,16 @@ __all__ = [
     "CalibrationScores",
     "CalibrationSums",
     "ClasswiseCalibrationError",
+    "DecodedTarget",
     "EvaluationScores",
     "ExpectedCalibrationError",
-    "Figures",
     "GeneralizedEnergyDistance",
-    "ImageStatistics",
-    "Intervals",
     "MaximumCalibrationError",
     "MeanAccuracy",
     "MeanDice",
     "MeanIoU",
     "MetricInfo",
+    "MetricValues",
     "NegativeLogLikelihood",
     "OverlapCounts",
     "OverlapMasses",
@@ -98,24 +89,20 @@ __all__ = [
     "SoftIoU",
     "SoftOverlapMetric",
     "SoftScores",
-    "bootstrap_figures",
     "boundary_confidence_sums",
     "boundary_counts",
     "classwise_bins",
     "classwise_error",
     "confidence_sums",
     "confusion_counts",
+    "decode_target",
     "generalized_energy_distance",
     "higher_is_better",
-    "intervals",
     "mean_score",
     "overlap_counts",
     "overlap_masses",
-    "percentile_interval",
     "pixel_sums",
-    "resample",
     "sample_levels",
-    "weighted_figures",
     "worst_mean",
 ]
 
@@ -123,21 +110,29 @@ __getattr__, __dir__ = _lazy_names(
     __name__,
     {
         "bins": "CalibrationBins",
-        "bootstrap": "Intervals bootstrap_figures intervals percentile_interval resample",
         "boundary": "BoundaryCalibrationError BoundaryIoU boundary_counts",
         "calibration": "BrierScore CalibrationMetric ExpectedCalibrationError "
         "MaximumCalibrationError NegativeLogLikelihood",
         "calibration_sums": "CalibrationSums PixelSums classwise_error",
         "classwise": "ClasswiseCalibrationError",
         "counts": "AnswerCounts OverlapCounts confusion_counts overlap_counts",
+        "decoding": "DecodedTarget decode_target",
         "disagreement": "GeneralizedEnergyDistance generalized_energy_distance sample_levels",
-        "figures": "Figures weighted_figures",
-        "image_statistics": "ImageStatistics",
-        "images": "mean_score worst_mean",
         "iou": "MeanAccuracy MeanDice MeanIoU OverlapMetric PixelAccuracy SegmentationScores",
         "pixels": "boundary_confidence_sums classwise_bins confidence_sums pixel_sums",
         "registry": "METRICS MetricInfo higher_is_better",
         "scores": "CalibrationScores EvaluationScores",
         "soft": "OverlapMasses SoftDice SoftIoU SoftOverlapMetric SoftScores overlap_masses",
+        "weighted": "MetricValues mean_score worst_mean",
+    },
+    moved={
+        "Figures": "softiou.metrics:MetricValues",
+        "ImageStatistics": "softiou.resampling",
+        "Intervals": "softiou.resampling",
+        "bootstrap_figures": "softiou.resampling:bootstrap_metrics",
+        "intervals": "softiou.resampling",
+        "percentile_interval": "softiou.resampling",
+        "resample": "softiou.resampling",
+        "weighted_figures": "softiou.resampling:weighted_metrics",
     },
 )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.metrics.images import ImageSums
+from softiou.metrics.image_sums import ImageSums
 
 # Fine bins of each of the B bins; a power of two, so that no rounding moves a pixel between bins.
 PARTS = 16
@@ -125,9 +125,9 @@ def equal_mass(bins: CalibrationBins, num_bins: int) -> CalibrationBins:
         (N, B).
     """
     _checks.in_range("num_bins", num_bins, 1)
-    # Twice the rank, in integers.
-    twice_rank = 2 * bins.count.cumsum(1) - bins.count
-    total = bins.count.sum(1, keepdim=True).clamp(min=1)
+    count = bins.count.long()  # float64 where the images are pooled
+    twice_rank = 2 * count.cumsum(1) - count
+    total = count.sum(1, keepdim=True).clamp(min=1)
     group = (num_bins * twice_rank // (2 * total)).clamp(max=num_bins - 1)
     return bins.merge(group, num_bins)
 

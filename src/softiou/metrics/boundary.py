@@ -1,4 +1,4 @@
-"""Metrics of what lies along the borders of the classes.
+"""Metrics of the pixels near the boundaries of the classes.
 
 Shapes: N images, C classes, *S space.
 """
@@ -21,21 +21,20 @@ from softiou.metrics.counts import (
     predicted_answers,
     top_prediction,
 )
-from softiou.metrics.images import MeanMetric
+from softiou.metrics.decoding import AnyTarget, decode_independent, decode_target
+from softiou.metrics.image_metrics import MeanMetric
 from softiou.metrics.iou import OverlapMetric
 from softiou.metrics.pixels import boundary_confidence_sums
-from softiou.metrics.truth import read_answers, read_truth
-from softiou.targets import Target
 from softiou.targets.smoothing import boundary_band
 
 
 class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
-    """IoU of the rims of the classes: how well the contours match, whatever the size of objects.
+    """IoU of the boundary bands of the classes, which measures how well the contours match.
 
         boundary IoU = |G_d and P_d| / |G_d or P_d|
 
-    where G_d are the pixels of a class in the target that lie within d of its contour, P_d those of
-    the prediction. The averages are those of `MeanIoU`.
+    where G_d are the pixels of a class in the target within the distance d of its contour, and P_d
+    those of the prediction. The averages are those of `MeanIoU`.
 
     Args:
         num_classes: C, at least 2; 1 and more for independent classes.
@@ -45,7 +44,7 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
         worst: Per cent of the images to average over, the lowest; see `MeanIoU`.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 
     Example:
@@ -56,8 +55,8 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
 
     References:
         Cheng, Girshick, Dollar, Berg, Kirillov, Boundary IoU, CVPR 2021, arXiv 2103.16562. As
-        in the authors' code the distance is that of the king on a chessboard, and the edge of the
-        image is a contour. Ours is that pixels that do not count make no contour.
+        in the authors' code the distance is the Chebyshev distance, and the edge of the image is a
+        contour. Unlike there, invalid pixels make no contour.
     """
 
     def __init__(
@@ -68,20 +67,12 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
         self.width = width
         self.ratio = ratio
 
-    def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, preds: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
         """Add images: see `boundary_counts` for the shapes."""
-        self._append(
-            boundary_counts(
-                preds,
-                target,
-                num_classes=self.num_classes,
-                width=self.width,
-                ratio=self.ratio,
-                independent=self.independent,
-                ignore_index=self.ignore_index,
-                valid=valid,
-            )
+        found = boundary_counts(
+            preds, target, width=self.width, ratio=self.ratio, valid=valid, **self.options()
         )
+        self._append(found)
 
     def score(self, sums: OverlapCounts) -> Tensor:
         """Return the boundary IoU (N, C)."""
@@ -91,7 +82,7 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
 @torch.no_grad()
 def boundary_counts(
     preds: Tensor,
-    target: Tensor,
+    target: AnyTarget,
     *,
     num_classes: int,
     width: int | None = None,
@@ -109,12 +100,12 @@ def boundary_counts(
         width: d in pixels, at least 1; None takes `ratio`.
         ratio: d as a share of the image's diagonal, above 0.
         independent: True when the classes do not exclude each other.
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
-        valid: Bool (N, *S), True where the pixel counts.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
-        int64 counts (N, C), whose `iou` is the boundary IoU. A pixel is a true positive where it is
-        in both rims. An image that does not hold a class has no rim of it.
+        int64 counts (N, C), whose `iou` is the boundary IoU. A true positive is in the bands of
+        both prediction and target.
 
     Raises:
         TypeError: `preds` (N, *S) are floating, or `valid` is not bool.
@@ -122,48 +113,46 @@ def boundary_counts(
     """
     _check_width(width, ratio)
     if independent:
-        yes = predicted_answers(preds, num_classes)
-        truth = read_answers(
+        found = predicted_answers(preds, num_classes)
+        decoded = decode_independent(
             target, shape=tuple(preds.shape), ignore_index=ignore_index, valid=valid
         )
         d = _pixels(width, ratio, tuple(preds.shape[2:]))
         predicted, present = (
-            side & _near_contour(side.long(), truth.counts, 2, d, channels=2)
-            for side in (yes, truth.answers())
+            side & _near_contour(side.long(), decoded.valid, 2, d, channels=2)
+            for side in (found, decoded.is_present())
         )
-        return count_answers(predicted, present, truth.counts)
-    truth = read_truth(
-        target, num_classes=num_classes, space=(), ignore_index=ignore_index, valid=valid
-    )
-    labels = truth.top_labels()
+        return count_answers(predicted, present, decoded.valid)
+    decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
+    labels, valid = decoded.top_labels(), decoded.valid
     preds = top_prediction(preds, tuple(labels.shape), num_classes)
-    check_range(preds, truth.counts, num_classes)
+    check_range(preds, valid, num_classes)
     d = _pixels(width, ratio, tuple(labels.shape[1:]))
     predicted, present = (
-        _near_contour(side, truth.counts, num_classes, d, channels=1) for side in (preds, labels)
+        _near_contour(side, valid, num_classes, d, channels=1) for side in (preds, labels)
     )
     return count_overlap(preds, labels, predicted, num_classes, present)
 
 
 class BoundaryCalibrationError(CalibrationMetric):
-    """Top-label expected calibration error of the pixels near a border of the labels alone.
+    """Top-label expected calibration error of the pixels near a boundary of the labels.
 
-    Models are least sure there, and so are annotators. See `ExpectedCalibrationError`.
+    Models are least certain there, and so are annotators. See `ExpectedCalibrationError`.
 
-    The band is chosen by the labels. Where single pixels are labelled at random, even a perfectly
-    calibrated model has an error here: the band holds all pixels that differ from their neighbours
-    and only some of the others.
+    The band depends on the labels. With noise in the labels of single pixels even a calibrated
+    model has an error here: the band holds all pixels that differ from their neighbours, but only
+    some of the others.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes, each of which has borders of
-            its own.
-        width: Of the band on each side of a border, in pixels, at least 1. The edges of the image
-            and pixels that do not count make no border.
+        num_classes: C, at least 2; 1 and more for independent classes, each of which has boundaries
+            of its own.
+        width: Of the band on each side of a boundary, in pixels, at least 1. The edges of the image
+            and invalid pixels make no boundary.
         num_bins: B, at least 1.
         per: "dataset" for all pixels together, "image" for the mean over the images that have any
             in the band.
         independent: True when the classes do not exclude each other; see `CalibrationMetric`.
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -172,19 +161,10 @@ class BoundaryCalibrationError(CalibrationMetric):
         super().__init__(num_classes, settings=(width,), **kwargs)
         self.width = width
 
-    def gather(
-        self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
-    ) -> CalibrationSums:
+    def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationSums:
         """Gather the sums of the band of a batch."""
         return boundary_confidence_sums(
-            probs,
-            target,
-            width=self.width,
-            num_classes=self.num_classes,
-            num_bins=self.num_bins,
-            independent=self.independent,
-            ignore_index=self.ignore_index,
-            valid=valid,
+            probs, target, width=self.width, valid=valid, **self.options()
         )
 
     def score(self, sums: CalibrationSums) -> Tensor:
@@ -193,18 +173,18 @@ class BoundaryCalibrationError(CalibrationMetric):
 
 
 def _near_contour(
-    labels: Tensor, counts: Tensor, num_classes: int, d: int, *, channels: int
+    labels: Tensor, valid: Tensor, num_classes: int, d: int, *, channels: int
 ) -> Tensor:
     """Find the pixels within `d` of another class or of the edge of the image.
 
     Args:
         labels: int64, `channels` leading dimensions, then *S.
-        counts: Bool of the same shape.
+        valid: Bool of the same shape.
         num_classes: How many values the labels have.
         d: Distance in pixels along every axis.
         channels: Leading dimensions.
     """
-    marked = labels.where(counts, -1).flatten(0, channels - 1)
+    marked = labels.where(valid, -1).flatten(0, channels - 1)
     space = marked.ndim - 1
     # One pixel of a class of its own lies around the image.
     marked = F.pad(marked, [1] * (2 * space), value=num_classes)
@@ -213,7 +193,7 @@ def _near_contour(
 
 
 def _pixels(width: int | None, ratio: float, space: tuple[int, ...]) -> int:
-    """Return the width of the rim in pixels."""
+    """Return the width of the band in pixels."""
     if width is not None:
         return width
     return max(1, round(ratio * math.sqrt(sum(length**2 for length in space))))

@@ -1,10 +1,9 @@
-"""Calibration: does a pixel that the model is 80 % sure of turn out right 80 % of the time.
+"""Calibration: of the pixels predicted with 80 % confidence, are 80 % right?
 
 Shapes: N images, C classes, *S space, B bins.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,13 +11,14 @@ from torch import Tensor
 from softiou import _checks
 from softiou.metrics.bins import reliability
 from softiou.metrics.calibration_sums import CalibrationSums
-from softiou.metrics.images import ImageMetric
+from softiou.metrics.decoding import AnyTarget
 from softiou.metrics.pixels import confidence_sums
-from softiou.targets import Target
+from softiou.metrics.scores import BinnedMetric
+from softiou.metrics.weighted import equal_weights, weighted_mean
 
 
-class CalibrationMetric(ImageMetric[CalibrationSums]):
-    """What the metrics over calibration sums share: they keep those of every image, (N, F).
+class CalibrationMetric(BinnedMetric[CalibrationSums]):
+    """Base of the metrics that keep the calibration sums of every image, (N, F).
 
     F is 16 B + 16: 256 fine bins of three numbers an image for B = 15, however many its pixels.
 
@@ -27,9 +27,9 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
         num_bins: B, at least 1.
         per: "dataset" for all pixels together, "image" for the mean over the images that have any.
         independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel). Then every entry, pixel and class, is a question of its own: its confidence
-            is the probability of yes, which is held against the frequency of yes.
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
+            multilabel). Then every entry, pixel and class, counts by itself: its confidence is the
+            probability of the class, compared with how often the class is present.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -41,46 +41,13 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
         *,
         num_bins: int = 15,
         per: str = "dataset",
-        independent: bool = False,
-        ignore_index: int | None = None,
         **kwargs: Any,
     ) -> None:
         _checks.in_range("num_bins", num_bins, 1)
         _checks.one_of("per", per, ("dataset", "image"))
-        super().__init__(
-            num_classes,
-            empty=CalibrationSums.empty(num_bins),
-            independent=independent,
-            ignore_index=ignore_index,
-            **kwargs,
-        )
-        self.num_bins = num_bins
+        empty = CalibrationSums.empty(num_bins)
+        super().__init__(num_classes, empty=empty, num_bins=num_bins, **kwargs)
         self.per = per
-
-    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
-        """Add images.
-
-        Args:
-            probs: Probabilities (N, C, *S).
-            target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
-                `targets.votes(masks)`, which is written out as probabilities. Of independent
-                classes 0 and 1 or probabilities (N, C, *S).
-            valid: Bool (N, *S), True where the pixel counts.
-
-        Raises:
-            ValueError: `probs` has another number of classes or another space than the target, or
-                holds no probabilities, such as logits.
-        """
-        self._append(self.gather(probs, target, valid))
-
-    @abstractmethod
-    def gather(
-        self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
-    ) -> CalibrationSums:
-        """Gather the sums of a batch.
-
-        Settings that they depend on go to `__init__` as `settings=(...)`, see `ImageMetric`.
-        """
 
     @abstractmethod
     def score(self, sums: CalibrationSums) -> Tensor:
@@ -88,7 +55,10 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
 
     def compute(self) -> Tensor:
         """Return a float64 scalar; NaN without pixels, or where a probability was NaN."""
-        return mean_of_images(self.sums(), self.score, per=self.per)
+        sums = self.sums()
+        if self.per == "dataset":
+            sums = sums.merge_images()
+        return weighted_mean(self.score(sums), equal_weights(sums), valid=sums.pixels > 0)[0]
 
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram of what was seen in this process.
@@ -103,19 +73,9 @@ class CalibrationMetric(ImageMetric[CalibrationSums]):
 class TopLabelMetric(CalibrationMetric):
     """The calibration metrics over all pixels; see `confidence_sums`."""
 
-    def gather(
-        self, probs: Tensor, target: Tensor | Target, valid: Tensor | None
-    ) -> CalibrationSums:
+    def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationSums:
         """Gather the sums of a batch."""
-        return confidence_sums(
-            probs,
-            target,
-            num_classes=self.num_classes,
-            num_bins=self.num_bins,
-            independent=self.independent,
-            ignore_index=self.ignore_index,
-            valid=valid,
-        )
+        return confidence_sums(probs, target, valid=valid, **self.options())
 
 
 class ExpectedCalibrationError(TopLabelMetric):
@@ -133,7 +93,7 @@ class ExpectedCalibrationError(TopLabelMetric):
         num_bins: B, at least 1.
         per: "dataset" for all pixels together, "image" for the mean over the images that have any.
         independent: True when the classes do not exclude each other; see `CalibrationMetric`.
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 
     Note:
@@ -206,20 +166,3 @@ class NegativeLogLikelihood(TopLabelMetric):
     def score(self, sums: CalibrationSums) -> Tensor:
         """Return the score of each image (N,)."""
         return sums.log_loss()
-
-
-def mean_of_images(
-    sums: CalibrationSums, score: Callable[[CalibrationSums], Tensor], *, per: str
-) -> Tensor:
-    """Average a score over the images that have pixels, or take that of all pixels together.
-
-    Args:
-        sums: Of all images.
-        score: From sums of N images to values (N,).
-        per: "dataset" or "image".
-    """
-    if per == "dataset":
-        sums = sums.merge_images()
-    values = score(sums)
-    # Not `nanmean`: an image whose probabilities are NaN has to show.
-    return values[sums.pixels > 0].mean()

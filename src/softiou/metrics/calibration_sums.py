@@ -15,7 +15,7 @@ from softiou.metrics.bins import (
     num_fine_bins,
 )
 from softiou.metrics.counts import OverlapCounts, empty_counts
-from softiou.metrics.images import ImageSums
+from softiou.metrics.image_sums import ImageSums
 
 # By how much the probabilities of a pixel may miss what they should be: bfloat16 has 8 bits.
 _ROUNDING = 1e-2

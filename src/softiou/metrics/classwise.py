@@ -1,4 +1,4 @@
-"""Class-wise calibration: is a class there as often as its probability says.
+"""Class-wise calibration: does a class occur as often as its probability says?
 
 Shapes: N images, C classes, *S space, B bins.
 """
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.metrics.bins import CalibrationBins, reliability
-from softiou.metrics.calibration_sums import PixelSums, classwise_error
-from softiou.metrics.images import ImageMetric
+from softiou.metrics.calibration_sums import PixelSums
+from softiou.metrics.decoding import AnyTarget
 from softiou.metrics.pixels import classwise_bins
-from softiou.targets import Target
+from softiou.metrics.scores import BinnedMetric
+from softiou.metrics.weighted import classwise_metrics, equal_weights
 
 
-class ClasswiseCalibrationError(ImageMetric[CalibrationBins]):
+class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
     """Class-wise (static) calibration error: the probability of a class against its frequency.
 
         CE_c = sum_b n_cb / n |frequency_cb - probability_cb|
@@ -30,7 +31,7 @@ class ClasswiseCalibrationError(ImageMetric[CalibrationBins]):
         num_bins: B, at least 1.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 
     Note:
@@ -59,36 +60,25 @@ class ClasswiseCalibrationError(ImageMetric[CalibrationBins]):
         per: str = "dataset",
         num_bins: int = 15,
         independent: bool = False,
-        ignore_index: int | None = None,
         **kwargs: Any,
     ) -> None:
         _checks.in_range("num_bins", num_bins, 1)
         _checks.one_of("per", per, ("dataset", "none"))
         empty = PixelSums.empty(num_classes, num_bins, independent=independent).classwise
         super().__init__(
-            num_classes, empty=empty, independent=independent, ignore_index=ignore_index, **kwargs
+            num_classes, empty=empty, num_bins=num_bins, independent=independent, **kwargs
         )
-        self.num_bins = num_bins
         self.per = per
 
-    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
-        """Add images: see `pixel_sums` for the shapes."""
-        self._append(
-            classwise_bins(
-                probs,
-                target,
-                num_classes=self.num_classes,
-                num_bins=self.num_bins,
-                independent=self.independent,
-                ignore_index=self.ignore_index,
-                valid=valid,
-            )
-        )
+    def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationBins:
+        """Gather the bins of a batch."""
+        return classwise_bins(probs, target, valid=valid, **self.options())
 
     def compute(self) -> Tensor:
         """Return the error in [0, 1] (float64 scalar; (C,) for "none"), NaN where undefined."""
-        bins = self.sums().merge_images()
-        return classwise_error(bins)[0] if self.per == "none" else mean_of_classes(bins)
+        sums = self.sums()
+        found = classwise_metrics(sums, equal_weights(sums))
+        return found.per_class["cece"][0] if self.per == "none" else found.metrics["cece_d"][0]
 
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram of every class, of what was seen in this process.
@@ -98,8 +88,3 @@ class ClasswiseCalibrationError(ImageMetric[CalibrationBins]):
             "accuracy" (C, B), NaN for empty bins.
         """
         return reliability(self.sums().merge_images())
-
-
-def mean_of_classes(bins: CalibrationBins) -> Tensor:
-    """Average the class-wise error (1, C) over the classes that occur."""
-    return classwise_error(bins)[bins.correct.sum(-1) > 0].mean()

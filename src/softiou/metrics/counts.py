@@ -13,8 +13,8 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.metrics import native
-from softiou.metrics.images import OverlapSums
-from softiou.metrics.truth import read_answers, read_truth
+from softiou.metrics.decoding import AnyTarget, decode_independent, decode_target
+from softiou.metrics.image_sums import OverlapSums
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class OverlapCounts(OverlapSums):
     """Pixels of each image and class, int64 (N, C).
 
     Attributes:
-        true_positives: Predicted and there.
-        predicted: Predicted.
-        present: There, in the target.
+        true_positives: Pixels of the class in prediction and target.
+        predicted: Pixels of the class in the prediction.
+        present: Pixels of the class in the target.
     """
 
     true_positives: Tensor
@@ -32,7 +32,7 @@ class OverlapCounts(OverlapSums):
     present: Tensor
 
     def occurs(self) -> Tensor:
-        """Say which classes the target of each image holds, bool (N, C)."""
+        """Return which classes occur in the target of each image, bool (N, C)."""
         return self.present > 0
 
     def iou(self) -> Tensor:
@@ -48,26 +48,30 @@ class OverlapCounts(OverlapSums):
         """Compute tp / (tp + fn) in float64 (N, C), the accuracy of a class; NaN where absent."""
         return self.true_positives.double() / self.present.double()
 
+    def accuracies(self) -> Tensor:
+        """Compute the share of right pixels of each image, float64 (N,); NaN without pixels."""
+        return self.true_positives.sum(1).double() / self.present.sum(1).double()
+
     def accuracy(self) -> Tensor:
-        """Compute the share of right pixels over all images and classes; NaN without pixels."""
-        return self.true_positives.sum().double() / self.present.sum().double()
+        """Compute the share of right pixels over all images; NaN without pixels."""
+        return self.merge_images().accuracies()[0]
 
 
 @dataclass(frozen=True)
 class AnswerCounts(OverlapCounts):
-    """Counts of classes that do not exclude each other: each pixel says yes or no to every class.
+    """Counts of independent classes, each of which is present or absent in a pixel.
 
     Attributes:
-        judged: Answers that count, yes and no.
+        valid: Valid entries, pixel and class.
     """
 
-    judged: Tensor
+    valid: Tensor
 
-    # The right answers hold the right noes, which classes that exclude each other do not have.
-    def accuracy(self) -> Tensor:
-        """Compute the share of right answers over all images and classes; NaN without any."""
+    # True negatives count as right, which classes that exclude each other do not have.
+    def accuracies(self) -> Tensor:
+        """Compute the share of right entries of each image, float64 (N,); NaN without any."""
         wrong = self.predicted + self.present - 2 * self.true_positives
-        return 1 - wrong.sum().double() / self.judged.sum().double()
+        return 1 - wrong.sum(1).double() / self.valid.sum(1).double()
 
 
 def empty_counts(num_classes: int, *, independent: bool = False) -> OverlapCounts:
@@ -78,7 +82,7 @@ def empty_counts(num_classes: int, *, independent: bool = False) -> OverlapCount
 
 def overlap_counts(
     preds: Tensor,
-    target: Tensor,
+    target: AnyTarget,
     *,
     num_classes: int,
     independent: bool = False,
@@ -88,17 +92,18 @@ def overlap_counts(
     """Count the pixels of each class in prediction, target and both, image by image.
 
     Args:
-        preds: Class indices (N, *S), or probabilities, logits or one-hot (N, C, *S), whose largest
-            counts. Of independent classes probabilities, yes above 1/2, or 0 and 1 (N, C, *S).
-        target: Class indices (N, *S), or probabilities (N, C, *S), whose largest counts. Of
-            independent classes 0 and 1 (N, C, *S), or probabilities, yes above 1/2; of a single
-            class also labels (N, *S).
+        preds: Class indices (N, *S), or probabilities, logits or one-hot (N, C, *S), of which the
+            largest is taken. Of independent classes probabilities, thresholded at 1/2, or 0 and 1
+            (N, C, *S).
+        target: Class indices (N, *S), or probabilities (N, C, *S), of which the largest is taken.
+            Of independent classes 0 and 1 or probabilities, thresholded at 1/2 (N, C, *S); of a
+            single class also labels (N, *S).
         num_classes: C, at least 2; a binary problem has background and foreground, or is a single
             independent class.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
-        valid: Bool (N, *S), True where the pixel counts.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         int64 counts (N, C); `AnswerCounts` for independent classes.
@@ -113,58 +118,62 @@ def overlap_counts(
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
     if independent:
-        yes, shape = predicted_answers(preds, num_classes), tuple(preds.shape)
-        truth = read_answers(target, shape=shape, ignore_index=ignore_index, valid=valid)
-        return count_answers(yes, truth.answers(), truth.counts)
-    if not target.is_floating_point():
+        found = predicted_answers(preds, num_classes)
+        decoded = decode_independent(
+            target, shape=tuple(preds.shape), ignore_index=ignore_index, valid=valid
+        )
+        return count_answers(found, decoded.is_present(), decoded.valid)
+    if isinstance(target, Tensor) and not target.is_floating_point():
         _check_predictions(preds, tuple(target.shape), num_classes)
         valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
         # An integer is a class to the compiled pass; one-hot ones are not.
         readable = preds.is_floating_point() or preds.shape == target.shape
         if readable and native.refuses(preds, target, valid) is None:
-            found = native.gather(
+            gathered = native.gather(
                 preds, target, valid, num_classes=num_classes, ignore_index=ignore_index
             )
-            if found is not None:
-                return OverlapCounts(*found.counts.unbind(1))
-    truth = read_truth(
-        target, num_classes=num_classes, space=(), ignore_index=ignore_index, valid=valid
-    )
-    labels = truth.top_labels()
+            if gathered is not None:
+                return OverlapCounts(*gathered.counts.unbind(1))
+    decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
+    labels = decoded.top_labels()
     preds = top_prediction(preds, tuple(labels.shape), num_classes)
-    return count_overlap(preds, labels, truth.counts, num_classes)
+    return count_overlap(preds, labels, decoded.valid, num_classes)
 
 
 def count_overlap(
-    preds: Tensor, labels: Tensor, counts: Tensor, num_classes: int, present: Tensor | None = None
+    preds: Tensor,
+    labels: Tensor,
+    valid: Tensor,
+    num_classes: int,
+    valid_labels: Tensor | None = None,
 ) -> OverlapCounts:
-    """Count class indices (N, *S) where `counts`, bool (N, *S); plain PyTorch, the definition.
+    """Count class indices (N, *S) of valid pixels in plain PyTorch: the definition.
 
     Args:
         preds: Predicted classes.
-        labels: Those of the target.
-        counts: Which pixels of the prediction count, and of the target unless `present` says so.
+        labels: Classes of the target.
+        valid: Valid pixels of the prediction, bool (N, *S).
         num_classes: C.
-        present: Which pixels of the target count, where it differs; both have to, for a hit.
+        valid_labels: Valid pixels of the target, where they differ; a true positive is in both.
     """
-    present = counts if present is None else present
-    check_range(preds, counts, num_classes)
+    valid_labels = valid if valid_labels is None else valid_labels
+    check_range(preds, valid, num_classes)
     return OverlapCounts(
-        true_positives=_histogram(labels, counts & present & (preds == labels), num_classes),
-        predicted=_histogram(preds, counts, num_classes),
-        present=_histogram(labels, present, num_classes),
+        true_positives=_histogram(labels, valid & valid_labels & (preds == labels), num_classes),
+        predicted=_histogram(preds, valid, num_classes),
+        present=_histogram(labels, valid_labels, num_classes),
     )
 
 
-def count_answers(preds: Tensor, truth: Tensor, counts: Tensor) -> AnswerCounts:
-    """Count the answers of independent classes, all bool (N, C, *S)."""
-    preds, truth, counts = (x.flatten(2) for x in (preds & counts, truth & counts, counts))
-    return AnswerCounts(*(x.sum(2) for x in (preds & truth, preds, truth, counts)))
+def count_answers(preds: Tensor, target: Tensor, valid: Tensor) -> AnswerCounts:
+    """Count the entries of independent classes, all bool (N, C, *S)."""
+    preds, target, valid = (x.flatten(2) for x in (preds & valid, target & valid, valid))
+    return AnswerCounts(*(x.sum(2) for x in (preds & target, preds, target, valid)))
 
 
 def confusion_counts(
     preds: Tensor,
-    target: Tensor,
+    target: AnyTarget,
     *,
     num_classes: int,
     ignore_index: int | None = None,
@@ -176,8 +185,8 @@ def confusion_counts(
         preds: As in `overlap_counts`.
         target: As in `overlap_counts`.
         num_classes: C, at least 2.
-        ignore_index: Label value whose pixels do not count.
-        valid: Bool (N, *S), True where the pixel counts.
+        ignore_index: Label value of the pixels to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         int64 (N, C, C): rows are the classes of the target, columns those of the prediction.
@@ -191,18 +200,16 @@ def confusion_counts(
         >>> confusion_counts(preds, target, num_classes=2).tolist()
         [[[1, 1], [0, 1]]]
     """
-    truth = read_truth(
-        target, num_classes=num_classes, space=(), ignore_index=ignore_index, valid=valid
-    )
-    labels = truth.top_labels()
+    decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
+    labels = decoded.top_labels()
     preds = top_prediction(preds, tuple(labels.shape), num_classes)
-    check_range(preds, truth.counts, num_classes)
+    check_range(preds, decoded.valid, num_classes)
     pairs = labels * num_classes + preds
-    return _histogram(pairs, truth.counts, num_classes**2).view(-1, num_classes, num_classes)
+    return _histogram(pairs, decoded.valid, num_classes**2).view(-1, num_classes, num_classes)
 
 
 def predicted_answers(preds: Tensor, num_classes: int) -> Tensor:
-    """Return the yes or no to each independent class, bool (N, C, *S)."""
+    """Return where each independent class is predicted, bool (N, C, *S)."""
     if preds.ndim < 3 or preds.shape[1] != num_classes:
         raise ValueError(
             f"Expected `preds` of independent classes to have shape (N, C, *S) with C = "
@@ -211,20 +218,20 @@ def predicted_answers(preds: Tensor, num_classes: int) -> Tensor:
     return preds > 0.5 if preds.is_floating_point() else preds == 1
 
 
-def _histogram(index: Tensor, counts: Tensor, size: int) -> Tensor:
-    """Count the values of int64 (N, *S) in [0, size) where `counts`, image by image: (N, size)."""
+def _histogram(index: Tensor, valid: Tensor, size: int) -> Tensor:
+    """Count the valid values of int64 (N, *S) in [0, size), image by image: (N, size)."""
     image = torch.arange(len(index), device=index.device).unsqueeze(1) * size
-    index, counts = index.flatten(1) + image, counts.flatten(1)  # (N, P)
-    return torch.bincount(index[counts], minlength=len(index) * size).view(-1, size)
+    index, valid = index.flatten(1) + image, valid.flatten(1)  # (N, P)
+    return torch.bincount(index[valid], minlength=len(index) * size).view(-1, size)
 
 
-def check_range(preds: Tensor, counts: Tensor, num_classes: int) -> None:
-    """Raise unless the predictions that count are classes."""
-    wrong = ((preds < 0) | (preds >= num_classes)) & counts
+def check_range(preds: Tensor, valid: Tensor, num_classes: int) -> None:
+    """Raise unless the predictions of valid pixels are classes."""
+    wrong = ((preds < 0) | (preds >= num_classes)) & valid
     if bool(wrong.any()):
         raise ValueError(
             f"Expected `preds` to hold class indices in [0, {num_classes - 1}], but found "
-            f"{preds[counts].min().item()} to {preds[counts].max().item()}."
+            f"{preds[valid].min().item()} to {preds[valid].max().item()}."
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.metrics.images import ExactMetric
+from softiou.metrics.image_metrics import ExactMetric
 from softiou.targets.hard import valid_labels
 
 
@@ -105,7 +105,7 @@ def generalized_energy_distance(
         num_classes: C, at least 2.
         classes: Indices of the classes that d averages over; None for all.
         ignore_index: Label of the pixels that an annotator did not judge.
-        valid: Bool (N, *S), True where the pixel counts.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         float64 (N,), at most 2; at least 0 for a single class when all annotators judged the same

@@ -8,14 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from softiou.metrics.counts import OverlapCounts, empty_counts, overlap_counts
-from softiou.metrics.images import ImageMetric, MeanMetric, all_scores, mean_score
-
-# Per cent of the images that the worst-case scores of `SegmentationScores` look at.
-WORST = (10, 5)
+from softiou.metrics.decoding import AnyTarget
+from softiou.metrics.image_metrics import ImageMetric, MeanMetric
+from softiou.metrics.weighted import equal_weights, overlap_metrics
 
 
 class OverlapMetric(ImageMetric[OverlapCounts]):
-    """What the metrics over overlap counts share: they keep the counts of every image, (N, C).
+    """Base of the metrics that keep the overlap counts of every image, (N, C).
 
     Memory is independent of the number of pixels, and the result is the same however the images are
     spread over batches and processes.
@@ -23,8 +22,8 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
     Args:
         num_classes: C, at least 2; 1 and more for independent classes.
         independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel): a yes or no for each.
-        ignore_index: Label value whose pixels do not count, for hard and soft targets.
+            multilabel).
+        ignore_index: Label value of the pixels to ignore, for hard and soft targets.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -36,18 +35,9 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
         empty = empty_counts(num_classes, independent=independent)
         super().__init__(num_classes, empty=empty, independent=independent, **kwargs)
 
-    def update(self, preds: Tensor, target: Tensor, valid: Tensor | None = None) -> None:
+    def update(self, preds: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_counts` for the shapes."""
-        self._append(
-            overlap_counts(
-                preds,
-                target,
-                num_classes=self.num_classes,
-                independent=self.independent,
-                ignore_index=self.ignore_index,
-                valid=valid,
-            )
-        )
+        self._append(overlap_counts(preds, target, valid=valid, **self.options()))
 
     def counts(self) -> OverlapCounts:
         """Return the counts of all images seen so far (N, C)."""
@@ -61,7 +51,7 @@ class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
 
     - "dataset": mIoU^D. Counts are added over the images, then one IoU a class, then their mean.
       Classes that occur neither in prediction nor target are NaN and left out.
-    - "image": mIoU^I. IoU of the classes that the target of the image holds, their mean in each
+    - "image": mIoU^I. IoU of the classes that occur in the target of the image, their mean in each
       image, then the mean of the images. Every image weighs the same.
     - "class": mIoU^C. The same IoU values, averaged over the images for each class, then over the
       classes. Every class weighs the same, small objects as much as large ones.
@@ -78,7 +68,7 @@ class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
             ceil(q n / 100) are averaged. None for all images.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 
     Example:
@@ -119,9 +109,9 @@ class MeanAccuracy(MeanMetric[OverlapCounts], OverlapMetric):
 
 
 class PixelAccuracy(OverlapMetric):
-    """Share of the pixels that count whose most probable class is right; NaN without pixels.
+    """Share of the valid pixels whose most probable class is right; NaN without pixels.
 
-    Of independent classes the share of right answers, yes and no.
+    Of independent classes the share of right entries, present and absent.
     """
 
     def compute(self) -> Tensor:
@@ -130,7 +120,7 @@ class PixelAccuracy(OverlapMetric):
 
 
 class SegmentationScores(OverlapMetric):
-    """All of the above at once, from counts that are gathered once.
+    """mIoU, mDice and accuracies at once, from counts that are gathered once.
 
     `compute` returns a dict of float64 scalars in [0, 1]: miou_d, miou_i, miou_c, mdice_d, mdice_i,
     mdice_c (data set, image, class; see `MeanIoU`), accuracy, macc (mean accuracy of the classes),
@@ -139,15 +129,5 @@ class SegmentationScores(OverlapMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
-        return segmentation_scores(self.counts())
-
-
-def segmentation_scores(counts: OverlapCounts) -> dict[str, Tensor]:
-    """Compute the scores of `SegmentationScores` from the counts of all images (N, C)."""
-    scores = all_scores(counts, iou="miou", dice="mdice")
-    scores["accuracy"] = counts.accuracy()
-    scores["macc"] = mean_score(counts, lambda c: c.recall(), per="dataset")
-    for q in WORST:
-        for per in ("image", "class"):
-            scores[f"miou_{per[0]}_q{q}"] = mean_score(counts, lambda c: c.iou(), per=per, worst=q)
-    return scores
+        counts = self.counts()
+        return overlap_metrics(counts, equal_weights(counts)).of_row()

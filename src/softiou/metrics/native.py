@@ -98,9 +98,9 @@ def gather(
         scores: Probabilities (N, C, *S), or without bins also logits, all floating; or without bins
             class indices (N, *S) of an integer dtype.
         target: Class indices (N, *S), of any integer dtype.
-        valid: Bool (N, *S), True where the pixel counts.
+        valid: Bool (N, *S), False for pixels to ignore.
         num_classes: C.
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         num_bins: B; 0 counts overlap alone.
         classwise: Whether to fill the bins of every class.
 

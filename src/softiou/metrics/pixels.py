@@ -1,4 +1,4 @@
-"""One door to the pass over the pixels: compiled code where it can, plain PyTorch elsewhere.
+"""The pass over the pixels: compiled code where possible, plain PyTorch elsewhere.
 
 Shapes: N images, C classes, *S space, B bins, F fine bins.
 """
@@ -18,8 +18,8 @@ from softiou.metrics.calibration_sums import (
     check_masses,
 )
 from softiou.metrics.counts import OverlapCounts, count_answers, count_overlap
-from softiou.metrics.truth import Truth, read_answers, read_truth
-from softiou.targets import HardTarget, Target
+from softiou.metrics.decoding import AnyTarget, DecodedTarget, decode_independent, decode_target
+from softiou.targets import HardTarget
 from softiou.targets.smoothing import boundary_band
 
 
@@ -50,7 +50,7 @@ class _Settings:
 @torch.no_grad()
 def pixel_sums(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     *,
     num_classes: int,
     num_bins: int = 15,
@@ -66,15 +66,15 @@ def pixel_sums(
     Args:
         probs: Probabilities (N, C, *S) of any floating dtype.
         target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
-            `targets.votes(masks)`, which is written out as probabilities. Of independent classes 0
-            and 1 or probabilities (N, C, *S), of a single one also labels (N, *S).
+            `targets.votes(masks)`, which is expanded to probabilities. Of independent classes 0 and
+            1 or probabilities (N, C, *S), of a single one also labels (N, *S).
         num_classes: C, at least 2; 1 and more for independent classes.
         num_bins: B, at least 1.
         independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel). Then every entry, pixel and class, is a question of its own: its confidence
-            is the probability of yes, which is held against the frequency of yes.
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
-        valid: Bool (N, *S), True where the pixel counts.
+            multilabel). Then every entry, pixel and class, counts by itself: its confidence is the
+            probability of the class, compared with how often the class is present.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         Sums of each image; the calibration is that of `confidence_sums`.
@@ -83,7 +83,7 @@ def pixel_sums(
         TypeError: `probs` are not floating, or `valid` is not bool.
         ValueError: `probs` have another number of classes or another space than the target, or are
             no probabilities: their sum over the classes is not 1 on average, or they lie outside of
-            [0, 1]. That is judged by the sums of each image. NaN does not raise.
+            [0, 1]. The sums of each image are checked, not every pixel. NaN does not raise.
 
     Note:
         Labels on the CPU with `probs` in float32, bfloat16 or float16 take one pass of compiled
@@ -104,16 +104,16 @@ def pixel_sums(
     if found is not None:
         overlap, sums, classes = OverlapCounts(*found.counts.unbind(1)), _sums(found), found.classes
     else:
-        truth = _truth(probs, target, valid, settings)
-        overlap, sums = _overlap(probs, truth), _plain_sums(probs, truth, num_bins)
-        classes = plain.class_bins(probs, truth, num_bins=num_bins)
+        decoded = _decoded(probs, target, valid, settings)
+        overlap, sums = _overlap(probs, decoded), _plain_sums(probs, decoded, num_bins)
+        classes = plain.class_bins(probs, decoded, num_bins=num_bins)
     return PixelSums(overlap, settings.checked(sums), settings.checked_classes(classes))
 
 
 @torch.no_grad()
 def confidence_sums(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     *,
     num_classes: int,
     num_bins: int = 15,
@@ -131,8 +131,8 @@ def confidence_sums(
         Sums of each image: (N, F) and (N,).
 
     Raises:
-        ValueError: As for `pixel_sums`; but here the largest probability of each pixel is all that
-            is judged, so that logits which lie in [0, 1] pass.
+        ValueError: As for `pixel_sums`; but only the largest probability of each pixel is checked,
+            so that logits in [0, 1] pass.
 
     Note:
         Probabilities below 1.2e-38 count as that in the log-likelihood, which is 87 for them.
@@ -141,14 +141,14 @@ def confidence_sums(
     found = _compiled(probs, target, valid, settings, classwise=False)
     if found is not None:
         return settings.checked(_sums(found))
-    truth = _truth(probs, target, valid, settings)
-    return settings.checked(_plain_sums(probs, truth, num_bins))
+    decoded = _decoded(probs, target, valid, settings)
+    return settings.checked(_plain_sums(probs, decoded, num_bins))
 
 
 @torch.no_grad()
 def boundary_confidence_sums(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     *,
     width: int,
     num_classes: int,
@@ -157,40 +157,39 @@ def boundary_confidence_sums(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> CalibrationSums:
-    """Gather the sums of `confidence_sums` from the pixels near a border of the labels alone.
+    """Gather the sums of `confidence_sums` from the pixels near a boundary of the labels.
 
     Args:
         probs: As in `pixel_sums`.
         target: As in `pixel_sums`.
-        width: Of the band on each side of a border, in pixels, at least 1; the edges of the image
-            and pixels that do not count make no border. See `softiou.targets.smoothing`.
-        num_classes: C, at least 2; 1 and more for independent classes, each of which has borders of
-            its own.
+        width: Of the band on each side of a boundary, in pixels, at least 1; the edges of the image
+            and invalid pixels make no boundary. See `softiou.targets.smoothing`.
+        num_classes: C, at least 2; 1 and more for independent classes, each of which has boundaries
+            of its own.
         num_bins: B, at least 1.
         independent: True when the classes do not exclude each other.
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
-        valid: Bool (N, *S), True where the pixel counts.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
     """
     settings = _Settings(num_classes, num_bins, independent, ignore_index)
-    truth = _truth(probs, target, valid, settings)
-    if truth.labels is not None:
-        labels = truth.labels.where(truth.counts, -1)
+    decoded = _decoded(probs, target, valid, settings)
+    if decoded.labels is not None:
+        labels = decoded.labels.where(decoded.valid, -1)
         band = boundary_band(labels, width=width, num_classes=num_classes)
-        if truth.probs is None:
-            # The labels again, for the compiled pass.
+        if decoded.probs is None:
             return confidence_sums(
-                probs, truth.labels, num_classes=num_classes, num_bins=num_bins, valid=band
+                probs, replace(decoded, valid=band), num_classes=num_classes, num_bins=num_bins
             )
     else:
-        labels = truth.answers().long().where(truth.counts, -1).flatten(0, 1)  # (N C, *S)
+        labels = decoded.is_present().long().where(decoded.valid, -1).flatten(0, 1)  # (N C, *S)
         band = boundary_band(labels, width=width, num_classes=2).view(probs.shape)
-    return settings.checked(_plain_sums(probs, replace(truth, counts=band), num_bins))
+    return settings.checked(_plain_sums(probs, replace(decoded, valid=band), num_bins))
 
 
 @torch.no_grad()
 def classwise_bins(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     *,
     num_classes: int,
     num_bins: int = 15,
@@ -213,13 +212,13 @@ def classwise_bins(
     found = _compiled(probs, target, valid, settings, classwise=True)
     if found is not None:
         return settings.checked_classes(found.classes)
-    truth = _truth(probs, target, valid, settings)
-    return settings.checked_classes(plain.class_bins(probs, truth, num_bins=num_bins))
+    decoded = _decoded(probs, target, valid, settings)
+    return settings.checked_classes(plain.class_bins(probs, decoded, num_bins=num_bins))
 
 
 def _compiled(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     valid: Tensor | None,
     settings: _Settings,
     *,
@@ -230,6 +229,9 @@ def _compiled(
     if isinstance(target, HardTarget):
         ignore_index = ignore_index if target.ignore_index is None else target.ignore_index
         target = target.labels
+    elif isinstance(target, DecodedTarget) and target.probs is None:
+        valid = target.valid if valid is None else target.valid & valid
+        target, ignore_index = target.top_labels(), None
     hard = isinstance(target, Tensor) and not target.is_floating_point()
     if settings.independent or not isinstance(target, Tensor) or not hard:
         return None
@@ -248,25 +250,25 @@ def _compiled(
     )
 
 
-def _truth(
-    probs: Tensor, target: Tensor | Target, valid: Tensor | None, settings: _Settings
-) -> Truth:
-    """Read the target for the plain pass, and check that the probabilities fit it."""
+def _decoded(
+    probs: Tensor, target: AnyTarget, valid: Tensor | None, settings: _Settings
+) -> DecodedTarget:
+    """Decode the target for the plain pass, and check that the probabilities fit it."""
     ignore_index, num_classes = settings.ignore_index, settings.num_classes
     if settings.independent:
         _check_probs(probs, (*probs.shape[:1], *probs.shape[2:]), num_classes)
-        return read_answers(
+        return decode_independent(
             target, shape=tuple(probs.shape), ignore_index=ignore_index, valid=valid
         )
-    truth = read_truth(
+    decoded = decode_target(
         target,
         num_classes=num_classes,
         space=tuple(probs.shape[2:]),
         ignore_index=ignore_index,
         valid=valid,
     )
-    _check_probs(probs, tuple(truth.counts.shape), num_classes)
-    return truth
+    _check_probs(probs, tuple(decoded.valid.shape), num_classes)
+    return decoded
 
 
 def _check_probs(probs: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
@@ -274,7 +276,7 @@ def _check_probs(probs: Tensor, shape: tuple[int, ...], num_classes: int) -> Non
     if not probs.is_floating_point():
         raise TypeError(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. "
-            "Class indices are for MeanIoU and its kin."
+            "For class indices use MeanIoU, MeanDice or PixelAccuracy."
         )
     wanted = (shape[0], num_classes, *shape[1:])
     if tuple(probs.shape) != wanted:
@@ -288,12 +290,12 @@ def _sums(found: native.Gathered) -> CalibrationSums:
     return CalibrationSums(found.fine, found.brier, found.nll, found.pixels)
 
 
-def _plain_sums(probs: Tensor, truth: Truth, num_bins: int) -> CalibrationSums:
-    gather = plain.answer_sums if truth.labels is None else plain.confidence_sums
-    return gather(probs, truth, num_bins=num_bins)
+def _plain_sums(probs: Tensor, target: DecodedTarget, num_bins: int) -> CalibrationSums:
+    gather = plain.answer_sums if target.labels is None else plain.confidence_sums
+    return gather(probs, target, num_bins=num_bins)
 
 
-def _overlap(probs: Tensor, truth: Truth) -> OverlapCounts:
-    if truth.labels is None:
-        return count_answers(probs > 0.5, truth.answers(), truth.counts)
-    return count_overlap(probs.argmax(1), truth.labels, truth.counts, probs.shape[1])
+def _overlap(probs: Tensor, target: DecodedTarget) -> OverlapCounts:
+    if target.labels is None:
+        return count_answers(probs > 0.5, target.is_present(), target.valid)
+    return count_overlap(probs.argmax(1), target.labels, target.valid, probs.shape[1])

@@ -8,38 +8,38 @@ from torch import Tensor
 
 from softiou.metrics.bins import CalibrationBins, fine_bins, num_fine_bins
 from softiou.metrics.calibration_sums import CalibrationSums
-from softiou.metrics.truth import Truth
+from softiou.metrics.decoding import DecodedTarget
 
 # The smallest normal float32. A probability may be 0 by underflow alone; a pixel costs 87 at most.
 TINY = torch.finfo(torch.float32).tiny
 
 
-def confidence_sums(probs: Tensor, truth: Truth, *, num_bins: int) -> CalibrationSums:
+def confidence_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
     """Gather the sums of classes that exclude each other; see `softiou.metrics.confidence_sums`.
 
     Args:
         probs: Probabilities (N, C, *S).
-        truth: Labels or probabilities of the same space.
+        target: Labels or probabilities of the same space.
         num_bins: B.
     """
     confidence, preds = probs.max(1)
     brier = torch.zeros_like(confidence, dtype=torch.float64)
     nll = torch.zeros_like(brier)
     for c in range(probs.shape[1]):  # class by class: memory of a few (N, P)
-        p, y = probs[:, c].double(), truth.of_class(c)
+        p, y = probs[:, c].double(), target.of_class(c)
         brier += (p - y).square()
         nll -= torch.where(y > 0, y * p.clamp(min=TINY).log(), 0.0)
-    counts = truth.counts.flatten(1)
+    valid = target.valid.flatten(1)
     return CalibrationSums(
-        _top_bins(confidence, truth.of_classes(preds), truth.counts, num_bins),
-        brier=brier.flatten(1).where(counts, 0.0).sum(1),
-        nll=nll.flatten(1).where(counts, 0.0).sum(1),
-        pixels=counts.sum(1),
+        _top_bins(confidence, target.of_classes(preds), target.valid, num_bins),
+        brier=brier.flatten(1).where(valid, 0.0).sum(1),
+        nll=nll.flatten(1).where(valid, 0.0).sum(1),
+        pixels=valid.sum(1),
     )
 
 
-def answer_sums(probs: Tensor, truth: Truth, *, num_bins: int) -> CalibrationSums:
-    """Gather the sums of independent classes: every entry is a question of its own."""
+def answer_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
+    """Gather the sums of independent classes: every entry (pixel, class) has its own."""
     N, C = probs.shape[:2]
     device = probs.device
     F = num_fine_bins(num_bins)
@@ -48,29 +48,29 @@ def answer_sums(probs: Tensor, truth: Truth, *, num_bins: int) -> CalibrationSum
         CalibrationBins(exact.long(), exact, exact), exact[:, 0], exact[:, 0], exact[:, 0].long()
     )
     for c in range(C):
-        p, y, counts = probs[:, c].double(), truth.of_class(c), truth.counts[:, c]
+        p, y, valid = probs[:, c].double(), target.of_class(c), target.valid[:, c]
         nll = torch.where(y > 0, y * p.clamp(min=TINY).log(), 0.0)
         nll += torch.where(y < 1, (1 - y) * (1 - p).clamp(min=TINY).log(), 0.0)
         total = total.plus(
             CalibrationSums(
-                _top_bins(probs[:, c], y, counts, num_bins),
-                brier=(p - y).square().where(counts, 0.0).flatten(1).sum(1),
-                nll=-nll.where(counts, 0.0).flatten(1).sum(1),
-                pixels=counts.flatten(1).sum(1),
+                _top_bins(probs[:, c], y, valid, num_bins),
+                brier=(p - y).square().where(valid, 0.0).flatten(1).sum(1),
+                nll=-nll.where(valid, 0.0).flatten(1).sum(1),
+                pixels=valid.flatten(1).sum(1),
             )
         )
     return total
 
 
-def class_bins(probs: Tensor, truth: Truth, *, num_bins: int) -> CalibrationBins:
+def class_bins(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationBins:
     """Gather the bins of every class (N, C, B); see `softiou.metrics.classwise_bins`."""
-    independent = truth.labels is None
+    independent = target.labels is None
     found = []
     for c in range(probs.shape[1]):
         p = probs[:, c]
         group = (p.double() * num_bins).nan_to_num(0.0).clamp(0, num_bins - 1).long()
-        counts = truth.counts[:, c] if independent else truth.counts
-        found.append(_histogram(group, p, truth.of_class(c), counts, num_bins))
+        valid = target.valid[:, c] if independent else target.valid
+        found.append(_histogram(group, p, target.of_class(c), valid, num_bins))
     return CalibrationBins(
         *(
             torch.stack([getattr(bins, name) for bins in found], 1)
@@ -79,19 +79,19 @@ def class_bins(probs: Tensor, truth: Truth, *, num_bins: int) -> CalibrationBins
     )
 
 
-def _top_bins(confidence: Tensor, correct: Tensor, counts: Tensor, B: int) -> CalibrationBins:
+def _top_bins(confidence: Tensor, correct: Tensor, valid: Tensor, B: int) -> CalibrationBins:
     group = fine_bins(confidence, B)
-    return _histogram(group, confidence, correct, counts, num_fine_bins(B))
+    return _histogram(group, confidence, correct, valid, num_fine_bins(B))
 
 
 def _histogram(
-    group: Tensor, confidence: Tensor, correct: Tensor, counts: Tensor, size: int
+    group: Tensor, confidence: Tensor, correct: Tensor, valid: Tensor, size: int
 ) -> CalibrationBins:
-    """Add up the pixels (N, *S) of each image by their bin in [0, size), where they count."""
+    """Add up the valid pixels (N, *S) of each image by their bin in [0, size)."""
     N = len(group)
     image = torch.arange(N, device=group.device).unsqueeze(1) * size
-    index = (group.flatten(1) + image)[counts.flatten(1)]
-    confidence, correct = confidence[counts].double(), correct[counts].double()
+    index = (group.flatten(1) + image)[valid.flatten(1)]
+    confidence, correct = confidence[valid].double(), correct[valid].double()
     count, *sums = (
         torch.bincount(index, weights, minlength=N * size).view(N, size)
         for weights in (None, confidence, correct)

@@ -3,67 +3,97 @@
 Shapes: N images, C classes, *S space, B bins.
 """
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from softiou import _checks
 from softiou.metrics.bins import reliability
-from softiou.metrics.calibration import mean_of_images
-from softiou.metrics.calibration_sums import CalibrationSums, PixelSums
-from softiou.metrics.classwise import mean_of_classes
-from softiou.metrics.images import ImageMetric
-from softiou.metrics.iou import segmentation_scores
+from softiou.metrics.calibration_sums import PixelSums
+from softiou.metrics.decoding import AnyTarget
+from softiou.metrics.image_metrics import ImageMetric
+from softiou.metrics.image_sums import ImageSums
 from softiou.metrics.pixels import pixel_sums
-from softiou.targets import Target
+from softiou.metrics.weighted import (
+    MetricValues,
+    classwise_metrics,
+    confidence_metrics,
+    equal_weights,
+    overlap_metrics,
+)
+
+S = TypeVar("S", bound=ImageSums)
 
 
-class PixelMetric(ImageMetric[PixelSums]):
-    """What the metrics over all sums of a pass share: they keep those of every image.
+class BinnedMetric(ImageMetric[S]):
+    """Base of the metrics of probabilities, which keep bins of confidence of every image.
+
+    Args:
+        num_classes: C, at least 2; 1 and more for independent classes.
+        empty: The sums of no image.
+        num_bins: B, at least 1.
+        independent: True when the classes do not exclude each other; see `pixel_sums`.
+        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        **kwargs: Of `ImageMetric` and `torchmetrics.Metric`.
+    """
+
+    def __init__(self, num_classes: int, *, empty: S, num_bins: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, empty=empty, **kwargs)
+        self.num_bins = num_bins
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that this metric hands to the function which gathers its sums."""
+        return super().options() | {"num_bins": self.num_bins}
+
+    def update(self, probs: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
+        """Add images.
+
+        Args:
+            probs: Probabilities (N, C, *S).
+            target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
+                `targets.votes(masks)`. Of independent classes 0 and 1 or probabilities (N, C, *S).
+            valid: Bool (N, *S), False for pixels to ignore.
+
+        Raises:
+            ValueError: `probs` has another number of classes or another space than the target, or
+                holds no probabilities, such as logits.
+        """
+        self._append(self.gather(probs, target, valid))
+
+    @abstractmethod
+    def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> S:
+        """Gather the sums of a batch.
+
+        Further settings that they depend on go to `__init__` as `settings`, see `ImageMetric`.
+        """
+
+
+class PixelMetric(BinnedMetric[PixelSums]):
+    """Base of the metrics that keep all sums of a pass over the pixels.
 
     Args:
         num_classes: C, at least 2; 1 and more for independent classes.
         num_bins: B, at least 1.
         independent: True when the classes do not exclude each other; see `pixel_sums`.
-        ignore_index: Label value whose pixels (entries for independent classes) do not count.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: `ignore_index`, and those of `torchmetrics.Metric`.
 
     Note:
         The state is 3 (C + 16 B + 16 + C B) numbers an image: 13 kB for 19 classes and 15 bins.
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        num_bins: int = 15,
-        independent: bool = False,
-        ignore_index: int | None = None,
-        **kwargs: Any,
+        self, num_classes: int, *, num_bins: int = 15, independent: bool = False, **kwargs: Any
     ) -> None:
         _checks.in_range("num_bins", num_bins, 1)
+        empty = PixelSums.empty(num_classes, num_bins, independent=independent)
         super().__init__(
-            num_classes,
-            empty=PixelSums.empty(num_classes, num_bins, independent=independent),
-            independent=independent,
-            ignore_index=ignore_index,
-            **kwargs,
+            num_classes, empty=empty, num_bins=num_bins, independent=independent, **kwargs
         )
-        self.num_bins = num_bins
 
-    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
-        """Add images: see `pixel_sums` for the shapes."""
-        self._append(
-            pixel_sums(
-                probs,
-                target,
-                num_classes=self.num_classes,
-                num_bins=self.num_bins,
-                independent=self.independent,
-                ignore_index=self.ignore_index,
-                valid=valid,
-            )
-        )
+    def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> PixelSums:
+        """Gather the sums of a batch."""
+        return pixel_sums(probs, target, valid=valid, **self.options())
 
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram; see `ExpectedCalibrationError.reliability`."""
@@ -71,7 +101,7 @@ class PixelMetric(ImageMetric[PixelSums]):
 
 
 class CalibrationScores(PixelMetric):
-    """Every figure of calibration at once; arguments as in `PixelMetric`.
+    """Every metric of calibration at once; arguments as in `PixelMetric`.
 
     `compute` returns a dict of float64 scalars: ece_d and ece_i (top-label error over the data set,
     mean over images), cece_d (class-wise), ace_d (adaptive bins), mce_d (maximum), brier (in
@@ -83,7 +113,7 @@ class CalibrationScores(PixelMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
-        return calibration_scores(self.sums())
+        return _calibration(self.sums()).of_row()
 
 
 class EvaluationScores(PixelMetric):
@@ -103,28 +133,17 @@ class EvaluationScores(PixelMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
         sums = self.sums()
-        return segmentation_scores(sums.overlap) | calibration_scores(sums)
+        overlap = overlap_metrics(sums.overlap, equal_weights(sums))
+        return (overlap | _calibration(sums)).of_row()
 
 
-def calibration_scores(sums: PixelSums) -> dict[str, Tensor]:
-    """Compute every figure of calibration from the sums of all images.
-
-    Returns:
-        float64 scalars: ece_d and ece_i (data set, mean over images), cece_d (class-wise), ace_d
-        (adaptive bins), mce_d (maximum), brier and nll.
-    """
-    found, whole = sums.calibration, sums.calibration.merge_images()
-    num_bins = sums.classwise.count.shape[-1]
-
-    def ece(some: CalibrationSums) -> Tensor:
-        return some.equal_width().error()
-
-    return {
-        "ece_d": ece(whole)[0],
-        "ece_i": mean_of_images(found, ece, per="image"),
-        "cece_d": mean_of_classes(sums.classwise.merge_images()),
-        "ace_d": whole.equal_mass(num_bins).error()[0],
-        "mce_d": whole.equal_width().largest_error()[0],
-        "brier": whole.brier_score()[0],
-        "nll": whole.log_loss()[0],
-    }
+def _calibration(sums: PixelSums) -> MetricValues:
+    weights, found = equal_weights(sums), sums.calibration
+    return classwise_metrics(sums.classwise, weights) | confidence_metrics(
+        weights,
+        bins=found.equal_width(),
+        fine_bins=found.fine,
+        brier=found.brier,
+        nll=found.nll,
+        pixels=found.pixels,
+    )

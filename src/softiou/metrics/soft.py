@@ -1,4 +1,4 @@
-"""Soft IoU and soft Dice: how near probabilities come to a soft truth, such as shares of votes.
+"""Soft IoU and soft Dice: overlap of probabilities with a soft target, such as shares of votes.
 
 Shapes: N images, C classes, *S space.
 """
@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softiou.metrics.images import ImageMetric, MeanMetric, OverlapSums, all_scores
+from softiou.metrics.decoding import AnyTarget, DecodedTarget
+from softiou.metrics.image_metrics import ImageMetric, MeanMetric
+from softiou.metrics.image_sums import OverlapSums
+from softiou.metrics.weighted import equal_weights, soft_metrics
 from softiou.overlap import overlap_statistics
-from softiou.targets import Target
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,20 @@ class OverlapMasses(OverlapSums):
     D: Tensor
 
     def occurs(self) -> Tensor:
-        """Say which classes the target of each image gives any mass, bool (N, C)."""
+        """Return which classes have mass in the target of each image, bool (N, C)."""
         return self.Y > 0
 
     def iou(self) -> Tensor:
         """Compute the soft Jaccard index (P + Y - D) / (P + Y + D); NaN where Y = 0."""
-        return self._known(self._twice_overlap() / (self.P + self.Y + self.D))
+        return self._defined(self._twice_overlap() / (self.P + self.Y + self.D))
 
     def dice(self) -> Tensor:
         """Compute the soft Dice score (P + Y - D) / (P + Y); NaN where Y = 0."""
-        return self._known(self._twice_overlap() / (self.P + self.Y))
+        return self._defined(self._twice_overlap() / (self.P + self.Y))
 
-    def _known(self, score: Tensor) -> Tensor:
-        # A softmax gives every class a trace of mass: without this, a class that no target holds
-        # would score 0. What is predicted of it is missing from the other classes.
+    def _defined(self, score: Tensor) -> Tensor:
+        # A softmax gives every class a trace of mass: without this, a class that does not occur in
+        # any target would score 0. The mass predicted for it is missing from the other classes.
         return score.where(self.occurs(), torch.nan)
 
     def _twice_overlap(self) -> Tensor:
@@ -53,7 +55,7 @@ class OverlapMasses(OverlapSums):
 @torch.no_grad()
 def overlap_masses(
     probs: Tensor,
-    target: Tensor | Target,
+    target: AnyTarget,
     *,
     ignore_index: int | None = None,
     valid: Tensor | None = None,
@@ -63,9 +65,9 @@ def overlap_masses(
     Args:
         probs: Probabilities (N, C, *S) of any floating dtype.
         target: Class indices (N, *S), probabilities (N, C, *S), or any `Target`.
-        ignore_index: Label value whose pixels do not count; in a soft target it fills all C entries
+        ignore_index: Label value of the pixels to ignore; in a soft target it fills all C entries
             of the pixel.
-        valid: Bool (N, *S), True where the pixel counts.
+        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         float64 masses (N, C).
@@ -88,6 +90,9 @@ def overlap_masses(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. For "
             "predicted classes use MeanIoU or MeanDice."
         )
+    if isinstance(target, DecodedTarget):
+        valid = target.valid if valid is None else target.valid & valid
+        target, ignore_index = target.top_labels() if target.probs is None else target.probs, None
     sums = overlap_statistics(
         probs, target, activation="none", ignore_index=ignore_index, valid=valid
     )
@@ -98,7 +103,7 @@ def overlap_masses(
         "target",
         masses.Y.sum(1),
         weight,
-        "Leave pixels that nobody judged out with `valid` or `ignore_index`.",
+        "Exclude unlabelled pixels with `valid` or `ignore_index`.",
     )
     return masses
 
@@ -118,11 +123,11 @@ def _check_mass(name: str, mass: Tensor, weight: Tensor, way_out: str) -> None:
 
 
 class SoftOverlapMetric(ImageMetric[OverlapMasses]):
-    """What the metrics over overlap masses share: they keep the masses of every image, (N, C).
+    """Base of the metrics that keep the overlap masses of every image, (N, C).
 
     Args:
         num_classes: C, at least 2.
-        ignore_index: Label value whose pixels do not count, for hard and soft targets.
+        ignore_index: Label value of the pixels to ignore, for hard and soft targets.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -134,7 +139,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
         none = torch.zeros(0, num_classes, dtype=torch.float64)
         super().__init__(num_classes, empty=OverlapMasses(none, none, none), **kwargs)
 
-    def update(self, probs: Tensor, target: Tensor | Target, valid: Tensor | None = None) -> None:
+    def update(self, probs: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_masses` for the shapes.
 
         Raises:
@@ -154,15 +159,15 @@ class SoftIoU(MeanMetric[OverlapMasses], SoftOverlapMetric):
         soft IoU = (P + Y - D) / (P + Y + D),    P = sum p, Y = sum y, D = sum |p - y|
 
     It is 1 at p = y and nowhere else, and 1 - soft IoU is a metric on [0, 1]^n. The usual product
-    form M / (P + Y - M), M = sum p y, is not fit to judge against a soft truth: at p = y it stays
-    below 1 wherever y is soft, and it is the higher the more a prediction exaggerates the majority.
-    For hard targets and hard predictions both are the IoU.
+    form M / (P + Y - M), M = sum p y, is not suited to soft targets: at p = y it stays below 1
+    wherever y is soft, and predictions that exaggerate the majority score higher. For hard targets
+    and hard predictions both are the IoU.
 
     Args:
         num_classes: C, at least 2.
         per: "dataset" (masses added over the images first; a class with Y = 0 is NaN and left
             out), "image" or "class" (classes with Y > 0 in the image), or "none".
-        ignore_index: Label value whose pixels do not count.
+        ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 
     Example:
@@ -207,4 +212,5 @@ class SoftScores(SoftOverlapMetric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
-        return all_scores(self.sums(), iou="soft_iou", dice="soft_dice")
+        sums = self.sums()
+        return soft_metrics(sums, equal_weights(sums)).of_row()

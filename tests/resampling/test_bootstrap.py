@@ -12,25 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reference import figure_loops
+from softiou.comparison.image_sums import statistics_of_images
 from softiou.metrics import EvaluationScores, OverlapCounts, OverlapMasses, mean_score
 from softiou.metrics.bins import CalibrationBins, equal_mass, num_fine_bins
-from softiou.metrics.bootstrap import (
-    bootstrap_figures,
+from softiou.metrics.counts import AnswerCounts
+from softiou.metrics.decoding import decode_target
+from softiou.metrics.weighted import MetricValues, weighted_mean, worst_group_sizes, worst_means
+from softiou.resampling import ImageStatistics, gather_image_statistics, weighted_metrics
+from softiou.resampling.bootstrap import (
+    bootstrap_metrics,
     intervals,
     mirrored_interval,
     percentile_interval,
     resample,
     resample_in_chunks,
 )
-from softiou.metrics.counts import AnswerCounts
-from softiou.metrics.figures import (
-    Figures,
-    weighted_figures,
-    weighted_mean,
-    worst_group_sizes,
-    worst_means,
-)
-from softiou.metrics.image_statistics import ImageStatistics
 
 stats: Any = pytest.importorskip("scipy.stats")
 
@@ -156,7 +152,7 @@ def test_there_must_be_something_to_draw(images: int, resamples: int) -> None:
 def test_weights_count_images_by_hand() -> None:
     right, there = torch.tensor([[1, 0], [3, 1]]), torch.tensor([[2, 0], [3, 1]])
     statistics = ImageStatistics(OverlapCounts(right, there, there))
-    found = weighted_figures(statistics, torch.tensor([[1.0, 1], [2, 0], [0, 1]]).double())
+    found = weighted_metrics(statistics, torch.tensor([[1.0, 1], [2, 0], [0, 1]]).double())
     assert found.metrics["accuracy"].tolist() == [5 / 6, 1 / 2, 1]
     # IoU 1/3 and undefined in the first image; 1 and 1 in the second.
     assert found.per_class["iou"][0].tolist() == [4 / 6, 1]
@@ -174,7 +170,7 @@ def test_every_figure_is_that_of_the_naive_loop(seed: int) -> None:
     known = arrays(rng, N, C)
     chosen = rng.integers(0, N, (3, N))
     weights = np.stack([np.bincount(row, minlength=N) for row in chosen]).astype(np.float64)
-    found = weighted_figures(statistics_of(known), torch.from_numpy(weights)).metrics
+    found = weighted_metrics(statistics_of(known), torch.from_numpy(weights)).metrics
     for r, row in enumerate(chosen):
         wanted = naive_figures(known, row)
         assert set(wanted) == set(found)
@@ -185,7 +181,7 @@ def test_every_figure_is_that_of_the_naive_loop(seed: int) -> None:
 def test_figures_of_the_images_are_those_of_the_metrics() -> None:
     counts = overlap(random_counts(np.random.default_rng(0), 30, 4))
     masses = OverlapMasses(*torch.rand(3, 30, 4, generator=torch.Generator().manual_seed(0)))
-    figures = weighted_figures(ImageStatistics(counts, masses=masses), ones(30))
+    figures = weighted_metrics(ImageStatistics(counts, masses=masses), ones(30))
     found = figures.metrics
     for name in ("iou", "dice"):
         of_classes = getattr(masses.merge_images(), name)()
@@ -205,7 +201,7 @@ def test_adaptive_bins_are_made_anew_for_each_weighting() -> None:
     fine = calibration(random_bins(rng, 6, num_fine_bins(3)))
     statistics = ImageStatistics(overlap(random_counts(rng, 6, 2)), fine_bins=fine)
     weights = resample(6, 3, seed=0)
-    found = weighted_figures(statistics, weights).metrics["ace_d"]
+    found = weighted_metrics(statistics, weights).metrics["ace_d"]
     for row, value in zip(weights.long(), found, strict=True):
         chosen = torch.arange(6).repeat_interleave(row)
         pooled = fine.apply(partial(torch.index_select, dim=0, index=chosen)).merge_images()
@@ -214,7 +210,7 @@ def test_adaptive_bins_are_made_anew_for_each_weighting() -> None:
 
 def test_answers_of_independent_classes() -> None:
     counts = AnswerCounts(*torch.randint(5, 9, (4, 10, 3), generator=torch.manual_seed(0)))
-    found = weighted_figures(ImageStatistics(counts), ones(10)).metrics
+    found = weighted_metrics(ImageStatistics(counts), ones(10)).metrics
     assert float(found["accuracy"]) == pytest.approx(float(counts.accuracy()))
 
 
@@ -246,16 +242,16 @@ def test_mean_over_images_leaves_out_undefined_ones() -> None:
 
 def test_mean_over_images_shows_a_nan_that_is_no_missing_value() -> None:
     values, known = torch.tensor([1.0, math.nan, math.nan]), torch.tensor([True, False, True])
-    assert weighted_mean(values, ones(3), known=known).isnan().all()
-    assert weighted_mean(values[:2], ones(2), known=known[:2]).tolist() == [1]
+    assert weighted_mean(values, ones(3), valid=known).isnan().all()
+    assert weighted_mean(values[:2], ones(2), valid=known[:2]).tolist() == [1]
     bins = random_bins(np.random.default_rng(0), 5, 4)
     bins[:, 0], bins[0, 1] = 0, 3  # no pixels, and some
     counts = overlap(random_counts(np.random.default_rng(0), 5, 2))
-    plain = weighted_figures(ImageStatistics(counts, bins=calibration(bins)), ones(5)).metrics
+    plain = weighted_metrics(ImageStatistics(counts, bins=calibration(bins)), ones(5)).metrics
     assert 0 <= float(plain["ece_i"]) <= 1
     bins[1, 1, 2] = math.nan
     statistics = ImageStatistics(counts, bins=calibration(bins))
-    found = weighted_figures(statistics, ones(5)).metrics
+    found = weighted_metrics(statistics, ones(5)).metrics
     assert all(found[name].isnan().all() for name in ("ece_i", "ece_d", "mce_d"))
     assert not {"ece_i", "ece_d", "mce_d"} & set(intervals(statistics, resamples=20).metrics)
 
@@ -263,9 +259,9 @@ def test_mean_over_images_shows_a_nan_that_is_no_missing_value() -> None:
 def test_wrong_weights() -> None:
     statistics = ImageStatistics(overlap(random_counts(np.random.default_rng(0), 3, 2)))
     with pytest.raises(TypeError, match=r"to be float64, but got torch\.float32"):
-        weighted_figures(statistics, torch.ones(1, 3))
+        weighted_metrics(statistics, torch.ones(1, 3))
     with pytest.raises(ValueError, match=r"with N = 3, as the statistics, but got \(1, 2\)"):
-        weighted_figures(statistics, ones(2))
+        weighted_metrics(statistics, ones(2))
 
 
 # Intervals
@@ -337,7 +333,7 @@ def test_equal_images_have_an_interval_without_width() -> None:
     known = arrays(np.random.default_rng(1), 5, 3)
     known = {name: np.repeat(x.take([0], _axis(name)), 8, _axis(name)) for name, x in known.items()}
     statistics = statistics_of(known)
-    plain = weighted_figures(statistics, ones(8)).metrics
+    plain = weighted_metrics(statistics, ones(8)).metrics
     found = intervals(statistics, resamples=50).metrics
     assert len(found) > 15
     for name, (low, high) in found.items():
@@ -401,7 +397,7 @@ def test_calibrated_model_has_errors_of_chance_alone() -> None:
         counts, bins=calibration(bins), class_bins=calibration(classes),
         boundary_bins=calibration(bins),
     )  # fmt: skip
-    drawn, plain = bootstrap_figures(statistics), weighted_figures(statistics, ones(60))
+    drawn, plain = bootstrap_metrics(statistics), weighted_metrics(statistics, ones(60))
     assert float(percentile_interval(drawn.metrics["cece_d"])[0]) > float(plain.metrics["cece_d"])
     found = intervals(statistics)
     for name in ERRORS:
@@ -418,7 +414,7 @@ def test_calibrated_model_has_errors_of_chance_alone() -> None:
 def test_intervals_hold_the_estimate(seed: int) -> None:
     rng = np.random.default_rng(seed)
     statistics = statistics_of(arrays(rng, int(rng.integers(120, 140)), 3))
-    plain = weighted_figures(statistics, ones(statistics.num_images)).metrics
+    plain = weighted_metrics(statistics, ones(statistics.num_images)).metrics
     found = intervals(statistics, resamples=400)
     assert {"miou_i_q10", *ERRORS} < set(found.metrics)
     for name, (low, high) in found.metrics.items():
@@ -488,35 +484,35 @@ def test_undefined_figures_have_no_interval() -> None:
 def test_parts_decide_which_figures_there_are() -> None:
     known = arrays(np.random.default_rng(0), 6, 3)
     found = intervals(ImageStatistics(overlap(known["counts"])), resamples=20)
-    assert set(found.per_class) == {"iou", "dice", "accuracy"}
+    assert set(found.per_class) == {"iou", "iou_c", "dice", "accuracy"}
     wanted = figure_loops.overlap_figures(known["counts"])
     assert set(found.metrics) == {name for name in wanted if "_q" not in name}
 
 
 def test_same_seed_same_result_in_any_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     statistics = statistics_of(arrays(np.random.default_rng(0), 12, 3))
-    whole = bootstrap_figures(statistics, resamples=100, seed=5)
-    monkeypatch.setattr("softiou.metrics.bootstrap._CHUNK", 200)
-    parts = bootstrap_figures(statistics, resamples=100, seed=5)
+    whole = bootstrap_metrics(statistics, resamples=100, seed=5)
+    monkeypatch.setattr("softiou.resampling.bootstrap._CHUNK", 200)
+    parts = bootstrap_metrics(statistics, resamples=100, seed=5)
     for name, values in _all(whole).items():
         assert torch.allclose(_all(parts)[name], values, atol=1e-12, equal_nan=True), name
-    other = bootstrap_figures(statistics, resamples=100, seed=6)
+    other = bootstrap_metrics(statistics, resamples=100, seed=6)
     assert not torch.equal(other.metrics["miou_d"], whole.metrics["miou_d"])
 
 
 def test_groups_are_drawn_as_one() -> None:
     statistics = statistics_of(arrays(np.random.default_rng(1), 8, 3))
-    alone = bootstrap_figures(statistics, resamples=50, seed=3)
-    each = bootstrap_figures(statistics, resamples=50, seed=3, groups=torch.arange(8))
+    alone = bootstrap_metrics(statistics, resamples=50, seed=3)
+    each = bootstrap_metrics(statistics, resamples=50, seed=3, groups=torch.arange(8))
     # Every image three times, apart from each other: what is drawn is the same, three times over.
     copies = statistics.apply(lambda x: torch.cat([x, x, x]))
     groups = torch.arange(8, dtype=torch.int32).repeat(3)
-    grouped = bootstrap_figures(copies, resamples=50, seed=3, groups=groups)
+    grouped = bootstrap_metrics(copies, resamples=50, seed=3, groups=groups)
     for name, values in _all(alone).items():
         assert torch.equal(_all(each)[name].nan_to_num(-1), values.nan_to_num(-1)), name
         if "_q" not in name:  # of 24 images the worst tenth is not three times that of 8
             assert torch.allclose(_all(grouped)[name], values, atol=1e-12, equal_nan=True), name
-    apart = bootstrap_figures(copies, resamples=50, seed=3).metrics["miou_d"]
+    apart = bootstrap_metrics(copies, resamples=50, seed=3).metrics["miou_d"]
     assert apart.std() < 0.8 * alone.metrics["miou_d"].std()  # of 24 images, as if all differed
 
 
@@ -527,18 +523,18 @@ def test_groups_are_drawn_as_one() -> None:
 def test_groups_are_numbered_without_a_gap(groups: Tensor) -> None:
     statistics = statistics_of(arrays(np.random.default_rng(0), 4, 2))
     with pytest.raises(ValueError, match="4 integers, one for each image"):
-        bootstrap_figures(statistics, resamples=5, groups=groups)
+        bootstrap_metrics(statistics, resamples=5, groups=groups)
 
 
-def _all(figures: Figures) -> dict[str, Tensor]:
-    return figures.metrics | {f"class {n}": x for n, x in figures.per_class.items()}
+def _all(figures: MetricValues) -> dict[str, Tensor]:
+    return {**figures.metrics} | {f"class {n}": x for n, x in figures.per_class.items()}
 
 
 def test_ten_thousand_resamples_are_quick() -> None:
     """In processor time, for all figures of 500 images and 19 classes; half of it is usual."""
     known = arrays(np.random.default_rng(0), 500, 19)
     statistics = statistics_of(known)
-    bootstrap_figures(statistics, resamples=10)
+    bootstrap_metrics(statistics, resamples=10)
     start = time.process_time()
     intervals(statistics)
     assert time.process_time() - start < 2
@@ -569,7 +565,7 @@ def test_images_of_an_evaluation() -> None:
             "boundary_counts": {},
         },
     ]
-    found = ImageStatistics.from_images(images, num_classes=3)
+    found = statistics_of_images(images, num_classes=3)
     assert found.num_images == 2
     assert found.width == 3
     assert found.counts.true_positives.tolist() == [[1, 0, 4], [0, 0, 0]]
@@ -596,40 +592,40 @@ def test_null_of_an_evaluation_is_nan() -> None:
         {"counts": {}, "bins": bins | {"confidence": [None, 1.0]}, "brier": None, "nll": None,
          "pixels": 3},
     ]  # fmt: skip
-    found = ImageStatistics.from_images(images, num_classes=2)
+    found = statistics_of_images(images, num_classes=2)
     assert found.bins is not None
     assert found.brier is not None
     assert found.nll is not None
     assert found.bins.confidence[0].tolist() == [0.5, 1.0]
     assert found.bins.confidence.isnan().tolist() == [[False, False], [True, False]]
     assert found.brier.isnan().tolist() == found.nll.isnan().tolist() == [False, True]
-    figures = weighted_figures(found, ones(2)).metrics
+    figures = weighted_metrics(found, ones(2)).metrics
     assert all(figures[name].isnan().all() for name in ("ece_d", "ece_i", "brier", "nll"))
 
 
 def test_sums_without_pixels_are_left_out() -> None:
     images = [{"counts": {}, "brier": 1.0, "nll": 2.0}]
-    found = ImageStatistics.from_images(images, num_classes=2)
+    found = statistics_of_images(images, num_classes=2)
     assert (found.brier, found.nll, found.pixels) == (None, None, None)
-    assert ImageStatistics.from_images([], num_classes=2).num_images == 0
+    assert statistics_of_images([], num_classes=2).num_images == 0
 
 
 @pytest.mark.parametrize("index", ["2", "-1", "x"])
 def test_classes_of_images_must_be_there(index: str) -> None:
     with pytest.raises(ValueError, match=r"class|invalid literal"):
-        ImageStatistics.from_images([{"counts": {index: [0, 0, 1]}}], num_classes=2)
+        statistics_of_images([{"counts": {index: [0, 0, 1]}}], num_classes=2)
 
 
 def test_pass_over_the_pixels_gives_the_figures_of_the_metrics() -> None:
     generator = torch.Generator().manual_seed(0)
     metric = EvaluationScores(num_classes=3)
-    metric.update(
-        torch.rand(4, 3, 6, 6, generator=generator).double().softmax(1),
-        torch.randint(0, 3, (4, 6, 6), generator=generator),
-    )
-    statistics = ImageStatistics.from_pixels(metric.sums(), energy=torch.zeros(4))
-    found = weighted_figures(statistics, ones(4)).metrics
-    wanted = {name: float(value) for name, value in metric.compute().items()} | {"ged": 0}
+    probs = torch.rand(4, 3, 6, 6, generator=generator).double().softmax(1)
+    target = torch.randint(0, 3, (4, 6, 6), generator=generator)
+    metric.update(probs, target)
+    decoded = decode_target(target, num_classes=3)
+    statistics = gather_image_statistics(probs, probs.argmax(1), decoded, num_classes=3)
+    found = weighted_metrics(statistics, ones(4)).metrics
+    wanted = {name: float(value) for name, value in metric.compute().items()}
     assert {name: float(found[name]) for name in wanted} == pytest.approx(wanted)
 
 

@@ -1,7 +1,7 @@
 """Confidence intervals: the bootstrap over images.
 
-The images of a data set are a sample of those that could have been taken. Drawing N of the N images
-with replacement, R times, and computing a figure of each draw shows how much it would vary.
+The images of a data set are a sample from a population. Drawing N of the N images with replacement,
+R times, and computing a metric of each resample shows how much it varies from sample to sample.
 
 Shapes: N images, C classes, R resamples.
 
@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.metrics.figures import Figures, weighted_figures, worst_group_sizes
-from softiou.metrics.image_statistics import ImageStatistics
 from softiou.metrics.registry import metric_info
+from softiou.metrics.weighted import MetricValues, equal_weights, worst_group_sizes
+from softiou.resampling.image_statistics import ImageStatistics, weighted_metrics
 
 RESAMPLES = 10_000
 LEVEL = 95.0
 
 # Powers of the scale on which the intervals of each kind are mirrored.
 _POWERS = {"mirrored": 1, "mirrored squares": 2}
-# Images that a worst case has to be the mean of: a resample cannot draw a worse one than the worst.
+# The fewest images of a worst-case mean: a resample cannot draw an image worse than the worst.
 _WORST_IMAGES = 10
 
 # Numbers of the largest matrix of a chunk; about what a cache holds.
@@ -85,47 +85,47 @@ def resample_in_chunks(
         yield counts.scatter_add_(1, chosen, one.expand(shape))
 
 
-def bootstrap_figures(
+def bootstrap_metrics(
     statistics: ImageStatistics,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
     groups: Tensor | None = None,
-) -> Figures:
-    """Compute every figure of each resample of the images.
+) -> MetricValues:
+    """Compute every metric of each resample of the images.
 
     Args:
         statistics: Of N images, on any device.
         resamples: R, at least 1.
-        seed: Of the draws. Two models that are evaluated on the same images, in the same order and
-            with the same seed, are drawn alike: the differences of their figures are paired.
-        groups: Integers (N,): which of G groups, numbered from 0, each image belongs to. Images of
-            a group, such as the slices of a patient, resemble each other, so they are drawn
-            together: G of the G groups with replacement. None draws every image for itself.
+        seed: Of the random numbers. With the same seed, two models evaluated on the same images in
+            the same order get the same resamples: the differences of their metrics are paired.
+        groups: Integers (N,): the group, numbered from 0, of each image. Images of a group, such as
+            the slices of a patient, are correlated, so whole groups are resampled: G of the G
+            groups with replacement. None resamples single images.
 
     Returns:
-        Figures (R,), and (R, C) of the classes.
+        Metrics (R,), and (R, C) of the classes.
 
     Note:
-        The resamples are drawn and used in chunks: memory is that of the result, and of a few
-        matrices of half a million numbers. A class that no image of a resample holds is treated as
-        in a data set without it: it is left out of most means over classes, but of miou_d, mdice_d
-        and biou_d only where it is not predicted either; otherwise it scores 0 in these.
+        The resamples are processed in chunks: memory is that of the result, and of a few matrices
+        of half a million numbers. A class that does not occur in a resample is treated as in a data
+        set without it: it is left out of most means over classes, but of miou_d, mdice_d and biou_d
+        only where it is not predicted either; otherwise it scores 0 in these.
 
     References:
-        Davison, Hinkley 1997, section 3.8: groups are drawn, and all that is in them is taken.
+        Davison, Hinkley 1997, section 3.8: resampling whole groups.
     """
     statistics = statistics.apply(lambda x: x.cpu())
     num_drawn, groups = statistics.num_images, _checked_groups(groups, statistics.num_images)
     if groups is not None:
         num_drawn = int(groups.amax()) + 1
     chunks = [
-        weighted_figures(statistics, times if groups is None else times[:, groups])
+        weighted_metrics(statistics, times if groups is None else times[:, groups])
         for times in resample_in_chunks(
             num_drawn, resamples, seed=seed, width=max(statistics.width, statistics.num_images)
         )
     ]
-    return Figures(
+    return MetricValues(
         {n: torch.cat([chunk.metrics[n] for chunk in chunks]) for n in chunks[0].metrics},
         {n: torch.cat([chunk.per_class[n] for chunk in chunks]) for n in chunks[0].per_class},
     )
@@ -151,7 +151,7 @@ def percentile_interval(samples: Tensor, *, level: float = LEVEL) -> Tensor:
         low, high = quantiles (1 - L) / 2 and (1 + L) / 2 of the defined samples, L = level / 100
 
     Args:
-        samples: A figure of each resample, floating (R,) or (R, C); NaN is left out.
+        samples: A metric of each resample, floating (R,) or (R, C); NaN is left out.
         level: Per cent, above 0 and below 100.
 
     Returns:
@@ -183,12 +183,12 @@ def mirrored_interval(
     cut to [0, 1]. It always holds the estimate.
 
     Args:
-        samples: A figure of each resample, in [0, 1], floating (R,) or (R, C); NaN is left out.
-        estimate: The figure of the images as they are, () or (C,).
+        samples: A metric of each resample, in [0, 1], floating (R,) or (R, C); NaN is left out.
+        estimate: The metric of the images as they are, () or (C,).
         level: Per cent, above 0 and below 100.
-        power: The scale to mirror on. 2 for calibration errors: with deviations of the truth g and
-            of chance s in a bin, its squared error is g^2 + s^2 on average and g^2 + 2 s^2 in a
-            resample, so that mirroring the squares takes the share of chance out.
+        power: The scale to mirror on. 2 for calibration errors: with a true deviation g and a
+            sampling deviation s in a bin, its squared error is g^2 + s^2 on average and g^2 + 2 s^2
+            in a resample, so that mirroring the squares removes the sampling part.
 
     Returns:
         float64 (2,) or (C, 2); NaN where undefined.
@@ -205,10 +205,10 @@ def mirrored_interval(
 
 @dataclass(frozen=True)
 class Intervals:
-    """Confidence intervals of figures.
+    """Confidence intervals of metrics.
 
     Attributes:
-        metrics: (low, high) by name; figures that are undefined are left out.
+        metrics: (low, high) by key; metrics that are undefined are left out.
         per_class: By name, (low, high) of each class, None where it is undefined.
     """
 
@@ -223,33 +223,34 @@ def intervals(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Intervals:
-    """Compute a confidence interval of every figure, by the bootstrap over images.
+    """Compute a confidence interval of every metric, by the bootstrap over images.
 
-    - percentile intervals of most figures
-    - mirrored intervals on the scale of squares for ece_d, cece_d, ace_d, mce_d, bece_d and the
-      cece of classes. Percentile intervals lie too high, often above the estimate itself: chance
-      deviations of the bins, which never cancel, are there once in the estimate and twice in the
-      resamples. Bias-corrected ones (BC, BCa) do not help: where all resamples are above the
-      estimate, they have nothing to correct by.
-    - mirrored intervals for the worst 10 and 5 %, whose resamples are biased, too; and none where
-      fewer than 10 images are in the worst group, ceil(q n / 100) < 10, that is up to 90 images
-      for 10 % and up to 180 for 5 %. For miou_c_q10 and miou_c_q5, n is the number of images of
-      the rarest class. The intervals of so few are far too narrow.
+    The registry, `softiou.metrics.METRICS`, says which kind of interval a metric has:
+
+    - "percentile": most metrics.
+    - "mirrored squares": ece_d, cece_d, ace_d, mce_d, bece_d and the cece of classes, mirrored on
+      the scale of squares. Percentile intervals lie too high, often above the estimate itself:
+      sampling deviations of the bins, which never cancel, are in the estimate once and in the
+      resamples twice. Bias-corrected intervals (BC, BCa) do not help: where all resamples are
+      above the estimate, there is nothing to correct by.
+    - "mirrored": the worst 10 and 5 %, whose resamples are biased, too; and no interval where fewer
+      than 10 images are in the worst group, ceil(q n / 100) < 10, that is up to 90 images for 10 %
+      and up to 180 for 5 %. For miou_c_q10 and miou_c_q5, n is the number of images of the rarest
+      class. Intervals of so few images are far too narrow.
 
     Args:
-        statistics: Of N images; the parts that are there decide which figures are.
+        statistics: Of N images; its parts decide which metrics there are.
         resamples: R, at least 1.
-        seed: Of the draws.
+        seed: Of the random numbers.
         level: Per cent, above 0 and below 100.
 
     Returns:
-        Intervals in the units of `Figures`; empty for fewer than two images, of which nothing can
-        be said.
+        Intervals in the units of `MetricValues`; empty for fewer than two images.
 
     Note:
         Share of 150 simulated data sets whose interval of 95 % held the error of the population,
         for ece_d of 20 to 200 images of 300 pixels: at least 0.93 for mirrored squares, whatever
-        the true error; of percentile intervals 0 to 0.1 for a calibrated model. For the worst
+        the true error; 0 to 0.1 for percentile intervals of a calibrated model. For the worst
         cases of 200 images at 5 %: 0.90 mirrored, 0.87 percentile, and of the mean over ten classes
         0.95 and 0.83; for 50 images the percentile intervals have 0.56.
 
@@ -261,9 +262,9 @@ def intervals(
     if statistics.num_images < 2:
         return Intervals({}, {})
     statistics = statistics.apply(lambda x: x.cpu())
-    drawn = bootstrap_figures(statistics, resamples=resamples, seed=seed)
-    ones = torch.ones(1, statistics.num_images, dtype=torch.float64)
-    found, groups = weighted_figures(statistics, ones), worst_group_sizes(statistics.counts)
+    resampled = bootstrap_metrics(statistics, resamples=resamples, seed=seed)
+    found = weighted_metrics(statistics, equal_weights(statistics))
+    group_sizes = worst_group_sizes(statistics.counts)
 
     def limits(name: str, samples: Tensor, estimate: Tensor) -> Tensor:
         kind = metric_info(name).interval
@@ -273,14 +274,14 @@ def intervals(
 
     of_metrics = {
         name: _pair(limits(name, samples, found.metrics[name]))
-        for name, samples in drawn.metrics.items()
-        if groups.get(name, _WORST_IMAGES) >= _WORST_IMAGES
+        for name, samples in resampled.metrics.items()
+        if group_sizes.get(name, _WORST_IMAGES) >= _WORST_IMAGES
     }
     return Intervals(
         {name: pair for name, pair in of_metrics.items() if pair is not None},
         {
             name: [_pair(row) for row in limits(name, samples, found.per_class[name])]
-            for name, samples in drawn.per_class.items()
+            for name, samples in resampled.per_class.items()
         },
     )
 

@@ -1,0 +1,139 @@
+"""Targets of any kind, decoded once into labels or probabilities and a mask of valid pixels.
+
+Shapes: N images, C classes, *S space.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from softiou import _checks
+from softiou.targets import DenseTarget, Target, as_target, to_probs
+from softiou.targets.hard import valid_labels
+
+
+@dataclass(frozen=True)
+class DecodedTarget:
+    """The truth of every pixel, and where it is valid.
+
+    The functions of this package take one in place of a target: decode once with `decode_target`,
+    then compute several metrics.
+
+    Attributes:
+        labels: Most probable class, int64 (N, *S); None for independent classes.
+        probs: Probability of every class, floating (N, C, *S); None where there are labels alone.
+        valid: Bool (N, *S), or (N, C, *S) for independent classes.
+    """
+
+    labels: Tensor | None
+    probs: Tensor | None
+    valid: Tensor
+
+    def of_class(self, c: int) -> Tensor:
+        """Return the probability of class `c` of every pixel, float64 (N, *S)."""
+        if self.probs is not None:
+            return self.probs[:, c].double()
+        return (self.top_labels() == c).double()
+
+    def of_classes(self, classes: Tensor) -> Tensor:
+        """Return the probability of one class of every pixel, int64 (N, *S) to float64 (N, *S)."""
+        if self.probs is not None:
+            return self.probs.gather(1, classes.unsqueeze(1)).squeeze(1).double()
+        return (self.top_labels() == classes).double()
+
+    def is_present(self) -> Tensor:
+        """Return whether each independent class is more likely present than not (N, C, *S)."""
+        if self.probs is None:
+            raise RuntimeError("labels, not independent classes")
+        return self.probs > 0.5
+
+    def top_labels(self) -> Tensor:
+        """Return the labels, which classes that exclude each other have."""
+        if self.labels is None:
+            raise RuntimeError("independent classes have no label")
+        return self.labels
+
+
+AnyTarget: TypeAlias = Tensor | Target | DecodedTarget
+
+
+def decode_target(
+    target: AnyTarget,
+    *,
+    num_classes: int,
+    space: tuple[int, ...] = (),
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> DecodedTarget:
+    """Decode a target of classes that exclude each other.
+
+    Args:
+        target: Class indices (N, *S), probabilities (N, C, *S), or a `Target`, which is expanded to
+            probabilities. One that is decoded already is returned, with `valid` applied.
+        num_classes: C.
+        space: *S of the prediction, for targets that leave it open.
+        ignore_index: Label value of the pixels to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
+
+    Raises:
+        TypeError: `valid` is not bool.
+        ValueError: Shapes do not match.
+    """
+    if isinstance(target, DecodedTarget):
+        return target if valid is None else replace(target, valid=target.valid & valid)
+    of_target = None
+    if isinstance(target, Target):
+        target = target.completed(ignore_index, space)
+        target, of_target = to_probs(target, num_classes=num_classes)
+    labels, found = _top_label(target, num_classes=num_classes, ignore_index=ignore_index)
+    valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
+    for mask in (valid, of_target):
+        found = found if mask is None else found & mask
+    return DecodedTarget(labels, target if target.is_floating_point() else None, found)
+
+
+def decode_independent(
+    target: AnyTarget,
+    *,
+    shape: tuple[int, ...],
+    ignore_index: int | None,
+    valid: Tensor | None,
+) -> DecodedTarget:
+    """Decode a target of independent classes, each of which is present or absent.
+
+    Args:
+        target: 0 and 1 or probabilities (N, C, *S), labels 0 and 1 (N, *S) of a single class, or a
+            `Target`.
+        shape: (N, C, *S) of the prediction.
+        ignore_index: Value of the entries to ignore.
+        valid: Bool (N, *S), False for pixels to ignore.
+    """
+    mask = _checks.pixel_map("valid", valid, (shape[0], *shape[2:]), boolean=True)
+    if isinstance(target, DecodedTarget):
+        decoded = target
+    else:
+        dense = as_target(
+            target, logits_shape=shape, ignore_index=ignore_index, independent=True
+        ).dense(shape[1], torch.float32)
+        found = torch.ones_like(dense.y, dtype=torch.bool)
+        if dense.valid is not None:
+            found = dense.valid.expand(shape)
+        decoded = DecodedTarget(None, dense.y, found)
+    return decoded if mask is None else replace(decoded, valid=decoded.valid & mask.unsqueeze(1))
+
+
+def _top_label(
+    target: Tensor, *, num_classes: int, ignore_index: int | None
+) -> tuple[Tensor, Tensor]:
+    """Return the most probable class (N, *S) of a target, and where it is valid, bool (N, *S)."""
+    if not target.is_floating_point():
+        return target.long(), valid_labels(
+            target, num_classes=num_classes, ignore_index=ignore_index
+        )
+    shape = (target.shape[0], num_classes, *target.shape[2:])
+    dense = as_target(target, logits_shape=shape, ignore_index=ignore_index)
+    labels = target.argmax(1)
+    valid = dense.valid_of(target.movedim(1, 0)) if isinstance(dense, DenseTarget) else None
+    return labels, torch.ones_like(labels, dtype=torch.bool) if valid is None else valid[0]

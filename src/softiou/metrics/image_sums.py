@@ -1,0 +1,64 @@
+"""Sums over the pixels of each image, from which metrics follow.
+
+Shapes: N images, C classes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ImageSums:
+    """Sums over the pixels of each image.
+
+    The fields of subclasses are tensors whose first dimension is that of the images, None, or such
+    sums themselves.
+    """
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Change every tensor, such as `sums.apply(lambda x: x[:10])` for the first images."""
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, ImageSums):
+                value = value.apply(function)
+            elif value is not None:
+                value = function(value)
+            changed[field.name] = value
+        return type(self)(**changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name, those of sums within sums as "outer_inner"."""
+        found: dict[str, Tensor] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, ImageSums):
+                found |= {f"{field.name}_{name}": x for name, x in value.tensors().items()}
+            elif value is not None:
+                found[field.name] = value
+        return found
+
+    def merge_images(self) -> Self:
+        """Join the images: (N, ...) -> (1, ...), as if they were one large image."""
+        return self.apply(lambda x: x.sum(0, keepdim=True))
+
+
+@dataclass(frozen=True)
+class OverlapSums(ImageSums, ABC):
+    """Sums of each image and class (N, C) that an IoU and a Dice score follow from."""
+
+    @abstractmethod
+    def occurs(self) -> Tensor:
+        """Return which classes occur in the target of each image, bool (N, C)."""
+
+    @abstractmethod
+    def iou(self) -> Tensor:
+        """Compute the IoU in float64 (N, C); NaN where prediction and target are empty."""
+
+    @abstractmethod
+    def dice(self) -> Tensor:
+        """Compute the Dice score in float64 (N, C); NaN where prediction and target are empty."""

@@ -1,0 +1,233 @@
+"""Sums over the pixels of every image, from which each metric of any choice of images follows.
+
+To add a metric of new sums: a field of `ImageStatistics`, a line in `gather_image_statistics` that
+fills it, and a line in `weighted_metrics` that computes with it.
+
+Shapes: N images, C classes, B bins of confidence, F fine bins, R weightings of the images.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from softiou.metrics import weighted
+from softiou.metrics.bins import CalibrationBins
+from softiou.metrics.boundary import boundary_counts
+from softiou.metrics.counts import OverlapCounts
+from softiou.metrics.decoding import DecodedTarget
+from softiou.metrics.disagreement import generalized_energy_distance, sample_levels
+from softiou.metrics.image_sums import ImageSums
+from softiou.metrics.pixels import boundary_confidence_sums, pixel_sums
+from softiou.metrics.soft import OverlapMasses, overlap_masses
+from softiou.metrics.weighted import MetricValues
+
+BOUNDARY_PX = 3
+
+_PARTS: Mapping[str, type[ImageSums]] = {
+    "counts": OverlapCounts,
+    "bins": CalibrationBins,
+    "fine_bins": CalibrationBins,
+    "boundary": OverlapCounts,
+    "boundary_bins": CalibrationBins,
+    "class_bins": CalibrationBins,
+    "masses": OverlapMasses,
+}
+_TENSORS = ("brier", "nll", "pixels", "energy")
+
+
+@dataclass(frozen=True)
+class ImageStatistics(ImageSums):
+    """Sums over the pixels of every image; metrics of parts that are None are left out.
+
+    Attributes:
+        counts: Overlap of prediction and target: IoU, Dice and accuracies.
+        bins: Top-label bins (N, B): ece_d, ece_i, mce_d.
+        fine_bins: Top-label bins as `bins.fine_bins` counts them (N, F): ace_d.
+        brier: Sums of the squared distances between probabilities and truth (N,).
+        nll: Sums of the negative log-likelihoods (N,), nats.
+        pixels: Valid pixels (N,), for `brier` and `nll`.
+        boundary: Overlap counts of the boundary bands: biou_d.
+        boundary_bins: Top-label bins of the pixels near a boundary (N, B): bece_d.
+        class_bins: Bins of the probability of every class (N, C, B): cece_d.
+        masses: Overlap with a soft truth: soft IoU and Dice.
+        energy: Squared generalized energy distance of every image (N,), NaN where undefined: ged.
+
+    Raises:
+        ValueError: The parts are of different numbers of images, or `pixels` are missing.
+    """
+
+    counts: OverlapCounts
+    bins: CalibrationBins | None = None
+    fine_bins: CalibrationBins | None = None
+    brier: Tensor | None = None
+    nll: Tensor | None = None
+    pixels: Tensor | None = None
+    boundary: OverlapCounts | None = None
+    boundary_bins: CalibrationBins | None = None
+    class_bins: CalibrationBins | None = None
+    masses: OverlapMasses | None = None
+    energy: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name, tensor in self.tensors().items():
+            if len(tensor) != self.num_images:
+                raise ValueError(
+                    f"Expected `{name}` to be of {self.num_images} images, as `counts.present`, "
+                    f"but got {tuple(tensor.shape)}. Give the sums of every image, empty ones, too."
+                )
+        if self.pixels is None and (self.brier is not None or self.nll is not None):
+            raise ValueError("Expected `pixels` beside `brier` and `nll`, but got None.")
+
+    @property
+    def num_images(self) -> int:
+        """Return N."""
+        return len(self.counts.present)
+
+    @property
+    def width(self) -> int:
+        """Return how many numbers the widest tensor holds of an image."""
+        return max(tensor[:1].numel() for tensor in self.tensors().values())
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """Undo `tensors`; parts of which a tensor is missing are None.
+
+        Raises:
+            KeyError: There are no counts.
+            ValueError: As for the class.
+        """
+        parts: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
+        for part, kind in _PARTS.items():
+            columns = {field.name: tensors.get(f"{part}_{field.name}") for field in fields(kind)}
+            whole = all(column is not None for column in columns.values())
+            parts[part] = kind(**columns) if whole else None
+        if parts["counts"] is None:
+            raise KeyError("counts")
+        return cls(**parts)
+
+    @classmethod
+    def concatenate(cls, batches: Sequence[Self]) -> Self:
+        """Join the sums of several batches of images, which have the same parts."""
+        columns = [batch.tensors() for batch in batches]
+        return cls.from_tensors({k: torch.cat([c[k] for c in columns]) for k in columns[0]})
+
+
+@torch.no_grad()
+def gather_image_statistics(
+    probs: Tensor,
+    preds: Tensor,
+    target: DecodedTarget,
+    *,
+    num_classes: int,
+    boundaries: bool = True,
+    soft: bool = False,
+    masks: Tensor | None = None,
+    ignore_index: int | None = None,
+) -> ImageStatistics:
+    """Gather the sums of a batch of images.
+
+    Args:
+        probs: Probabilities (N, C, *S).
+        preds: Their most probable classes, int64 (N, *S).
+        target: The truth, decoded once for all metrics.
+        num_classes: C, at least 2.
+        boundaries: Whether to gather the counts of the boundary IoU.
+        soft: Whether to gather the masses of soft IoU and Dice.
+        masks: Masks of R annotators (N, R, *S), for the energy distance; None leaves it out.
+        ignore_index: Label of the pixels that an annotator did not label.
+    """
+    sums = pixel_sums(probs, target, num_classes=num_classes)
+    near = boundary_confidence_sums(probs, target, width=BOUNDARY_PX, num_classes=num_classes)
+    calibration, energy = sums.calibration, None
+    if masks is not None:
+        # As many masks of the model as there are annotators, from its own probabilities.
+        energy = generalized_energy_distance(
+            sample_levels(probs, masks.shape[1]),
+            masks,
+            num_classes=num_classes,
+            # Of two classes the first is the background, which is hard to get wrong.
+            classes=[1] if num_classes == 2 else None,
+            ignore_index=ignore_index,
+        )
+    return ImageStatistics(
+        counts=sums.overlap,
+        bins=calibration.equal_width(),
+        fine_bins=calibration.fine,
+        brier=calibration.brier,
+        nll=calibration.nll,
+        pixels=calibration.pixels,
+        boundary=boundary_counts(preds, target, num_classes=num_classes) if boundaries else None,
+        boundary_bins=near.equal_width(),
+        class_bins=sums.classwise,
+        masses=overlap_masses(probs, target) if soft else None,
+        energy=energy,
+    )
+
+
+def weighted_metrics(statistics: ImageStatistics, weights: Tensor) -> MetricValues:
+    """Compute every metric for each weighting of the images.
+
+    An image of weight w counts as w copies of it, M = sum_n w_n copies in all:
+
+    - over the data set: a function of the sums S = sum_n w_n s_n of the images
+    - means over images: sum_n w_n x_n / sum_n w_n over the images whose score x_n is defined
+    - worst q %: the mean of the lowest ceil(q M / 100) of the M copies that are defined; of each
+      class first and then of the classes for miou_c_q10, miou_c_q5
+
+    Means over classes leave out those that are undefined: for miou_d, mdice_d and biou_d they occur
+    neither in prediction nor target, for the others not in the target. A class that is predicted
+    but never occurs scores 0 in these three.
+
+    Args:
+        statistics: Of N images.
+        weights: Whole numbers (R, N), float64; ones (1, N) give the metrics of the images as they
+            are.
+
+    Returns:
+        The metrics that the parts of `statistics` allow.
+
+    Raises:
+        TypeError: `weights` are not float64.
+        ValueError: `weights` have another number of images.
+
+    Example:
+        >>> right, present = torch.tensor([[1, 0], [3, 1]]), torch.tensor([[2, 0], [3, 1]])
+        >>> statistics = ImageStatistics(OverlapCounts(right, present, present))
+        >>> weights = torch.tensor([[1.0, 1.0], [2.0, 0.0]], dtype=torch.float64)
+        >>> weighted_metrics(statistics, weights).metrics["accuracy"]
+        tensor([0.8333, 0.5000], dtype=torch.float64)
+
+    References:
+        Wang et al., Revisiting Evaluation Metrics for Semantic Segmentation, NeurIPS 2023 D&B,
+        arXiv 2310.19252, sections 3 and 4: data set, image, class and worst cases.
+    """
+    if weights.dtype != torch.float64:
+        raise TypeError(f"Expected `weights` to be float64, but got {weights.dtype}.")
+    if weights.ndim != 2 or weights.shape[1] != statistics.num_images:
+        raise ValueError(
+            f"Expected `weights` to have shape (R, N) with N = {statistics.num_images}, as the "
+            f"statistics, but got {tuple(weights.shape)}."
+        )
+    found = weighted.overlap_metrics(statistics.counts, weights)
+    found |= weighted.confidence_metrics(
+        weights,
+        bins=statistics.bins,
+        fine_bins=statistics.fine_bins,
+        boundary_bins=statistics.boundary_bins,
+        brier=statistics.brier,
+        nll=statistics.nll,
+        pixels=statistics.pixels,
+    )
+    if statistics.boundary is not None:
+        found |= weighted.boundary_metrics(statistics.boundary, weights)
+    if statistics.class_bins is not None:
+        found |= weighted.classwise_metrics(statistics.class_bins, weights)
+    if statistics.masses is not None:
+        found |= weighted.soft_metrics(statistics.masses, weights)
+    if statistics.energy is not None:
+        energy = weighted.weighted_mean(statistics.energy, weights)
+        found |= MetricValues({"ged": energy}, {})
+    return found
