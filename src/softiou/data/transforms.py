@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
+from softiou._checks import in_range
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.views import View
 
@@ -74,10 +75,8 @@ class Augmentation:
             raise ValueError(f"Expected `crop_px` to be positive, but got {self.crop_px}.")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"Expected 0 < smallest <= largest `scale`, but got {self.scale}.")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"Expected `flip` to be in [0, 1], but got {self.flip}.")
-        if not 0 <= self.colour <= 1:
-            raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
+        in_range("flip", self.flip, 0, 1)
+        in_range("colour", self.colour, 0, 1)
 
     def __call__(
         self, sample: Sample, soft_labels: SoftLabelSource | None = None
@@ -207,12 +206,9 @@ class DrawSampler(Sampler[int]):
     """
 
     def __init__(self, start: int, count: int, *, rank: int = 0, world_size: int = 1) -> None:
-        if start < 0 or count < 0:
-            raise ValueError(
-                f"Expected `start` and `count` to be at least 0, but got {start} and {count}."
-            )
-        if not 0 <= rank < world_size:
-            raise ValueError(f"Expected `rank` to be in 0..{world_size - 1}, but got {rank}.")
+        in_range("start", start, 0)
+        in_range("count", count, 0)
+        in_range("rank", rank, 0, world_size - 1)
         self._draws = range(start + rank, start + count, world_size)
 
     def __iter__(self) -> Iterator[int]:
