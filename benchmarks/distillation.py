@@ -26,7 +26,8 @@ from benchmarks._machine import ROOT, current_commit, machine, processor
 from benchmarks.loss_measures import interleaved_seconds
 from softiou._files import write_atomically
 from softiou.checkpoints import TrainedModel, load_trained
-from softiou.configuration import Config, load_config
+from softiou.configuration import load_config
+from softiou.configuration.resolved import ResolvedConfig
 from softiou.data import (
     Augmentation,
     Batch,
@@ -46,6 +47,7 @@ from softiou.recipes import DistillationRecipe, SupervisedRecipe
 from softiou.recipes.base import Recipe
 from softiou.soft_labels import Quantisation, SoftLabelReader, SoftLabelStore
 from softiou.targets import Target, sparse, teacher, to_probs
+from softiou.training.resolving import resolve
 
 RESULTS = ROOT / "benchmarks" / "results" / "distillation"
 READ_PX = (240, 320)
@@ -191,7 +193,7 @@ def measure_steps(
     }
     steps = {}
     for name, way in ways.items():
-        config = load_config(source=data, overrides=[*STUDENT, *way.settings])
+        config = resolve(load_config(source=data, overrides=[*STUDENT, *way.settings]), dataset)
         steps[name] = _step(
             config,
             trained,
@@ -232,7 +234,11 @@ def _batch(dataset: SegmentationDataset, numbers: list[int], store: SoftLabelSto
 
 
 def _step(
-    config: Config, trained: TrainedModel, batch: Batch, *, teacher: SegmentationModel | None
+    config: ResolvedConfig,
+    trained: TrainedModel,
+    batch: Batch,
+    *,
+    teacher: SegmentationModel | None,
 ) -> Callable[[], None]:
     torch.manual_seed(0)
     recipe: Recipe
@@ -240,7 +246,6 @@ def _step(
         recipe = DistillationRecipe(
             config,
             trained.description,
-            settings=config.distillation,
             teacher=teacher,
             encoder_weights="none",
         )

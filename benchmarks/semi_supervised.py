@@ -87,9 +87,7 @@ def measure(data: str, split: str, settings: tuple[str, ...], *, rounds: int) ->
     if config.semi_supervised is None:
         raise RuntimeError("the settings have no section semi_supervised")
     torch.manual_seed(0)
-    recipe = SemiSupervisedRecipe(
-        config, dataset.description, settings=config.semi_supervised, encoder_weights="none"
-    )
+    recipe = SemiSupervisedRecipe(config, dataset.description, encoder_weights="none")
     recipe.train()
     optimizer = torch.optim.AdamW(recipe.model.parameters(), lr=1e-4)
     augmentation = Augmentation(CROP_PX, scale=(0.5, 1.5))

@@ -60,6 +60,8 @@ RECORDED = {
         "Batch",
         "CheckReport",
         "Colour",
+        "CustomAugmentation",
+        "CustomDataset",
         "DataProblemsError",
         "DataSource",
         "DatasetDescription",
@@ -221,6 +223,8 @@ RECORDED = {
         "weights_of",
     },
     "softiou.models": {
+        "CustomModel",
+        "count_classes",
         "IMAGENET_MEAN",
         "IMAGENET_STD",
         "ModelSpec",

@@ -17,7 +17,8 @@ from torch import nn
 from softiou.data import DatasetDescription
 from softiou.data.base import class_difference
 from softiou.errors import CheckpointError
-from softiou.models import ModelSpec, SegmentationModel
+from softiou.models import CustomModel, ModelSpec, SegmentationModel
+from softiou.models.spec import CUSTOM
 
 SCHEMA_VERSION = 1
 
@@ -129,15 +130,17 @@ def load_trained(
         path: Run directory or checkpoint.
         weights: Of what was trained, or of its moving average, the teacher of a semi-supervised
             run.
-        model: For a run with a model of one's own: such a module, which takes the weights over.
+        model: For a run with a model of one's own: a module of that class, to load the weights
+            into.
 
     Raises:
-        CheckpointError: There is none, it cannot be read, or it has no such teacher.
+        CheckpointError: There is none, it cannot be read, it has no such teacher, or `model` is
+            missing, of no use or another one.
     """
     file = find_checkpoint(path)
     content = read_checkpoint(file)
     info = content["softiou"]
-    model = SegmentationModel(ModelSpec.from_dict(info["model"], file=file))
+    built = _build(ModelSpec.from_dict(info["model"], file=file), model, file)
     prefix = _PREFIXES[weights]
     found = {
         name.removeprefix(prefix): tensor
@@ -149,17 +152,32 @@ def load_trained(
             f"{file} holds no teacher: only `softiou semi` keeps one. Use those of the student."
         )
     try:
-        model.load_state_dict(found)
+        built.load_state_dict(found)
     except RuntimeError as error:
         raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
     return TrainedModel(
-        model.eval(),
+        built.eval(),
         DatasetDescription.from_dict(info),
         info["config"],
         file,
         content["global_step"],
         weights,
     )
+
+
+def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> SegmentationModel:
+    if not spec.is_custom:
+        if module is not None:
+            raise CheckpointError(
+                f"{file} holds a {spec.architecture} that softiou builds itself: leave `model` out."
+            )
+        return SegmentationModel(spec)
+    if module is None:
+        raise CheckpointError(
+            f"{file} holds a model of your own, {spec.architecture.removeprefix(CUSTOM)}, which is "
+            "not built from a file. Load it from Python: load_trained(PATH, model=MODULE)."
+        )
+    return CustomModel(module, spec.num_classes)
 
 
 def check_classes(trained: TrainedModel, description: DatasetDescription, *, data: str) -> None:

@@ -204,7 +204,7 @@ def test_interrupted_training_resumes(
         patch.setattr(SupervisedRecipe, "training_step", interrupt)
         result = softiou("train", shapes, *short, "--run", "here")
     assert result.status == 130
-    last = "interrupted; go on with: softiou train --resume here"
+    last = "interrupted; continue with: softiou train --resume here"
     assert result.out.splitlines()[-1] == last
     assert "Traceback" not in result.err
     assert not Path("here/report.html").exists()

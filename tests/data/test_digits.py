@@ -155,9 +155,9 @@ def test_nothing_to_verify() -> None:
 def test_errors() -> None:
     with pytest.raises(DataError, match="one of train, val, test, 1_16, 1_8, 1_4, but got 'dev'"):
         DigitScenes("dev")
-    with pytest.raises(ValueError, match="`size` to be at least 1, but got 0"):
+    with pytest.raises(ValueError, match="`size` to be at least 1 scene, but got 0"):
         DigitScenes("train", size=0)
-    with pytest.raises(ValueError, match=r"`scene_px` to be in \[32, 128\], but got 256"):
+    with pytest.raises(ValueError, match=r"`scene_px` to be in 32\.\.128, but got 256"):
         DigitScenes("train", scene_px=256)
     with pytest.raises(IndexError):
         DigitScenes("val")[64]

@@ -9,6 +9,7 @@ from softiou.configuration import load_config
 from softiou.data import open_dataset
 from softiou.models import SegmentationModel
 from softiou.recipes import SupervisedRecipe
+from softiou.training.resolving import resolve
 
 
 def batch_of(side: int, count: int = 2) -> dict[str, torch.Tensor]:
@@ -36,9 +37,12 @@ def fit_two_steps(
         "optim.warmup": 0,
     }
     fixed = [f"{key}={value}" for key, value in settings.items()]
-    config = load_config(source="digits", overrides=[*fixed, *overrides])
-    description = open_dataset("digits", "train").description
-    recipe = SupervisedRecipe(config, description, encoder_weights=config.model.encoder_weights)
+    given = load_config(source="digits", overrides=[*fixed, *overrides])
+    dataset = open_dataset("digits", "train")
+    config = resolve(given, dataset)
+    recipe = SupervisedRecipe(
+        config, dataset.description, encoder_weights=config.model.encoder_weights
+    )
     optimizer = recipe.configure_optimizers()["optimizer"]
     trained = {n: p for n, p in recipe.model.named_parameters() if p.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}

@@ -52,7 +52,6 @@ def make_recipe(tiny_config: Make, trained: Any) -> Make:
         recipe = DistillationRecipe(
             config,
             loaded.description,
-            settings=config.distillation,
             teacher=teacher or loaded.model.requires_grad_(False),
             encoder_weights="none",
         )
@@ -285,7 +284,7 @@ def test_a_teacher_that_was_replaced_is_noticed(
     run = start_training(config, directory=tmp_path / "run")
     checkpoints = teacher / "checkpoints"
     shutil.copy(checkpoints / "last.ckpt", checkpoints / "best.ckpt")
-    with pytest.raises(CheckpointError, match="begun with another teacher"):
+    with pytest.raises(CheckpointError, match="started with another teacher"):
         resume_training(run)
 
 

@@ -146,4 +146,4 @@ def test_given_values_stay() -> None:
         "optim.learning_rate=0.1",
         "optim.weight_decay=0",
     )
-    assert resolving.resolve(given, Blank((32, 32))) == given
+    assert resolving.resolve(given, Blank((32, 32))).model_dump() == given.model_dump()

@@ -90,7 +90,6 @@ def make_recipe(semi_config: Make, trained: Any) -> Make:
         recipe = SemiSupervisedRecipe(
             config,
             load_trained(trained.directory).description,
-            settings=config.semi_supervised,
             encoder_weights="none",
         )
         recipe.teacher.module.load_state_dict(load_trained(trained.directory).model.state_dict())
@@ -128,9 +127,7 @@ def test_auxiliary_head_learns_from_the_labels_alone(semi_config: Make, batch: A
     data = open_dataset(config.data.source, "few")
     config = resolve(config, data, unlabeled=6)
     assert config.semi_supervised is not None
-    recipe = SemiSupervisedRecipe(
-        config, data.description, settings=config.semi_supervised, encoder_weights="none"
-    ).eval()
+    recipe = SemiSupervisedRecipe(config, data.description, encoder_weights="none").eval()
     labelled = batch["labelled"]
     parts = recipe.parts(one_view(batch))
     logits, auxiliary = recipe.model.forward_auxiliary(labelled["image"])
@@ -487,7 +484,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
     run = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         start_training(semi_config(), directory=run, say=said.append)
-    assert said[-1] == f"interrupted; go on with: softiou semi --resume {run}"
+    assert said[-1] == f"interrupted; continue with: softiou semi --resume {run}"
     resume_training(run)
     whole, _, _ = finished
     assert lines_of(run) == lines_of(whole)

@@ -269,7 +269,7 @@ def test_interrupted_run_ends_like_an_uninterrupted_one(
         start_training(tiny_config(*settings), directory=run, say=said.append)
     assert said[-2:] == [
         "stopping after this step; once more to stop at once",
-        f"interrupted; go on with: softiou train --resume '{run}'",
+        f"interrupted; continue with: softiou train --resume '{run}'",
     ]
     assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == step
     said.clear()
@@ -420,7 +420,7 @@ def test_ctrl_c_in_a_real_process(
     assert status == 130, lines
     assert lines[-2:] == [
         "stopping after this step; once more to stop at once",
-        f"interrupted; go on with: softiou train --resume {run}",
+        f"interrupted; continue with: softiou train --resume {run}",
     ]
     assert 10 < read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] < 20
     resume_training(run)
@@ -501,7 +501,7 @@ def test_run_is_not_resumed_with_other_classes(
     with pytest.raises(KeyboardInterrupt):
         start_training(tiny_config(source=data), directory=tmp_path / "run")
     (data / "dataset.yaml").write_text("classes: [box, ground, nothing]\n")
-    with pytest.raises(CheckpointError, match=r"begun with other classes .*'ground', 'box'"):
+    with pytest.raises(CheckpointError, match=r"started with other classes .*'ground', 'box'"):
         resume_training(tmp_path / "run")
 
 
@@ -517,7 +517,7 @@ def test_a_run_that_trained_other_weights_is_not_resumed(
     with monkeypatch.context() as patch:
         patch.setattr("softiou.recipes.base.freeze_unused", lambda model: [])  # as it was once
         run = start_training(config, directory=tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"begun by a softiou that trained other weights"):
+    with pytest.raises(CheckpointError, match="trains other weights than this version"):
         resume_training(run)
 
 

@@ -141,16 +141,17 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _to_yaml(config: Config) -> str:
-    """One line a knob, with the field's description behind it."""
-    lines = []
-    for name, knob in Config.model_fields.items():
+    """Write a line for each setting, followed by its description."""
+    lines, sections = [], dict(Config.sections())
+    for name, field in Config.model_fields.items():
         value = getattr(config, name)
         if not isinstance(value, Section):
-            lines.append(f"{name}: {_inline(value)}  # {knob.description}")
+            lines.append(f"{name}: {_inline(value)}  # {field.description}")
             continue
         lines.append(f"{name}:")
-        for key, field in type(value).model_fields.items():
-            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {field.description}")
+        # A resolved section narrows types, and has the descriptions of the original.
+        for key, setting in sections[name].model_fields.items():
+            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {setting.description}")
     return "\n".join(lines) + "\n"
 
 

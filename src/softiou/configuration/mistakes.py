@@ -1,24 +1,24 @@
 """What is wrong with a configuration, in words: one line for each wrong key."""
 
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from softiou.configuration.sections import Section
 
 
-def mistakes_in(error: ValidationError, kind: type[BaseModel]) -> list[str]:
+def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
     """One line for each wrong key: what is wrong, and what came."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]] or ["configuration"]
-        key = ".".join(location[: 2 if location[0] in _sections(kind) else 1])
+        key = ".".join(location[: 2 if location[0] in dict(kind.sections()) else 1])
         wrong.setdefault(key, []).append(detail)
     return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
 
 
-def _reason(key: str, details: list[Any], kind: type[BaseModel]) -> str:
+def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
     mistake = details[0]["type"]
     if mistake == "extra_forbidden":
         return f"unknown key{_did_you_mean(key, kind)}"
@@ -32,11 +32,11 @@ def _reason(key: str, details: list[Any], kind: type[BaseModel]) -> str:
     return f"{reasons}, but got {details[0]['input']!r}"
 
 
-def _first_key(section: str, kind: type[BaseModel]) -> str:
-    return f"{section}.{next(iter(_sections(kind)[section].model_fields))}"
+def _first_key(section: str, kind: type[Section]) -> str:
+    return f"{section}.{next(iter(dict(kind.sections())[section].model_fields))}"
 
 
-def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
+def _did_you_mean(key: str, kind: type[Section]) -> str:
     """Find a known key whose last part looks like that of an unknown one."""
     section = key.rpartition(".")[0]
     # Where sections share a name, the one that was meant comes last and stays.
@@ -48,16 +48,7 @@ def _did_you_mean(key: str, kind: type[BaseModel]) -> str:
     return f"; did you mean {known[close[0]]}?" if close else ""
 
 
-def _sections(kind: type[BaseModel]) -> dict[str, type[Section]]:
-    found = {}
-    for name, field in kind.model_fields.items():
-        for one in get_args(field.annotation) or (field.annotation,):  # a section, or perhaps none
-            if isinstance(one, type) and issubclass(one, Section):
-                found[name] = one
-    return found
-
-
-def _keys(kind: type[BaseModel]) -> list[str]:
+def _keys(kind: type[Section]) -> list[str]:
     """Every dotted key, and the sections themselves."""
-    inner = [f"{name}.{key}" for name, one in _sections(kind).items() for key in one.model_fields]
+    inner = [f"{name}.{key}" for name, one in kind.sections() for key in one.model_fields]
     return [*kind.model_fields, *inner]

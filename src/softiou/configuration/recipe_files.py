@@ -12,8 +12,6 @@ from softiou._files import write_atomically
 from softiou.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "recipes"
-# As in `softiou.recipes.Config.verb`, without its imports.
-_VERBS = {"semi_supervised": "semi", "distillation": "distill"}
 
 
 class RecipeSummary(NamedTuple):
@@ -59,6 +57,8 @@ def summarise_recipe(name: str) -> RecipeSummary:
     """
     import yaml
 
+    from softiou.configuration.sections import Config
+
     text = recipe_path(name).read_text(encoding="utf-8")
     values: Mapping[str, Any] = yaml.safe_load(text)
     height, width = values["data"]["crop_px"]
@@ -68,7 +68,7 @@ def summarise_recipe(name: str) -> RecipeSummary:
         data_set=data_set,
         method=method,
         title=text.splitlines()[0].removeprefix("# "),
-        verb=next((verb for key, verb in _VERBS.items() if values[key]), "train"),
+        verb=next((verb for key, verb in Config.verbs().items() if values[key]), "train"),
         architecture=values["model"]["architecture"],
         encoder=values["model"]["encoder"],
         steps=values["optim"]["steps"],

@@ -1,7 +1,8 @@
-"""The configuration of a run, section by section; plain values elsewhere."""
+"""The settings of a run, one class for each section of the configuration."""
 
 import math
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
@@ -11,10 +12,15 @@ from pydantic import (
     model_validator,
 )
 
-Auto = Literal["auto"]
+Auto: TypeAlias = Literal["auto"]
+Precision: TypeAlias = Literal["bf16", "fp16", "fp32"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+PositiveNumber = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+LoggerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "csv"]
+Workers = Annotated[int, Field(ge=0)]
+Classes: TypeAlias = Literal["present", "all", "prob", "label", "both"] | list[int]
 
 
 def _range(value: tuple[float, float]) -> tuple[float, float]:
@@ -29,6 +35,10 @@ def _weights(value: list[float]) -> list[float]:
     return value
 
 
+def _of_validation(value: str) -> str:
+    return value if "/" in value else f"val/{value}"
+
+
 def _mixture(value: dict[str, float]) -> dict[str, float]:
     _weights(list(value.values()))
     return value
@@ -41,6 +51,24 @@ class Section(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+    @classmethod
+    def sections(cls) -> Iterator[tuple[str, "type[Section]"]]:
+        """Yield the names and classes of the sections in it, also of those that may be null."""
+        for name, field in cls.model_fields.items():
+            for one in get_args(field.annotation) or (field.annotation,):
+                if isinstance(one, type) and issubclass(one, Section):
+                    yield name, one
+
+
+class Method(Section):
+    """The section of a recipe: a run has at most one, and learns from the labels alone without.
+
+    Attributes:
+        verb: Of the command line, that trains and resumes such runs.
+    """
+
+    verb: ClassVar[str]
+
 
 class DataConfig(Section):
     """What to train on, and how an image becomes a training sample."""
@@ -51,29 +79,19 @@ class DataConfig(Section):
     train_split: str = Field("train", description="split to learn from")
     val_split: str = Field("val", description="split that chooses the best checkpoint")
     crop_px: Auto | tuple[Positive, Positive] = Field("auto", description="height, width")
-    scale: Annotated[
-        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], AfterValidator(_range)
-    ] = Field((0.5, 2.0), description="random zoom, smallest and largest")
+    scale: Annotated[tuple[PositiveNumber, PositiveNumber], AfterValidator(_range)] = Field(
+        (0.5, 2.0), description="random zoom, smallest and largest"
+    )
     flip: Share = Field(0.5, description="chance of a horizontal flip")
     colour: Share = Field(0.3, description="strength of colour jitter")
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
-    workers: Auto | Annotated[int, Field(ge=0)] = Field("auto", description="loading processes")
+    workers: Auto | Workers = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
 
 
-LabelsKind = Literal[
-    "auto",
-    "hard",
-    "soft",
-    "uniform",
-    "boundary",
-    "gaussian",
-    "votes",
-    "majority",
-    "random",
-    "staple",
+LabelsKind: TypeAlias = Literal[
+    "hard", "soft", "uniform", "boundary", "gaussian", "votes", "majority", "random", "staple"
 ]
-
 
 EPSILON = {"uniform": 0.1, "boundary": 0.5}
 BOUNDARY_PX = 1
@@ -95,7 +113,7 @@ class LabelsConfig(Section):
       frequent class, one of them drawn for every sample, or the classes' probabilities by STAPLE
     """
 
-    kind: LabelsKind = Field(
+    kind: Auto | LabelsKind = Field(
         "auto",
         description="hard, soft, uniform, boundary, gaussian; of several annotators: votes, "
         "majority, random, staple",
@@ -106,9 +124,7 @@ class LabelsConfig(Section):
     width: Positive | None = Field(
         None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
-    sigma: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="of the Gaussian, in pixels; null: 1"
-    )
+    sigma: PositiveNumber | None = Field(None, description="of the Gaussian, in pixels; null: 1")
 
     @model_validator(mode="before")
     @classmethod
@@ -168,7 +184,7 @@ class LossConfig(Section):
         Literal["batch", "image", "class"]
         | Annotated[dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_mixture)]
     ) = Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
-    classes: Auto | Literal["present", "all", "prob", "label", "both"] | list[int] = Field(
+    classes: Auto | Classes = Field(
         "auto",
         description="in the mean: present, all, prob, label, both or indices; auto is label where "
         "smoothing or a teacher gives every class a trace, and present otherwise",
@@ -182,7 +198,7 @@ class LossConfig(Section):
     form: Literal[1, 2] = Field(1, description="form of the metric loss: 1 or 2")
     alpha: NotNegative = Field(0.5, description="tversky: false positives")
     beta: NotNegative = Field(0.5, description="tversky: false negatives")
-    gamma: Annotated[float, Field(gt=0)] = Field(1.0, description="tversky: focal exponent")
+    gamma: PositiveNumber = Field(1.0, description="tversky: focal exponent")
     log: bool = Field(False, description="tversky: -log of the score")
     auxiliary: NotNegative = Field(
         0.0, description="weight of the loss of an auxiliary head; 0: none, the papers' is 0.4"
@@ -204,7 +220,7 @@ class OptimConfig(Section):
     steps: Auto | Positive = Field("auto", description="rounded up to a multiple of validations")
     validations: Positive = Field(10, description="how often to validate, evenly spread")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw or sgd")
-    learning_rate: Auto | Annotated[float, Field(gt=0)] = Field(
+    learning_rate: Auto | PositiveNumber = Field(
         "auto", description="the highest, that of the heads; auto: adamw 0.0005, sgd 0.01"
     )
     encoder_rate: NotNegative = Field(
@@ -222,6 +238,14 @@ class OptimConfig(Section):
     accumulate: Positive = Field(1, description="batches a step")
     ema: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="decay of the averaged weights that are evaluated; 0 is off"
+    )
+    monitor: Annotated[str, AfterValidator(_of_validation)] = Field(
+        "val/miou_d",
+        description="metric of the validation that chooses the best checkpoint, by its own "
+        "direction: val/miou_d, val/mdice_d, val/ece_d, ...",
+    )
+    patience: Positive | None = Field(
+        None, description="validations without a better one after which training stops; null: never"
     )
 
     @model_validator(mode="after")
@@ -245,16 +269,18 @@ class OptimConfig(Section):
         return self.model_copy(update=changes)
 
 
-class DistillationConfig(Section):
+class DistillationConfig(Method):
     """What a teacher adds: (1 - weight) * loss against the labels + weight * against the teacher.
 
     One of `teacher` and `soft_labels` names it.
     """
 
+    verb = "distill"
+
     teacher: str | None = Field(None, description="run directory or checkpoint; run at every step")
     soft_labels: str | None = Field(None, description="folder that softiou label has written")
     weight: Share = Field(0.5, description="share of the teacher; the labels have the rest")
-    temperature: Annotated[float, Field(gt=0)] = Field(
+    temperature: PositiveNumber = Field(
         1.0, description="of the teacher's softmax; above 1 softens, below 1 sharpens"
     )
     threshold: Share = Field(
@@ -266,7 +292,7 @@ class DistillationConfig(Section):
     channel_wise: NotNegative = Field(
         0.0, description="weight of channel-wise distillation, added to the rest; 3 is usual"
     )
-    channel_wise_temperature: Annotated[float, Field(gt=0)] = Field(
+    channel_wise_temperature: PositiveNumber = Field(
         4.0, description="of the softmax over the pixels"
     )
     teacher_px: tuple[Positive, Positive] | None = Field(
@@ -280,7 +306,7 @@ class DistillationConfig(Section):
     baseline: str = Field(
         "train", description="the student without teacher: train, none, or a run directory"
     )
-    teacher_precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+    teacher_precision: Auto | Precision = Field(
         "auto", description="of the teacher: bf16, fp16, fp32; auto is that of the run"
     )
 
@@ -300,7 +326,7 @@ class DistillationConfig(Section):
         return self
 
 
-class SemiSupervisedConfig(Section):
+class SemiSupervisedConfig(Method):
     """What images without masks add: loss against the labels + weight * against pseudo-labels.
 
     The teacher is the moving average of the student. It labels a weak view of each image, and the
@@ -309,6 +335,8 @@ class SemiSupervisedConfig(Section):
     - soft: the probabilities of the teacher, in cross-entropy and overlap as for the labels
     - hard: its likeliest class where it is sure, in cross-entropy alone, as in FixMatch, UniMatch
     """
+
+    verb = "semi"
 
     pseudo_labels: Literal["soft", "hard"] = Field(
         "soft", description="soft: probabilities; hard: classes, with cross-entropy alone"
@@ -323,13 +351,13 @@ class SemiSupervisedConfig(Section):
         description="leave out pixels whose likeliest class is below; 0 keeps all and weighs them "
         "by it; null: soft 0, hard 0.95",
     )
-    temperature: Annotated[float, Field(gt=0)] = Field(
+    temperature: PositiveNumber = Field(
         1.0, description="of the teacher's softmax; below 1 sharpens"
     )
     cross_entropy: Share | None = Field(
         None, description="share in the unlabelled loss; null: soft that of the loss, hard 1"
     )
-    classes: Literal["present", "all", "prob", "label", "both"] | list[int] | None = Field(
+    classes: Classes | None = Field(
         None,
         description="in the mean of the unlabelled overlap, as loss.classes; null: its indices if "
         "it has some, otherwise both",
@@ -350,7 +378,7 @@ class SemiSupervisedConfig(Section):
     feature_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0, description="share of the features dropped in a third view; 0 is off, UniMatch 0.5"
     )
-    teacher_precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+    teacher_precision: Auto | Precision = Field(
         "auto", description="of the teacher: bf16, fp16, fp32; auto is that of the run"
     )
 
@@ -365,26 +393,17 @@ class SemiSupervisedConfig(Section):
             )
         return self
 
-    def with_defaults(self, loss: LossConfig, *, batch_size: int, precision: str) -> Self:
-        """Return the settings with a value for each that was left open.
 
-        Args:
-            loss: Against the labels.
-            batch_size: Labelled images a batch.
-            precision: Of the run.
-        """
-        hard = self.pseudo_labels == "hard"
-        values = {
-            "confidence_threshold": 0.95 if hard else 0.0,
-            "cross_entropy": 1.0 if hard else loss.cross_entropy,
-            "classes": loss.classes if isinstance(loss.classes, list) else "both",
-        }
-        changes: dict[str, Any] = {k: v for k, v in values.items() if getattr(self, k) is None}
-        if self.batch_size == "auto":
-            changes["batch_size"] = batch_size
-        if self.teacher_precision == "auto":
-            changes["teacher_precision"] = precision
-        return self.model_copy(update=changes)
+class CustomConfig(Section):
+    """Names of parts that were given from Python; a run with some is resumed from Python, too."""
+
+    model: str | None = Field(None, description="module in place of the section model")
+    loss: str | None = Field(None, description="callable in place of the section loss")
+    transform: str | None = Field(None, description="augmentation in place of that of data")
+    train_dataset: str | None = Field(None, description="data set in place of data.train_split")
+    val_dataset: str | None = Field(None, description="data set in place of data.val_split")
+    loggers: list[str] = Field([], description="loggers of Lightning")
+    callbacks: list[str] = Field([], description="callbacks of Lightning")
 
 
 class Config(Section):
@@ -399,19 +418,29 @@ class Config(Section):
     semi_supervised: SemiSupervisedConfig | None = Field(
         None, description="null: nothing is learnt from images without masks"
     )
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="bf16, fp16 (GPUs only) or fp32"
+    custom: CustomConfig | None = Field(None, description="null: no parts were given from Python")
+    loggers: list[LoggerName] = Field(
+        ["tensorboard"], description="tensorboard, wandb, mlflow, csv; beside metrics.jsonl"
     )
+    precision: Auto | Precision = Field("auto", description="bf16, fp16 (GPUs only) or fp32")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the weights and of everything random in the data"
     )
 
+    @classmethod
+    def verbs(cls) -> dict[str, str]:
+        """Return the verb of each section that belongs to a recipe."""
+        return {name: kind.verb for name, kind in cls.sections() if issubclass(kind, Method)}
+
     @property
-    def verb(self) -> Literal["train", "distill", "semi"]:
-        """Return the verb of the command line that trains so."""
-        if self.semi_supervised is not None:
-            return "semi"
-        return "train" if self.distillation is None else "distill"
+    def method(self) -> str:
+        """Return the name of the section of the recipe that is used; "" for labels alone."""
+        return next((name for name in self.verbs() if getattr(self, name) is not None), "")
+
+    @property
+    def verb(self) -> str:
+        """Return the verb of the command line that trains and resumes such a run."""
+        return self.verbs().get(self.method, "train")
 
     @model_validator(mode="after")
     def _check_semi_supervised(self) -> Self:
@@ -438,6 +467,6 @@ class LabellingConfig(Section):
     k: Auto | Positive = Field("auto", description="classes kept; auto: as many as hold the mass")
     mass: Annotated[float, Field(gt=0, le=1)] = Field(0.995, description="of a pixel, for k: auto")
     levels: Annotated[int, Field(ge=1, le=255)] = Field(58, description="of a byte; fewer: smaller")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field("auto", description="of the teacher")
-    workers: Annotated[int, Field(ge=0)] = Field(1, description="loading processes")
+    precision: Auto | Precision = Field("auto", description="of the teacher")
+    workers: Workers = Field(1, description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")

@@ -10,6 +10,8 @@ from softiou.data.base import (
     default_palette,
     truth,
 )
+from softiou.data.custom import CustomDataset
+from softiou.data.custom_transform import CustomAugmentation
 from softiou.data.digits import DigitScenes
 from softiou.data.folder import FolderDataset
 from softiou.data.fractions import parse_fractions, split_fractions, write_splits
@@ -28,6 +30,8 @@ __all__ = [
     "Augmentation",
     "Batch",
     "Colour",
+    "CustomAugmentation",
+    "CustomDataset",
     "DataProblemsError",
     "DataSource",
     "DatasetDescription",

@@ -182,7 +182,7 @@ def class_difference(classes: Sequence[str], expected: Sequence[str]) -> str | N
     """
     if len(classes) != len(expected):
         return f"{len(classes)} classes instead of {len(expected)}"
-    for index, (own, other) in enumerate(zip(classes, expected, strict=True)):
-        if own != other:
-            return f"{own!r} as class {index} instead of {other!r}"
-    return None
+    pairs = zip(classes, expected, strict=True)
+    return next(
+        (f"{a!r} as class {i} instead of {b!r}" for i, (a, b) in enumerate(pairs) if a != b), None
+    )

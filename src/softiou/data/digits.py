@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from softiou._checks import in_range
 from softiou.data.base import (
     DatasetDescription,
     Sample,
@@ -99,8 +98,12 @@ class DigitScenes(SegmentationDataset):
                 f"labels={labels!r} is for several annotators, which the scenes lack; 'soft' gives "
                 "the share that each class covers."
             )
-        in_range("size", 1 if size is None else size, 1)
-        in_range("scene_px", scene_px, *_SCENE_PX)
+        if size is not None and size < 1:
+            raise ValueError(f"Expected `size` to be at least 1 scene, but got {size}.")
+        if not _SCENE_PX[0] <= scene_px <= _SCENE_PX[1]:
+            raise ValueError(
+                f"Expected `scene_px` to be in {_SCENE_PX[0]}..{_SCENE_PX[1]}, but got {scene_px}."
+            )
         names = ("background", *"0123456789")
         self.description = DatasetDescription(names)
         self.split = split

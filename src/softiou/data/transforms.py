@@ -3,7 +3,7 @@
 Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the crop.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
-from softiou._checks import in_range
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.views import View
 
@@ -75,8 +74,10 @@ class Augmentation:
             raise ValueError(f"Expected `crop_px` to be positive, but got {self.crop_px}.")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"Expected 0 < smallest <= largest `scale`, but got {self.scale}.")
-        in_range("flip", self.flip, 0, 1)
-        in_range("colour", self.colour, 0, 1)
+        if not 0 <= self.flip <= 1:
+            raise ValueError(f"Expected `flip` to be in [0, 1], but got {self.flip}.")
+        if not 0 <= self.colour <= 1:
+            raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
 
     def __call__(
         self, sample: Sample, soft_labels: SoftLabelSource | None = None
@@ -92,9 +93,10 @@ class Augmentation:
         """
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view = self.draw_view(*size)
+        image = view.image(sample["image"])
         colours = v2.ColorJitter(self.colour, self.colour, self.colour)
         augmented: AugmentedSample = {
-            "image": colours(view.image(sample["image"])),
+            "image": image if len(image) not in (1, 3) else colours(image),
             "target": view.labels(sample["target"], fill=self.ignore_index),
             "stem": sample["stem"],
             "inside": view.inside(size),
@@ -136,7 +138,7 @@ class TrainingStream(Dataset[AugmentedSample]):
     def __init__(
         self,
         dataset: SegmentationDataset,
-        augmentation: Augmentation,
+        augmentation: Callable[[Sample, SoftLabelSource | None], AugmentedSample],
         *,
         seed: int,
         random_rater: bool = False,
@@ -206,9 +208,12 @@ class DrawSampler(Sampler[int]):
     """
 
     def __init__(self, start: int, count: int, *, rank: int = 0, world_size: int = 1) -> None:
-        in_range("start", start, 0)
-        in_range("count", count, 0)
-        in_range("rank", rank, 0, world_size - 1)
+        if start < 0 or count < 0:
+            raise ValueError(
+                f"Expected `start` and `count` to be at least 0, but got {start} and {count}."
+            )
+        if not 0 <= rank < world_size:
+            raise ValueError(f"Expected `rank` to be in 0..{world_size - 1}, but got {rank}.")
         self._draws = range(start + rank, start + count, world_size)
 
     def __iter__(self) -> Iterator[int]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 # The mean that encoders subtract, so padding becomes zero inside the model.
-_IMAGENET_MEAN = [124, 116, 104]
+_IMAGENET_MEAN = (124.0, 116.0, 104.0)
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,11 @@ class View:
     flip: bool = False
 
     def image(self, image: Tensor) -> Tensor:
-        """Return the view of an image (3, H, W): bilinear, the ImageNet mean beyond its borders."""
-        resized = F.resize(self._cut(image, fill=_IMAGENET_MEAN), self.crop_px, antialias=True)
+        """Return the view of an image (B, H, W): bilinear, the ImageNet mean beyond its borders.
+
+        Images of other than three bands continue in grey.
+        """
+        resized = F.resize(self._cut(image, fill=_padding(image)), self.crop_px, antialias=True)
         return self.mirrored(resized)
 
     def labels(self, target: Tensor, *, fill: int) -> Tensor:
@@ -74,7 +77,7 @@ class View:
             self.left + _nearest(self.width, self.crop_px[1]),
         )
 
-    def _cut(self, picture: Tensor, *, fill: int | list[int]) -> Tensor:
+    def _cut(self, picture: Tensor, *, fill: int | list[float]) -> Tensor:
         """Cut the window out of (..., H, W), padded with `fill`."""
         rows, columns = picture.shape[-2:]
         bottom, right = self.top + self.height, self.left + self.width
@@ -86,6 +89,11 @@ class View:
         # (H, W) -> (1, H, W): torchvision pads images with channels only.
         padded: Tensor = F.pad(inside.unsqueeze(0), before + behind, fill=fill)
         return padded.squeeze(0)
+
+
+def _padding(image: Tensor) -> list[float]:
+    colour = _IMAGENET_MEAN if len(image) == 3 else _IMAGENET_MEAN[1:2] * len(image)
+    return [value / 255 for value in colour] if image.is_floating_point() else list(colour)
 
 
 def _nearest(old: int, new: int) -> Tensor:

@@ -4,6 +4,7 @@ Shapes: N images, C classes, (H, W) the image, (h, w) the logits at the decoder'
 """
 
 from softiou.models.building import architectures
+from softiou.models.custom import CustomModel, count_classes
 from softiou.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from softiou.models.segmentation import SegmentationModel
 from softiou.models.spec import TRANSFORMERS, ModelSpec
@@ -14,9 +15,11 @@ __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "TRANSFORMERS",
+    "CustomModel",
     "ModelSpec",
     "SegmentationModel",
     "architectures",
+    "count_classes",
     "freeze_unused",
     "load_encoder",
 ]

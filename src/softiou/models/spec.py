@@ -9,6 +9,8 @@ from softiou.errors import CheckpointError
 
 # The architecture of all models that a configuration of Hugging Face describes.
 TRANSFORMERS = "transformers"
+# Before the qualified name of a module that somebody else has written: see `CustomModel`.
+CUSTOM = "python:"
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class ModelSpec:
 
     Attributes:
         architecture: A name of segmentation_models_pytorch, for instance "deeplabv3plus" or "unet",
-            or "transformers".
+            or "transformers"; "python:package.module.Class" for a module of one's own.
         encoder: An encoder name of segmentation_models_pytorch; "tu-NAME" is timm's NAME. For
             transformers a repository of Hugging Face, or a folder.
         num_classes: C.
@@ -52,6 +54,11 @@ class ModelSpec:
             return cls(**values)
         except TypeError as error:
             raise CheckpointError(f"{file} does not say what its model is: {error}.") from error
+
+    @property
+    def is_custom(self) -> bool:
+        """Return whether the model is a module of one's own, which no name can build."""
+        return self.architecture.startswith(CUSTOM)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""

@@ -1,69 +1,149 @@
 """What the recipes share: model, loss, schedule, validation and checkpoints."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable, Iterable
+from copy import copy
+from pathlib import Path
+from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import Dataset
 
 from softiou import checkpoints
-from softiou.configuration.sections import Config
-from softiou.data import Batch, DatasetDescription, Sample, truth
+from softiou.configuration import Config
+from softiou.configuration.resolved import ResolvedConfig
+from softiou.data import (
+    Augmentation,
+    Batch,
+    CustomAugmentation,
+    DatasetDescription,
+    Sample,
+    TrainingStream,
+    truth,
+)
+from softiou.errors import ConfigError
 from softiou.inference import predict_probs
 from softiou.losses import OverlapLoss, Targets
-from softiou.models import ModelSpec, SegmentationModel, freeze_unused
+from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
 from softiou.recipes.building import build_loss, build_target, check_loss
+from softiou.recipes.custom import NOTHING_CUSTOM, CustomLoss, CustomParts
+from softiou.recipes.data import TrainingData
 from softiou.recipes.schedule import WarmupPoly, build_optimizer, parameter_groups
 from softiou.recipes.validation import ValidationScores
+from softiou.soft_labels import SoftLabelReader
 from softiou.targets import Target
+
+Augmentations: TypeAlias = Augmentation | CustomAugmentation
+Stream: TypeAlias = Callable[[Dataset[Any], int], Iterable[Any]]
+
+
+class ModelSource(TypedDict, total=False):
+    """Where the model and the loss of a recipe come from.
+
+    `encoder_weights` as in `SegmentationModel`, "none" when a checkpoint is loaded next; `spec` of
+    the model in such a checkpoint, None for what the configuration says; `custom` parts.
+    """
+
+    encoder_weights: str
+    spec: ModelSpec | None
+    custom: CustomParts
 
 
 class Recipe(pl.LightningModule, ABC):
-    """Trains a segmentation model; a subclass says with `parts` what of a batch is minimised.
+    """Trains a segmentation model; a subclass computes with `parts` what is minimised.
 
+    A recipe also says what else it needs: `open_data`, `build`, `training_batches`, `callbacks`
+    and `memory_settings` do what learning from the labels alone needs, and may be replaced.
     Recipes share this much code, against the usual advice to repeat it: validation, schedule and
     checkpoints must be the same for runs that are compared.
 
     Args:
         config: Resolved configuration, without "auto".
         description: Classes of the data set.
-        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
-        spec: Of the model in a checkpoint that is loaded next; None for what `config` says.
+        **source: See `ModelSource`.
     """
 
     def __init__(
         self,
-        config: Config,
+        config: ResolvedConfig,
         description: DatasetDescription,
-        *,
-        encoder_weights: str,
-        spec: ModelSpec | None = None,
+        **source: Unpack[ModelSource],
     ) -> None:
         super().__init__()
         self.config = config
         self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
+        self.soft_labels: SoftLabelReader | None = None
         self.never_predicted: tuple[str, ...] = ()  # classes, at the last validation
         self.description = description
-        spec = spec or ModelSpec(
-            config.model.architecture,
-            config.model.encoder,
-            description.num_classes,
-            output_stride=config.model.output_stride,
-            auxiliary=config.loss.auxiliary > 0,
-        )
-        self.model = SegmentationModel(spec, encoder_weights=encoder_weights)
-        freeze_unused(self.model)
-        ignore, num_classes = description.ignore_index, description.num_classes
-        check_loss(config.loss, num_classes)
-        self.loss = build_loss(config.loss, ignore_index=ignore)
+        self.model = _build_model(config, description, **source)
+        self.loss = _build_loss(config, description, source.get("custom", NOTHING_CUSTOM))
         self.scores = nn.ModuleList()
         self._scored: list[tuple[str, SegmentationModel]] = []
         self.score("", self.model, ValidationScores(description))
+
+    @classmethod
+    def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
+        """Return all data that the recipe learns from; the images with labels are open already.
+
+        Raises:
+            ConfigError, DataError: The data cannot be had, or must not be used.
+        """
+        return labelled
+
+    @classmethod
+    def build(
+        cls, config: ResolvedConfig, data: TrainingData, **source: Unpack[ModelSource]
+    ) -> Self:
+        """Build the recipe with what it learns from, such as a teacher.
+
+        Weights that are drawn depend on the seed alone: see `seed_weights`.
+        """
+        seed_weights(config.seed)
+        return cls(config, data.training.description, **source)
+
+    def training_batches(
+        self, data: TrainingData, augmentation: Augmentations, stream: Stream
+    ) -> Iterable[Any]:
+        """Return the batches for `parts`: stream(samples, batch_size), or several as one."""
+        return stream(self.labelled_samples(data, augmentation), self.config.data.batch_size)
+
+    def labelled_samples(self, data: TrainingData, augmentation: Augmentations) -> TrainingStream:
+        """Return the endless stream of augmented images with labels."""
+        return TrainingStream(
+            data.training,
+            augmentation,
+            seed=self.config.seed,
+            random_rater=self.config.labels.kind == "random",
+            soft_labels=self.soft_labels,
+        )
+
+    def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
+        """Return callbacks of its own for Lightning's trainer."""
+        return []
+
+    def memory_settings(self) -> list[str]:
+        """Return further settings to lower when the memory is exhausted."""
+        return []
+
+    def overlap_loss(self) -> OverlapLoss:
+        """Return the loss, for recipes that need more of it than a number.
+
+        Raises:
+            ConfigError: It is a callable of the user's.
+        """
+        if not isinstance(self.loss, OverlapLoss):
+            raise ConfigError(
+                f"`softiou {self.config.verb}` needs a loss over overlap statistics: give an "
+                "`OverlapLoss` such as JaccardMetricLoss, or leave `loss` out."
+            )
+        return self.loss
 
     def score(self, prefix: str, model: SegmentationModel, scores: ValidationScores) -> None:
         """Score a model at every validation and log the values as val/PREFIX...
@@ -97,9 +177,9 @@ class Recipe(pl.LightningModule, ABC):
                     module.process_group = "world"
 
     def generator(self, purpose: str) -> torch.Generator:
-        """Return chance, on the CPU, that depends on the batch and the purpose alone.
+        """Return a generator on the CPU whose state depends on the batch and the purpose alone.
 
-        A run that was interrupted repeats it, and no two processes share it.
+        A resumed run repeats its draws, and no two processes share them.
         """
         key = (self.config.seed, self.global_step, self._batch, self.global_rank, *purpose.encode())
         seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
@@ -132,7 +212,7 @@ class Recipe(pl.LightningModule, ABC):
         for (_, model), scores in zip(self._scored, self._scores(), strict=True):
             if id(model) not in probs:
                 probs[id(model)] = predict_probs(
-                    model, sample["image"], precision=self._precision()
+                    model, sample["image"], precision=self.config.precision
                 )
             scores.update(probs[id(model)], target)
 
@@ -151,15 +231,15 @@ class Recipe(pl.LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser, slower for a pretrained encoder, and its warm-up and decay."""
         settings = self.config.optim
-        pretrained = self.config.model.encoder_weights != "none"
+        pretrained = self.model.spec.is_custom or self.config.model.encoder_weights != "none"
         groups = parameter_groups(
             self.model,
-            learning_rate=float(settings.learning_rate),
+            learning_rate=settings.learning_rate,
             encoder_rate=settings.encoder_rate if pretrained else 1.0,
-            weight_decay=float(settings.weight_decay),
+            weight_decay=settings.weight_decay,
         )
         optimizer = build_optimizer(settings.optimizer, groups, momentum=settings.momentum)
-        schedule = WarmupPoly(int(settings.steps), settings.warmup, settings.poly_power)
+        schedule = WarmupPoly(settings.steps, settings.warmup, settings.poly_power)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, schedule), "interval": "step"},
@@ -171,5 +251,45 @@ class Recipe(pl.LightningModule, ABC):
         entry = checkpoints.entry(self.model.spec, self.description, config)
         checkpoint["softiou"] = entry | {"learns_from": self.learns_from}
 
-    def _precision(self) -> Any:
-        return self.config.precision
+
+def seed_weights(seed: int) -> None:
+    """Seed the generators that the weights of a new model are drawn from."""
+    pl.seed_everything(seed, workers=False, verbose=False)
+
+
+def _build_model(
+    config: ResolvedConfig,
+    description: DatasetDescription,
+    *,
+    encoder_weights: str = "none",
+    spec: ModelSpec | None = None,
+    custom: CustomParts = NOTHING_CUSTOM,
+) -> SegmentationModel:
+    if custom.model is not None:
+        if config.loss.auxiliary:
+            raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")
+        return CustomModel(custom.model, description.num_classes)
+    spec = spec or ModelSpec(
+        config.model.architecture,
+        config.model.encoder,
+        description.num_classes,
+        output_stride=config.model.output_stride,
+        auxiliary=config.loss.auxiliary > 0,
+    )
+    model = SegmentationModel(spec, encoder_weights=encoder_weights)
+    freeze_unused(model)
+    return model
+
+
+def _build_loss(
+    config: ResolvedConfig, description: DatasetDescription, custom: CustomParts
+) -> OverlapLoss | CustomLoss:
+    num_classes, ignore_index = description.num_classes, description.ignore_index
+    if custom.loss is None:
+        check_loss(config.loss, num_classes)
+        return build_loss(config.loss, ignore_index=ignore_index)
+    if isinstance(custom.loss, OverlapLoss):
+        loss = copy(custom.loss)
+        loss.upsample = "bilinear"  # models return logits at their own stride
+        return loss
+    return CustomLoss(custom.loss, num_classes=num_classes, ignore_index=ignore_index)

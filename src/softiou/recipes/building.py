@@ -5,7 +5,7 @@ from inspect import signature
 from torch import Tensor
 
 from softiou import targets
-from softiou.configuration.sections import LabelsConfig, LabelsKind, LossConfig
+from softiou.configuration.sections import Auto, LabelsConfig, LabelsKind, LossConfig
 from softiou.data import DatasetDescription, SegmentationDataset, TargetKind
 from softiou.errors import ConfigError
 from softiou.losses import LossSettings, OverlapLoss
@@ -15,7 +15,7 @@ from softiou.targets import Target
 _OF_ANNOTATORS = ("votes", "random", "staple")
 
 
-def data_labels(kind: LabelsKind) -> TargetKind:
+def data_labels(kind: Auto | LabelsKind) -> TargetKind:
     """Return how a data set has to hand out the labels that become a kind of target."""
     if kind in ("auto", "soft", "staple"):
         return kind

@@ -1,8 +1,8 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Self, Unpack, final
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +10,21 @@ from torch import Tensor
 
 from softiou import targets
 from softiou.checkpoints import check_classes, file_sha256, find_checkpoint, load_trained
-from softiou.configuration.sections import Config, DistillationConfig
-from softiou.data import Batch, DatasetDescription, SegmentationDataset, stems_by_folder
+from softiou.configuration import Config
+from softiou.configuration.resolved import ResolvedConfig, ResolvedDistillation
+from softiou.configuration.sections import DistillationConfig
+from softiou.data import (
+    Batch,
+    DatasetDescription,
+    PartlyLabeled,
+    SegmentationDataset,
+    stems_by_folder,
+)
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation
-from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes.base import Recipe
+from softiou.models import SegmentationModel
+from softiou.recipes.base import ModelSource, Recipe, seed_weights
+from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
 
@@ -34,25 +43,44 @@ class DistillationRecipe(Recipe):
     Args:
         config: Resolved, with a section `distillation`.
         description: Classes of the data set.
-        settings: That section.
         teacher: Frozen and in eval mode; None when batches bring soft labels.
-        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+        **source: See `ModelSource`.
     """
 
     def __init__(
         self,
-        config: Config,
+        config: ResolvedConfig,
         description: DatasetDescription,
         *,
-        settings: DistillationConfig,
         teacher: SegmentationModel | None,
-        encoder_weights: str,
-        spec: ModelSpec | None = None,
+        **source: Unpack[ModelSource],
     ) -> None:
-        super().__init__(config, description, encoder_weights=encoder_weights, spec=spec)
-        self.settings = settings
+        super().__init__(config, description, **source)
+        self.settings = settings = section_of(config)
         self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
         self.teacher = Frozen(teacher)
+
+    @classmethod
+    def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
+        """Add the images without labels, when the teacher has to label some."""
+        if config.distillation is None or not config.distillation.unlabeled:
+            return labelled
+        others = open_without_labels(config.data, None)
+        return replace(labelled, training=PartlyLabeled(labelled.training, others))
+
+    @classmethod
+    def build(
+        cls, config: ResolvedConfig, data: TrainingData, **source: Unpack[ModelSource]
+    ) -> Self:
+        """Load the teacher or open its soft labels, and build the student."""
+        settings, dataset = section_of(config), data.training
+        teacher = load_teacher(settings, dataset) if settings.teacher else None
+        seed_weights(config.seed)
+        recipe = cls(config, dataset.description, teacher=teacher, **source)
+        recipe.overlap_loss()  # or the loss cannot be used
+        recipe.soft_labels = open_soft_labels(settings, dataset) if settings.soft_labels else None
+        recipe.learns_from = identity_of(settings)
+        return recipe
 
     def on_fit_start(self) -> None:
         """Bring the teacher to the device of the student."""
@@ -69,7 +97,7 @@ class DistillationRecipe(Recipe):
             against.append((1 - weight, self.labels_of(batch)))
         if weight > 0:
             against.append((weight, self._soft_target(batch, teacher_logits)))
-        parts = self.loss.parts(student_logits, against)
+        parts = self.overlap_loss().parts(student_logits, against)
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, against)
         if self.settings.channel_wise and teacher_logits is not None:
@@ -91,8 +119,7 @@ class DistillationRecipe(Recipe):
         teacher = self.teacher.model
         if teacher is None:
             return None
-        precision: Any = self.settings.teacher_precision
-        with autocast(images.device, precision):
+        with autocast(images.device, self.settings.teacher_precision):
             logits: Tensor = teacher(_resized(images, self._teacher_size(images, teacher)))
         return logits
 
@@ -146,6 +173,13 @@ def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
     if not images.is_floating_point():
         images = images.float() / 255
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def section_of(config: ResolvedConfig) -> ResolvedDistillation:
+    """Return the settings of the recipe."""
+    if config.distillation is None:
+        raise ValueError("Expected a configuration with a section `distillation`, but got none.")
+    return config.distillation
 
 
 def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> SegmentationModel:

@@ -4,27 +4,40 @@ Shapes: N images, V strong views, C classes, (H, W) the crop, (h, w) logits at t
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypedDict, cast, final
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast, final
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from softiou import targets
-from softiou.configuration.sections import Config, LossConfig, SemiSupervisedConfig
-from softiou.data import Batch, DatasetDescription, UnlabeledBatch
+from softiou.configuration import Config
+from softiou.configuration.resolved import ResolvedConfig, ResolvedSemiSupervised
+from softiou.configuration.sections import LossConfig
+from softiou.data import (
+    Augmentation,
+    Batch,
+    DatasetDescription,
+    StrongColours,
+    UnlabeledBatch,
+    UnlabeledStream,
+)
 from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
-from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes.base import Recipe
+from softiou.models import SegmentationModel
+from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
+from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.recipes.mixing import draw_regions, partners
-from softiou.recipes.pseudo_labels import PseudoLabelWatch, Shown
+from softiou.recipes.pseudo_labels import PseudoLabelReport, PseudoLabelWatch, Shown
 from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
 
@@ -71,8 +84,7 @@ class SemiSupervisedRecipe(Recipe):
     Args:
         config: Resolved, with a section `semi_supervised`.
         description: Classes of the data set.
-        settings: That section.
-        encoder_weights: As in `SegmentationModel`; "none" when a checkpoint is loaded next.
+        **source: See `ModelSource`.
 
     References:
         Tarvainen, Valpola, Mean teachers are better role models, NeurIPS 2017. Sohn et al.,
@@ -82,21 +94,21 @@ class SemiSupervisedRecipe(Recipe):
 
     def __init__(
         self,
-        config: Config,
+        config: ResolvedConfig,
         description: DatasetDescription,
-        *,
-        settings: SemiSupervisedConfig,
-        encoder_weights: str,
-        spec: ModelSpec | None = None,
+        **source: Unpack[ModelSource],
     ) -> None:
-        super().__init__(config, description, encoder_weights=encoder_weights, spec=spec)
-        self.settings = settings
+        super().__init__(config, description, **source)
+        if config.semi_supervised is None:
+            raise ValueError("Expected a section `semi_supervised`, but got none.")
+        self.settings = settings = config.semi_supervised
+        self.overlap_loss()  # or the loss cannot be used
         self.teacher = AveragedModel(
             self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True
         ).requires_grad_(False)
         self.teacher.eval()  # Lightning takes the modes as they are
         self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
-        self.confidence_threshold = settings.confidence_threshold or 0.0
+        self.confidence_threshold = settings.confidence_threshold
         self.label_trace = (config.labels.epsilon or 0.0) / description.num_classes
         teacher = cast(SegmentationModel, self.teacher.module)
         sure = ValidationScores(description, confidence_threshold=self.confidence_threshold)
@@ -104,6 +116,55 @@ class SemiSupervisedRecipe(Recipe):
         self.score("pseudo_", teacher, sure)
         self.watch = PseudoLabelWatch(description.num_classes)
         self.shown: Shown | None = None
+
+    @classmethod
+    def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
+        """Add the images without labels.
+
+        Raises:
+            ConfigError: The images with labels are those that the model is scored on.
+        """
+        data, semi = config.data, config.semi_supervised
+        if data.train_split in (data.val_split, "test"):
+            raise ConfigError(
+                f"data.train_split: '{data.train_split}' is a split that the model is scored on; "
+                "what it learns there would be counted twice. Use train, or a part of it: `softiou "
+                "split DATA --fractions 1/8` writes the list for --split 1_8."
+            )
+        others = open_without_labels(data, semi.unlabeled if semi else None)
+        return replace(labelled, unlabeled=others)
+
+    def training_batches(
+        self, data: TrainingData, augmentation: Augmentations, stream: Stream
+    ) -> CombinedLoader:
+        """Return pairs of a batch with and one without labels, each with epochs of its own."""
+        if data.unlabeled is None or not isinstance(augmentation, Augmentation):
+            raise ConfigError(
+                "`softiou semi` makes weak and strong views of the same pixels itself: leave the "
+                "transform of your own out."
+            )
+        settings = self.settings
+        unlabeled = UnlabeledStream(
+            data.unlabeled,
+            augmentation,
+            StrongColours(colour=settings.colour, grey=settings.grey, blur=settings.blur),
+            views=settings.views,
+            seed=self.config.seed,
+        )
+        # Both have the same number of batches a round.
+        batches = {
+            "labelled": super().training_batches(data, augmentation, stream),
+            "unlabeled": stream(unlabeled, settings.batch_size),
+        }
+        return CombinedLoader(batches, mode="min_size")
+
+    def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
+        """Watch the pseudo-labels."""
+        return [PseudoLabelReport(run, say)]
+
+    def memory_settings(self) -> list[str]:
+        """Name the second batch."""
+        return [f"semi_supervised.batch_size ({self.settings.batch_size})"]
 
     def train(self, mode: bool = True) -> "SemiSupervisedRecipe":
         """Set the mode of the student; the teacher stays in eval mode."""
@@ -125,8 +186,8 @@ class SemiSupervisedRecipe(Recipe):
             groups, dropped=len(groups) - 1 if self._drops else None
         )
         target = self.labels_of(labelled)
-        found = self.loss.statistics(logits[0], target)
-        parts = self.loss.parts_of(found, [1.0])
+        found = self.overlap_loss().statistics(logits[0], target)
+        parts = self.overlap_loss().parts_of(found, [1.0])
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, target)
         about = [
@@ -155,7 +216,7 @@ class SemiSupervisedRecipe(Recipe):
 
     def _weight(self) -> float:
         """Return the weight of the unlabelled loss at this step."""
-        ramp = self.settings.ramp * int(self.config.optim.steps)
+        ramp = self.settings.ramp * self.config.optim.steps
         progress = min(1.0, self.global_step / ramp) if ramp else 1.0
         return self.settings.weight * math.exp(-5 * (1 - progress) ** 2)
 
@@ -216,8 +277,7 @@ class SemiSupervisedRecipe(Recipe):
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor:
-        precision: Any = self.settings.teacher_precision
-        with autocast(images.device, precision):
+        with autocast(images.device, self.settings.teacher_precision):
             logits: Tensor = self.teacher.module(images)
         return logits
 
@@ -266,7 +326,7 @@ def _averaging(decay: float) -> Any:
 
 
 def _unlabeled_loss(
-    loss: LossConfig, settings: SemiSupervisedConfig, description: DatasetDescription
+    loss: LossConfig, settings: ResolvedSemiSupervised, description: DatasetDescription
 ) -> OverlapLoss:
     """Return the loss against pseudo-labels: that of the labels but for what the settings say."""
     changed = loss.model_copy(

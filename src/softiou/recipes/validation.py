@@ -9,6 +9,12 @@ from torchmetrics import MeanMetric
 from softiou.data import DatasetDescription
 from softiou.metrics import ExpectedCalibrationError, SegmentationScores
 
+# Names of the scores; each is in the registry of metrics.
+SCORES = (
+    *("miou_d", "miou_i", "miou_c", "miou_i_q10", "miou_i_q5", "miou_c_q10", "miou_c_q5"),
+    *("mdice_d", "mdice_i", "mdice_c", "accuracy", "macc", "ece_d"),
+)
+
 
 class ValidationScores(nn.Module):
     """Scores over a data set: mIoU, Dice, accuracy and the calibration error.

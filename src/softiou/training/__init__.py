@@ -1,6 +1,6 @@
 """Training: from a configuration to a run directory with checkpoints."""
 
-from softiou.training.custom import CustomParts
+from softiou.recipes.custom import CustomParts
 from softiou.training.processes import is_first
 from softiou.training.runs import config_of, next_free_run
 from softiou.training.trainer import resolve_config

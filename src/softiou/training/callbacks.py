@@ -18,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from softiou._files import write_atomically
 from softiou.data.problems import some_of
 from softiou.errors import ConfigError
+from softiou.metrics.registry import higher_is_better
 from softiou.recipes.base import Recipe
 from softiou.training.stopping import Stopped, StopRequest
 
@@ -39,21 +40,36 @@ class Checkpoints(Callback):
     """Keeps last.ckpt and best.ckpt, and ends the training when a stop was requested.
 
     The last is written before every validation, every quarter of an hour, and when the training is
-    stopped; the best when the validation mIoU over the data set is the highest so far.
+    stopped; the best when the monitored metric of the validation is the best so far.
 
     Args:
         folder: Where to write.
         stop: Says whether to stop.
+        monitor: Logged metric that chooses the best: "val/" and a name of the registry.
+        patience: Validations without a better one after which training ends; None for never.
+        say: Prints a line.
     """
 
-    MONITOR = "val/miou_d"
     SAVE_SECONDS = 900
 
-    def __init__(self, folder: Path, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stop: StopRequest,
+        *,
+        monitor: str = "val/miou_d",
+        patience: int | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.folder = folder
         self.stop = stop
+        self.monitor = monitor
+        self.patience = patience
+        self.say = say
         self.best: float | None = None
         self.validated = 0  # steps at the last validation that was finished
+        self.waited = 0  # validations since the best
+        self._sign = 1 if higher_is_better(monitor) else -1
         self._catching_up = False
         self._stopping = False
         self._saved = time.monotonic()
@@ -118,22 +134,30 @@ class Checkpoints(Callback):
             raise Stopped
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the best, judged by the scores that were just logged."""
+        """Keep the best by the scores that were just logged; end when patience has run out."""
         self.validated = trainer.global_step
-        score = float(trainer.callback_metrics[self.MONITOR])
+        score = float(trainer.callback_metrics[self.monitor])
+        self.waited += 1
         # The first one counts whatever it is, but any score is better than an undefined one.
-        if self.best is None or math.isnan(self.best) or score > self.best:
-            self.best = score
+        if self.best is None or math.isnan(self.best) or self._sign * (score - self.best) > 0:
+            self.best, self.waited = score, 0
             trainer.save_checkpoint(self.folder / "best.ckpt")
+        if self.patience is not None and self.waited >= self.patience:
+            trainer.should_stop = True
+            self.say(
+                f"early stop at step {trainer.global_step}: {self.monitor} has not improved for "
+                f"{self.waited} validations"
+            )
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember the scores across a resumption."""
-        return {"best": self.best, "validated": self.validated}
+        """Return the scores, for a checkpoint."""
+        return {"best": self.best, "validated": self.validated, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore them."""
         self.best = state_dict["best"]
         self.validated = state_dict["validated"]
+        self.waited = state_dict.get("waited", 0)
 
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / "last.ckpt")

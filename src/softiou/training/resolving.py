@@ -1,24 +1,21 @@
-"""Values that a configuration leaves to us, resolved from the data and the machine."""
+"""Values that a configuration leaves open, chosen by the data and the machine."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-from softiou.configuration.sections import (
-    Config,
-    DistillationConfig,
-    LabelsConfig,
-    LossConfig,
-    SemiSupervisedConfig,
-)
+from softiou.configuration.resolved import ResolvedConfig
+from softiou.configuration.sections import Config, LabelsConfig
 from softiou.data import SegmentationDataset
 from softiou.data.crops import automatic_crop, spread
 from softiou.inference import best_device, best_precision
 
 EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
+SURE = 0.95
 
 
-def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> Config:
+def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> ResolvedConfig:
     """Replace every "auto" by a value; the steps become a multiple of the validations.
 
     - labels: votes for several annotators, hard otherwise; epsilon and width by kind
@@ -37,35 +34,23 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         dataset: The training split.
         unlabeled: Number of images without masks.
     """
-    data, optim = config.data, config.optim.with_defaults()
-    batch_size: Any = data.batch_size
-    if batch_size == "auto":
-        batch_size = max(2, min(8, len(dataset)))
-    steps: Any = optim.steps
-    if steps == "auto":
-        semi: Any = config.semi_supervised
-        other = batch_size if semi is None or semi.batch_size == "auto" else semi.batch_size
-        epoch = max(len(dataset) / batch_size, unlabeled / other)  # batches of the longer one
-        steps = max(200, int(EPOCHS * epoch / optim.accumulate))
-    steps += -steps % optim.validations
-    precision = best_precision(best_device()) if config.precision == "auto" else config.precision
-    return config.model_copy(
-        update={
-            "precision": precision,
-            "labels": _labels(config.labels, dataset),
-            "loss": _loss(config),
-            "distillation": _distillation(config.distillation, precision),
-            "semi_supervised": _semi_supervised(config, batch_size, precision),
-            "optim": optim.model_copy(update={"steps": steps}),
-            "data": data.model_copy(
-                update={
-                    "batch_size": batch_size,
-                    "crop_px": _crop(dataset) if data.crop_px == "auto" else data.crop_px,
-                    "workers": _workers() if data.workers == "auto" else data.workers,
-                }
-            ),
-        }
-    )
+    values = config.model_dump()
+    values["labels"] = _labels(config.labels, dataset).model_dump()
+    values["optim"] = config.optim.with_defaults().model_dump()
+    _fill(values, "precision", lambda: best_precision(best_device()))
+    _fill(values["data"], "crop_px", lambda: _crop(dataset))
+    _fill(values["data"], "batch_size", lambda: max(2, min(8, len(dataset))))
+    _fill(values["data"], "workers", _workers)
+    _fill_loss(values["loss"], config)
+    for section in (values["distillation"], values["semi_supervised"]):
+        if section is not None:
+            _fill(section, "teacher_precision", lambda: values["precision"])
+    if values["semi_supervised"] is not None:
+        _fill_semi_supervised(values["semi_supervised"], values, config)
+    optim = values["optim"]
+    _fill(optim, "steps", lambda: _steps(values, len(dataset), unlabeled))
+    optim["steps"] += -optim["steps"] % optim["validations"]
+    return ResolvedConfig.model_validate(values)
 
 
 def changes(before: Config, after: Config) -> list[str]:
@@ -75,7 +60,7 @@ def changes(before: Config, after: Config) -> list[str]:
     semi = ("semi_supervised",) if after.semi_supervised else ()
     for section in ("data", "labels", *loss, "optim", *semi):
         old, new = getattr(before, section), getattr(after, section)
-        for key in type(new).model_fields:
+        for key in type(old).model_fields:
             if getattr(old, key) != getattr(new, key):
                 lines.append(f"{section}.{key}: {getattr(new, key)}")
     if before.precision != after.precision:
@@ -83,39 +68,40 @@ def changes(before: Config, after: Config) -> list[str]:
     return lines
 
 
+def _fill(values: dict[str, Any], key: str, choose: Callable[[], object]) -> None:
+    """Choose a value where it is "auto" or null."""
+    if values[key] in ("auto", None):
+        values[key] = choose()
+
+
 def _labels(labels: LabelsConfig, dataset: SegmentationDataset) -> LabelsConfig:
     kind = dataset.labels if labels.kind == "auto" else labels.kind
     return labels.model_copy(update={"kind": kind}).with_defaults()
 
 
-def _loss(config: Config) -> LossConfig:
-    # What smoothing spreads and what a softmax never quite denies is everywhere: classes that are
-    # in no image would be taught as thin bands and traces. A class has to be likely somewhere.
-    loss = config.loss
+def _fill_loss(loss: dict[str, Any], config: Config) -> None:
+    # Smoothing and a teacher's softmax give every class some probability everywhere. Classes that
+    # are in no image would be learnt as thin bands, so a class has to be likely somewhere.
     traces = config.labels.kind in ("uniform", "boundary") or config.distillation is not None
-    likely = loss.classes == "auto" and traces
-    changes: dict[str, Any] = {}
-    if loss.classes == "auto":
-        changes["classes"] = "label" if traces else "present"
-    if loss.threshold is None:
-        changes["threshold"] = LIKELY if likely else THRESHOLD
-    return loss.model_copy(update=changes)
+    likely = traces and loss["classes"] == "auto"
+    _fill(loss, "classes", lambda: "label" if traces else "present")
+    _fill(loss, "threshold", lambda: LIKELY if likely else THRESHOLD)
 
 
-def _distillation(settings: DistillationConfig | None, precision: str) -> DistillationConfig | None:
-    if settings is None or settings.teacher_precision != "auto":
-        return settings
-    return settings.model_copy(update={"teacher_precision": precision})
+def _fill_semi_supervised(semi: dict[str, Any], values: dict[str, Any], config: Config) -> None:
+    hard, classes = semi["pseudo_labels"] == "hard", config.loss.classes
+    _fill(semi, "batch_size", lambda: values["data"]["batch_size"])
+    _fill(semi, "confidence_threshold", lambda: SURE if hard else 0.0)
+    _fill(semi, "cross_entropy", lambda: 1.0 if hard else config.loss.cross_entropy)
+    _fill(semi, "classes", lambda: classes if isinstance(classes, list) else "both")
 
 
-def _semi_supervised(
-    config: Config, batch_size: int, precision: str
-) -> SemiSupervisedConfig | None:
-    if config.semi_supervised is None:
-        return None
-    return config.semi_supervised.with_defaults(
-        config.loss, batch_size=batch_size, precision=precision
-    )
+def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
+    """Return the steps of some epochs of the larger set of images."""
+    batch_size = values["data"]["batch_size"]
+    other = (values["semi_supervised"] or values["data"])["batch_size"]
+    epoch = max(labelled / batch_size, unlabeled / other)
+    return max(200, int(EPOCHS * epoch / values["optim"]["accumulate"]))
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:

@@ -1,0 +1,79 @@
+"""Settings without "auto": types of their own, so that the code behind them needs no checks.
+
+Each section narrows the types of some settings; defaults and descriptions are in `sections`.
+"""
+
+from softiou.configuration.sections import (
+    Classes,
+    Config,
+    DataConfig,
+    DistillationConfig,
+    LabelsConfig,
+    LabelsKind,
+    LossConfig,
+    NotNegative,
+    OptimConfig,
+    Positive,
+    PositiveNumber,
+    Precision,
+    SemiSupervisedConfig,
+    Share,
+    Workers,
+)
+
+
+class ResolvedData(DataConfig):
+    """`DataConfig` with the size of crops and batches."""
+
+    crop_px: tuple[Positive, Positive]
+    batch_size: Positive
+    workers: Workers
+
+
+class ResolvedLabels(LabelsConfig):
+    """`LabelsConfig` with a kind."""
+
+    kind: LabelsKind
+
+
+class ResolvedLoss(LossConfig):
+    """`LossConfig` with a rule for the classes."""
+
+    classes: Classes
+    threshold: Share
+
+
+class ResolvedOptim(OptimConfig):
+    """`OptimConfig` with numbers of steps and rates."""
+
+    steps: Positive
+    learning_rate: PositiveNumber
+    weight_decay: NotNegative
+
+
+class ResolvedDistillation(DistillationConfig):
+    """`DistillationConfig` with a precision."""
+
+    teacher_precision: Precision
+
+
+class ResolvedSemiSupervised(SemiSupervisedConfig):
+    """`SemiSupervisedConfig` with what depends on the kind of pseudo-labels."""
+
+    confidence_threshold: Share
+    cross_entropy: Share
+    classes: Classes
+    batch_size: Positive
+    teacher_precision: Precision
+
+
+class ResolvedConfig(Config):
+    """A configuration in which every value is known, as config.yaml of a run has it."""
+
+    data: ResolvedData
+    labels: ResolvedLabels
+    loss: ResolvedLoss
+    optim: ResolvedOptim
+    distillation: ResolvedDistillation | None
+    semi_supervised: ResolvedSemiSupervised | None
+    precision: Precision

@@ -1,0 +1,97 @@
+"""What a run learns from: opened for the trainer, completed by a recipe."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import Dataset
+
+from softiou.configuration import Config
+from softiou.configuration.sections import DataConfig
+from softiou.data import (
+    CustomDataset,
+    DatasetDescription,
+    ImageDataset,
+    SegmentationDataset,
+    TargetKind,
+    open_dataset,
+    open_unlabeled,
+)
+from softiou.errors import ConfigError
+from softiou.models import count_classes
+from softiou.recipes.building import check_labels, data_labels
+from softiou.recipes.custom import CustomParts
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The data sets of a run.
+
+    Attributes:
+        training: Images with labels, to learn from.
+        validation: Images with labels that choose the best checkpoint.
+        unlabeled: Images without labels, for recipes that learn from some.
+    """
+
+    training: SegmentationDataset
+    validation: SegmentationDataset
+    unlabeled: ImageDataset | None = None
+
+    @property
+    def num_unlabeled(self) -> int:
+        """Return how many images without labels there are."""
+        return len(self.unlabeled) if self.unlabeled else 0
+
+
+def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
+    """Open the images with labels: those of the configuration, or data sets of one's own.
+
+    Raises:
+        ConfigError, DataError: There is no such data set, or it has no labels as they are wanted.
+    """
+    data, kind = config.data, config.labels.kind
+
+    def opened(own: Dataset[Any] | None, split: str, labels: TargetKind) -> SegmentationDataset:
+        if own is None:
+            return open_dataset(data.source, split, labels=labels, skip_corrupt=data.skip_corrupt)
+        return CustomDataset(own, describe(custom, data), split)
+
+    training = opened(custom.train_dataset, data.train_split, data_labels(kind))
+    # However the labels are softened, all that is known of the images chooses the checkpoint.
+    known: TargetKind = "soft" if kind == "soft" else "auto"
+    validation = opened(custom.val_dataset, data.val_split, known)
+    check_labels(config.labels, training)
+    return TrainingData(training, validation)
+
+
+def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
+    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out."""
+    return open_unlabeled(
+        data.source,
+        data.train_split,
+        folder=folder,
+        evaluated=(data.val_split, "val", "test"),
+        skip_corrupt=data.skip_corrupt,
+    )
+
+
+def describe(custom: CustomParts, data: DataConfig) -> DatasetDescription:
+    """Return the classes of data sets of one's own: those of `data.source` beside only one.
+
+    Raises:
+        ConfigError: Nothing says how many there are.
+    """
+    train, classes = custom.train_dataset, custom.classes
+    if train is None:
+        return open_dataset(data.source, data.train_split).description
+    if custom.val_dataset is None:
+        return open_dataset(data.source, data.val_split).description
+    classes = classes or getattr(train, "classes", None)
+    if classes is None:
+        if custom.model is None:
+            raise ConfigError(
+                "The data set does not say which classes it has: name them with `classes`, or give "
+                "it an attribute `classes`."
+            )
+        image = CustomDataset(train, DatasetDescription(("",)), "train")[0]["image"]
+        classes = [f"class_{index}" for index in range(count_classes(custom.model, image))]
+    return DatasetDescription(tuple(classes), ignore_index=custom.ignore_index)

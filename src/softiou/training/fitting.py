@@ -1,0 +1,231 @@
+"""Running Lightning's trainer over a recipe: batches, callbacks, loggers, and errors in words."""
+
+import logging
+import shlex
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
+from torch.utils.data import DataLoader, Subset
+
+from softiou._memory import keep_freed_memory
+from softiou.configuration.resolved import ResolvedConfig
+from softiou.configuration.sections import Config, Precision
+from softiou.data import Augmentation, CustomAugmentation, Sample, SegmentationDataset
+from softiou.errors import ConfigError
+from softiou.recipes.base import Augmentations, Recipe, Stream
+from softiou.recipes.baseline import BASELINE
+from softiou.recipes.custom import CustomParts
+from softiou.recipes.data import TrainingData
+from softiou.training.callbacks import (
+    AtomicCheckpointIO,
+    Checkpoints,
+    JsonLinesLogger,
+    ProgressBar,
+    ProgressLog,
+)
+from softiou.training.loading import BatchStream
+from softiou.training.loggers import named_loggers
+from softiou.training.processes import is_first, own_process_group, trainer_settings
+from softiou.training.stopping import Stopped, StopRequest, ignore_interrupts
+
+_PRECISIONS: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+    "fp32": "32-true",
+}
+
+
+def fit(
+    recipe: Recipe,
+    data: TrainingData,
+    run: Path,
+    *,
+    custom: CustomParts,
+    say: Callable[[str], None],
+    progress_bar: bool,
+    checkpoint: Path | None = None,
+    step: int = 0,
+) -> None:
+    """Train a recipe until its last step.
+
+    Args:
+        recipe: What to train.
+        data: What it learns from.
+        run: The run directory.
+        custom: Further loggers and callbacks, and the transform.
+        say: Prints a line.
+        progress_bar: Whether to show a bar of the batches.
+        checkpoint: Where to continue.
+        step: That the checkpoint was written after.
+
+    Raises:
+        ConfigError: The memory does not suffice, or the settings do not fit the network.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
+    """
+    config = recipe.config
+    keep_freed_memory()
+    with (
+        _quiet(),
+        StopRequest(say) as stop,
+        own_process_group(),
+        named_loggers(config, run, step=step) as loggers,
+    ):
+        trainer = pl.Trainer(
+            **_trainer_settings(config),
+            callbacks=[
+                *([ProgressBar(leave=False)] if progress_bar and is_first() else []),
+                *_callbacks(recipe, run, stop, say),
+                *custom.callbacks,
+            ],
+            logger=[*loggers, JsonLinesLogger(run / "metrics.jsonl", step=step), *custom.loggers],
+            enable_progress_bar=progress_bar and is_first(),
+            default_root_dir=run,
+        )
+        augmentation = _augmentation(config, data, custom)
+        with _clear_errors(recipe, run, say):
+            trainer.fit(
+                recipe,
+                train_dataloaders=recipe.training_batches(
+                    data, augmentation, _stream(config, trainer)
+                ),
+                val_dataloaders=_validation_samples(config, data.validation, trainer),
+                ckpt_path=checkpoint,
+                weights_only=True,
+            )
+
+
+def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
+    optim = config.optim
+    return {
+        "accelerator": "auto",
+        **trainer_settings(),
+        "sync_batchnorm": torch.cuda.is_available(),  # where there are several processes
+        "precision": _PRECISIONS[config.precision],
+        "max_epochs": optim.validations,
+        "accumulate_grad_batches": optim.accumulate,
+        "gradient_clip_val": optim.clip_norm or None,
+        "log_every_n_steps": max(1, min(20, optim.steps // optim.validations)),
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "num_sanity_val_steps": 0,
+        "plugins": [AtomicCheckpointIO()],
+    }
+
+
+def _callbacks(
+    recipe: Recipe, run: Path, stop: StopRequest, say: Callable[[str], None]
+) -> list[Callback]:
+    optim = recipe.config.optim
+    return [
+        *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
+        *recipe.callbacks(run, say),
+        Checkpoints(
+            run / "checkpoints", stop, monitor=optim.monitor, patience=optim.patience, say=say
+        ),
+        ProgressLog(say, optim.steps),
+    ]
+
+
+def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomParts) -> Augmentations:
+    settings, ignore_index = config.data, data.training.description.ignore_index
+    if custom.transform is not None:
+        crop = Augmentation(
+            settings.crop_px, scale=(1, 1), flip=0, colour=0, ignore_index=ignore_index
+        )
+        return CustomAugmentation(custom.transform, crop)
+    return Augmentation(
+        settings.crop_px,
+        scale=settings.scale,
+        flip=settings.flip,
+        colour=settings.colour,
+        ignore_index=ignore_index,
+    )
+
+
+def _stream(config: ResolvedConfig, trainer: pl.Trainer) -> Stream:
+    """Return what makes batches of samples: stream(samples, batch_size)."""
+    optim = config.optim
+    return lambda samples, batch_size: BatchStream(
+        samples,
+        batch_size=batch_size,
+        batches=optim.steps // optim.validations * optim.accumulate,
+        workers=config.data.workers,
+        rank=trainer.global_rank,
+        world_size=trainer.world_size,
+        pin_memory=trainer.strategy.root_device.type == "cuda",
+    )
+
+
+@contextmanager
+def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While entered, turn errors of the training into ours, with a way out."""
+    config = recipe.config
+    try:
+        yield
+    except Stopped:
+        say(f"interrupted; continue with: {resume_command(config, run)}")
+        raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError as error:
+        more = "".join(f", {setting}" for setting in recipe.memory_settings())
+        raise ConfigError(
+            f"Out of memory: lower data.batch_size ({config.data.batch_size}; optim.accumulate "
+            f"makes up for it){more} or data.crop_px ({list(config.data.crop_px)}). {error}"
+        ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ConfigError(
+            f"data.batch_size: {config.model.architecture} has a batch norm over the images "
+            f"alone, and {config.data.batch_size} is too few; use at least 2."
+        ) from error
+
+
+def resume_command(config: Config, run: Path) -> str:
+    """Return the command that continues a run: a baseline is part of the student's run."""
+    verb = config.verb
+    if run.name == BASELINE and (run.parent / "config.yaml").is_file():
+        verb, run = "distill", run.parent
+    return f"softiou {verb} --resume {shlex.quote(str(run))}"
+
+
+def _validation_samples(
+    config: ResolvedConfig, dataset: SegmentationDataset, trainer: pl.Trainer
+) -> DataLoader[Sample]:
+    if len(dataset) < trainer.world_size:
+        raise ConfigError(
+            f"The split {dataset.split!r} has {len(dataset)} images, and {trainer.world_size} "
+            "processes would share them: use fewer processes."
+        )
+    # Every image once, whatever the number of processes: a padded split would count some twice.
+    own = range(trainer.global_rank, len(dataset), trainer.world_size)
+    return DataLoader(
+        Subset(dataset, own),
+        batch_size=None,
+        num_workers=config.data.workers,
+        worker_init_fn=ignore_interrupts,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's advertisements and its hints about loaders."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"pytorch_lightning|lightning_fabric")
+        warnings.filterwarnings("ignore", module=r"torch\.optim\.lr_scheduler")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
