@@ -539,7 +539,7 @@ def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) 
     content = json.loads(Path("out/evaluation.json").read_text())
     assert content["labels"] == "soft"
     assert content["metrics"]["soft_dice_d"] > 90
-    assert "soft Dice D" in result.out
+    assert "Soft Dice D" in result.out
     hard = softiou("evaluate", trained.directory, shapes, "--out", "out")
     assert "earlier evaluation" in hard.out
     assert "soft Dice" not in hard.out
