@@ -56,7 +56,7 @@ class Accumulation:
         """Gather the statistics of a micro-batch; arguments as in the loss.
 
         Raises:
-            ValueError: A loss was already asked for: it did not know of this micro-batch.
+            ValueError: A loss was already computed, without this micro-batch.
         """
         if self._turn > 0:
             raise ValueError(

@@ -1,6 +1,6 @@
 """Tiles: the pieces that the pass over the pixels works on, and low-resolution maps read in them.
 
-Shapes: N images, C classes, *S space (H, W for pictures), T pixels of a tile, (h, w) a map at the
+Shapes: N images, C classes, *S space (H, W for images), T pixels of a tile, (h, w) a map at the
 stride of a network.
 """
 
@@ -38,7 +38,7 @@ class Tile:
     def of_each(self, values: Tensor) -> Tensor:
         """Cut a map with channels (classes, annotators): (N, C, *S) -> (C, T).
 
-        A view where the memory allows it, otherwise a copy of the tile alone.
+        A view where the memory allows it, otherwise a copy of the tile.
         """
         return self.within(values).flatten(1)
 
@@ -137,7 +137,7 @@ class Bilinear:
         total[tile.image, :, rows.span, columns.span] += small.to(total.dtype)
 
     def _spans(self, tile: Tile, like: Tensor) -> tuple["_Span", "_Span"]:
-        # A product of float32 matrices on a GPU may be computed in TF32, whatever one wants.
+        # A product of float32 matrices on a GPU may be computed in TF32, with 10 bits of mantissa.
         least = torch.float64 if like.device.type == "cuda" else torch.float32
         dtype = torch.promote_types(like.dtype, least)
         rows, columns = (self._span(axis, tile.box[axis], dtype, like.device) for axis in (0, 1))
@@ -154,7 +154,7 @@ class Bilinear:
 class Taps:
     """Where the places of a line read: the first source index, and the share of the next one.
 
-    Plain numbers, not tensors, for they are kept from call to call, whatever device is in force.
+    Plain numbers, not tensors, for they are cached from call to call, on whichever device.
     """
 
     first: tuple[int, ...]

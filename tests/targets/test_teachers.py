@@ -221,7 +221,7 @@ def test_a_temperature_of_zero_raises(temperature: float) -> None:
     ],
 )
 def test_other_than_pictures_are_not_interpolated(logits: Tensor, size: Any) -> None:
-    message = r"Only pictures are interpolated: expected the teacher's `logits`"
+    message = r"Expected the teacher's `logits`, which are interpolated"
     with pytest.raises(ValueError, match=message):
         TeacherTarget(logits, size)
     with pytest.raises(ValueError, match=message):  # the size is that of the images

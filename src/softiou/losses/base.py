@@ -76,7 +76,7 @@ class OverlapLoss(nn.Module, ABC):
             weights are divided by their sum.
         classes: Which classes enter the mean: "present" (those with target mass), "all", a list of
             indices, or "prob", "label", "both" (those whose largest prediction, target, or either
-            exceeds `threshold`), judged for the batch or for each image as `per` says.
+            exceeds `threshold`), for the batch or for each image, according to `per`.
         threshold: For the last three, in [0, 1].
         class_weights: Weights of the classes in the mean of the overlap (C,); None for equal ones.
             A buffer, so it moves with the module. The cross-entropy is not weighted by class.

@@ -1,6 +1,6 @@
 """Channel-wise distillation: where in the image a class is strong, learned from a teacher.
 
-Shapes: N images, C classes, *S space (H, W for pictures), P flattened pixels.
+Shapes: N images, C classes, *S space (H, W for images), P flattened pixels.
 """
 
 from math import inf
@@ -25,14 +25,14 @@ def channel_wise_divergence(
     """Compute the channel-wise divergence of a student from its teacher.
 
     Each channel becomes a distribution over the pixels of the image, so the student learns where a
-    class is most pronounced; a teacher's target (`softiou.targets.teacher`) says what a pixel is.
+    class is most pronounced; `softiou.targets.teacher` compares the classes of each pixel instead.
 
         phi[n, c, s] = softmax over s of logits[n, c, s] / T,    T = temperature
         loss[n, c] = T^2 KL(phi^t || phi^s) = T^2 sum_s phi^t log(phi^t / phi^s)
 
     Args:
         student_logits: Scores (N, C, *S), any floating dtype.
-        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for pictures, at any
+        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for images, at any
             stride: they are interpolated bilinearly to the student's size.
         temperature: Above 0; more than 1 softens, so that more of the image counts.
         valid: Bool (N, *S), True where the pixel of the student's logits counts; the others are
@@ -170,7 +170,7 @@ def _check_agreement(student_logits: Tensor, teacher_logits: Tensor) -> None:
         )
     if student != teacher and not len(student) == len(teacher) == 4:
         raise ValueError(
-            f"Only pictures are interpolated: expected `teacher_logits` to have the student's "
+            f"Expected `teacher_logits` that are not (N, C, h, w) to have the student's "
             f"shape {student}, but got {teacher}. Bring both to the same size."
         )
     if student_logits.device != teacher_logits.device:

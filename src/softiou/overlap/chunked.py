@@ -83,7 +83,7 @@ class _Work:
         self._probs: Tensor | None = None
 
     def logits(self, tile: Tile, reads: list[tuple[HardTile | SoftTile, Tensor | None]]) -> Tensor:
-        """Return the logits (C, T) of a tile, 0 where nothing counts, whatever stands there."""
+        """Return the logits (C, T) of a tile, 0 where no pixel is valid, even if they are NaN."""
         given = self.job.logits
         z = tile.of_each(given) if self.bilinear is None else self.bilinear.read(given, tile)
         if z.dtype != self.job.dtype or not z.is_contiguous():
@@ -110,7 +110,7 @@ def _fitting(buffer: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
-    """Say where any target counts; None for everywhere."""
+    """Return where any target is valid; None for everywhere."""
     counts = None
     for w in weights:
         if w is None:
@@ -151,7 +151,7 @@ def _is_hard(job: Job, read: HardTile) -> bool:
 def _hard_sums(
     job: Job, read: HardTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """The same for hard labels: p is read once, and what concerns the label is of size T."""
+    """Do the same for hard labels: p is read once, and terms of the label are of size T."""
     label = read.index.unsqueeze(0)
     p_label = p.gather(0, label)[0]  # (T,)
     one = torch.ones_like(p_label) if w is None else w
@@ -208,7 +208,7 @@ def _tile_gradient(
 def _hard_gradient(
     read: HardTile, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
 ) -> Tensor:
-    """The same for one hard target: two passes over p, see the module."""
+    """Do the same for one hard target, in two passes over p; see the module."""
     P, _, D, M = cotangents.masses[:, image]  # (C,) each
     entropy = cotangents.cross_entropy[0, image]
     u, v = P + D, P - D + M

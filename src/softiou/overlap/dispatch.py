@@ -45,7 +45,7 @@ def overlap_statistics(
             `upsample`, (N, C, h, w) at any stride.
         target: Hard (N, *S) integers, soft (N, C, *S) floats, or any `Target`.
         activation: "softmax" for classes that exclude each other, "sigmoid" for binary (C = 1)
-            and multilabel problems, "none" for ready probabilities.
+            and multilabel problems, "none" for probabilities.
         ignore_index: Label value whose pixels do not count.
         valid: Bool (N, *S), True where the pixel counts; None for everywhere.
         weights: Floating (N, *S), at least 0: how much the pixel counts; None for 1.
@@ -65,12 +65,12 @@ def overlap_statistics(
     Raises:
         TypeError: A dtype does not fit.
         ValueError: A shape does not fit, a softmax over one class or over independent classes is
-            asked for, the cross-entropy of ready probabilities is asked for, `impl` cannot do it,
+            asked for, the cross-entropy of probabilities is asked for, `impl` cannot do it,
             or, under `validate`, contents are out of range.
 
     Note:
         Labels outside the classes do not count unless `validate` raises on them. Pixels that do not
-        count contribute nothing and get exactly zero gradient, whatever they hold, NaN included.
+        count contribute nothing and get exactly zero gradient, even where they hold NaN.
         Arithmetic is float32 for half-precision logits, and the gradient comes in their dtype. All
         but "torch" need extra memory for a tile, and have a gradient of first order that reaches
         the logits alone; "auto" takes "torch" when the target or the weights want a gradient.
@@ -171,8 +171,8 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
                 )
             return space
     raise ValueError(
-        "upsample='bilinear' needs to know the size of the images, and a teacher's logits may be "
-        "at any stride: name it, targets.teacher(logits, size=(H, W))."
+        "upsample='bilinear' needs to know the size of the images, and this target does not have "
+        "one. Name it: targets.teacher(logits, size=(H, W))."
     )
 
 

@@ -79,7 +79,7 @@ class _Job(ctypes.Structure):
 
 
 def _library() -> Any:
-    """Return the compiled functions, or a text that says why there are none."""
+    """Return the compiled functions, or the reason why there are none."""
     return load_library("softiou.overlap", "native.c")
 
 
@@ -144,7 +144,7 @@ def _empty(*shape: int) -> Tensor:
 
 
 def _key(x: Tensor) -> tuple[int, tuple[int, ...]]:
-    """Return where a tensor lies, and how."""
+    """Return the address and the strides of a tensor."""
     return x.data_ptr(), x.stride()
 
 

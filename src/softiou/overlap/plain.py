@@ -65,7 +65,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
 
 
 def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
-    """Join all that says how much a pixel counts: (N, 1 or C, *S), None for 1 everywhere."""
+    """Combine valid pixels and weights: (N, 1 or C, *S), None for 1 everywhere."""
     if counts is not None:
         job.check_valid(by_class=counts.shape[1] > 1)
     if job.valid is not None:

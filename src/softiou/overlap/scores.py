@@ -106,7 +106,7 @@ def active_classes(
     *,
     threshold: float = 0.01,
 ) -> Tensor:
-    """Say which classes enter the mean, per image.
+    """Return which classes enter the mean, per image.
 
     Args:
         statistics: Overlap statistics (N, C).

@@ -13,21 +13,8 @@ UPSAMPLES = (None, "bilinear")
 class PassSettings:
     """How a prediction is read, what is gathered from it, and by which implementation.
 
-    Checked once, when it is made; losses hold one and every step of the pass takes it as it is.
-
-    Args:
-        activation: "softmax" for classes that exclude each other, "sigmoid" for binary (C = 1) and
-            multilabel problems, "none" for probabilities.
-        ignore_index: Label value whose pixels do not count.
-        cross_entropy: Whether to gather the cross-entropy.
-        maxima: Whether to gather the largest prediction and target.
-        validate: Whether to check the contents of targets and weights (costs a sync on a GPU).
-        upsample: "bilinear" interpolates logits (N, C, h, w) to the size of the target, tile by
-            tile; None expects them at full resolution.
-        align_corners: Of the interpolation, as in `torch.nn.functional.interpolate`.
-        impl: "torch" (the definition; much memory, any order of gradient), "chunked" (tiles, any
-            device), "native" (compiled, CPU), "triton" (CUDA), or "auto" for the fastest that can.
-        tile: Pixels of a tile; None for a choice by device and number of classes.
+    Checked once, when it is made; losses hold one, and every step of the pass takes it as it is.
+    The fields are the arguments of `overlap_statistics`, where they are explained.
 
     Raises:
         ValueError: A setting is out of range, or the cross-entropy of probabilities is asked for.

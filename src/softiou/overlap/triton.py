@@ -16,11 +16,10 @@ from torch import Tensor
 from softiou.overlap.job import Cotangents, Job, Sums
 from softiou.overlap.triton_kernels import Input, Map, Plan, gather_sums, write_gradient
 from softiou.targets import DenseTarget, HardTarget, Target
-from softiou.targets.base import tensors_of
 
 try:
     import triton
-except ImportError:  # `unsupported_reason` says so
+except ImportError:  # `unsupported_reason` reports it
     triton = None
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -72,12 +71,12 @@ def gradient(job: Job, cotangents: Cotangents) -> Tensor:
 
 
 def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map | None]:
-    """Describe a job that is not refused, and the gradient that is to be written."""
+    """Describe a supported job, and the gradient that is to be written."""
     laid_out = _lay_out(job, result)
     if laid_out is None:
-        raise RuntimeError("Expected a job that `unsupported_reason` does not refuse.")
+        raise RuntimeError("Expected a job that is supported.")
     (*maps, where), rows, columns = laid_out
-    C, target = job.num_classes, _known(job)
+    C, target = job.num_classes, _only_target(job)
     block_c, block_p, warps = _blocks(C)
     T = triton.cdiv(C, block_c)
     # On their way into at most 64 KB of shared memory are the logits, and a dense target, too.
@@ -125,7 +124,7 @@ def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
     *_, inputs, plan = arguments
     device = inputs.logits.data.device
     with torch.cuda.device(device if device.type == "cuda" else -1):
-        # Fusion said aloud, as the default of Triton is about to change.
+        # Explicit, as Triton's default is about to change.
         kernel[(programs,)](*arguments, num_warps=plan.WARPS, enable_fp_fusion=True)
 
 
@@ -136,13 +135,13 @@ def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | No
         The maps of logits, target, valid, weights and gradient, None where there is none, and the
         number of rows and of columns; or None when the memory of the space is too irregular.
     """
-    target = _known(job)
+    target = _only_target(job)
     values = target.labels if isinstance(target, HardTarget) else target.values
     tensors = (job.logits, values, job.valid, job.weights, result)
     dims = len(job.size)
     steps = [(0,) * dims if x is None else x.stride()[-dims:] for x in tensors]
     axes: list[tuple[int, ...]] = []  # length, stride in each map
-    # In the order in which the logits lie in memory, whatever that of the dimensions.
+    # In the memory order of the logits, which may differ from that of the dimensions.
     for length, *inner in sorted(zip(job.size, *steps, strict=True), key=lambda axis: -axis[1]):
         if length > 1 and axes and [step * length for step in inner] == list(axes[-1][1:]):
             axes[-1] = (axes[-1][0] * length, *inner)
@@ -165,15 +164,15 @@ def _map(x: Tensor, dims: int, strides: Sequence[int]) -> Map:
     return Map(data, (x.stride(0), of_class, *strides))
 
 
-def _known(job: Job) -> HardTarget | DenseTarget:
+def _only_target(job: Job) -> HardTarget | DenseTarget:
     (target,) = job.targets
     if isinstance(target, HardTarget | DenseTarget):
         return target
-    raise RuntimeError("Expected a job that `unsupported_reason` does not refuse.")
+    raise RuntimeError("Expected a job that is supported.")
 
 
 def unsupported_reason(job: Job) -> str | None:
-    """Say why a job cannot be done here; None when it can."""
+    """Return why a job cannot be done here; None when it can."""
     if triton is None:
         return "Triton is not installed."
     if job.logits.device.type != "cuda" and isinstance(gather_sums, triton.JITFunction):
@@ -181,20 +180,19 @@ def unsupported_reason(job: Job) -> str | None:
     if job.logits.dtype not in _FLOATS:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
     if job.settings.activation == "none":
-        return "It knows softmax and sigmoid alone, not activation='none'."
+        return "It computes softmax and sigmoid, not activation='none'."
     if job.bilinear is not None:
         return "It does not interpolate logits."
     if len(job.targets) != 1:
-        return "It knows one target at a time."
-    return _refuses_target(job, job.targets[0]) or _refuses_size(job)
+        return "It takes one target at a time."
+    return _unsupported_target(job, job.targets[0]) or _unsupported_size(job)
 
 
-def _refuses_target(job: Job, target: Target) -> str | None:
+def _unsupported_target(job: Job, target: Target) -> str | None:
     if not isinstance(target, HardTarget | DenseTarget):
-        return f"It does not know a {type(target).__name__}."
-    known = [*tensors_of(target), *(x for x in (job.valid, job.weights) if x is not None)]
-    if any(x.device != job.logits.device for x in known):
-        return "What is known of the pixels is not on the device of the logits."
+        return f"It cannot read a {type(target).__name__}."
+    if any(x.device != job.logits.device for x in job.tensors()):
+        return "Target, valid or weights are not on the device of the logits."
     if isinstance(target, HardTarget):
         return None
     if target.values.dtype not in (*_FLOATS, torch.float64):
@@ -208,11 +206,11 @@ def _refuses_target(job: Job, target: Target) -> str | None:
     return None
 
 
-def _refuses_size(job: Job) -> str | None:
+def _unsupported_size(job: Job) -> str | None:
     if job.num_classes > _MOST_CLASSES:
-        return f"It knows up to {_MOST_CLASSES} classes."
+        return f"It takes up to {_MOST_CLASSES} classes."
     if prod(job.size) > _MOST_PIXELS:
-        return f"It knows up to {_MOST_PIXELS} pixels of an image."
+        return f"It takes up to {_MOST_PIXELS} pixels of an image."
     if _lay_out(job, torch.empty_like(job.logits, device="meta")) is None:
         return "The memory of the space is too irregular."
     return None

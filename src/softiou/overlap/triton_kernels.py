@@ -28,7 +28,7 @@ from torch import Tensor
 try:
     import triton
     import triton.language as tl
-except ImportError:  # `softiou.overlap.triton.unsupported_reason` says so
+except ImportError:  # `softiou.overlap.triton.unsupported_reason` reports it
     triton = tl = None
 
 

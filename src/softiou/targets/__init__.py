@@ -1,4 +1,4 @@
-"""Targets: everything that can be known about a pixel, in its own compact form."""
+"""Targets: labels and probabilities of every kind, each in its own compact form."""
 
 from torch import Tensor
 
@@ -72,7 +72,7 @@ def boundary(
 def gaussian(
     labels: Tensor, *, sigma: float = 1.0, width: int = 1, ignore_index: int | None = None
 ) -> Target:
-    """Let each of the labels (N, *S) hear those within `width` pixels; see `GaussianTarget`."""
+    """Average the labels (N, *S) within `width` pixels, Gaussian-weighted; see `GaussianTarget`."""
     return GaussianTarget(labels, sigma, width, ignore_index)
 
 
@@ -96,9 +96,9 @@ def teacher(
 ) -> Target:
     """Take a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
 
-    Left out, `size` is that of `valid` (bool (N, *S), True where the teacher is heard) or else of
-    the images that the loss is called with; it has to be named where nothing else tells it, with
-    low-resolution logits of the student and no other target.
+    Without `size` that of `valid` is taken (bool (N, *S), True where the teacher's prediction is
+    used), or else that of the loss's images. It is required when the student's logits have a low
+    resolution and no other target gives the size.
     """
     space: tuple[int, ...] | None = size if size is None else tuple(size)
     if space is None and valid is not None and valid.ndim == logits.ndim - 1:
@@ -113,7 +113,7 @@ def confident(
     temperature: float = 1.0,
     keep: int | None = None,
 ) -> Target:
-    """Sharpen a target, keep its likeliest classes, leave unsure pixels out.
+    """Sharpen a target, keep its most probable classes, ignore pixels below a threshold.
 
     See `ConfidentTarget`.
     """

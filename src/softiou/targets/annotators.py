@@ -1,6 +1,6 @@
 """Targets from several annotators: the share of the votes of each class, or the likely truth.
 
-Shapes: N images, R annotators (raters), C classes, *S space (H, W for pictures).
+Shapes: N images, R annotators (raters), C classes, *S space (H, W for images).
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from softiou.targets.base import SoftTile, Target
 from softiou.targets.hard import valid_labels, validate_labels
 from softiou.tiles import Tile
 
-# What an annotator is believed to get right before anything is known, as in ITK's filter.
+# The initial probability that an annotator is right, as in ITK's filter.
 _HIT = 0.99999
 
 
@@ -22,11 +22,11 @@ _HIT = 0.99999
 class VotesTarget(Target):
     """The share of the votes of R annotators (N, R, *S), counted tile by tile.
 
-    Each annotator may leave pixels out; a pixel that nobody judged does not count.
+    Each annotator may leave pixels out; a pixel without a vote does not count.
 
     Args:
         masks: Class indices (N, R, *S) of any integer dtype.
-        ignore_index: Label of the pixels that an annotator did not judge; None when all did, or
+        ignore_index: Label of the pixels that an annotator left out; None when none were, or
             for that of the loss.
     """
 
@@ -73,11 +73,11 @@ def vote_shares(
     Args:
         masks: Class indices (N, R, *S) of any integer dtype; a value that is no class is no vote.
         num_classes: C.
-        ignore_index: Label value of the annotators who did not judge a pixel; None when all did.
+        ignore_index: Label value where an annotator left a pixel out; None when none were.
 
     Returns:
         probs: float32 (N, C, *S), in [0, 1], sums to 1 over C where valid and is 0 elsewhere.
-        valid: bool (N, *S), True where at least one annotator judged the pixel.
+        valid: bool (N, *S), True where at least one annotator labelled the pixel.
 
     Raises:
         TypeError: `masks` is not of an integer dtype.
@@ -112,24 +112,24 @@ def staple(
     maximisation (EM) for each image on its own, with the true class c, the vote m_r(s) of annotator
     r and the estimate W:
 
-        W(c | s) = pi_c prod_r theta_r[m_r(s), c] / (sum over the classes)   over those who judged s
-        theta_r[k, c] = sum_s W(c | s) [m_r(s) = k] / sum_s W(c | s) [r judged s]
+        W(c | s) = pi_c prod_r theta_r[m_r(s), c] / (sum over c),    r among those who voted on s
+        theta_r[k, c] = sum_s W(c | s) [m_r(s) = k] / sum_s W(c | s) [r voted on s]
 
     pi_c is the share of c among all votes of the image, so that a class without a vote has
-    probability 0. At first theta_r[k, c] = 0.99999 [k = c] + 0.00001 pi_k: right, or else a guess.
-    Where several annotators agree on all of an image, their label becomes sure to rounding; an only
-    one is believed to 0.99999.
+    probability 0. At first theta_r[k, c] = 0.99999 [k = c] + 0.00001 pi_k.
+    Where several annotators agree on all of an image, W of their label is 1 up to rounding; of a
+    single annotator it is 0.99999.
 
     Args:
         masks: Class indices (N, R, *S) of any integer dtype; a value that is no class is no vote.
         num_classes: C, at least 2.
-        ignore_index: Label value of the annotators who did not judge a pixel; None when all did.
+        ignore_index: Label value where an annotator left a pixel out; None when none were.
         iterations: Most rounds of EM, at least 1.
         tolerance: Rounds end when no W moves by more than this.
 
     Returns:
         probs: float32 (N, C, *S), the W, sums to 1 over C where valid and is 0 elsewhere.
-        valid: bool (N, *S), True where at least one annotator judged the pixel.
+        valid: bool (N, *S), True where at least one annotator labelled the pixel.
 
     Raises:
         TypeError: `masks` is not of an integer dtype.
@@ -142,7 +142,7 @@ def staple(
 
     Example:
         >>> masks = torch.tensor([[[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0]]])
-        >>> probs, valid = staple(masks, num_classes=2)  # the third one guesses
+        >>> probs, valid = staple(masks, num_classes=2)  # the third is random
         >>> probs.round(decimals=4).tolist()
         [[[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]]
 
@@ -154,15 +154,15 @@ def staple(
     _checks.in_range("num_classes", num_classes, 2)
     _checks.in_range("iterations", iterations, 1)
     _checks.in_range("tolerance", tolerance, 0.0)
-    judged = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
-    votes = torch.where(judged, masks.long(), num_classes).flatten(2)  # C: did not judge
+    voted = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
+    votes = torch.where(voted, masks.long(), num_classes).flatten(2)  # C: no vote
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
     probs = torch.zeros(shape, device=masks.device)
     for image, cast in enumerate(votes):
         patterns, counts, place = _patterns(cast, num_classes + 1)
         found = _likely_classes(patterns.cpu(), counts.cpu(), num_classes, iterations, tolerance)
         probs[image] = found.to(probs)[place].T.view(shape[1:])
-    return probs, judged.any(dim=1)
+    return probs, voted.any(dim=1)
 
 
 def _patterns(votes: Tensor, choices: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -184,8 +184,8 @@ def _likely_classes(
 ) -> Tensor:
     """Return W (K, C) of the patterns (K, R), which occur so many times each; 0 without votes."""
     total = torch.zeros(len(patterns), num_classes, dtype=torch.float64)
-    heard = (patterns < num_classes).any(dim=1)
-    patterns, counts = patterns[heard], counts[heard].double()
+    with_votes = (patterns < num_classes).any(dim=1)
+    patterns, counts = patterns[with_votes], counts[with_votes].double()
     every_vote = counts.unsqueeze(1).expand(patterns.shape).flatten()
     cast = torch.zeros(num_classes + 1, dtype=torch.float64)
     cast.index_add_(0, patterns.flatten(), every_vote)
@@ -196,7 +196,7 @@ def _likely_classes(
         before, W = W, _expect(patterns, pi, _maximise(patterns, W * counts.unsqueeze(1)))
         if torch.allclose(W, before, rtol=0, atol=tolerance):
             break
-    total[heard] = W
+    total[with_votes] = W
     return total
 
 
@@ -204,7 +204,7 @@ def _expect(patterns: Tensor, pi: Tensor, theta: Tensor) -> Tensor:
     """Return W (K, C): how likely each class is after the votes."""
     # Not below the smallest number: a vote that nobody expects may not rule out all classes.
     logs = theta.clamp(min=torch.finfo(theta.dtype).tiny).log()
-    logs = F.pad(logs, (0, 0, 0, 1))  # who did not judge says nothing: (R, C, C) -> (R, C + 1, C)
+    logs = F.pad(logs, (0, 0, 0, 1))  # no vote, no evidence: (R, C, C) -> (R, C + 1, C)
     scores = pi.log().repeat(len(patterns), 1)  # (K, C)
     for log_theta, votes in zip(logs, patterns.T, strict=True):
         scores += log_theta[votes]
@@ -212,7 +212,7 @@ def _expect(patterns: Tensor, pi: Tensor, theta: Tensor) -> Tensor:
 
 
 def _maximise(patterns: Tensor, mass: Tensor) -> Tensor:
-    """Return theta (R, C, C): what each annotator says where the classes have this mass (K, C)."""
+    """Return theta (R, C, C), each annotator's confusion, for classes of this mass (K, C)."""
     num_classes = mass.shape[1]
     theta = mass.new_zeros(patterns.shape[1], num_classes + 1, num_classes)
     for rater, votes in zip(theta, patterns.T, strict=True):
@@ -226,12 +226,12 @@ def _count_votes(
 ) -> tuple[Tensor, Tensor]:
     """Count the votes for each class (N, C, *S), and who voted at all (N, *S)."""
     masks = masks.long()
-    judged = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
+    voted = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
     votes = torch.zeros(shape, dtype=dtype, device=masks.device)
     # An ignored entry adds zero votes to class 0, so that every entry can be scattered.
-    votes.scatter_add_(1, masks.where(judged, 0), judged.to(dtype))  # (N, R, *S) -> (N, C, *S)
-    return votes, judged.sum(dim=1)
+    votes.scatter_add_(1, masks.where(voted, 0), voted.to(dtype))  # (N, R, *S) -> (N, C, *S)
+    return votes, voted.sum(dim=1)
 
 
 def _check_masks(masks: Tensor) -> None:

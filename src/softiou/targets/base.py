@@ -1,6 +1,6 @@
-"""What a target is: the answer to one question about the pixels of a tile.
+"""The base of all targets, and what reading one on a tile returns.
 
-Shapes: N images, C classes, *S space (H, W for pictures), T pixels of a tile.
+Shapes: N images, C classes, *S space (H, W for images), T pixels of a tile.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from softiou.tiles import Tile, whole
 
 @dataclass(frozen=True)
 class SoftTile:
-    """What is known about the pixels of a tile: a probability for every class.
+    """A target read on a tile: a probability for every class of every pixel.
 
     Attributes:
         y: Probabilities (C, T); arbitrary where the pixel does not count.
@@ -48,7 +48,7 @@ class SoftTile:
 
 @dataclass(frozen=True)
 class HardTile:
-    """What is known about the pixels of a tile: one class each, perhaps smoothed.
+    """A target read on a tile: one class for every pixel, smoothed or not.
 
         y_c = (1 - epsilon) [c = index] + epsilon / C
 
@@ -73,11 +73,11 @@ class HardTile:
 
 
 class Target(ABC):
-    """Everything that is known about the classes of the pixels of a batch.
+    """The labels or probabilities of a batch, to be read tile by tile.
 
-    Subclasses hold their knowledge in its own compact form and answer one question, `read`, for one
-    tile at a time. They are frozen dataclasses whose fields are tensors, plain values, other
-    targets, or tuples of these: that is how they travel into compiled code and back.
+    Subclasses hold a compact form of the target and implement `read` for one tile at a time. They
+    are frozen dataclasses whose fields are tensors, plain values, other targets, or tuples of
+    these, so that they can be passed into compiled code.
     """
 
     _known: ClassVar[dict[str, type[Target]]] = {}
@@ -92,7 +92,7 @@ class Target(ABC):
 
     @abstractmethod
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
-        """Say what is known about the pixels of a tile.
+        """Return the labels or probabilities of the pixels of a tile.
 
         Args:
             tile: Which pixels.
@@ -169,7 +169,7 @@ def _fields(target: Target) -> list[str]:
     if not is_dataclass(type(target)):
         raise TypeError(
             f"Expected the target {type(target).__qualname__} to be a dataclass. Decorate it with "
-            "`@dataclass(frozen=True)` and keep what it knows in fields."
+            "`@dataclass(frozen=True)` and keep its tensors and settings in fields."
         )
     return [field.name for field in fields(target)]  # type: ignore[arg-type]
 

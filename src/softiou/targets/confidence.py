@@ -1,4 +1,4 @@
-"""Confident targets: another target made sharper, shorter, or silent where it is unsure.
+"""Confident targets: another target sharpened, truncated, and ignored where it is uncertain.
 
 Shapes: N images, C classes, *S space, T pixels of a tile.
 """
@@ -19,14 +19,14 @@ class ConfidentTarget(Target):
 
     In this order, with y from the inner target:
 
-        1. the pixel counts when the inner target says so and max_c y_c >= threshold
+        1. the pixel is valid when it is in the inner target and max_c y_c >= threshold
         2. all but the `keep` largest y_c become 0
         3. y_c <- y_c^(1 / temperature) / sum_k y_k^(1 / temperature)
 
     Classes as probable as the last one kept stay, too. With the defaults nothing changes. With all
     classes of a teacher, step 3 is softmax(logits / temperature); but where `TeacherTarget` has a
     temperature of its own, the threshold sees what that leaves. Classes that do not exclude each
-    other (and one class alone) are a question of yes or no each: y_c and 1 - y_c.
+    other (and a single class) are treated one by one, as binary: y_c and 1 - y_c.
 
     Args:
         target: The inner target.
@@ -101,5 +101,5 @@ class ConfidentTarget(Target):
 
 
 def _positive(divisor: Tensor) -> Tensor:
-    """Replace 0, where nothing is known, by 1."""
+    """Replace a divisor of 0 by 1."""
     return torch.where(divisor > 0, divisor, 1.0)

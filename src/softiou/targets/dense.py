@@ -59,12 +59,12 @@ class DenseTarget(Target):
             )
 
     def valid_of(self, values: Tensor) -> Tensor | None:
-        """Say which of some values (C, ...) count: bool (1 or C, ...), None when all do."""
+        """Return which values (C, ...) are valid: bool (1 or C, ...), None when all are."""
         ignored = self._ignored(values)
         valid = None if ignored is None else ~ignored
         if values.is_floating_point() or values.dtype == torch.bool:
             return valid
-        # Integers say yes or no; any other is no class, as in a hard target.
+        # Integers are 0 or 1; any other value is no class, as in a hard target.
         binary = (values == 0) | (values == 1)
         return binary if valid is None else valid & binary
 

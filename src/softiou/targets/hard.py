@@ -11,7 +11,7 @@ from softiou.tiles import Tile
 
 
 def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
-    """Say which labels count: those that are a class, and not the one to ignore.
+    """Return which labels are valid: those that are a class other than `ignore_index`.
 
     Args:
         labels: Class indices of any shape and integer dtype.
@@ -33,7 +33,7 @@ def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -
 
 
 def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
-    """Cut a tile and what lies around it out of the labels; -1 is outside of the image.
+    """Cut a tile and a margin around it out of the labels; outside of the image they are -1.
 
     Args:
         labels: Class indices (N, *S), any integer dtype.

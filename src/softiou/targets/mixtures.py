@@ -17,9 +17,9 @@ from softiou.tiles import Tile
 class MixedTarget(Target):
     """The weighted mean of several targets.
 
-        y = sum_i s_i y_i / sum_i s_i    over the parts i that know the pixel
+        y = sum_i s_i y_i / sum_i s_i    over the parts i where the pixel is valid
 
-    A pixel that some of the parts ignore is left to the others; it counts when any part knows it.
+    Parts that ignore a pixel are left out of its mean; it counts when it is valid in any part.
 
     Args:
         shares: Weights s of the parts, at least 0, not all 0.

@@ -1,4 +1,4 @@
-"""Targets from the labels around a pixel: how sure its label is depends on where it lies.
+"""Gaussian-weighted averages of the labels around a pixel.
 
 Shapes: N images, C classes, *S space, T pixels of a tile.
 """
@@ -19,7 +19,7 @@ from softiou.tiles import Tile
 
 @dataclass(frozen=True)
 class GaussianTarget(Target):
-    """Class indices (N, *S) of which each pixel also hears its neighbours, the nearest most.
+    """Gaussian-weighted average of the labels (N, *S) in a window around each pixel.
 
         y_c(s) = sum_o w_o [label(s + o) = c] / sum_o w_o [label(s + o) counts]
         w_o = exp(-|o|^2 / (2 sigma^2)) for o != 0        w_0 = sum of all the others
@@ -31,8 +31,8 @@ class GaussianTarget(Target):
 
     Args:
         labels: Class indices (N, *S), any integer dtype. Of one class, label 1 is the class.
-        sigma: Standard deviation of the Gaussian in pixels, above 0. Towards 0 the nearest
-            neighbours alone are heard.
+        sigma: Standard deviation of the Gaussian in pixels, above 0. Towards 0 only
+            the nearest neighbours have weight.
         width: How far the window reaches along every axis, in pixels, at least 1.
         ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
             the loss.

@@ -20,8 +20,7 @@ class SmoothedTarget(Target):
 
         y_c = (1 - epsilon) [c = label] + epsilon / C
 
-    Everywhere, or in a band along the borders of the classes alone: annotators disagree there and
-    hardly anywhere else.
+    Everywhere, or only in a band along the borders of the classes, where annotators disagree most.
 
     Args:
         labels: Class indices (N, *S), any integer dtype.

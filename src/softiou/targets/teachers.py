@@ -1,4 +1,4 @@
-"""Teacher targets: the softmax of another network's logits, at whatever stride it has.
+"""Teacher targets: the softmax of another network's logits, at any stride.
 
 Shapes: N images, C classes, (H, W) the image, (h, w) the teacher's logits, T pixels of a tile.
 """
@@ -26,8 +26,8 @@ class TeacherTarget(Target):
             the loss.
         temperature: Above 0; more than 1 softens.
         align_corners: Of the interpolation.
-        valid: Bool (N, *S) at the resolution of the image, True where the teacher is heard; None
-            for everywhere.
+        valid: Bool (N, *S) at the resolution of the image, True where its prediction is
+            used; None for everywhere.
     """
 
     logits: Tensor
@@ -52,7 +52,7 @@ class TeacherTarget(Target):
             and not (self.logits.ndim == 4 and len(self.size) == 2)
         ):
             raise ValueError(
-                f"Only pictures are interpolated: expected the teacher's `logits` to have shape "
+                f"Expected the teacher's `logits`, which are interpolated, to have shape "
                 f"(N, C, h, w) or the space {self.size}, but got {tuple(self.logits.shape)}."
             )
 
@@ -67,7 +67,7 @@ class TeacherTarget(Target):
         return shape
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the teacher's probabilities (C, T), and where it is heard."""
+        """Return the teacher's probabilities (C, T), and where they are valid."""
         if self.logits.shape[1] != num_classes:
             raise ValueError(
                 f"The teacher has {self.logits.shape[1]} classes and the student {num_classes}: "

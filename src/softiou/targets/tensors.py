@@ -14,7 +14,7 @@ from softiou.targets.smoothing import SmoothedTarget
 
 
 def from_tensor(target: Tensor | Target) -> Target:
-    """Read a plain tensor as hard or dense by its dtype alone, whatever it belongs to."""
+    """Read a plain tensor as hard or dense by its dtype, without logits to compare it with."""
     if isinstance(target, Target):
         return target
     if not isinstance(target, Tensor):
@@ -36,7 +36,7 @@ def as_target(
     Args:
         target: Class indices (N, *S), probabilities (N, C, *S), 0/1 integers (N, C, *S) when the
             classes are independent, or a `Target`.
-        logits_shape: (N, C, *S) of the logits that it belongs to, at the resolution of the target.
+        logits_shape: (N, C, *S) of the logits, at the resolution of the target.
         ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
             keeps it.
         independent: True when the classes do not exclude each other (sigmoid).
@@ -123,7 +123,7 @@ def _mismatch(
     hard: bool,
     num_classes: int,
 ) -> str:
-    """Say what is wrong with the shape of a target, and the likely way out."""
+    """Return the error message for a shape that does not match, with the likely way out."""
     got = tuple(target.shape)
     message = (
         f"Expected `target` to have shape (N, *S) = {shape} (integer) or (N, C, *S) = "

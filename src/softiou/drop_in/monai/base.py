@@ -9,8 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
-from torch import Tensor
-from torch.nn.modules.loss import _Loss
+from torch import Tensor, nn
 
 from softiou import _checks
 from softiou.drop_in.monai import inputs
@@ -20,7 +19,7 @@ from softiou.targets import Target
 REDUCTIONS = ("mean", "sum", "none")
 
 
-class MonaiLoss(_Loss, ABC):
+class MonaiLoss(nn.Module, ABC):
     """What the losses share: the activation, the background, the batch and the reduction.
 
     Args:
@@ -28,8 +27,7 @@ class MonaiLoss(_Loss, ABC):
         to_onehot_y: The target holds labels (N, 1, *S); False when it is one-hot or soft.
         sigmoid: Activate by a sigmoid.
         softmax: Activate by a softmax.
-        other_act: Activate by this function, into [0, 1]. None of the three for ready
-            probabilities.
+        other_act: Activate by this function, into [0, 1]. None of the three for probabilities.
         reduction: "mean", "sum" or "none".
         smooth_nr: Added to the numerator, at least 0.
         smooth_dr: Added to the denominator, at least 0.
@@ -62,7 +60,8 @@ class MonaiLoss(_Loss, ABC):
     ) -> None:
         reduction = str(getattr(reduction, "value", reduction))  # LossReduction.MEAN -> "mean"
         _checks.one_of("reduction", reduction, REDUCTIONS)
-        super().__init__(reduction=reduction)
+        super().__init__()
+        self.reduction = reduction
         if other_act is not None and not callable(other_act):
             raise TypeError(
                 f"Expected `other_act` to be a function or None, but got {type(other_act)}."
@@ -133,7 +132,7 @@ class MonaiLoss(_Loss, ABC):
         return loss.reshape(*loss.shape, *[1] * (ndim - 2)) if self.broadcasts else loss
 
     def _warn_of_one_channel(self) -> None:
-        """Say, as MONAI does, what has no meaning for one class."""
+        """Warn, as MONAI does, of settings without effect on a single class."""
         for name, asked in {
             "to_onehot_y=True": self.to_onehot_y,
             "include_background=False": not self.include_background,

@@ -24,7 +24,7 @@ class DiceLoss(MonaiLoss):
         sigmoid: Activate by a sigmoid.
         softmax: Activate by a softmax.
         other_act: Activate by this function.
-        squared_pred: Not to be had: it needs sums of squares.
+        squared_pred: Not supported: it needs sums of squares.
         jaccard: Take the Jaccard index instead of the Dice score.
         reduction: "mean", "sum" or "none", which returns (N, C, 1, ...), with `batch` (C, 1, ...).
         smooth_nr: Added to the numerator.
@@ -37,7 +37,7 @@ class DiceLoss(MonaiLoss):
 
     Example:
         >>> probs, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.5, 0.5]]])
-        >>> DiceLoss()(probs, target)  # the label itself; the product formula says 0.5
+        >>> DiceLoss()(probs, target)  # the label itself; the product formula gives 0.5
         tensor(0.)
     """
 

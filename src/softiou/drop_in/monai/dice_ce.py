@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.nn.modules.loss import _Loss
 
 from softiou import _checks
 from softiou.drop_in.monai import inputs
@@ -11,7 +10,7 @@ from softiou.drop_in.monai.dice import DiceLoss
 from softiou.targets import Target
 
 
-class DiceCELoss(_Loss):
+class DiceCELoss(nn.Module):
     """`monai.losses.DiceCELoss`: lambda_dice Dice + lambda_ce cross-entropy, right for soft labels.
 
     Both come from one pass over the pixels, unless `weight`, `label_smoothing` or an activation
@@ -24,7 +23,7 @@ class DiceCELoss(_Loss):
         sigmoid: Activate by a sigmoid, for the Dice loss.
         softmax: Activate by a softmax, for the Dice loss.
         other_act: Activate by this function, for the Dice loss.
-        squared_pred: Not to be had.
+        squared_pred: Not supported.
         jaccard: Take the Jaccard index instead of the Dice score.
         reduction: "mean" or "sum".
         smooth_nr: Added to the numerator.

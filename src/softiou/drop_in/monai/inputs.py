@@ -1,4 +1,4 @@
-"""Labels as MONAI shapes them, in the words of softiou.
+"""Labels in the shapes of MONAI, read as targets of softiou.
 
 Shapes: N images, C classes, *S space.
 """

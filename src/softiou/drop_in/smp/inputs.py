@@ -1,4 +1,4 @@
-"""Predictions and labels as segmentation_models_pytorch shapes them, in the words of softiou."""
+"""Predictions and labels in the shapes of segmentation_models_pytorch, read for softiou."""
 
 from torch import Tensor
 
@@ -10,7 +10,7 @@ MODES = ("binary", "multiclass", "multilabel")
 def read(
     mode: str, y_pred: Tensor, y_true: Tensor | Target, *, ignore_index: int | None
 ) -> tuple[Tensor, Tensor | Target]:
-    """Return the prediction (N, C, *S) and the target that belongs to it.
+    """Return the prediction (N, C, *S) and its target.
 
     Args:
         mode: One of `MODES`.

@@ -10,8 +10,7 @@ Shapes: N images, C classes, *S space.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
-from torch.nn.modules.loss import _Loss
+from torch import Tensor, nn
 
 from softiou import _checks
 from softiou.drop_in.distance import smoothed_distance
@@ -23,14 +22,14 @@ from softiou.targets import Target
 BINARY_MODE, MULTICLASS_MODE, MULTILABEL_MODE = MODES
 
 
-class SmpLoss(_Loss):
-    """What the three losses share: all but the prices of the errors.
+class SmpLoss(nn.Module):
+    """Base of the three losses, which differ in the weights of the errors.
 
     Args:
         mode: "binary", "multiclass" or "multilabel".
         classes: Indices of the classes that enter the mean; None for all.
         log_loss: Take -log of the score instead of 1 - score.
-        from_logits: False for ready probabilities.
+        from_logits: False for probabilities.
         smooth: Added above and below, at least 0.
         ignore_index: Label value whose pixels (entries for multilabel) do not count.
         eps: Least value of the denominator, and of the score under the logarithm, at least 0.
