@@ -251,7 +251,7 @@ def names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calibrated: Path) -> 
     masks = torch.randint(0, 19, (2, 16, 16))
     raters = torch.randint(0, 2, (2, 3, 16, 16))
     probs = torch.rand(2, 19, 16, 16).softmax(1)
-    return {"masks": masks, "masks_of_raters": raters, "batches": [(probs, masks)]}
+    return {"masks": masks, "annotators": raters, "batches": [(probs, masks)]}
 
 
 @pytest.mark.parametrize(
