@@ -67,7 +67,7 @@ class Method(Section):
         verb: Of the command line, that trains and resumes such runs.
     """
 
-    verb: ClassVar[str]
+    verb: ClassVar[str] = "train"
 
 
 class DataConfig(Section):
@@ -443,15 +443,14 @@ class Config(Section):
         return self.verbs().get(self.method, "train")
 
     @model_validator(mode="after")
-    def _check_semi_supervised(self) -> Self:
-        if self.semi_supervised is None:
-            return self
-        if self.distillation is not None:
+    def _check_method(self) -> Self:
+        used = [name for name in self.verbs() if getattr(self, name) is not None]
+        if len(used) > 1:
             raise ValueError(
-                "distillation and semi_supervised exclude each other: label the images with the "
-                "teacher first (softiou label), and distil"
+                f"{' and '.join(used)} exclude each other: set one to null. A student learns "
+                "from images without masks, too, with distillation.unlabeled"
             )
-        if self.optim.ema:
+        if self.semi_supervised is not None and self.optim.ema:
             raise ValueError(
                 "optim.ema has no use with semi_supervised: its teacher is that average; set "
                 "semi_supervised.ema"

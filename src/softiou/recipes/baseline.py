@@ -10,9 +10,9 @@ from softiou.data import absolute_source
 from softiou.errors import ConfigError
 
 BASELINE = "baseline"  # folder of the student without teacher in the run of the student
-# What two runs must have in common to be of one budget, and what only has to be told.
+# What two runs must have in common to be of one budget, and what is only reported.
 _BUDGET = ("data", "model", "optim", "precision")
-_TOLD = ("labels", "loss", "seed")
+_REPORTED = ("labels", "loss", "seed")
 
 
 def without_teacher(config: Config) -> Config:
@@ -46,14 +46,14 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
             "out to train one, or train both with the same settings."
         )
     _check_finished(own, baseline)
-    return _differences(student, own, _TOLD)
+    return _differences(student, own, _REPORTED)
 
 
 def _check_finished(config: Config, run: Path) -> None:
     """Raise when a run has not done all its steps."""
     last = run / "checkpoints" / "last.ckpt"
     done = read_checkpoint(last)["global_step"] if last.is_file() else 0
-    if done < int(config.optim.steps):
+    if config.optim.steps == "auto" or done < config.optim.steps:
         raise ConfigError(
             f"{run} is no fair baseline: it has done {done} of {config.optim.steps} steps. Finish "
             f"it with `softiou train --resume {run}`."

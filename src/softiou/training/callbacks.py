@@ -144,6 +144,10 @@ class Checkpoints(Callback):
             trainer.save_checkpoint(self.folder / "best.ckpt")
         if self.patience is not None and self.waited >= self.patience:
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say why the training ended early."""
+        if self.patience is not None and self.waited >= self.patience:
             self.say(
                 f"early stop at step {trainer.global_step}: {self.monitor} has not improved for "
                 f"{self.waited} validations"

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
 from torch.utils.data import DataLoader, Subset
 
 from softiou._memory import keep_freed_memory
+from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, Sample, SegmentationDataset
@@ -192,7 +193,7 @@ def resume_command(config: Config, run: Path) -> str:
     """Return the command that continues a run: a baseline is part of the student's run."""
     verb = config.verb
     if run.name == BASELINE and (run.parent / "config.yaml").is_file():
-        verb, run = "distill", run.parent
+        verb, run = load_config(file=run.parent / "config.yaml").verb, run.parent
     return f"softiou {verb} --resume {shlex.quote(str(run))}"
 
 

@@ -38,7 +38,7 @@ def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[l
 
     - tensorboard, csv: files in RUN/tensorboard and RUN/csv (RUN/csv_from_STEP after a resumption)
     - wandb: the project softiou (or WANDB_PROJECT), files in RUN/wandb; the mode is WANDB_MODE
-    - mlflow: the experiment softiou at MLFLOW_TRACKING_URI, by default a store in RUN/mlflow
+    - mlflow: the experiment softiou at MLFLOW_TRACKING_URI, by default RUN/mlflow.db
 
     Args:
         config: Logged as hyperparameters, too.
@@ -64,7 +64,7 @@ def _logger(name: LoggerName, config: ResolvedConfig, run: Path, step: int) -> L
     if name == "wandb":
         project = os.environ.get("WANDB_PROJECT", PROJECT)
         return WandbLogger(name=run.name, project=project, save_dir=run, config=values)
-    store = os.environ.get("MLFLOW_TRACKING_URI") or (run / "mlflow").resolve().as_uri()
+    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
     logger = MLFlowLogger(experiment_name=PROJECT, run_name=run.name, tracking_uri=store)
     logger.log_hyperparams(values)
     return logger

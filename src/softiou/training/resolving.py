@@ -57,8 +57,8 @@ def changes(before: Config, after: Config) -> list[str]:
     """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
     lines: list[str] = []
     loss = ("loss",) if after.loss.classes == "label" else ()
-    semi = ("semi_supervised",) if after.semi_supervised else ()
-    for section in ("data", "labels", *loss, "optim", *semi):
+    method = (after.method,) if after.method else ()
+    for section in ("data", "labels", *loss, "optim", *method):
         old, new = getattr(before, section), getattr(after, section)
         for key in type(old).model_fields:
             if getattr(old, key) != getattr(new, key):
