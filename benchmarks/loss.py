@@ -124,7 +124,8 @@ def measure(workload: Workload, *, rounds: int, peaks: dict[str, float]) -> list
     names = _able(workload)
     runs = {name: run for name, run in prepare(workload).items() if name in names}
     values = {name: run() for name, run in runs.items()}
-    seconds = interleaved_seconds(runs, rounds=rounds, device=workload.device)
+    runs_seconds = interleaved_seconds(runs, rounds=rounds, device=workload.device)
+    seconds = {name: [s / workload.calls for s in of] for name, of in runs_seconds.items()}
     return [
         {
             "case": workload.case,

@@ -14,10 +14,11 @@ from benchmarks.loss_contenders import Loss, losses
 
 Run = Callable[[], Tensor | None]
 
-CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "floor")
+CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "tiny", "floor")
 CLASSES = (2, 19, 150)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STEP_SIZES = {19: (256, 512), 150: (256, 256)}
+TINY_CALLS = 100  # timed together: one takes less than a clock can tell
 CELLS = 16  # along height and width: labels are CELLS x CELLS rectangles
 
 
@@ -47,6 +48,11 @@ class Workload:
         return self.case in ("stride4", "step")
 
     @property
+    def calls(self) -> int:
+        """Return how many calls a run consists of."""
+        return TINY_CALLS if self.case == "tiny" else 1
+
+    @property
     def logits_shape(self) -> tuple[int, int, int, int]:
         """Return (N, C, h, w)."""
         stride = 4 if self.low_resolution else 1
@@ -73,6 +79,9 @@ def workloads(
 ) -> Iterator[Workload]:
     """Yield every combination, small ones first within a case."""
     for case in cases:
+        if case == "tiny":  # what a call costs, whatever the pixels
+            yield Workload(case, 1, 4, (CELLS, CELLS), "fp32", device)
+            continue
         for C in classes:
             for dtype in dtypes:
                 N = 4 if C < 100 else 2 if case == "stride4" else 1
@@ -99,8 +108,9 @@ def prepare(workload: Workload) -> dict[str, Run]:
     target = _soft_labels(workload) if workload.case == "dense" else _labels(workload)
 
     def run(loss: Loss) -> Tensor:
-        value = loss(logits, target)
-        torch.autograd.grad(value, logits)
+        for _ in range(workload.calls):
+            value = loss(logits, target)
+            torch.autograd.grad(value, logits)
         return value.detach()
 
     return {name: partial(run, loss) for name, loss in losses(workload.case).items()}

@@ -37,7 +37,7 @@ def losses(case: str) -> dict[str, Loss]:
         )
         for impl in ("auto", *IMPLEMENTATIONS)
     }
-    if case == "hard":
+    if case in ("hard", "tiny"):
         return softiou | _on_hard_labels()
     if case == "dense":
         return softiou | _on_soft_labels()
