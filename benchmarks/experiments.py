@@ -23,7 +23,7 @@ from benchmarks._machine import ROOT, current_commit
 from benchmarks.grid import read_grid
 from benchmarks.results_files import copy_result, read_result
 from benchmarks.trials import Trial, beside, run_trial, set_aside
-from softiou.cli._console import say
+from softiou._screen import say
 
 
 def main() -> None:

@@ -14,15 +14,13 @@ import yaml
 from benchmarks._machine import ROOT, current_commit, machine
 from benchmarks.peer_losses import peer_loss
 from benchmarks.results_files import result_file, write_result
+from softiou import jobs
+from softiou._screen import progress_of, say
 from softiou.checkpoints import load_trained
-from softiou.cli._arguments import LabelsChoice
-from softiou.cli._console import say
-from softiou.cli.calibrate import calibrate
-from softiou.cli.evaluate import evaluate_run, score
-from softiou.cli.label import label
 from softiou.configuration import load_config
 from softiou.data import TargetKind
 from softiou.evaluation import Evaluation
+from softiou.jobs.scoring import score
 from softiou.training import resume_training, start_training
 
 RUNS = ROOT / "runs" / "experiments"
@@ -113,8 +111,8 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
             command = f"benchmarks.experiments {trial.experiment}"
             start_training(config, directory=run, command=command, say=say)
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
-    calibrate(run, source, labels=LabelsChoice(labels))
-    evaluation = evaluate_run(run, source, split=split, labels=labels)
+    jobs.calibrate(run, source, labels=labels)
+    evaluation = jobs.evaluate(run, source, split=split, labels=labels)
     if trial.result.exists() and not again:
         say(f"{trial.result.relative_to(ROOT)} stays as it was")
         return
@@ -162,7 +160,7 @@ def _teachers(trial: Trial, source: str) -> dict[str, Any]:
             found[key] = str(teacher)
             if key.endswith("soft_labels"):
                 found[key] = f"{teacher}-soft-labels"
-                label(source, teacher=teacher, out=Path(found[key]))
+                jobs.label(source, teacher=teacher, out=Path(found[key]))
     return found
 
 
@@ -170,7 +168,8 @@ def _of_the_average(run: Path, source: str, split: str, labels: TargetKind) -> d
     """Score the teacher of a semi-supervised run, the average of its student, too."""
     if load_config(file=run / "config.yaml").verb != "semi":
         return {}
-    scored = score(load_trained(run, weights="teacher"), source, split=split, labels=labels)
+    trained = load_trained(run, weights="teacher")
+    scored = score(trained, source, split=split, labels=labels, progress=progress_of(False))
     return {"teacher_metrics": scored.metrics}
 
 

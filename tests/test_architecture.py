@@ -34,7 +34,18 @@ LAYERS = (
     {"overlap"},
     {"targets"},
     {"tiles", "configuration"},
-    {"_checks", "_compile", "errors", "_files", "_lazy", "_memory", "_moved", "_validation"},
+    {
+        "_checks",
+        "_compile",
+        "errors",
+        "_files",
+        "_html",
+        "_lazy",
+        "_memory",
+        "_moved",
+        "_screen",
+        "_validation",
+    },
 )
 DEPTH = {unit: depth for depth, layer in enumerate(LAYERS) for unit in layer}
 

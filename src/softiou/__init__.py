@@ -9,6 +9,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softiou import metrics, targets
     from softiou.accumulation import Accumulation
+    from softiou.jobs import (
+        calibrate,
+        check,
+        compare,
+        distill,
+        evaluate,
+        export,
+        label,
+        load,
+        predict,
+        semi,
+        train,
+    )
     from softiou.losses import (
         ChannelWiseDistillation,
         DiceSemimetricLoss,
@@ -30,9 +43,20 @@ _HOMES = {
     "OverlapStatistics": "softiou.overlap",
     "SoftJaccardLoss": "softiou.losses",
     "TverskyLoss": "softiou.losses",
+    "calibrate": "softiou.jobs",
+    "check": "softiou.jobs",
+    "compare": "softiou.jobs",
+    "distill": "softiou.jobs",
+    "evaluate": "softiou.jobs",
+    "export": "softiou.jobs",
+    "label": "softiou.jobs",
+    "load": "softiou.jobs",
     "metrics": "softiou",
     "overlap_statistics": "softiou.overlap",
+    "predict": "softiou.jobs",
+    "semi": "softiou.jobs",
     "targets": "softiou",
+    "train": "softiou.jobs",
 }
 
 __all__ = [
@@ -44,9 +68,20 @@ __all__ = [
     "OverlapStatistics",
     "SoftJaccardLoss",
     "TverskyLoss",
+    "calibrate",
+    "check",
+    "compare",
+    "distill",
+    "evaluate",
+    "export",
+    "label",
+    "load",
     "metrics",
     "overlap_statistics",
+    "predict",
+    "semi",
     "targets",
+    "train",
 ]
 
 

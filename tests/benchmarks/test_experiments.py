@@ -14,9 +14,9 @@ import yaml
 from benchmarks import differences, experiments, grid, results_files, tables, trials
 from benchmarks.trials import Trial
 from softiou.configuration import load_config
-from softiou.metrics import ImageStatistics, OverlapCounts
+from softiou.metrics import OverlapCounts
 from softiou.metrics.bins import CalibrationBins
-from softiou.resampling import weighted_metrics
+from softiou.resampling import ImageStatistics, weighted_metrics
 
 DIGITS: dict[str, Any] = {
     "source": "digits",

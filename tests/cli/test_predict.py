@@ -79,10 +79,10 @@ def test_ctrl_c_leaves_whole_files(
 ) -> None:
     write = MaskWriter.write
 
-    def interrupted(self: MaskWriter, file: Path) -> None:
+    def interrupted(self: MaskWriter, file: Path, *image: Any) -> None:
         if file.stem == "test1":
             raise KeyboardInterrupt
-        write(self, file)
+        write(self, file, *image)
 
     images = shapes / "test" / "images"
     with monkeypatch.context() as patch:

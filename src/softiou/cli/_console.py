@@ -3,15 +3,17 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
+from softiou._screen import is_watched
+from softiou._screen import say as say
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 
-T = TypeVar("T")
-
-SCORES = {"soft_dice_d": "soft Dice D", "ged": "energy"}
+if TYPE_CHECKING:
+    from softiou.evaluation import Evaluation
+    from softiou.jobs import Run
 
 
 def command_line() -> str:
@@ -30,23 +32,27 @@ def plain_message(error: Exception) -> str:
     return re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 
-def say(line: str) -> None:
-    """Print a line at once, also into a file or pipe."""
-    print(line, flush=True)
+def show_evaluation(evaluation: "Evaluation", *, home: Path | None) -> None:
+    """Print the metrics of an evaluation, and where its report is."""
+    content = evaluation.content
+    rows = {content["checkpoint"]: content["metrics"]}
+    if calibrated := content["calibrated"]:
+        rows[f"after {calibrated['kind']}"] = calibrated["metrics"]
+    title = f"{content['data']}, {content['split']}"
+    score_table(rows, title=title, intervals=content["intervals"])
+    if home:
+        say(f"report  {home / 'report.html'}")
 
 
-def interactive() -> bool:
-    """Return whether a person is watching, so that progress bars make sense."""
-    return sys.stdout.isatty()
-
-
-def track(items: Iterable[T], *, total: int, description: str) -> Iterable[T]:
-    """Wrap an iterable with a progress bar when a person is watching."""
-    if not interactive():
-        return items
-    from rich.progress import track as rich_track
-
-    return rich_track(items, description=description, total=total)
+def show_models(run: "Run") -> None:
+    """Print the models that a run was compared with, and where its report is."""
+    contents = run.contents()
+    if table := contents.comparison:
+        rows = {row.name: row.metrics for row in table.rows}
+        score_table(rows, title=f"{table.data}, {table.split}")
+        for note in table.notes:
+            say(note)
+    say(f"report  {run.path / 'report.html'}")
 
 
 def score_table(
@@ -80,7 +86,7 @@ def score_table(
             limits = [_interval(metric, intervals.get(metric.key)) for metric in metrics]
             table.add_row("", *limits, style="dim")
             intervals = None
-    Console(width=None if interactive() else 100).print(table)
+    Console(width=None if is_watched() else 100).print(table)
 
 
 def _cell(metric: MetricInfo, value: float | None) -> str:

@@ -1,11 +1,8 @@
 """How a model is run over an image: the options of the verbs that run one."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from softiou.inference import InferenceSettings
 
 Window = Annotated[
     str | None,
@@ -25,35 +22,32 @@ Scales = Annotated[
 BatchSize = Annotated[int, typer.Option(help="Windows in one pass of the network.")]
 
 
-def inference_settings(
-    window: str | None, *, overlap: float, flips: bool, scales: str, batch_size: int
-) -> "InferenceSettings":
-    """Read the settings of the network's passes.
+def factors(scales: str) -> tuple[float, ...]:
+    """Read factors to resize by.
 
     Raises:
-        ConfigError: One of them is no number or out of range.
+        ConfigError: One of them is no number.
     """
     from softiou.errors import ConfigError
-    from softiou.inference import InferenceSettings
 
     try:
-        factors = tuple(float(factor) for factor in scales.split(","))
+        return tuple(float(factor) for factor in scales.split(","))
     except ValueError as error:
         raise ConfigError(
             f"--scales: expected factors such as 0.75,1,1.25, but got {scales!r}."
         ) from error
-    return InferenceSettings(
-        window_px=None if window is None else _window(window),
-        overlap=overlap,
-        flips=flips,
-        scales=factors,
-        batch_size=batch_size,
-    )
 
 
-def _window(text: str) -> tuple[int, int]:
+def window_px(text: str | None) -> tuple[int, int] | None:
+    """Read height and width of a window.
+
+    Raises:
+        ConfigError: They are no numbers.
+    """
     from softiou.errors import ConfigError
 
+    if text is None:
+        return None
     parts = text.lower().split("x")
     if len(parts) > 2 or not all(part.isdecimal() for part in parts):
         raise ConfigError(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from softiou.cli._console import track
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,8 +13,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from softiou.checking import CheckReport, FixReport
-
-T = TypeVar("T")
 
 
 def check(
@@ -52,15 +48,18 @@ def check(
     """
     from functools import partial
 
-    from softiou.checking import check_dataset, fix_dataset, fix_folder
+    from softiou import jobs
+    from softiou._screen import progress_of
+    from softiou.checking import fix_dataset, fix_folder
     from softiou.cli._check_text import fix_summary, summary
 
     if fix is not None:
         fix_folder(data, fix)  # fail before the work
-    watch = partial(_watched, quiet=json_output)
-    report = check_dataset(data, unlabeled=unlabeled, watch=watch)
+    progress = progress_of(False if json_output else None)
+    report = jobs.check(data, unlabeled=unlabeled, progress=progress)
     if not json_output:
         _print(summary(report))  # printed even when nothing can be repaired
+    watch = partial(progress.track, description="checking files")
     fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
     if json_output:
         _print_json(report, fixed)
@@ -69,11 +68,6 @@ def check(
     failed = bool(report.errors) if fixed is None else not fixed.complete
     if failed or (strict and report.warnings):
         raise typer.Exit(1)
-
-
-def _watched(items: Iterable[T], total: int, *, quiet: bool) -> Iterable[T]:
-    """Show a bar on the screen, unless the lines of JSON go there."""
-    return items if quiet else track(items, total=total, description="checking files")
 
 
 def _print_json(report: CheckReport, fixed: FixReport | None) -> None:

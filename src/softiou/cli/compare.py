@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softiou._screen import is_watched
 from softiou.metrics.registry import metric_info
 
 if TYPE_CHECKING:
@@ -51,66 +52,27 @@ def compare(
         bool, typer.Option("--json", help="Print the result as JSON instead of tables.")
     ] = False,
 ) -> None:
-    """Tell whether a run is better than another, and how sure that is.
+    """Estimate whether a run is better than another, and how sure that is.
 
     By a paired bootstrap over the images that both were evaluated on; P is the probability that the
     run is better than the baseline. Runs that differ in their seed alone are pooled.
     """
     import json
 
-    from softiou import comparison
-    from softiou._files import write_atomically
+    from softiou import jobs
     from softiou.cli import _console
-    from softiou.errors import ConfigError
 
-    if not 0 < level < 100:
-        raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
-    _check_places(out, report)
     drawn = int(together) if together is not None and together.isdecimal() else together
-    result = comparison.compare(runs, resamples=resamples, seed=seed, level=level, together=drawn)
-    text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
-    if out is not None:
-        _refuse_existing("--out", out)  # another program may have been faster
-        write_atomically((text + "\n").encode(), out)
-    if report is not None:
-        from softiou.reports import write_comparison_report
-
-        _refuse_existing("--report", report)
-        write_comparison_report(result, runs, report)
+    result = jobs.compare(
+        *runs, level=level, resamples=resamples, seed=seed, together=drawn, out=out, report=report
+    )
     if json_output:
-        print(text)
-    else:
-        show(result)
-        for path in (out, report):
-            if path is not None:
-                _console.say(f"comparison  {path}")
-
-
-def _check_places(out: Path | None, report: Path | None) -> None:
-    """Raise unless both files can be written, before anything is computed."""
-    from softiou.errors import ConfigError, DataError
-
-    for option, path in (("--out", out), ("--report", report)):
-        if path is not None and not path.parent.is_dir():
-            raise DataError(
-                f"{option} {path}: There is no folder {path.parent}. Make it, or choose another "
-                "place."
-            )
-        _refuse_existing(option, path)
-    if out is not None and report is not None and out.resolve() == report.resolve():
-        raise ConfigError(
-            f"--out and --report both name {out}. The JSON and the page need a file each."
-        )
-
-
-def _refuse_existing(option: str, path: Path | None) -> None:
-    from softiou.errors import DataError
-
-    if path is not None and path.exists():
-        raise DataError(
-            f"{path}: The file exists already; nothing was changed. Remove it, or choose another "
-            f"name with {option}."
-        )
+        print(json.dumps(result.as_dict(), indent=1, allow_nan=False))
+        return
+    show(result)
+    for path in (out, report):
+        if path is not None:
+            _console.say(f"comparison  {path}")
 
 
 def show(comparison: "Comparison") -> None:
@@ -119,7 +81,7 @@ def show(comparison: "Comparison") -> None:
 
     from softiou.cli import _console
 
-    console = Console(width=None if _console.interactive() else 100)
+    console = Console(width=None if is_watched() else 100)
     number = len(comparison.groups)
     letters = [*ascii_uppercase, *map(str, range(27, number + 1))][:number]
     images = f"{comparison.num_images} images{comparison.drawn_together()}"

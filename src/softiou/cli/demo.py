@@ -27,25 +27,22 @@ def demo(
     steps: Annotated[int, typer.Option(min=5, help="Optimiser steps of each run.")] = 600,
 ) -> None:
     """Train on handwritten digits over photographs, twice: with cross-entropy, and with IoU."""
+    from softiou import jobs
     from softiou.cli import _console
-    from softiou.cli.train import finish
-    from softiou.configuration import load_config
-    from softiou.training import next_free_run, start_training
+    from softiou.training import next_free_run
 
     home = out or next_free_run("demo")
-    rows, last = {}, home
+    rows = {}
     for name, cross_entropy in METHODS.items():
         _console.say(f"training with {name}")
-        overrides = [*SETTINGS, f"optim.steps={steps}", f"loss.cross_entropy={cross_entropy}"]
-        last = start_training(
-            load_config(source="digits", overrides=overrides),
-            directory=home / ("ce" if cross_entropy == 1 else "ce_jml"),
+        run = jobs.train(
+            "digits",
+            run=home / ("ce" if cross_entropy == 1 else "ce_jml"),
             command=_console.command_line(),
-            say=_console.say,
-            progress_bar=_console.interactive(),
+            overrides=[*SETTINGS, f"optim.steps={steps}", f"loss.cross_entropy={cross_entropy}"],
         )
-        rows[name] = finish(last, show=False).metrics
+        rows[name] = run.evaluation.metrics if run.evaluation else {}
     _console.score_table(
         rows, names=("miou_d", "miou_i", "miou_c", "accuracy", "ece_d"), title="digits, test"
     )
-    _console.say(f"report  {last / 'report.html'}")
+    _console.say(f"report  {run.path / 'report.html'}")

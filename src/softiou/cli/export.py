@@ -2,16 +2,11 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from softiou.cli._arguments import Weights, WeightsChoice
-
-if TYPE_CHECKING:
-    from softiou.checkpoints import TrainedModel
-    from softiou.exporting import Report
-    from softiou.temperature import LogitScaling
 
 
 class FormatChoice(StrEnum):
@@ -62,56 +57,14 @@ def export(
     Normalisation, padding, interpolation to the image's size, calibration and softmax are inside;
     number and size of the images are free.
     """
-    from softiou.checkpoints import load_trained
-    from softiou.cli import _console
-    from softiou.errors import ConfigError
-    from softiou.exporting import SUFFIXES, export_model
+    from softiou import jobs
 
-    suffix = SUFFIXES[to.value]
-    if out is not None and out.suffix.lower() != suffix:
-        raise ConfigError(f"--out {out}: a file for --to {to.value} is named *{suffix}.")
-    trained = load_trained(checkpoint, weights=weights.value)
-    which = "" if weights.value == "student" else f".{weights.value}"
-    path = out or trained.path.with_name(f"{trained.path.stem}{which}{suffix}")
-    scaling = _scaling(trained, calibrated=calibrated)
-    report = export_model(
-        trained,
-        path,
-        to=to.value,
-        scaling=scaling,
+    jobs.export(
+        checkpoint,
+        to.value,
+        out=out,
+        weights=weights.value,
+        calibrated=calibrated,
         input_dtype=input_dtype.value,
         overwrite=overwrite,
     )
-    for line in _summary(report):
-        _console.say(line)
-
-
-def _scaling(trained: "TrainedModel", *, calibrated: bool | None) -> "LogitScaling | None":
-    """Return what goes inside: what there is, unless it is asked for or refused."""
-    from softiou.calibration import load_scaling, require_scaling
-
-    if calibrated is None:
-        return load_scaling(trained)
-    return require_scaling(trained) if calibrated else None
-
-
-def _summary(report: "Report") -> list[str]:
-    """Say what the file takes, what is inside, and how near it is to the model."""
-    info = report.info
-    if info.scaling is None:
-        calibration = "none inside (`softiou calibrate` fits one)"
-    elif info.scaling.kind == "temperature":
-        calibration = f"temperature {1 / info.scaling.scale[0]:.3f} inside"
-    else:
-        calibration = f"{info.scaling.kind} inside"
-    lines = [f"calibration  {calibration}"]
-    if report.path.suffix != ".safetensors":
-        largest = 255 if info.input_dtype == "uint8" else 1
-        least = f", {info.smallest_px} pixels a side at least" if info.smallest_px > 1 else ""
-        lines.append(f"images       {info.input_dtype} RGB (N, 3, H, W) in 0..{largest}{least}")
-        lines.append(f"probs        float32 (N, {info.description.num_classes}, H, W)")
-    return [
-        *lines,
-        f"checked      largest difference of a probability {report.difference:.1e}",
-        f"wrote        {report.path} ({report.size_bytes / 2**20:.1f} MiB)",
-    ]

@@ -1,6 +1,5 @@
 """softiou fetch: published data sets, downloaded where that is free, else how to get them."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -22,9 +21,12 @@ def fetch(
 ) -> None:
     """Download a published data set, or say where to log in, what to download and where to put it.
 
-    voc and ade20k are downloaded with --to DIR. An interrupted download goes on where it broke off,
-    archives are checked, and nothing that is there is ever overwritten.
+    voc and ade20k are downloaded with --to DIR. An interrupted download is resumed, archives
+    are checked, and no file is ever overwritten.
     """
+    from functools import partial
+
+    from softiou._screen import progress_of
     from softiou.cli import _console
     from softiou.errors import DataError
     from softiou.fetching import FETCHED, fetch_dataset, instructions
@@ -41,11 +43,6 @@ def fetch(
             _console.say(f"\nsoftiou downloads {' and '.join(FETCHED)} alone: nothing was done.")
             raise typer.Exit(1)
         return
-    fetched = fetch_dataset(name, to, sbd=sbd, say=_console.say, watch=_watched)
+    watch = partial(progress_of(None).track, description="downloading")
+    fetched = fetch_dataset(name, to, sbd=sbd, say=_console.say, watch=watch)
     _console.say(f"Next: softiou check {fetched.source}")
-
-
-def _watched(chunks: Iterable[bytes], total: int) -> Iterable[bytes]:
-    from softiou.cli import _console
-
-    return _console.track(chunks, total=total, description="downloading")

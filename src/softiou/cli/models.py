@@ -66,7 +66,7 @@ def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from softiou.cli._console import interactive
+    from softiou._screen import is_watched
 
     table = Table("architecture", "encoder", caption_justify="left")
     table.caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
@@ -76,7 +76,7 @@ def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
         if cost.refusal is None:
             figures = (f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", str(cost.stride))
             table.add_row(cost.architecture, cost.encoder, *figures)
-    Console(width=None if interactive() else 100).print(table)
+    Console(width=None if is_watched() else 100).print(table)
     for cost in found:
         if cost.refusal is not None:
             print(cost.refusal)

@@ -71,7 +71,7 @@ def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from softiou.cli._console import interactive
+    from softiou._screen import is_watched
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="softiou VERB DATA --config RECIPE")
     table.caption_justify = "left"
@@ -84,4 +84,4 @@ def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
         words = (one.name, one.data_set, one.method, one.verb, one.architecture, one.encoder)
         crop, steps = "x".join(map(str, one.crop_px)), f"{one.steps:,}"
         table.add_row(*words, steps, crop, str(one.batch_size))
-    Console(width=None if interactive() else 150).print(table)
+    Console(width=None if is_watched() else 150).print(table)

@@ -9,11 +9,11 @@ import typer
 def report(
     run: Annotated[Path, typer.Argument(help="Directory of a run, as `softiou train` writes it.")],
 ) -> None:
-    """Write RUN/report.html: figures, curves, classes, best and worst images, calibration.
+    """Write RUN/report.html: metrics, curves, classes, best and worst images, calibration.
 
     The page is one file that needs no network. A run that is not evaluated yet, or still
     trains, gets a page with what there is.
     """
-    from softiou.reports import write_report
+    from softiou import jobs
 
-    print(write_report(run))
+    print(jobs.report(run))

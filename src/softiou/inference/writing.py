@@ -78,8 +78,8 @@ class MaskWriter:
                     if path not in results and path.resolve() not in own:
                         path.unlink(missing_ok=True)
 
-    def write(self, file: Path) -> None:
-        """Predict one image and write its files, each atomically.
+    def write(self, file: Path, image: Tensor | None = None) -> None:
+        """Predict one image, read from its file or given, and write its files atomically.
 
         Probabilities are written band by band: beside the image and its mask, only a row of windows
         is in memory.
@@ -87,7 +87,7 @@ class MaskWriter:
         Raises:
             DataError: The image cannot be read, or is too large for one pass.
         """
-        image = read_image(file)
+        image = read_image(file) if image is None else image
         self._check_size(file, image)
         preds = self._predict(file, image)
         palette = self.description.palette

@@ -1,0 +1,73 @@
+"""Lines and progress bars: in a terminal, in a notebook, or in a file that a program writes."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and getattr(ipython.get_ipython(), "kernel", None) is not None
+
+
+def is_watched() -> bool:
+    """Return whether a person sees the output, so that progress bars make sense."""
+    return in_notebook() or sys.stdout.isatty()
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a file or pipe."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a job shows while it runs.
+
+    Attributes:
+        lines: Whether to print lines.
+        bars: Whether to show progress bars.
+    """
+
+    lines: bool
+    bars: bool
+
+    def say(self, line: str) -> None:
+        """Print a line at once, also into a file or pipe."""
+        if self.lines:
+            say(line)
+
+    def track(self, items: Iterable[T], total: int, description: str) -> Iterable[T]:
+        """Wrap an iterable with a progress bar."""
+        if not self.bars:
+            return items
+        if in_notebook():
+            return _notebook_bar(items, total, description)
+        from rich.progress import track
+
+        return track(items, description=description, total=total)
+
+    def without_lines(self) -> "Progress":
+        """Return the same with bars alone."""
+        return replace(self, lines=False)
+
+
+def progress_of(progress: "bool | Progress | None") -> Progress:
+    """Return what to show: all of it, nothing, or by default lines, and bars if someone watches."""
+    if isinstance(progress, Progress):
+        return progress
+    return Progress(lines=progress is not False, bars=is_watched() and progress is not False)
+
+
+def _notebook_bar(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+    # The bar made of widgets warns where there are none; rich has no other one for notebooks.
+    module = import_module("tqdm.notebook" if find_spec("ipywidgets") else "tqdm")
+    options = {"desc": description, "total": total, "file": sys.stdout, "leave": False}
+    bar: Iterable[T] = module.tqdm(items, **options)
+    return bar

@@ -1,0 +1,85 @@
+"""Is one run better than another? Evaluations on the same images, side by side."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softiou.errors import ConfigError, DataError
+from softiou.jobs.trained import RunLike, as_trained
+
+if TYPE_CHECKING:
+    from softiou.comparison import Comparison
+
+
+def compare(
+    *runs: RunLike,
+    level: float = 95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    together: str | int | None = None,
+    out: Path | str | None = None,
+    report: Path | str | None = None,
+) -> "Comparison":
+    """Estimate whether a run is better than another, and how sure that is.
+
+    A paired bootstrap over the images that both were evaluated on. Runs that differ in their seed
+    alone are pooled.
+
+    Args:
+        runs: Two or more evaluated runs, run directories or files evaluation.json; the first is the
+            baseline.
+        level: Of the intervals, per cent.
+        resamples: How often to draw the images.
+        seed: Of the draws.
+        together: A regular expression, to draw images together whose names begin with the same
+            match, such as a patient's; or a number of neighbours, such as the frames of a video.
+        out: New file for the result as JSON.
+        report: New HTML page with the images side by side.
+
+    Raises:
+        ConfigError: A value is out of range.
+        DataError: A run is not evaluated, the images differ, or a file exists already.
+    """
+    from softiou import comparison
+    from softiou._files import write_atomically
+    from softiou.reports import write_comparison_report
+
+    if not 0 < level < 100:
+        raise ConfigError(f"--level: {level:g} is not between 0 and 100 per cent.")
+    file, page = (None if path is None else Path(path) for path in (out, report))
+    _check_places(file, page)
+    paths = [as_trained(run).path for run in runs]
+    result = comparison.compare(
+        paths, resamples=resamples, seed=seed, level=level, together=together
+    )
+    if file is not None:
+        _refuse_existing("--out", file)  # another program may have been faster
+        text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
+        write_atomically((text + "\n").encode(), file)
+    if page is not None:
+        _refuse_existing("--report", page)
+        write_comparison_report(result, paths, page)
+    return result
+
+
+def _check_places(out: Path | None, report: Path | None) -> None:
+    """Raise unless both files can be written, before anything is computed."""
+    for option, path in (("--out", out), ("--report", report)):
+        if path is not None and not path.parent.is_dir():
+            raise DataError(
+                f"{option} {path}: There is no folder {path.parent}. Make it, or choose another "
+                "place."
+            )
+        _refuse_existing(option, path)
+    if out is not None and report is not None and out.resolve() == report.resolve():
+        raise ConfigError(
+            f"--out and --report both name {out}. The JSON and the page need a file each."
+        )
+
+
+def _refuse_existing(option: str, path: Path | None) -> None:
+    if path is not None and path.exists():
+        raise DataError(
+            f"{path}: The file exists already; nothing was changed. Remove it, or choose another "
+            f"name with {option}."
+        )

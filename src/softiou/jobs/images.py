@@ -1,0 +1,94 @@
+"""Images as users have them: files, folders, arrays, pictures of Pillow and tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from softiou.data import read_image
+from softiou.inference import find_images
+
+_EXPECTED = (
+    "Expected images to be paths, folders, RGB arrays (H, W, 3), tensors (3, H, W) or "
+    "(N, 3, H, W), or pictures of Pillow"
+)
+
+
+@dataclass(frozen=True)
+class ImageItem:
+    """One image that is read when it is needed.
+
+    Attributes:
+        stem: Name of its file without the suffix; its number where there is no file.
+        file: Its file, None for an image in memory.
+        pixels: Of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
+    """
+
+    stem: str
+    file: Path | None = None
+    pixels: Tensor | None = None
+
+    def read(self) -> Tensor:
+        """Return the pixels.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        return self.pixels if self.pixels is not None else read_image(Path(str(self.file)))
+
+
+def find_items(images: Any) -> list[ImageItem]:
+    """Return the images in whatever a user has; a list may mix all kinds.
+
+    Raises:
+        DataError: A path does not exist, or a folder has no images.
+        TypeError: Something is no image.
+        ValueError: An array has another shape.
+    """
+    found = list(_items(images))
+    return [
+        item if item.file else ImageItem(str(number), pixels=item.pixels)
+        for number, item in enumerate(found)
+    ]
+
+
+def _items(images: Any) -> Iterator[ImageItem]:
+    if isinstance(images, list | tuple):
+        for image in images:
+            yield from _items(image)
+    elif isinstance(images, str | Path):
+        yield from (ImageItem(file.stem, file) for file in find_images(Path(images)))
+    elif isinstance(images, Tensor):
+        yield from (ImageItem("", pixels=image) for image in _tensors(images))
+    elif isinstance(images, np.ndarray):
+        yield from (ImageItem("", pixels=image) for image in _arrays(images))
+    elif hasattr(images, "convert"):  # of Pillow
+        yield from _items(np.array(images.convert("RGB")))
+    else:
+        raise TypeError(f"{_EXPECTED}, but got {type(images).__name__}.")
+
+
+def _tensors(images: Tensor) -> Tensor:
+    """Return RGB images (N, 3, H, W), uint8 or floating."""
+    batch = images.unsqueeze(0) if images.ndim == 3 else images
+    if batch.ndim != 4 or batch.shape[1] != 3:
+        raise ValueError(f"{_EXPECTED}, but got a tensor of shape {tuple(images.shape)}.")
+    if batch.dtype != torch.uint8 and not batch.is_floating_point():
+        raise TypeError(
+            f"Expected images to be uint8 in [0, 255] or floating in [0, 1], but got {batch.dtype}."
+        )
+    return batch
+
+
+def _arrays(images: Any) -> Tensor:
+    """Return RGB images (N, 3, H, W) of arrays (H, W), (H, W, 3) or (N, H, W, 3)."""
+    grey = images.ndim == 2
+    batch = np.repeat(images[..., None], 3, axis=-1) if grey else images
+    batch = batch[None] if batch.ndim == 3 else batch
+    if batch.ndim != 4 or batch.shape[-1] != 3:
+        raise ValueError(f"{_EXPECTED}, but got an array of shape {images.shape}.")
+    return _tensors(torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2))

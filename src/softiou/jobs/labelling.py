@@ -1,0 +1,142 @@
+"""A teacher's soft labels of a data set, made once and kept on disk."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from softiou._screen import Progress, progress_of
+from softiou.checkpoints import check_classes
+from softiou.jobs.settings import as_text
+from softiou.jobs.trained import RunLike, as_trained
+
+if TYPE_CHECKING:
+    from softiou.checkpoints import TrainedModel
+    from softiou.configuration import LabellingConfig
+    from softiou.data import ImageDataset
+    from softiou.soft_labels import SoftLabelStore
+
+
+def label(
+    data: str | Path,
+    *,
+    teacher: RunLike,
+    out: Path | str,
+    part: str | None = None,
+    verify: bool = False,
+    overrides: Sequence[str] = (),
+    progress: bool | Progress | None = None,
+    **settings: Any,
+) -> "SoftLabelStore":
+    """Store a teacher's soft labels, small and restartable, for `distill`.
+
+    An interrupted run continues where it stopped, and any number of processes and machines can
+    share the work.
+
+    Args:
+        data: Data set.
+        teacher: Run, run directory or checkpoint.
+        out: Folder of the soft labels; an existing one of the same teacher is continued.
+        part: "I/N" to label only part I of N; by default torchrun's ranks share the work.
+        verify: Whether to check the files that are there, and to make damaged ones again.
+        overrides: Settings as text, such as "k=4".
+        progress: As in `evaluate`.
+        settings: splits, stride, k, mass, levels, precision, workers, skip_corrupt.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        CheckpointError: There is no teacher, or the data set has other classes.
+        DataError: The folder holds soft labels of another teacher, or with other settings.
+    """
+    from softiou.configuration import load_labelling_config
+    from softiou.data import open_images
+    from softiou.labelling import logits_stride, make_manifest, own_part
+    from softiou.soft_labels import Quantisation, SoftLabelStore
+
+    given = [f"{key}={as_text(value)}" for key, value in settings.items()]
+    config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
+    own = own_part(part, os.environ)
+    trained, source = as_trained(teacher).load_model(), str(data)
+    images = [open_images(source, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
+    for _, description in images:
+        check_classes(trained, description, data=source)
+    stride = logits_stride(trained.model) if config.stride == "auto" else config.stride
+    quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass, levels=config.levels)
+    store = SoftLabelStore.create(Path(out), make_manifest(trained, quantisation, data=source))
+    shown.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}")
+    for dataset, _ in images:
+        _label_images(trained, dataset, store, config, own, verify=verify, progress=shown)
+    return store
+
+
+def _label_images(
+    trained: "TrainedModel",
+    images: "ImageDataset",
+    store: "SoftLabelStore",
+    config: "LabellingConfig",
+    own: tuple[int, int],
+    *,
+    verify: bool,
+    progress: Progress,
+) -> None:
+    """Label what a store lacks of our part of some images, and say how it went."""
+    from softiou.labelling import own_share
+
+    part, parts = own
+    share = own_share(images, part=part, parts=parts)
+    damaged = _damaged(store, images, share, progress) if verify else []
+    todo = [n for n in share if n in damaged or not store.has(images.folder, images.stems[n])]
+    done = _labelled(trained, images, store, config, todo)
+    for _ in progress.track(done, total=len(todo), description=f"labelling {images.folder}"):
+        pass
+    if images.skipped:
+        progress.say(f"{images.folder}: left out {len(images.skipped)} unreadable images")
+    held, mebibytes = len(store.stems(images.folder)), store.size_bytes(images.folder) / 2**20
+    progress.say(
+        f"{images.folder}{f', part {part}/{parts}' if parts > 1 else ''}: {len(todo)} images "
+        f"labelled; the store holds {held} of {len(images)} in {mebibytes:.1f} MiB"
+    )
+
+
+def _labelled(
+    trained: "TrainedModel",
+    images: "ImageDataset",
+    store: "SoftLabelStore",
+    config: "LabellingConfig",
+    numbers: list[int],
+) -> Iterator[str]:
+    """Label some of the images; yield the stem of each that is done."""
+    from torch.utils.data import DataLoader, Subset
+
+    from softiou.inference import best_precision
+    from softiou.labelling import label as label_samples
+    from softiou.labelling import own_device
+    from softiou.training.stopping import ignore_interrupts
+
+    device = own_device(os.environ)
+    samples = DataLoader(
+        Subset(images, numbers),
+        batch_size=None,
+        num_workers=config.workers,
+        worker_init_fn=ignore_interrupts,
+    )
+    return label_samples(
+        trained.model.to(device),
+        samples,
+        store,
+        folder=images.folder,
+        precision=best_precision(device) if config.precision == "auto" else config.precision,
+    )
+
+
+def _damaged(
+    store: "SoftLabelStore", images: "ImageDataset", share: list[int], progress: Progress
+) -> list[int]:
+    """Check the files of a share of the images, say which are damaged, and return their numbers."""
+    found = []
+    for number in share:
+        for problem in store.verify(images.folder, images.stems[number]):
+            progress.say(f"{problem.file}\n  {problem.message}")
+            found.append(number)
+    progress.say(f"verified: {len(found)} damaged files" + (", made again" if found else ""))
+    return found

@@ -1,0 +1,119 @@
+"""What train, distill and semi share: settings in, a run directory out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from softiou._screen import Progress
+from softiou.errors import ConfigError
+from softiou.jobs.run import Run
+from softiou.jobs.settings import as_overrides, config_file
+
+if TYPE_CHECKING:
+    from softiou.configuration import Config
+
+Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
+_SECTIONS = {"distill": "distillation", "semi": "semi_supervised"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to train, as the caller says it.
+
+    Attributes:
+        verb: "train", "distill" or "semi".
+        data: Data set.
+        config: YAML file, name of a recipe, or settings.
+        run: New run directory.
+        resume: Run directory to continue instead.
+        settings: By name, see `as_overrides`.
+        overrides: "dotted.key=value".
+        command: What started the run, for the record.
+    """
+
+    verb: str
+    data: str | Path | None
+    config: Configuration
+    run: Path | str | None
+    resume: Path | str | None
+    settings: Mapping[str, Any]
+    overrides: Sequence[str]
+    command: str
+
+    def load(self) -> "Config":
+        """Return the configuration.
+
+        Raises:
+            ConfigError: Lists every mistake at once, or names the verb that the settings are for.
+        """
+        from softiou.configuration import load_config
+
+        section = _SECTIONS.get(self.verb)
+        if isinstance(self.config, Mapping):
+            file, lines = None, as_overrides(self.config, section=section)
+        else:
+            file, lines = config_file(self.config), []
+        lines += as_overrides(self.settings, section=section)
+        if self.data is None and self.config is None and not _names_data(lines):
+            raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
+        config = load_config(
+            source=None if self.data is None else str(self.data),
+            file=file,
+            overrides=[*lines, *self.overrides],
+            section=section if self.verb == "semi" else None,
+        )
+        if self.verb == "train":
+            check_verb(config, "train", resume=None)
+        return config
+
+
+def learn(
+    request: Request, progress: Progress, *, check: Callable[["Config"], None] = lambda config: None
+) -> Run:
+    """Train into a new run directory, or continue a run.
+
+    Args:
+        request: What to train.
+        progress: What to show.
+        check: Raises for a configuration that would fail only after hours.
+    """
+    from softiou.training import config_of, resume_training, start_training
+
+    shown: Any = {"say": progress.say, "progress_bar": progress.bars}
+    if request.resume is not None:
+        others = (request.data, request.config, request.run, request.settings, request.overrides)
+        if any(others):
+            raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+        directory = Path(request.resume)
+        check_verb(config_of(directory), request.verb, resume=directory)
+        return Run(resume_training(directory, **shown))
+    config = request.load()
+    check(config)
+    directory = start_training(
+        config,
+        directory=None if request.run is None else Path(request.run),
+        command=request.command or f"softiou.{request.verb}(...), called from Python",
+        **shown,
+    )
+    return Run(directory)
+
+
+def _names_data(lines: list[str]) -> bool:
+    return any(line.startswith("data.source=") for line in lines)
+
+
+def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
+    """Raise when settings belong to another verb, which would evaluate and compare otherwise.
+
+    Raises:
+        ConfigError: Names the verb to use.
+    """
+    if config.verb == verb:
+        return
+    if resume:
+        raise ConfigError(
+            f"{resume} was begun by another verb; use `softiou {config.verb} --resume {resume}`."
+        )
+    section = _SECTIONS[config.verb]
+    raise ConfigError(f"The settings have a section {section}; use `softiou {config.verb}`.")

@@ -1,0 +1,78 @@
+"""What jobs open: data for a trained model, and how the model is run over it."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softiou.checkpoints import check_classes
+from softiou.inference import InferenceSettings
+from softiou.jobs.trained import RunLike, as_trained
+
+if TYPE_CHECKING:
+    from softiou._screen import Progress
+    from softiou.checkpoints import TrainedModel
+    from softiou.data import Sample, SegmentationDataset, TargetKind
+
+
+def inference_settings(
+    window: int | tuple[int, int] | None,
+    *,
+    overlap: float,
+    flips: bool,
+    scales: float | Sequence[float],
+    batch_size: int,
+) -> InferenceSettings:
+    """Return how to run a model over an image; one number stands for a square, or for one scale."""
+    return InferenceSettings(
+        window_px=(window, window) if isinstance(window, int) else window,
+        overlap=overlap,
+        flips=flips,
+        scales=(float(scales),) if isinstance(scales, int | float) else tuple(scales),
+        batch_size=batch_size,
+    )
+
+
+def labels_for(trained: "TrainedModel", labels: "TargetKind") -> "TargetKind":
+    """Return the kind of labels to score a model by: auto is soft where it was trained so."""
+    was_taught_softly = trained.config.get("labels", {}).get("kind") == "soft"
+    return "soft" if labels == "auto" and was_taught_softly else labels
+
+
+def default_data(run: RunLike, data: str | Path | None, split: str | None) -> tuple[str, str]:
+    """Return the data set, by default that of the run, and the split, by default test or val."""
+    from softiou.data import available_splits
+
+    source = str(data) if data is not None else as_trained(run).config.data.source
+    if split is not None:
+        return source, split
+    if "test" in available_splits(source):
+        return source, "test"
+    return source, as_trained(run).config.data.val_split if data is None else "val"
+
+
+def open_for(
+    trained: "TrainedModel", data: str | Path, split: str, labels: "TargetKind"
+) -> "SegmentationDataset":
+    """Open a split of a data set, and check that it has the classes of a model.
+
+    Raises:
+        CheckpointError: The classes differ.
+        DataError: There is no such data set or split.
+    """
+    from softiou.data import open_dataset
+
+    dataset = open_dataset(data, split, labels=labels_for(trained, labels))
+    check_classes(trained, dataset.description, data=str(data))
+    return dataset
+
+
+def loaded(
+    dataset: "SegmentationDataset", progress: "Progress", *, description: str
+) -> "Iterable[Sample]":
+    """Return the samples of a data set in order, loaded by a process of its own."""
+    from torch.utils.data import DataLoader
+
+    from softiou.training.stopping import ignore_interrupts
+
+    samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
+    return progress.track(samples, total=len(dataset), description=description)

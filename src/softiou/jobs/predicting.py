@@ -1,0 +1,263 @@
+"""Masks and probabilities of images, from a run, a checkpoint or an exported file."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import torch
+from torch import Tensor
+
+from softiou._screen import Progress, progress_of
+from softiou.errors import ConfigError, DataError
+from softiou.inference import (
+    InferenceSettings,
+    MaskWriter,
+    Predictor,
+    best_device,
+    best_precision,
+    probability_bands,
+)
+from softiou.jobs.images import ImageItem, find_items
+from softiou.jobs.opening import inference_settings
+from softiou.jobs.trained import RunLike, as_trained
+
+if TYPE_CHECKING:
+    from softiou.checkpoints import Weights
+    from softiou.data import DatasetDescription
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts for one image.
+
+    Attributes:
+        stem: Name of the image's file without the suffix; its number where there is no file.
+        labels: Class indices (H, W), int64.
+        probs: Probabilities (C, H, W), float32.
+    """
+
+    stem: str
+    labels: Tensor
+    probs: Tensor
+
+
+@dataclass(frozen=True)
+class SavedMasks:
+    """How writing masks went.
+
+    Attributes:
+        written: Number of images whose masks were written.
+        failed: Why each of the others was not.
+        interrupted: Whether it was stopped by Ctrl-C.
+    """
+
+    written: int
+    failed: tuple[str, ...]
+    interrupted: bool
+
+
+class Predictions(Sequence[Prediction]):
+    """Predictions for a list of images, each computed when it is asked for; few are kept.
+
+    Args:
+        items: The images.
+        predictor: A model on the device to use, or an exported file.
+        description: Classes of the model.
+        settings: Windows, flips and scales.
+        progress: What to show.
+    """
+
+    def __init__(
+        self,
+        items: list[ImageItem],
+        predictor: Predictor,
+        description: "DatasetDescription",
+        settings: InferenceSettings,
+        progress: Progress,
+    ) -> None:
+        self._items = items
+        self._predictor = predictor
+        self._settings = settings
+        self._progress = progress
+        self.description = description
+        self._predicted: Callable[[int], Prediction] = lru_cache(maxsize=4)(self._predict)
+
+    @property
+    def stems(self) -> list[str]:
+        """Names of the images."""
+        return [item.stem for item in self._items]
+
+    @property
+    def labels(self) -> list[Tensor]:
+        """Class indices (H, W) of all images."""
+        return [one.labels for one in self]
+
+    @property
+    def probs(self) -> list[Tensor]:
+        """Probabilities (C, H, W) of all images; large ones take much memory."""
+        return [one.probs for one in self]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Predictions": ...
+
+    def __getitem__(self, index: int | slice) -> "Prediction | Predictions":
+        if isinstance(index, slice):
+            return Predictions(
+                self._items[index],
+                self._predictor,
+                self.description,
+                self._settings,
+                self._progress,
+            )
+        return self._predicted(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[Prediction]:
+        numbers = self._progress.track(range(len(self)), total=len(self), description="predicting")
+        return (self._predicted(number) for number in numbers)
+
+    def save(
+        self,
+        out: Path | str = "predictions",
+        *,
+        probabilities: bool = False,
+        overlays: bool = False,
+        overwrite: bool = False,
+    ) -> SavedMasks:
+        """Write STEM.png with class indices and the class palette, in the size of the image.
+
+        Args:
+            out: Folder for the results.
+            probabilities: Whether to write (C, H, W) probabilities, too: STEM.probs.npy, float16.
+            overlays: Whether to write the image with its classes in colour, too.
+            overwrite: Whether results that exist may be replaced.
+
+        Raises:
+            DataError: Two images have the same stem, or a result would replace an image.
+            RunExistsError: A result exists already.
+        """
+        writer = MaskWriter(
+            self._predictor,
+            self.description,
+            Path(out),
+            probabilities=probabilities,
+            overlays=overlays,
+            settings=self._settings,
+        )
+        files = [item.file or Path(item.stem) for item in self._items]
+        writer.prepare(files, overwrite=overwrite)
+        written, failed = 0, []
+        pairs = list(zip(files, self._items, strict=True))
+        try:
+            for file, item in self._progress.track(
+                pairs, total=len(pairs), description="predicting"
+            ):
+                try:
+                    writer.write(file, item.pixels)
+                    written += 1
+                except DataError as error:  # one bad file must not cost the others
+                    failed.append(str(error))
+        except KeyboardInterrupt:
+            return SavedMasks(written, tuple(failed), interrupted=True)
+        return SavedMasks(written, tuple(failed), interrupted=False)
+
+    def _predict(self, number: int) -> Prediction:
+        item = self._items[number]
+        bands = probability_bands(self._predictor, item.read(), settings=self._settings)
+        probs = torch.cat([band.cpu() for _, band in bands], dim=1)
+        return Prediction(item.stem, probs.argmax(0), probs)
+
+
+def predict(
+    run: RunLike,
+    images: Any,
+    *,
+    calibrated: bool = False,
+    window: int | tuple[int, int] | None = None,
+    overlap: float = 0.5,
+    flips: bool = False,
+    scales: float | Sequence[float] = 1.0,
+    batch_size: int = 4,
+    weights: "Weights" = "student",
+    progress: bool | Progress | None = None,
+) -> Predictions:
+    """Predict label maps and probabilities of images, in their own size.
+
+    Args:
+        run: Run, run directory, checkpoint, or what `export` has written.
+        images: Path of an image or of a folder, an array (H, W, 3), a tensor (3, H, W) or
+            (N, 3, H, W), a picture of Pillow, or a list of these; uint8 in [0, 255] or floating in
+            [0, 1].
+        calibrated: Whether to scale the logits as `calibrate` has fitted it; an exported file
+            always does what it was exported with.
+        window: As in `evaluate`.
+        overlap: As in `evaluate`.
+        flips: As in `evaluate`.
+        scales: As in `evaluate`.
+        batch_size: As in `evaluate`.
+        weights: As in `evaluate`.
+        progress: As in `evaluate`.
+
+    Returns:
+        A sequence of predictions, one for each image, computed on access; `save` writes masks.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or no calibration where it is asked for.
+        DataError: There are no images.
+        TypeError, ValueError: Something is no RGB image.
+    """
+    from softiou.exporting import is_exported
+
+    shown, run = progress_of(progress), as_trained(run)
+    settings = inference_settings(
+        window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
+    )
+    items = find_items(images)
+    if is_exported(run.path):
+        opened = _from_file(run.path, weights=weights, calibrated=calibrated, progress=shown)
+    else:
+        opened = _from_checkpoint(run, weights=weights, calibrated=calibrated)
+    return Predictions(items, *opened, settings, shown)
+
+
+def _from_checkpoint(
+    run: RunLike, *, weights: "Weights", calibrated: bool
+) -> "tuple[Predictor, DatasetDescription]":
+    from softiou.calibration import require_scaling
+    from softiou.inference import ModelPredictor
+
+    trained = as_trained(run).load_model(weights)
+    scaling = require_scaling(trained) if calibrated else None
+    device = best_device()
+    model = trained.model.to(device)
+    return ModelPredictor(model, best_precision(device), scaling), trained.description
+
+
+def _from_file(
+    path: Path, *, weights: "Weights", calibrated: bool, progress: Progress
+) -> "tuple[Predictor, DatasetDescription]":
+    """Open an exported file, which settles weights and calibration once and for all."""
+    from softiou.exporting import open_exported
+
+    exported = open_exported(path, device=best_device())
+    info = exported.info
+    if weights == "teacher" and info.weights != "teacher":
+        raise ConfigError(
+            f"--weights teacher: {path} holds the weights of the {info.weights}. Export the "
+            "teacher's: softiou export RUN --weights teacher."
+        )
+    if calibrated and info.scaling is None:
+        raise ConfigError(
+            f"--calibrated: {path} was exported without a calibration. Fit one with softiou "
+            "calibrate, and export again."
+        )
+    if info.scaling is not None:
+        progress.say(f"calibrated: {info.scaling.kind}, inside {path.name}")
+    return exported.predictor, info.description

@@ -1,0 +1,147 @@
+"""Scoring a trained model on a data set, and fitting its calibration to one."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from softiou import checkpoints
+from softiou._screen import Progress, progress_of
+from softiou.inference import WHOLE_IMAGE, InferenceSettings, best_device, best_precision
+from softiou.jobs.opening import default_data, inference_settings, loaded, open_for
+from softiou.jobs.trained import RunLike, as_trained
+
+if TYPE_CHECKING:
+    from softiou.calibration import Calibration
+    from softiou.checkpoints import TrainedModel, Weights
+    from softiou.data import SegmentationDataset, TargetKind
+    from softiou.evaluation import Evaluation
+
+
+def evaluate(
+    run: RunLike,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    labels: "TargetKind" = "auto",
+    window: int | tuple[int, int] | None = None,
+    overlap: float = 0.5,
+    flips: bool = False,
+    scales: float | Sequence[float] = 1.0,
+    batch_size: int = 4,
+    weights: "Weights" = "student",
+    out: Path | str | None = None,
+    progress: bool | Progress | None = None,
+) -> "Evaluation":
+    """Score a model, and write evaluation.json and report.html into its run directory.
+
+    A calibration that `calibrate` has fitted is reported beside the plain metrics.
+
+    Args:
+        run: Run, run directory or checkpoint.
+        data: Data set; None for the one that the run was trained on.
+        split: Which split to score; None for test, or the validation split where there is no test.
+        labels: What is true: "hard" (the majority), "soft" (probabilities that the data set has),
+            "votes" or "staple" (of several annotators); "auto" is soft for a model that was trained
+            so, and otherwise votes or hard.
+        window: Side, or height and width, in pixels of a window that slides over large images; None
+            takes the whole image.
+        overlap: Share of a window that the next one covers again.
+        flips: Whether to average over the image and its mirror image.
+        scales: Factors to resize by; their probabilities are averaged.
+        batch_size: Windows in one pass of the network.
+        weights: Those of the "student", or of the "teacher" of a semi-supervised run.
+        out: Where to write; None for the run directory, if the checkpoint is in one.
+        progress: Whether to show lines and progress bars; None shows bars where someone watches.
+
+    Returns:
+        The metrics over the data set, per class and per image.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or the data set has other classes.
+        DataError: There is no such data set or split.
+    """
+    shown, run = progress_of(progress), as_trained(run)
+    settings = inference_settings(
+        window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
+    )
+    source, split = default_data(run, data, split)
+    trained = run.load_model(weights)
+    evaluation = score(
+        trained, source, split=split, labels=labels, inference=settings, progress=shown
+    )
+    if home := Path(out) if out else run.directory:
+        _save(evaluation, home, shown)
+    else:
+        shown.say("nothing was written: the checkpoint is in no run directory; --out names a place")
+    run.evaluation = evaluation
+    return evaluation
+
+
+def score(
+    trained: "TrainedModel",
+    data: str | Path,
+    *,
+    split: str,
+    labels: "TargetKind" = "auto",
+    inference: InferenceSettings = WHOLE_IMAGE,
+    progress: Progress,
+) -> "Evaluation":
+    """Score a model on a split of a data set, and write nothing."""
+    from softiou.evaluation import evaluate as evaluate_model
+
+    dataset = open_for(trained, data, split, labels)
+    device = best_device()
+    calibration, path = _calibration(trained, progress.say)
+    if calibration:
+        _warn(calibration, str(data), dataset, progress.say)
+    return evaluate_model(
+        trained.model.to(device),
+        dataset,
+        precision=best_precision(device),
+        data=str(data),
+        checkpoint=trained.name,
+        inference=inference,
+        checkpoint_sha256=checkpoints.file_sha256(trained.path),
+        calibration=calibration,
+        calibration_path=path,
+        samples=loaded(dataset, progress, description=f"evaluating {split}"),
+    )
+
+
+def _save(evaluation: "Evaluation", home: Path, progress: Progress) -> None:
+    from softiou.evaluation import save_evaluation
+    from softiou.reports import write_report
+
+    if kept := save_evaluation(evaluation, home):
+        progress.say(f"earlier evaluation  {kept}")
+    write_report(home)
+
+
+def _calibration(
+    trained: "TrainedModel", say: Callable[[str], None]
+) -> "tuple[Calibration | None, str]":
+    """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
+    from softiou.calibration import calibration_path, load_calibration
+    from softiou.errors import CheckpointError
+
+    try:
+        return load_calibration(trained), calibration_path(trained).name
+    except CheckpointError as error:
+        say(f"not calibrated: {error}")
+        return None, ""
+
+
+def _warn(
+    calibration: "Calibration",
+    data: str,
+    dataset: "SegmentationDataset",
+    say: Callable[[str], None],
+) -> None:
+    """Say why a calibration may look better or worse here than it is."""
+    if (calibration.data, calibration.split) == (data, dataset.split):
+        say("the calibration was fitted on this very split: what it promises here is too much")
+    if calibration.labels != dataset.labels:
+        say(
+            f"the calibration was fitted to {calibration.labels} labels, and these are "
+            f"{dataset.labels}: softiou calibrate --labels {dataset.labels} fits to the same kind"
+        )

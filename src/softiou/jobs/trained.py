@@ -1,0 +1,86 @@
+"""What a job works on: a run directory, a checkpoint or an exported file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from softiou import checkpoints
+from softiou.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from softiou.checkpoints import TrainedModel, Weights
+    from softiou.configuration import Config
+    from softiou.evaluation import Evaluation
+
+RunLike: TypeAlias = "Trained | Path | str"
+
+
+class Trained:
+    """A trained model on disk, which is read on first use.
+
+    Args:
+        path: Run directory, checkpoint or exported file.
+        model: Module of your own that was trained; None for a model that softiou builds.
+
+    Attributes:
+        evaluation: The last one of `evaluate`, None before.
+    """
+
+    def __init__(self, path: Path | str, model: "nn.Module | None" = None) -> None:
+        self.path = Path(path)
+        self.model = model
+        self.evaluation: Evaluation | None = None
+        self._read: dict[tuple[Path, int, str], TrainedModel] = {}
+
+    @property
+    def directory(self) -> Path | None:
+        """The run directory; None for a checkpoint that lies elsewhere, or an exported file."""
+        if not self.path.is_dir():
+            return checkpoints.run_directory(self.path)
+        return self.path.resolve() if (self.path / "config.yaml").is_file() else None
+
+    @property
+    def config(self) -> "Config":
+        """The settings of the run.
+
+        Raises:
+            CheckpointError: It is not in a run directory.
+        """
+        from softiou.configuration import load_config
+
+        return load_config(file=self.require_directory() / "config.yaml")
+
+    def require_directory(self) -> Path:
+        """Return the run directory.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        if self.directory is None:
+            raise CheckpointError(f"{self.path} is in no run directory, which this needs.")
+        return self.directory
+
+    def load_model(self, weights: "Weights" = "student") -> "TrainedModel":
+        """Return the model with its classes, read again only when the checkpoint has changed.
+
+        Raises:
+            CheckpointError: There is no checkpoint, or the file is an exported one.
+        """
+        from softiou.exporting import is_exported
+
+        if is_exported(self.path):
+            raise CheckpointError(
+                f"{self.path} is an exported file, which can only predict. Use the run or "
+                "checkpoint that it was exported from."
+            )
+        file = checkpoints.find_checkpoint(self.path)
+        key = (file, file.stat().st_mtime_ns, weights)
+        if key not in self._read:
+            self._read = {key: checkpoints.load_trained(file, weights=weights)}
+        return self._read[key]
+
+
+def as_trained(run: RunLike) -> Trained:
+    """Return what a job works on, from its path if need be."""
+    return run if isinstance(run, Trained) else Trained(run)

@@ -1,0 +1,122 @@
+"""Training: a data set in, a run with a model, metrics and a report out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from softiou._screen import Progress, progress_of
+from softiou.jobs.learning import Configuration, Request, learn
+from softiou.jobs.model_tables import run_row, save_model_table
+from softiou.jobs.run import Run
+from softiou.jobs.scoring import evaluate, score
+
+
+def train(
+    data: str | Path | None = None,
+    *,
+    config: Configuration = None,
+    run: Path | str | None = None,
+    resume: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    command: str = "",
+    progress: bool | Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model, evaluate it and write its report.
+
+    The result is evaluated on the split `test`, or on the validation split when there is none.
+
+    Args:
+        data: Data set folder, LAYOUT:/path, or "digits".
+        config: YAML file, name of a recipe (`softiou recipes ls`), or a dictionary of settings.
+        run: New run directory; None for the next free runs/NAME-001.
+        resume: Run directory to continue, after an interruption; takes no other settings.
+        overrides: Settings as text, such as "optim.steps=2000".
+        command: What started the run, for the first line of its config.yaml.
+        progress: Whether to show lines and progress bars; None shows bars where someone watches.
+        settings: By short name where only one section has it (steps=2000, encoder="resnet50",
+            labels="boundary"), by section (optim={"steps": 2000}), or by dotted key
+            (**{"optim.steps": 2000}); config.yaml of any run lists them all.
+
+    Returns:
+        The run, evaluated and with a report.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
+        KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
+    """
+    from softiou.training import is_first
+
+    shown = progress_of(progress)
+    request = Request("train", data, config, run, resume, settings, overrides, command)
+    done = learn(request, shown)
+    if is_first():
+        evaluate(done, progress=shown.without_lines())
+    return done
+
+
+def semi(
+    data: str | Path | None = None,
+    *,
+    unlabeled: Path | str | None = None,
+    split: str | None = None,
+    config: Configuration = None,
+    run: Path | str | None = None,
+    resume: Path | str | None = None,
+    overrides: Sequence[str] = (),
+    command: str = "",
+    progress: bool | Progress | None = None,
+    **settings: Any,
+) -> Run:
+    """Train on images with masks and on images without, and compare student and teacher.
+
+    The teacher is the moving average of the student; its pseudo-labels take the place of the masks
+    that are missing. Masks of unlabelled images are never opened, even where there are some.
+
+    Args:
+        data: As in `train`.
+        unlabeled: Folder of images without masks; None for DATA/unlabeled/images, and the images of
+            train that `split` leaves out.
+        split: Images with masks: a split, a list in DATA/splits such as "1_8", or a file of stems;
+            None for train.
+        config: As in `train`.
+        run: As in `train`.
+        resume: As in `train`.
+        overrides: As in `train`.
+        command: As in `train`.
+        progress: As in `train`.
+        settings: As in `train`, and short names of the section semi_supervised.
+
+    Returns:
+        The run; its `contents().comparison` has both models.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
+        KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
+    """
+    from softiou.training import is_first
+
+    shown = progress_of(progress)
+    if unlabeled is not None:
+        settings["semi_supervised.unlabeled"] = Path(unlabeled).expanduser().resolve()
+    if split is not None:
+        is_file = split.endswith(".txt")
+        settings["data.train_split"] = Path(split).expanduser().resolve() if is_file else split
+    done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
+    if is_first():
+        _compare_with_teacher(done, shown.without_lines())
+    return done
+
+
+def _compare_with_teacher(run: Run, progress: Progress) -> None:
+    """Evaluate student and teacher on the same images, and write both into the report."""
+    student = evaluate(run, progress=progress).content
+    teacher = score(
+        run.load_model("teacher"),
+        student["data"],
+        split=student["split"],
+        labels=student["labels"],
+        progress=progress,
+    )
+    metrics = {"student": student["metrics"], "teacher, its average": teacher.metrics}
+    save_model_table(run, student, [run_row(name, run.path, one) for name, one in metrics.items()])
