@@ -19,7 +19,7 @@ from softiou._screen import progress_of, say
 from softiou.checkpoints import load_trained
 from softiou.configuration import load_config
 from softiou.data import TargetKind
-from softiou.evaluation import Evaluation
+from softiou.evaluation import EvaluationResult
 from softiou.jobs.scoring import score
 from softiou.training import resume_training, start_training
 
@@ -173,7 +173,7 @@ def _of_the_average(run: Path, source: str, split: str, labels: TargetKind) -> d
     return {"teacher_metrics": scored.metrics}
 
 
-def _content(trial: Trial, run: Path, commit: str, evaluation: Evaluation) -> dict[str, Any]:
+def _content(trial: Trial, run: Path, commit: str, evaluation: EvaluationResult) -> dict[str, Any]:
     """Return figures in per cent, with all that is needed to repeat them."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     found = evaluation.content

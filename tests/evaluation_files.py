@@ -1,4 +1,4 @@
-"""Small evaluation.json files of schema version 2, with figures that a test chooses."""
+"""Small evaluation.json files of schema version 2, with metrics that a test chooses."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from softiou.comparison.image_sums import statistics_of_images
+from softiou.comparison.reading import statistics_of_images
+from softiou.evaluation.schema import ImageScores
 from softiou.metrics import CalibrationBins, OverlapMasses
 from softiou.resampling import ImageStatistics
 
@@ -41,6 +42,7 @@ def make_evaluation(
     images = [_image(f"s{n:02d}", skill, world, model) for n in range(num_images)]
     content = {
         "schema_version": 2,
+        "softiou_version": "0.1.0",
         "created": f"2025-06-01T14:03:{seed % 60:02d}+00:00",
         "data": "streets",
         "split": "test",
@@ -48,7 +50,21 @@ def make_evaluation(
         "labels": "hard",
         "num_images": num_images,
         "classes": list(CLASSES),
+        "palette": [[10, 20, 30], [40, 50, 60], [70, 80, 90]],
         "ignore_index": 255,
+        "per_class": [
+            {
+                "name": name,
+                "iou": 50.0,
+                "iou_c": 50.0,
+                "dice": 50.0,
+                "target_pixels": 9,
+                "images": 1,
+            }
+            for name in CLASSES
+        ],
+        "reliability": {"edges": [0, 1], "count": [9], "confidence": [0.5], "accuracy": [0.5]},
+        "examples": {"best": [], "worst": []},
         "metrics": dict.fromkeys(
             ("miou_d", "miou_i", "miou_c_q10", "accuracy", "ece_d", "nll", "bece_d"), 50.0
         ),
@@ -122,17 +138,26 @@ def write_sums(
     save_file(tensors, run / "evaluation.safetensors", metadata=metadata)
 
 
+def statistics_of(
+    images: Sequence[dict[str, Any]], *, num_classes: int = len(CLASSES)
+) -> ImageStatistics:
+    """Return the sums of images as evaluation.json lists them; scores may be missing."""
+    unscored = {"stem": "a", "miou": None, "accuracy": None}
+    scores = [ImageScores.model_validate(unscored | image) for image in images]
+    return statistics_of_images(scores, num_classes=num_classes)
+
+
 def make_sums(content: dict[str, Any]) -> ImageStatistics:
     """Return sums of the images of an evaluation, with parts that its JSON does not keep."""
-    told = statistics_of_images(content["images"], num_classes=len(CLASSES))
-    predicted, present = told.counts.predicted.double(), told.counts.present.double()
+    listed = statistics_of(content["images"])
+    predicted, present = listed.counts.predicted.double(), listed.counts.present.double()
     count, confidence, correct = torch.zeros(3, *present.shape, NUM_BINS, dtype=torch.float64)
     count[..., 12], confidence[..., 12], correct[..., 12] = predicted, 0.82 * predicted, present
-    wrong = present - told.counts.true_positives
+    wrong = present - listed.counts.true_positives
     return replace(
-        told,
+        listed,
         class_bins=CalibrationBins(count.long(), confidence, correct),
-        masses=OverlapMasses(predicted, present, wrong + predicted - told.counts.true_positives),
+        masses=OverlapMasses(predicted, present, wrong + predicted - listed.counts.true_positives),
         energy=wrong.sum(1) / present.sum(1),
     )
 

@@ -17,8 +17,8 @@ from evaluation_files import (
     write_runs,
     write_sums,
 )
+from evaluation_files import statistics_of as sums_of
 from softiou.comparison import Comparison, Contrast, Difference, compare, groups_of
-from softiou.comparison.image_sums import statistics_of_images
 from softiou.errors import DataError
 from softiou.metrics import OverlapCounts, mean_score
 from softiou.resampling import ImageStatistics, weighted_metrics
@@ -31,7 +31,7 @@ Change = Callable[[dict[str, Any]], None]
 
 def statistics_of(run: Path) -> ImageStatistics:
     content = json.loads((run / "evaluation.json").read_text())
-    return statistics_of_images(content["images"], num_classes=len(CLASSES))
+    return sums_of(content["images"])
 
 
 def evaluation_of(run: Path) -> dict[str, Any]:
@@ -222,11 +222,6 @@ def _no_metadata(run: Path, content: dict[str, Any]) -> None:
     save_file(make_sums(content).tensors(), run / "evaluation.safetensors")
 
 
-def _of_unknown_time(run: Path, content: dict[str, Any]) -> None:
-    del content["created"]
-    write_run(run, content)
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -238,7 +233,6 @@ def _of_unknown_time(run: Path, content: dict[str, Any]) -> None:
         _another_order,
         _damaged,
         _no_metadata,
-        _of_unknown_time,
     ],
 )
 def test_sums_of_something_else_are_not_used(
@@ -358,11 +352,11 @@ def test_groups_are_those_of_names_or_of_neighbours() -> None:
     stems = ["p07-a", "p07-b", "p12-a", "p07-c"]
     assert groups_of(stems, r"p\d+").tolist() == [0, 0, 1, 0]
     assert groups_of(stems, 3).tolist() == [0, 0, 0, 1]
-    with pytest.raises(DataError, match=r"name of the image p07-a does not begin with what '\\d'"):
+    with pytest.raises(DataError, match=r"'\\d' does not match p07-a"):
         groups_of(stems, r"\d")
-    with pytest.raises(DataError, match=r"'\(' is no regular expression: missing \)"):
+    with pytest.raises(DataError, match=r"regular expression, but got '\(': missing \)"):
         groups_of(stems, "(")
-    with pytest.raises(DataError, match="0 neighbours are none"):
+    with pytest.raises(DataError, match="`together` to be at least 1 image, but got 0"):
         groups_of(stems, 0)
 
 
@@ -375,7 +369,7 @@ def test_images_are_drawn_together(pair: list[Path]) -> None:
     )
     wanted = 100 * percentile_interval(other - one)
     found = compare(pair, resamples=FEW, together=4)
-    assert found.drawn_together() == ", 4 neighbours drawn together"
+    assert found.drawn_together() == ", resampled in groups of 4"
     interval = only(found).metrics["miou_i"].interval
     assert interval == pytest.approx(tuple(wanted.tolist()))
     assert compare(pair, resamples=FEW).together is None
@@ -384,7 +378,7 @@ def test_images_are_drawn_together(pair: list[Path]) -> None:
     named = compare(pair, resamples=FEW, together=f".{{{length}}}")
     ten = compare(pair, resamples=FEW, together=10)
     assert only(named).metrics["miou_i"] == only(ten).metrics["miou_i"]
-    assert named.drawn_together().startswith(", drawn together by .{")
+    assert named.drawn_together().startswith(", resampled in groups by .{")
     # A single group says nothing of others.
     assert only(compare(pair, resamples=FEW, together=40)).metrics["miou_i"].interval is None
 
@@ -570,7 +564,7 @@ def test_only_runs_that_were_evaluated_alike_are_pooled(
         assert notes == []
         return
     assert notes == [
-        "The groups were not evaluated in the same way, so that the differences are not those of "
+        "The groups were not evaluated in the same way, so the differences are not due to "
         f"the models alone. {runs[0]}: {words[0]}; {runs[1]}: {words[1]}."
     ]
     assert f"A: {words[0]}; B: {words[1]}." in found.notes("AB")[0]
@@ -602,19 +596,24 @@ def _set(stem: str | None = None, **values: Any) -> Change:
     return change
 
 
+def _one_more_class(content: dict[str, Any]) -> None:
+    for name in ("classes", "palette", "per_class"):
+        content[name].append(content[name][0])
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (_set(classes=["road", "car"]), "it has 2 classes instead of 3"),
+        (_one_more_class, "it has 4 classes instead of 3"),
         (_set(classes=["road", "bus", "sky"]), "it calls class 1 'bus' instead of 'car'"),
-        (_set(labels="soft"), "it was scored against soft labels instead of hard ones"),
+        (_set(labels="soft"), "it was evaluated on soft labels instead of hard ones"),
         (_set(ignore_index=0), "its ignore_index is 0 instead of 255"),
         (_set(split="val"), "it is of the split val instead of test"),
         (_drop(["s03"]), "it lacks 1 image (s03)"),
         (_drop([f"s0{n}" for n in range(9)]), "it lacks 9 images (s00, s01, s02, ...)"),
         (_rename("s1", "t1"), "it lacks 10 images (s10, s11, s12, ...) and also has 10 images (t1"),
-        (_set("s05", truth="0123456789abcdef"), "the truth of its image s05 is another one (0123"),
-        (_set("s05", pixels=7), "in its image s05 7 pixels count instead of"),
+        (_set("s05", truth="0123456789abcdef"), "the target of its image s05 differs (0123"),
+        (_set("s05", pixels=7), "in its image s05 7 pixels are valid instead of"),
         (_set("s05", size=[48, 32]), "its image s05 has 48x32 instead of 32x48 pixels"),
     ],
 )
@@ -658,20 +657,22 @@ def test_what_is_no_evaluation_is_refused(pair: list[Path], tmp_path: Path) -> N
     assert message(pair[0]) == "A comparison needs at least two runs: softiou compare RUN RUN"
     assert message(pair[0], tmp_path / "no").startswith(f"{tmp_path / 'no'} does not exist: ")
     (tmp_path / "empty").mkdir()
-    assert "empty holds no evaluation.json: expected a run" in message(pair[0], tmp_path / "empty")
+    assert "empty contains no evaluation.json: expected a run" in message(
+        pair[0], tmp_path / "empty"
+    )
 
     def written(**changes: Any) -> str:
         return message(pair[0], write_run(tmp_path / "wrong", _with(**changes)))
 
-    assert "has the schema version 3, newer than this softiou knows (2)" in written(
-        schema_version=3
-    )
+    newer = written(schema_version=3)
+    assert newer.startswith("Expected `schema_version` 1 to 2 in ")
+    assert newer.endswith("but got 3, which is newer than this softiou. Update softiou.")
     old = written(schema_version=1)
-    assert "has the schema version 1, which does not keep what is needed of every image" in old
+    assert "has the schema version 1, which lacks the sums of every image" in old
     assert old.endswith("Write it again with `softiou evaluate RUN DATA`.")
-    assert "holds no images, so there is nothing to compare" in written(images=[])
-    assert "to be a complete evaluation, but got KeyError: 'truth'" in written(
-        images=[{"stem": "a", "counts": {}, "size": [1, 1], "pixels": 1}]
+    assert "contains no images, so there is nothing to compare" in written(images=[])
+    assert "but got images.0.truth: Field required. Write it again" in written(
+        images=[{"stem": "a", "miou": 1, "accuracy": 1, "counts": {}, "size": [1, 1], "pixels": 1}]
     )
     assert "to be a complete evaluation" in written(metrics=None)
     (tmp_path / "wrong" / "evaluation.json").write_text("{")
@@ -686,7 +687,7 @@ def test_configuration_that_cannot_be_read_is_refused(pair: list[Path]) -> None:
     with pytest.raises(DataError, match=r"config\.yaml is no valid YAML"):
         compare(pair, resamples=FEW)
     config.write_text(yaml.safe_dump([1]))
-    with pytest.raises(DataError, match=r"config\.yaml holds no settings"):
+    with pytest.raises(DataError, match=r"config\.yaml contains no settings"):
         compare(pair, resamples=FEW)
 
 

@@ -158,8 +158,10 @@ RECORDED = {
     },
     "softiou.evaluation": {
         "Evaluation",
+        "EvaluationResult",
         "Example",
         "evaluate",
+        "read_evaluation",
         "save_evaluation",
         "to_json",
     },

@@ -64,12 +64,10 @@ def test_level_and_seed(softiou: Run, pair: list[Path]) -> None:
 
 def test_images_drawn_together(softiou: Run, pair: list[Path]) -> None:
     command = ("compare", *pair, "--resamples", 50, "--together")
-    assert (
-        softiou(*command, "2").out.splitlines()[0].endswith(" images, 2 neighbours drawn together")
-    )
+    assert softiou(*command, "2").out.splitlines()[0].endswith(" images, resampled in groups of 2")
     result = softiou(*command, "nobody")
     assert result.status != 0
-    assert "does not begin with what 'nobody' matches" in result.err
+    assert "'nobody' does not match s00" in result.err
 
 
 def test_json_is_the_result(softiou: Run, pair: list[Path]) -> None:

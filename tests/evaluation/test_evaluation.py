@@ -15,16 +15,25 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from evaluation_files import statistics_of
 from reference.metric_loops import masses, soft_score, soft_scores
 from reference.score_loops import calibration_scores, further_scores
-from softiou import evaluation as evaluation_package
 from softiou.calibration import Calibration, Change
-from softiou.comparison.image_sums import statistics_of_images
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, open_dataset
 from softiou.errors import CheckpointError
-from softiou.evaluation import Evaluation, evaluate, save_evaluation, scoring, to_json
+from softiou.evaluation import (
+    Evaluation,
+    EvaluationResult,
+    evaluate,
+    read_evaluation,
+    save_evaluation,
+    scoring,
+    to_json,
+)
 from softiou.evaluation.pictures import thumbnail
+from softiou.evaluation.schema import ClassScores, ImageScores
 from softiou.inference import InferenceSettings
+from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.resampling import weighted_metrics
 from softiou.temperature import LogitScaling
@@ -70,10 +79,10 @@ class Given(SegmentationDataset):
 
 
 @pytest.fixture
-def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Evaluation]:
+def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., EvaluationResult]:
     """Return a function that evaluates a model which answers with the given probabilities."""
 
-    def run(dataset: Given, **options: Any) -> Evaluation:
+    def run(dataset: Given, **options: Any) -> EvaluationResult:
         def answer(model: object, image: Tensor, *, precision: str) -> Tensor:
             return torch.from_numpy(dataset.probs[int(image[0, 0, 0])]).log()
 
@@ -183,7 +192,7 @@ def _further_reference(dataset: Given) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("soft", [False, True])
-def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bool) -> None:
+def test_numbers_agree_with_numpy(run_given: Callable[..., EvaluationResult], soft: bool) -> None:
     dataset = Given(soft=soft)
     content, expected = run_given(dataset).content, _reference(dataset)
     if soft:
@@ -209,7 +218,7 @@ def test_numbers_agree_with_numpy(run_given: Callable[..., Evaluation], soft: bo
     assert content["reliability"]["count"] == expected["bins"].tolist()
 
 
-def test_undefined_scores_are_null(run_given: Callable[..., Evaluation]) -> None:
+def test_undefined_scores_are_null(run_given: Callable[..., EvaluationResult]) -> None:
     content = run_given(Given()).content
     scores = ("iou", "interval", "iou_c", "dice", "accuracy", "boundary_iou", "cece")
     never = {"name": "never"} | dict.fromkeys(scores)
@@ -222,7 +231,9 @@ def test_undefined_scores_are_null(run_given: Callable[..., Evaluation]) -> None
     json.dumps(content, allow_nan=False)  # raises on NaN
 
 
-def test_nothing_valid_gives_nulls(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+def test_nothing_valid_gives_nulls(
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
+) -> None:
     dataset = Given()
     for target in dataset.targets:
         target[...] = IGNORED
@@ -233,7 +244,7 @@ def test_nothing_valid_gives_nulls(run_given: Callable[..., Evaluation], tmp_pat
     assert json.loads((tmp_path / "evaluation.json").read_text())["num_images"] == 4
 
 
-def test_record_says_what_was_evaluated(run_given: Callable[..., Evaluation]) -> None:
+def test_record_says_what_was_evaluated(run_given: Callable[..., EvaluationResult]) -> None:
     content = run_given(Given()).content
     assert content["schema_version"] == 2
     assert (content["data"], content["split"]) == ("given", "test")
@@ -242,17 +253,18 @@ def test_record_says_what_was_evaluated(run_given: Callable[..., Evaluation]) ->
     assert content["palette"] == [list(colour) for colour in CLASSES.palette]
     assert content["inference"]["window_px"] is None
     assert content["bootstrap"] == {"resamples": 10000, "seed": 0, "level": 95.0}
-    documented = (evaluation_package.__doc__ or "").split("schema version 2")[1]
-    for name in (*content, *content["images"][0], *content["per_class"][0], *content["metrics"]):
-        assert re.search(rf"\b{name}\b|\b{name[:-2]}\b|\.\.{name[-2:]}", documented), name
+    assert list(content) == list(Evaluation.model_fields)
+    scores = {info.key for info in CLASS_METRICS} | {info.key for info in IMAGE_METRICS}
+    assert content["images"][0].keys() <= ImageScores.model_fields.keys() | scores
+    assert content["per_class"][0].keys() <= ClassScores.model_fields.keys() | scores
 
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_sums_of_the_images_give_the_figures(
-    run_given: Callable[..., Evaluation], soft: bool
+    run_given: Callable[..., EvaluationResult], soft: bool
 ) -> None:
     content = run_given(Given(soft=soft)).content
-    statistics = statistics_of_images(content["images"], num_classes=4)
+    statistics = statistics_of(content["images"], num_classes=4)
     found = weighted_metrics(statistics, torch.ones(1, 4, dtype=torch.float64)).metrics
     assert {"miou_d", "miou_c_q5", "biou_d", "ece_i", "bece_d", "brier", "nll"} <= found.keys()
     for name, value in found.items():
@@ -265,7 +277,7 @@ def test_sums_of_the_images_give_the_figures(
     )
 
 
-def test_intervals_hold_the_figures(run_given: Callable[..., Evaluation]) -> None:
+def test_intervals_hold_the_figures(run_given: Callable[..., EvaluationResult]) -> None:
     content = run_given(Given()).content
     # Of the worst images of four nothing can be said.
     worst = {name for name in content["metrics"] if "_q" in name}
@@ -277,7 +289,7 @@ def test_intervals_hold_the_figures(run_given: Callable[..., Evaluation]) -> Non
     assert low < content["per_class"][0]["iou"] < high
 
 
-def test_labels_are_told_apart(run_given: Callable[..., Evaluation]) -> None:
+def test_labels_are_told_apart(run_given: Callable[..., EvaluationResult]) -> None:
     dataset, other = Given(), Given()
     other.targets[1][0, 0] = 1 - other.targets[1][0, 0] if other.targets[1][0, 0] < 2 else 0
     hashes = [
@@ -290,7 +302,7 @@ def test_labels_are_told_apart(run_given: Callable[..., Evaluation]) -> None:
 
 
 def test_calibrated_figures_stand_beside_the_plain_ones(
-    run_given: Callable[..., Evaluation],
+    run_given: Callable[..., EvaluationResult],
 ) -> None:
     dataset = Given()
     plain = run_given(dataset).content
@@ -336,7 +348,9 @@ def test_windows_are_used_and_told(make_shapes: Callable[..., Path], tmp_path: P
     assert contents[0]["calibrated"]["metrics"]["nll"] != contents[0]["metrics"]["nll"]
 
 
-def test_file_has_a_line_for_each_image_and_class(run_given: Callable[..., Evaluation]) -> None:
+def test_file_has_a_line_for_each_image_and_class(
+    run_given: Callable[..., EvaluationResult],
+) -> None:
     content = run_given(Given()).content
     text = to_json(content)
     assert json.loads(text) == json.loads(json.dumps(content))
@@ -344,7 +358,7 @@ def test_file_has_a_line_for_each_image_and_class(run_given: Callable[..., Evalu
     assert sum(line.startswith('  {"name"') for line in text.splitlines()) == 4
 
 
-def test_examples_are_the_best_and_the_worst(run_given: Callable[..., Evaluation]) -> None:
+def test_examples_are_the_best_and_the_worst(run_given: Callable[..., EvaluationResult]) -> None:
     dataset = Given()
     evaluation = run_given(dataset, num_examples=1)
     scores = {row["stem"]: row["miou"] for row in evaluation.content["images"] if row["miou"]}
@@ -360,7 +374,7 @@ def test_examples_are_the_best_and_the_worst(run_given: Callable[..., Evaluation
 
 @pytest.mark.parametrize("soft", [False, True])
 def test_example_files_hold_image_target_and_prediction(
-    run_given: Callable[..., Evaluation], soft: bool, tmp_path: Path
+    run_given: Callable[..., EvaluationResult], soft: bool, tmp_path: Path
 ) -> None:
     dataset = Given(soft=soft)
     save_evaluation(run_given(dataset, num_examples=4), tmp_path)
@@ -378,7 +392,9 @@ def test_example_files_hold_image_target_and_prediction(
             assert np.asarray(mask).tolist() == dataset.probs[n].argmax(0).tolist()
 
 
-def test_thumbnails_of_every_image(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+def test_thumbnails_of_every_image(
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
+) -> None:
     dataset = Given()
     dataset.stems = ("a", "b/c", "d", "e")
     (tmp_path / "gallery").mkdir()
@@ -397,7 +413,7 @@ def test_thumbnails_of_every_image(run_given: Callable[..., Evaluation], tmp_pat
 
 
 def test_large_images_and_data_sets_have_small_galleries(
-    run_given: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+    run_given: Callable[..., EvaluationResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scoring, "NUM_THUMBNAILS", 2)
     assert list(run_given(Given()).thumbnails) == ["image0", "image2"]
@@ -409,7 +425,7 @@ def test_large_images_and_data_sets_have_small_galleries(
 
 
 def test_gallery_goes_with_its_evaluation(
-    run_given: Callable[..., Evaluation], tmp_path: Path
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
 ) -> None:
     save_evaluation(run_given(Given()), tmp_path)
     kept = save_evaluation(run_given(Given(), data="other"), tmp_path)
@@ -419,7 +435,7 @@ def test_gallery_goes_with_its_evaluation(
 
 
 def test_evaluation_of_something_else_is_kept(
-    run_given: Callable[..., Evaluation], tmp_path: Path
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
 ) -> None:
     dataset = Given()
     assert save_evaluation(run_given(dataset), tmp_path) is None
@@ -439,7 +455,19 @@ def test_evaluation_of_something_else_is_kept(
     assert save_evaluation(other, tmp_path) is not None
 
 
-def test_sums_lie_beside_as_tensors(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+def test_what_is_written_is_read(
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
+) -> None:
+    result = run_given(Given())
+    save_evaluation(result, tmp_path)
+    assert read_evaluation(tmp_path) == result.evaluation
+    assert result.evaluation.metrics == result.metrics
+    assert result.evaluation.images[0].score("ece") == result.content["images"][0]["ece"]
+
+
+def test_sums_lie_beside_as_tensors(
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
+) -> None:
     evaluation = run_given(Given(soft=True))
     save_evaluation(evaluation, tmp_path)
     path = tmp_path / "evaluation.safetensors"
@@ -453,14 +481,16 @@ def test_sums_lie_beside_as_tensors(run_given: Callable[..., Evaluation], tmp_pa
     assert {"class_bins_count", "masses_P", "fine_bins_correct"} <= set(expected)
 
 
-def test_model_that_predicts_nan_is_named(run_given: Callable[..., Evaluation]) -> None:
+def test_model_that_predicts_nan_is_named(run_given: Callable[..., EvaluationResult]) -> None:
     dataset = Given()
     dataset.probs[2][0, 0, 0] = np.nan
     with pytest.raises(CheckpointError, match=r"best\.ckpt predicts NaN for image2"):
         run_given(dataset)
 
 
-def test_old_examples_do_not_stay(run_given: Callable[..., Evaluation], tmp_path: Path) -> None:
+def test_old_examples_do_not_stay(
+    run_given: Callable[..., EvaluationResult], tmp_path: Path
+) -> None:
     save_evaluation(run_given(Given(), num_examples=2), tmp_path)
     save_evaluation(run_given(Given(), num_examples=1), tmp_path)
     assert len(list((tmp_path / "examples").iterdir())) == 2 * 3
@@ -489,7 +519,7 @@ def test_another_way_of_running_the_model_is_another_evaluation(
 
 @pytest.mark.parametrize("text", ["", "[1]", "{"])
 def test_damaged_earlier_file_is_kept_too(
-    text: str, run_given: Callable[..., Evaluation], tmp_path: Path
+    text: str, run_given: Callable[..., EvaluationResult], tmp_path: Path
 ) -> None:
     (tmp_path / "evaluation.json").write_text(text)
     kept = save_evaluation(run_given(Given()), tmp_path)

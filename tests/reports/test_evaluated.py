@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from browser.fake_run import CLASSES, draw_scene, write_run
 from reports.page_reading import Page
 from softiou.errors import DataError
+from softiou.evaluation import Evaluation, read_evaluation
 from softiou.metrics.registry import metrics_of
 from softiou.reports import collect, render
 from softiou.reports.confusion import LARGEST, confusion_view
-from softiou.reports.evaluated import Evaluation, read_evaluation
 from softiou.reports.metric_display import interval_text
 
 SCENES = [draw_scene(f"s/{index}", seed=index, skill=0.6) for index in range(3)]
@@ -41,16 +42,19 @@ def test_everything_of_version_2_is_read(run: Path) -> None:
     content = json.loads((run / "evaluation.json").read_text())
     read = evaluation(run)
     low, high = content["intervals"]["miou_d"]
-    assert read.intervals["miou_d"] == (low, high)
+    assert read.known_intervals["miou_d"] == (low, high)
     assert read.level == 95
     assert read.metrics["nll"] == 0.4123
     assert read.confusion is not None
     assert [list(row) for row in read.confusion] == content["confusion"]
-    road = read.classes[3]
+    road = read.per_class[3]
     assert road.interval == tuple(content["per_class"][3]["interval"])
-    assert (road.cece, road.accuracy) == (1.8, content["per_class"][3]["accuracy"])
+    assert (road.score("cece"), road.score("accuracy")) == (
+        1.8,
+        content["per_class"][3]["accuracy"],
+    )
     image = read.images[1]
-    assert (image.stem, image.ece) == ("s/1", content["images"][1]["ece"])
+    assert (image.stem, image.score("ece")) == ("s/1", content["images"][1]["ece"])
     assert image.counts is not None
     assert list(image.counts[3]) == content["images"][1]["counts"]["3"]
     assert read.calibrated is not None
@@ -61,11 +65,50 @@ def test_everything_of_version_2_is_read(run: Path) -> None:
 def test_what_is_null_is_none_and_empty_intervals_are_left_out(run: Path) -> None:
     edit(run, intervals={"miou_d": None, "miou_i": [None, 3.0], "miou_c": [1, 2]}, calibrated=None)
     read = evaluation(run)
-    assert read.intervals == {"miou_c": (1, 2)}
+    assert read.known_intervals == {"miou_c": (1, 2)}
     assert read.calibrated is None
     edit(run, intervals={}, bootstrap=None, confusion=None)
-    assert evaluation(run).intervals == {}
+    assert evaluation(run).known_intervals == {}
     assert evaluation(run).confusion is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: c.pop("split"), "split: Field required"),
+        (lambda c: c["images"][1].pop("miou"), "images.1.miou: Field required"),
+        (lambda c: c["images"][1].pop("truth"), "images.1.truth: Field required"),
+        (
+            lambda c: c["per_class"][2].update(iou="much"),
+            "per_class.2.iou: Input should be a valid",
+        ),
+        (lambda c: c["palette"].pop(), "palette has 10 entries of 11 classes"),
+        (
+            lambda c: c["images"][0]["counts"].update({"11": [0, 0, 1]}),
+            "s/0 counts a class outside",
+        ),
+        (
+            lambda c: c["images"][0]["counts"].update({"-1": [0, 0, 1]}),
+            "s/0 counts a class outside",
+        ),
+        (lambda c: c["images"][0]["counts"].update({"x": [0, 0, 1]}), "images.0.counts.x"),
+    ],
+)
+def test_incomplete_file_names_file_and_field(
+    run: Path, change: Callable[[dict[str, Any]], None], reason: str
+) -> None:
+    content = json.loads((run / "evaluation.json").read_text())
+    change(content)
+    (run / "evaluation.json").write_text(json.dumps(content))
+    with pytest.raises(DataError) as refusal:
+        evaluation(run)
+    assert f"Expected {run / 'evaluation.json'} to be a complete evaluation" in str(refusal.value)
+    assert reason in str(refusal.value)
+
+
+def test_nan_is_read_as_null(run: Path) -> None:
+    edit(run, metrics={"miou_d": float("nan"), "nll": float("inf")})
+    assert evaluation(run).metrics == {"miou_d": None, "nll": None}
 
 
 def test_image_that_came_twice_counts_once(run: Path) -> None:
@@ -75,7 +118,9 @@ def test_image_that_came_twice_counts_once(run: Path) -> None:
 
 
 def test_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"evaluation\.json to be a complete evaluation"):
+    with pytest.raises(
+        DataError, match=r"evaluation\.json does not exist: expected a run directory"
+    ):
         read_evaluation(tmp_path / "evaluation.json")
 
 
@@ -86,7 +131,7 @@ def test_headline_has_its_interval_and_what_temperature_made_of_it(run: Path) ->
     read = evaluation(run)
     html = render(collect(run))
     text = Page(html).text
-    assert interval_text(read.intervals["miou_d"]) in html
+    assert interval_text(read.known_intervals["miou_d"]) in html
     after = read.calibrated and read.calibrated.metrics["ece_d"]
     assert f"{after:.1f} % after temperature" in text
     assert "in per cent with 95 % intervals" in text
@@ -98,8 +143,10 @@ def test_weights_and_way_of_running_the_model_are_told(run: Path) -> None:
     content["inference"] = {"window_px": [64, 96], "flips": True, "scales": [1, 1.25]}
     (run / "evaluation.json").write_text(json.dumps(content))
     text = Page(render(collect(run))).text
-    told = "best.ckpt, teacher on the split “test” with windows of 64 x 96 pixels, flips, scales"
-    assert f"{told} 1, 1.25, in per cent" in text
+    told = (
+        "best.ckpt, teacher on the split “test” with windows of 64 x 96 pixels, overlap 0.5, flips"
+    )
+    assert f"{told}, scales 1, 1.25, in per cent" in text
 
 
 def test_every_metric_of_the_file_stands_on_the_page(run: Path) -> None:
@@ -133,9 +180,9 @@ def test_classes_have_intervals_and_the_columns_that_were_measured(run: Path) ->
         *("Class", "IoU", "IoU C", "Dice", "Accuracy", "Boundary IoU", "ECE", "Pixels", "Images")
     ]
     assert table.count('class="whisker"') == sum(
-        one.interval is not None for one in evaluation(run).classes
+        one.interval is not None for one in evaluation(run).per_class
     )
-    low, high = evaluation(run).classes[0].interval or (0, 0)
+    low, high = evaluation(run).per_class[0].interval or (0, 0)
     assert f"{low:.1f}\N{THIN SPACE}\N{EN DASH}\N{THIN SPACE}{high:.1f}" in table
 
 
@@ -168,7 +215,7 @@ def test_confusions_by_hand(run: Path) -> None:
     assert view["table"][0]["cells"][3] == {"share": 40.0, "right": False}
     assert view["table"][0]["cells"][0] == {"share": 60.0, "right": True}
     assert view["table"][1]["total"] == 0
-    assert [(one["target"].name, one["preds"].name) for one in view["largest"]] == [
+    assert [(one["target"]["name"], one["preds"]["name"]) for one in view["largest"]] == [
         ("sky", "road"),
         ("car", "pedestrian"),
     ]
@@ -194,6 +241,7 @@ def test_many_classes_get_a_canvas_instead_of_a_table(run: Path) -> None:
     edit(
         run,
         confusion=matrix,
+        classes=content["classes"] * 3,
         per_class=content["per_class"] * 3,
         palette=content["palette"] * 3,
     )

@@ -3,7 +3,6 @@
 import base64
 import json
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from PIL import Image
 
 from browser.fake_run import CLASSES, draw_scene, write_run
 from softiou.errors import DataError
+from softiou.evaluation.schema import ImageScores, read_evaluation
 from softiou.metrics.registry import IMAGE_METRICS
 from softiou.reports import collect, render, write_report
 from softiou.reports import gallery as module
-from softiou.reports.evaluated import ImageScore, read_evaluation
 from softiou.reports.formatting import View
 from softiou.reports.gallery import (
     LEVELS,
@@ -175,7 +174,7 @@ def test_view_has_scores_classes_and_sorts(run: Path) -> None:
     assert (view["note"], view["sides"], data["mistake"]) == ("", ("",), MISTAKE)
     image, score = data["images"][2], evaluation.images[2]
     assert image["sorts"][0] == round(score.miou or 0, 2)
-    assert image["scores"][3] == [round(score.ece or 0, 2)]
+    assert image["scores"][3] == [round(score.score("ece") or 0, 2)]
     shares = [share for _, share, _ in image["classes"]]
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(100, abs=0.1)
@@ -190,6 +189,7 @@ def test_view_has_scores_classes_and_sorts(run: Path) -> None:
 
 def test_scores_that_no_image_has_are_left_out(run: Path, tmp_path: Path) -> None:
     content = json.loads((run / "evaluation.json").read_text())
+    content["schema_version"] = 1  # which has no counts
     for image in content["images"]:
         image |= {"boundary_iou": None, "ece": None, "counts": None}
     (tmp_path / "evaluation.json").write_text(json.dumps(content))
@@ -210,7 +210,7 @@ def test_two_runs_are_sorted_by_what_the_second_gains(run: Path) -> None:
 
 def test_only_images_of_all_runs_are_compared(run: Path) -> None:
     whole = read_evaluation(run / "evaluation.json")
-    part = replace(whole, images=whole.images[2:])
+    part = whole.model_copy(update={"images": whole.images[2:]})
     data = paired_gallery_view([("a", whole, run), ("b", part, run)])["data"]
     assert [one["stem"] for one in data["images"]] == [one.stem for one in part.images]
 
@@ -218,7 +218,8 @@ def test_only_images_of_all_runs_are_compared(run: Path) -> None:
 def test_difference_of_an_undefined_score_is_undefined(run: Path) -> None:
     evaluation = read_evaluation(run / "evaluation.json")
     view = paired_gallery_view([("a", evaluation, run), ("b", evaluation, run)])
-    one = GalleryImage("x", (), (ImageScore("x"), ImageScore("x", miou=3.0)), None)
+    scores = [ImageScores(stem="x", miou=miou, accuracy=None) for miou in (None, 3.0)]
+    one = GalleryImage("x", (), tuple(scores), None)
     assert view["data"]["images"][0]["sorts"][0] == 0
     assert Sort("", IMAGE_METRICS[0], side=1, gain=True).read(one.scores) is None
     assert Sort("", IMAGE_METRICS[0], side=1).read(one.scores) == 3

@@ -88,6 +88,7 @@ def write_evaluation(run: Path, palette: list[tuple[int, int, int]]) -> None:
     content = fields | {
         "schema_version": 1,
         "num_images": 0,
+        "classes": list(CLASSES),
         "palette": palette,
         "metrics": {"miou_d": 50.0},
         "per_class": [score | {"name": name} for name in CLASSES],
@@ -205,7 +206,7 @@ def test_charts_show_teacher_and_share_kept_but_not_among_the_losses() -> None:
     assert names_of_charts(training(50), validation(100, FIRST), validation(200, LAST)) == {
         "Training loss": ["loss", "cross entropy", "labelled", "overlap", "unlabeled"],
         "Validation mIoU, %": ["mIoU D", "mIoU D of the teacher"],
-        "Validation ECE, %": ["ECE", "ECE of the teacher"],
+        "Validation ECE, %": ["ECE D", "ECE D of the teacher"],
         "Pseudo-labels kept, %": ["kept"],
     }
 

@@ -14,20 +14,20 @@ from PIL import Image
 
 from reports.page_reading import Page
 from softiou.errors import DataError
+from softiou.evaluation.schema import ImageScores, Reliability
 from softiou.reports import (
-    Comparison,
-    ComparisonRow,
+    ModelRow,
+    ModelTable,
     ReportData,
     collect,
     render,
-    save_comparison,
+    save_model_table,
     write_report,
 )
 from softiou.reports.charts import MAX_POINTS, line_chart, line_look, reliability_chart
-from softiou.reports.comparison import read_comparison
-from softiou.reports.evaluated import ImageScore, Reliability
 from softiou.reports.examples import read_example
 from softiou.reports.history import Series
+from softiou.reports.model_table import read_model_table
 from softiou.reports.pictures import MISTAKE, colourize, mark_mistakes, present_classes
 
 HOSTILE_STEM = "<script>alert(1)<&script>\"' onerror=x"
@@ -159,16 +159,20 @@ def test_evaluation_is_read_with_null_as_none(run_dir: Path) -> None:
     assert evaluation is not None
     assert evaluation.metrics["miou_d"] == 61.23
     assert evaluation.metrics["mdice_i"] is None
-    assert evaluation.classes[2].iou is None
+    assert evaluation.per_class[2].iou is None
     assert evaluation.reliability.confidence == (None, 0.6, 0.9)
-    assert evaluation.worst == (HOSTILE_STEM, "0002")
-    assert evaluation.images[2] == ImageScore(HOSTILE_STEM, miou=12.84, accuracy=40.25)
-    assert (evaluation.intervals, evaluation.confusion, evaluation.calibrated) == ({}, None, None)
+    assert evaluation.examples.worst == (HOSTILE_STEM, "0002")
+    assert evaluation.images[2] == ImageScores(stem=HOSTILE_STEM, miou=12.84, accuracy=40.25)
+    assert (evaluation.known_intervals, evaluation.confusion, evaluation.calibrated) == (
+        {},
+        None,
+        None,
+    )
 
 
 def test_long_example_is_downscaled_and_its_masks_stay_indices(run_dir: Path) -> None:
     write_example(run_dir / "examples", "0001", size=(1280, 320))
-    example = read_example(run_dir / "examples", ImageScore("0001"))
+    example = read_example(run_dir / "examples", ImageScores(stem="0001", miou=None, accuracy=None))
     assert example.image is not None
     assert example.target is not None
     assert example.image.shape == (160, 640, 3)
@@ -202,7 +206,9 @@ def test_present_classes_are_ordered_by_size_over_both_maps() -> None:
 
 def test_charts_suit_both_themes_and_stand_side_by_side() -> None:
     series = [Series("loss", (1, 2, 3), (3.0, 2.0, 1.0)), Series("overlap", (1,), (2.0,))]
-    reliability = Reliability((0, 0.5, 1), (0, 4), (None, 0.9), (None, 0.8))
+    reliability = Reliability(
+        edges=(0, 0.5, 1), count=(0, 4), confidence=(None, 0.9), accuracy=(None, 0.8)
+    )
     charts = [
         line_chart(series, name="one", marked_step=2),
         line_chart(series, name="two"),
@@ -241,7 +247,9 @@ def test_long_curves_are_thinned() -> None:
 
 
 def test_reliability_of_no_pixels_draws_empty_axes() -> None:
-    empty = Reliability((0, 0.5, 1), (0, 0), (None, None), (None, None))
+    empty = Reliability(
+        edges=(0, 0.5, 1), count=(0, 0), confidence=(None, None), accuracy=(None, None)
+    )
     assert "ECE undefined" in reliability_chart(empty, ece=None, name="empty")
 
 
@@ -352,6 +360,7 @@ def test_page_stays_small(run_dir: Path) -> None:
 
 def test_many_classes_and_single_images_are_drawn(run_dir: Path) -> None:
     def edit(fields: dict[str, Any]) -> None:
+        fields["classes"] = fields["classes"] * 50
         fields["per_class"] = fields["per_class"] * 50
         fields["palette"] = fields["palette"] * 50
         fields["images"] = fields["images"][:1]
@@ -446,7 +455,7 @@ def test_broken_evaluation_is_refused(run_dir: Path, text: str) -> None:
 
 def test_evaluation_of_another_version_is_refused(run_dir: Path) -> None:
     edit_evaluation(run_dir, lambda fields: fields.update(schema_version=9))
-    with pytest.raises(DataError, match=r"`schema_version` 1 or 2 in .*but got 9"):
+    with pytest.raises(DataError, match=r"`schema_version` 1 to 2 in .*but got 9, which is newer"):
         collect(run_dir)
 
 
@@ -463,22 +472,22 @@ def test_broken_and_coloured_pictures_are_refused(run_dir: Path) -> None:
 # The comparison
 
 
-def _comparison() -> Comparison:
-    return Comparison(
+def _comparison() -> ModelTable:
+    return ModelTable(
         "camvid",
         "test",
         (
-            ComparisonRow("teacher <big>", "runs/t", {"miou_d": 55.5, "ece_d": None}),
-            ComparisonRow("student", "runs/s", {"miou_d": 41.2, "ged": 12.5}, 2000, 600.0),
+            ModelRow("teacher <big>", "runs/t", {"miou_d": 55.5, "ece_d": None}),
+            ModelRow("student", "runs/s", {"miou_d": 41.2, "ged": 12.5}, 2000, 600.0),
         ),
         ("A note.",),
     )
 
 
 def test_comparison_comes_back(tmp_path: Path) -> None:
-    assert read_comparison(tmp_path) is None
-    save_comparison(_comparison(), tmp_path)
-    assert read_comparison(tmp_path) == _comparison()
+    assert read_model_table(tmp_path) is None
+    save_model_table(_comparison(), tmp_path)
+    assert read_model_table(tmp_path) == _comparison()
 
 
 @pytest.mark.parametrize(
@@ -487,13 +496,13 @@ def test_comparison_comes_back(tmp_path: Path) -> None:
 def test_damaged_comparison_is_named(text: str, tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text(text)
     with pytest.raises(DataError, match=r"comparison\.json to be a comparison of schema version 1"):
-        read_comparison(tmp_path)
+        read_model_table(tmp_path)
 
 
 def test_comparison_is_a_table_of_the_page(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("seed: 0")
     assert "Comparison" not in render(collect(tmp_path))
-    save_comparison(_comparison(), tmp_path)
+    save_model_table(_comparison(), tmp_path)
     page = render(collect(tmp_path))
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     assert f"teacher &lt;big&gt; 55.5 {DASH} {DASH}" in text  # what any row has is a column

@@ -12,7 +12,7 @@ from softiou._screen import say as say
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 
 if TYPE_CHECKING:
-    from softiou.evaluation import Evaluation
+    from softiou.evaluation import EvaluationResult
     from softiou.jobs import Run
 
 
@@ -32,7 +32,7 @@ def plain_message(error: Exception) -> str:
     return re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1].strip()
 
 
-def show_evaluation(evaluation: "Evaluation", *, home: Path | None) -> None:
+def show_evaluation(evaluation: "EvaluationResult", *, home: Path | None) -> None:
     """Print the metrics of an evaluation, and where its report is."""
     content = evaluation.content
     rows = {content["checkpoint"]: content["metrics"]}
@@ -47,7 +47,7 @@ def show_evaluation(evaluation: "Evaluation", *, home: Path | None) -> None:
 def show_models(run: "Run") -> None:
     """Print the models that a run was compared with, and where its report is."""
     contents = run.contents()
-    if table := contents.comparison:
+    if table := contents.model_table:
         rows = {row.name: row.metrics for row in table.rows}
         score_table(rows, title=f"{table.data}, {table.split}")
         for note in table.notes:

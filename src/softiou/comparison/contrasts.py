@@ -1,6 +1,6 @@
-"""The comparison: every figure of every run on the same resamples of the images.
+"""The comparison: every metric of every run on the same resamples of the images.
 
-Shapes: R resamples, S seeds of a group, F figures: the metrics, then the IoU of each class.
+Shapes: R resamples, S seeds of a group, F columns: the metrics, then the IoU of each class.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ def compare(
 ) -> Comparison:
     """Compare evaluated runs on the same images with the first of them, by a paired bootstrap.
 
-    A resample draws the images once, for all runs: what makes an image hard for every model cancels
-    in the differences. Runs that differ in their seed alone, and were evaluated in the same way,
-    are one group, whose figures are means over its seeds; then a resample draws the S seeds of each
-    group with replacement, too, beside the images that all of them share:
+    All runs share the resamples of the images, so that the difficulty of an image cancels in the
+    differences. Runs that differ only in their seed, and were evaluated in the same way, form a
+    group, whose metrics are means over its seeds. A resample then also draws the S seeds of each
+    group with replacement:
 
         f_r = 1/S sum_s v_rs f(run s, images of r)      v_rs: how often r drew seed s
 
@@ -58,13 +58,13 @@ def compare(
         seed: Of the draws, in [0, 2^63). Neither the order of the runs nor which others there are
             matters.
         level: Of the intervals, per cent, above 0 and below 100.
-        together: Images that resemble each other and are drawn together, in the order of their
-            names: a regular expression or a number of neighbours, see `groups_of`. None draws each
-            for itself, which makes the intervals of such images too narrow.
+        together: How to group images that resemble each other; a resample draws whole groups. A
+            regular expression for their names or a number of consecutive images, see `groups_of`.
+            None draws single images, which makes the intervals of similar images too narrow.
 
     Returns:
-        Every figure that all runs have. Those of which the evaluations keep nothing of each image
-        have values and differences but no intervals, as have all where there is one image only.
+        Every metric that all runs have. Metrics without sums per image have values and differences
+        but no intervals; with a single image, none has an interval.
 
     Raises:
         DataError: A run has no evaluation or cannot be read, runs are of different data, there are
@@ -72,7 +72,7 @@ def compare(
         ValueError: `resamples`, `seed` or `level` is out of range.
 
     Note:
-        With a single seed an interval speaks of other images for these very models, not of another
+        With a single seed, an interval covers other images for the same weights, not another
         training. Drawing from S seeds underestimates their variance by the factor (S - 1) / S.
 
         Calibration errors are sums of absolute values: those of resamples, which hold fewer
@@ -93,17 +93,18 @@ def compare(
     first = read[0]
     for run in read[1:]:
         check_same_images(first, run)
-    names = [name for name in first.metrics if all(name in run.metrics for run in read)]
+    evaluation = first.evaluation
+    names = [n for n in evaluation.metrics if all(n in run.evaluation.metrics for run in read)]
     groups = None if together is None else groups_of(sorted(first.images), together)
     samples = [
         _sample(group, names, resamples=resamples, seed=seed, groups=groups)
         for group in pool_seeds(read)
     ]
     return Comparison(
-        data=first.data,
-        split=first.split,
-        labels=first.labels,
-        classes=first.classes,
+        data=evaluation.data,
+        split=evaluation.split,
+        labels=evaluation.labels,
+        classes=evaluation.classes,
         num_images=len(first.images),
         resamples=resamples,
         seed=seed,
@@ -119,7 +120,7 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The figures of a group in the units of `Estimate`; NaN where they are not known.
+    """The metrics of a group in the units of `Estimate`; NaN where they are unknown.
 
     Attributes:
         runs: Of the group.
@@ -145,12 +146,12 @@ def _sample(
     groups: Tensor | None,
 ) -> _Sample:
     values = torch.stack([_values(run, names) for run in group])
-    drawn_apart = group[0].statistics.num_images if groups is None else int(groups.amax()) + 1
-    if drawn_apart < 2:
+    num_groups = group[0].statistics.num_images if groups is None else int(groups.amax()) + 1
+    if num_groups < 2:
         return _Sample(group, values, torch.full_like(values[:1], torch.nan))
     drawn = resampled_means(
         [run.statistics for run in group],
-        lambda figures: _columns(figures, names),
+        lambda values: _columns(values, names),
         resamples=resamples,
         seed=seed,
         groups=groups,
@@ -169,54 +170,56 @@ def resampled_means(
 ) -> Tensor:
     """Draw images and seeds of one configuration with replacement, and average over the seeds.
 
-    The images that a resample draws depend on `seed` alone: those of several configurations are
-    paired, and may be subtracted. So are the seeds of configurations that are given the same
-    `times`: what weights and order of the data do to both of them cancels.
+    The images of a resample depend on `seed` alone, so that the results of several configurations
+    are paired and may be subtracted. With the same `times`, their training seeds are paired, too:
+    the effect of initial weights and order of the data cancels.
 
     Args:
-        seeds: What each of the S trainings got of the same images.
-        columns: Puts the figures of interest side by side (R, F); NaN where they are undefined.
+        seeds: Sums of the same images from each of the S trainings.
+        columns: Returns the values of interest (R, F); NaN where they are undefined.
         resamples: R.
         seed: Of the draws.
-        groups: Of images that are drawn together, as in `bootstrap_metrics`.
-        times: How often each resample draws each training (R, S), of `resample`; None: drawn apart
-            from those of other configurations.
+        groups: Group of each image, as in `bootstrap_metrics`.
+        times: How often each resample draws each training (R, S), of `resample`; None draws them
+            independently for each configuration.
 
     Returns:
-        Means (R, F) over the drawn seeds that have the figure.
+        Means (R, F) over the drawn seeds whose value is defined.
     """
     if times is None:
         times = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))
-    total = known = torch.zeros(resamples, 1, dtype=torch.float64)
+    total = defined = torch.zeros(resamples, 1, dtype=torch.float64)
     for statistics, drawn_times in zip(seeds, times[:, :, None].unbind(1), strict=True):
         found = bootstrap_metrics(statistics, resamples=resamples, seed=seed, groups=groups)
         drawn = columns(found)
         total = total + drawn_times * drawn.nan_to_num(0.0)
-        known = known + drawn_times * drawn.isfinite()
-    return total / known
+        defined = defined + drawn_times * drawn.isfinite()
+    return total / defined
 
 
 def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
-    """Return the metrics of the images as they are (F,), from the file where sums are missing."""
+    """Return the metrics of all images (F,), from evaluation.json where sums are missing."""
     found = weighted_metrics(run.statistics, equal_weights(run.statistics))
     computed = _columns(found, names)[0]
-    told = [run.metrics[name] for name in names] + [None] * len(run.classes)
-    told_or_nan = [math.nan if value is None else value for value in told]
-    return torch.where(computed.isnan(), torch.tensor(told_or_nan, dtype=torch.float64), computed)
+    values = [run.evaluation.metrics[name] for name in names]
+    recorded = torch.full_like(computed, torch.nan)
+    for i, value in enumerate(values):
+        recorded[i] = math.nan if value is None else value
+    return torch.where(computed.isnan(), recorded, computed)
 
 
-def _columns(figures: MetricValues, names: Sequence[str]) -> Tensor:
-    """Put figures side by side (R, F), per cent where a score is meant; NaN for unknown ones."""
-    iou = 100 * figures.per_class["iou"]
+def _columns(values: MetricValues, names: Sequence[str]) -> Tensor:
+    """Return the metrics, then the IoU of the classes (R, F), in reported units; else NaN."""
+    iou = 100 * values.per_class["iou"]
     unknown = iou.new_full((len(iou),), torch.nan)
-    metrics = [metric_info(name).scale * figures.metrics.get(name, unknown) for name in names]
+    metrics = [metric_info(name).scale * values.metrics.get(name, unknown) for name in names]
     return torch.cat([torch.stack(metrics, 1), iou], 1) if metrics else iou
 
 
 def _own_seed(seeds: Sequence[ImageStatistics], seed: int) -> int:
-    """Derive the seed that draws a group's seeds from what its models predict.
+    """Derive the seed that draws the runs of a group from their predictions.
 
-    So it depends neither on the place of the group nor on the others.
+    The result then depends neither on the order of the groups nor on the other groups.
     """
     digest = hashlib.sha256(str(seed).encode())
     for statistics in seeds:
@@ -239,7 +242,7 @@ def _group(sample: _Sample, names: Sequence[str], level: float) -> Group:
         name=runs[0].name if len(runs) == 1 else f"{runs[0].name} ({len(runs)} seeds)",
         runs=tuple(run.name for run in runs),
         seeds=tuple(run.seed for run in runs),
-        checkpoint=runs[0].checkpoint,
+        checkpoint=runs[0].evaluation.checkpoint,
         metrics=metrics,
         iou=iou,
         inference=runs[0].inference,
@@ -268,14 +271,14 @@ def _contrast(
 
 def _share_above_zero(drawn: Tensor) -> float | None:
     """Return the share of the defined values above 0, those at 0 by half."""
-    known = drawn[drawn.isfinite()]
-    return _number((known.sign().mean() + 1) / 2)
+    defined = drawn[drawn.isfinite()]
+    return _number((defined.sign().mean() + 1) / 2)
 
 
-def _split(figures: Sequence[T], names: Sequence[str]) -> tuple[Mapping[str, T], tuple[T, ...]]:
-    """Tell the metrics, by name, from the IoU of the classes behind them."""
-    metrics = dict(zip(names, figures[: len(names)], strict=True))
-    return metrics, tuple(figures[len(names) :])
+def _split(columns: Sequence[T], names: Sequence[str]) -> tuple[Mapping[str, T], tuple[T, ...]]:
+    """Split columns into the metrics, by name, and the IoU of the classes."""
+    metrics = dict(zip(names, columns[: len(names)], strict=True))
+    return metrics, tuple(columns[len(names) :])
 
 
 def _number(value: Tensor) -> float | None:

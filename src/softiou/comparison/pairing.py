@@ -9,16 +9,17 @@ from softiou.errors import DataError
 
 
 def check_same_images(baseline: EvaluatedRun, run: EvaluatedRun) -> None:
-    """Raise unless two runs were scored on the same images against the same truth.
+    """Raise unless two runs were evaluated on the same images with the same labels.
 
     Raises:
         DataError: Names the file, the first thing that differs, and the way out.
     """
+    first = baseline.evaluation
     for reason in (_other_classes, _other_truth, _other_images, _other_pixels):
         if (what := reason(baseline, run)) is not None:
-            command = ["softiou", "evaluate", _model(run), baseline.data, "--split", baseline.split]
-            if run.labels != baseline.labels:
-                command += ["--labels", baseline.labels]
+            command = ["softiou", "evaluate", _model(run), first.data, "--split", first.split]
+            if run.evaluation.labels != first.labels:
+                command += ["--labels", first.labels]
             raise DataError(
                 f"{run.path} cannot be compared with {baseline.path}: {what}. Evaluate both on the "
                 f"same data, for instance with `{shlex.join(command)}`."
@@ -26,12 +27,12 @@ def check_same_images(baseline: EvaluatedRun, run: EvaluatedRun) -> None:
 
 
 def _model(run: EvaluatedRun) -> str:
-    """Name what to evaluate again; an evaluation may lie where there are no checkpoints."""
+    """Return what to evaluate again; a folder with an evaluation may have no checkpoints."""
     return run.name if (Path(run.name) / "checkpoints").is_dir() else "RUN"
 
 
 def _other_classes(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
-    theirs, own = baseline.classes, run.classes
+    theirs, own = baseline.evaluation.classes, run.evaluation.classes
     if len(theirs) != len(own):
         return f"it has {len(own)} classes instead of {len(theirs)}"
     for index, (name, other) in enumerate(zip(theirs, own, strict=True)):
@@ -41,13 +42,14 @@ def _other_classes(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
 
 
 def _other_truth(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
-    if run.labels != baseline.labels:
-        return f"it was scored against {run.labels} labels instead of {baseline.labels} ones"
-    if run.ignore_index != baseline.ignore_index:
-        return f"its ignore_index is {run.ignore_index} instead of {baseline.ignore_index}"
-    # One list of images may be named by two paths; whether it is one is for the images to tell.
-    if Path(run.split).stem != Path(baseline.split).stem:
-        return f"it is of the split {run.split} instead of {baseline.split}"
+    theirs, own = baseline.evaluation, run.evaluation
+    if own.labels != theirs.labels:
+        return f"it was evaluated on {own.labels} labels instead of {theirs.labels} ones"
+    if own.ignore_index != theirs.ignore_index:
+        return f"its ignore_index is {own.ignore_index} instead of {theirs.ignore_index}"
+    # Two paths may name the same list of images: `_other_images` compares the images themselves.
+    if Path(own.split).stem != Path(theirs.split).stem:
+        return f"it is of the split {own.split} instead of {theirs.split}"
     return None
 
 
@@ -66,15 +68,12 @@ def _other_pixels(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
     for stem, theirs in baseline.images.items():
         own = run.images[stem]
         if own.size != theirs.size:
-            sizes = ("x".join(map(str, image.size)) for image in (own, theirs))
+            sizes = ("x".join(map(str, image.size or ())) for image in (own, theirs))
             return f"its image {stem} has {' instead of '.join(sizes)} pixels"
         if own.pixels != theirs.pixels:
-            return (
-                f"in its image {stem} {own.pixels} pixels count instead of {theirs.pixels}, so "
-                "other pixels are ignored"
-            )
+            return f"in its image {stem} {own.pixels} pixels are valid instead of {theirs.pixels}"
         if own.truth != theirs.truth:
-            return f"the truth of its image {stem} is another one ({own.truth}, {theirs.truth})"
+            return f"the target of its image {stem} differs ({own.truth}, {theirs.truth})"
     return None
 
 
@@ -83,10 +82,10 @@ def _some(stems: Sequence[str]) -> str:
 
 
 def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
-    """Put runs together that differ in their seed alone, in the order of the first of each.
+    """Group runs that differ only in their seed, in the order of the first run of each group.
 
-    A seed that is there already begins a group of its own, as does a run without a config.yaml: two
-    runs of one seed are no two samples. Nor are runs that were evaluated in different ways.
+    A run starts a new group if its seed is in the group already, if it has no config.yaml, or if it
+    was evaluated in another way (checkpoint or inference).
 
     Returns:
         The groups, the runs of each by seed, then name.
@@ -111,7 +110,7 @@ def _belongs(run: EvaluatedRun, group: Sequence[EvaluatedRun]) -> bool:
     return (
         run.settings is not None
         and run.settings == first.settings
-        and run.checkpoint == first.checkpoint
+        and run.evaluation.checkpoint == first.evaluation.checkpoint
         and run.inference == first.inference
         and run.seed is not None
         and run.seed not in [member.seed for member in group]

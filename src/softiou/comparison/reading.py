@@ -1,70 +1,69 @@
-"""Evaluated runs as they lie on disk: evaluation.json, and what lies beside it."""
+"""Evaluated runs: evaluation.json, and the files beside it.
 
-import json
+Sizes: N images, C classes.
+"""
+
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
-from softiou.comparison.image_sums import read_sums
 from softiou.comparison.results import WHOLE_IMAGE
 from softiou.data import absolute_source
 from softiou.errors import DataError
+from softiou.evaluation.schema import (
+    Counts,
+    Evaluation,
+    ImageBins,
+    ImageScores,
+    evaluation_file,
+    read_evaluation,
+)
+from softiou.metrics import CalibrationBins, OverlapCounts
 from softiou.resampling import ImageStatistics
 
-SCHEMA_VERSION = 2
+SUMS_VERSION = "1"
 
-# Settings that say nothing of what is learnt; `data.source` is compared by its place.
-_NO_MATTER = ("seed", "data.workers", "distillation.baseline")
-
-
-@dataclass(frozen=True)
-class ImageTruth:
-    """What an image was scored against: the hash of its target, its size, the pixels that count."""
-
-    truth: str
-    size: tuple[int, ...]
-    pixels: int
+# Settings that do not change what is learnt; `data.source` is compared by the place it names.
+_IRRELEVANT = ("seed", "data.workers", "distillation.baseline")
 
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """One evaluation.json of schema version 2, and what lies beside it.
+    """An evaluation of schema version 2, and the files beside it.
 
     Attributes:
-        name: As it was given.
-        path: The file.
-        data: Name of the data set.
-        split: Of it.
-        labels: The kind of truth.
-        checkpoint: Name of the file.
-        inference: How the model was run, in words that differ where that does.
-        classes: Their names.
-        ignore_index: Label of the pixels that do not count, None where the file does not say.
-        images: By stem, in its order.
+        name: As the caller wrote it.
+        path: Its evaluation.json.
+        evaluation: The content.
         statistics: Of the images, in the order of their stems.
-        metrics: As the file has them, per cent.
-        settings: Of the run, by dotted key, as far as they matter; None without a config.yaml.
-        seed: Of the run; None where nobody knows.
+        settings: Of the run that change what is learnt, by dotted key; None without a config.yaml.
+        seed: Of the run; None where it is unknown.
     """
 
     name: str
     path: Path
-    data: str
-    split: str
-    labels: str
-    checkpoint: str
-    inference: str
-    classes: tuple[str, ...]
-    ignore_index: int | None
-    images: Mapping[str, ImageTruth]
+    evaluation: Evaluation
     statistics: ImageStatistics
-    metrics: Mapping[str, float | None]
     settings: Mapping[str, Any] | None
     seed: int | None
+
+    @cached_property
+    def images(self) -> dict[str, ImageScores]:
+        """The images by stem, sorted."""
+        return {image.stem: image for image in _sorted(self.evaluation.images)}
+
+    @property
+    def inference(self) -> str:
+        """How the model was run, in words."""
+        return self.evaluation.inference.summary() or WHOLE_IMAGE
 
 
 def read_run(path: Path) -> EvaluatedRun:
@@ -76,89 +75,116 @@ def read_run(path: Path) -> EvaluatedRun:
     Raises:
         DataError: There is none, it is damaged, or of another schema version.
     """
-    file = path / "evaluation.json" if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        _check_version(content["schema_version"], file)
-        return _evaluated(content, name=str(path), file=file)
-    except FileNotFoundError as error:
-        found = "holds no evaluation.json" if path.is_dir() else "does not exist"
+    file, evaluation = evaluation_file(path), read_evaluation(path)
+    if evaluation.schema_version < 2:
         raise DataError(
-            f"{path} {found}: expected a run directory that was evaluated, or its evaluation.json. "
-            "`softiou evaluate RUN DATA` writes one."
-        ) from error
-    except DataError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise DataError(
-            f"Expected {file} to be a complete evaluation, but got {type(error).__name__}: {error} "
-            "on reading it. Write it again with `softiou evaluate RUN DATA`."
-        ) from error
-
-
-def _check_version(version: object, file: Path) -> None:
-    if version == SCHEMA_VERSION:
-        return
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise DataError(
-            f"{file} has the schema version {version}, newer than this softiou knows "
-            f"({SCHEMA_VERSION}). Update softiou."
+            f"{file} has the schema version {evaluation.schema_version}, which lacks the sums of "
+            "every image. Write it again with `softiou evaluate RUN DATA`."
         )
-    raise DataError(
-        f"{file} has the schema version {version!r}, which does not keep what is needed of every "
-        "image. Write it again with `softiou evaluate RUN DATA`."
-    )
-
-
-def _evaluated(content: Mapping[str, Any], *, name: str, file: Path) -> EvaluatedRun:
-    classes = tuple(str(one) for one in content["classes"])
-    images = sorted(content["images"], key=lambda image: str(image["stem"]))
-    if not images:
-        raise DataError(f"{file} holds no images, so there is nothing to compare.")
+    if not evaluation.images:
+        raise DataError(f"{file} contains no images, so there is nothing to compare.")
     settings, seed = _read_settings(file.with_name("config.yaml"))
-    return EvaluatedRun(
-        name=name,
-        path=file,
-        data=str(content["data"]),
-        split=str(content["split"]),
-        labels=str(content["labels"]),
-        checkpoint=str(content["checkpoint"]),
-        inference=_inference(content.get("inference") or {}),
-        classes=classes,
-        ignore_index=content.get("ignore_index"),
-        images={str(image["stem"]): _truth(image) for image in images},
-        statistics=read_sums(file, content),
-        metrics={str(key): _number(value) for key, value in content["metrics"].items()},
-        settings=settings,
-        seed=seed,
+    try:
+        statistics = _read_sums(file, evaluation)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(
+            f"Expected the images of {file} to have sums of one size, but got: {error}. Write it "
+            "again with `softiou evaluate RUN DATA`."
+        ) from error
+    return EvaluatedRun(str(path), file, evaluation, statistics, settings, seed)
+
+
+def _sorted(images: Sequence[ImageScores]) -> list[ImageScores]:
+    return sorted(images, key=lambda image: image.stem)
+
+
+def _read_sums(file: Path, evaluation: Evaluation) -> ImageStatistics:
+    """Read the sums of every image, in the order of the stems.
+
+    They are those of the file of tensors beside evaluation.json, if it belongs to it; otherwise
+    those of the entry `images`. A file of tensors that is damaged, missing or of another evaluation
+    is no error: without it, fewer metrics have intervals.
+    """
+    images = evaluation.images
+    listed = statistics_of_images(images, num_classes=len(evaluation.classes))
+    stored = _read_tensors(file.with_suffix(".safetensors"), created=evaluation.created)
+    statistics = stored if stored is not None and _same_counts(stored, listed) else listed
+    order = sorted(range(len(images)), key=lambda index: images[index].stem)
+    return statistics.apply(lambda x: x[torch.tensor(order)])
+
+
+def _read_tensors(file: Path, *, created: str) -> ImageStatistics | None:
+    """Return what a file of tensors contains; None where it is of no use."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            if opened.metadata() != {"evaluation": created, "schema_version": SUMS_VERSION}:
+                return None
+            names = opened.keys()
+            return ImageStatistics.from_tensors({name: opened.get_tensor(name) for name in names})
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _same_counts(one: ImageStatistics, other: ImageStatistics) -> bool:
+    """Return whether two are of the same predictions for the same images in the same order."""
+    theirs = other.counts.tensors()
+    return all(torch.equal(x, theirs[name]) for name, x in one.counts.tensors().items())
+
+
+def statistics_of_images(images: Sequence[ImageScores], *, num_classes: int) -> ImageStatistics:
+    """Collect the sums of the images of an evaluation.
+
+    Args:
+        images: With `counts`. A sum that one image lacks is left out for all; null is NaN, as of a
+            model that predicts NaN.
+        num_classes: C.
+
+    Raises:
+        ValueError, RuntimeError: The sums of the images differ in size.
+    """
+
+    def sums(name: str) -> Tensor | None:
+        complete = bool(images) and all(name in image.model_fields_set for image in images)
+        return _numbers([getattr(image, name) for image in images]) if complete else None
+
+    pixels = sums("pixels")
+    boundary = [image.boundary_counts for image in images if image.boundary_counts is not None]
+    return ImageStatistics(
+        counts=_counts([image.counts or {} for image in images], num_classes),
+        bins=_bins([image.bins for image in images]),
+        brier=None if pixels is None else sums("brier"),
+        nll=None if pixels is None else sums("nll"),
+        pixels=pixels,
+        boundary=_counts(boundary, num_classes) if len(boundary) == len(images) > 0 else None,
+        boundary_bins=_bins([image.boundary_bins for image in images]),
     )
 
 
-def _inference(settings: Mapping[str, Any]) -> str:
-    """Tell how a model was run; the size of a batch makes no difference, nor order of scales."""
-    words = []
-    if settings.get("window_px"):
-        height, width = settings["window_px"]
-        words.append(f"windows of {height} x {width} pixels")
-        words.append(f"overlap {settings.get('overlap', 0.5):g}")
-    if settings.get("flips"):
-        words.append("flips")
-    if (scales := sorted(settings.get("scales", [1]))) != [1]:
-        words.append(f"scales {', '.join(f'{scale:.12g}' for scale in scales)}")
-    return ", ".join(words) or WHOLE_IMAGE
+def _counts(images: Sequence[Mapping[int, Counts]], num_classes: int) -> OverlapCounts:
+    """Return the counts of all classes; the images list only those that occur."""
+    table = torch.zeros(3, len(images), num_classes, dtype=torch.int64)
+    for n, classes in enumerate(images):
+        for index, counts in classes.items():
+            table[:, n, index] = torch.tensor(counts)
+    return OverlapCounts(*table)
 
 
-def _truth(image: Mapping[str, Any]) -> ImageTruth:
-    size: Sequence[int] = image["size"]
-    return ImageTruth(str(image["truth"]), tuple(int(px) for px in size), int(image["pixels"]))
+def _bins(images: Sequence[ImageBins | None]) -> CalibrationBins | None:
+    found = [bins for bins in images if bins is not None]
+    if not found or len(found) < len(images):
+        return None
+    names = [field.name for field in fields(CalibrationBins)]
+    return CalibrationBins(
+        *(torch.stack([_numbers(getattr(bins, name)) for bins in found]) for name in names)
+    )
 
 
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and math.isfinite(value) else None
+def _numbers(values: Sequence[float | None]) -> Tensor:
+    return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
 
 
 def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
-    """Return the settings that matter, and the seed; nothing where no configuration lies."""
+    """Return the settings that change what is learnt, and the seed; None without the file."""
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -166,15 +192,15 @@ def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file} holds no settings. Move it away to compare without them.")
+        raise DataError(f"{file} contains no settings. Move it away to compare without them.")
     values: dict[str, Any] = {}
-    for section, knobs in content.items():
-        if isinstance(knobs, dict):
-            values |= {f"{section}.{key}": value for key, value in knobs.items()}
+    for section, settings in content.items():
+        if isinstance(settings, dict):
+            values |= {f"{section}.{key}": value for key, value in settings.items()}
         else:
-            values[str(section)] = knobs
+            values[str(section)] = settings
     seed = values.get("seed")
-    for key in _NO_MATTER:
+    for key in _IRRELEVANT:
         values.pop(key, None)
     source = values.get("data.source")
     if isinstance(source, str):

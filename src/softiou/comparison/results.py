@@ -1,4 +1,4 @@
-"""What a comparison tells, in frozen data classes that become JSON."""
+"""The results of a comparison, as frozen data classes that become JSON."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,13 +12,13 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure of a group of runs, per cent ("nll": nats); None where it is undefined.
+    """A metric of a group of runs, in its unit in the registry; None where it is undefined.
 
     Attributes:
         value: Mean over the seeds.
-        spread: Standard deviation over the seeds (n - 1 below the line); None for a single one.
-        interval: Low and high, over images and seeds; None also where the evaluation keeps no part
-            of each image. That of a calibration error lies high, see `compare`.
+        spread: Standard deviation over the seeds (divided by n - 1); None for a single one.
+        interval: Low and high, over images and seeds; None also without sums per image. The
+            interval of a calibration error is biased upwards, see `compare`.
     """
 
     value: float | None
@@ -28,14 +28,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much a group has more than the baseline, in the units of `Estimate`.
+    """The difference between a group and the baseline, in the units of `Estimate`.
 
     Attributes:
-        value: The group's value less the baseline's.
+        value: The group's value minus the baseline's.
         interval: Low and high of the paired differences.
-        probability: Share in [0, 1] of the resamples in which the group is better; those in which
-            both are the same count half.
-        better: Whether higher or lower values of this figure are better.
+        probability: Share in [0, 1] of the resamples in which the group is better; ties count half.
+        better: Whether higher or lower values of this metric are better.
     """
 
     value: float | None
@@ -46,12 +45,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Group:
-    """One run, or several that differ in their seed alone.
+    """One run, or several that differ only in their seed.
 
     Attributes:
-        name: Of the run of the lowest seed, as it was given, and how many there are if not one.
+        name: Of the run with the lowest seed, with the number of runs if there are several.
         runs: As they were given, by seed.
-        seeds: Of the runs; None where nobody knows.
+        seeds: Of the runs; None where unknown.
         checkpoint: Name of the file that was evaluated.
         metrics: By name.
         iou: Of each class, over the data set.
@@ -91,7 +90,7 @@ class Comparison:
     Attributes:
         data: Name of the data set, of the first run.
         split: Of it.
-        labels: The truth: "hard", "soft", "votes" or "staple".
+        labels: Kind of the labels: "hard", "soft", "votes" or "staple".
         classes: Their names.
         num_images: How many.
         resamples: Of the bootstrap.
@@ -99,7 +98,7 @@ class Comparison:
         level: Of the intervals, per cent.
         groups: The first is the baseline.
         contrasts: Each other group beside the baseline; empty where all runs are one group.
-        together: Which images were drawn together, as `compare` was told; None for each alone.
+        together: How images were grouped, as given to `compare`; None for single images.
     """
 
     data: str
@@ -115,18 +114,18 @@ class Comparison:
     together: str | int | None = None
 
     def drawn_together(self) -> str:
-        """Return which images were drawn together, as a clause; empty for each alone."""
+        """Return how images were grouped, as a clause; empty for single images."""
         if self.together is None:
             return ""
         if isinstance(self.together, int):
-            return f", {self.together} neighbours drawn together"
-        return f", drawn together by {self.together}"
+            return f", resampled in groups of {self.together}"
+        return f", resampled in groups by {self.together}"
 
     def notes(self, names: Sequence[str] | None = None) -> list[str]:
-        """Return what makes the groups hard to compare, in sentences.
+        """Return sentences on what makes the groups hard to compare.
 
         Args:
-            names: What the groups are called there; by default their own names.
+            names: Names for the groups; by default their own.
         """
         if len({group.inference for group in self.groups}) == 1:
             return []
@@ -135,8 +134,8 @@ class Comparison:
             f"{name}: {group.inference}" for name, group in zip(names, self.groups, strict=True)
         ]
         return [
-            "The groups were not evaluated in the same way, so that the differences are not those "
-            f"of the models alone. {'; '.join(ways)}."
+            "The groups were not evaluated in the same way, so the differences are not due to the "
+            f"models alone. {'; '.join(ways)}."
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Writing an evaluation beside a run, so that nothing is lost and nothing is half there."""
+"""Writing an evaluation into a run directory: each file whole, and earlier ones kept."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,17 +10,18 @@ from safetensors.torch import save
 
 from softiou._files import atomic_folder, write_atomically
 from softiou.evaluation.content import to_json
-from softiou.evaluation.scoring import Evaluation
+from softiou.evaluation.schema import FILE
+from softiou.evaluation.scoring import EvaluationResult
 
-FILE, SUMS = "evaluation.json", "evaluation.safetensors"
+SUMS = "evaluation.safetensors"
 EXAMPLES, GALLERY = "examples", "gallery"
-# What says that an evaluation is of the same thing as an earlier one, which it may replace.
-_SAME = ("data", "split", "checkpoint", "checkpoint_sha256", "labels", "inference")
+# An earlier evaluation that agrees in these entries is replaced; any other one is kept.
+_IDENTITY = ("data", "split", "checkpoint", "checkpoint_sha256", "labels", "inference")
 
 _Pictures = Iterable[tuple[str, Mapping[str, bytes]]]
 
 
-def save_evaluation(evaluation: Evaluation, run: Path) -> Path | None:
+def save_evaluation(evaluation: EvaluationResult, run: Path) -> Path | None:
     """Write an evaluation into a run directory: examples/, gallery/, the sums and the JSON, last.
 
     Each folder and file takes its place as a whole.
@@ -53,7 +54,7 @@ def _replace(folder: Path, pictures: _Pictures) -> None:
                 path.write_bytes(content)
 
 
-def _keep_earlier(evaluation: Evaluation, run: Path) -> Path | None:
+def _keep_earlier(evaluation: EvaluationResult, run: Path) -> Path | None:
     """Move an evaluation of something else out of the way, with all that belongs to it."""
     path = run / FILE
     try:
@@ -64,7 +65,7 @@ def _keep_earlier(evaluation: Evaluation, run: Path) -> Path | None:
         earlier = {}
     if not isinstance(earlier, dict):
         earlier = {}
-    if all(earlier.get(key) == evaluation.content[key] for key in _SAME):
+    if all(earlier.get(key) == evaluation.content[key] for key in _IDENTITY):
         return None
     stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
     split = Path(str(earlier.get("split", "unknown"))).stem  # a split may be the file of a list

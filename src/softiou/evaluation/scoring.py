@@ -19,6 +19,7 @@ from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.errors import CheckpointError
 from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import Example, Examples, thumbnail
+from softiou.evaluation.schema import SCHEMA_VERSION, Evaluation
 from softiou.inference import (
     WHOLE_IMAGE,
     InferenceSettings,
@@ -32,16 +33,15 @@ from softiou.models import SegmentationModel
 from softiou.resampling import ImageStatistics, gather_image_statistics
 from softiou.temperature import LogitScaling
 
-SCHEMA_VERSION = 2
 NUM_THUMBNAILS = 1000
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """The content of evaluation.json, and the pictures that go with it.
+class EvaluationResult:
+    """An evaluation in memory: the content of evaluation.json, the sums and the pictures.
 
     Attributes:
-        content: See `softiou.evaluation`.
+        content: Plain values that `Evaluation` describes.
         statistics: The sums of every image, from which the metrics follow.
         best: Images with the highest mIoU.
         worst: Those with the lowest.
@@ -62,6 +62,11 @@ class Evaluation:
         metrics: dict[str, float | None] = self.content["metrics"]
         return metrics
 
+    @property
+    def evaluation(self) -> Evaluation:
+        """The content, validated."""
+        return Evaluation.model_validate(self.content)
+
 
 def evaluate(
     model: SegmentationModel,
@@ -76,19 +81,19 @@ def evaluate(
     calibration_path: str = "",
     num_examples: int = 4,
     samples: Iterable[Sample] | None = None,
-) -> Evaluation:
+) -> EvaluationResult:
     """Score a model on every image of a data set.
 
     Args:
         model: In eval mode, on the device to use.
         dataset: What to score on.
         precision: Of the network.
-        data: Name of the data set, for the record.
-        checkpoint: Name of the checkpoint, for the record.
+        data: Name of the data set, to be recorded.
+        checkpoint: Name of the checkpoint, to be recorded.
         inference: Windows, flips and scales; whole images by default.
-        checkpoint_sha256: Hash of its file, so that another one of the same name is told apart.
+        checkpoint_sha256: Hash of its file, which distinguishes checkpoints of one name.
         calibration: Of the checkpoint, best fitted on other data: reported before and after.
-        calibration_path: Where it came from, for the record.
+        calibration_path: Its file, to be recorded.
         num_examples: How many best and worst images to keep.
         samples: The samples of `dataset`, perhaps wrapped by a progress bar or a loader.
 
@@ -129,11 +134,13 @@ def evaluate(
         "images": contents.per_image(statistics, scorer.identities),
         "examples": {"best": [e.stem for e in best], "worst": [e.stem for e in worst]},
     }
-    return Evaluation(content, statistics, best, worst, scorer.thumbnails, dataset.description)
+    return EvaluationResult(
+        content, statistics, best, worst, scorer.thumbnails, dataset.description
+    )
 
 
 class _Scorer:
-    """What is gathered of the images of a data set, one by one.
+    """Gathers the sums and pictures of a data set, one image after the other.
 
     Attributes:
         plain: Sums of each image.

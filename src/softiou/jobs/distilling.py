@@ -14,7 +14,7 @@ from softiou.jobs.scoring import evaluate, score
 if TYPE_CHECKING:
     from softiou.configuration import Config
     from softiou.data import TargetKind
-    from softiou.reports import ComparisonRow
+    from softiou.reports import ModelRow
 
 PLAIN = "student without teacher"
 
@@ -48,7 +48,7 @@ def distill(
             written); `baseline` ("train", "none", or a run of the student without teacher).
 
     Returns:
-        The run; its `contents().comparison` has all models.
+        The run; its `contents().model_table` has all models.
 
     Raises:
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
@@ -141,10 +141,10 @@ def _compare(
 
 def _teacher_row(
     config: "Config", split: str, labels: "TargetKind", progress: Progress
-) -> "ComparisonRow | None":
+) -> "ModelRow | None":
     """Score the teacher, or return None when there are only its soft labels."""
     from softiou.checkpoints import file_sha256, find_checkpoint, run_directory
-    from softiou.reports import ComparisonRow
+    from softiou.reports import ModelRow
     from softiou.soft_labels import SoftLabelStore
 
     settings = config.distillation
@@ -161,5 +161,5 @@ def _teacher_row(
     scored = score(trained, config.data.source, split=split, labels=labels, progress=progress)
     run = run_directory(path)
     if run is None:
-        return ComparisonRow("teacher", str(path), scored.metrics, trained.step)
+        return ModelRow("teacher", str(path), scored.metrics, trained.step)
     return run_row("teacher", run, scored.metrics)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from softiou.calibration import Calibration
     from softiou.checkpoints import TrainedModel, Weights
     from softiou.data import SegmentationDataset, TargetKind
-    from softiou.evaluation import Evaluation
+    from softiou.evaluation import EvaluationResult
 
 
 def evaluate(
@@ -31,7 +31,7 @@ def evaluate(
     weights: "Weights" = "student",
     out: Path | str | None = None,
     progress: bool | Progress | None = None,
-) -> "Evaluation":
+) -> "EvaluationResult":
     """Score a model, and write evaluation.json and report.html into its run directory.
 
     A calibration that `calibrate` has fitted is reported beside the plain metrics.
@@ -85,7 +85,7 @@ def score(
     labels: "TargetKind" = "auto",
     inference: InferenceSettings = WHOLE_IMAGE,
     progress: Progress,
-) -> "Evaluation":
+) -> "EvaluationResult":
     """Score a model on a split of a data set, and write nothing."""
     from softiou.evaluation import evaluate as evaluate_model
 
@@ -108,7 +108,7 @@ def score(
     )
 
 
-def _save(evaluation: "Evaluation", home: Path, progress: Progress) -> None:
+def _save(evaluation: "EvaluationResult", home: Path, progress: Progress) -> None:
     from softiou.evaluation import save_evaluation
     from softiou.reports import write_report
 

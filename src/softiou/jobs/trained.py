@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from softiou.checkpoints import TrainedModel, Weights
     from softiou.configuration import Config
-    from softiou.evaluation import Evaluation
+    from softiou.evaluation import EvaluationResult
 
 RunLike: TypeAlias = "Trained | Path | str"
 
@@ -30,7 +30,7 @@ class Trained:
     def __init__(self, path: Path | str, model: "nn.Module | None" = None) -> None:
         self.path = Path(path)
         self.model = model
-        self.evaluation: Evaluation | None = None
+        self.evaluation: EvaluationResult | None = None
         self._read: dict[tuple[Path, int, str], TrainedModel] = {}
 
     @property

@@ -88,7 +88,7 @@ def semi(
         settings: As in `train`, and short names of the section semi_supervised.
 
     Returns:
-        The run; its `contents().comparison` has both models.
+        The run; its `contents().model_table` has both models.
 
     Raises:
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.

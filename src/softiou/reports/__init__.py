@@ -1,18 +1,28 @@
-"""Pages for people: `collect` reads a run directory, `render` makes a page of it, or of several."""
+"""HTML pages: `collect` reads a run directory, `render` makes a page of it, or of several."""
 
+from softiou._moved import moved_names as _moved_names
 from softiou.reports.collect import ReportData, collect
-from softiou.reports.comparison import Comparison, ComparisonRow, save_comparison
 from softiou.reports.comparison_page import render_comparison, write_comparison_report
+from softiou.reports.model_table import ModelRow, ModelTable, save_model_table
 from softiou.reports.page import render, write_report
 
 __all__ = [
-    "Comparison",
-    "ComparisonRow",
+    "ModelRow",
+    "ModelTable",
     "ReportData",
     "collect",
     "render",
     "render_comparison",
-    "save_comparison",
+    "save_model_table",
     "write_comparison_report",
     "write_report",
 ]
+
+__getattr__ = _moved_names(
+    __name__,
+    {
+        "Comparison": "softiou.reports:ModelTable",
+        "ComparisonRow": "softiou.reports:ModelRow",
+        "save_comparison": "softiou.reports:save_model_table",
+    },
+)

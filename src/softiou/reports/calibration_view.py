@@ -1,11 +1,11 @@
-"""The section of the page on calibration: reliability diagrams, and what they say in words."""
+"""The section of the page on calibration: reliability diagrams and a sentence on each."""
 
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from softiou.evaluation.schema import Calibrated, Evaluation, Reliability
 from softiou.reports.charts import reliability_chart
-from softiou.reports.evaluated import Calibrated, Evaluation, Reliability
 from softiou.reports.formatting import View, percent
 
 

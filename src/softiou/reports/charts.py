@@ -16,7 +16,7 @@ from matplotlib import rc_context, style
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from softiou.reports.evaluated import Reliability
+from softiou.evaluation.schema import Reliability
 from softiou.reports.history import Series
 
 # Mid-tones with enough contrast on white and on near-black alike, apart for any colour vision.

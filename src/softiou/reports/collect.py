@@ -1,12 +1,12 @@
-"""Read a run directory into frozen data classes: all that the report says, and no HTML yet."""
+"""Read a run directory into frozen data classes: the content of a report, without HTML."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from softiou.errors import DataError
-from softiou.reports.comparison import Comparison, read_comparison
-from softiou.reports.evaluated import Evaluation, read_evaluation
+from softiou.evaluation.schema import FILE, Evaluation, read_evaluation
 from softiou.reports.history import History, read_history
+from softiou.reports.model_table import ModelTable, read_model_table
 from softiou.reports.pseudo_labels import PseudoLabels, read_pseudo_labels
 
 
@@ -19,14 +19,14 @@ class ReportData:
     config: str
     history: History
     evaluation: Evaluation | None
-    comparison: Comparison | None = None
+    model_table: ModelTable | None = None
     pseudo_labels: PseudoLabels | None = None
 
 
 def collect(run_dir: Path) -> ReportData:
     """Read a run directory: configuration, curves, evaluation, pseudo-labels.
 
-    What a young run does not have yet is left empty.
+    Parts that the run does not have yet are empty or None.
 
     Args:
         run_dir: Directory with `config.yaml`, `metrics.jsonl`, `evaluation.json`, `gallery/`,
@@ -39,7 +39,7 @@ def collect(run_dir: Path) -> ReportData:
         DataError: No run lies there, or one of its files cannot be read.
     """
     config, metrics, evaluation = (
-        run_dir / name for name in ("config.yaml", "metrics.jsonl", "evaluation.json")
+        run_dir / name for name in ("config.yaml", "metrics.jsonl", FILE)
     )
     if not any(path.is_file() for path in (config, metrics, evaluation)):
         raise DataError(
@@ -55,11 +55,13 @@ def collect(run_dir: Path) -> ReportData:
         config=_read_text(config),
         history=history,
         evaluation=evaluated,
-        comparison=read_comparison(run_dir),
+        model_table=read_model_table(run_dir),
         pseudo_labels=read_pseudo_labels(
             run_dir,
             history,
-            colours={score.name: score.colour for score in evaluated.classes} if evaluated else {},
+            colours=dict(zip(evaluated.classes, evaluated.palette, strict=True))
+            if evaluated
+            else {},
         ),
     )
 

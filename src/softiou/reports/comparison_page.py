@@ -5,8 +5,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Literal
 
 from softiou._files import write_atomically
+from softiou.evaluation.schema import Colour, Evaluation, evaluation_file, read_evaluation
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
-from softiou.reports.evaluated import Evaluation, read_evaluation
 from softiou.reports.formatting import View, counted, percent
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import paired_gallery_view
@@ -43,9 +43,10 @@ def render_comparison(comparison: "Comparison", runs: Sequence[Path]) -> str:
     """The page as HTML, see `write_comparison_report`."""
     names = _short([group.name for group in comparison.groups])
     first = _opened(comparison, runs)
-    colours = [score.colour for score in first[0][0].classes]
     sides = [(name, *one) for name, one in zip(_sides(comparison, names), first, strict=True)]
-    contrasts = [_contrast(comparison, one, names, colours) for one in comparison.contrasts]
+    contrasts = [
+        _contrast(comparison, one, names, first[0][0].palette) for one in comparison.contrasts
+    ]
     shown = all(has_gallery(directory) for _, _, directory in sides)
     values = {
         "title": f"{names[1]} against {names[0]}" if len(names) == 2 else " · ".join(names),
@@ -73,8 +74,7 @@ def _opened(comparison: "Comparison", runs: Sequence[Path]) -> list[tuple[Evalua
                 f"Expected `runs` to hold all that were compared, but {run!r} is not among "
                 f"{', '.join(map(repr, given))}. Pass the same paths as to `compare`."
             )
-        path = given[run]
-        file = path / "evaluation.json" if path.is_dir() else path
+        file = evaluation_file(given[run])
         opened.append((read_evaluation(file), file.parent))
     return opened
 
@@ -87,7 +87,7 @@ def _shown_runs(comparison: "Comparison") -> list[str]:
 
 
 def _sides(comparison: "Comparison", names: Sequence[str]) -> list[str]:
-    """What the sides of the gallery are called."""
+    """The names of the sides of the gallery."""
     if len(comparison.groups) == 1:
         return _short(_shown_runs(comparison))
     return list(names[:MAX_SIDES])
@@ -106,7 +106,7 @@ def _gallery_note(comparison: "Comparison") -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The last parts of paths, where they tell the runs apart."""
+    """The last parts of paths, if they are unique."""
     last = [PurePath(name).name or name for name in names]
     return last if len(set(last)) == len(last) else list(names)
 
@@ -135,7 +135,7 @@ def _contrast(
     comparison: "Comparison",
     contrast: "Contrast",
     names: Sequence[str],
-    colours: Sequence[tuple[int, int, int]],
+    colours: Sequence[Colour],
 ) -> View:
     """One group beside the baseline: a headline, all metrics, and the classes."""
     before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))
@@ -196,7 +196,7 @@ def _estimate(metric: MetricInfo, estimate: "Estimate") -> View:
 
 
 def signed(value: float | None, digits: int = 1) -> str:
-    """Digits with their sign, a dash for what is undefined."""
+    """Format with a sign; a dash where undefined."""
     if value is None:
         return percent(None)
     text = f"{abs(value):.{digits}f}"
@@ -212,7 +212,7 @@ def _signed_interval(interval: tuple[float, float] | None, digits: int) -> str:
 
 
 def _probability(share: float | None) -> str:
-    """Per cent, never all of it: a bootstrap is not sure of anything."""
+    """Per cent, never 0 or 100: a bootstrap cannot show certainty."""
     if share is None:
         return percent(None)
     if share > 0.999:
@@ -231,7 +231,7 @@ def mark(difference: "Difference") -> Literal["better", "worse", ""]:
 
 
 def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> str:
-    """The first headline figure in one sentence."""
+    """The difference in mIoU over the data set, in one sentence."""
     difference = metrics.get("miou_d")
     if difference is None or difference.value is None:
         return ""
@@ -243,4 +243,4 @@ def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> st
     if difference.interval is None:
         return f"{text}; there is no interval."
     text += f" ({_signed_interval(difference.interval, 1)})."
-    return text if mark(difference) else f"{text} The images do not tell which is better."
+    return text if mark(difference) else f"{text} The interval includes zero."

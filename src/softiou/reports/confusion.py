@@ -3,10 +3,10 @@
 Sizes: C classes.
 """
 
-from softiou.reports.evaluated import Evaluation
+from softiou.evaluation.schema import Evaluation
 from softiou.reports.formatting import View
 
-TABLE_CLASSES = 30  # with more the cells would be too small for figures
+TABLE_CLASSES = 30  # with more the cells would be too small for numbers
 LARGEST = 8
 
 
@@ -17,10 +17,10 @@ def confusion_view(evaluation: Evaluation) -> View | None:
         return None
     return {
         "table": _rows(evaluation, matrix) if len(matrix) <= TABLE_CLASSES else None,
-        "classes": evaluation.classes,
+        "classes": _classes(evaluation),
         "largest": _largest(evaluation, matrix),
         "data": {
-            "names": [score.name for score in evaluation.classes],
+            "names": evaluation.classes,
             "totals": [sum(row) for row in matrix],
             "cells": [
                 [target, preds, count]
@@ -32,23 +32,28 @@ def confusion_view(evaluation: Evaluation) -> View | None:
     }
 
 
+def _classes(evaluation: Evaluation) -> list[View]:
+    pairs = zip(evaluation.classes, evaluation.palette, strict=True)
+    return [{"name": name, "colour": colour} for name, colour in pairs]
+
+
 def _rows(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> list[View]:
     return [
         {
-            "score": score,
+            **one,
             "total": sum(row),
             "cells": [
                 {"share": 100 * count / max(1, sum(row)), "right": target == preds}
                 for preds, count in enumerate(row)
             ],
         }
-        for target, (score, row) in enumerate(zip(evaluation.classes, matrix, strict=True))
+        for target, (one, row) in enumerate(zip(_classes(evaluation), matrix, strict=True))
     ]
 
 
 def _largest(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> list[View]:
-    """Mistakes that cost most pixels."""
-    total = max(1, sum(map(sum, matrix)))
+    """The mistakes with the most pixels."""
+    total, classes = max(1, sum(map(sum, matrix))), _classes(evaluation)
     wrong = [
         (count, target, preds)
         for target, row in enumerate(matrix)
@@ -58,8 +63,8 @@ def _largest(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> lis
     wrong.sort(key=lambda item: (-item[0], item[1:]))
     return [
         {
-            "target": evaluation.classes[target],
-            "preds": evaluation.classes[preds],
+            "target": classes[target],
+            "preds": classes[preds],
             "share_of_class": 100 * count / sum(matrix[target]),
             "share_of_all": 100 * count / total,
         }

@@ -4,21 +4,20 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
+from softiou.metrics.registry import Group, metrics_of
 from softiou.reports.charts import line_chart, line_look
 from softiou.reports.formatting import View
 from softiou.reports.history import History, Series
 from softiou.reports.pseudo_labels import KEPT
 
-IOU_NAMES = {
-    "val/miou_d": "mIoU D",
-    "val/miou_i": "mIoU I",
-    "val/miou_c": "mIoU C",
-    "val/teacher_miou_d": "mIoU D of the teacher",
-    "val/pseudo_miou_d": "mIoU D of the pseudo-labels kept",
+# What stands before a metric in metrics.jsonl, and the words behind its label.
+MODELS = {
+    "val/": "",
+    "val/teacher_": " of the teacher",
+    "val/pseudo_": " of the pseudo-labels kept",
 }
-ECE_NAMES = {"val/ece_d": "ECE", "val/teacher_ece_d": "ECE of the teacher"}
 BEST_BY = "val/miou_d"
-NO_LOSS = ("train/kept",)  # shares that are recorded beside the loss and its parts
+NO_LOSS = ("train/kept",)  # shares, recorded beside the loss and its parts
 
 Lines = dict[str, Series]
 
@@ -35,8 +34,9 @@ def learning_curves(history: History) -> list[View]:
     )
     charts = (
         ("Training loss", _losses(lines), None, "The loss and its parts."),
-        ("Validation mIoU, %", _ious(lines), step, note),
-        ("Validation ECE, %", _named(lines, ECE_NAMES), step, "Lower is better."),
+        ("Validation mIoU, %", _validated(lines, "overlap"), step, note),
+        ("Validation against soft labels", _validated(lines, "soft"), step, ""),
+        ("Validation ECE, %", _validated(lines, "calibration"), step, "Lower is better."),
         ("Pseudo-labels kept, %", _named(lines, {KEPT: "kept"}), None, kept_note),
     )
     return [
@@ -68,18 +68,20 @@ def _losses(lines: Lines) -> list[Series]:
     return _named(lines, {name: name.removeprefix("train/").replace("_", " ") for name in names})
 
 
-def _ious(lines: Lines) -> list[Series]:
-    """Of the pseudo-labels kept only if some are not: else they are all that the teacher says."""
+def _validated(lines: Lines, group: Group) -> list[Series]:
+    """The headline metrics of a group, of the model and then of the teacher.
+
+    Those of the pseudo-labels kept are left out if all are kept: they equal those of the teacher.
+    """
     kept = lines.get("val/pseudo_kept")
     some_left_out = kept is not None and min(kept.values) < 100
-    return _named(
-        lines,
-        {
-            key: name
-            for key, name in IOU_NAMES.items()
-            if some_left_out or key != "val/pseudo_miou_d"
-        },
-    )
+    names = {
+        prefix + info.key: info.heading + words
+        for prefix, words in MODELS.items()
+        for info in metrics_of(group, shown="headline")
+        if some_left_out or prefix != "val/pseudo_"
+    }
+    return _named(lines, names)
 
 
 def _named(lines: Lines, names: dict[str, str]) -> list[Series]:

@@ -1,4 +1,4 @@
-"""Images with what was said of their pixels, as the page shows them side by side.
+"""Images with their targets and predictions, as the page shows them side by side.
 
 Sizes: H, W image height and width.
 """
@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from softiou.reports.evaluated import Evaluation, ImageScore
+from softiou.evaluation.schema import Colour, Evaluation, ImageScores
 from softiou.reports.formatting import View, percent
 from softiou.reports.image_files import (
-    Colour,
     class_indices,
     display_size,
     open_image,
@@ -32,16 +31,16 @@ from softiou.reports.pseudo_labels import PseudoLabelExample, PseudoLabels
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
-    """An image to show, at most 640 px long; what has no file is None."""
+class ExamplePictures:
+    """The pictures of an image, at most 640 px long; None without a file."""
 
-    score: ImageScore
+    score: ImageScores
     image: NDArray[np.uint8] | None  # (H, W, 3)
     target: NDArray[np.int64] | None  # (H, W); an index that is no class is an ignored pixel
     preds: NDArray[np.int64] | None  # (H, W)
 
 
-def read_example(folder: Path, score: ImageScore) -> Example:
+def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
     """Open the pictures of one image, downscaled to 640 px.
 
     Raises:
@@ -52,7 +51,7 @@ def read_example(folder: Path, score: ImageScore) -> Example:
         open_index_map(folder / f"{score.stem}.{suffix}") for suffix in ("target.png", "preds.png")
     )
     size = display_size((image, target, preds))
-    return Example(
+    return ExamplePictures(
         score=score,
         image=pixels(image, size),
         target=class_indices(target, size),
@@ -60,9 +59,9 @@ def read_example(folder: Path, score: ImageScore) -> Example:
     )
 
 
-def example_view(example: Example, evaluation: Evaluation) -> View:
-    """Image, target, prediction and mistakes, as far as the files are there."""
-    palette = [score.colour for score in evaluation.classes]
+def example_view(example: ExamplePictures, evaluation: Evaluation) -> View:
+    """Image, target, prediction and mistakes, as far as the files exist."""
+    palette = evaluation.palette
     score, image, target, preds = example.score, example.image, example.target, example.preds
     drawn = [
         _photograph("Image", f"Image {score.stem}", image),
@@ -77,13 +76,13 @@ def example_view(example: Example, evaluation: Evaluation) -> View:
         "note": f"mIoU {percent(score.miou)} % · accuracy {percent(score.accuracy)} %",
         "pictures": [picture for picture in drawn if picture is not None],
         "missing": "The pictures of this image are missing from the examples folder.",
-        "classes": _legend([one.name for one in evaluation.classes], palette, target, preds),
+        "classes": _legend(evaluation.classes, palette, target, preds),
         "hatched": "ignored" if _left_out(palette, target) else "",
     }
 
 
 def pseudo_label_example_view(example: PseudoLabelExample, found: PseudoLabels) -> View:
-    """What teacher and student saw, and what the one told the other, as far as it is there."""
+    """The views of teacher and student and their pseudo-labels, as far as the files exist."""
     palette, stem = found.palette, example.stem
     # Without colours the maps cannot be drawn.
     pseudo, mixed = (example.pseudo, example.mixed) if palette else (None, None)

@@ -1,14 +1,14 @@
-"""Figures in words, for the page."""
+"""Numbers as text, for the page."""
 
 from typing import Any
 
-from softiou.reports.image_files import Colour
+from softiou.evaluation.schema import Colour
 
 View = dict[str, Any]  # plain values under the names that the template uses
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Digits without the sign, a dash for what is undefined."""
+    """Format without the sign; a dash where undefined."""
     return "\N{EN DASH}" if value is None else f"{value:.{digits}f}"
 
 

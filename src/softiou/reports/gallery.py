@@ -1,8 +1,8 @@
-"""The gallery: every image with what was said of its pixels, small enough for one page.
+"""The gallery: every image with its target and prediction, small enough for one page.
 
 Pictures travel as text inside the page and are decoded by the browser when they are shown. Class
 indices stay indices (deflated bytes), so that the browser can colour them, compare target with
-prediction, and say what lies under the pointer.
+prediction, and name the class under the pointer.
 
 Sizes: H, W height and width of a thumbnail; C classes; one side for each run on the page.
 """
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.errors import DataError
-from softiou.reports.evaluated import ImageScore
+from softiou.evaluation.schema import ImageScores
 from softiou.reports.formatting import View
 from softiou.reports.image_files import open_image, open_index_map
 
@@ -28,7 +28,9 @@ BUDGET_BYTES = 8_500_000  # of the gallery: the page around it needs about one m
 MAX_IMAGES = 2000
 PROBES = 24
 UNCERTAINTY_LEVELS = 16
-UNCERTAINTY_SCALE = 2 / 3  # it is smooth, and would else take as much as the photograph
+UNCERTAINTY_SCALE = (
+    2 / 3
+)  # it is smooth: at full size it would take as much space as the photograph
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,17 @@ LEVELS = (
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """One image: where its pictures lie and how it scored, for each run in turn."""
+    """One image, with the folder of its pictures and its scores for each run."""
 
     stem: str
     folders: tuple[Path, ...]
-    scores: tuple[ImageScore, ...]
-    rank: float | None  # by what the gallery is sorted at first
+    scores: tuple[ImageScores, ...]
+    rank: float | None  # sorts the gallery at first
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Pictures as text, and what became of them."""
+    """Pictures as text, and how they were made to fit."""
 
     images: tuple[GalleryImage, ...]
     pictures: tuple[View, ...]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
+from softiou.evaluation.schema import Evaluation, ImageScores
 from softiou.metrics.registry import IMAGE_METRICS, ImageMetricInfo
-from softiou.reports.evaluated import ClassScore, Evaluation, ImageScore
 from softiou.reports.formatting import View, counted
 from softiou.reports.gallery import FOLDER, LEVELS, UNCERTAINTY_LEVELS, GalleryImage, Packed, pack
 from softiou.reports.pictures import MISTAKE
@@ -23,19 +23,19 @@ _BETTER = {True: "high", False: "low", None: ""}  # as gallery.js names the bett
 
 @dataclass(frozen=True)
 class Sort:
-    """What the images may be sorted by: a score of one side, or what it has more than the first."""
+    """An order of the images: by a score of one side, or by its gain over the first side."""
 
     name: str
     metric: ImageMetricInfo
     side: int
     gain: bool = False
 
-    def read(self, sides: Sequence[ImageScore]) -> float | None:
+    def read(self, sides: Sequence[ImageScores]) -> float | None:
         """The value of one image."""
-        value = _value(sides[self.side], self.metric)
+        value = sides[self.side].score(self.metric.key)
         if not self.gain:
             return value
-        first = _value(sides[0], self.metric)
+        first = sides[0].score(self.metric.key)
         return None if first is None or value is None else value - first
 
 
@@ -52,11 +52,11 @@ def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
     metrics = _measured(images)
     sorts = [Sort(metric.label, metric, side=0) for metric in metrics]
     packed = pack(images, len(evaluation.classes))
-    return _view(packed, evaluation.classes, metrics, sorts, sides=("",))
+    return _view(packed, evaluation, metrics, sorts, sides=("",))
 
 
 def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
-    """The gallery of several runs on the same images, sorted by what the second gained in mIoU.
+    """The gallery of several runs on the same images, sorted by the gain of the second in mIoU.
 
     Args:
         runs: Name, evaluation and directory of each; only images that all of them scored are shown.
@@ -82,13 +82,9 @@ def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
         for metric in metrics
     ]
     plain = [Sort(f"mIoU: {names[side]}", miou, side) for side in sides]
-    classes = runs[0][1].classes
-    return _view(pack(images, len(classes)), classes, metrics, gains + plain, sides=names)
-
-
-def _value(score: ImageScore, metric: ImageMetricInfo) -> float | None:
-    value: float | None = getattr(score, metric.key, None)
-    return value
+    first_run = runs[0][1]
+    packed = pack(images, len(first_run.classes))
+    return _view(packed, first_run, metrics, gains + plain, sides=names)
 
 
 def _measured(images: Sequence[GalleryImage]) -> list[ImageMetricInfo]:
@@ -96,13 +92,13 @@ def _measured(images: Sequence[GalleryImage]) -> list[ImageMetricInfo]:
     return [
         metric
         for metric in IMAGE_METRICS
-        if any(_value(one, metric) is not None for image in images for one in image.scores)
+        if any(one.score(metric.key) is not None for image in images for one in image.scores)
     ]
 
 
 def _view(
     packed: Packed,
-    classes: Sequence[ClassScore],
+    evaluation: Evaluation,
     metrics: Sequence[ImageMetricInfo],
     sorts: Sequence[Sort],
     *,
@@ -113,7 +109,7 @@ def _view(
         picture
         | {
             "scores": [
-                [_rounded(_value(one, metric)) for one in image.scores] for metric in metrics
+                [_rounded(one.score(metric.key)) for one in image.scores] for metric in metrics
             ],
             "sorts": [_rounded(sort.read(image.scores)) for sort in sorts],
             "classes": _classes(image.scores),
@@ -124,7 +120,10 @@ def _view(
         "sides": sides,
         "note": _note(packed),
         "data": {
-            "classes": [{"name": one.name, "colour": one.colour} for one in classes],
+            "classes": [
+                {"name": name, "colour": colour}
+                for name, colour in zip(evaluation.classes, evaluation.palette, strict=True)
+            ],
             "sides": list(sides),
             "scores": [
                 {"name": metric.label, "better": _BETTER[metric.higher_is_better]}
@@ -148,7 +147,7 @@ def _view(
     }
 
 
-def _classes(sides: Sequence[ImageScore]) -> list[list[float | None]]:
+def _classes(sides: Sequence[ImageScores]) -> list[list[float | None]]:
     """Of each class in the target or a prediction: index, share of the target, IoU of each side.
 
     The largest in the target come first.
@@ -163,7 +162,7 @@ def _classes(sides: Sequence[ImageScore]) -> list[list[float | None]]:
 
 
 def _iou(counts: tuple[int, int, int] | None) -> float | None:
-    """Per cent; None for a class that is neither there nor predicted."""
+    """Per cent; None for a class that is neither present nor predicted."""
     if counts is None:
         return None
     true_positives, predicted, present = counts
@@ -176,15 +175,15 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _note(packed: Packed) -> str:
-    """What the page's size has cost, in words; "" for nothing."""
-    told = []
+    """How the pictures were reduced to limit the size of the page; "" if they were not."""
+    notes = []
     longest = packed.level.long_side_px
     if longest < LEVELS[0].long_side_px:
-        told.append(f"Pictures are at most {longest} pixels long, so that the page stays small.")
+        notes.append(f"Pictures are at most {longest} pixels long, so that the page stays small.")
     if packed.left_out:
-        told.append(
+        notes.append(
             f"{counted(packed.left_out, 'image')} of {len(packed.images) + packed.left_out:,} "
             f"{'is' if packed.left_out == 1 else 'are'} left out: the worst, the best and an even "
             "sample of the others stay."
         )
-    return " ".join(told)
+    return " ".join(notes)

@@ -18,7 +18,7 @@ class Series:
 
 @dataclass(frozen=True)
 class History:
-    """What metrics.jsonl tells of the training."""
+    """The content of metrics.jsonl."""
 
     series: tuple[Series, ...]
     last_step: int
@@ -36,7 +36,7 @@ def read_history(text: str) -> History:
         for name, value in record.items():
             number = number_or_none(value)
             if name not in ("step", "seconds") and number is not None:
-                # A resumed run repeats the steps since its checkpoint: the later line holds.
+                # A resumed run repeats the steps since its checkpoint: the later line is used.
                 points.setdefault(name, {})[step] = number
     series = (Series(name, *_columns(sorted(values.items()))) for name, values in points.items())
     return History(series=tuple(series), last_step=last_step, seconds=seconds)
@@ -50,7 +50,7 @@ def number_or_none(value: object) -> float | None:
 
 
 def _records(text: str) -> list[dict[str, Any]]:
-    """Whole lines only: a kill cuts one short, and a resumed run goes on after it."""
+    """Whole lines only: a kill cuts one short, and a resumed run continues after it."""
     records = []
     for line in text.split("\n"):
         try:

@@ -15,7 +15,6 @@ from softiou.errors import DataError
 LONG_SIDE_PX = 640
 INDEX_MODES = ("1", "L", "P", "I", "I;16")
 
-Colour = tuple[int, int, int]
 Size = tuple[int, int]  # width, height, as Pillow has it
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from softiou.evaluation.schema import Interval
 from softiou.metrics.registry import MetricInfo
-from softiou.reports.evaluated import Interval
 from softiou.reports.formatting import View
 
 RANGE = "\N{THIN SPACE}\N{EN DASH}\N{THIN SPACE}"

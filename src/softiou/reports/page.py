@@ -7,20 +7,20 @@ from pathlib import Path
 from statistics import quantiles
 
 from softiou._files import write_atomically
+from softiou.evaluation.schema import Evaluation, ImageScores
 from softiou.metrics.registry import metrics_of
 from softiou.reports.calibration_view import calibration_view
 from softiou.reports.class_table import class_table
 from softiou.reports.collect import ReportData, collect
-from softiou.reports.comparison import Comparison
 from softiou.reports.confusion import confusion_view
 from softiou.reports.curves import best_validation, learning_curves
-from softiou.reports.evaluated import Evaluation, ImageScore
 from softiou.reports.examples import example_view, read_example
 from softiou.reports.formatting import View, counted, duration
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import gallery_view
 from softiou.reports.history import History
 from softiou.reports.metric_display import metric_views
+from softiou.reports.model_table import ModelTable
 from softiou.reports.pseudo_label_view import pseudo_label_view
 from softiou.reports.templating import fill
 
@@ -65,7 +65,7 @@ def render(data: ReportData) -> str:
         "curves": learning_curves(data.history),
         "pseudo_labels": pseudo_label_view(data.pseudo_labels) if data.pseudo_labels else None,
         "evaluation": evaluation,
-        "comparison": _comparison(data.comparison) if data.comparison else None,
+        "comparison": _model_table(data.model_table) if data.model_table else None,
         "gallery": None,
         "confusion": None,
         **sections,
@@ -106,24 +106,29 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
 def _examples(evaluation: Evaluation, run_dir: Path) -> list[View]:
     """Best and worst images, where there is no gallery."""
     scores = {score.stem: score for score in evaluation.images}
+    chosen = evaluation.examples
     return [
         {
             "title": title,
             "items": [
                 example_view(
-                    read_example(run_dir / "examples", scores.get(stem, ImageScore(stem))),
+                    read_example(run_dir / "examples", scores.get(stem) or _unscored(stem)),
                     evaluation,
                 )
                 for stem in stems
             ],
         }
-        for title, stems in (("Best images", evaluation.best), ("Worst images", evaluation.worst))
+        for title, stems in (("Best images", chosen.best), ("Worst images", chosen.worst))
     ]
+
+
+def _unscored(stem: str) -> ImageScores:
+    return ImageScores(stem=stem, miou=None, accuracy=None)
 
 
 def _results(evaluation: Evaluation) -> View:
     """The headline, and two or three compact tables with the rest."""
-    metrics, intervals = evaluation.metrics, evaluation.intervals
+    metrics, intervals = evaluation.metrics, evaluation.known_intervals
     after = evaluation.calibrated.metrics if evaluation.calibrated else None
     headline = metrics_of(shown="headline")
     overlap = [info for info in metrics_of("overlap", among=metrics) if info not in headline]
@@ -132,9 +137,11 @@ def _results(evaluation: Evaluation) -> View:
         ("Against soft labels", metrics_of("soft", among=metrics), None),
         ("Calibration, lower is better", metrics_of("calibration", among=metrics), after),
     ]
+    inference = evaluation.inference.summary()
+    inference = f" with {inference}" if inference else ""
     level = f" with {evaluation.level:g} % intervals" if intervals else ""
     return {
-        "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{evaluation.inference}, "
+        "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{inference}, "
         f"in per cent{level}.",
         "headline": metric_views(headline, metrics, intervals, after),
         "groups": [
@@ -150,7 +157,7 @@ def _results(evaluation: Evaluation) -> View:
 
 
 def _validated(history: History) -> View:
-    """Headline figures of a run without evaluation: those of its best validation so far."""
+    """Headline metrics of a run without evaluation: those of its best validation so far."""
     best = best_validation(history)
     if best is None:
         return {"results": None}
@@ -170,13 +177,13 @@ def _validated(history: History) -> View:
     }
 
 
-def _comparison(comparison: Comparison) -> View:
-    """Rows of the table: a few metrics, and what the model cost."""
-    measured = {key for row in comparison.rows for key in row.metrics}
+def _model_table(table: ModelTable) -> View:
+    """Rows of the table: a few metrics, steps and time of training."""
+    measured = {key for row in table.rows for key in row.metrics}
     columns = metrics_of(shown="models", among=measured)
     return {
         "columns": columns,
-        "of": f"Split “{comparison.split}” of {comparison.data}, in per cent.",
+        "of": f"Split “{table.split}” of {table.data}, in per cent.",
         "rows": [
             {
                 "name": row.name,
@@ -185,9 +192,9 @@ def _comparison(comparison: Comparison) -> View:
                 "steps": "–" if row.steps is None else f"{row.steps:,}",  # noqa: RUF001
                 "time": "–" if row.seconds is None else duration(row.seconds),  # noqa: RUF001
             }
-            for row in comparison.rows
+            for row in table.rows
         ],
-        "notes": comparison.notes,
+        "notes": table.notes,
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from softiou.reports.image_files import Colour
+from softiou.evaluation.schema import Colour
 
 HATCH_PX = 8
 HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)

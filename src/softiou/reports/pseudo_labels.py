@@ -1,4 +1,4 @@
-"""What a semi-supervised run has recorded of its pseudo-labels, and the pictures of the last ones.
+"""The recorded shares of the pseudo-labels of a semi-supervised run, and the last pictures.
 
 Sizes: H, W image height and width.
 """
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.errors import DataError
+from softiou.evaluation.schema import Colour
 from softiou.reports.history import History
 from softiou.reports.image_files import (
-    Colour,
     class_indices,
     display_size,
     open_image,
@@ -54,16 +54,16 @@ class ClassShares:
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabelExample:
-    """An unlabelled image in a step of training, at most 640 px long; what has no file is None.
+    """An unlabelled image in a step of training, at most 640 px long; None without a file.
 
     An index that is no class is a pixel that was left out.
     """
 
     stem: str
-    weak: NDArray[np.uint8] | None  # (H, W, 3), what the teacher saw
-    pseudo: NDArray[np.int64] | None  # (H, W), what it said
-    strong: NDArray[np.uint8] | None  # (H, W, 3), what the student saw, after mixing
-    mixed: NDArray[np.int64] | None  # (H, W), what the student was told
+    weak: NDArray[np.uint8] | None  # (H, W, 3), input of the teacher
+    pseudo: NDArray[np.int64] | None  # (H, W), its labels
+    strong: NDArray[np.uint8] | None  # (H, W, 3), input of the student, after mixing
+    mixed: NDArray[np.int64] | None  # (H, W), target of the student
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ class PseudoLabels:
     """Pseudo-labels of a run.
 
     `kept` is in per cent, at the last validation. `palette` has a colour for each class, or none
-    when nobody knows them; `pictures_step` is None without pictures.
+    when they are unknown; `pictures_step` is None without pictures.
     """
 
     classes: tuple[ClassShares, ...]
@@ -88,13 +88,13 @@ def read_pseudo_labels(
 ) -> PseudoLabels | None:
     """Read the pseudo-labels of a run, None when it has recorded none.
 
-    Nothing can write the pictures again, and the rest of the page can do without: those that are
-    broken count as missing.
+    The pictures cannot be written again and the page works without them: broken ones count as
+    missing.
 
     Args:
         run_dir: Directory of a run, see `collect`.
-        history: Its metrics.jsonl, which also tells the names and the order of the classes.
-        colours: Of the classes, by name. Without one for each, those stored in the pictures hold.
+        history: Its metrics.jsonl, which has the names and the order of the classes.
+        colours: Of the classes, by name. If one is missing, those of the pictures are used.
     """
     lines = {line.name: dict(zip(line.steps, line.values, strict=True)) for line in history.series}
     names = [name.removeprefix(LABELS) for name in lines if name.startswith(LABELS)]

@@ -1,0 +1,254 @@
+"""The content of evaluation.json: frozen models of schema version 2, which also read version 1.
+
+Scores are in per cent and null where they are undefined. Fields with a default are missing in files
+of version 1. Sizes: C classes, B bins of confidence.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from softiou._validation import validated
+from softiou.errors import DataError
+
+FILE = "evaluation.json"
+SCHEMA_VERSION = 2
+
+Colour: TypeAlias = tuple[int, int, int]
+Counts: TypeAlias = tuple[int, int, int]  # true positives, predicted, present: pixels
+Interval: TypeAlias = tuple[float, float]  # low, high
+
+
+def _without_nulls(pair: Any) -> Any:
+    return None if isinstance(pair, list | tuple) and None in pair else pair
+
+
+IntervalOrNone: TypeAlias = Annotated[Interval | None, BeforeValidator(_without_nulls)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class _Scored(_Part):
+    """An entry with scores, whose names are those of `softiou.metrics.registry`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
+
+    def score(self, key: str) -> float | None:
+        """Return a score by its key in the registry; None where it is undefined or missing."""
+        value: float | None = getattr(self, key, None)
+        return value
+
+
+class Inference(_Part):
+    """How the model was run, see `softiou.inference.InferenceSettings`."""
+
+    window_px: tuple[int, int] | None = Field(None, description="height, width; null: no windows")
+    overlap: float = Field(0.5, description="share of a window that the next one covers again")
+    flips: bool = Field(False, description="whether the mirror image was averaged in")
+    scales: tuple[float, ...] = Field((1.0,), description="factors of size, averaged over")
+
+    def summary(self) -> str:
+        """Describe what differs from one pass over the whole image; "" for nothing."""
+        words = []
+        if self.window_px:
+            height, width = self.window_px
+            words.append(f"windows of {height} x {width} pixels, overlap {self.overlap:g}")
+        if self.flips:
+            words.append("flips")
+        if (scales := sorted(self.scales)) != [1]:
+            words.append(f"scales {', '.join(f'{scale:.12g}' for scale in scales)}")
+        return ", ".join(words)
+
+
+class Bootstrap(_Part):
+    """How the intervals were computed."""
+
+    resamples: int = Field(description="number of resamples of the images")
+    seed: int = Field(description="of the random numbers")
+    level: float = Field(description="of the intervals, per cent")
+
+
+class ClassScores(_Scored):
+    """Scores of one class over the data set: also those of `CLASS_METRICS` that apply."""
+
+    name: str
+    iou: float | None
+    iou_c: float | None = Field(description="mean of the IoU over the images of the class")
+    dice: float | None
+    interval: IntervalOrNone = Field(None, description="of the IoU")
+    target_pixels: int = Field(description="pixels of the class in the target")
+    images: int = Field(description="images with the class in target or prediction")
+
+
+class ImageBins(_Part):
+    """Sums over the pixels of an image in each bin of confidence (B)."""
+
+    count: tuple[float | None, ...] = Field(description="pixels")
+    confidence: tuple[float | None, ...] = Field(description="sum of their confidences")
+    correct: tuple[float | None, ...] = Field(description="how many are right")
+
+
+class ImageScores(_Scored):
+    """Scores of one image, also those of `IMAGE_METRICS`, and the sums that metrics follow from."""
+
+    stem: str = Field(description="name without its ending")
+    miou: float | None = Field(description="mean IoU of the classes in its target")
+    accuracy: float | None
+    size: tuple[int, ...] | None = Field(None, description="height, width")
+    truth: str | None = Field(None, description="hash of the labels")
+    counts: dict[int, Counts] | None = Field(
+        None, description="{class: [true positives, predicted, present]} without zeros"
+    )
+    boundary_counts: dict[int, Counts] | None = Field(None, description="of the boundary bands")
+    bins: ImageBins | None = Field(None, description="of all valid pixels")
+    boundary_bins: ImageBins | None = Field(None, description="of pixels within 3 px of a boundary")
+    brier: float | None = Field(None, description="sum of the squared distances")
+    nll: float | None = Field(None, description="sum of the negative log-likelihoods, nats")
+    pixels: int | None = Field(None, description="valid pixels")
+
+
+class Reliability(_Part):
+    """The bins of ece_d; null in an empty bin."""
+
+    edges: tuple[float, ...] = Field(description="of the bins, in [0, 1] (B + 1)")
+    count: tuple[int, ...] = Field(description="pixels (B)")
+    confidence: tuple[float | None, ...] = Field(description="mean, in [0, 1] (B)")
+    accuracy: tuple[float | None, ...] = Field(description="in [0, 1] (B)")
+
+
+class Calibrated(_Part):
+    """The same model after the temperature scaling kept beside its checkpoint."""
+
+    kind: str = Field(description="of the scaling")
+    path: str = Field(description="file of the scaling")
+    data: str = Field("", description="data set that it was fitted on")
+    split: str = Field("", description="split that it was fitted on")
+    metrics: dict[str, float | None] = Field(
+        description="of calibration; of overlap, too, where the scaling may change masks"
+    )
+    reliability: Reliability
+
+
+class ExampleStems(_Part):
+    """Images whose pictures are in examples/."""
+
+    best: tuple[str, ...] = Field(description="with the highest mIoU")
+    worst: tuple[str, ...] = Field(description="with the lowest mIoU")
+
+
+class Evaluation(_Part):
+    """One model evaluated on one split of a data set."""
+
+    schema_version: int
+    softiou_version: str
+    created: str = Field(description="UTC")
+    data: str = Field(description="name of the data set")
+    split: str
+    checkpoint: str
+    checkpoint_sha256: str = ""
+    labels: str = Field("hard", description='kind of the target: "hard", "soft", "votes", "staple"')
+    inference: Inference = Inference()
+    num_images: int
+    classes: tuple[str, ...] = Field(description="names (C)")
+    palette: tuple[Colour, ...] = Field(description="colours (C)")
+    ignore_index: int | None = None
+    metrics: dict[str, float | None] = Field(
+        description="by their keys in `softiou.metrics.METRICS`, in the units given there"
+    )
+    intervals: dict[str, IntervalOrNone] = Field(
+        {}, description="[low, high] of the metrics, see `softiou.resampling.intervals`"
+    )
+    bootstrap: Bootstrap | None = None
+    per_class: tuple[ClassScores, ...] = Field(description="(C)")
+    confusion: tuple[tuple[int, ...], ...] | None = Field(
+        None, description="pixels (C, C); rows are the classes of the target"
+    )
+    reliability: Reliability
+    calibrated: Calibrated | None = Field(None, description="null without a temperature scaling")
+    images: tuple[ImageScores, ...]
+    examples: ExampleStems
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals, per cent."""
+        return self.bootstrap.level if self.bootstrap else 95.0
+
+    @property
+    def known_intervals(self) -> dict[str, Interval]:
+        """The intervals that are defined."""
+        return {name: pair for name, pair in self.intervals.items() if pair is not None}
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        size = len(self.classes)
+        for name in ("palette", "per_class"):
+            if len(getattr(self, name)) != size:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries of {size} classes")
+        for image in self.images:
+            counts = (image.counts or {}).keys() | (image.boundary_counts or {}).keys()
+            if counts and not 0 <= min(counts) <= max(counts) < size:
+                raise ValueError(f"image {image.stem} counts a class outside 0..{size - 1}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sums(self) -> Self:
+        required = ("size", "truth", "counts", "pixels") if self.schema_version > 1 else ()
+        for n, image in enumerate(self.images):
+            for name in required:
+                if getattr(image, name) is None:
+                    raise ValueError(f"images.{n}.{name}: Field required")
+        return self
+
+
+def evaluation_file(path: Path) -> Path:
+    """Return the evaluation.json of a run directory; any other path is returned as it is."""
+    return path / FILE if path.is_dir() else path
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read an evaluation. An image that is listed twice is returned once.
+
+    Args:
+        path: Run directory or evaluation.json.
+
+    Raises:
+        DataError: There is no file, it is incomplete, or of an unknown schema version.
+    """
+    file = evaluation_file(path)
+    try:
+        # JSON of other programs may hold NaN.
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        version = content["schema_version"]
+        if version not in range(1, SCHEMA_VERSION + 1):
+            raise DataError(_unknown_version(file, version))
+        evaluation = validated(Evaluation, content)
+    except FileNotFoundError as error:
+        found = f"contains no {FILE}" if path.is_dir() else "does not exist"
+        raise DataError(
+            f"{path} {found}: expected a run directory that was evaluated, or its {FILE}. "
+            "`softiou evaluate RUN DATA` writes one."
+        ) from error
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"no entry {error}" if isinstance(error, KeyError) else str(error).lstrip(": ")
+        raise DataError(
+            f"Expected {file} to be a complete evaluation, but got {reason}. Write it again with "
+            "`softiou evaluate RUN DATA`."
+        ) from error
+    unique = {image.stem: image for image in evaluation.images}
+    if len(unique) == len(evaluation.images):
+        return evaluation
+    return evaluation.model_copy(update={"images": tuple(unique.values())})
+
+
+def _unknown_version(file: Path, version: object) -> str:
+    text = f"Expected `schema_version` 1 to {SCHEMA_VERSION} in {file}, but got {version!r}"
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        return f"{text}, which is newer than this softiou. Update softiou."
+    return f"{text}. Write it again with `softiou evaluate RUN DATA`."

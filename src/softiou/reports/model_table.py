@@ -1,0 +1,70 @@
+"""comparison.json: the models of a run on the same images, one row each."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from softiou._files import write_atomically
+from softiou._validation import validated
+from softiou.errors import DataError
+
+FILE_NAME = "comparison.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model.
+
+    Attributes:
+        name: Its role, such as "teacher".
+        checkpoint: Path of its run or checkpoint.
+        metrics: As in evaluation.json; None where undefined.
+        steps: Optimiser steps of its training; None when unknown.
+        seconds: Of its training; None when unknown.
+    """
+
+    name: str
+    checkpoint: str
+    metrics: Mapping[str, float | None]
+    steps: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelTable:
+    """Models on one split of one data set; `notes` are sentences that qualify the rows."""
+
+    data: str
+    split: str
+    rows: tuple[ModelRow, ...]
+    notes: tuple[str, ...] = ()
+
+
+def save_model_table(table: ModelTable, run: Path) -> None:
+    """Write comparison.json into a run directory, whole or not at all."""
+    content = {"schema_version": SCHEMA_VERSION} | asdict(table)
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_atomically(text.encode(), run / FILE_NAME)
+
+
+def read_model_table(run: Path) -> ModelTable | None:
+    """Read comparison.json of a run directory, None when there is none.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    path = run / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        if (version := content["schema_version"]) != SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version!r}")
+        return validated(ModelTable, content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"Expected {path} to be a comparison of schema version {SCHEMA_VERSION}, but got "
+            f"{error!r} on reading it. Write it again with `softiou distill --resume`."
+        ) from error
