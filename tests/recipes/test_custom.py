@@ -18,8 +18,15 @@ from torchvision.transforms import v2
 
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.configuration import load_config
-from softiou.data import Augmentation, CustomAugmentation, CustomDataset, DatasetDescription
+from softiou.data import (
+    Augmentation,
+    CustomAugmentation,
+    CustomDataset,
+    DatasetDescription,
+    open_dataset,
+)
 from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.losses import JaccardMetricLoss
 from softiou.models import CustomModel
 from softiou.training import CustomParts, resume_training, start_training
 
@@ -248,6 +255,46 @@ def test_arrays_votes_and_probabilities_are_taken() -> None:
     assert (votes.labels, votes.annotators) == ("votes", 4)
     soft = CustomDataset([(image, np.full((2, 8, 6), 0.5))], description, "train")  # type: ignore[arg-type]
     assert (soft.labels, soft[0]["target"].dtype) == ("soft", torch.float32)
+
+
+def test_a_data_set_of_ones_own_is_not_opened_by_name() -> None:
+    with pytest.raises(DataError, match=r"package\.Squares is an object of Python"):
+        open_dataset("python:package.Squares", "val")
+
+
+def test_images_without_masks_need_a_data_set_on_disk(config: Any, tmp_path: Path) -> None:
+    semi = load_config(source="unused", section="semi_supervised")
+    semi = semi.model_copy(update={"data": config.data, "optim": config.optim})
+    with pytest.raises(ConfigError, match="leave `val_dataset` out"):
+        start_training(semi, directory=tmp_path / "run", custom=parts(loss=None))
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        ({"loss": summed_loss}, "over overlap statistics"),
+        ({"transform": v2.RandomHorizontalFlip()}, "leave the transform"),
+    ],
+)
+def test_what_semi_supervised_training_does_not_take(
+    own: dict[str, Any], message: str, tiny_config: Make, make_shapes: Make, tmp_path: Path
+) -> None:
+    images = make_shapes(tmp_path / "others", more=3) / "more" / "images"
+    config = tiny_config(f"semi_supervised.unlabeled={images}")
+    with pytest.raises(ConfigError, match=message):
+        start_training(config, directory=tmp_path / "run", custom=CustomParts(**own))
+
+
+def test_an_overlap_loss_and_a_model_of_ones_own_are_distilled(
+    tiny_config: Make, trained: Any, tmp_path: Path
+) -> None:
+    config = tiny_config(f"distillation.teacher={trained.directory}")
+    own = CustomParts(model=Net(), loss=JaccardMetricLoss(cross_entropy=0.5))
+    run = start_training(config, directory=tmp_path / "run", custom=own)
+    last = run / "checkpoints" / "last.ckpt"
+    assert load_trained(last, model=Net()).step == 6
+    with pytest.raises(ConfigError, match="softiou distill` needs a loss over overlap"):
+        start_training(config, directory=tmp_path / "two", custom=CustomParts(loss=summed_loss))
 
 
 # Transforms

@@ -79,8 +79,11 @@ def test_a_logger_that_is_not_installed(
     assert not (tmp_path / "run").exists()
 
 
-def test_csv_of_a_resumed_run_keeps_the_former(tiny_config: Make, tmp_path: Path) -> None:
-    config, run = tiny_config("loggers=[csv]"), tmp_path / "run"
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")  # of mlflow
+def test_loggers_of_a_resumed_run_continue(tiny_config: Make, tmp_path: Path) -> None:
+    import mlflow
+
+    config, run = tiny_config("loggers=[csv, mlflow]"), tmp_path / "run"
     with pytest.raises(RuntimeError, match="at batch 5"):
         start_training(config, directory=run, custom=CustomParts(callbacks=[FailAt(5)]))
     resume_training(run, custom=CustomParts(callbacks=[FailAt(99)]))
@@ -89,6 +92,13 @@ def test_csv_of_a_resumed_run_keeps_the_former(tiny_config: Make, tmp_path: Path
         with (run / folder / "metrics.csv").open() as file:
             rows += [row for row in csv.DictReader(file) if row["val/miou_d"]]
     assert int(rows[-1]["step"]) == 5  # counted from 0
+    client = mlflow.MlflowClient(f"sqlite:///{run / 'mlflow.db'}")
+    name = (run / "mlflow_run.txt").read_text()
+    history = client.get_metric_history(name, "val/miou_d")
+    assert history[-1].value == pytest.approx(validations(run)[6])
+    experiment = client.get_experiment_by_name("softiou")
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
 # The best checkpoint

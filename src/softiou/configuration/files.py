@@ -14,7 +14,7 @@ from softiou.errors import ConfigError
 
 S = TypeVar("S", bound=Section)
 
-# What a resolved configuration holds because of another setting: not to be kept when that changes.
+# Settings that were resolved from another setting, and are dropped when that changes.
 _DEPENDANTS = {
     ("labels", "kind"): ("epsilon", "width", "sigma"),
     ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),
@@ -46,7 +46,7 @@ def load_config(
         source: Data set; stands for `data.source`.
         file: YAML file.
         overrides: "dotted.key=value" with YAML values, for instance "optim.steps=500".
-        section: One that is there with its defaults if nothing else is said of it.
+        section: Name of a section to add, with its defaults where nothing else is given.
 
     Raises:
         ConfigError: Lists every mistake at once, with dotted keys.
@@ -67,7 +67,7 @@ def load_config(
 
 
 def _is_valid(values: dict[str, Any]) -> bool:
-    """Say whether values are right as they are, so that it is the overrides that are wrong."""
+    """Return whether values are valid without the overrides."""
     try:
         validate_config(values)
     except ConfigError:
@@ -76,7 +76,7 @@ def _is_valid(values: dict[str, Any]) -> bool:
 
 
 def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
-    """Drop settings of a resolved file that followed from one which is given another value."""
+    """Drop settings that were resolved from one which an override changes."""
     given = {key: text for key, _, text in (override.partition("=") for override in overrides)}
     for (section, name), dependants in _DEPENDANTS.items():
         held: Any = values.get(section)
@@ -120,7 +120,7 @@ def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
 
 
 def save_config(config: Config, path: Path, *, header: str = "") -> None:
-    """Write the complete configuration as YAML, each described knob with its comment."""
+    """Write the complete configuration as YAML, with the description of each setting."""
     comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
     write_atomically((comments + _to_yaml(config)).encode(), path)
 
@@ -156,7 +156,7 @@ def _to_yaml(config: Config) -> str:
 
 
 def _inline(value: object) -> str:
-    """A value as YAML on one line."""
+    """Return a value as YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else value
     text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
     return text.removesuffix("...\n").strip()
@@ -171,7 +171,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
-    # A section whose knobs are all commented out reads as null.
+    # A section whose settings are all commented out reads as null.
     return {key: value for key, value in values.items() if value is not None}
 
 

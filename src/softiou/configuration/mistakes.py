@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words: one line for each wrong key."""
+"""Error messages for invalid configurations: one line for each wrong key."""
 
 from difflib import get_close_matches
 from typing import Any
@@ -9,7 +9,7 @@ from softiou.configuration.sections import Section
 
 
 def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
-    """One line for each wrong key: what is wrong, and what came."""
+    """Return a line for each wrong key: what was expected, and the value."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]] or ["configuration"]
@@ -26,7 +26,7 @@ def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
         return "missing"
     if mistake == "model_type":
         return f"is a section; set {key}.KEY, for instance {_first_key(key, kind)}"
-    # A union of types complains once for each of its members.
+    # A union of types has an error for each of its members.
     texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
     reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
     return f"{reasons}, but got {details[0]['input']!r}"
@@ -37,9 +37,9 @@ def _first_key(section: str, kind: type[Section]) -> str:
 
 
 def _did_you_mean(key: str, kind: type[Section]) -> str:
-    """Find a known key whose last part looks like that of an unknown one."""
+    """Suggest a known key whose last part is similar to that of an unknown one."""
     section = key.rpartition(".")[0]
-    # Where sections share a name, the one that was meant comes last and stays.
+    # Where sections share a name, the key of the same section comes last and stays.
     keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
     known = {dotted.split(".")[-1]: dotted for dotted in keys}
     own = [name for name, dotted in known.items() if section and dotted.startswith(f"{section}.")]
@@ -49,6 +49,6 @@ def _did_you_mean(key: str, kind: type[Section]) -> str:
 
 
 def _keys(kind: type[Section]) -> list[str]:
-    """Every dotted key, and the sections themselves."""
+    """Return every dotted key, and the sections themselves."""
     inner = [f"{name}.{key}" for name, one in kind.sections() for key in one.model_fields]
     return [*kind.model_fields, *inner]

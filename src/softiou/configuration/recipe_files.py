@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent / "recipes"
 
 
 class RecipeSummary(NamedTuple):
-    """What the list of the recipes tells of one."""
+    """A row of the list of recipes."""
 
     name: str
     data_set: str
@@ -38,7 +38,7 @@ def recipe_path(name: str) -> Path:
     """Return the file of a recipe.
 
     Raises:
-        ConfigError: There is no recipe of that name; lists those that look like it.
+        ConfigError: There is no recipe of that name; names similar ones.
     """
     names = recipe_names()
     if name in names:

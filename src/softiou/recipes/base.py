@@ -1,4 +1,4 @@
-"""What the recipes share: model, loss, schedule, validation and checkpoints."""
+"""What all recipes share: model, loss, schedule, validation and checkpoints."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -155,10 +155,10 @@ class Recipe(pl.LightningModule, ABC):
 
     @abstractmethod
     def parts(self, batch: Any) -> dict[str, Tensor]:
-        """Return "loss", which is minimised, and detached what it is made of."""
+        """Return "loss", which is minimised, and its detached parts."""
 
     def labels_of(self, batch: Batch) -> Tensor | Target:
-        """Return what the labels of a batch say, as the configuration wants them."""
+        """Return the target for the labels of a batch, softened as configured."""
         return build_target(batch["target"], self.config.labels, self.description)
 
     def with_auxiliary(
@@ -170,7 +170,7 @@ class Recipe(pl.LightningModule, ABC):
         return {**parts, "loss": loss, "auxiliary": auxiliary.detach()}
 
     def on_train_start(self) -> None:
-        """Take the images of all processes for one batch."""
+        """Make the loss that of the joined batch of all processes."""
         if self.trainer.world_size > 1:
             for module in self.modules():
                 if isinstance(module, OverlapLoss):

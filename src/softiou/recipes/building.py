@@ -1,4 +1,4 @@
-"""From plain settings to the loss and the targets that they describe."""
+"""Losses and targets from their settings."""
 
 from inspect import signature
 
@@ -16,14 +16,14 @@ _OF_ANNOTATORS = ("votes", "random", "staple")
 
 
 def data_labels(kind: Auto | LabelsKind) -> TargetKind:
-    """Return how a data set has to hand out the labels that become a kind of target."""
+    """Return the kind of target that a data set has to return for a kind of labels."""
     if kind in ("auto", "soft", "staple"):
         return kind
     return "votes" if kind in ("votes", "random") else "hard"
 
 
 def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
-    """Raise when the labels ask for annotators whom a data set does not have.
+    """Raise when the labels need several annotators and a data set has one.
 
     Raises:
         ConfigError: Names the kind and the way out.
@@ -38,11 +38,11 @@ def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
 def build_target(
     target: Tensor, settings: LabelsConfig, description: DatasetDescription
 ) -> Tensor | Target:
-    """Return what a loss is to learn from the labels of a batch.
+    """Return the target of the loss for the labels of a batch.
 
     Args:
         target: Of a batch: (N, H, W) or (N, R, H, W) integers, or probabilities (N, C, H, W).
-        settings: What is to become of hard labels.
+        settings: How hard labels are softened.
         description: Of the data set.
     """
     ignore_index = description.ignore_index
@@ -62,7 +62,7 @@ def build_target(
 
 
 def check_loss(settings: LossConfig, num_classes: int) -> None:
-    """Compare what a loss says of the classes with the data set, before a run is begun.
+    """Raise when the classes in the settings of a loss do not fit the data set.
 
     Raises:
         ConfigError: Names the setting that does not fit.
@@ -83,7 +83,7 @@ def check_loss(settings: LossConfig, num_classes: int) -> None:
 def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss:
     """Return the loss that a configuration describes."""
     common: LossSettings = {
-        "upsample": "bilinear",  # models hand out logits at their own stride
+        "upsample": "bilinear",  # models return logits at their own stride
         "cross_entropy": settings.cross_entropy,
         "smooth": settings.smooth,
         "per": settings.per if isinstance(settings.per, str) else dict(settings.per.items()),

@@ -18,6 +18,7 @@ from softiou.data import (
 )
 from softiou.errors import ConfigError
 from softiou.models import count_classes
+from softiou.models.spec import CUSTOM
 from softiou.recipes.building import check_labels, data_labels
 from softiou.recipes.custom import CustomParts
 
@@ -64,7 +65,16 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
 
 
 def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
-    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out."""
+    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out.
+
+    Raises:
+        ConfigError, DataError: There are none.
+    """
+    if data.source.startswith(CUSTOM):
+        raise ConfigError(
+            "Images without masks come from a data set on disk, and both data sets are your own: "
+            "leave `val_dataset` out, and give the folder as data.source."
+        )
     return open_unlabeled(
         data.source,
         data.train_split,

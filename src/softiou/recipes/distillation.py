@@ -31,7 +31,7 @@ from softiou.targets import Target
 
 @final
 class DistillationRecipe(Recipe):
-    """Learns from images with labels and from what a teacher says of the same images.
+    """Learns from the labels of images and from a teacher's probabilities for them.
 
         loss = (1 - weight) L(student, labels) + weight L(student, teacher) + channel_wise CWD
 
@@ -43,7 +43,7 @@ class DistillationRecipe(Recipe):
     Args:
         config: Resolved, with a section `distillation`.
         description: Classes of the data set.
-        teacher: Frozen and in eval mode; None when batches bring soft labels.
+        teacher: Frozen and in eval mode; None when batches contain its soft labels.
         **source: See `ModelSource`.
     """
 
@@ -83,7 +83,7 @@ class DistillationRecipe(Recipe):
         return recipe
 
     def on_fit_start(self) -> None:
-        """Bring the teacher to the device of the student."""
+        """Move the teacher to the device of the student."""
         if self.teacher.model is not None:
             self.teacher.model.to(self.device)
 
@@ -115,7 +115,7 @@ class DistillationRecipe(Recipe):
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
-        """Ask the teacher, when it is at hand: logits (N, C, h, w) at its own stride."""
+        """Return the teacher's logits (N, C, h, w) at its own stride; None without one."""
         teacher = self.teacher.model
         if teacher is None:
             return None
@@ -130,9 +130,9 @@ class DistillationRecipe(Recipe):
         return height + -height % stride, width + -width % stride
 
     def _soft_target(self, batch: Batch, teacher_logits: Tensor | None) -> Target:
-        """Return what the teacher says, softened, and left out where it is too unsure.
+        """Return the teacher's softened probabilities, without pixels below the threshold.
 
-        How sure it is, and which classes are kept, is judged before it is softened.
+        Threshold and kept classes refer to the probabilities before they are softened.
         """
         settings, temperature = self.settings, self.settings.temperature
         filtered = settings.threshold > 0 or settings.keep is not None
@@ -194,10 +194,10 @@ def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> 
 
 
 def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelReader:
-    """Open a store of soft labels, and see that it has all images of a split, whole.
+    """Open a store of soft labels, and check that it has all images of a split, undamaged.
 
     Raises:
-        DataError: It has not; names the images.
+        DataError: Some are missing or damaged; names them.
     """
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
@@ -208,7 +208,7 @@ def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset)
 
 
 def identity_of(settings: DistillationConfig) -> str:
-    """Return what tells one teacher, or one store of soft labels, from another of the same path."""
+    """Return a hash that identifies the teacher, or the store of soft labels, at a path."""
     if settings.teacher is not None:
         return file_sha256(find_checkpoint(Path(settings.teacher).expanduser()))
     return SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser()).manifest.identity

@@ -1,4 +1,4 @@
-"""Watching pseudo-labels: what they say of each class, how many are kept, and how they look.
+"""Statistics and pictures of pseudo-labels: the share of each class, and how many are kept.
 
 Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
 """
@@ -28,9 +28,9 @@ _SHOWN = 3
 
 
 class PseudoLabelWatch(nn.Module):
-    """Adds up what pseudo-labels say over the steps between two validations.
+    """Adds up the classes of pseudo-labels over the steps between two validations.
 
-    It is part of checkpoints, so that a resumed run tells the same.
+    It is part of checkpoints, so that a resumed run reports the same.
 
     Args:
         num_classes: C.
@@ -51,7 +51,9 @@ class PseudoLabelWatch(nn.Module):
     def add(self, *, labels: Tensor, pseudo_labels: Tensor, kept: Tensor) -> None:
         """Add a step: the mass of each class in both kinds of labels (C,), and the share kept."""
         self.labels += _shares(labels)
-        self.pseudo_labels += kept * _shares(pseudo_labels)  # what keeps nothing says nothing
+        self.pseudo_labels += kept * _shares(
+            pseudo_labels
+        )  # a batch without kept pixels has no shares
         self.kept += kept
         self.steps += 1
 
@@ -117,7 +119,7 @@ class Shown:
 
 
 class Watched(Protocol):
-    """What the callback wants of a recipe."""
+    """What the callback reads from a recipe."""
 
     description: DatasetDescription
     confidence_threshold: float
@@ -130,7 +132,7 @@ class Watched(Protocol):
 
 
 class PseudoLabelReport(Callback):
-    """Tells at every validation how the pseudo-labels of the steps before it were.
+    """Reports at every validation the pseudo-labels of the steps before it.
 
     Logs pseudo/kept, and for each class pseudo/class/NAME and labels/class/NAME, its shares of both
     kinds of labels, all in per cent; says when a class vanishes; and shows some pseudo-labels in
@@ -149,11 +151,11 @@ class PseudoLabelReport(Callback):
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the shares, warn, and write the pictures."""
         recipe: Any = pl_module
-        self._tell(recipe)
+        self._report(recipe)
         if trainer.is_global_zero and recipe.shown is not None:
             self._show(trainer, recipe, recipe.shown)
 
-    def _tell(self, recipe: Watched) -> None:
+    def _report(self, recipe: Watched) -> None:
         classes, watch = recipe.description.classes, recipe.watch
         if not int(watch.steps):
             return
@@ -196,7 +198,7 @@ class PseudoLabelReport(Callback):
         write_atomically(text.encode(), self.folder / "pictures.json")
 
     def state_dict(self) -> dict[str, Any]:
-        """Remember what was said across a resumption."""
+        """Return the classes that were reported, for a checkpoint."""
         return {"vanished": self.vanished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How the weights move: the learning rate over the steps, and which parameters share one."""
+"""Learning rate over the steps, optimiser, and groups of parameters."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ class WarmupPoly:
 def build_optimizer(
     name: str, groups: list[dict[str, Any]], *, momentum: float | None = None
 ) -> torch.optim.Optimizer:
-    """Build adamw or sgd over groups of parameters that bring their rates.
+    """Build adamw or sgd over groups of parameters with rates of their own.
 
     Args:
         name: adamw or sgd.

@@ -1,4 +1,4 @@
-"""The semi-supervised recipe: the labels of a few images, and a mean teacher for all the others.
+"""The semi-supervised recipe: labels of a few images, and a mean teacher for the others.
 
 Shapes: N images, V strong views, C classes, (H, W) the crop, (h, w) logits at their stride.
 """
@@ -51,7 +51,7 @@ class SemiSupervisedBatch(TypedDict):
 
 @dataclass(frozen=True)
 class StrongView:
-    """What the student learns from: pictures, and what the teacher said about their pixels.
+    """What the student learns from: images, and the teacher's pseudo-labels of their pixels.
 
     Attributes:
         images: uint8 (N, 3, H, W), after mixing.
@@ -68,7 +68,7 @@ class StrongView:
 
 @final
 class SemiSupervisedRecipe(Recipe):
-    """Learns from images with labels, and from others what an average of itself says of them.
+    """Learns from images with labels, and from others with pseudo-labels of its own average.
 
         loss = L(student(image), labels) + w(t) mean_v k_v U(student(view v), teacher(weak view))
         teacher <- d teacher + (1 - d) student,    d = min(ema, 1 - 1 / (updates + 1))
@@ -103,6 +103,11 @@ class SemiSupervisedRecipe(Recipe):
             raise ValueError("Expected a section `semi_supervised`, but got none.")
         self.settings = settings = config.semi_supervised
         self.overlap_loss()  # or the loss cannot be used
+        if settings.feature_dropout and self.model.spec.is_custom:
+            raise ConfigError(
+                "semi_supervised.feature_dropout: the features of a model of your own are not "
+                "known; set it to 0."
+            )
         self.teacher = AveragedModel(
             self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True
         ).requires_grad_(False)
@@ -228,7 +233,7 @@ class SemiSupervisedRecipe(Recipe):
         return torch.tensor(shares, device=self.device)
 
     def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
-        """Let the teacher look at the weak views, and make what the student learns from."""
+        """Label the weak views with the teacher, and mix the strong views."""
         logits = self._teacher_logits(batch["image"])
         size = (int(batch["inside"].shape[1]), int(batch["inside"].shape[2]))
         target = self._teacher_target(logits, batch["inside"])
@@ -256,12 +261,12 @@ class SemiSupervisedRecipe(Recipe):
         return views
 
     def _teacher_target(self, logits: Tensor, inside: Tensor) -> Target:
-        """Return what the teacher says: read tile by tile, never stored."""
+        """Return the teacher's probabilities as a target that is read in tiles."""
         temperature = 1.0 if self._selects else self.settings.temperature
         return targets.teacher(logits, valid=inside, temperature=temperature)
 
     def _confident(self, target: Target) -> Target:
-        """Return the pseudo-labels: the target where it is sure enough."""
+        """Return the pseudo-labels: the target where its confidence is high enough."""
         if not self._selects:
             return target
         return targets.confident(
@@ -328,7 +333,7 @@ def _averaging(decay: float) -> Any:
 def _unlabeled_loss(
     loss: LossConfig, settings: ResolvedSemiSupervised, description: DatasetDescription
 ) -> OverlapLoss:
-    """Return the loss against pseudo-labels: that of the labels but for what the settings say."""
+    """Return the loss against pseudo-labels: that of the labels with some settings changed."""
     changed = loss.model_copy(
         update={
             "cross_entropy": settings.cross_entropy,
@@ -361,7 +366,7 @@ def _total(count: Tensor) -> Tensor:
 def _dropped_features(
     model: SegmentationModel, rows: slice, share: float, generator: torch.Generator
 ) -> Iterator[None]:
-    """While entered, drop whole channels of what the encoder finds in some images of a batch."""
+    """While entered, drop whole channels of the encoder's features of some images."""
 
     def drop(features: Tensor) -> Tensor:
         images = features[rows]
@@ -372,8 +377,8 @@ def _dropped_features(
     def hook(module: torch.nn.Module, inputs: object, outputs: Any) -> Any:
         if not all(isinstance(features, Tensor) for features in outputs):
             raise ConfigError(
-                f"semi_supervised.feature_dropout: the encoder of {model.spec.architecture} hands "
-                "out more than pictures of features; set it to 0."
+                f"semi_supervised.feature_dropout: the encoder of {model.spec.architecture} "
+                "returns more than maps of features; set it to 0."
             )
         # The first feature is the image itself.
         return [outputs[0], *map(drop, outputs[1:])]

@@ -1,4 +1,4 @@
-"""What happens around the training loop: checkpoints, metrics.jsonl, a line a validation."""
+"""Callbacks of the training loop: checkpoints, metrics.jsonl, a line for each validation."""
 
 import io
 import json
@@ -75,7 +75,7 @@ class Checkpoints(Callback):
         self._saved = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Catch up on a validation that an interruption cut off: Lightning would leave it out."""
+        """Repeat a validation that was interrupted: Lightning would skip it."""
         self.stop.listen()  # Lightning put a handler of its own in between
         round_steps = trainer.num_training_batches // trainer.accumulate_grad_batches
         if trainer.global_step > self.validated and trainer.global_step % round_steps == 0:
@@ -96,7 +96,7 @@ class Checkpoints(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Save now and then; save and stop when that was requested."""
+        """Save every quarter of an hour; save and stop when that was requested."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # a checkpoint does not hold the gradients of half a step
         overdue = time.monotonic() - self._saved > self.SAVE_SECONDS
@@ -169,19 +169,19 @@ class Checkpoints(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar of the batches, without a version number that means nothing here."""
+    """Lightning's progress bar over the batches, without a version number."""
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
     ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return what stands beside the bar."""
+        """Return the values beside the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
 
 
 class ProgressLog(Callback):
-    """Says in one line how each validation went, and in the end which classes are lost.
+    """Prints a line for each validation, and in the end the classes that are never predicted.
 
     Args:
         say: Prints a line.
@@ -194,7 +194,7 @@ class ProgressLog(Callback):
         self._start = time.monotonic()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print step, loss and the two headline scores."""
+        """Print step, loss, mIoU and calibration error."""
         if not trainer.is_global_zero:
             return
         values = trainer.callback_metrics
@@ -207,7 +207,7 @@ class ProgressLog(Callback):
         )
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Name the classes that are predicted nowhere, and what may help."""
+        """Name the classes that are never predicted, and what may help."""
         if not (trainer.is_global_zero and isinstance(pl_module, Recipe)):
             return
         if lost := pl_module.never_predicted:
@@ -233,7 +233,7 @@ class JsonLinesLogger(Logger):
 
     Args:
         path: The file.
-        step: Where a resumed run goes on; later lines are dropped, for they come again.
+        step: At which a run resumes; later lines are dropped, because they are logged again.
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
@@ -272,7 +272,7 @@ class JsonLinesLogger(Logger):
 
     @rank_zero_only
     def _go_back_to(self, step: int) -> None:
-        """Keep the lines up to a step, without its validation: it comes again."""
+        """Keep the lines up to a step, without its validation, which is repeated."""
         kept = []
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:

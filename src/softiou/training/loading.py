@@ -1,4 +1,4 @@
-"""Batches for training as a stream that can stop and go on at any batch."""
+"""Batches for training, as a stream that can be resumed at any batch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -76,5 +76,5 @@ class BatchStream:
         return {"position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from a position."""
+        """Continue from a position."""
         self.position = state["position"]

@@ -1,6 +1,7 @@
 """Lightning's loggers by name, for the setting `loggers`."""
 
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -9,11 +10,14 @@ from pathlib import Path
 from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
+from softiou._files import write_atomically
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import LoggerName
 from softiou.errors import ConfigError
+from softiou.training.processes import is_first
 
 PROJECT = "softiou"
+_STORE = "MLFLOW_TRACKING_URI"
 _PACKAGES: dict[LoggerName, str] = {"wandb": "wandb", "mlflow": "mlflow"}
 
 
@@ -45,6 +49,7 @@ def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[l
         run: The run directory.
         step: At which a run resumes; 0 for a new one.
     """
+    store = os.environ.get(_STORE)
     loggers = [_logger(name, config, run, step) for name in config.loggers]
     try:
         yield loggers
@@ -52,6 +57,8 @@ def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[l
         for logger in loggers:
             if isinstance(logger, WandbLogger):
                 logger.experiment.finish()  # or the next run of this process would go there, too
+        if store is None:
+            os.environ.pop(_STORE, None)  # mlflow sets it, with the same effect
 
 
 def _logger(name: LoggerName, config: ResolvedConfig, run: Path, step: int) -> Logger:
@@ -61,10 +68,19 @@ def _logger(name: LoggerName, config: ResolvedConfig, run: Path, step: int) -> L
         # Lightning's CSVLogger deletes what a folder holds already.
         return CSVLogger(run, name="", version=f"csv_from_{step}" if step else "csv")
     values = config.model_dump(mode="json")
+    record = run / f"{name}_run.txt"  # a resumed run continues the logger's run of this id
+    known = record.read_text(encoding="utf-8") if step and record.is_file() else None
     if name == "wandb":
+        known = known or secrets.token_hex(4)
+        if is_first():
+            write_atomically(known.encode(), record)
         project = os.environ.get("WANDB_PROJECT", PROJECT)
-        return WandbLogger(name=run.name, project=project, save_dir=run, config=values)
-    store = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(run / 'mlflow.db').resolve()}"
-    logger = MLFlowLogger(experiment_name=PROJECT, run_name=run.name, tracking_uri=store)
-    logger.log_hyperparams(values)
+        return WandbLogger(name=run.name, id=known, project=project, save_dir=run, config=values)
+    store = os.environ.get(_STORE) or f"sqlite:///{(run / 'mlflow.db').resolve()}"
+    logger = MLFlowLogger(
+        experiment_name=PROJECT, run_name=run.name, tracking_uri=store, run_id=known
+    )
+    if known is None and is_first():
+        logger.log_hyperparams(values)
+        write_atomically(str(logger.run_id).encode(), record)
     return logger

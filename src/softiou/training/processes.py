@@ -1,4 +1,4 @@
-"""Several processes, as torchrun starts them: how many there are, and which one speaks."""
+"""Several processes, as torchrun starts them: how many there are, and which one prints."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Run directories: made once, never overwritten, found again to resume."""
+"""Run directories: created once, never overwritten, and found again to resume."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def refuse_existing(directory: Path) -> None:
 
 
 def _verb(directory: Path) -> str:
-    """Return the verb that goes on with what lies in a directory, as far as that can be told."""
+    """Return the verb that resumes the run in a directory; train if its settings are unreadable."""
     try:
         return load_config(file=directory / "config.yaml").verb
     except ConfigError:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the current step, instead of an error anywhere."""
+"""Ctrl-C and SIGTERM request a stop after the current step, instead of raising anywhere."""
 
 import contextlib
 import os

@@ -34,13 +34,13 @@ def train(
 ) -> Path:
     """Train a model into a new run directory.
 
-    Under torchrun all processes train together, and the first one writes and speaks.
+    Under torchrun all processes train together, and the first one writes files and prints.
 
     Args:
-        config: What to do; "auto" values are resolved here, said, and written down.
+        config: Settings; "auto" values are resolved here, printed, and written into config.yaml.
         directory: The run directory, new or empty; None for the next free `runs/NAME-001`, NAME
             being the data set's.
-        command: What started the run, for the record.
+        command: What started the run, for the first line of config.yaml.
         say: Prints a line.
         progress_bar: Whether to show a bar of the batches.
         custom: Model, loss, data sets and more that are objects of Python.

@@ -48,6 +48,11 @@ def published_layout(name: str, root: Path) -> Layout:
     Raises:
         DataError: There is no such layout, or the folder does not hold it.
     """
+    if name == "python":  # how a run records a data set that is an object
+        raise DataError(
+            f"The data set {root} is an object of Python and cannot be opened by its name: name a "
+            "data set folder, or give the object from Python."
+        )
     if name not in PUBLISHED_LAYOUTS:
         close = get_close_matches(name, PUBLISHED_LAYOUTS)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
