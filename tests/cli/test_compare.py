@@ -51,7 +51,7 @@ def test_tables_show_both_runs_and_the_difference(softiou: Run, pair: list[Path]
     assert "IoU of the classes" in out
     for name in (*CLASSES[:2], "[bold]sky"):
         assert row(out, name)[2].startswith("+")
-    assert "Of one training, intervals speak of other images" in out
+    assert "With one seed, intervals cover other images" in out
 
 
 def test_level_and_seed(softiou: Run, pair: list[Path]) -> None:
@@ -135,7 +135,7 @@ def test_seeds_are_pooled_and_shown(softiou: Run) -> None:
         "B  runs/ce-0 (3 seeds): 0, 1, 2",
     ]
     assert re.fullmatch(r"\d+\.\d\d ± \d\.\d\d", row(out, "mIoU I")[0])
-    assert "Of one training" not in out
+    assert "With one seed" not in out
 
 
 def test_seeds_of_one_configuration_alone(softiou: Run) -> None:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group
 
 NOTE = (
-    "Of one training, intervals speak of other images for this model, not of other seeds. "
-    "Runs that differ in their seed alone are pooled."
+    "With one seed, intervals cover other images for the same weights, not other seeds. "
+    "Runs that differ only in their seed are pooled."
 )
 
 
@@ -35,8 +35,8 @@ def compare(
         str | None,
         typer.Option(
             metavar="REGEX|N",
-            help="Draw images together whose names begin with the same match, such as a patient's, "
-            "or so many neighbours, such as the frames of a video.",
+            help="Resample groups of images: those whose names begin with the same match, such as "
+            "a patient, or that many consecutive ones, such as the frames of a video.",
             show_default=False,
         ),
     ] = None,
@@ -76,7 +76,7 @@ def compare(
 
 
 def show(comparison: "Comparison") -> None:
-    """Print the runs, and a table of figures and one of classes for each difference."""
+    """Print the runs, and for each difference a table of metrics and one of classes."""
     from rich.console import Console
 
     from softiou.cli import _console
@@ -104,15 +104,15 @@ def show(comparison: "Comparison") -> None:
 
 def _group_tables(comparison: "Comparison", group: "Group") -> list["Table"]:
     headings = ("mean", "sd", f"{comparison.level:g} % interval")
-    figures = _table(headings)
+    metrics = _table(headings)
     for name, estimate in group.metrics.items():
         metric = metric_info(name)
-        figures.add_row(metric.heading, *_estimate_cells(estimate, metric.digits + 1))
+        metrics.add_row(metric.heading, *_estimate_cells(estimate, metric.digits + 1))
     classes = _table(headings)
     classes.title = "IoU of the classes"
     for name, estimate in zip(comparison.classes, group.iou, strict=True):
         classes.add_row(_escape(name), *_estimate_cells(estimate))
-    return [figures, classes]
+    return [metrics, classes]
 
 
 def _contrast_tables(
@@ -120,20 +120,20 @@ def _contrast_tables(
 ) -> list["Table"]:
     baseline, group = comparison.groups[contrast.baseline], comparison.groups[contrast.group]
     headings = (a, b, f"{b} - {a}", f"{comparison.level:g} % interval", f"P({b} better)")
-    figures = _table(headings)
+    metrics = _table(headings)
     for name, difference in contrast.metrics.items():
         pair = baseline.metrics[name], group.metrics[name]
         mark = " ↓" if difference.better == "lower" else ""
         metric = metric_info(name)
         cells = _difference_cells(pair, difference, metric.digits + 1)
-        figures.add_row(metric.heading + mark, *cells)
-    figures.caption = "per cent; ↓ lower is better"
+        metrics.add_row(metric.heading + mark, *cells)
+    metrics.caption = "per cent; ↓ lower is better"
     classes = _table(headings)
     classes.title = "IoU of the classes"
     rows = zip(comparison.classes, baseline.iou, group.iou, contrast.iou, strict=True)
     for name, one, other, difference in rows:
         classes.add_row(_escape(name), *_difference_cells((one, other), difference))
-    return [figures, classes]
+    return [metrics, classes]
 
 
 def _table(headings: tuple[str, ...]) -> "Table":
@@ -190,7 +190,7 @@ def _cell(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
 
 
 def _probability_cell(probability: float | None) -> str:
-    """Show per cent; what would round to none or all is neither for sure."""
+    """Show per cent, never 0 or 100: a bootstrap cannot show certainty."""
     if probability is None:
         return "-"
     if probability > 0.999:

@@ -1,4 +1,4 @@
-"""The content of evaluation.json, from what was gathered of every image.
+"""The content of evaluation.json, from the sums of every image.
 
 Shapes: N images, C classes, B bins.
 """
@@ -30,7 +30,7 @@ _DIGITS = 6
 
 
 def metric_entries(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
-    """Return "metrics" and "per_class", and their intervals with how they were drawn."""
+    """Return "metrics" and "per_class", their intervals and the settings of the bootstrap."""
     found = weighted_metrics(statistics, equal_weights(statistics))
     limits = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
     return {
@@ -79,9 +79,9 @@ def _per_class(
 
 
 def per_image(
-    statistics: ImageStatistics, known: Sequence[Mapping[str, Any]]
+    statistics: ImageStatistics, identities: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the scores and sums of each image, after what is known of it, such as its stem."""
+    """Return the scores and sums of each image, after its identity, such as its stem."""
     counts, boundary = statistics.counts, statistics.boundary
     bins, near = statistics.bins, statistics.boundary_bins
     if boundary is None or bins is None or near is None:
@@ -104,7 +104,7 @@ def per_image(
             "boundary_bins": _of_image(near, n),
             **{name: _rounded(column[n]) for name, column in sums.items()},
         }
-        for n, image in enumerate(known)
+        for n, image in enumerate(identities)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of what was evaluated: thumbnails of all images, and some in full size.
+"""Pictures of an evaluation: thumbnails of all images, and some images in full size.
 
 Shapes: (H, W) the image, (h, w) its thumbnail.
 """
@@ -57,7 +57,7 @@ def thumbnail(
     height, width = image.shape[-2:]
     scale = min(1.0, THUMBNAIL_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # Sixteen levels are as many as an eye tells apart, and a third of the bytes.
+    # The eye distinguishes no more than sixteen levels, which take a third of the bytes.
     levels = ((1 - confidence.float()).clamp(0, 1) * 15).round() * 17
     uncertainty = Image.fromarray(levels.byte().cpu().numpy())
     nearest = Image.Resampling.NEAREST
@@ -70,7 +70,7 @@ def thumbnail(
 
 
 class Examples:
-    """Keeps the images with the highest and lowest mIoU in memory, and lets the others go."""
+    """Keeps only the images with the highest and lowest mIoU in memory."""
 
     def __init__(self, size: int) -> None:
         self.size = size
