@@ -44,7 +44,7 @@ def thumbnail(
     """Return an image, its class maps and its uncertainty, at most 320 px long.
 
     Args:
-        image: uint8 (3, H, W).
+        image: (B, H, W), uint8 or floating in [0, 1]; its first three bands are shown.
         target: Class indices (H, W); the ignored index stays.
         preds: Class indices (H, W).
         confidence: Probability of the predicted class (H, W), in [0, 1].
@@ -109,4 +109,8 @@ class Examples:
 
 
 def _picture(image: Tensor) -> Image.Image:
-    return Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
+    """Return the first three bands as RGB, or one band in grey."""
+    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    if shown.is_floating_point():
+        shown = (shown.clamp(0, 1) * 255).round().byte()
+    return Image.fromarray(shown.permute(1, 2, 0).contiguous().cpu().numpy())

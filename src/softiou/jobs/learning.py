@@ -12,6 +12,7 @@ from softiou.jobs.settings import as_overrides, config_file
 
 if TYPE_CHECKING:
     from softiou.configuration import Config
+    from softiou.training import CustomParts
 
 Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
 _SECTIONS = {"distill": "distillation", "semi": "semi_supervised"}
@@ -30,6 +31,7 @@ class Request:
         settings: By name, see `as_overrides`.
         overrides: "dotted.key=value".
         command: What started the run, for the record.
+        parts: Model, loss, data sets and more that are objects of Python.
     """
 
     verb: str
@@ -40,6 +42,7 @@ class Request:
     settings: Mapping[str, Any]
     overrides: Sequence[str]
     command: str
+    parts: "CustomParts | None" = None
 
     def load(self) -> "Config":
         """Return the configuration.
@@ -55,10 +58,11 @@ class Request:
         else:
             file, lines = config_file(self.config), []
         lines += as_overrides(self.settings, section=section)
-        if self.data is None and self.config is None and not _names_data(lines):
+        source = self.data or (self.parts and self.parts.source)
+        if source is None and self.config is None and not _names_data(lines):
             raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
         config = load_config(
-            source=None if self.data is None else str(self.data),
+            source=None if source is None else str(source),
             file=file,
             overrides=[*lines, *self.overrides],
             section=section if self.verb == "semi" else None,
@@ -81,13 +85,16 @@ def learn(
     from softiou.training import config_of, resume_training, start_training
 
     shown: Any = {"say": progress.say, "progress_bar": progress.bars}
+    model = None
+    if request.parts is not None:
+        shown["custom"], model = request.parts, request.parts.model
     if request.resume is not None:
         others = (request.data, request.config, request.run, request.settings, request.overrides)
         if any(others):
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
         directory = Path(request.resume)
         check_verb(config_of(directory), request.verb, resume=directory)
-        return Run(resume_training(directory, **shown))
+        return Run(resume_training(directory, **shown), model)
     config = request.load()
     check(config)
     directory = start_training(
@@ -96,7 +103,26 @@ def learn(
         command=request.command or f"softiou.{request.verb}(...), called from Python",
         **shown,
     )
-    return Run(directory)
+    return Run(directory, model)
+
+
+def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts, dict[str, Any]]":
+    """Return what of the keywords are objects of Python, and the settings that are left."""
+    from softiou.training import CustomParts
+
+    given, parts = dict(settings), dict[str, Any]()
+    for name in ("callbacks", "transform", "train_dataset", "val_dataset", "classes"):
+        if name in given:
+            parts[name] = given.pop(name)
+    for name in ("model", "loss"):
+        if callable(given.get(name)):
+            parts[name] = given.pop(name)
+    if "loggers" in given:
+        loggers = given.pop("loggers")
+        parts["loggers"] = [one for one in loggers if not isinstance(one, str)]
+        if named := [one for one in loggers if isinstance(one, str)]:
+            given["loggers"] = named
+    return CustomParts(**parts), given
 
 
 def _names_data(lines: list[str]) -> bool:

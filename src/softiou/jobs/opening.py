@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
 
 from softiou.checkpoints import check_classes
 from softiou.inference import InferenceSettings
@@ -38,10 +40,14 @@ def labels_for(trained: "TrainedModel", labels: "TargetKind") -> "TargetKind":
     return "soft" if labels == "auto" and was_taught_softly else labels
 
 
-def default_data(run: RunLike, data: str | Path | None, split: str | None) -> tuple[str, str]:
+def default_data(
+    run: RunLike, data: "str | Path | Dataset[Any] | None", split: str | None
+) -> tuple[str, str]:
     """Return the data set, by default that of the run, and the split, by default test or val."""
     from softiou.data import available_splits
 
+    if isinstance(data, Dataset):
+        return f"python:{type(data).__module__}.{type(data).__qualname__}", split or "val"
     source = str(data) if data is not None else as_trained(run).config.data.source
     if split is not None:
         return source, split
@@ -72,7 +78,11 @@ def loaded(
     """Return the samples of a data set in order, loaded by a process of its own."""
     from torch.utils.data import DataLoader
 
+    from softiou.data import CustomDataset
     from softiou.training.stopping import ignore_interrupts
 
-    samples = DataLoader(dataset, batch_size=None, num_workers=1, worker_init_fn=ignore_interrupts)
+    workers = 0 if isinstance(dataset, CustomDataset) else 1  # it may not be copied to a process
+    samples = DataLoader(
+        dataset, batch_size=None, num_workers=workers, worker_init_fn=ignore_interrupts
+    )
     return progress.track(samples, total=len(dataset), description=description)

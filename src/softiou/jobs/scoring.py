@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
 
 from softiou import checkpoints
 from softiou._screen import Progress, progress_of
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     run: RunLike,
-    data: str | Path | None = None,
+    data: "str | Path | Dataset[Any] | None" = None,
     *,
     split: str | None = None,
     labels: "TargetKind" = "auto",
@@ -38,7 +40,8 @@ def evaluate(
 
     Args:
         run: Run, run directory or checkpoint.
-        data: Data set; None for the one that the run was trained on.
+        data: Data set, or one of your own with the classes of the model, as in `train`; None for
+            the one that the run was trained on.
         split: Which split to score; None for test, or the validation split where there is no test.
         labels: What is true: "hard" (the majority), "soft" (probabilities that the data set has),
             "votes" or "staple" (of several annotators); "auto" is soft for a model that was trained
@@ -67,7 +70,13 @@ def evaluate(
     source, split = default_data(run, data, split)
     trained = run.load_model(weights)
     evaluation = score(
-        trained, source, split=split, labels=labels, inference=settings, progress=shown
+        trained,
+        source,
+        split=split,
+        labels=labels,
+        inference=settings,
+        progress=shown,
+        own=data if isinstance(data, Dataset) else None,
     )
     if home := Path(out) if out else run.directory:
         _save(evaluation, home, shown)
@@ -85,11 +94,17 @@ def score(
     labels: "TargetKind" = "auto",
     inference: InferenceSettings = WHOLE_IMAGE,
     progress: Progress,
+    own: "Dataset[Any] | None" = None,
 ) -> "EvaluationResult":
-    """Score a model on a split of a data set, and write nothing."""
+    """Score a model on a split of a data set, or on one of the user's, and write nothing."""
+    from softiou.data import CustomDataset
     from softiou.evaluation import evaluate as evaluate_model
 
-    dataset = open_for(trained, data, split, labels)
+    dataset: SegmentationDataset
+    if own is None:
+        dataset = open_for(trained, data, split, labels)
+    else:
+        dataset = CustomDataset(own, trained.description, split)
     device = best_device()
     calibration, path = _calibration(trained, progress.say)
     if calibration:

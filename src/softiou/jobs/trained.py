@@ -77,7 +77,7 @@ class Trained:
         file = checkpoints.find_checkpoint(self.path)
         key = (file, file.stat().st_mtime_ns, weights)
         if key not in self._read:
-            self._read = {key: checkpoints.load_trained(file, weights=weights)}
+            self._read = {key: checkpoints.load_trained(file, weights=weights, model=self.model)}
         return self._read[key]
 
 

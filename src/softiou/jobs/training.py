@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softiou._screen import Progress, progress_of
-from softiou.jobs.learning import Configuration, Request, learn
+from softiou.jobs.learning import Configuration, Request, learn, split_parts
 from softiou.jobs.model_tables import run_row, save_model_table
 from softiou.jobs.run import Run
 from softiou.jobs.scoring import evaluate, score
@@ -36,7 +36,10 @@ def train(
         progress: Whether to show lines and progress bars; None shows bars where someone watches.
         settings: By short name where only one section has it (steps=2000, encoder="resnet50",
             labels="boundary"), by section (optim={"steps": 2000}), or by dotted key
-            (**{"optim.steps": 2000}); config.yaml of any run lists them all.
+            (**{"optim.steps": 2000}); config.yaml of any run lists them all. Objects of your own:
+            `model` (a module), `loss` (called with logits and target), `loggers` and `callbacks` of
+            Lightning, `transform`, `train_dataset` and `val_dataset` with their `classes`; see
+            `softiou.training.CustomParts`.
 
     Returns:
         The run, evaluated and with a report.
@@ -48,10 +51,11 @@ def train(
     from softiou.training import is_first
 
     shown = progress_of(progress)
-    request = Request("train", data, config, run, resume, settings, overrides, command)
+    parts, settings = split_parts(settings)
+    request = Request("train", data, config, run, resume, settings, overrides, command, parts)
     done = learn(request, shown)
     if is_first():
-        evaluate(done, progress=shown.without_lines())
+        evaluate(done, parts.val_dataset, progress=shown.without_lines())
     return done
 
 
