@@ -274,6 +274,31 @@ def test_python_runs(page: str, names: dict[str, Any]) -> None:
         exec(compile(code, page, "exec"), names)
 
 
+def test_python_of_trainings_runs(
+    names: dict[str, Any], trained: TrainedRun, tmp_path: Path
+) -> None:
+    """With a network that needs no download and a few steps instead of two thousand."""
+    shutil.copytree(trained.data, tmp_path / "DATA")
+    (tmp_path / "IMAGES").symlink_to(trained.data / "test" / "images")
+    few = (
+        'steps=10, precision="fp32", '
+        'config={"data": {"crop_px": [32, 32], "batch_size": 2, "workers": 0}}'
+    )
+    tiny = 'architecture="linknet", encoder="tu-test_efficientnet", encoder_weights="none"'
+    for code in (*blocks("how-to/from-python.md", "python"), from_readme()):
+        code = code.replace("steps=2000", few).replace('encoder="resnet50"', tiny)
+        exec(compile(code, "from-python.md", "exec"), names)
+    assert names["run"].report().path.is_file()
+
+
+def from_readme() -> str:
+    """Return the lines that train, evaluate and report."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(import softiou\n.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len([line for line in code.splitlines() if line]) <= 3
+    return str(code)
+
+
 def test_sessions_say_what_they_say() -> None:
     failed, tried = doctest.testfile(str(DOCS / "mathematics.md"), module_relative=False)
     assert tried > 10
