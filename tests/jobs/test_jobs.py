@@ -1,0 +1,148 @@
+"""Each verb as a function: plain values in, an object that answers out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import softiou
+import softiou.jobs
+from conftest import TINY, TrainedRun
+from softiou.errors import CheckpointError, ConfigError
+
+
+@pytest.fixture
+def run(trained: TrainedRun, tmp_path: Path) -> softiou.jobs.Run:
+    """A copy of the session's run, opened."""
+    return softiou.load(shutil.copytree(trained.directory, tmp_path / "run"))
+
+
+def test_evaluation_is_returned_and_written(run: softiou.jobs.Run) -> None:
+    found = run.evaluate(split="test", progress=False)
+    written = json.loads((run.path / "evaluation.json").read_text())
+    assert written["metrics"] == pytest.approx(found.metrics)
+    assert (written["split"], written["num_images"]) == ("test", 3)
+    assert found.metrics["miou_d"] is not None
+    assert found.metrics["miou_d"] > 60  # of 80 steps
+    assert run.evaluation is found
+
+
+def test_windows_and_flips_are_recorded(run: softiou.jobs.Run) -> None:
+    found = run.evaluate(split="val", window=32, flips=True, scales=(0.5, 1), progress=False)
+    expected = {"window_px": [32, 32], "overlap": 0.5, "flips": True, "scales": [0.5, 1.0]}
+    assert found.content["inference"] == expected
+
+
+def test_calibration_changes_what_is_predicted(run: softiou.jobs.Run, trained: TrainedRun) -> None:
+    fitted = run.calibrate(progress=False)
+    assert fitted.nll.after < fitted.nll.before
+    image = trained.data / "test" / "images" / "test0.png"
+    (plain,), (scaled,) = (
+        list(run.predict(image, calibrated=calibrated, progress=False))
+        for calibrated in (False, True)
+    )
+    assert plain.stem == scaled.stem == "test0"
+    assert torch.equal(plain.labels, scaled.labels)  # one temperature changes no mask
+    expected = (plain.probs.log() / (1 / fitted.scaling.scale[0])).softmax(0)
+    torch.testing.assert_close(scaled.probs, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_any_kind_of_image_is_predicted(run: softiou.jobs.Run, trained: TrainedRun) -> None:
+    file = trained.data / "test" / "images" / "test1.png"
+    with Image.open(file) as opened:
+        picture = opened.convert("RGB")
+    array = torch.from_numpy(np.array(picture))
+    tensor = array.permute(2, 0, 1)
+    kinds = [file, picture, array.numpy(), tensor, tensor.unsqueeze(0)]
+    found = [next(iter(run.predict(kind, progress=False))).labels for kind in kinds]
+    assert found[0].shape == (40, 48)
+    assert all(torch.equal(labels, found[0]) for labels in found)
+
+
+def test_two_runs_are_compared(run: softiou.jobs.Run, tmp_path: Path) -> None:
+    run.evaluate(split="test", progress=False)
+    other = shutil.copytree(run.path, tmp_path / "other")
+    found = softiou.compare(run, other, resamples=50)
+    (contrast,) = found.contrasts
+    assert contrast.metrics["miou_d"].value == 0
+    assert contrast.metrics["miou_d"].interval == (0, 0)
+
+
+def test_a_run_is_exported_and_predicts_the_same(
+    run: softiou.jobs.Run, trained: TrainedRun
+) -> None:
+    written = run.export("safetensors", progress=False)
+    assert written.path == run.path / "checkpoints" / "best.safetensors"
+    image = trained.data / "test" / "images" / "test0.png"
+    own, exported = (
+        next(iter(one.predict(image, progress=False))) for one in (run, softiou.load(written.path))
+    )
+    torch.testing.assert_close(own.probs, exported.probs, rtol=1e-2, atol=1e-2)
+    with pytest.raises(CheckpointError, match="exported file, which can only predict"):
+        softiou.load(written.path).evaluate(trained.data, progress=False)
+
+
+def test_a_data_set_is_checked(trained: TrainedRun) -> None:
+    report = softiou.check(trained.data, progress=False)
+    assert report.splits["train"].images == 10
+    assert report.count("error") == 0
+
+
+def test_soft_labels_are_stored_and_learnt_from(
+    run: softiou.jobs.Run, trained: TrainedRun, tmp_path: Path
+) -> None:
+    store = softiou.label(trained.data, teacher=run, out=tmp_path / "store", progress=False)
+    assert len(store.stems("train")) == 10
+    student = softiou.distill(
+        trained.data,
+        soft_labels=tmp_path / "store",
+        baseline="none",
+        run=tmp_path / "student",
+        overrides=[*TINY, "optim.steps=4", "optim.validations=2"],
+        progress=False,
+    )
+    table = student.contents().model_table
+    assert table is not None
+    assert [row.name for row in table.rows] == ["teacher", "student"]
+
+
+def test_images_without_masks_are_learnt_from(trained: TrainedRun, tmp_path: Path) -> None:
+    random, unlabeled = np.random.default_rng(0), tmp_path / "unlabeled"
+    unlabeled.mkdir()
+    for number in range(4):
+        pixels = random.integers(0, 255, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(unlabeled / f"{number}.png")
+    done = softiou.semi(
+        trained.data,
+        unlabeled=unlabeled,
+        run=tmp_path / "semi",
+        overrides=[*TINY, "optim.steps=4", "optim.validations=2"],
+        progress=False,
+    )
+    table = done.contents().model_table
+    assert table is not None
+    assert [row.name for row in table.rows] == ["student", "teacher, its average"]
+    assert done.config.semi_supervised is not None
+
+
+def test_settings_are_known_by_their_short_names() -> None:
+    from softiou.jobs.settings import as_overrides
+
+    given = {"steps": 5, "labels": "boundary", "optim": {"ema": 0.9}, "data.flip": 0.0}
+    assert as_overrides(given) == [
+        "optim.steps=5",
+        "labels=boundary",
+        "optim.ema=0.9",
+        "data.flip=0.0",
+    ]
+    with pytest.raises(ConfigError, match=r"several sections.*\"data\.batch_size\""):
+        as_overrides({"batch_size": 4}, section="semi_supervised")
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        softiou.load(tmp_path / "nothing")
