@@ -1,16 +1,24 @@
-"""Jobs: the verbs of the command line as functions that take plain values and return objects."""
+"""Jobs: the verbs of the command line as functions that take plain values and return objects.
 
-from softiou.jobs.calibrating import calibrate
-from softiou.jobs.checking import check
-from softiou.jobs.comparing import compare
-from softiou.jobs.distilling import distill
-from softiou.jobs.exporting import export
-from softiou.jobs.labelling import label
-from softiou.jobs.predicting import Prediction, Predictions, SavedMasks, predict
-from softiou.jobs.reporting import ReportPage, report
-from softiou.jobs.run import Run, load
-from softiou.jobs.scoring import evaluate
-from softiou.jobs.training import semi, train
+Names are imported on first use: an exported file predicts without what training needs.
+"""
+
+from typing import TYPE_CHECKING
+
+from softiou._lazy import lazy_names as _lazy_names
+
+if TYPE_CHECKING:
+    from softiou.jobs.calibrating import calibrate
+    from softiou.jobs.checking import check
+    from softiou.jobs.comparing import compare
+    from softiou.jobs.distilling import distill
+    from softiou.jobs.exporting import export
+    from softiou.jobs.labelling import label
+    from softiou.jobs.predicting import Prediction, Predictions, SavedMasks, predict
+    from softiou.jobs.reporting import ReportPage, report
+    from softiou.jobs.run import Run, load
+    from softiou.jobs.scoring import evaluate
+    from softiou.jobs.training import semi, train
 
 __all__ = [
     "Prediction",
@@ -31,3 +39,20 @@ __all__ = [
     "semi",
     "train",
 ]
+
+__getattr__, __dir__ = _lazy_names(
+    __name__,
+    {
+        "calibrating": "calibrate",
+        "checking": "check",
+        "comparing": "compare",
+        "distilling": "distill",
+        "exporting": "export",
+        "labelling": "label",
+        "predicting": "Prediction Predictions SavedMasks predict",
+        "reporting": "ReportPage report",
+        "run": "Run load",
+        "scoring": "evaluate",
+        "training": "semi train",
+    },
+)

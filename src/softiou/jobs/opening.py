@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from softiou.checkpoints import check_classes
 from softiou.inference import InferenceSettings
 from softiou.jobs.trained import RunLike, as_trained
 
@@ -65,6 +64,7 @@ def open_for(
         CheckpointError: The classes differ.
         DataError: There is no such data set or split.
     """
+    from softiou.checkpoints import check_classes
     from softiou.data import open_dataset
 
     dataset = open_dataset(data, split, labels=labels_for(trained, labels))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from softiou import checkpoints
 from softiou.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -36,8 +35,10 @@ class Trained:
     @property
     def directory(self) -> Path | None:
         """The run directory; None for a checkpoint that lies elsewhere, or an exported file."""
+        from softiou.checkpoints import run_directory
+
         if not self.path.is_dir():
-            return checkpoints.run_directory(self.path)
+            return run_directory(self.path)
         return self.path.resolve() if (self.path / "config.yaml").is_file() else None
 
     @property
@@ -67,6 +68,7 @@ class Trained:
         Raises:
             CheckpointError: There is no checkpoint, or the file is an exported one.
         """
+        from softiou.checkpoints import find_checkpoint, load_trained
         from softiou.exporting import is_exported
 
         if is_exported(self.path):
@@ -74,10 +76,10 @@ class Trained:
                 f"{self.path} is an exported file, which can only predict. Use the run or "
                 "checkpoint that it was exported from."
             )
-        file = checkpoints.find_checkpoint(self.path)
+        file = find_checkpoint(self.path)
         key = (file, file.stat().st_mtime_ns, weights)
         if key not in self._read:
-            self._read = {key: checkpoints.load_trained(file, weights=weights, model=self.model)}
+            self._read = {key: load_trained(file, weights=weights, model=self.model)}
         return self._read[key]
 
 
