@@ -52,7 +52,8 @@ def default_data(
         return source, split
     if "test" in available_splits(source):
         return source, "test"
-    return source, as_trained(run).config.data.val_split if data is None else "val"
+    trained = as_trained(run)
+    return source, trained.config.data.val_split if trained.directory is not None else "val"
 
 
 def open_for(
