@@ -2,7 +2,7 @@
 
 
 class SoftiouError(Exception):
-    """Base of the errors below: a mistake in the input, told in words that name the way out."""
+    """Base of the errors below: a mistake in the input, with a message that names the way out."""
 
 
 class DataError(SoftiouError, ValueError):

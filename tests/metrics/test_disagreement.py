@@ -67,7 +67,7 @@ def test_two_empty_masks_agree() -> None:
     assert ged(sample, masks[:, :1], classes=[1]) == [0.0]
 
 
-def test_a_pixel_counts_in_a_pair_where_both_judged_it_by_hand() -> None:
+def test_a_pixel_counts_in_a_pair_where_both_labelled_it_by_hand() -> None:
     masks = torch.tensor([[[1, 1, 255], [255, 0, 1]]])
     sample = torch.tensor([[[1, 0, 0]]])
     between = (1 / 2 + 1) / 2  # {0} to {0, 1} of pixels 0, 1; {} to {2} of pixels 1, 2
@@ -192,14 +192,14 @@ def test_ignored_pixels_are_cut_out() -> None:
     assert ged(samples, marked.to(torch.uint8), 3, ignore_index=255) == expected
 
 
-def test_an_annotator_who_judged_nothing_is_left_out() -> None:
+def test_an_annotator_who_labelled_nothing_is_left_out() -> None:
     """So that images with fewer annotators can be padded."""
     samples, masks = torch.randint(0, 2, (2, 2, 9)), torch.randint(0, 2, (2, 3, 9))
     masks[:, 2] = 255
     assert ged(samples, masks, ignore_index=255) == ged(samples, masks[:, :2], ignore_index=255)
 
 
-def test_an_image_that_nobody_judged_is_left_out() -> None:
+def test_an_image_that_nobody_labelled_is_left_out() -> None:
     samples, masks = torch.randint(0, 2, (2, 2, 9)), torch.randint(0, 2, (2, 3, 9))
     masks[1] = 255
     metric = GeneralizedEnergyDistance(2, ignore_index=255)

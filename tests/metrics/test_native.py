@@ -36,7 +36,7 @@ def _needs_a_compiler() -> None:
 @contextmanager
 def plain_only() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "refuses", lambda *_: "not in this test")
+        patch.setattr(native, "unsupported_reason", lambda *_: "not in this test")
         yield
 
 
@@ -276,20 +276,20 @@ def test_other_devices_agree(independent: bool) -> None:
 
 def test_it_says_what_it_cannot_do() -> None:
     probs, target = sample(1, 3, 4)
-    assert native.refuses(probs, target, None, 15) is None
-    assert "CPU" in str(native.refuses(probs.to("meta"), target, None, 15))
-    assert "labels alone" in str(native.refuses(probs, target.double(), None, 15))
-    assert "float64" in str(native.refuses(probs.double(), target, None, 15))
-    assert "int64" in str(native.refuses(target, target, None, 15))
-    assert native.refuses(target, target, None) is None
-    assert "bins" in str(native.refuses(probs, target, None, 2**20))
+    assert native.unsupported_reason(probs, target, None, 15) is None
+    assert "CPU" in str(native.unsupported_reason(probs.to("meta"), target, None, 15))
+    assert "labels alone" in str(native.unsupported_reason(probs, target.double(), None, 15))
+    assert "float64" in str(native.unsupported_reason(probs.double(), target, None, 15))
+    assert "int64" in str(native.unsupported_reason(target, target, None, 15))
+    assert native.unsupported_reason(target, target, None) is None
+    assert "bins" in str(native.unsupported_reason(probs, target, None, 2**20))
 
 
 def test_without_a_compiler_the_plain_pass_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
     probs, target = sample(1, 3, 50)
     expected = pixel_sums(probs, target, num_classes=3)
     monkeypatch.setattr(native, "load_library", lambda *_: "There is no C compiler.")
-    assert native.refuses(probs, target, None) == "There is no C compiler."
+    assert native.unsupported_reason(probs, target, None) == "There is no C compiler."
     assert_same(pixel_sums(probs, target, num_classes=3), expected)
     metric = MeanIoU(3)
     metric.update(probs, target)

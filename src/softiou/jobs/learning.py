@@ -139,7 +139,7 @@ def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
         return
     if resume:
         raise ConfigError(
-            f"{resume} was begun by another verb; use `softiou {config.verb} --resume {resume}`."
+            f"{resume} was started by another verb; use `softiou {config.verb} --resume {resume}`."
         )
     section = _SECTIONS[config.verb]
     raise ConfigError(f"The settings have a section {section}; use `softiou {config.verb}`.")

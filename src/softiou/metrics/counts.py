@@ -128,7 +128,7 @@ def overlap_counts(
         valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
         # An integer is a class to the compiled pass; one-hot ones are not.
         readable = preds.is_floating_point() or preds.shape == target.shape
-        if readable and native.refuses(preds, target, valid) is None:
+        if readable and native.unsupported_reason(preds, target, valid) is None:
             gathered = native.gather(
                 preds, target, valid, num_classes=num_classes, ignore_index=ignore_index
             )

@@ -29,7 +29,7 @@ class GeneralizedEnergyDistance(ExactMetric):
         num_classes: C, at least 2.
         classes: Indices of the classes that d averages over; None for all. The background of a
             binary task is best left out: [1].
-        ignore_index: Label of the pixels that an annotator did not judge.
+        ignore_index: Label of the pixels that an annotator did not label.
         **kwargs: Of `torchmetrics.Metric`.
 
     Note:
@@ -83,7 +83,7 @@ class GeneralizedEnergyDistance(ExactMetric):
         self.images += distances.isfinite().sum()
 
     def compute(self) -> Tensor:
-        """Return the mean D^2 of the images, a float64 scalar; NaN without judged images."""
+        """Return the mean D^2 of the images, a float64 scalar; NaN without labelled images."""
         return self.total / self.images
 
 
@@ -101,22 +101,22 @@ def generalized_energy_distance(
     Args:
         samples: Predicted class indices (N, S, *S) of any integer dtype, S at least 1.
         masks: Class indices (N, R, *S) of the annotators, R at least 1; a value that is no class,
-            or is `ignore_index`, was not judged.
+            or is `ignore_index`, was not labelled.
         num_classes: C, at least 2.
         classes: Indices of the classes that d averages over; None for all.
-        ignore_index: Label of the pixels that an annotator did not judge.
+        ignore_index: Label of the pixels that an annotator did not label.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
-        float64 (N,), at most 2; at least 0 for a single class when all annotators judged the same
-        pixels; NaN where nobody judged anything.
+        float64 (N,), at most 2; at least 0 for a single class when all annotators labelled the same
+        pixels; NaN where nobody labelled anything.
 
     Raises:
         TypeError: `samples` or `masks` are not of an integer dtype, or `valid` is not bool.
-        ValueError: Shapes do not match, or samples lie outside the classes at a judged pixel.
+        ValueError: Shapes do not match, or samples lie outside the classes at a labelled pixel.
 
     Note:
-        A pixel counts in a pair of masks where both judged it, in a pair of samples where any
+        A pixel counts in a pair of masks where both labelled it, in a pair of samples where any
         annotator did. Pairs without such a pixel are left out: annotators who saw only some of the
         images can be padded with `ignore_index`.
     """
@@ -127,15 +127,15 @@ def generalized_energy_distance(
     for n in range(len(masks)):
         # One image at a time bounds the memory: (K, P).
         seen, given = samples[n].flatten(1).long(), masks[n].flatten(1).long()
-        judged = valid_labels(given, num_classes=num_classes, ignore_index=ignore_index)
+        labelled = valid_labels(given, num_classes=num_classes, ignore_index=ignore_index)
         if valid is not None:
-            judged &= valid[n].flatten()
-        anyone = judged.any(0)
-        seen, given, judged = seen[:, anyone], given[:, anyone], judged[:, anyone]
+            labelled &= valid[n].flatten()
+        anyone = labelled.any(0)
+        seen, given, labelled = seen[:, anyone], given[:, anyone], labelled[:, anyone]
         _check_range(seen, num_classes)
         pairs = _pair_distances(
             torch.cat([seen, given]),
-            torch.cat([torch.ones_like(seen, dtype=torch.bool), judged]),
+            torch.cat([torch.ones_like(seen, dtype=torch.bool), labelled]),
             chosen,
         )
         S = len(seen)
@@ -144,25 +144,25 @@ def generalized_energy_distance(
     return distances
 
 
-def _pair_distances(masks: Tensor, judged: Tensor, classes: Sequence[int]) -> Tensor:
-    """Return d of all pairs of masks (K, P), float64 (K, K); NaN where no pixel was judged by both.
+def _pair_distances(masks: Tensor, labelled: Tensor, classes: Sequence[int]) -> Tensor:
+    """Return d of all pairs of masks (K, P), float64 (K, K); NaN where both labelled no pixel.
 
     Args:
         masks: Class indices (K, P).
-        judged: Bool (K, P).
+        labelled: Bool (K, P).
         classes: Indices of the classes to average over.
     """
     # float64 counts exactly, and autocast leaves it alone.
-    weight = judged.double()
+    weight = labelled.double()
     common = weight @ weight.T
     total, number = torch.zeros_like(common), torch.zeros_like(common)
     for c in classes:
-        member = (masks == c) & judged
+        member = (masks == c) & labelled
         if not bool(member.any()):
             continue  # looking costs far less than the products, and most classes are absent
         one = member.double()
         both = one @ one.T
-        here = one @ weight.T  # pixels of class c in the first mask that the second one judged
+        here = one @ weight.T  # pixels of class c in the first mask that the second one labelled
         union = here + here.T - both
         total += both / union.clamp(min=1)
         number += union > 0
@@ -249,5 +249,5 @@ def _check_range(samples: Tensor, num_classes: int) -> None:
     if samples.numel() and bool(((samples < 0) | (samples >= num_classes)).any()):
         raise ValueError(
             f"Expected `samples` to hold class indices in [0, {num_classes - 1}] where annotators "
-            f"judged, but found {samples.min().item()} to {samples.max().item()}."
+            f"labelled, but found {samples.min().item()} to {samples.max().item()}."
         )

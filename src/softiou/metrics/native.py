@@ -68,7 +68,9 @@ class Gathered:
     classes: CalibrationBins
 
 
-def refuses(scores: Tensor, target: Tensor, valid: Tensor | None, num_bins: int = 0) -> str | None:
+def unsupported_reason(
+    scores: Tensor, target: Tensor, valid: Tensor | None, num_bins: int = 0
+) -> str | None:
     """Say why a pass cannot be done here; None when it can."""
     if not all(x is None or x.device.type == "cpu" for x in (scores, target, valid)):
         return "Not all tensors are on the CPU."

@@ -237,7 +237,7 @@ def _compiled(
         return None
     _check_probs(probs, tuple(target.shape), settings.num_classes)
     valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
-    if native.refuses(probs, target, valid, settings.num_bins) is not None:
+    if native.unsupported_reason(probs, target, valid, settings.num_bins) is not None:
         return None
     return native.gather(
         probs,

@@ -73,7 +73,7 @@ def _half_of_the_classes(
 ) -> Tensor:
     """Return the pixels (H, W) that are more likely one of half of the classes than of the others.
 
-    Judged at the stride of the logits (C, h, w), so that no probabilities of the size of the crop
+    Computed at the stride of the logits (C, h, w), so that no probabilities of the size of the crop
     are made.
     """
     probs = logits.float().softmax(0)
