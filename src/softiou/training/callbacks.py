@@ -10,12 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar
+from pytorch_lightning.callbacks import Callback, RichProgressBar, TQDMProgressBar
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from softiou._files import write_atomically
+from softiou._screen import in_notebook
 from softiou.data.problems import some_of
 from softiou.errors import ConfigError
 from softiou.metrics.registry import higher_is_better
@@ -178,6 +179,11 @@ class ProgressBar(RichProgressBar):
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         return metrics
+
+
+def training_bar() -> Callback:
+    """Return a progress bar: that of rich needs widgets in a notebook."""
+    return TQDMProgressBar(leave=False) if in_notebook() else ProgressBar(leave=False)
 
 
 class ProgressLog(Callback):

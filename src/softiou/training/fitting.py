@@ -28,8 +28,8 @@ from softiou.training.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
     JsonLinesLogger,
-    ProgressBar,
     ProgressLog,
+    training_bar,
 )
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
@@ -81,7 +81,7 @@ def fit(
         trainer = pl.Trainer(
             **_trainer_settings(config),
             callbacks=[
-                *([ProgressBar(leave=False)] if progress_bar and is_first() else []),
+                *([training_bar()] if progress_bar and is_first() else []),
                 *_callbacks(recipe, run, stop, say),
                 *custom.callbacks,
             ],
