@@ -33,7 +33,8 @@ for split, number in {"train": 12, "val": 4, "test": 4}.items():
 # %% [markdown]
 # ## Check and train
 #
-# A tiny network without ImageNet weights is enough here. `config.yaml` of the run lists all settings.
+# A tiny network without ImageNet weights is enough here. `config.yaml` of the run lists all
+# settings.
 
 # %%
 print(softiou.check(DATA).count("error"), "errors in the data")

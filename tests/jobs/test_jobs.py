@@ -146,3 +146,15 @@ def test_settings_are_known_by_their_short_names() -> None:
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         softiou.load(tmp_path / "nothing")
+
+
+def test_results_are_tables_in_a_notebook(run: softiou.jobs.Run, tmp_path: Path) -> None:
+    found = run.evaluate(split="test", progress=False)
+    assert f"<th>mIoU D</th><td>{found.metrics['miou_d']:.2f}</td>" in found._repr_html_()
+    other = shutil.copytree(run.path, tmp_path / "<script>")
+    compared = softiou.compare(run, other, resamples=50)._repr_html_()
+    assert "&lt;script&gt; - " in compared
+    assert "<script>" not in compared
+    assert "<th>mIoU D</th><td>0.00</td>" in compared
+    report = softiou.check(run.config.data.source, progress=False)
+    assert report._repr_html_().startswith("<table><caption>")

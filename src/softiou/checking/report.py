@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from softiou._html import html_table
 from softiou.checking.advice import Advice
 from softiou.checking.summaries import SizeSummary, SplitSummary
 from softiou.data.problems import Problem
@@ -126,6 +127,10 @@ class CheckReport:
     def count(self, severity: str) -> int:
         """Return the number of problems of a severity, those that were not kept included."""
         return sum(group.count for group in self.groups if group.severity == severity)
+
+    def _repr_html_(self) -> str:
+        rows = [(g.severity, g.count, g.kind, g.remedy) for g in self.groups]
+        return html_table(["severity", "number", "kind", "remedy"], rows, caption=self.source)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; docs/how-to/check.md lists them."""

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from softiou._html import html_table
+from softiou.metrics.registry import metric_info
+
 SCHEMA_VERSION = 1
 WHOLE_IMAGE = "whole image"  # the usual way to run a model
 
@@ -141,3 +144,17 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, the version of their schema first and the notes last."""
         return {"schema_version": SCHEMA_VERSION} | asdict(self) | {"notes": self.notes()}
+
+    def _repr_html_(self) -> str:
+        tables = []
+        for contrast in self.contrasts:
+            rows = [
+                (metric_info(key).heading, one.value, *(one.interval or (None, None)))
+                for key, one in contrast.metrics.items()
+            ]
+            names = (self.groups[index].name for index in (contrast.group, contrast.baseline))
+            caption = " - ".join(names)
+            tables.append(
+                html_table(["metric", "difference", "low", "high"], rows, caption=caption)
+            )
+        return "".join(tables)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 import softiou
+from softiou._html import html_table
 from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.errors import CheckpointError
@@ -29,6 +30,7 @@ from softiou.inference import (
 )
 from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
 from softiou.metrics.bins import reliability
+from softiou.metrics.registry import metrics_of
 from softiou.models import SegmentationModel
 from softiou.resampling import ImageStatistics, gather_image_statistics
 from softiou.temperature import LogitScaling
@@ -66,6 +68,15 @@ class EvaluationResult:
     def evaluation(self) -> Evaluation:
         """The content, validated."""
         return Evaluation.model_validate(self.content)
+
+    def _repr_html_(self) -> str:
+        intervals = self.content["intervals"]
+        rows = [
+            (info.heading, self.metrics[info.key], *intervals.get(info.key, (None, None)))
+            for info in metrics_of(among=self.metrics)
+        ]
+        caption = f"{self.content['data']}, {self.content['split']}"
+        return html_table(["metric", "value", "low", "high"], rows, caption=caption)
 
 
 def evaluate(
