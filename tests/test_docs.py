@@ -291,6 +291,12 @@ def test_python_of_trainings_runs(
     assert names["run"].report().path.is_file()
 
 
+def test_own_model_data_set_and_logger_take_fifteen_lines() -> None:
+    (code,) = (code for code in blocks("how-to/from-python.md", "python") if "CSVLogger" in code)
+    assert len([line for line in code.splitlines() if line]) <= 15
+    exec(compile(code.partition("model =")[0], "from-python.md", "exec"), {"__name__": "alone"})
+
+
 def from_readme() -> str:
     """Return the lines that train, evaluate and report."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
