@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from softiou.training import CustomParts
 
 Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
-_SECTIONS = {"distill": "distillation", "semi": "semi_supervised"}
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,9 @@ class Request:
         Raises:
             ConfigError: Lists every mistake at once, or names the verb that the settings are for.
         """
-        from softiou.configuration import load_config
+        from softiou.configuration import Config, load_config
 
-        section = _SECTIONS.get(self.verb)
+        section = {verb: name for name, verb in Config.verbs().items()}.get(self.verb)
         if isinstance(self.config, Mapping):
             file, lines = None, as_overrides(self.config, section=section)
         else:
@@ -141,5 +140,4 @@ def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
         raise ConfigError(
             f"{resume} was started by another verb; use `softiou {config.verb} --resume {resume}`."
         )
-    section = _SECTIONS[config.verb]
-    raise ConfigError(f"The settings have a section {section}; use `softiou {config.verb}`.")
+    raise ConfigError(f"The settings have a section {config.method}; use `softiou {config.verb}`.")

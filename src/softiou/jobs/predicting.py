@@ -21,7 +21,7 @@ from softiou.inference import (
 )
 from softiou.jobs.images import ImageItem, find_items
 from softiou.jobs.opening import inference_settings
-from softiou.jobs.trained import RunLike, as_trained
+from softiou.jobs.trained import RunLike, Trained, as_trained
 
 if TYPE_CHECKING:
     from softiou.checkpoints import Weights
@@ -228,12 +228,12 @@ def predict(
 
 
 def _from_checkpoint(
-    run: RunLike, *, weights: "Weights", calibrated: bool
+    run: Trained, *, weights: "Weights", calibrated: bool
 ) -> "tuple[Predictor, DatasetDescription]":
     from softiou.calibration import require_scaling
     from softiou.inference import ModelPredictor
 
-    trained = as_trained(run).load_model(weights)
+    trained = run.load_model(weights)
     scaling = require_scaling(trained) if calibrated else None
     device = best_device()
     model = trained.model.to(device)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 
@@ -29,7 +29,9 @@ def as_overrides(settings: Mapping[str, Any], *, section: str | None = None) -> 
         >>> as_overrides({"steps": 500, "loss": {"cross_entropy": 0.5}, "encoder": "resnet18"})
         ['optim.steps=500', 'loss.cross_entropy=0.5', 'model.encoder=resnet18']
     """
-    known, lines = _sections(), []
+    from softiou.configuration import Config
+
+    known, lines = dict(Config.sections()), list[str]()
     for key, value in settings.items():
         if key in known and isinstance(value, Mapping):
             lines += [f"{key}.{name}={as_text(inner)}" for name, inner in value.items()]
@@ -87,16 +89,3 @@ def _full_key(key: str, known: dict[str, Any], section: str | None) -> str:
             f"one of {dotted} in a dictionary, as in **{{{dotted.split(',')[0]}: ...}}."
         )
     return f"{found[0]}.{key}" if found else key
-
-
-def _sections() -> dict[str, Any]:
-    """Return the sections of a configuration by name."""
-    from softiou.configuration import Config
-
-    annotations = {name: field.annotation for name, field in Config.model_fields.items()}
-    return {
-        name: kind
-        for name, annotation in annotations.items()
-        for kind in get_args(annotation) or (annotation,)
-        if hasattr(kind, "model_fields")
-    }
