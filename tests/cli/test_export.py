@@ -91,7 +91,9 @@ def test_torch_export_of_floating_images(softiou: Run, run_copy: Path, shapes: P
     least = "images       float32 RGB (N, 3, H, W) in 0..1, 33 pixels a side at least"
     assert result.out.splitlines()[1] == least
     file = run_copy / "checkpoints" / "best.pt2"
-    predicted = softiou("predict", file, shapes / "test" / "images" / "test0.png")
+    image = shapes / "test" / "images" / "test0.png"
+    softiou("predict", file, image).assert_refused("which can run any code", "give --trust")
+    predicted = softiou("predict", file, image, "--trust")
     assert (predicted.status, predicted.out) == (0, "1 of 1 masks written to predictions\n")
     probs = predict_probs(
         load_trained(run_copy).model,

@@ -34,6 +34,13 @@ def predict(
     scales: Scales = "1",
     batch_size: BatchSize = 4,
     weights: Weights = WeightsChoice.student,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            help="Load a .pt2 file, which can run any code: only one that you wrote or trust as a "
+            "program."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
@@ -50,6 +57,7 @@ def predict(
         scales=factors(scales),
         batch_size=batch_size,
         weights=weights.value,
+        trust=trust,
     )
     saved = predictions.save(
         out, probabilities=probabilities, overlays=overlays, overwrite=overwrite

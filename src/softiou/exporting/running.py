@@ -1,8 +1,12 @@
 """Exported files as predictors, with windows, flips and scales as for a checkpoint.
 
+A torch.export file can run any code when torch loads it, so it is loaded only if the caller trusts
+it. The other formats hold numbers and a graph of known operators.
+
 Shapes: N images, C classes, (H, W) the image, (h, w) the input of the program.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.exporting.archives import read_archive
-from softiou.exporting.files import SUFFIXES
+from softiou.exporting.files import EXTRA_FILE, SUFFIXES
 from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
 from softiou.exporting.tracing import first_line, quiet
 from softiou.exporting.weights import read_weights
@@ -91,7 +94,11 @@ def is_exported(path: Path) -> bool:
 
 
 def open_exported(
-    path: Path, *, device: torch.device | None = None, precision: Precision | None = None
+    path: Path,
+    *,
+    device: torch.device | None = None,
+    precision: Precision | None = None,
+    trust: bool = False,
 ) -> Exported:
     """Open an exported file to run it.
 
@@ -103,9 +110,13 @@ def open_exported(
             if it supports one, and takes images from the CPU.
         precision: Of a model from safetensors; the fastest of the device by default. Programs
             compute in float32.
+        trust: Whether a torch.export file may be loaded. Loading one can run any code with your
+            rights: set it for files that you wrote yourself, or whose author and way to you you
+            trust as you would trust a program. The other formats need no trust.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or was not written by `softiou export`.
+        CheckpointError: The file is missing, damaged, was not written by `softiou export`, or is a
+            torch.export file and not trusted.
         ConfigError: onnxruntime is not installed, or the file has another suffix.
     """
     if not path.is_file():
@@ -115,6 +126,7 @@ def open_exported(
     if suffix == SUFFIXES["onnx"]:
         return _open_onnx(path)
     if suffix == SUFFIXES["torch-export"]:
+        _require_trust(path, trust=trust)
         return _open_torch_export(path, device)
     if suffix == SUFFIXES["safetensors"]:
         model, info = read_weights(path)
@@ -147,11 +159,28 @@ def _open_onnx(path: Path) -> Exported:
     return Exported(info, ProgramPredictor(info, torch.device("cpu"), run), path)
 
 
-def _open_torch_export(path: Path, device: torch.device) -> Exported:
-    info, program = read_archive(path)
-    if device.type != "cpu":
-        from torch.export.passes import move_to_device_pass
+def _require_trust(path: Path, *, trust: bool) -> None:
+    if not trust:
+        raise CheckpointError(
+            f"Expected a file that can be loaded safely, but {path} is a program of torch.export, "
+            "which can run any code on this machine. If you wrote it yourself or trust its author "
+            "as you trust a program, give --trust (trust=True in Python). Exports --to onnx and "
+            "--to safetensors are safe to receive."
+        )
 
+
+def _open_torch_export(path: Path, device: torch.device) -> Exported:
+    extra = {EXTRA_FILE: ""}
+    try:
         with quiet():
-            program = move_to_device_pass(program, device)
+            program = torch.export.load(path, extra_files=extra)
+            if device.type != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+        info = from_strings(json.loads(extra[EXTRA_FILE] or "{}"), file=str(path))
+    except CheckpointError:
+        raise
+    except Exception as error:  # torch raises nearly anything
+        raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     return Exported(info, ProgramPredictor(info, device, program.module()), path)

@@ -26,6 +26,7 @@ from softiou.jobs.trained import RunLike, Trained, as_trained
 if TYPE_CHECKING:
     from softiou.checkpoints import Weights
     from softiou.data import DatasetDescription
+    from softiou.exporting import Exported
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ def predict(
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
     weights: "Weights" = "student",
+    trust: bool = False,
     progress: bool | Progress | None = None,
 ) -> Predictions:
     """Predict label maps and probabilities of images, in their own size.
@@ -203,6 +205,8 @@ def predict(
         scales: As in `evaluate`.
         batch_size: As in `evaluate`.
         weights: As in `evaluate`.
+        trust: Whether a torch.export file (.pt2) may be loaded, which can run any code: only one
+            that you wrote or trust as a program.
         progress: As in `evaluate`.
 
     Returns:
@@ -213,7 +217,7 @@ def predict(
         DataError: There are no images.
         TypeError, ValueError: Something is no RGB image.
     """
-    from softiou.exporting import is_exported
+    from softiou.exporting import is_exported, open_exported
 
     shown, run = progress_of(progress), as_trained(run)
     settings = inference_settings(
@@ -221,7 +225,8 @@ def predict(
     )
     items = find_items(images)
     if is_exported(run.path):
-        opened = _from_file(run.path, weights=weights, calibrated=calibrated, progress=shown)
+        exported = open_exported(run.path, device=best_device(), trust=trust)
+        opened = _from_file(exported, weights=weights, calibrated=calibrated, progress=shown)
     else:
         opened = _from_checkpoint(run, weights=weights, calibrated=calibrated)
     return Predictions(items, *opened, settings, shown)
@@ -241,13 +246,10 @@ def _from_checkpoint(
 
 
 def _from_file(
-    path: Path, *, weights: "Weights", calibrated: bool, progress: Progress
+    exported: "Exported", *, weights: "Weights", calibrated: bool, progress: Progress
 ) -> "tuple[Predictor, DatasetDescription]":
-    """Open an exported file, which settles weights and calibration once and for all."""
-    from softiou.exporting import open_exported
-
-    exported = open_exported(path, device=best_device())
-    info = exported.info
+    """Check an exported file, which settles weights and calibration once and for all."""
+    path, info = exported.path, exported.info
     if weights == "teacher" and info.weights != "teacher":
         raise ConfigError(
             f"--weights teacher: {path} holds the weights of the {info.weights}. Export the "
