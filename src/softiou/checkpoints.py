@@ -9,7 +9,7 @@ import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
@@ -180,7 +180,21 @@ def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> Segmentatio
     return CustomModel(module, spec.num_classes)
 
 
-def check_classes(trained: TrainedModel, description: DatasetDescription, *, data: str) -> None:
+class HasClasses(Protocol):
+    """A trained model, or an exported file."""
+
+    @property
+    def description(self) -> DatasetDescription:
+        """Names of the classes."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+
+def check_classes(trained: HasClasses, description: DatasetDescription, *, data: str) -> None:
     """Raise unless a data set has the classes that a model was trained for.
 
     Raises:

@@ -80,6 +80,7 @@ def test_windows_flips_and_scales(softiou: Run, run_copy: Path, shapes: Path) ->
         "overlap": 0.25,
         "flips": True,
         "scales": [1.0, 1.5],
+        "precision": "fp32",
     }
     assert softiou("evaluate", run_copy, shapes, "--split", "val").status == 0
     assert _content(run_copy)["metrics"] != content["metrics"]

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,7 @@ def test_evaluation_is_returned_and_written(run: softiou.jobs.Run) -> None:
 def test_windows_and_flips_are_recorded(run: softiou.jobs.Run) -> None:
     found = run.evaluate(split="val", window=32, flips=True, scales=(0.5, 1), progress=False)
     expected = {"window_px": [32, 32], "overlap": 0.5, "flips": True, "scales": [0.5, 1.0]}
+    expected["precision"] = "fp32"
     assert found.content["inference"] == expected
 
 
@@ -82,8 +84,48 @@ def test_a_run_is_exported_and_predicts_the_same(
         next(iter(one.predict(image, progress=False))) for one in (run, softiou.load(written.path))
     )
     torch.testing.assert_close(own.probs, exported.probs, rtol=1e-2, atol=1e-2)
-    with pytest.raises(CheckpointError, match="exported file, which can only predict"):
-        softiou.load(written.path).evaluate(trained.data, progress=False)
+
+
+def _count_miou(masks: Path, truth: Path, num_classes: int) -> float:
+    """Mean IoU over the data set of written masks, in per cent, by counting pixels."""
+    sums = np.zeros((2, num_classes))
+    for file in sorted(truth.glob("*.png")):
+        target, preds = (np.asarray(Image.open(path)) for path in (file, masks / file.name))
+        for c in range(num_classes):
+            sums[0, c] += ((target == c) & (preds == c)).sum()
+            sums[1, c] += ((target == c) | (preds == c)).sum()
+    present = sums[1] > 0
+    return float(100 * (sums[0, present] / sums[1, present]).mean())
+
+
+@pytest.mark.parametrize("to", ["safetensors", "onnx"])
+def test_what_is_reported_is_what_is_exported(
+    run: softiou.jobs.Run, trained: TrainedRun, tmp_path: Path, to: Any
+) -> None:
+    file = run.export(to, progress=False).path
+    own, exported = (
+        softiou.evaluate(one, trained.data, split="test", progress=False) for one in (run, file)
+    )
+    assert own.content["inference"]["precision"] == "fp32"
+    for name in ("miou_d", "miou_i", "miou_c", "accuracy"):
+        assert exported.metrics[name] == pytest.approx(own.metrics[name], abs=1e-6)
+    assert exported.metrics["nll"] == pytest.approx(own.metrics["nll"], rel=1e-5)
+    assert exported.content["checkpoint"] == file.name
+    assert json.loads((run.path / "evaluation.json").read_text()) == own.content  # not replaced
+    for one in (run, file):
+        out = tmp_path / f"masks-{Path(one if one is file else 'run').suffix}"
+        softiou.jobs.predict(one, trained.data / "test/images", progress=False).save(out)
+        counted = _count_miou(out, trained.data / "test/masks", num_classes=3)
+        assert counted == pytest.approx(own.metrics["miou_d"], abs=1e-6)
+
+
+def test_another_precision_is_recorded_and_told(run: softiou.jobs.Run) -> None:
+    found = run.evaluate(split="val", precision="bf16", progress=False)
+    assert found.content["inference"]["precision"] == "bf16"
+    assert found.evaluation.inference.summary() == "precision bf16"
+    file = run.export("onnx", progress=False).path
+    with pytest.raises(ConfigError, match=r"--precision bf16: .* computes in fp32"):
+        softiou.evaluate(file, split="val", precision="bf16", progress=False)
 
 
 def test_a_data_set_is_checked(trained: TrainedRun) -> None:

@@ -1,9 +1,30 @@
 """How a model is run over an image: the options of the verbs that run one."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+
+class PrecisionChoice(StrEnum):
+    """The kinds of `softiou.inference.Precision`, for the command line."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Precision = Annotated[
+    PrecisionChoice,
+    typer.Option(help="Of the network: fp32 as exported files compute; bf16, fp16 may be faster."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        help="Load a .pt2 file, which can run any code: only one that you wrote or trust as a "
+        "program."
+    ),
+]
 Window = Annotated[
     str | None,
     typer.Option(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice
+from softiou.cli._inference import Precision, PrecisionChoice
 
 
 class KindChoice(StrEnum):
@@ -39,6 +40,7 @@ def calibrate(
         ),
     ] = KindChoice.temperature,
     labels: Truth = LabelsChoice.auto,
+    precision: Precision = PrecisionChoice.fp32,
     weights: Weights = WeightsChoice.student,
 ) -> None:
     """Fit a temperature, so that probabilities are calibrated, and keep it by the checkpoint.
@@ -53,5 +55,6 @@ def calibrate(
         split=split,
         kind=kind.value,
         labels=labels.value,
+        precision=precision.value,
         weights=weights.value,
     )

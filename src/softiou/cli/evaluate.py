@@ -6,12 +6,27 @@ from typing import Annotated
 import typer
 
 from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice
-from softiou.cli._inference import BatchSize, Flips, Overlap, Scales, Window, factors, window_px
+from softiou.cli._inference import (
+    BatchSize,
+    Flips,
+    Overlap,
+    Precision,
+    PrecisionChoice,
+    Scales,
+    Trust,
+    Window,
+    factors,
+    window_px,
+)
 
 
 def evaluate(
     checkpoint: Annotated[
-        Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
+        Path,
+        typer.Argument(
+            metavar="RUN|CKPT|FILE",
+            help="Run directory, checkpoint file, or what `softiou export` has written.",
+        ),
     ],
     data: Annotated[
         str | None,
@@ -30,7 +45,9 @@ def evaluate(
     flips: Flips = False,
     scales: Scales = "1",
     batch_size: BatchSize = 4,
+    precision: Precision = PrecisionChoice.fp32,
     weights: Weights = WeightsChoice.student,
+    trust: Trust = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
@@ -57,7 +74,9 @@ def evaluate(
         flips=flips,
         scales=factors(scales),
         batch_size=batch_size,
+        precision=precision.value,
         weights=weights.value,
+        trust=trust,
         out=out,
         progress=False if json_output else None,
     )

@@ -6,7 +6,18 @@ from typing import Annotated
 import typer
 
 from softiou.cli._arguments import Weights, WeightsChoice
-from softiou.cli._inference import BatchSize, Flips, Overlap, Scales, Window, factors, window_px
+from softiou.cli._inference import (
+    BatchSize,
+    Flips,
+    Overlap,
+    Precision,
+    PrecisionChoice,
+    Scales,
+    Trust,
+    Window,
+    factors,
+    window_px,
+)
 
 
 def predict(
@@ -33,14 +44,9 @@ def predict(
     flips: Flips = False,
     scales: Scales = "1",
     batch_size: BatchSize = 4,
+    precision: Precision = PrecisionChoice.fp32,
     weights: Weights = WeightsChoice.student,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            help="Load a .pt2 file, which can run any code: only one that you wrote or trust as a "
-            "program."
-        ),
-    ] = False,
+    trust: Trust = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
@@ -56,6 +62,7 @@ def predict(
         flips=flips,
         scales=factors(scales),
         batch_size=batch_size,
+        precision=precision.value,
         weights=weights.value,
         trust=trust,
     )

@@ -51,9 +51,10 @@ class Inference(_Part):
     overlap: float = Field(0.5, description="share of a window that the next one covers again")
     flips: bool = Field(False, description="whether the mirror image was averaged in")
     scales: tuple[float, ...] = Field((1.0,), description="factors of size, averaged over")
+    precision: str | None = Field(None, description="of the network; null: not recorded")
 
     def summary(self) -> str:
-        """Describe what differs from one pass over the whole image; "" for nothing."""
+        """Describe what differs from one pass over the whole image in fp32; "" for nothing."""
         words = []
         if self.window_px:
             height, width = self.window_px
@@ -62,6 +63,8 @@ class Inference(_Part):
             words.append("flips")
         if (scales := sorted(self.scales)) != [1]:
             words.append(f"scales {', '.join(f'{scale:.12g}' for scale in scales)}")
+        if self.precision not in (None, "fp32"):
+            words.append(f"precision {self.precision}")
         return ", ".join(words)
 
 
@@ -82,8 +85,7 @@ class ClassScores(_Scored):
     dice: float | None
     interval: IntervalOrNone = Field(None, description="of the IoU")
     target_pixels: int = Field(description="pixels of the class in the target")
-    predicted_pixels: int | None = Field(None, description="pixels predicted to be the class")
-    images: int = Field(description="images with the class in the target")
+    images: int = Field(description="images with the class in target or prediction")
 
 
 class ImageBins(_Part):
@@ -165,9 +167,6 @@ class Evaluation(_Part):
         {}, description="[low, high] of the metrics, see `softiou.resampling.intervals`"
     )
     bootstrap: Bootstrap | None = None
-    scored_classes: int | None = Field(
-        None, description="classes with a pixel in the target, which the means are over"
-    )
     per_class: tuple[ClassScores, ...] = Field(description="(C)")
     confusion: tuple[tuple[int, ...], ...] | None = Field(
         None, description="pixels (C, C); rows are the classes of the target"
@@ -181,20 +180,6 @@ class Evaluation(_Part):
     def level(self) -> float:
         """Level of the intervals, per cent."""
         return self.bootstrap.level if self.bootstrap else 95.0
-
-    @property
-    def absent_classes(self) -> str:
-        """A sentence on the classes that the means leave out; "" where there are none."""
-        absent = [
-            score.name
-            + (f" (predicted in {score.predicted_pixels:,} px)" if score.predicted_pixels else "")
-            for score in self.per_class
-            if not score.target_pixels
-        ]
-        if not absent:
-            return ""
-        counted, total = len(self.classes) - len(absent), len(self.classes)
-        return f"means over {counted} of {total} classes, without {', '.join(absent)}"
 
     @property
     def known_intervals(self) -> dict[str, Interval]:

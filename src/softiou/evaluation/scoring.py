@@ -5,9 +5,8 @@ Shapes: C classes, (H, W) the image.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import torch
@@ -24,9 +23,11 @@ from softiou.evaluation.schema import SCHEMA_VERSION, Evaluation
 from softiou.inference import (
     WHOLE_IMAGE,
     InferenceSettings,
+    ModelPredictor,
     Precision,
+    Predictor,
+    image_probs,
     predict_logits,
-    predict_probs,
 )
 from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
 from softiou.metrics.bins import reliability
@@ -80,7 +81,7 @@ class EvaluationResult:
 
 
 def evaluate(
-    model: SegmentationModel,
+    model: SegmentationModel | Predictor,
     dataset: SegmentationDataset,
     *,
     precision: Precision,
@@ -96,14 +97,15 @@ def evaluate(
     """Score a model on every image of a data set.
 
     Args:
-        model: In eval mode, on the device to use.
+        model: In eval mode, on the device to use; or a predictor, such as an exported file.
         dataset: What to score on.
-        precision: Of the network.
+        precision: Of the network, to be recorded for a predictor.
         data: Name of the data set, to be recorded.
         checkpoint: Name of the checkpoint, to be recorded.
         inference: Windows, flips and scales; whole images by default.
         checkpoint_sha256: Hash of its file, which distinguishes checkpoints of one name.
-        calibration: Of the checkpoint, best fitted on other data: reported before and after.
+        calibration: Of the checkpoint, best fitted on other data: reported before and after. Not
+            for a predictor, which does what it does.
         calibration_path: Its file, to be recorded.
         num_examples: How many best and worst images to keep.
         samples: The samples of `dataset`, perhaps wrapped by a progress bar or a loader.
@@ -115,9 +117,10 @@ def evaluate(
         CheckpointError: The model predicts NaN.
     """
     scaling = None if calibration is None else calibration.scaling
-    scorer = _Scorer(dataset, model.mean.device, scaling, num_examples)
+    predictor = ModelPredictor(model, precision) if isinstance(model, SegmentationModel) else model
+    scorer = _Scorer(dataset, predictor.device, scaling, num_examples)
     for sample in dataset if samples is None else samples:
-        probs, scaled = _probs(model, sample["image"], precision, inference, scaling)
+        probs, scaled = _probs(predictor, sample["image"], inference, scaling)
         if not bool(probs.isfinite().all()):
             raise CheckpointError(
                 f"{checkpoint} predicts NaN for {sample['stem']}: its training has diverged. "
@@ -135,7 +138,7 @@ def evaluate(
         "checkpoint": checkpoint,
         "checkpoint_sha256": checkpoint_sha256,
         "labels": dataset.labels,
-        "inference": _plain(inference),
+        "inference": _plain(inference) | {"precision": precision},
         "num_images": len(scorer.identities),
         **dataset.description.as_dict(),
         **contents.metric_entries(statistics, dataset.description),
@@ -228,20 +231,19 @@ class _Scorer:
 
 
 def _probs(
-    model: SegmentationModel,
-    image: Tensor,
-    precision: Precision,
-    inference: InferenceSettings,
-    scaling: LogitScaling | None,
+    predictor: Predictor, image: Tensor, inference: InferenceSettings, scaling: LogitScaling | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return probabilities (C, H, W), and those after the scaling if there is one."""
-    if inference.window_px is None and inference.scales == (1.0,) and not inference.flips:
+    whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
+    if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
         # One pass for both.
-        logits = predict_logits(model, image, precision=precision)
+        logits = predict_logits(predictor.model, image, precision=predictor.precision)
         scaled = None if scaling is None else scaling.apply(logits, dim=0).softmax(0)
         return logits.softmax(0), scaled
-    run = partial(predict_probs, model, image, precision=precision, settings=inference)
-    return run(), None if scaling is None else run(scaling=scaling)
+    plain = image_probs(predictor, image, settings=inference)
+    if scaling is None or not isinstance(predictor, ModelPredictor):
+        return plain, None
+    return plain, image_probs(replace(predictor, scaling=scaling), image, settings=inference)
 
 
 def _reliability(statistics: ImageStatistics) -> dict[str, list[float | None]]:

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.exporting.files import EXTRA_FILE, SUFFIXES
 from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
 from softiou.exporting.tracing import first_line, quiet
 from softiou.exporting.weights import read_weights
-from softiou.inference import ModelPredictor, Precision, Predictor, best_precision
+from softiou.inference import ModelPredictor, Precision, Predictor
 
 # In this order, if available. TensorRT's would build an engine for each size of image.
 _PROVIDERS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "CPUExecutionProvider")
@@ -39,6 +40,16 @@ class Exported:
     info: ExportInfo
     predictor: Predictor
     path: Path
+
+    @property
+    def description(self) -> DatasetDescription:
+        """Names and colours of the classes."""
+        return self.info.description
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.path.name
 
 
 @dataclass(frozen=True)
@@ -97,7 +108,7 @@ def open_exported(
     path: Path,
     *,
     device: torch.device | None = None,
-    precision: Precision | None = None,
+    precision: Precision = "fp32",
     trust: bool = False,
 ) -> Exported:
     """Open an exported file to run it.
@@ -108,8 +119,7 @@ def open_exported(
         path: FILE.onnx, FILE.pt2 or FILE.safetensors, written by `softiou export`.
         device: Of weights and torch programs; the CPU by default. onnxruntime uses a GPU by itself
             if it supports one, and takes images from the CPU.
-        precision: Of a model from safetensors; the fastest of the device by default. Programs
-            compute in float32.
+        precision: Of a model from safetensors. Programs compute in float32.
         trust: Whether a torch.export file may be loaded. Loading one can run any code with your
             rights: set it for files that you wrote yourself, or whose author and way to you you
             trust as you would trust a program. The other formats need no trust.
@@ -130,8 +140,7 @@ def open_exported(
         return _open_torch_export(path, device)
     if suffix == SUFFIXES["safetensors"]:
         model, info = read_weights(path)
-        kind = precision or best_precision(device)
-        return Exported(info, ModelPredictor(model.to(device), kind, info.scaling), path)
+        return Exported(info, ModelPredictor(model.to(device), precision, info.scaling), path)
     raise ConfigError(f"{path} has none of the suffixes {', '.join(SUFFIXES.values())}.")
 
 

@@ -3,6 +3,7 @@
 from softiou.inference.devices import Precision, autocast, best_device, best_precision
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import (
+    image_probs,
     predict_bands,
     predict_batch,
     predict_logits,
@@ -25,6 +26,7 @@ __all__ = [
     "best_precision",
     "encode_image",
     "find_images",
+    "image_probs",
     "index_image",
     "overlay",
     "predict_bands",

@@ -66,7 +66,15 @@ def predict_probs(
     Returns:
         Probabilities (C, H, W) in float32, on the model's device.
     """
-    bands = predict_bands(model, image, precision=precision, settings=settings, scaling=scaling)
+    return image_probs(ModelPredictor(model, precision, scaling), image, settings=settings)
+
+
+@torch.inference_mode()
+def image_probs(
+    predictor: Predictor, image: Tensor, *, settings: InferenceSettings = WHOLE_IMAGE
+) -> Tensor:
+    """Compute the class probabilities (C, H, W) of one image, see `probability_bands`."""
+    bands = probability_bands(predictor, image, settings=settings)
     if settings.window_px is None:
         return next(bands)[1]
     rows, first = next(bands)

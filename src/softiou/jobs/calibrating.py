@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softiou._screen import Progress, progress_of
-from softiou.inference import best_device, best_precision
+from softiou.inference import Precision, best_device
 from softiou.jobs.opening import default_data, loaded, open_for
 from softiou.jobs.trained import RunLike, as_trained
 
@@ -22,6 +22,7 @@ def calibrate(
     split: str = "val",
     kind: "Kind" = "temperature",
     labels: "TargetKind" = "auto",
+    precision: Precision = "fp32",
     weights: "Weights" = "student",
     progress: bool | Progress | None = None,
 ) -> "Calibration":
@@ -36,6 +37,7 @@ def calibrate(
         kind: "temperature", which changes no mask; "class_temperature"; or "vector", a scale and a
             bias for each class.
         labels: As in `evaluate`.
+        precision: As in `evaluate`.
         weights: As in `evaluate`.
         progress: As in `evaluate`.
 
@@ -52,12 +54,11 @@ def calibrate(
     earlier = calibration.earlier_calibration(trained)
     source, split = default_data(run, data, split)
     dataset = open_for(trained, source, split, labels)
-    device = best_device()
     found = calibration.calibrate(
-        trained.model.to(device),
+        trained.model.to(best_device()),
         dataset,
         data=source,
-        precision=best_precision(device),
+        precision=precision,
         kind=kind,
         samples=loaded(dataset, shown, description=f"calibrating on {split}"),
     )

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from softiou.inference import InferenceSettings
+from softiou.errors import ConfigError
+from softiou.inference import InferenceSettings, Precision, best_device
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
     from softiou._screen import Progress
-    from softiou.checkpoints import TrainedModel
+    from softiou.checkpoints import TrainedModel, Weights
     from softiou.data import Sample, SegmentationDataset, TargetKind
+    from softiou.exporting import Exported
 
 
 def inference_settings(
@@ -33,9 +35,10 @@ def inference_settings(
     )
 
 
-def labels_for(trained: "TrainedModel", labels: "TargetKind") -> "TargetKind":
+def labels_for(trained: "TrainedModel | Exported", labels: "TargetKind") -> "TargetKind":
     """Return the kind of labels to score a model by: auto is soft where it was trained so."""
-    was_taught_softly = trained.config.get("labels", {}).get("kind") == "soft"
+    config = getattr(trained, "config", {})  # an exported file has none
+    was_taught_softly = config.get("labels", {}).get("kind") == "soft"
     return "soft" if labels == "auto" and was_taught_softly else labels
 
 
@@ -57,7 +60,7 @@ def default_data(
 
 
 def open_for(
-    trained: "TrainedModel", data: str | Path, split: str, labels: "TargetKind"
+    trained: "TrainedModel | Exported", data: str | Path, split: str, labels: "TargetKind"
 ) -> "SegmentationDataset":
     """Open a split of a data set, and check that it has the classes of a model.
 
@@ -71,6 +74,30 @@ def open_for(
     dataset = open_dataset(data, split, labels=labels_for(trained, labels))
     check_classes(trained, dataset.description, data=str(data))
     return dataset
+
+
+def open_file(
+    path: Path, precision: Precision, progress: "Progress", *, weights: "Weights", trust: bool
+) -> "Exported":
+    """Open an exported file, which settles weights and calibration once and for all.
+
+    Raises:
+        CheckpointError: It cannot be read.
+        ConfigError: It holds other weights than asked for, or computes in another precision.
+    """
+    from softiou.exporting import open_exported
+
+    if precision != "fp32" and path.suffix.lower() != ".safetensors":
+        raise ConfigError(f"--precision {precision}: {path} computes in fp32. Leave it out.")
+    exported = open_exported(path, device=best_device(), precision=precision, trust=trust)
+    if weights == "teacher" and exported.info.weights != "teacher":
+        raise ConfigError(
+            f"--weights teacher: {path} holds the weights of the {exported.info.weights}. Export "
+            "the teacher's: softiou export RUN --weights teacher."
+        )
+    if exported.info.scaling is not None:
+        progress.say(f"calibrated: {exported.info.scaling.kind}, inside {path.name}")
+    return exported
 
 
 def loaded(

@@ -14,13 +14,13 @@ from softiou.errors import ConfigError, DataError
 from softiou.inference import (
     InferenceSettings,
     MaskWriter,
+    Precision,
     Predictor,
     best_device,
-    best_precision,
     probability_bands,
 )
 from softiou.jobs.images import ImageItem, find_items
-from softiou.jobs.opening import inference_settings
+from softiou.jobs.opening import inference_settings, open_file
 from softiou.jobs.trained import RunLike, Trained, as_trained
 
 if TYPE_CHECKING:
@@ -186,6 +186,7 @@ def predict(
     flips: bool = False,
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
+    precision: Precision = "fp32",
     weights: "Weights" = "student",
     trust: bool = False,
     progress: bool | Progress | None = None,
@@ -204,6 +205,7 @@ def predict(
         flips: As in `evaluate`.
         scales: As in `evaluate`.
         batch_size: As in `evaluate`.
+        precision: As in `evaluate`; programs (ONNX, torch.export) compute in fp32.
         weights: As in `evaluate`.
         trust: Whether a torch.export file (.pt2) may be loaded, which can run any code: only one
             that you wrote or trust as a program.
@@ -217,7 +219,7 @@ def predict(
         DataError: There are no images.
         TypeError, ValueError: Something is no RGB image.
     """
-    from softiou.exporting import is_exported, open_exported
+    from softiou.exporting import is_exported
 
     shown, run = progress_of(progress), as_trained(run)
     settings = inference_settings(
@@ -225,41 +227,28 @@ def predict(
     )
     items = find_items(images)
     if is_exported(run.path):
-        exported = open_exported(run.path, device=best_device(), trust=trust)
-        opened = _from_file(exported, weights=weights, calibrated=calibrated, progress=shown)
+        exported = open_file(run.path, precision, shown, weights=weights, trust=trust)
+        opened = _from_file(exported, calibrated=calibrated)
     else:
-        opened = _from_checkpoint(run, weights=weights, calibrated=calibrated)
+        opened = _from_checkpoint(run, precision, weights=weights, calibrated=calibrated)
     return Predictions(items, *opened, settings, shown)
 
 
 def _from_checkpoint(
-    run: Trained, *, weights: "Weights", calibrated: bool
+    run: Trained, precision: Precision, *, weights: "Weights", calibrated: bool
 ) -> "tuple[Predictor, DatasetDescription]":
     from softiou.calibration import require_scaling
     from softiou.inference import ModelPredictor
 
     trained = run.load_model(weights)
     scaling = require_scaling(trained) if calibrated else None
-    device = best_device()
-    model = trained.model.to(device)
-    return ModelPredictor(model, best_precision(device), scaling), trained.description
+    return ModelPredictor(trained.model.to(best_device()), precision, scaling), trained.description
 
 
-def _from_file(
-    exported: "Exported", *, weights: "Weights", calibrated: bool, progress: Progress
-) -> "tuple[Predictor, DatasetDescription]":
-    """Check an exported file, which settles weights and calibration once and for all."""
-    path, info = exported.path, exported.info
-    if weights == "teacher" and info.weights != "teacher":
+def _from_file(exported: "Exported", *, calibrated: bool) -> "tuple[Predictor, DatasetDescription]":
+    if calibrated and exported.info.scaling is None:
         raise ConfigError(
-            f"--weights teacher: {path} holds the weights of the {info.weights}. Export the "
-            "teacher's: softiou export RUN --weights teacher."
+            f"--calibrated: {exported.path} was exported without a calibration. Fit one with "
+            "softiou calibrate, and export again."
         )
-    if calibrated and info.scaling is None:
-        raise ConfigError(
-            f"--calibrated: {path} was exported without a calibration. Fit one with softiou "
-            "calibrate, and export again."
-        )
-    if info.scaling is not None:
-        progress.say(f"calibrated: {info.scaling.kind}, inside {path.name}")
-    return exported.predictor, info.description
+    return exported.predictor, exported.description

@@ -8,8 +8,8 @@ from torch.utils.data import Dataset
 
 from softiou import checkpoints
 from softiou._screen import Progress, progress_of
-from softiou.inference import WHOLE_IMAGE, InferenceSettings, best_device, best_precision
-from softiou.jobs.opening import default_data, inference_settings, loaded, open_for
+from softiou.inference import WHOLE_IMAGE, InferenceSettings, Precision, Predictor, best_device
+from softiou.jobs.opening import default_data, inference_settings, loaded, open_file, open_for
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel, Weights
     from softiou.data import SegmentationDataset, TargetKind
     from softiou.evaluation import EvaluationResult
+    from softiou.exporting import Exported
+    from softiou.models import SegmentationModel
 
 
 def evaluate(
@@ -30,7 +32,9 @@ def evaluate(
     flips: bool = False,
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
+    precision: Precision = "fp32",
     weights: "Weights" = "student",
+    trust: bool = False,
     out: Path | str | None = None,
     progress: bool | Progress | None = None,
 ) -> "EvaluationResult":
@@ -39,7 +43,7 @@ def evaluate(
     A calibration that `calibrate` has fitted is reported beside the plain metrics.
 
     Args:
-        run: Run, run directory or checkpoint.
+        run: Run, run directory, checkpoint, or what `export` has written, which is scored as it is.
         data: Data set, or one of your own with the classes of the model, as in `train`; None for
             the one that the run was trained on.
         split: Which split to score; None for test, or the validation split where there is no test.
@@ -52,8 +56,11 @@ def evaluate(
         flips: Whether to average over the image and its mirror image.
         scales: Factors to resize by; their probabilities are averaged.
         batch_size: Windows in one pass of the network.
+        precision: Of the network: "fp32", as exported files compute; or "bf16" or "fp16", which is
+            faster on some hardware.
         weights: Those of the "student", or of the "teacher" of a semi-supervised run.
-        out: Where to write; None for the run directory, if the checkpoint is in one.
+        trust: As in `predict`.
+        out: Where to write; None for the run directory, if a checkpoint is in one.
         progress: Whether to show lines and progress bars; None shows bars where someone watches.
 
     Returns:
@@ -63,56 +70,73 @@ def evaluate(
         CheckpointError: There is no checkpoint, or the data set has other classes.
         DataError: There is no such data set or split.
     """
+    from softiou.exporting import is_exported
+
     shown, run = progress_of(progress), as_trained(run)
     settings = inference_settings(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
     source, split = default_data(run, data, split)
-    trained = run.load_model(weights)
+    is_file = is_exported(run.path)
+    trained: TrainedModel | Exported
+    if is_file:
+        trained = open_file(run.path, precision, shown, weights=weights, trust=trust)
+    else:
+        trained = run.load_model(weights)
     evaluation = score(
         trained,
         source,
         split=split,
         labels=labels,
         inference=settings,
+        precision=precision,
         progress=shown,
         own=data if isinstance(data, Dataset) else None,
     )
-    if home := Path(out) if out else run.directory:
+    if home := Path(out) if out else None if is_file else run.directory:
         _save(evaluation, home, shown)
     else:
-        shown.say("nothing was written: the checkpoint is in no run directory; --out names a place")
+        what = "this is an exported file" if is_file else "the checkpoint is in no run directory"
+        shown.say(f"nothing was written: {what}; --out names a place")
     run.evaluation = evaluation
     return evaluation
 
 
 def score(
-    trained: "TrainedModel",
+    trained: "TrainedModel | Exported",
     data: str | Path,
     *,
     split: str,
     labels: "TargetKind" = "auto",
     inference: InferenceSettings = WHOLE_IMAGE,
+    precision: Precision = "fp32",
     progress: Progress,
     own: "Dataset[Any] | None" = None,
 ) -> "EvaluationResult":
     """Score a model on a split of a data set, or on one of the user's, and write nothing."""
+    from softiou.checkpoints import TrainedModel
     from softiou.data import CustomDataset
     from softiou.evaluation import evaluate as evaluate_model
 
+    model: SegmentationModel | Predictor
+    if isinstance(trained, TrainedModel):
+        model, (calibration, path) = (
+            trained.model.to(best_device()),
+            _calibration(trained, progress.say),
+        )
+    else:
+        model, calibration, path = trained.predictor, None, ""
     dataset: SegmentationDataset
     if own is None:
         dataset = open_for(trained, data, split, labels)
     else:
         dataset = CustomDataset(own, trained.description, split)
-    device = best_device()
-    calibration, path = _calibration(trained, progress.say)
     if calibration:
         _warn(calibration, str(data), dataset, progress.say)
     return evaluate_model(
-        trained.model.to(device),
+        model,
         dataset,
-        precision=best_precision(device),
+        precision=precision,
         data=str(data),
         checkpoint=trained.name,
         inference=inference,

@@ -139,6 +139,7 @@ def _results(evaluation: Evaluation) -> View:
     ]
     inference = evaluation.inference.summary()
     inference = f" with {inference}" if inference else ""
+    inference += " in fp32" if evaluation.inference.precision == "fp32" else ""
     level = f" with {evaluation.level:g} % intervals" if intervals else ""
     return {
         "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{inference}, "
