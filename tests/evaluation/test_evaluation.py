@@ -30,12 +30,14 @@ from softiou.evaluation import (
     scoring,
     to_json,
 )
+from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import thumbnail
 from softiou.evaluation.schema import ClassScores, ImageScores
 from softiou.inference import InferenceSettings
+from softiou.metrics import OverlapCounts
 from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.resampling import weighted_metrics
+from softiou.resampling import ImageStatistics, weighted_metrics
 from softiou.temperature import LogitScaling
 
 CLASSES = DatasetDescription(("a", "b", "c", "never"))
@@ -222,13 +224,29 @@ def test_undefined_scores_are_null(run_given: Callable[..., EvaluationResult]) -
     content = run_given(Given()).content
     scores = ("iou", "interval", "iou_c", "dice", "accuracy", "boundary_iou", "cece")
     never = {"name": "never"} | dict.fromkeys(scores)
-    assert content["per_class"][3] == never | {"target_pixels": 0, "images": 0}
+    pixels = {"target_pixels": 0, "predicted_pixels": 0}
+    assert content["per_class"][3] == never | pixels | {"images": 0}
     undefined = dict.fromkeys(("miou", "accuracy", "boundary_iou", "ece", "confidence"))
     nothing = undefined | {"counts": {}, "brier": 0, "nll": 0, "pixels": 0}
     assert content["images"][3].items() >= ({"stem": "image3", "size": [3, 3]} | nothing).items()
     empty = content["reliability"]["count"].index(0)
     assert content["reliability"]["confidence"][empty] is None
     json.dumps(content, allow_nan=False)  # raises on NaN
+
+
+def test_an_unlabelled_class_is_in_no_mean() -> None:
+    """Two pixels predicted as a class that the split does not have leave the means alone."""
+    present = torch.tensor([[50, 50, 0], [60, 40, 0]])
+    right = torch.tensor([[49, 49, 0], [60, 40, 0]])
+    predicted = torch.tensor([[49, 49, 2], [60, 40, 0]])
+    statistics = ImageStatistics(OverlapCounts(right, predicted, present))
+    description = DatasetDescription(("ground", "car", "boat"), 255)
+    found = contents.metric_entries(statistics, description)
+    assert found["metrics"]["miou_d"] == pytest.approx(100 * (109 / 110 + 89 / 90) / 2)
+    assert found["metrics"]["mdice_d"] == pytest.approx(100 * (218 / 219 + 178 / 179) / 2)
+    assert found["scored_classes"] == 2
+    boat = found["per_class"][2]
+    assert (boat["iou"], boat["target_pixels"], boat["predicted_pixels"]) == (None, 0, 2)
 
 
 def test_nothing_valid_gives_nulls(

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from reference import metric_loops, score_loops
 from softiou.metrics import (
+    BoundaryIoU,
+    EvaluationScores,
     MeanAccuracy,
     MeanDice,
     MeanIoU,
@@ -129,15 +131,99 @@ def test_scores_of_each_class() -> None:
     assert metric.compute().tolist() == pytest.approx([1 / 2, 2 / 3, math.nan], nan_ok=True)
 
 
-def test_predicted_but_absent_class_counts_in_the_data_set_alone() -> None:
-    """IoU 0 over the data set; per image and per class only what the target holds is averaged."""
+@pytest.mark.parametrize("per", ["dataset", "image", "class"])
+def test_a_class_without_a_pixel_in_the_target_is_left_out_or_zero(per: str) -> None:
+    """Class 1 is predicted and absent, class 2 neither; the IoU of class 0 is 3/4."""
     preds, target = torch.tensor([[0, 0, 0, 1]]), torch.tensor([[0, 0, 0, 0]])
-    found = {}
-    for per in ("dataset", "image", "class"):
-        metric = MeanIoU(2, per=per)
+    found: dict[tuple[str, str], Any] = {}
+    for absent in ("exclude", "zero"):
+        for average in ("macro", "weighted", "none"):
+            metric = MeanIoU(3, per=per, absent=absent, average=average)
+            metric.update(preds, target)
+            found[absent, average] = metric.compute().tolist()
+    assert found["exclude", "macro"] == found["exclude", "weighted"] == 0.75
+    assert (found["zero", "macro"], found["zero", "weighted"]) == (0.375, 0.75)
+    assert found["exclude", "none"] == pytest.approx([0.75, math.nan, math.nan], nan_ok=True)
+    assert found["zero", "none"] == pytest.approx([0.75, 0, math.nan], nan_ok=True)
+
+
+def test_two_stray_pixels_do_not_take_the_mean_down() -> None:
+    """Of four classes one is in no image: every mean is over three."""
+    target = torch.randint(0, 3, (2, 40))
+    preds = target.clone()
+    preds[0, :2] = 3
+    metrics = SegmentationScores(4), BoundaryIoU(4, width=50), MeanDice(4, average="none")
+    for metric in metrics:
         metric.update(preds, target)
-        found[per] = metric.compute().item()
-    assert found == {"dataset": 0.375, "image": 0.75, "class": 0.75}
+    scores = metrics[0].compute()
+    for name in ("miou_d", "miou_i", "miou_c", "mdice_d", "mdice_i", "mdice_c", "macc"):
+        assert 0.9 < scores[name] < 1
+    assert 0.9 < metrics[1].compute() < 1  # a band as wide as the image
+    assert metrics[2].compute().isnan().tolist() == [False, False, False, True]
+
+
+def test_a_class_that_is_the_ignored_label_is_no_class() -> None:
+    """Right in three of four labelled pixels; class 0 is what nobody looked at."""
+    preds, target = torch.tensor([[1, 2, 2, 0, 1]]), torch.tensor([[1, 2, 2, 2, 0]])
+    found: dict[tuple[str, str], Any] = {}
+    for absent in ("exclude", "zero"):
+        for average in ("macro", "micro", "none"):
+            metric = MeanIoU(3, ignore_index=0, absent=absent, average=average)
+            metric.update(preds, target)
+            found[absent, average] = metric.compute().tolist()
+    assert found["exclude", "macro"] == found["zero", "macro"] == pytest.approx((1 + 2 / 3) / 2)
+    assert found["exclude", "micro"] == found["zero", "micro"] == 3 / 4
+    assert math.isnan(found["zero", "none"][0])
+    everything = EvaluationScores(3, ignore_index=0)
+    everything.update(F.one_hot(preds, 3).mT.double(), target)
+    assert everything.compute()["miou_d"] == pytest.approx((1 + 2 / 3) / 2)
+    assert everything.compute()["mdice_d"] == pytest.approx((1 + 4 / 5) / 2)
+
+
+def test_the_ignored_value_of_a_soft_target_is_no_class_index() -> None:
+    """Where all entries are 0 nothing is known; class 0 is one like the others."""
+    target = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    metric = MeanIoU(2, ignore_index=0, average="none", absent="zero")
+    metric.update(torch.tensor([[0, 1, 1]]), target)
+    assert metric.compute().tolist() == [1.0, 1.0]
+
+
+def test_the_background_is_left_out() -> None:
+    preds, target = torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 1, 1, 2]])
+    found = {}
+    for average in ("macro", "micro", "none"):
+        metric = MeanIoU(3, include_background=False, average=average)
+        metric.update(preds, target)
+        found[average] = metric.compute().tolist()
+    assert found == {"macro": 0.75, "micro": 2 / 3, "none": [0.5, 1.0]}
+
+
+def test_the_threshold_of_independent_classes() -> None:
+    probs, target = torch.tensor([[[0.2, 0.4, 0.9]]]), torch.tensor([[[0, 1, 1]]])
+    found = []
+    for threshold in (0.1, 0.3, 0.5, 0.95):
+        metric = MeanIoU(1, independent=True, threshold=threshold)
+        metric.update(probs, target)
+        found.append(metric.compute().item())
+    assert found == pytest.approx([2 / 3, 1, 1 / 2, 0])
+    for threshold, independent in ((1.0, True), (0.3, False)):
+        with pytest.raises(ValueError, match=r"`threshold` to be in \[0, 1\), and 0.5 without"):
+            MeanIoU(2, threshold=threshold, independent=independent)
+
+
+@pytest.mark.parametrize("per", ["image", "class"])
+def test_averaged_worst_cases(per: str) -> None:
+    preds, target = torch.randint(0, 3, (2, 12, 30))
+    metrics = [MeanIoU(3, per=per, worst=w) for w in ("averaged", list(range(10, 101, 10)))]
+    for metric in metrics:
+        metric.update(preds, target)
+    assert metrics[0].compute().item() == pytest.approx(metrics[1].compute().mean().item())
+
+
+def test_the_settings_are_printed() -> None:
+    text = repr(MeanIoU(3, per="image", worst=5, average="weighted", absent="zero"))
+    for part in ("3", "per='image'", "worst=5", "average='weighted'", "absent='zero'"):
+        assert part in text
 
 
 def test_every_image_weighs_the_same_in_i_and_every_class_in_c() -> None:
@@ -229,6 +315,43 @@ def test_counts_agree_with_loops(batch: dict[str, Any]) -> None:
             found = mean_score(counts, score, per=per).item()
             assert found == pytest.approx(expected[f"{name}_{per[0]}"], nan_ok=True)
     assert counts.accuracy().item() == pytest.approx(expected["accuracy"], nan_ok=True)
+
+
+@given(
+    batches(),
+    st.sampled_from(["dataset", "image", "class"]),
+    st.sampled_from(["macro", "micro", "weighted", "none"]),
+    st.sampled_from(["exclude", "zero"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_averages_agree_with_loops(
+    batch: dict[str, Any], per: str, average: str, absent: str, background: bool, ignore: bool
+) -> None:
+    if (per, average) == ("class", "micro"):
+        return
+    if ignore and batch["target"].ndim == 2:
+        batch["ignore_index"] = 0
+    C, ignored = batch["num_classes"], batch["ignore_index"]
+    metric = MeanIoU(
+        C,
+        per=per,
+        average=average,
+        absent=absent,
+        include_background=background,
+        ignore_index=ignored,
+    )
+    metric.update(*tensors(batch))
+    expected = metric_loops.averaged(
+        confusion(batch),
+        per=per,
+        average=average,
+        absent=absent,
+        classes=list(range(0 if background else 1, C)),
+        ignored=ignored,
+    )
+    expected = expected if isinstance(expected, list) else [expected]
+    assert metric.compute().reshape(-1).tolist() == pytest.approx(expected, nan_ok=True)
 
 
 @given(batches(), st.integers(0, 4))
@@ -451,6 +574,12 @@ def test_a_binary_problem_has_two_classes(metric: Callable[..., OverlapMetric]) 
         metric(1)
 
 
+@pytest.mark.parametrize("per", ["class", "none"])
+def test_micro_averages_need_classes_added_up(per: str) -> None:
+    with pytest.raises(ValueError, match=rf"average='micro', but got '{per}'"):
+        MeanIoU(2, per=per, average="micro")
+
+
 def test_unknown_per_raises() -> None:
     with pytest.raises(ValueError, match=r"`per` to be one of 'dataset', .* but got 'batch'"):
         MeanIoU(2, per="batch")
@@ -458,7 +587,9 @@ def test_unknown_per_raises() -> None:
 
 @pytest.mark.parametrize("worst", [0, 101, -5, [], [10, 0]])
 def test_worst_out_of_range_raises(worst: Any) -> None:
-    with pytest.raises(ValueError, match=r"`worst` to be per cent in \(0, 100\], but got"):
+    with pytest.raises(
+        ValueError, match=r"`worst` to be per cent in \(0, 100\] or 'averaged', but"
+    ):
         MeanIoU(2, per="image", worst=worst)
 
 

@@ -27,6 +27,11 @@ def iou(counts: Array) -> Array:
         return np.asarray(right / (predicted + present - right))
 
 
+def of_target(counts: Array) -> Array:
+    """IoU of counts (3, ...) of the classes that the target has; NaN for the others."""
+    return np.where(counts[2] > 0, iou(counts), math.nan)
+
+
 def error(bins: Array) -> float:
     """Expected calibration error of bins (3, B)."""
     count, confidence, correct = bins
@@ -44,13 +49,13 @@ def overlap_figures(counts: Array) -> dict[str, float]:
         dice = 2 * counts[0] / (counts[1] + counts[2])
         total_dice = 2 * total[0] / (total[1] + total[2])
     held = counts[2] > 0
-    scores = np.where(held, iou(counts), math.nan)
+    scores = of_target(counts)
     dices = np.where(held, dice, math.nan)
     found = {
-        "miou_d": mean(iou(total)),
+        "miou_d": mean(of_target(total)),
         "miou_i": mean([mean(scores[n]) for n in range(N)]),
         "miou_c": mean([mean(scores[:, c]) for c in range(C)]),
-        "mdice_d": mean(total_dice),
+        "mdice_d": mean(np.where(total[2] > 0, total_dice, math.nan)),
         "mdice_i": mean([mean(dices[n]) for n in range(N)]),
         "mdice_c": mean([mean(dices[:, c]) for c in range(C)]),
         "macc": mean(recall),

@@ -70,10 +70,61 @@ def scores(matrix: NDArray[np.int64]) -> dict[str, float]:
             ]
             for n in range(N)
         ]
-        result[f"{name}_d"] = mean([class_score(whole, c, dice=dice) for c in range(C)])
+        present = [c for c in range(C) if whole[c].sum() > 0]
+        result[f"{name}_d"] = mean([class_score(whole, c, dice=dice) for c in present])
         result[f"{name}_i"] = mean([mean(row) for row in table])
         result[f"{name}_c"] = mean([mean([row[c] for row in table]) for c in range(C)])
     return result
+
+
+def averaged(
+    matrix: NDArray[np.int64],
+    *,
+    per: str,
+    average: str,
+    absent: str,
+    classes: list[int],
+    ignored: int | None,
+) -> float | list[float]:
+    """IoU of confusion matrices (N, C, C) as `MeanIoU` averages it, over some of the classes."""
+    if per == "dataset":
+        matrix = matrix.sum(0, keepdims=True)
+    table, sizes, joined = [], [], []
+    for counts in matrix:
+        row, size, right, union = [], [], 0, 0
+        for c in classes:
+            score, present = class_score(counts, c, dice=False), int(counts[c].sum())
+            if (present == 0 and absent == "exclude") or c == ignored:
+                score = math.nan
+            row.append(score)
+            size.append(present)
+            if c != ignored:
+                right += int(counts[c, c])
+                union += int(counts[c].sum() + counts[:, c].sum() - counts[c, c])
+        table.append(row)
+        sizes.append(size)
+        labelled = sum(size) > 0 or absent == "zero"
+        joined.append(right / union if union and labelled else math.nan)
+    if average == "micro":
+        return mean(joined)
+    columns = [mean([row[i] for row in table]) for i in range(len(classes))]
+    if average == "none":
+        return columns
+    weighted = average == "weighted"
+    if per == "class":
+        return weighted_mean(
+            columns, [sum(column) for column in zip(*sizes, strict=True)], weighted
+        )
+    rows = [weighted_mean(row, size, weighted) for row, size in zip(table, sizes, strict=True)]
+    return mean(rows)
+
+
+def weighted_mean(values: list[float], weights: list[int], weighted: bool) -> float:
+    """Mean of the values that are defined, by their weights or alike."""
+    pairs = [(x, w if weighted else 1) for x, w in zip(values, weights, strict=True)]
+    pairs = [(x, w) for x, w in pairs if not math.isnan(x)]
+    total = sum(w for _, w in pairs)
+    return sum(x * w for x, w in pairs) / total if total else math.nan
 
 
 def masses(

@@ -288,18 +288,24 @@ def test_page_is_well_formed_and_accessible(run_dir: Path) -> None:
 
 
 def test_absent_class_is_a_dash_and_said_to_be_left_out(run_dir: Path) -> None:
+    def edit(fields: dict[str, Any]) -> None:
+        fields["per_class"][-1]["predicted_pixels"] = 1234
+
+    edit_evaluation(run_dir, edit)
     page = render(collect(run_dir))
     row = page[page.index("<span>unicorn</span>") :].split("</tr>")[0]
     assert re.findall(r">([^<>\s]+)<", row) == ["unicorn", DASH, DASH, DASH, "0.00", "0"]
-    assert "left out of the mean" in page
+    text = Page(page).text
+    assert "means over 2 of 3 classes, without unicorn (predicted in 1,234 px)" in text
+    assert "Mean (2 of 3)" in text
 
 
 def test_no_dash_is_explained_when_every_class_occurs(run_dir: Path) -> None:
     def edit(fields: dict[str, Any]) -> None:
-        fields["per_class"][2] |= {"iou": 5.0, "iou_c": 5.0, "dice": 9.5}
+        fields["per_class"][2] |= {"iou": 5.0, "iou_c": 5.0, "dice": 9.5, "target_pixels": 9}
 
     edit_evaluation(run_dir, edit)
-    assert "left out of the mean" not in render(collect(run_dir))
+    assert "means over" not in render(collect(run_dir))
 
 
 def test_every_text_is_escaped(run_dir: Path) -> None:

@@ -95,7 +95,7 @@ def naive_figures(known: dict[str, Array], chosen: NDArray[np.int64]) -> dict[st
     found |= figure_loops.bin_figures(known["bins"][:, chosen])
     pixels = known["pixels"][chosen].sum()
     return found | {
-        "biou_d": figure_loops.mean(figure_loops.iou(known["boundary"][:, chosen].sum(1))),
+        "biou_d": figure_loops.mean(figure_loops.of_target(known["boundary"][:, chosen].sum(1))),
         "bece_d": figure_loops.error(known["boundary_bins"][:, chosen].sum(1)),
         "cece_d": figure_loops.class_bin_error(known["class_bins"][:, chosen]),
         "brier": float(known["sums"][0, chosen].sum() / pixels),

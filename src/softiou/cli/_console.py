@@ -40,6 +40,8 @@ def show_evaluation(evaluation: "EvaluationResult", *, home: Path | None) -> Non
         rows[f"after {calibrated['kind']}"] = calibrated["metrics"]
     title = f"{content['data']}, {content['split']}"
     score_table(rows, title=title, intervals=content["intervals"])
+    if absent := evaluation.evaluation.absent_classes:
+        say(absent)
     if home:
         say(f"report  {home / 'report.html'}")
 

@@ -30,7 +30,7 @@ _DIGITS = 6
 
 
 def metric_entries(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
-    """Return "metrics" and "per_class", their intervals and the settings of the bootstrap."""
+    """Return "metrics", "per_class", how many classes the means are over, and the intervals."""
     found = weighted_metrics(statistics, equal_weights(statistics))
     limits = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
     return {
@@ -39,6 +39,7 @@ def metric_entries(statistics: ImageStatistics, description: DatasetDescription)
             name: [_scaled(name, x) for x in pair] for name, pair in limits.metrics.items()
         },
         "bootstrap": {"resamples": RESAMPLES, "seed": _SEED, "level": LEVEL},
+        "scored_classes": int(statistics.counts.occurs().any(0).sum()),
         "per_class": _per_class(statistics, description, found.per_class, limits),
     }
 
@@ -72,6 +73,7 @@ def _per_class(
                 **{key: per_cent(values[key][0, c]) for key in keys},
                 "interval": None if interval is None else [per_cent(x) for x in interval],
                 "target_pixels": int(counts.present[:, c].sum()),
+                "predicted_pixels": int(counts.predicted[:, c].sum()),
                 "images": int(counts.occurs()[:, c].sum()),
             }
         )
@@ -87,9 +89,9 @@ def per_image(
     if boundary is None or bins is None or near is None:
         raise RuntimeError("statistics of an evaluation")
     columns = {
-        "miou": counts.iou().where(counts.occurs(), torch.nan).nanmean(1),
+        "miou": counts.scored(counts.iou()).nanmean(1),
         "accuracy": counts.accuracies(),
-        "boundary_iou": boundary.iou().where(boundary.occurs(), torch.nan).nanmean(1),
+        "boundary_iou": boundary.scored(boundary.iou()).nanmean(1),
         "ece": bins.error(),
         "confidence": bins.confidence.sum(1) / bins.count.sum(1),
     }

@@ -85,7 +85,8 @@ class ClassScores(_Scored):
     dice: float | None
     interval: IntervalOrNone = Field(None, description="of the IoU")
     target_pixels: int = Field(description="pixels of the class in the target")
-    images: int = Field(description="images with the class in target or prediction")
+    predicted_pixels: int | None = Field(None, description="pixels predicted to be the class")
+    images: int = Field(description="images with the class in the target")
 
 
 class ImageBins(_Part):
@@ -167,6 +168,9 @@ class Evaluation(_Part):
         {}, description="[low, high] of the metrics, see `softiou.resampling.intervals`"
     )
     bootstrap: Bootstrap | None = None
+    scored_classes: int | None = Field(
+        None, description="classes with a pixel in the target, which the means are over"
+    )
     per_class: tuple[ClassScores, ...] = Field(description="(C)")
     confusion: tuple[tuple[int, ...], ...] | None = Field(
         None, description="pixels (C, C); rows are the classes of the target"
@@ -180,6 +184,20 @@ class Evaluation(_Part):
     def level(self) -> float:
         """Level of the intervals, per cent."""
         return self.bootstrap.level if self.bootstrap else 95.0
+
+    @property
+    def absent_classes(self) -> str:
+        """A sentence on the classes that the means leave out; "" where there are none."""
+        absent = [
+            score.name
+            + (f" (predicted in {score.predicted_pixels:,} px)" if score.predicted_pixels else "")
+            for score in self.per_class
+            if not score.target_pixels
+        ]
+        if not absent:
+            return ""
+        counted, total = len(self.classes) - len(absent), len(self.classes)
+        return f"means over {counted} of {total} classes, without {', '.join(absent)}"
 
     @property
     def known_intervals(self) -> dict[str, Interval]:

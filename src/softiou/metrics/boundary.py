@@ -16,6 +16,7 @@ from softiou.metrics.calibration_sums import CalibrationSums
 from softiou.metrics.counts import (
     OverlapCounts,
     check_range,
+    check_threshold,
     count_answers,
     count_overlap,
     predicted_answers,
@@ -41,7 +42,8 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
         width: d in pixels, at least 1; None takes `ratio`.
         ratio: d as a share of the image's diagonal, above 0; rounded, and at least one pixel.
         per: "dataset", "image", "class" or "none"; see `MeanIoU`.
-        worst: Per cent of the images to average over, the lowest; see `MeanIoU`.
+        worst: Per cent of the images to average over, the lowest; see `MeanIoU`, also for
+            `average`, `absent`, `include_background` and `threshold`.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
         ignore_index: Label value of the pixels to ignore.
@@ -88,6 +90,7 @@ def boundary_counts(
     width: int | None = None,
     ratio: float = 0.02,
     independent: bool = False,
+    threshold: float = 0.5,
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> OverlapCounts:
@@ -100,6 +103,7 @@ def boundary_counts(
         width: d in pixels, at least 1; None takes `ratio`.
         ratio: d as a share of the image's diagonal, above 0.
         independent: True when the classes do not exclude each other.
+        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
         ignore_index: Label value of the pixels (entries for independent classes) to ignore.
         valid: Bool (N, *S), False for pixels to ignore.
 
@@ -112,8 +116,9 @@ def boundary_counts(
         ValueError: Shapes do not match, or predictions lie outside the classes.
     """
     _check_width(width, ratio)
+    check_threshold(threshold, independent)
     if independent:
-        found = predicted_answers(preds, num_classes)
+        found = predicted_answers(preds, num_classes, threshold)
         decoded = decode_independent(
             target, shape=tuple(preds.shape), ignore_index=ignore_index, valid=valid
         )

@@ -31,9 +31,13 @@ class OverlapCounts(OverlapSums):
     predicted: Tensor
     present: Tensor
 
-    def occurs(self) -> Tensor:
-        """Return which classes occur in the target of each image, bool (N, C)."""
-        return self.present > 0
+    def target_size(self) -> Tensor:
+        """Return the pixels of the target (N, C)."""
+        return self.present
+
+    def predicted_size(self) -> Tensor:
+        """Return the pixels of the prediction (N, C)."""
+        return self.predicted
 
     def iou(self) -> Tensor:
         """Compute tp / (tp + fp + fn) in float64 (N, C); NaN where the union is empty."""
@@ -86,6 +90,7 @@ def overlap_counts(
     *,
     num_classes: int,
     independent: bool = False,
+    threshold: float = 0.5,
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> OverlapCounts:
@@ -93,8 +98,7 @@ def overlap_counts(
 
     Args:
         preds: Class indices (N, *S), or probabilities, logits or one-hot (N, C, *S), of which the
-            largest is taken. Of independent classes probabilities, thresholded at 1/2, or 0 and 1
-            (N, C, *S).
+            largest is taken. Of independent classes probabilities, or 0 and 1 (N, C, *S).
         target: Class indices (N, *S), or probabilities (N, C, *S), of which the largest is taken.
             Of independent classes 0 and 1 or probabilities, thresholded at 1/2 (N, C, *S); of a
             single class also labels (N, *S).
@@ -102,6 +106,7 @@ def overlap_counts(
             independent class.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
+        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
         ignore_index: Label value of the pixels (entries for independent classes) to ignore.
         valid: Bool (N, *S), False for pixels to ignore.
 
@@ -117,8 +122,9 @@ def overlap_counts(
         >>> overlap_counts(preds, target, num_classes=2).iou()
         tensor([[0.5000, 0.5000]], dtype=torch.float64)
     """
+    check_threshold(threshold, independent)
     if independent:
-        found = predicted_answers(preds, num_classes)
+        found = predicted_answers(preds, num_classes, threshold)
         decoded = decode_independent(
             target, shape=tuple(preds.shape), ignore_index=ignore_index, valid=valid
         )
@@ -208,14 +214,23 @@ def confusion_counts(
     return _histogram(pairs, decoded.valid, num_classes**2).view(-1, num_classes, num_classes)
 
 
-def predicted_answers(preds: Tensor, num_classes: int) -> Tensor:
+def check_threshold(threshold: float, independent: bool) -> None:
+    """Raise unless this is a threshold of independent classes."""
+    if not 0 <= threshold < 1 or (threshold != 0.5 and not independent):
+        raise ValueError(
+            f"Expected `threshold` to be in [0, 1), and 0.5 without `independent=True`, but got "
+            f"{threshold}. Of classes that exclude each other the most probable one is predicted."
+        )
+
+
+def predicted_answers(preds: Tensor, num_classes: int, threshold: float) -> Tensor:
     """Return where each independent class is predicted, bool (N, C, *S)."""
     if preds.ndim < 3 or preds.shape[1] != num_classes:
         raise ValueError(
             f"Expected `preds` of independent classes to have shape (N, C, *S) with C = "
             f"{num_classes}, but got {tuple(preds.shape)}."
         )
-    return preds > 0.5 if preds.is_floating_point() else preds == 1
+    return preds > threshold if preds.is_floating_point() else preds == 1
 
 
 def _histogram(index: Tensor, valid: Tensor, size: int) -> Tensor:

@@ -15,7 +15,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from softiou import _checks
 from softiou.metrics.image_sums import ImageSums, OverlapSums
-from softiou.metrics.weighted import check_average, mean_score
+from softiou.metrics.weighted import Worst, check_average, mean_score
 
 S = TypeVar("S", bound=ImageSums)
 O = TypeVar("O", bound=OverlapSums)  # noqa: E741
@@ -138,13 +138,19 @@ class MeanMetric(ImageMetric[O]):
         num_classes: int,
         *,
         per: str = "dataset",
-        worst: float | Sequence[float] | None = None,
+        worst: Worst = None,
+        average: str = "macro",
+        absent: str = "exclude",
+        include_background: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(num_classes, **kwargs)
-        check_average(per, worst)
+        check_average(per, worst, average, absent)
         self.per = per
         self.worst = worst
+        self.average = average
+        self.absent = absent
+        self.include_background = include_background
 
     @abstractmethod
     def score(self, sums: O) -> Tensor:
@@ -153,6 +159,28 @@ class MeanMetric(ImageMetric[O]):
     def compute(self) -> Tensor:
         """Return the mean in [0, 1], NaN where undefined.
 
-        A float64 scalar; (C,) for "none", (Q,) for a list of `worst`.
+        A float64 scalar; (C,) for "none", without the background (C - 1,); (Q,) for a list of
+        `worst`, (Q, C) for both.
         """
-        return mean_score(self.sums(), self.score, per=self.per, worst=self.worst)
+        return mean_score(
+            self._of_classes(self.sums()),
+            self.score,
+            per=self.per,
+            worst=self.worst,
+            average=self.average,
+            absent=self.absent,
+        )
+
+    def _of_classes(self, sums: O) -> O:
+        """Return the sums of the classes that count: an ignored label is none of them."""
+        ignored = self.ignore_index
+        if ignored is not None and 0 <= ignored < self.num_classes and not self.independent:
+            counts = torch.arange(self.num_classes, device=self.device) != ignored
+            counts |= sums.occurs().any(0)  # where soft targets have it as a class
+            sums = sums.apply(lambda x: x * counts)
+        return sums if self.include_background else sums.apply(lambda x: x[:, 1:])
+
+    def extra_repr(self) -> str:
+        """Show the settings in the printed module."""
+        names = ("num_classes", "per", "worst", "average", "absent", "include_background")
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

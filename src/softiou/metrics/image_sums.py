@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import torch
 from torch import Tensor
 
 
@@ -52,8 +53,29 @@ class OverlapSums(ImageSums, ABC):
     """Sums of each image and class (N, C) that an IoU and a Dice score follow from."""
 
     @abstractmethod
+    def target_size(self) -> Tensor:
+        """Return the pixels, or the mass, of the target (N, C)."""
+
+    @abstractmethod
+    def predicted_size(self) -> Tensor:
+        """Return the pixels, or the mass, of the prediction (N, C)."""
+
     def occurs(self) -> Tensor:
         """Return which classes occur in the target of each image, bool (N, C)."""
+        return self.target_size() > 0
+
+    def scored(self, scores: Tensor, *, absent: str = "exclude") -> Tensor:
+        """Apply the rule for classes without a pixel in the target to scores (N, C).
+
+        Args:
+            scores: Of these sums.
+            absent: "exclude" makes them NaN, which leaves them out of means; "zero" makes them 0
+                where they are predicted, NaN where they are not.
+        """
+        scores = scores.where(self.occurs(), torch.nan)
+        if absent == "exclude":
+            return scores
+        return scores.masked_fill(~self.occurs() & (self.predicted_size() > 0), 0.0)
 
     @abstractmethod
     def iou(self) -> Tensor:

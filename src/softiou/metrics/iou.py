@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from softiou.metrics.counts import OverlapCounts, empty_counts, overlap_counts
+from softiou.metrics.counts import OverlapCounts, check_threshold, empty_counts, overlap_counts
 from softiou.metrics.decoding import AnyTarget
 from softiou.metrics.image_metrics import ImageMetric, MeanMetric
 from softiou.metrics.weighted import equal_weights, overlap_metrics
@@ -23,6 +23,7 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
         num_classes: C, at least 2; 1 and more for independent classes.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
+        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
         ignore_index: Label value of the pixels to ignore, for hard and soft targets.
         **kwargs: Of `torchmetrics.Metric`.
     """
@@ -31,9 +32,26 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
     predicted: list[Tensor]
     present: list[Tensor]
 
-    def __init__(self, num_classes: int, *, independent: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        independent: bool = False,
+        threshold: float = 0.5,
+        settings: tuple[object, ...] = (),
+        **kwargs: Any,
+    ) -> None:
+        check_threshold(threshold, independent)
         empty = empty_counts(num_classes, independent=independent)
-        super().__init__(num_classes, empty=empty, independent=independent, **kwargs)
+        settings = (threshold, *settings)
+        super().__init__(
+            num_classes, empty=empty, independent=independent, settings=settings, **kwargs
+        )
+        self.threshold = threshold
+
+    def options(self) -> dict[str, Any]:
+        """Return the arguments that this metric hands to the function which gathers its sums."""
+        return super().options() | {"threshold": self.threshold}
 
     def update(self, preds: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
         """Add images: see `overlap_counts` for the shapes."""
@@ -50,24 +68,35 @@ class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
         IoU = tp / (tp + fp + fn)
 
     - "dataset": mIoU^D. Counts are added over the images, then one IoU a class, then their mean.
-      Classes that occur neither in prediction nor target are NaN and left out.
-    - "image": mIoU^I. IoU of the classes that occur in the target of the image, their mean in each
-      image, then the mean of the images. Every image weighs the same.
+    - "image": mIoU^I. IoU of the classes of each image, their mean in the image, then the mean of
+      the images. Every image weighs the same.
     - "class": mIoU^C. The same IoU values, averaged over the images for each class, then over the
       classes. Every class weighs the same, small objects as much as large ones.
     - "none": IoU of each class over the data set (C,).
 
+    A class without a pixel in the target (of the data set for "dataset" and "none", else of the
+    image) is NaN and left out of the means, predicted or not; so is one that is the ignored label.
+
     With `worst`, "image" is mIoU^I_q: the mean over the q per cent of the images with the lowest
     mean IoU; and "class" is mIoU^C_q: for each class the mean over the q per cent of its images
-    with the lowest IoU, then over the classes.
+    with the lowest IoU, then over the classes. `worst="averaged"` is the mean of these for q =
+    10, 20, ..., 100, the paper's averaged worst case: mIoU^I_q-bar and mIoU^C_q-bar.
 
     Args:
         num_classes: C, at least 2; 1 and more for independent classes.
         per: What to average over, as above.
         worst: q in (0, 100], or a list of such, which gives a tensor (Q,); of n images the lowest
-            ceil(q n / 100) are averaged. None for all images.
+            ceil(q n / 100) are averaged (in the authors' code the floor of it, at least one).
+            "averaged" for the mean of ten levels. None for all images.
+        average: Of the classes: "macro", their mean; "weighted" by their pixels in the target;
+            "micro" adds their counts up first, not for `per="class"`; "none" returns all (C,).
+        absent: "exclude", as above, or "zero": a class that is predicted without a pixel in the
+            target scores 0, as in torchmetrics and scikit-learn.
+        include_background: False leaves class 0 out; what is predicted there still counts as an
+            error of the other classes.
         independent: True when the classes do not exclude each other (binary with C = 1, and
             multilabel).
+        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
         ignore_index: Label value of the pixels to ignore.
         **kwargs: Of `torchmetrics.Metric`.
 

@@ -30,9 +30,13 @@ class OverlapMasses(OverlapSums):
     Y: Tensor
     D: Tensor
 
-    def occurs(self) -> Tensor:
-        """Return which classes have mass in the target of each image, bool (N, C)."""
-        return self.Y > 0
+    def target_size(self) -> Tensor:
+        """Return the mass of the target (N, C)."""
+        return self.Y
+
+    def predicted_size(self) -> Tensor:
+        """Return the mass of the prediction (N, C)."""
+        return self.P
 
     def iou(self) -> Tensor:
         """Compute the soft Jaccard index (P + Y - D) / (P + Y + D); NaN where Y = 0."""

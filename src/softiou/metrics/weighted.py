@@ -10,7 +10,7 @@ worst.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,7 +22,13 @@ from softiou.metrics.counts import OverlapCounts
 from softiou.metrics.image_sums import ImageSums, OverlapSums
 
 PER = ("dataset", "image", "class", "none")
+AVERAGE = ("macro", "micro", "weighted", "none")
+ABSENT = ("exclude", "zero")
 WORST_PERCENT = (10, 5)
+AVERAGED_PERCENT = tuple(range(10, 101, 10))  # of `worst="averaged"`
+
+# Per cent q of the images with the lowest scores; None for all of them.
+Worst: TypeAlias = float | Sequence[float] | Literal["averaged"] | None
 
 S = TypeVar("S", bound=ImageSums)
 O = TypeVar("O", bound=OverlapSums)  # noqa: E741
@@ -144,7 +150,9 @@ def mean_score(
     score: Callable[[O], Tensor],
     *,
     per: str,
-    worst: float | Sequence[float] | None = None,
+    worst: Worst = None,
+    average: str = "macro",
+    absent: str = "exclude",
 ) -> Tensor:
     """Average a score of image and class as `MeanIoU` explains.
 
@@ -152,25 +160,44 @@ def mean_score(
         sums: Of all images (N, C): `OverlapCounts` or `OverlapMasses`.
         score: From sums (N, C) to values (N, C), NaN where undefined.
         per: "dataset", "image", "class" or "none".
-        worst: Per cent of the images, in (0, 100], or a list of such: the mean of the lowest alone.
+        worst: Per cent of the images, in (0, 100], or a list of such: the mean of the lowest alone;
+            "averaged" is the mean over 10, 20, ..., 100.
+        average: Of the classes: "macro", "micro", "weighted" or "none".
+        absent: What a class without truth is: "exclude" or "zero".
 
     Returns:
-        A float64 scalar, (C,) for "none", (Q,) for a list of `worst`; NaN where undefined.
+        A float64 scalar, (C,) for "none", (Q,) for a list of `worst`, (Q, C) for both; NaN where
+        undefined.
 
     Raises:
-        ValueError: `per` is unknown, `worst` out of range or not for this `per`.
+        ValueError: A setting is unknown, `worst` out of range or not for this `per`, or "micro"
+            with the average per class.
     """
-    check_average(per, worst)
-    weights = equal_weights(sums)
+    check_average(per, worst, average, absent)
+    if average == "micro":
+        sums = sums.apply(lambda x: x.sum(1, keepdim=True))
     if per in ("dataset", "none"):
-        by_class = score(pool(sums, weights))[0]
-        return by_class if per == "none" else by_class.nanmean()
-    scores = score(sums).where(sums.occurs(), torch.nan)
-    if per == "image":
-        scores = scores.nanmean(1, keepdim=True)
+        sums = sums.merge_images()
+    scores = sums.scored(score(sums), absent=absent)
+    sizes = sums.target_size() if average == "weighted" else torch.ones_like(scores)
+    by_class = "none" in (per, average)
+    if per != "class" and not by_class:
+        scores = _mean_of_classes(scores, sizes).unsqueeze(1)
     if worst is None:
-        return weighted_mean(scores, weights).nanmean()
-    return worst_mean(scores, worst).nanmean(-1)
+        means = scores.nanmean(0)
+    elif worst == "averaged":
+        means = worst_mean(scores, AVERAGED_PERCENT).mean(0)
+    else:
+        means = worst_mean(scores, worst)
+    if by_class:
+        return means
+    return _mean_of_classes(means, sizes.sum(0)) if per == "class" else means.squeeze(-1)
+
+
+def _mean_of_classes(scores: Tensor, sizes: Tensor) -> Tensor:
+    """Average scores (..., C), weighted by the sizes of the classes; NaN is left out."""
+    sizes = sizes.where(scores.isfinite(), 0)
+    return (scores.nan_to_num(0.0) * sizes).sum(-1) / sizes.sum(-1)
 
 
 def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
@@ -192,9 +219,21 @@ def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
     return means if isinstance(worst, Sequence) else means[0]
 
 
-def check_average(per: str, worst: float | Sequence[float] | None) -> None:
+def check_average(
+    per: str,
+    worst: Worst,
+    average: str = "macro",
+    absent: str = "exclude",
+) -> None:
     """Raise unless these settings of an average make sense together."""
     _checks.one_of("per", per, PER)
+    _checks.one_of("average", average, AVERAGE)
+    _checks.one_of("absent", absent, ABSENT)
+    if per in ("class", "none") and average == "micro":
+        raise ValueError(
+            f"Expected `per` to be 'dataset' or 'image' with average='micro', but got {per!r}. "
+            "'micro' adds up the classes, and this one keeps them apart."
+        )
     if worst is None:
         return
     if per not in ("image", "class"):
@@ -202,17 +241,20 @@ def check_average(per: str, worst: float | Sequence[float] | None) -> None:
             f"Expected `per` to be 'image' or 'class' with `worst`, but got {per!r}. Only these "
             "give every image a score of its own."
         )
+    if worst == "averaged":
+        return
     levels = worst if isinstance(worst, Sequence) else [worst]
-    if not levels or not all(0 < q <= 100 for q in levels):
-        raise ValueError(f"Expected `worst` to be per cent in (0, 100], but got {worst}.")
+    if not levels or not all(0 < float(q) <= 100 for q in levels):
+        raise ValueError(
+            f"Expected `worst` to be per cent in (0, 100] or 'averaged', but got {worst}."
+        )
 
 
 def overlap_metrics(counts: OverlapCounts, weights: Tensor) -> MetricValues:
     """Compute mIoU, mDice, their worst cases, accuracy and mean accuracy.
 
-    Means over classes leave out classes that are undefined: for miou_d and mdice_d those that occur
-    neither in prediction nor target, for the others those that do not occur in the target. A class
-    that is predicted but never occurs scores 0 in these two.
+    A class without a pixel in the target, of the data set or of the image, is left out of its means
+    and is NaN in `per_class`, predicted or not.
 
     Args:
         counts: Of N images.
@@ -235,7 +277,8 @@ def soft_metrics(masses: OverlapSums, weights: Tensor) -> MetricValues:
 
 def boundary_metrics(counts: OverlapCounts, weights: Tensor) -> MetricValues:
     """Compute the boundary IoU from the counts of `boundary_counts`."""
-    iou = pool(counts, weights).iou()
+    total = pool(counts, weights)
+    iou = total.scored(total.iou())
     return MetricValues({"biou_d": iou.nanmean(1)}, {"boundary_iou": iou})
 
 
@@ -293,7 +336,7 @@ def _averages(
     per_class: dict[str, Tensor] = {}
     scores = (("iou", iou, sums.iou(), total.iou()), ("dice", dice, sums.dice(), total.dice()))
     for key, name, of_images, of_total in scores:
-        by_image = of_images.where(sums.occurs(), torch.nan)  # (N, C)
+        by_image, of_total = sums.scored(of_images), total.scored(of_total)  # (N, C), (R, C)
         of_classes = weighted_mean(by_image, weights)
         metrics |= {
             f"{name}_d": of_total.nanmean(1),
@@ -305,7 +348,7 @@ def _averages(
 
 
 def _worst_cases(counts: OverlapCounts, weights: Tensor) -> dict[str, Tensor]:
-    iou = counts.iou().where(counts.occurs(), torch.nan)
+    iou = counts.scored(counts.iou())
     of_images = worst_means(iou.nanmean(1), weights, percent=WORST_PERCENT)
     of_classes = [worst_means(column, weights, percent=WORST_PERCENT) for column in iou.unbind(1)]
     found: dict[str, Tensor] = {}

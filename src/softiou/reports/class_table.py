@@ -31,7 +31,8 @@ def class_table(evaluation: Evaluation) -> View:
         "rows": list(map(row, evaluation.per_class, evaluation.palette)),
         "columns": columns,
         "level": f"{evaluation.level:g}" if any(s.interval for s in evaluation.per_class) else "",
-        "absent": sum(score.iou is None for score in evaluation.per_class),
+        "absent": evaluation.absent_classes,
+        "counted": sum(score.target_pixels > 0 for score in evaluation.per_class),
         "mean_iou": mean.get("miou_d"),
         "means": [mean.get(column.mean) for column in columns],
     }

@@ -109,8 +109,7 @@ def bootstrap_metrics(
     Note:
         The resamples are processed in chunks: memory is that of the result, and of a few matrices
         of half a million numbers. A class that does not occur in a resample is treated as in a data
-        set without it: it is left out of most means over classes, but of miou_d, mdice_d and biou_d
-        only where it is not predicted either; otherwise it scores 0 in these.
+        set without it: it is left out of the means over classes.
 
     References:
         Davison, Hinkley 1997, section 3.8: resampling whole groups.

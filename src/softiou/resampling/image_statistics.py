@@ -177,9 +177,7 @@ def weighted_metrics(statistics: ImageStatistics, weights: Tensor) -> MetricValu
     - worst q %: the mean of the lowest ceil(q M / 100) of the M copies that are defined; of each
       class first and then of the classes for miou_c_q10, miou_c_q5
 
-    Means over classes leave out those that are undefined: for miou_d, mdice_d and biou_d they occur
-    neither in prediction nor target, for the others not in the target. A class that is predicted
-    but never occurs scores 0 in these three.
+    Means over classes leave out those without a pixel in the target, predicted or not.
 
     Args:
         statistics: Of N images.
