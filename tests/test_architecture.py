@@ -41,6 +41,7 @@ LAYERS = (
         "_files",
         "_html",
         "_lazy",
+        "_lock",
         "_memory",
         "_moved",
         "_screen",

@@ -1,17 +1,23 @@
 """Files and folders appear whole or not at all, also when the process is killed."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from softiou import _files
 from softiou._files import (
     atomic_file,
     atomic_folder,
     atomic_path,
     move_into_place,
+    remove_stale,
+    scratch_folder,
     write_atomically,
     write_once,
 )
@@ -214,3 +220,84 @@ with atomic_folder(Path("out"), replace=True) as new:
     kill(run_until_ready(code, tmp_path))
     assert visible(tmp_path / "out") == ["old"]
     assert visible(tmp_path) == ["out"]
+
+
+def test_what_killed_processes_left_is_removed_by_the_next_writer(tmp_path: Path) -> None:
+    code = """
+import time
+from pathlib import Path
+from softiou._files import atomic_file, atomic_folder
+with atomic_file(Path("a.txt")) as file, atomic_folder(Path("out")) as new:
+    (new / "a").write_bytes(b"1")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    process = run_until_ready(code, tmp_path)
+    remove_stale(tmp_path)  # it is alive
+    assert len(list(tmp_path.glob(".tmp-*"))) == 2
+    kill(process)
+    (tmp_path / ".tmp-of-somebody").touch()
+    write_atomically(b"1", tmp_path / "b.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-of-somebody", "b.txt"]
+
+
+@pytest.mark.parametrize(("hours", "is_kept"), [(23, True), (25, False)])
+def test_what_another_machine_left_is_removed_after_a_day(
+    hours: int, is_kept: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / ".tmp-01234567-1-89abcdef.png"
+    path.touch()
+    then = time.time() - hours * 3600
+    os.utime(path, (then, then))
+    remove_stale(tmp_path)
+    assert path.exists() == is_kept
+
+
+def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+    for name in ("a" * 251 + ".png", "." + "b" * 254, "\N{SNOWMAN}" * 84 + ".a"):
+        write_atomically(b"1", tmp_path / name)
+        write_once(b"1", tmp_path / f"{name[:-1]}2")
+        with atomic_folder(tmp_path / f"{name[:-1]}3") as new:
+            (new / "a").touch()
+    assert len(list(tmp_path.iterdir())) == 9
+
+
+def test_errors_of_the_system_name_the_file(tmp_path: Path) -> None:
+    def full() -> None:
+        with atomic_file(tmp_path / "a.txt"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.txt'"):
+        full()
+    with pytest.raises(FileNotFoundError, match=r"'.*/nowhere/a\.txt'"):
+        write_atomically(b"1", tmp_path / "nowhere" / "a.txt")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_file_systems_that_cannot_sync(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_atomically(b"1", tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_bytes() == b"1"
+
+
+def test_a_disk_that_fails_to_sync_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '.*/a\.txt'"):
+        write_atomically(b"1", tmp_path / "a.txt")
+
+
+def test_scratch_folders_are_hidden_and_removed(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as folder:
+        assert folder.name.startswith(".tmp-")
+    assert list(tmp_path.iterdir()) == []
+    assert _files.is_alive(os.getpid())

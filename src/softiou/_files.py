@@ -1,15 +1,26 @@
 """Files and folders that appear whole or not at all: written under a hidden name, then renamed.
 
-An error removes what was written; a process that is killed leaves a hidden `.tmp-...` behind. Names
-are unique across the processes and machines that share a folder.
+An error removes what was written; a process that is killed leaves a hidden `.tmp-...` behind, which
+the next one that writes there removes. Temporary names are unique across the processes and machines
+that share a folder, and short.
 """
 
+import errno
+import hashlib
 import os
+import platform
+import re
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{8})-(\d+)-")  # machine and process, see `_prefix`
+_FORGOTTEN_SECONDS = 86_400  # of another machine's file, whose process cannot be asked for
 
 
 def write_atomically(content: bytes, path: Path) -> None:
@@ -43,6 +54,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """Give a temporary path for a new file; the file gets its name when the block ends.
 
+    Errors of the system, such as a full disk, name the file.
+
     Args:
         path: The file; an earlier one is replaced.
         suffix: Added to the temporary path, for writers that go by it; else it is that of `path`.
@@ -71,8 +84,8 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         OSError: There is a folder with files, and `replace` is False.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=f".tmp-{path.name}-") as scratch:
-        new, old = Path(scratch) / "new", Path(scratch) / "old"
+    with scratch_folder(path.parent) as scratch:
+        new, old = scratch / "new", scratch / "old"
         new.mkdir()
         yield new
         for file in new.rglob("*"):
@@ -86,14 +99,87 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Give a hidden empty folder in another one, and remove it with all that is in it."""
+    _remove_stale_once(parent)
+    with TemporaryDirectory(dir=parent, prefix=_prefix()) as scratch:
+        yield Path(scratch)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what killed processes left under temporary names in a folder, not further inside.
+
+    Processes of this machine are asked for; what others have left goes after a day.
+    """
+    for path in folder.glob(".tmp-*"):
+        if _is_stale(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    """Return whether there is a process of this number on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
+@contextmanager
 def _temporary(path: Path, suffix: str = "") -> Iterator[Path]:
-    temporary = path.with_name(f".tmp-{os.getpid()}-{os.urandom(4).hex()}-{path.name}{suffix}")
+    _remove_stale_once(path.parent)
+    ending = suffix or path.suffix
+    name = f"{_prefix()}{os.urandom(4).hex()}{ending if len(ending) < 20 else ''}"
+    temporary = path.with_name(name)
     try:
         yield temporary
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _prefix() -> str:
+    """Return how temporary names of this process begin: which machine, and which process."""
+    return f".tmp-{_machine()}-{os.getpid()}-"
+
+
+@lru_cache(1)
+def _machine() -> str:
+    """Return 8 digits for the machine, or the container, in which process numbers are unique."""
+    space = Path("/proc/self/ns/pid")
+    inside = os.readlink(space) if space.is_symlink() else ""
+    return hashlib.sha256(f"{platform.node()} {inside}".encode()).hexdigest()[:8]
+
+
+def _is_stale(path: Path) -> bool:
+    found = _TEMPORARY.match(path.name)
+    if found is None:
+        return False
+    if found[1] == _machine():
+        return not is_alive(int(found[2]))
+    try:
+        return time.time() - path.lstat().st_mtime > _FORGOTTEN_SECONDS
+    except FileNotFoundError:  # another process has removed it just now
+        return False
+
+
+@lru_cache(64)
+def _remove_stale_once(folder: Path) -> None:
+    remove_stale(folder)
+
+
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that never syncs
+            raise

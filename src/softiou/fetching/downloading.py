@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from softiou._files import move_into_place
+from softiou._files import move_into_place, scratch_folder
 from softiou.data.problems import data_error
 from softiou.errors import DataError
 
@@ -139,8 +138,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     Args:
         path: A zip or tar file.
     """
-    with TemporaryDirectory(prefix=".tmp-", dir=path.parent) as name:
-        folder = Path(name)
+    with scratch_folder(path.parent) as folder:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(folder)

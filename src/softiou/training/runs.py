@@ -1,28 +1,55 @@
 """Run directories: created once, never overwritten, and found again to resume."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from softiou._files import remove_stale
+from softiou._lock import NAME as LOCK
+from softiou._lock import only_writer
 from softiou.checkpoints import read_checkpoint
 from softiou.configuration.files import load_config, save_config
 from softiou.configuration.sections import Config
 from softiou.errors import CheckpointError, ConfigError, RunExistsError
 
 
-def new_run(config: Config, directory: Path, *, command: str) -> None:
-    """Make a run directory and write the resolved configuration into it.
+@contextmanager
+def new_run(config: Config, directory: Path, *, command: str) -> Iterator[None]:
+    """Take a run directory, write the resolved configuration into it, and hold it.
 
     Args:
         config: Resolved configuration.
-        directory: Where.
+        directory: Where; what a start has left that was killed before it wrote a configuration is
+            removed.
         command: What started the run, for the first line of config.yaml.
 
     Raises:
-        RunExistsError: The directory holds something already.
+        RunExistsError: The directory holds something already, or another process takes it.
     """
     refuse_existing(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    save_config(config, directory / "config.yaml", header=command)
+    with only_writer(directory):
+        remove_stale(directory)
+        refuse_existing(directory)
+        save_config(config, directory / "config.yaml", header=command)
+        yield
+
+
+@contextmanager
+def existing_run(directory: Path) -> Iterator[None]:
+    """Hold a run directory to continue, and remove what killed processes have left in it.
+
+    Raises:
+        CheckpointError: It holds no run.
+        RunExistsError: Another process trains it.
+    """
+    config_of(directory)
+    with only_writer(directory):
+        remove_stale(directory)
+        remove_stale(directory / "checkpoints")
+        yield
 
 
 def refuse_existing(directory: Path) -> None:
@@ -31,7 +58,10 @@ def refuse_existing(directory: Path) -> None:
     Raises:
         RunExistsError: The directory holds something already.
     """
-    if directory.is_file() or (directory.is_dir() and any(directory.iterdir())):
+    hidden = (LOCK, ".tmp-")
+    if directory.is_file() or (
+        directory.is_dir() and not all(p.name.startswith(hidden) for p in directory.iterdir())
+    ):
         raise RunExistsError(
             f"{directory} already exists and is not empty; nothing was changed. Continue it with "
             f"`softiou {_verb(directory)} --resume {directory}`, or choose another directory with "
@@ -53,6 +83,11 @@ def config_of(directory: Path) -> Config:
     Raises:
         CheckpointError: The directory holds no run.
     """
+    if not (directory / "config.yaml").exists():
+        raise CheckpointError(
+            f"{directory} cannot be resumed: it has no config.yaml, so that it is no run, or was "
+            f"interrupted before the training began. Start it with --run {directory}."
+        )
     try:
         return load_config(file=directory / "config.yaml")
     except ConfigError as error:
@@ -75,8 +110,14 @@ def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
 
 
 def next_free_run(name: str) -> Path:
-    """Return the first of runs/NAME-001, runs/NAME-002, ... that does not exist."""
-    number = 1
-    while (directory := Path("runs") / f"{name}-{number:03d}").exists():
-        number += 1
-    return directory
+    """Make the first of runs/NAME-001, runs/NAME-002, ... that does not exist, and return it.
+
+    Of several processes that ask at the same time each gets a directory of its own.
+    """
+    Path("runs").mkdir(exist_ok=True)
+    for number in count(1):
+        directory = Path("runs") / f"{name}-{number:03d}"
+        with suppress(FileExistsError):
+            directory.mkdir()
+            return directory
+    raise RuntimeError("The numbers have come to an end.")

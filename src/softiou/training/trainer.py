@@ -1,6 +1,7 @@
 """From a configuration to a run directory with checkpoints: a recipe, end to end."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,13 @@ from softiou.training.fitting import fit
 from softiou.training.loggers import check_installed
 from softiou.training.processes import are_several, is_first
 from softiou.training.resolving import changes, resolve
-from softiou.training.runs import new_run, next_free_run, refuse_existing, resumable
+from softiou.training.runs import (
+    existing_run,
+    new_run,
+    next_free_run,
+    refuse_existing,
+    resumable,
+)
 
 
 def train(
@@ -54,23 +61,24 @@ def train(
     """
     say = say if is_first() else _silent
     config = custom.recorded_in(config)
-    run = directory or _own_run(config)
-    if is_first():
-        refuse_existing(run)
+    if directory is None and are_several():
+        raise ConfigError("Name the run with --run: several processes have to agree on it.")
+    if directory is not None and is_first():
+        refuse_existing(directory)
     data = _open(config, custom)
     _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     for line in changes(config, resolved):
         say(f"auto  {line}")
     recipe = _build(resolved, data, custom, encoder_weights=config.model.encoder_weights)
-    if is_first():
-        new_run(resolved, run, command=command)
+    run = directory or next_free_run(source_name(config.data.source))
     without = f" and {data.num_unlabeled} without masks" if data.unlabeled else ""
-    say(
-        f"run   {run}: {len(data.training)} images to train on{without}, "
-        f"{len(data.validation)} to validate, {resolved.optim.steps} steps"
-    )
-    fit(recipe, data, run, custom=custom, say=say, progress_bar=progress_bar)
+    with new_run(resolved, run, command=command) if is_first() else nullcontext():
+        say(
+            f"run   {run}: {len(data.training)} images to train on{without}, "
+            f"{len(data.validation)} to validate, {resolved.optim.steps} steps"
+        )
+        fit(recipe, data, run, custom=custom, say=say, progress_bar=progress_bar)
     return run
 
 
@@ -95,7 +103,15 @@ def resume(
 
     Arguments and errors as in `train`.
     """
-    say = say if is_first() else _silent
+    with existing_run(run) if is_first() else nullcontext():
+        _continue(run, say=say if is_first() else _silent, progress_bar=progress_bar, custom=custom)
+    return run
+
+
+def _continue(
+    run: Path, *, say: Callable[[str], None], progress_bar: bool, custom: CustomParts
+) -> None:
+    """Continue a run that this process holds."""
     written, last, content = resumable(run)
     written = custom.recorded_in(written)
     data = _open(written, custom)
@@ -124,7 +140,6 @@ def resume(
         checkpoint=last,
         step=step,
     )
-    return run
 
 
 def _check_classes(
@@ -157,13 +172,6 @@ def _same_weights(recipe: Recipe, content: dict[str, Any]) -> bool:
     own = [len(group["params"]) for group in optimizer.param_groups]
     saved = content["optimizer_states"][0]["param_groups"]
     return own == [len(group["params"]) for group in saved]
-
-
-def _own_run(config: Config) -> Path:
-    """Return a new run directory, which one process alone can choose."""
-    if are_several():
-        raise ConfigError("Name the run with --run: several processes have to agree on it.")
-    return next_free_run(source_name(config.data.source))
 
 
 def _silent(line: str) -> None:

@@ -1,0 +1,146 @@
+"""A run directory has one writer: it is taken at once, held by a lock, and free after a kill."""
+
+import errno
+import fcntl
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from softiou._lock import only_writer
+from softiou.errors import CheckpointError, RunExistsError
+from softiou.training import next_free_run, resume_training, start_training
+
+Make = Callable[..., Any]
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from softiou._lock import only_writer
+with only_writer(Path(sys.argv[1])):
+    if os.fork() == 0:  # as a loading process, which may live on for a while
+        time.sleep(5)
+        os._exit(0)
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path: Path) -> Any:
+    """A process that holds the run directory, and has a child."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_a_second_writer_is_told_who_the_first_one_is(holder: Any, tmp_path: Path) -> None:
+    who = f"by process {holder.pid} on {platform.node()}, since {time.strftime('%Y')}-"
+    with pytest.raises(RunExistsError, match=who), only_writer(tmp_path):
+        pass
+
+
+def test_the_lock_ends_with_its_process_though_a_child_lives(holder: Any, tmp_path: Path) -> None:
+    holder.kill()
+    holder.wait()
+    assert (tmp_path / ".lock").exists()
+    with only_writer(tmp_path):
+        assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_process_is_locked_out_too(tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        with pytest.raises(RunExistsError, match="this very process"), only_writer(tmp_path / "."):
+            pass
+        assert (tmp_path / ".lock").exists()
+    with only_writer(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("owner", "is_free"),
+    [
+        (f"process {2**22 + 1} on {platform.node()}, since 2025-01-01 10:00", True),
+        (f"process {2**99} on {platform.node()}, since 2025-01-01 10:00", True),
+        (f"process {os.getpid()} on {platform.node()}, since 2025-01-01 10:00", False),
+        ("process 17 on elsewhere.example, since 2025-01-01 10:00", False),
+        ("half of a li", True),
+        ("", True),
+    ],
+)
+def test_without_locks_of_the_file_system_the_named_process_counts(
+    owner: str, is_free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    (tmp_path / ".lock").write_text(owner)
+    if is_free:
+        with only_writer(tmp_path):
+            assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
+        return
+    with pytest.raises(RunExistsError, match="If that process is gone, remove"):
+        only_writer(tmp_path).__enter__()
+    assert (tmp_path / ".lock").read_text() == owner
+
+
+def test_of_many_that_ask_at_once_each_gets_its_own_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(next_free_run, ["digits"] * 40))
+    assert sorted(map(str, found)) == [f"runs/digits-{number:03d}" for number in range(1, 41)]
+
+
+def test_neither_start_nor_resume_while_another_trains(
+    holder: Any, tiny_config: Make, trained: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(RunExistsError, match=f"process {holder.pid}"):
+        start_training(tiny_config(), directory=tmp_path)
+    config = (trained.directory / "config.yaml").read_bytes()
+    (tmp_path / "config.yaml").write_bytes(config)
+    with pytest.raises(RunExistsError, match=f"process {holder.pid}"):
+        resume_training(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.yaml"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from softiou import _files
+from softiou.configuration import load_config
+from softiou.training.runs import new_run
+_files.move_into_place = lambda *paths: os.kill(os.getpid(), 9)
+with new_run(load_config(source="digits"), Path(sys.argv[1]), command=""):
+    pass
+"""
+
+
+def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
+    tiny_config: Make, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", KILLED, str(run)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = {path.name[:5] for path in run.iterdir()}
+    assert left == {".lock", ".tmp-"}
+    with pytest.raises(CheckpointError, match=f"interrupted before.*Start it with --run {run}"):
+        resume_training(run)
+    start_training(tiny_config("optim.steps=2"), directory=run)
+    assert [path.name for path in run.rglob(".*")] == []
