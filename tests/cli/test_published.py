@@ -53,7 +53,7 @@ def test_few_masks_of_a_published_layout(
     half = f"data.train_split={tmp_path / 'lists' / '2_5.txt'}"
     result = softiou("semi", source, half, *short, "semi_supervised.batch_size=2")
     assert result.status == 0, result.err
-    assert "2 images to train on and 3 without masks" in result.out
+    assert "5 images to train on, 2 with masks" in result.out
     assert (tmp_path / "runs" / "deepglobe-001").is_dir()
 
 

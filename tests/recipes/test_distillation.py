@@ -4,6 +4,8 @@ import copy
 import json
 import math
 import shutil
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +25,11 @@ from softiou.evaluation import evaluate
 from softiou.losses import JaccardMetricLoss, channel_wise_divergence
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import DistillationRecipe, differences_to_baseline, without_teacher
+from softiou.recipes.custom import NOTHING_CUSTOM
+from softiou.recipes.data import open_labelled
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.training import resolve_config, resume_training, start_training
+from softiou.training.loading import BatchStream
 
 Make = Callable[..., Any]
 PLAIN = {"scale": (1.0, 1.0), "flip": 0.0, "colour": 0.0}
@@ -449,7 +454,8 @@ def test_self_training_on_stored_labels_of_images_without_masks(
     label(str(data), trained.directory, store, ["splits=[unlabeled]", f"stride={stride}"])
     said: list[str] = []
     run = start_training(config, directory=tmp_path / "run", say=said.append)
-    assert any(f"{run}: 9 images to train on" in line for line in said)
+    counts = "9 images to train on, 2 with masks; each batch holds 1 with masks and 1 without; 2 to"
+    assert any(f"{run}: {counts} validate, 6 steps" in line for line in said)
     assert without_teacher(load_config(file=run / "config.yaml")).data.train_split == "few"
 
 
@@ -463,3 +469,63 @@ def test_online_teacher_of_images_without_masks(
     run = start_training(config, directory=tmp_path / "run")
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(math.isfinite(line["train/loss"]) for line in lines if "train/loss" in line)
+
+
+@pytest.mark.parametrize(
+    ("share", "size", "counts"), [(0.5, 8, (4, 4)), (0.25, 8, (2, 6)), (0.01, 4, (1, 3))]
+)
+def test_each_batch_holds_the_share_with_masks(
+    share: float, size: int, counts: tuple[int, int], make_partly: Make
+) -> None:
+    recipe, batches = make_partly(f"data.batch_size={size}", f"distillation.labelled_share={share}")
+    assert recipe.batch_sizes() == counts
+    for batch in batches:
+        joined = recipe._joined(batch)
+        labelled = (joined["target"] != 255).flatten(1).any(1)
+        assert labelled.tolist() == [True] * counts[0] + [False] * counts[1]
+        assert [stem.partition("/")[0] for stem in joined["stem"][counts[0] :]] == (
+            ["unlabeled"] * counts[1]
+        )
+
+
+def test_images_with_masks_come_as_often_as_each_other(make_partly: Make) -> None:
+    recipe, batches = make_partly("data.batch_size=4", "optim.steps=6")
+    seen = Counter(stem for batch in batches for stem in recipe._joined(batch)["stem"])
+    assert len(batches) == 3
+    # Six draws of two images, and six of five others: in each group, every one before any again.
+    assert [seen[f"train{index}"] for index in range(2)] == [3, 3]
+    assert sorted(seen[f"unlabeled/unlabeled{index}"] for index in range(5)) == [1, 1, 1, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def make_partly(
+    make_shapes: Make, tiny_config: Make, trained: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Make:
+    """Return a function that makes a recipe for two images with masks and five without."""
+    source = make_shapes(tmp_path_factory.mktemp("partly"), train=2, val=2, unlabeled=5)
+
+    def make(*overrides: str) -> tuple[DistillationRecipe, list[Any]]:
+        config = tiny_config(
+            f"distillation.teacher={trained.directory}",
+            "distillation.unlabeled=true",
+            *overrides,
+            source=source,
+        )
+        resolved = resolve_config(config)
+        data = DistillationRecipe.open_data(config, open_labelled(config, NOTHING_CUSTOM))
+        recipe = DistillationRecipe.build(resolved, data, encoder_weights="none").eval()
+        crops = Augmentation(resolved.data.crop_px, **PLAIN)  # type: ignore[arg-type]
+
+        def stream(samples: Any, batch_size: int) -> BatchStream:
+            return BatchStream(samples, batch_size=batch_size, batches=3)
+
+        with warnings.catch_warnings():  # Lightning's own
+            warnings.filterwarnings("ignore", "`isinstance")
+            return recipe, [batch for batch, _, _ in recipe.training_batches(data, crops, stream)]
+
+    return make
+
+
+def test_one_image_a_batch_cannot_be_of_both_kinds(make_partly: Make) -> None:
+    with pytest.raises(ConfigError, match=r"data\.batch_size: .* at least 2, but got 1"):
+        make_partly("data.batch_size=1")

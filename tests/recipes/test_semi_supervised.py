@@ -418,9 +418,8 @@ def test_masks_of_unlabelled_images_are_never_opened(finished: Any, few: Path) -
 
 def test_run_tells_of_its_pseudo_labels(finished: Any, few: Path) -> None:
     run, said, _ = finished
-    assert f"{run}: 4 images to train on and 6 without masks, 3 to validate, 6 steps" in " ".join(
-        said
-    )
+    counts = "10 images to train on, 4 with masks; each batch holds 2 with masks and 2 without;"
+    assert f"{run}: {counts} 3 to validate, 6 steps" in " ".join(said)
     validations = [line for line in lines_of(run) if "val/miou_d" in line]
     assert [line["step"] for line in validations] == [3, 6]
     for line in validations:
@@ -554,7 +553,7 @@ def test_digits_learn_from_unlabelled_scenes(tmp_path: Path, tiny: tuple[str, ..
     )
     said: list[str] = []
     run = start_training(config, directory=tmp_path / "run", say=said.append)
-    assert any("125 images to train on and 1875 without masks" in line for line in said)
+    assert any("2000 images to train on, 125 with masks" in line for line in said)
     kept = load_config(file=run / "config.yaml").semi_supervised
     assert kept is not None
     assert (kept.confidence_threshold, kept.cross_entropy, kept.batch_size) == (0.95, 1.0, 3)

@@ -303,6 +303,9 @@ class DistillationConfig(Method):
         description="learn from the teacher on images without masks, too: DATA/unlabeled and what "
         "the split leaves out",
     )
+    labelled_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="of the images of a batch that have masks, with unlabeled"
+    )
     baseline: str = Field(
         "train", description="the student without teacher: train, none, or a run directory"
     )

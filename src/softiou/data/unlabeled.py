@@ -4,7 +4,6 @@ Shapes: N images, V strong views, h and w of the crop in pixels.
 """
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,7 +12,13 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from softiou.data.images import ImageDataset
-from softiou.data.transforms import Augmentation, drawn_index, random_state_of
+from softiou.data.transforms import (
+    Augmentation,
+    SoftLabels,
+    SoftLabelSource,
+    drawn_index,
+    random_state_of,
+)
 
 _BLUR_PX = (0.1, 2.0)  # sigma, as in SimCLR and what followed it
 _BLUR_KERNEL_PX = 9  # four sigma of the widest blur, and centred
@@ -21,8 +26,8 @@ _HUE = 0.5  # of the strength of the other changes; more would hide the colour o
 _JITTER = 0.8  # share of the views whose colours are changed
 
 
-class UnlabeledSample(TypedDict):
-    """One crop of an image that has no labels.
+class UnlabeledSample(SoftLabels):
+    """One crop of an image that has no labels, perhaps with a teacher's soft labels.
 
     `image`, the weak view, is uint8 (3, h, w); `strong` (V, 3, h, w) shows the same pixels with
     other colours; `inside` is bool (h, w), False where the crop reaches beyond the image.
@@ -34,7 +39,7 @@ class UnlabeledSample(TypedDict):
     stem: str
 
 
-class UnlabeledBatch(TypedDict):
+class UnlabeledBatch(SoftLabels):
     """Several samples: tensors with a batch dimension in front."""
 
     image: Tensor
@@ -87,6 +92,7 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
         strong: Makes the strong views from the weak one.
         views: V, at least 1.
         seed: Zero or larger.
+        soft_labels: Reads a teacher's soft labels; None for none.
     """
 
     def __init__(
@@ -97,8 +103,10 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
         *,
         views: int,
         seed: int,
+        soft_labels: SoftLabelSource | None = None,
     ) -> None:
         self._images = images
+        self._soft_labels = soft_labels
         self._augmentation = augmentation
         self._strong = strong
         self._views = views
@@ -113,9 +121,12 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
             view = self._augmentation.draw_view(*size)
             weak = view.image(sample["image"])
             strong = torch.stack([self._strong(weak) for _ in range(self._views)])
-        return {
+        views: UnlabeledSample = {
             "image": weak,
             "strong": strong,
             "inside": view.inside(size),
             "stem": sample["stem"],
         }
+        if self._soft_labels is None:
+            return views
+        return {**views, **self._soft_labels.read(sample["stem"], view, sample["image"])}

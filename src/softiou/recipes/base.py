@@ -112,7 +112,7 @@ class Recipe(pl.LightningModule, ABC):
         self, data: TrainingData, augmentation: Augmentations, stream: Stream
     ) -> Iterable[Any]:
         """Return the batches for `parts`: stream(samples, batch_size), or several as one."""
-        return stream(self.labelled_samples(data, augmentation), self.config.data.batch_size)
+        return stream(self.labelled_samples(data, augmentation), self.batch_sizes()[0])
 
     def labelled_samples(self, data: TrainingData, augmentation: Augmentations) -> TrainingStream:
         """Return the endless stream of augmented images with labels."""
@@ -123,6 +123,10 @@ class Recipe(pl.LightningModule, ABC):
             random_rater=self.config.labels.kind == "random",
             soft_labels=self.soft_labels,
         )
+
+    def batch_sizes(self) -> tuple[int, int]:
+        """Return how many images with masks, and how many without, a batch holds."""
+        return self.config.data.batch_size, 0
 
     def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
         """Return callbacks of its own for Lightning's trainer."""

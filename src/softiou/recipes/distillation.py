@@ -1,11 +1,13 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, Unpack, final
+from typing import Any, Self, TypedDict, Unpack, cast, final
 
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 
 from softiou import targets
@@ -14,19 +16,37 @@ from softiou.configuration import Config
 from softiou.configuration.resolved import ResolvedConfig, ResolvedDistillation
 from softiou.configuration.sections import DistillationConfig
 from softiou.data import (
+    Augmentation,
     Batch,
     DatasetDescription,
     PartlyLabeled,
     SegmentationDataset,
+    StrongColours,
+    UnlabeledBatch,
+    UnlabeledStream,
     stems_by_folder,
 )
+from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation
 from softiou.models import SegmentationModel
-from softiou.recipes.base import ModelSource, Recipe, seed_weights
+from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
+
+
+class PartlyLabeledBatch(TypedDict):
+    """A batch of each kind of image; their sizes may differ."""
+
+    labelled: Batch
+    unlabeled: UnlabeledBatch
+
+
+class DistillationBatch(Batch):
+    """A batch whose images, `image` (N, 3, H, W), the teacher sees, and the student as `view`."""
+
+    view: Tensor
 
 
 @final
@@ -59,6 +79,12 @@ class DistillationRecipe(Recipe):
         self.settings = settings = section_of(config)
         self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
         self.teacher = Frozen(teacher)
+        self.store: SoftLabelStore | None = None
+        if settings.unlabeled and config.data.batch_size == 1:
+            raise ConfigError(
+                "data.batch_size: a batch of images with and without masks needs at least 2, but "
+                "got 1. Raise it, or set distillation.unlabeled=false."
+            )
 
     @classmethod
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
@@ -66,7 +92,7 @@ class DistillationRecipe(Recipe):
         if config.distillation is None or not config.distillation.unlabeled:
             return labelled
         others = open_without_labels(config.data, None)
-        return replace(labelled, training=PartlyLabeled(labelled.training, others))
+        return replace(labelled, unlabeled=others)
 
     @classmethod
     def build(
@@ -78,34 +104,81 @@ class DistillationRecipe(Recipe):
         seed_weights(config.seed)
         recipe = cls(config, dataset.description, teacher=teacher, **source)
         recipe.overlap_loss()  # or the loss cannot be used
-        recipe.soft_labels = open_soft_labels(settings, dataset) if settings.soft_labels else None
+        if settings.soft_labels:
+            every = PartlyLabeled(dataset, data.unlabeled) if data.unlabeled else dataset
+            recipe.store = open_soft_labels(settings, every)
+            recipe.soft_labels = SoftLabelReader(recipe.store, dataset.folder)
         recipe.learns_from = identity_of(settings)
         return recipe
+
+    def batch_sizes(self) -> tuple[int, int]:
+        """Return how many images with masks, and how many without, a batch holds."""
+        size = self.config.data.batch_size
+        if not self.settings.unlabeled:
+            return size, 0
+        labelled = min(max(1, round(self.settings.labelled_share * size)), size - 1)
+        return labelled, size - labelled
+
+    def training_batches(
+        self, data: TrainingData, augmentation: Augmentations, stream: Stream
+    ) -> Iterable[Any]:
+        """Return batches with labels, or pairs of one with and one without, with own epochs."""
+        labelled = super().training_batches(data, augmentation, stream)
+        if data.unlabeled is None:
+            return labelled
+        if not isinstance(augmentation, Augmentation):
+            raise ConfigError(
+                "distillation.unlabeled: images without masks are augmented by softiou; leave the "
+                "transform of your own out."
+            )
+        unlabeled = UnlabeledStream(
+            data.unlabeled,
+            augmentation,
+            StrongColours(colour=augmentation.colour, grey=0, blur=0),
+            views=1,
+            seed=self.config.seed,
+            soft_labels=SoftLabelReader(self.store, "") if self.store else None,
+        )
+        batches = {"labelled": labelled, "unlabeled": stream(unlabeled, self.batch_sizes()[1])}
+        return CombinedLoader(batches, mode="min_size")
 
     def on_fit_start(self) -> None:
         """Move the teacher to the device of the student."""
         if self.teacher.model is not None:
             self.teacher.model.to(self.device)
 
-    def parts(self, batch: Batch) -> dict[str, Tensor]:
+    def parts(self, batch: Batch | PartlyLabeledBatch) -> dict[str, Tensor]:
         """Return the loss against labels and teacher, and its detached parts."""
-        teacher_logits = self._teacher_logits(batch["image"])
-        student_logits, auxiliary_logits = self._student_logits(batch["image"])
+        views = self._joined(batch)
+        teacher_logits = self._teacher_logits(views["image"])
+        student_logits, auxiliary_logits = self._student_logits(views["view"])
         weight = self.settings.weight
         against: list[tuple[float, Tensor | Target]] = []
         if weight < 1:
-            against.append((1 - weight, self.labels_of(batch)))
+            against.append((1 - weight, self.labels_of(views)))
         if weight > 0:
-            against.append((weight, self._soft_target(batch, teacher_logits)))
+            against.append((weight, self._soft_target(views, teacher_logits)))
         parts = self.overlap_loss().parts(student_logits, against)
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, against)
         if self.settings.channel_wise and teacher_logits is not None:
-            inside = _at_the_stride_of(student_logits, batch["inside"])
+            inside = _at_the_stride_of(student_logits, views["inside"])
             channel_wise = self.channel_wise(student_logits, teacher_logits, inside)
             parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
             parts["channel_wise"] = channel_wise.detach()
         return parts
+
+    def _joined(self, batch: Any) -> DistillationBatch:
+        """Return one batch; images without masks come last, and all their labels are ignored."""
+        one = batch.get("labelled", batch)
+        joined: dict[str, Any] = {**one, "view": one["image"]}
+        if "unlabeled" in batch:
+            other = batch["unlabeled"]
+            shape = (len(other["image"]), *one["target"].shape[1:])
+            ignored = one["target"].new_full(shape, self.description.ignore_index)
+            other = {**other, "target": ignored, "view": other["strong"][:, 0]}
+            joined = {key: _concatenated(joined[key], other[key]) for key in joined}
+        return cast(DistillationBatch, joined)
 
     def _student_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the student's logits, and those of its auxiliary head if it has one."""
@@ -160,6 +233,15 @@ class Frozen:
         return self  # averaged weights copy the whole module, and need no second teacher
 
 
+def _concatenated(one: Any, other: Any) -> Any:
+    """Join two lists, or two tensors; the K of sparse soft labels (N, K, ...) may differ."""
+    if isinstance(one, list):
+        return one + other
+    depth = max(one.shape[1], other.shape[1])
+    lacking = (x.new_zeros(len(x), depth - x.shape[1], *x.shape[2:]) for x in (one, other))
+    return torch.cat([torch.cat(pair, 1) for pair in zip((one, other), lacking, strict=True)])
+
+
 def _at_the_stride_of(logits: Tensor, inside: Tensor) -> Tensor:
     """Return which cells of logits (N, C, h, w) have their centre inside: bool (N, h, w)."""
     cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
@@ -193,7 +275,7 @@ def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> 
     return trained.model.requires_grad_(False)
 
 
-def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelReader:
+def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelStore:
     """Open a store of soft labels, and check that it has all images of a split, undamaged.
 
     Raises:
@@ -204,7 +286,7 @@ def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset)
     for folder, stems in stems_by_folder(dataset):
         store.check_complete(folder, stems)
         store.check_whole(folder, stems)
-    return SoftLabelReader(store, dataset.folder)
+    return store
 
 
 def identity_of(settings: DistillationConfig) -> str:

@@ -163,6 +163,10 @@ class SemiSupervisedRecipe(Recipe):
         }
         return CombinedLoader(batches, mode="min_size")
 
+    def batch_sizes(self) -> tuple[int, int]:
+        """Return how many images with masks, and how many without, a batch holds."""
+        return self.config.data.batch_size, self.settings.batch_size
+
     def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
         """Watch the pseudo-labels."""
         return [PseudoLabelReport(run, say)]

@@ -39,7 +39,8 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     values["optim"] = config.optim.with_defaults().model_dump()
     _fill(values, "precision", lambda: best_precision(best_device()))
     _fill(values["data"], "crop_px", lambda: _crop(dataset))
-    _fill(values["data"], "batch_size", lambda: max(2, min(8, len(dataset))))
+    images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
+    _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
     _fill(values["data"], "workers", _workers)
     _fill_loss(values["loss"], config)
     for section in (values["distillation"], values["semi_supervised"]):
@@ -99,8 +100,10 @@ def _fill_semi_supervised(semi: dict[str, Any], values: dict[str, Any], config: 
 def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
     """Return the steps of some epochs of the larger set of images."""
     batch_size = values["data"]["batch_size"]
-    other = (values["semi_supervised"] or values["data"])["batch_size"]
-    epoch = max(labelled / batch_size, unlabeled / other)
+    if values["semi_supervised"] is None:  # one batch of both kinds
+        epoch = (labelled + unlabeled) / batch_size
+    else:
+        epoch = max(labelled / batch_size, unlabeled / values["semi_supervised"]["batch_size"])
     return max(200, int(EPOCHS * epoch / values["optim"]["accumulate"]))
 
 

@@ -72,14 +72,24 @@ def train(
         say(f"auto  {line}")
     recipe = _build(resolved, data, custom, encoder_weights=config.model.encoder_weights)
     run = directory or next_free_run(source_name(config.data.source))
-    without = f" and {data.num_unlabeled} without masks" if data.unlabeled else ""
     with new_run(resolved, run, command=command) if is_first() else nullcontext():
         say(
-            f"run   {run}: {len(data.training)} images to train on{without}, "
-            f"{len(data.validation)} to validate, {resolved.optim.steps} steps"
+            f"run   {run}: {_in_words(data, recipe)} {len(data.validation)} to validate, "
+            f"{resolved.optim.steps} steps"
         )
         fit(recipe, data, run, custom=custom, say=say, progress_bar=progress_bar)
     return run
+
+
+def _in_words(data: TrainingData, recipe: Recipe) -> str:
+    """Return how many images there are to train on, and what a batch holds of each kind."""
+    labelled, (with_masks, without) = len(data.training), recipe.batch_sizes()
+    if not without:
+        return f"{labelled} images to train on,"
+    return (
+        f"{labelled + data.num_unlabeled} images to train on, {labelled} with masks; each batch "
+        f"holds {with_masks} with masks and {without} without;"
+    )
 
 
 def resolve_config(config: Config) -> ResolvedConfig:
