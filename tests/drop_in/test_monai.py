@@ -1,5 +1,6 @@
 """Losses in the words of MONAI, held against the originals."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from softiou.drop_in import monai as drop_in
 from softiou.overlap import plain
 
 NAMES = ("DiceLoss", "TverskyLoss", "GeneralizedDiceLoss", "DiceCELoss")
+FOCAL = ("FocalLoss", "DiceFocalLoss", "GeneralizedDiceFocalLoss")
 every_loss = pytest.mark.parametrize("name", NAMES)
 
 
@@ -69,6 +71,7 @@ def activated(activation: str) -> dict[str, Any]:
     labels=st.sampled_from(["onehot", "indices", "independent"]),
     include_background=st.booleans(),
     jaccard=st.booleans(),
+    squared_pred=st.booleans(),
     reduction=st.sampled_from(["mean", "sum", "none"]),
     smoothing=st.sampled_from([(1e-5, 1e-5), (0.0, 1e-3), (1.0, 2.0)]),
     batch=st.booleans(),
@@ -87,6 +90,7 @@ def test_value_and_gradient_are_those_of_the_original(
     labels: str,
     include_background: bool,
     jaccard: bool,
+    squared_pred: bool,
     reduction: str,
     smoothing: tuple[float, float],
     batch: bool,
@@ -114,7 +118,7 @@ def test_value_and_gradient_are_those_of_the_original(
     if name in ("DiceLoss", "TverskyLoss"):
         settings["ignore_index"] = ignore_index
     if name in ("DiceLoss", "DiceCELoss"):
-        settings["jaccard"] = jaccard
+        settings |= {"jaccard": jaccard, "squared_pred": squared_pred}
     if name == "DiceLoss":
         foreground = isinstance(weight, list) and not include_background
         settings["weight"] = weight[1:] if foreground else weight  # type: ignore[index]
@@ -145,6 +149,74 @@ def test_value_and_gradient_are_those_of_the_original(
     (wanted,) = torch.autograd.grad(expected.sum(), input)
     (gradient,) = torch.autograd.grad(loss.sum(), input)
     same(gradient, wanted)
+
+
+@pytest.mark.parametrize("name", FOCAL)
+@hypothesis_settings(max_examples=60)
+@given(
+    num_classes=st.sampled_from([1, 3]),
+    labels=st.sampled_from(["onehot", "indices", "soft"]),
+    include_background=st.booleans(),
+    gamma=st.sampled_from([0.0, 1.0, 2.5]),
+    alpha=st.sampled_from([None, 0.3, [0.2, 1.0, 3.0]]),
+    weight=st.sampled_from([None, 0.5, [0.5, 2.0, 1.0]]),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    use_softmax=st.booleans(),
+    ignore_index=st.sampled_from([None, None, 1, 255]),
+    more=st.sampled_from([{}, {"batch": True, "squared_pred": True}]),
+    seed=st.integers(0, 1000),
+)
+@pytest.mark.filterwarnings("ignore:.*`alpha`")
+def test_focal_losses_are_those_of_the_original(
+    name: str,
+    num_classes: int,
+    labels: str,
+    include_background: bool,
+    gamma: float,
+    alpha: float | list[float] | None,
+    weight: float | list[float] | None,
+    reduction: str,
+    use_softmax: bool,
+    ignore_index: int | None,
+    more: dict[str, Any],
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    if num_classes == 1:
+        include_background, labels = True, "onehot"
+    classes = slice(None if include_background else 1, num_classes)
+
+    def fitting(value: Any) -> Any:
+        listed = isinstance(value, list)
+        return None if listed and num_classes == 1 else value[classes] if listed else value
+
+    settings: dict[str, Any] = {
+        "include_background": include_background,
+        "to_onehot_y": labels == "indices",
+        "gamma": gamma,
+        "weight": fitting(weight),
+        "reduction": reduction,
+    }
+    if name == "FocalLoss":
+        use_softmax = use_softmax and num_classes > 1
+        settings |= {"use_softmax": use_softmax, "ignore_index": ignore_index}
+        settings["alpha"] = fitting(alpha)
+    else:
+        settings |= {"sigmoid": True, "batch": "batch" in more}
+        settings |= more if name == "DiceFocalLoss" else {}
+        if "soft" in labels and "squared_pred" not in more:
+            labels = "onehot"  # of the Dice loss the original needs to be told
+    input, target = case(
+        num_classes, "sigmoid", onehot=labels != "indices", independent=False, space=(3, 4)
+    )
+    if labels == "soft" and ignore_index is None and name == "FocalLoss":
+        target = torch.rand_like(input)
+    expected = original(name, **settings)(input, target)
+    found = ours(name, **settings)(input, target)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6, check_dtype=False)
+    (wanted,) = torch.autograd.grad(expected.sum(), input)
+    (gradient,) = torch.autograd.grad(found.sum(), input)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
 
 
 @every_loss
@@ -199,13 +271,14 @@ def test_deep_supervision_of_monai_wraps_them(name: str) -> None:
 
 @every_loss
 def test_one_class_warns_of_what_means_nothing(name: str) -> None:
-    input, target = torch.randn(2, 1, 6), torch.randint(0, 2, (2, 1, 6)).float()
-    settings = {"sigmoid": True, "to_onehot_y": True, "include_background": False}
+    input, target = torch.rand(2, 1, 6), torch.randint(0, 2, (2, 1, 6)).float()
+    settings = {"to_onehot_y": True, "include_background": False, "softmax": True}
     with pytest.warns(UserWarning, match="single channel prediction"):
         expected = original(name, **settings)(input, target)
     with pytest.warns(UserWarning, match="ignored") as said:
         found = ours(name, **settings)(input, target)
     assert [str(one.message) for one in said] == [
+        "single channel prediction, `softmax=True` ignored.",
         "single channel prediction, `to_onehot_y=True` ignored.",
         "single channel prediction, `include_background=False` ignored.",
     ]
@@ -257,6 +330,59 @@ def test_targets_of_softiou_are_ignored_by_label() -> None:
     labels[:, :3] = 255
     loss = ours("DiceLoss", softmax=True, to_onehot_y=True, ignore_index=255)
     same(loss(logits, targets.HardTarget(labels)), loss(logits, labels.unsqueeze(1)))
+
+
+# Masks
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FOCAL])
+def test_pixels_that_are_not_valid_are_cut_out(name: str) -> None:
+    logits, labels = torch.randn(2, 3, 9), torch.randint(0, 3, (2, 1, 9))
+    valid = torch.zeros(2, 9, dtype=torch.bool)
+    valid[:, 3:] = True
+    torch.manual_seed(0)
+    more = {} if name == "FocalLoss" else {"softmax": True}
+    loss = ours(name, to_onehot_y=True, **more)
+    cut = loss(logits[..., 3:].clone(), labels[..., 3:])
+    for mask in (valid, valid.unsqueeze(1)):
+        found = loss(logits, labels, mask)
+        same(found, cut)
+
+
+@pytest.mark.parametrize("squared_pred", [False, True])
+@hypothesis_settings(max_examples=20)
+@given(seed=st.integers(0, 1000), softmax=st.booleans(), shared=st.booleans())
+def test_the_masked_loss_is_that_of_the_original(
+    squared_pred: bool, seed: int, softmax: bool, shared: bool
+) -> None:
+    torch.manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    onehot = torch.zeros(2, 3, 4, 5).scatter_(1, torch.randint(0, 3, (2, 1, 4, 5)), 1.0)
+    mask = torch.randint(0, 2, (1 if shared else 2, 1, 4, 5))
+    settings = {"softmax": softmax, "sigmoid": not softmax, "squared_pred": squared_pred}
+    expected = original("MaskedDiceLoss", **settings)(logits, onehot, mask)
+    found = ours("MaskedDiceLoss", **settings)(logits, onehot, mask=mask)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    same(ours("MaskedDiceLoss", **settings)(logits, onehot, mask), found)
+
+
+def test_a_mask_leaves_labels_of_the_background_alone() -> None:
+    """Where MONAI turns the labels outside into background that was missed."""
+    logits, labels = torch.randn(1, 2, 8), torch.randint(0, 2, (1, 1, 8))
+    mask = torch.ones(1, 1, 8)
+    mask[..., :4] = 0
+    loss = ours("MaskedDiceLoss", softmax=True, to_onehot_y=True)
+    same(loss(logits, labels, mask), loss(logits[..., 4:].clone(), labels[..., 4:]))
+    theirs = original("MaskedDiceLoss", softmax=True, to_onehot_y=True)(logits, labels, mask)
+    assert theirs > loss(logits, labels, mask) + 0.05
+
+
+@pytest.mark.parametrize("name", [*NAMES, *FOCAL])
+def test_every_setting_is_printed(name: str) -> None:
+    text = repr(ours(name))
+    for setting in inspect.signature(original(name).__init__).parameters:
+        if setting not in ("soft_label",):
+            assert f"{setting}=" in text
 
 
 # One pass, and nothing to divide by
@@ -333,8 +459,6 @@ def test_wrong_settings_are_errors(name: str, settings: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("DiceLoss", {"squared_pred": True}, r"sums of squares.*Leave it out, or stay with"),
-        ("DiceCELoss", {"squared_pred": True}, r"sums of squares"),
         ("DiceCELoss", {"reduction": "none"}, r"`reduction` to be one of 'mean', 'sum'"),
         ("DiceCELoss", {"lambda_dice": -1.0}, r"`lambda_dice`"),
         ("DiceCELoss", {"lambda_ce": -1.0}, r"`lambda_ce`"),
@@ -358,17 +482,18 @@ def test_an_activation_is_a_function(name: str) -> None:
 
 
 @every_loss
-def test_a_softmax_over_one_class_is_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match="activation='sigmoid'"):
-        ours(name, softmax=True)(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4))
+def test_labels_of_another_size_are_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match=r"\(1, 1, 4\) .* got \(1, 1, 5\).* to_onehot_y=False"):
+        ours(name, softmax=True, to_onehot_y=True)(torch.zeros(1, 2, 4), torch.zeros(1, 1, 5))
+    with pytest.raises(ValueError, match=r"\(1, 2, 4\) .* got \(1, 1, 4\).* to_onehot_y=True"):
+        ours(name, softmax=True)(torch.zeros(1, 2, 4), torch.zeros(1, 1, 4))
 
 
 @every_loss
-def test_labels_of_another_size_are_an_error(name: str) -> None:
-    with pytest.raises(ValueError, match=r"`target` to (cover|have)"):
-        ours(name, softmax=True, to_onehot_y=True)(torch.zeros(1, 2, 4), torch.zeros(1, 1, 5))
-    with pytest.raises(ValueError, match=r"`target` to (cover|have)"):
-        ours(name, softmax=True)(torch.zeros(1, 2, 4), torch.zeros(1, 1, 4))
+def test_an_activation_gives_shares(name: str) -> None:
+    loss = ours(name, other_act=torch.tanh)
+    with pytest.raises(ValueError, match=r"`other_act` to return values in \[0, 1\].*-0.9951 to"):
+        loss(torch.tensor([[[-3.0, 3.0], [3.0, -3.0]]]), torch.zeros(1, 2, 2))
 
 
 def test_weights_of_other_classes_are_an_error() -> None:

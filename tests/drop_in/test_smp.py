@@ -1,5 +1,6 @@
 """Losses in the words of segmentation_models_pytorch, held against the originals."""
 
+import inspect
 import math
 from typing import Any
 
@@ -13,9 +14,14 @@ from torch import Tensor
 
 from softiou import targets
 from softiou.drop_in import smp as drop_in
+from softiou.drop_in.smp import pixelwise
 from softiou.overlap import plain
 
 NAMES = ("JaccardLoss", "DiceLoss", "TverskyLoss")
+PIXELWISE = (
+    *("FocalLoss", "LovaszLoss", "MCCLoss"),
+    *("SoftBCEWithLogitsLoss", "SoftCrossEntropyLoss"),
+)
 every_loss = pytest.mark.parametrize("name", NAMES)
 IGNORED = 255
 
@@ -24,9 +30,8 @@ def original(name: str, *arguments: Any, **settings: Any) -> Any:
     return getattr(smp.losses, name)(*arguments, **settings)
 
 
-def ours(name: str, *arguments: Any, **settings: Any) -> drop_in.JaccardLoss:
-    loss: drop_in.JaccardLoss = getattr(drop_in, name)(*arguments, **settings)
-    return loss
+def ours(name: str, *arguments: Any, **settings: Any) -> Any:
+    return getattr(drop_in, name)(*arguments, **settings)
 
 
 def labels_for(mode: str, *, num_classes: int, ignored: bool, floating: bool) -> Tensor:
@@ -213,13 +218,165 @@ def test_half_precision_is_summed_in_float32() -> None:
 
 def test_weights_move_with_the_module_but_not_into_checkpoints() -> None:
     loss = ours("DiceLoss", "multiclass", class_weights=[1.0, 2.0])
-    assert loss.to("meta").class_weights.device.type == "meta"  # type: ignore[union-attr]
+    assert loss.to("meta").class_weights.device.type == "meta"
     assert loss.state_dict() == {}
 
 
-def test_settings_are_shown() -> None:
-    shown = repr(ours("JaccardLoss", "binary", ignore_index=3))
-    assert shown == "JaccardLoss('binary', from_logits=True, ignore_index=3)"
+@pytest.mark.parametrize("name", [*NAMES, *PIXELWISE])
+def test_every_setting_is_printed(name: str) -> None:
+    mode = () if name.startswith("Soft") or name == "MCCLoss" else ("binary",)
+    text = repr(ours(name, *mode))
+    for setting in inspect.signature(original(name, *mode).__init__).parameters:
+        assert f"{setting}=" in text
+
+
+@every_loss
+def test_pixels_that_are_not_valid_are_cut_out(name: str) -> None:
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    valid = torch.ones(2, 4, 5, dtype=torch.bool)
+    valid[:, :2] = False
+    expected = ours(name, "multiclass")(logits[:, :, 2:], labels[:, 2:])
+    for mask in (valid, valid.unsqueeze(1)):
+        torch.testing.assert_close(ours(name, "multiclass")(logits, labels, mask), expected)
+    expected = ours(name, "binary")(logits[:, :1, 2:], labels[:, 2:] > 0)
+    found = ours(name, "binary")(logits[:, :1], labels > 0, valid)
+    torch.testing.assert_close(found, expected)
+
+
+# The losses of single pixels
+
+
+@hypothesis_settings(max_examples=60)
+@given(
+    mode=st.sampled_from(["binary", "multiclass", "multilabel"]),
+    alpha=st.sampled_from([None, 0.3]),
+    gamma=st.sampled_from([0.0, 1.0, 2.5]),
+    from_logits=st.booleans(),
+    reduction=st.sampled_from(["mean", "sum", "none"]),
+    normalized=st.booleans(),
+    reduced_threshold=st.sampled_from([None, 0.4]),
+    ignored=st.booleans(),
+    weighted=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_focal_loss(
+    mode: str,
+    alpha: float | None,
+    gamma: float,
+    from_logits: bool,
+    reduction: str,
+    normalized: bool,
+    reduced_threshold: float | None,
+    ignored: bool,
+    weighted: bool,
+    seed: int,
+) -> None:
+    torch.manual_seed(seed)
+    ignored = ignored and mode != "multilabel"  # which the original cannot do
+    settings: dict[str, Any] = {
+        "alpha": alpha,
+        "gamma": gamma,
+        "from_logits": from_logits,
+        "reduction": reduction,
+        "normalized": normalized,
+        "reduced_threshold": reduced_threshold,
+        "ignore_index": IGNORED if ignored else None,
+    }
+    if mode != "binary" and weighted and reduction != "none":
+        settings["class_weights"] = [0.5, 2.0, 1.0]
+    y_pred = torch.randn(2, 1 if mode == "binary" else 3, 4, 5, dtype=torch.float64)
+    y_pred = (y_pred if from_logits else y_pred.sigmoid()).requires_grad_()
+    y_true = labels_for(mode, num_classes=3, ignored=ignored, floating=False)
+    expected = original("FocalLoss", mode, **settings)(y_pred, y_true)
+    found = ours("FocalLoss", mode, **settings)(y_pred, y_true)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    (wanted,) = torch.autograd.grad(expected.sum(), y_pred)
+    (gradient,) = torch.autograd.grad(found.sum(), y_pred)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-6, atol=1e-9)
+
+
+def test_focal_loss_of_probabilities() -> None:
+    logits, labels = torch.randn(2, 3, 8), torch.randint(0, 3, (2, 8))
+    onehot = torch.nn.functional.one_hot(labels, 3).mT.float()
+    loss = ours("FocalLoss", "multiclass", alpha=0.3)
+    torch.testing.assert_close(loss(logits, onehot), loss(logits, labels))
+
+
+@hypothesis_settings(max_examples=40)
+@given(
+    mode=st.sampled_from(["binary", "multiclass", "multilabel"]),
+    per_image=st.booleans(),
+    ignored=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_lovasz_loss(mode: str, per_image: bool, ignored: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    settings = {"per_image": per_image, "ignore_index": IGNORED if ignored else None}
+    y_pred = torch.randn(2, 1 if mode == "binary" else 3, 4, 5, requires_grad=True)
+    y_true = labels_for(mode, num_classes=3, ignored=ignored, floating=False)
+    expected = original("LovaszLoss", mode, **settings)(y_pred, y_true)
+    found = ours("LovaszLoss", mode, **settings)(y_pred, y_true)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    (wanted,) = torch.autograd.grad(expected, y_pred)
+    (gradient,) = torch.autograd.grad(found, y_pred)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_lovasz_loss_by_hand() -> None:
+    """Errors 0.9 of a wrong pixel and 0.4 of a right one: 0.9 * 1/2 + 0.4 * 1/2."""
+    errors, y = torch.tensor([0.4, 0.9]), torch.tensor([1.0, 0.0])
+    assert pixelwise.lovasz_extension(errors, y).item() == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize("mode", ["binary", "multiclass"])
+def test_lovasz_loss_without_pixels_is_an_attached_zero(mode: str) -> None:
+    logits = torch.randn(2, 1 if mode == "binary" else 3, 4, requires_grad=True)
+    value = ours("LovaszLoss", mode, ignore_index=255)(logits, torch.full((2, 4), 255))
+    (gradient,) = torch.autograd.grad(value, logits)
+    assert value.item() == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("ignore_index", [None, 2, -100])
+@pytest.mark.parametrize("dim", [1, -1])
+def test_soft_cross_entropy(reduction: str, ignore_index: int | None, dim: int) -> None:
+    logits = torch.randn(2, 3, 4, 5)
+    labels = torch.randint(0, 3, (2, 4, 5) if dim == 1 else (2, 3, 4))
+    settings = {"smooth_factor": 0.1, "ignore_index": ignore_index, "reduction": reduction}
+    expected = original("SoftCrossEntropyLoss", dim=dim, **settings)(logits, labels)
+    found = ours("SoftCrossEntropyLoss", dim=dim, **settings)(logits, labels)
+    torch.testing.assert_close(found, expected)
+    plain_loss = ours("SoftCrossEntropyLoss")(logits, torch.zeros(2, 4, 5).long())
+    assert plain_loss.item() == pytest.approx(-logits.log_softmax(1)[:, 0].mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smooth_factor", [None, 0.1])
+@pytest.mark.parametrize("ignore_index", [None, 255])
+def test_soft_binary_cross_entropy(
+    reduction: str, smooth_factor: float | None, ignore_index: int | None
+) -> None:
+    logits = torch.randn(2, 1, 4, 5)
+    labels = torch.randint(0, 2, (2, 1, 4, 5)).float()
+    labels[0, 0, 0] = 255 if ignore_index else 1
+    settings = {
+        "weight": torch.tensor(0.7),
+        "pos_weight": torch.tensor(2.0),
+        "reduction": reduction,
+        "smooth_factor": smooth_factor,
+        "ignore_index": ignore_index,
+    }
+    expected = original("SoftBCEWithLogitsLoss", **settings)(logits, labels)
+    found = ours("SoftBCEWithLogitsLoss", **settings)
+    torch.testing.assert_close(found(logits, labels), expected)
+    assert found.state_dict().keys() == {"weight", "pos_weight"}
+
+
+def test_matthews_correlation() -> None:
+    probs, labels = torch.rand(2, 1, 4, 5), torch.randint(0, 2, (2, 4, 5))
+    expected = original("MCCLoss")(probs, labels)
+    torch.testing.assert_close(ours("MCCLoss")(probs, labels), expected)
 
 
 # Errors
@@ -248,7 +405,7 @@ def test_wrong_settings_are_errors(
 @pytest.mark.parametrize("settings", [{"alpha": -0.1}, {"beta": -0.1}, {"gamma": 0.0}])
 def test_wrong_prices_are_errors(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
-        drop_in.TverskyLoss("binary", **settings)  # type: ignore[arg-type]
+        ours("TverskyLoss", "binary", **settings)
 
 
 @pytest.mark.parametrize(
@@ -270,6 +427,13 @@ def test_wrong_labels_are_errors(
         ours("DiceLoss", mode, **settings)(torch.zeros(2, 3, 4), torch.ones(y_true).long())
 
 
+def test_one_class_is_binary() -> None:
+    with pytest.raises(ValueError, match=r"several classes with mode='multiclass'.*mode='binary'"):
+        ours("DiceLoss", "multiclass")(torch.zeros(2, 1, 4), torch.zeros(2, 4).long())
+    with pytest.raises(ValueError, match=r"`y_true` to hold 24 values"):
+        ours("DiceLoss", "multiclass")(torch.zeros(2, 3, 4), torch.rand(2, 2, 4))
+
+
 def test_log_of_a_score_near_one_is_exact() -> None:
     probs = torch.tensor([[[1 - 1e-4, 1 - 1e-4]]], dtype=torch.float64)
     loss = ours("DiceLoss", "binary", log_loss=True, from_logits=False)
@@ -278,7 +442,7 @@ def test_log_of_a_score_near_one_is_exact() -> None:
 
 
 def test_compiles_without_a_graph_break() -> None:
-    loss = ours("JaccardLoss", "multiclass", ignore_index=255)
+    loss: torch.nn.Module = ours("JaccardLoss", "multiclass", ignore_index=255)
     logits, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 4, 5))
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))

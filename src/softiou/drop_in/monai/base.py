@@ -6,27 +6,44 @@ the batch is joined.
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from softiou import _checks
 from softiou.drop_in.monai import inputs
+from softiou.drop_in.settings import SettingsModule, settings
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.targets import Target
 
 REDUCTIONS = ("mean", "sum", "none")
 
+Activation: TypeAlias = Callable[[Tensor], Tensor] | None
+ClassWeight: TypeAlias = Sequence[float] | float | Tensor | None
 
-class MonaiLoss(nn.Module, ABC):
+
+@settings
+class ActivatedLoss(SettingsModule):
+    """The first five settings of all losses: see `MonaiLoss`."""
+
+    include_background: bool = True
+    to_onehot_y: bool = False
+    sigmoid: bool = False
+    softmax: bool = False
+    other_act: Activation = None
+
+
+class MonaiLoss(ActivatedLoss, ABC):
     """What the losses share: the activation, the background, the batch and the reduction.
 
-    Args:
+    Attributes:
         include_background: False leaves class 0 out.
         to_onehot_y: The target holds labels (N, 1, *S); False when it is one-hot or soft.
         sigmoid: Activate by a sigmoid.
-        softmax: Activate by a softmax.
+        softmax: Activate by a softmax; without effect on a single class, with a warning.
         other_act: Activate by this function, into [0, 1]. None of the three for probabilities.
         reduction: "mean", "sum" or "none".
         smooth_nr: Added to the numerator, at least 0.
@@ -39,85 +56,92 @@ class MonaiLoss(nn.Module, ABC):
 
     Raises:
         TypeError: `other_act` cannot be called.
-        ValueError: More than one activation is asked for, or a setting is out of range.
+        ValueError: More than one activation is asked for, a setting is out of range, or, in the
+            call, `other_act` leaves [0, 1].
     """
 
+    reduction: str
+    smooth_nr: float
+    smooth_dr: float
+    batch: bool
+
+    ignore_index: int | None = None  # unless it is a setting of the loss
+    squared_pred = False
     broadcasts = True  # whether reduction "none" appends dimensions for the space
 
-    def __init__(
-        self,
-        include_background: bool,
-        to_onehot_y: bool,
-        sigmoid: bool,
-        softmax: bool,
-        other_act: Callable[[Tensor], Tensor] | None,
-        reduction: str,
-        smooth_nr: float,
-        smooth_dr: float,
-        batch: bool,
-        soft_label: bool,
-        ignore_index: int | None,
-    ) -> None:
-        reduction = str(getattr(reduction, "value", reduction))  # LossReduction.MEAN -> "mean"
-        _checks.one_of("reduction", reduction, REDUCTIONS)
-        super().__init__()
-        self.reduction = reduction
-        if other_act is not None and not callable(other_act):
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        self.reduction = reduction_of(self.reduction)
+        if self.other_act is not None and not callable(self.other_act):
             raise TypeError(
-                f"Expected `other_act` to be a function or None, but got {type(other_act)}."
+                f"Expected `other_act` to be a function or None, but got {type(self.other_act)}."
             )
-        if sigmoid + softmax + (other_act is not None) > 1:
+        if self.sigmoid + self.softmax + (self.other_act is not None) > 1:
             raise ValueError(
                 "Expected at most one of `sigmoid=True`, `softmax=True` and `other_act`, but got "
-                f"sigmoid={sigmoid}, softmax={softmax}, other_act={other_act}."
+                f"sigmoid={self.sigmoid}, softmax={self.softmax}, other_act={self.other_act}."
             )
-        _checks.in_range("smooth_nr", smooth_nr, 0.0)
-        _checks.in_range("smooth_dr", smooth_dr, 0.0)
-        self.include_background, self.to_onehot_y = include_background, to_onehot_y
-        self.sigmoid, self.softmax, self.other_act = sigmoid, softmax, other_act
-        self.batch = batch
-        self.smooth_nr, self.smooth_dr = float(smooth_nr), float(smooth_dr)
-        self.soft_label, self.ignore_index = soft_label, ignore_index
+        _checks.in_range("smooth_nr", self.smooth_nr, 0.0)
+        _checks.in_range("smooth_dr", self.smooth_dr, 0.0)
 
     @abstractmethod
     def distance(self, statistics: OverlapStatistics) -> Tensor:
         """Return the loss before its reduction, from statistics (n, c)."""
 
-    def forward(self, input: Tensor, target: Tensor | Target) -> Tensor:
+    def forward(
+        self, input: Tensor, target: Tensor | Target, valid: Tensor | None = None
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
             input: Logits, or probabilities without an activation, (N, C, *S).
             target: Labels (N, 1, *S) with `to_onehot_y=True`, else one-hot or soft labels
                 (N, C, *S); or a `softiou.targets` target.
+            valid: Bool (N, *S) or (N, 1, *S), False for pixels that do not count; numbers, at
+                least 0, weight the pixels.
 
         Returns:
             A scalar; with reduction "none" what MONAI's loss of that name returns.
         """
-        return self.reduced(self.distance(self.statistics(input, target)), input.ndim)
+        return self.reduced(self.distance(self.statistics(input, target, valid)), input.ndim)
 
     def statistics(
-        self, input: Tensor, target: Tensor | Target, *, cross_entropy: bool = False
+        self,
+        input: Tensor,
+        target: Tensor | Target,
+        mask: Tensor | None = None,
+        *,
+        cross_entropy: bool = False,
     ) -> OverlapStatistics:
         """Gather the statistics (n, c) that the loss is a function of."""
         input = inputs.plain(input)
         if input.shape[1] == 1:
             self._warn_of_one_channel()
+        activation = "sigmoid" if self.sigmoid else "none"
+        if self.softmax and input.shape[1] > 1:
+            activation = "softmax"
         if self.other_act is not None:
-            input = self.other_act(input)
+            input = _activated(self.other_act, input)
         truth = inputs.read(
-            input, target, to_onehot_y=self.to_onehot_y, ignore_index=self.ignore_index
-        )
-        found = overlap_statistics(
             input,
-            truth.target,
-            activation="softmax" if self.softmax else "sigmoid" if self.sigmoid else "none",
-            # A tensor was read with it.
-            ignore_index=None if isinstance(target, Tensor) else self.ignore_index,
-            valid=truth.valid,
-            weights=truth.weights,
-            cross_entropy=cross_entropy,
+            target,
+            to_onehot_y=self.to_onehot_y,
+            ignore_index=self.ignore_index,
+            mask=mask,
         )
+        if self.squared_pred:
+            found = _squared_statistics(inputs.activated(input, activation), truth)
+        else:
+            found = overlap_statistics(
+                input,
+                truth.target,
+                activation=activation,
+                # A tensor was read with it.
+                ignore_index=None if isinstance(target, Tensor) else self.ignore_index,
+                valid=truth.valid,
+                weights=truth.weights,
+                cross_entropy=cross_entropy,
+            )
         if not self.include_background and input.shape[1] > 1:
             found = _without_background(found)
         return found.merge_images() if self.batch else found
@@ -134,11 +158,66 @@ class MonaiLoss(nn.Module, ABC):
     def _warn_of_one_channel(self) -> None:
         """Warn, as MONAI does, of settings without effect on a single class."""
         for name, asked in {
+            "softmax=True": self.softmax,
             "to_onehot_y=True": self.to_onehot_y,
             "include_background=False": not self.include_background,
         }.items():
             if asked:
                 warnings.warn(f"single channel prediction, `{name}` ignored.", stacklevel=2)
+
+
+def reduction_of(reduction: object, allowed: Sequence[str] = REDUCTIONS) -> str:
+    """Return a reduction by its name, which MONAI also has in enumerations."""
+    reduction = str(getattr(reduction, "value", reduction))  # LossReduction.MEAN -> "mean"
+    _checks.one_of("reduction", reduction, allowed)
+    return reduction
+
+
+def class_weight(weight: ClassWeight) -> Tensor | None:
+    """Return the weights of the classes as a tensor, () or (c,)."""
+    if weight is None:
+        return None
+    tensor = torch.as_tensor(weight)
+    if tensor.ndim > 1 or not bool((tensor >= 0).all()):
+        raise ValueError(
+            f"Expected `weight` to be a number or one a class, at least 0, but got "
+            f"{tensor.tolist()}."
+        )
+    return tensor
+
+
+def check_class_weight(weight: Tensor, num_classes: int) -> None:
+    """Raise unless there is one weight, or one for each class of the loss."""
+    if weight.ndim == 1 and len(weight) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} values of `weight`, one for each class (but not for the "
+            f"background with `include_background=False`), but got {len(weight)}."
+        )
+
+
+def _activated(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    """Activate by a function of the user's, which has to return shares."""
+    probs = function(input)
+    if not torch.compiler.is_compiling() and probs.numel():
+        low, high = (x.item() for x in torch.aminmax(probs.detach()))
+        if low < 0 or high > 1:
+            raise ValueError(
+                f"Expected `other_act` to return values in [0, 1], but got {low:.4g} to "
+                f"{high:.4g}. Scale them, such as `lambda x: (torch.tanh(x) + 1) / 2`."
+            )
+    return probs
+
+
+def _squared_statistics(probs: Tensor, truth: inputs.Truth) -> OverlapStatistics:
+    """Gather sum p^2, sum y^2, sum (p - y)^2 and sum p y in place of P, Y, D and M."""
+    y, mask = inputs.dense(truth, probs)
+    probs = probs.to(y.dtype)
+
+    def total(x: Tensor) -> Tensor:
+        return (x if mask is None else x * mask).flatten(2).sum(2)
+
+    P, Y, D, M = (total(x) for x in (probs**2, y**2, (probs - y) ** 2, probs * y))
+    return OverlapStatistics(P, Y, D, M, weight=total(torch.ones_like(y)).amax(1))
 
 
 def _without_background(found: OverlapStatistics) -> OverlapStatistics:

@@ -1,19 +1,19 @@
 """GeneralizedDiceLoss as MONAI calls it."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from softiou import _checks
 from softiou.drop_in.distance import smoothed_distance
 from softiou.drop_in.monai.base import MonaiLoss
+from softiou.drop_in.settings import settings
 from softiou.overlap import OverlapStatistics
 from softiou.overlap.scores import overlap_and_errors
 
 WEIGHTS = ("square", "simple", "uniform")
 
 
+@settings
 class GeneralizedDiceLoss(MonaiLoss):
     """`monai.losses.GeneralizedDiceLoss`, in one pass over the pixels and right for soft labels.
 
@@ -24,52 +24,26 @@ class GeneralizedDiceLoss(MonaiLoss):
 
     Args:
         include_background: See `MonaiLoss`, as all that is not named here.
-        to_onehot_y: Labels (N, 1, *S).
-        sigmoid: Activate by a sigmoid.
-        softmax: Activate by a softmax.
-        other_act: Activate by this function.
         w_type: "square", "simple" (1 / Y_c) or "uniform" (1).
         reduction: "mean", "sum" or "none", which returns (N, 1, 1, ...), with `batch` (1, 1, ...).
-        smooth_nr: Added to the numerator.
-        smooth_dr: Added to the denominator.
-        batch: Join the images first.
-        soft_label: Without effect.
 
     References:
         Sudre, Li, Vercauteren, Ourselin, Cardoso, Generalised Dice overlap as a deep learning loss
         function for highly unbalanced segmentations, DLMIA 2017, section 2.1.
     """
 
-    def __init__(
-        self,
-        include_background: bool = True,
-        to_onehot_y: bool = False,
-        sigmoid: bool = False,
-        softmax: bool = False,
-        other_act: Callable[[Tensor], Tensor] | None = None,
-        w_type: str = "square",
-        reduction: str = "mean",
-        smooth_nr: float = 1e-5,
-        smooth_dr: float = 1e-5,
-        batch: bool = False,
-        soft_label: bool = False,
-    ) -> None:
-        super().__init__(
-            include_background,
-            to_onehot_y,
-            sigmoid,
-            softmax,
-            other_act,
-            reduction,
-            smooth_nr,
-            smooth_dr,
-            batch,
-            soft_label,
-            ignore_index=None,
-        )
-        w_type = str(getattr(w_type, "value", w_type))  # Weight.SQUARE -> "square"
-        _checks.one_of("w_type", w_type, WEIGHTS)
-        self.w_type = w_type
+    w_type: str = "square"
+    reduction: str = "mean"
+    smooth_nr: float = 1e-5
+    smooth_dr: float = 1e-5
+    batch: bool = False
+    soft_label: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        self.w_type = str(getattr(self.w_type, "value", self.w_type))  # Weight.SQUARE -> "square"
+        _checks.one_of("w_type", self.w_type, WEIGHTS)
 
     def distance(self, statistics: OverlapStatistics) -> Tensor:
         """Return the loss of each image (n, 1)."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from softiou.targets import DenseTarget, HardTarget, Target
+from softiou.targets import DenseTarget, HardTarget, Target, as_target
 
 
 class Truth(NamedTuple):
@@ -25,6 +25,47 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def read(
+    input: Tensor,
+    target: Tensor | Target,
+    *,
+    to_onehot_y: bool,
+    ignore_index: int | None,
+    mask: Tensor | None = None,
+) -> Truth:
+    """Read a target, and a mask of its pixels (N, *S), (N, 1, *S) or (1, 1, *S); see `_read`."""
+    truth = _read(input, target, to_onehot_y=to_onehot_y, ignore_index=ignore_index)
+    if mask is None:
+        return truth
+    mask = plain(mask).squeeze(1) if mask.ndim == input.ndim else plain(mask)
+    mask = mask.expand(len(input), *mask.shape[1:])
+    if mask.dtype == torch.bool:
+        return truth._replace(valid=mask if truth.valid is None else mask & truth.valid)
+    mask = mask if mask.is_floating_point() else mask.float()
+    return truth._replace(weights=mask if truth.weights is None else mask * truth.weights)
+
+
+def dense(truth: Truth, input: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Write a target out: y (N, C, *S), and how much its pixels count, (N, 1 or C, *S) or None."""
+    target = as_target(truth.target, logits_shape=tuple(input.shape), independent=True)
+    dtype = torch.promote_types(input.dtype, torch.float32)
+    found = target.dense(input.shape[1], dtype)
+    mask = None if found.valid is None else found.valid.to(dtype)
+    for part in (truth.valid, truth.weights):
+        if part is not None:
+            part = part.unsqueeze(1).to(dtype)
+            mask = part if mask is None else mask * part
+    # What does not count may be anything.
+    return (found.y if mask is None else found.y.where(mask > 0, 0.0)), mask
+
+
+def activated(input: Tensor, activation: str) -> Tensor:
+    """Apply a softmax, a sigmoid, or for "none" nothing."""
+    if activation == "none":
+        return input
+    return input.softmax(1) if activation == "softmax" else input.sigmoid()
+
+
+def _read(
     input: Tensor, target: Tensor | Target, *, to_onehot_y: bool, ignore_index: int | None
 ) -> Truth:
     """Read a target (N, 1, *S) of labels, or (N, C, *S) of one-hot or soft labels.
@@ -40,6 +81,7 @@ def read(
     if not isinstance(target, Tensor):
         return Truth(target)
     target = plain(target)
+    _check_shape(input, target, labels=to_onehot_y and num_classes > 1)
     if to_onehot_y and num_classes > 1:
         labels = target.squeeze(1) if target.ndim == input.ndim else target
         # MONAI's transforms make labels floating.
@@ -54,3 +96,17 @@ def read(
     if 0 <= ignore_index < num_classes:
         return Truth(dense, weights=1 - target[:, ignore_index].float())
     return Truth(dense, valid=(target != 0).any(1))
+
+
+def _check_shape(input: Tensor, target: Tensor, *, labels: bool) -> None:
+    """Raise, in the words of MONAI's arguments, unless a tensor fits the input."""
+    N, C, *space = input.shape
+    wanted = (N, 1, *space) if labels else (N, C, *space)
+    if tuple(target.shape) == wanted or (labels and tuple(target.shape) == (N, *space)):
+        return
+    way_out = "labels, (N, 1, *S)" if labels else "one-hot or soft, (N, C, *S)"
+    change = "to_onehot_y=False" if labels else "to_onehot_y=True"
+    raise ValueError(
+        f"Expected `target` to have shape {wanted} for `input` of shape {(N, C, *space)}, but got "
+        f"{tuple(target.shape)}. It is read as {way_out}; for the other kind set {change}."
+    )

@@ -1,10 +1,13 @@
 """Predictions and labels in the shapes of segmentation_models_pytorch, read for softiou."""
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from softiou.targets import DenseTarget, HardTarget, Target
 
-MODES = ("binary", "multiclass", "multilabel")
+MODES = BINARY_MODE, MULTICLASS_MODE, MULTILABEL_MODE = "binary", "multiclass", "multilabel"
 
 
 def read(
@@ -21,6 +24,11 @@ def read(
     Raises:
         ValueError: The sizes do not match.
     """
+    if mode == MULTICLASS_MODE and y_pred.shape[1] == 1:
+        raise ValueError(
+            f"Expected `y_pred` to have several classes with mode='multiclass', but got shape "
+            f"{tuple(y_pred.shape)}. Use mode='binary', or give the background a class of its own."
+        )
     if not isinstance(y_true, Tensor):
         return y_pred, y_true
     hard = not y_true.is_floating_point()
@@ -35,7 +43,8 @@ def read(
     if hard:
         _same_size(y_pred, y_true, y_pred[:, 0].numel())
         return y_pred, y_true.reshape(len(y_pred), *y_pred.shape[2:])
-    return y_pred, y_true
+    _same_size(y_pred, y_true, y_pred.numel())
+    return y_pred, y_true.reshape(y_pred.shape)
 
 
 def _same_size(y_pred: Tensor, y_true: Tensor, wanted: int) -> None:
@@ -45,3 +54,35 @@ def _same_size(y_pred: Tensor, y_true: Tensor, wanted: int) -> None:
             f"shape {tuple(y_pred.shape)} wants, but got {tuple(y_true.shape)}. Resize the labels "
             "to the prediction, or the prediction to the labels."
         )
+
+
+def several_classes(mode: str, **settings: object) -> None:
+    """Raise when a setting of several classes is given for mode "binary"."""
+    for name, setting in settings.items():
+        if setting is not None and mode == BINARY_MODE:
+            raise ValueError(
+                f"`{name}` is for several classes, and mode='binary' has one: leave it out."
+            )
+
+
+def weights_of(weights: Sequence[float] | Tensor | None) -> Tensor | None:
+    """Return the weights of the classes (C,), or raise when they cannot be weights."""
+    if weights is None:
+        return None
+    tensor = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
+    if tensor.ndim != 1 or not bool((tensor >= 0).all() & (tensor.sum() > 0)):
+        raise ValueError(
+            "Expected `class_weights` to be one number a class, at least 0 and not all 0, but got "
+            f"{tensor.tolist()}."
+        )
+    return tensor
+
+
+def class_weights_for(weights: object, num_classes: int) -> Tensor | None:
+    """Return the weights, or raise unless there is one for each class."""
+    if isinstance(weights, Tensor) and len(weights) != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} `class_weights`, one for each class of `y_pred`, but got "
+            f"{len(weights)}."
+        )
+    return weights if isinstance(weights, Tensor) else None

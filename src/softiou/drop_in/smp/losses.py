@@ -10,22 +10,30 @@ Shapes: N images, C classes, *S space.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from softiou import _checks
 from softiou.drop_in.distance import smoothed_distance
-from softiou.drop_in.smp.inputs import MODES, read
+from softiou.drop_in.settings import SettingsModule, settings
+from softiou.drop_in.smp.inputs import (
+    MODES,
+    class_weights_for,
+    read,
+    several_classes,
+    weights_of,
+)
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.overlap.scores import overlap_and_errors
 from softiou.targets import Target
 
-BINARY_MODE, MULTICLASS_MODE, MULTILABEL_MODE = MODES
+MULTICLASS_MODE = MODES[1]
 
 
-class SmpLoss(nn.Module):
+@settings
+class SmpLoss(SettingsModule):
     """Base of the three losses, which differ in the weights of the errors.
 
-    Args:
+    Attributes:
         mode: "binary", "multiclass" or "multilabel".
         classes: Indices of the classes that enter the mean; None for all.
         log_loss: Take -log of the score instead of 1 - score.
@@ -42,41 +50,31 @@ class SmpLoss(nn.Module):
         ValueError: A setting is out of range, or is not for this mode.
     """
 
-    class_weights: Tensor | None
+    mode: str
+    classes: Sequence[int] | None = None
+    log_loss: bool = False
+    from_logits: bool = True
+    smooth: float = 0.0
+    ignore_index: int | None = None
+    eps: float = 1e-7
 
-    def __init__(
-        self,
-        mode: str,
-        classes: Sequence[int] | None,
-        log_loss: bool,
-        from_logits: bool,
-        smooth: float,
-        ignore_index: int | None,
-        eps: float,
-        class_weights: Sequence[float] | None,
-        *,
-        alpha: float,
-        beta: float,
-        gamma: float = 1.0,
-    ) -> None:
-        super().__init__()
-        _checks.one_of("mode", mode, MODES)
-        for name, value in {"smooth": smooth, "eps": eps, "alpha": alpha, "beta": beta}.items():
-            _checks.in_range(name, value, 0.0)
-        if not gamma > 0:
-            raise ValueError(f"Expected `gamma` to be greater than 0, but got {gamma}.")
-        for name, setting in {"classes": classes, "class_weights": class_weights}.items():
-            if setting is not None and mode == BINARY_MODE:
-                raise ValueError(
-                    f"`{name}` is for several classes, and mode='binary' has one: leave it out."
-                )
-        self.mode, self.log_loss, self.from_logits = mode, log_loss, from_logits
-        self.smooth, self.ignore_index, self.eps = smooth, ignore_index, eps
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.classes = None if classes is None else [int(c) for c in classes]
-        self.register_buffer("class_weights", _weights(class_weights), persistent=False)
+    alpha = beta = gamma = 1.0
 
-    def forward(self, y_pred: Tensor, y_true: Tensor | Target) -> Tensor:
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _checks.one_of("mode", self.mode, MODES)
+        for name in ("smooth", "eps", "alpha", "beta"):
+            _checks.in_range(name, getattr(self, name), 0.0)
+        if not self.gamma > 0:
+            raise ValueError(f"Expected `gamma` to be greater than 0, but got {self.gamma}.")
+        weights = self.__dict__.pop("class_weights")
+        several_classes(self.mode, classes=self.classes, class_weights=weights)
+        self.classes = None if self.classes is None else [int(c) for c in self.classes]
+        self.register_buffer("class_weights", weights_of(weights), persistent=False)
+
+    def forward(
+        self, y_pred: Tensor, y_true: Tensor | Target, valid: Tensor | None = None
+    ) -> Tensor:
         """Compute the loss.
 
         Args:
@@ -85,6 +83,7 @@ class SmpLoss(nn.Module):
             y_true: Labels (N, *S) or (N, 1, *S) for binary and multiclass, 0/1 (N, C, *S) for
                 multilabel; for each mode also probabilities (N, C, *S), or a `softiou.targets`
                 target.
+            valid: Bool (N, *S) or (N, 1, *S), False for pixels that do not count.
 
         Returns:
             A scalar in float32 (float64 for float64 input), at least 0; a 0 that is still attached
@@ -96,7 +95,11 @@ class SmpLoss(nn.Module):
             activation = "softmax" if self.mode == MULTICLASS_MODE else "sigmoid"
         y_pred, target = read(self.mode, y_pred, y_true, ignore_index=self.ignore_index)
         statistics = overlap_statistics(
-            y_pred, target, activation=activation, ignore_index=self.ignore_index
+            y_pred,
+            target,
+            activation=activation,
+            ignore_index=self.ignore_index,
+            valid=None if valid is None else valid.reshape(len(y_pred), *y_pred.shape[2:]),
         )
         return self._mean(self._per_class(statistics.merge_images()))
 
@@ -118,31 +121,23 @@ class SmpLoss(nn.Module):
 
     def _mean(self, loss: Tensor) -> Tensor:
         """Average the classes (C,), and raise the mean to the power of gamma."""
-        weights = self.class_weights
-        if weights is not None and len(weights) != len(loss):
-            raise ValueError(
-                f"Expected {len(loss)} `class_weights`, one for each class of `y_pred`, but got "
-                f"{len(weights)}."
-            )
+        weights = class_weights_for(self._buffers["class_weights"], len(loss))
         if self.classes is not None:
             _check_indices(self.classes, len(loss))
-            loss = loss[self.classes]
-            weights = None if weights is None else weights[self.classes]
+            loss = loss[list(self.classes)]
+            weights = None if weights is None else weights[list(self.classes)]
         mean = loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
         if self.gamma == 1:
             return mean
         # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN.
         return torch.where(mean != 0, torch.where(mean != 0, mean, 1.0) ** self.gamma, 0.0)
 
-    def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
-        return f"{self.mode!r}, from_logits={self.from_logits}, ignore_index={self.ignore_index}"
 
-
+@settings
 class JaccardLoss(SmpLoss):
     """`smp.losses.JaccardLoss`, in one pass over the pixels and for soft labels in every mode.
 
-    With alpha = beta = 1; arguments as in `SmpLoss`. For new code: `softiou.JaccardMetricLoss`,
+    With alpha = beta = 1; settings as in `SmpLoss`. For new code: `softiou.JaccardMetricLoss`,
     whose mean leaves absent classes out.
 
     Example:
@@ -152,114 +147,39 @@ class JaccardLoss(SmpLoss):
         tensor(0.4167)
     """
 
-    def __init__(
-        self,
-        mode: str,
-        classes: Sequence[int] | None = None,
-        log_loss: bool = False,
-        from_logits: bool = True,
-        smooth: float = 0.0,
-        ignore_index: int | None = None,
-        eps: float = 1e-7,
-        class_weights: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(
-            mode,
-            classes,
-            log_loss,
-            from_logits,
-            smooth,
-            ignore_index,
-            eps,
-            class_weights,
-            alpha=1.0,
-            beta=1.0,
-        )
+    class_weights: Sequence[float] | Tensor | None = None
 
 
+@settings
 class DiceLoss(SmpLoss):
     """`smp.losses.DiceLoss`, in one pass over the pixels and for soft labels in every mode.
 
-    With alpha = beta = 1/2; arguments as in `SmpLoss`. For new code: `softiou.DiceSemimetricLoss`.
+    With alpha = beta = 1/2; settings as in `SmpLoss`. For new code: `softiou.DiceSemimetricLoss`.
     """
 
-    def __init__(
-        self,
-        mode: str,
-        classes: Sequence[int] | None = None,
-        log_loss: bool = False,
-        from_logits: bool = True,
-        smooth: float = 0.0,
-        ignore_index: int | None = None,
-        eps: float = 1e-7,
-        class_weights: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(
-            mode,
-            classes,
-            log_loss,
-            from_logits,
-            smooth,
-            ignore_index,
-            eps,
-            class_weights,
-            alpha=0.5,
-            beta=0.5,
-        )
+    class_weights: Sequence[float] | Tensor | None = None
+
+    alpha = beta = 0.5
 
 
+@settings
 class TverskyLoss(SmpLoss):
     """`smp.losses.TverskyLoss`, in one pass over the pixels and for soft labels in every mode.
 
-    Arguments as in `SmpLoss`; gamma is the exponent of the mean over the classes. For new code:
+    Settings as in `SmpLoss`; gamma is the exponent of the mean over the classes. For new code:
     `softiou.TverskyLoss`, which raises each class to the power of gamma.
     """
 
-    def __init__(
-        self,
-        mode: str,
-        classes: Sequence[int] | None = None,
-        log_loss: bool = False,
-        from_logits: bool = True,
-        smooth: float = 0.0,
-        ignore_index: int | None = None,
-        eps: float = 1e-7,
-        alpha: float = 0.5,
-        beta: float = 0.5,
-        gamma: float = 1.0,
-        class_weights: Sequence[float] | None = None,
-    ) -> None:
-        super().__init__(
-            mode,
-            classes,
-            log_loss,
-            from_logits,
-            smooth,
-            ignore_index,
-            eps,
-            class_weights,
-            alpha=alpha,
-            beta=beta,
-            gamma=gamma,
-        )
+    alpha: float = 0.5
+    beta: float = 0.5
+    gamma: float = 1.0
+    class_weights: Sequence[float] | Tensor | None = None
 
 
-def _check_indices(classes: list[int], num_classes: int) -> None:
+def _check_indices(classes: Sequence[int], num_classes: int) -> None:
     wrong = [c for c in classes if not -num_classes <= c < num_classes]
     if wrong or not classes:
         raise ValueError(
             f"Expected `classes` to be indices of the {num_classes} classes of `y_pred`, at least "
             f"one, but got {classes}. Leave it out for all classes."
         )
-
-
-def _weights(weights: Sequence[float] | None) -> Tensor | None:
-    if weights is None:
-        return None
-    tensor = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
-    if tensor.ndim != 1 or not bool((tensor >= 0).all() & (tensor.sum() > 0)):
-        raise ValueError(
-            "Expected `class_weights` to be one number a class, at least 0 and not all 0, but got "
-            f"{tensor.tolist()}."
-        )
-    return tensor

@@ -1,0 +1,266 @@
+"""The losses of segmentation_models_pytorch (0.6) that are no overlap losses, in plain PyTorch.
+
+Shapes: N images, C classes, *S space, P pixels that count.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from softiou import _checks
+from softiou.drop_in.settings import SettingsModule, settings
+from softiou.drop_in.smp.inputs import (
+    MODES,
+    MULTICLASS_MODE,
+    MULTILABEL_MODE,
+    class_weights_for,
+    several_classes,
+    weights_of,
+)
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+@settings
+class FocalLoss(SettingsModule):
+    """`smp.losses.FocalLoss`: the focal loss of each class against the rest, then their mean.
+
+        (1 - p_t)^gamma BCE(x, y),    p_t the probability of the label
+
+    Args:
+        mode: "binary", "multiclass" (also takes probabilities as labels) or "multilabel".
+        alpha: What y = 1 is multiplied by, and y = 0 by 1 - alpha; None for 1.
+        gamma: Exponent, at least 0.
+        ignore_index: Label value whose pixels (entries for multilabel) do not count.
+        from_logits: False for probabilities.
+        eps: Distance to 0 and 1 that probabilities are kept at.
+        reduction: Of the pixels: "mean", "sum" or "none"; several classes are averaged after it.
+        normalized: Divide by the sum of (1 - p_t)^gamma over the pixels of the class.
+        reduced_threshold: (1 - p_t) is divided by it, and 1 stands for the power where p_t is less.
+        class_weights: Weights of the classes in the mean (C,); not for binary.
+
+    References:
+        Lin, Goyal, Girshick, He, Dollar, Focal Loss for Dense Object Detection, ICCV 2017.
+    """
+
+    mode: str
+    alpha: float | None = None
+    gamma: float = 2.0
+    ignore_index: int | None = None
+    from_logits: bool = True
+    eps: float = 1e-7
+    reduction: str = "mean"
+    normalized: bool = False
+    reduced_threshold: float | None = None
+    class_weights: Sequence[float] | Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _checks.one_of("mode", self.mode, MODES)
+        _checks.one_of("reduction", self.reduction, REDUCTIONS)
+        several_classes(self.mode, class_weights=self.class_weights)
+        self.class_weights = weights_of(self.class_weights)
+
+    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        """Compute the loss; shapes as in `SmpLoss.forward`."""
+        if not self.from_logits:
+            y_pred = y_pred.clamp(self.eps, 1 - self.eps)
+            y_pred = y_pred.log() if self.mode == MULTICLASS_MODE else y_pred.logit()
+        classes = _classes(self.mode, y_pred, y_true, self.ignore_index)
+        losses = torch.stack([self._of_class(x, y) for x, y in classes])
+        weights = class_weights_for(self.class_weights, len(losses))
+        if weights is not None:
+            weights = weights.to(losses)
+            return (losses * weights.view(-1, *[1] * (losses.ndim - 1))).sum() / weights.sum()
+        return losses.mean() if len(losses) > 1 else losses[0]
+
+    def _of_class(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of one class against the rest, of logits (P,)."""
+        y = y.to(x.dtype)
+        error = F.binary_cross_entropy_with_logits(x, y, reduction="none")
+        p = (-error).exp()
+        focus = ((1 - p) / (self.reduced_threshold or 1.0)) ** self.gamma
+        if self.reduced_threshold is not None:
+            focus = focus.masked_fill(p < self.reduced_threshold, 1.0)
+        loss = focus * error
+        if self.alpha is not None:
+            loss = loss * (self.alpha * y + (1 - self.alpha) * (1 - y))
+        if self.normalized:
+            loss = loss / focus.sum().clamp(min=1e-6)
+        return _reduced(loss, self.reduction)
+
+
+@settings
+class LovaszLoss(SettingsModule):
+    """`smp.losses.LovaszLoss`: Lovasz hinge (binary, multilabel) or Lovasz-softmax, hard labels.
+
+    Args:
+        mode: "binary", "multiclass" (mean of the classes that occur) or "multilabel" (as binary).
+        per_image: Average the loss of each image, instead of one loss of the batch.
+        ignore_index: Label value whose pixels (entries for multilabel) do not count.
+        from_logits: Without effect, as in the original: logits are expected.
+
+    References:
+        Berman, Rannen Triki, Blaschko, The Lovasz-Softmax Loss, CVPR 2018, algorithm 1.
+    """
+
+    mode: str
+    per_image: bool = False
+    ignore_index: int | None = None
+    from_logits: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _checks.one_of("mode", self.mode, MODES)
+
+    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        """Compute the loss; shapes as in `SmpLoss.forward`."""
+        groups = [slice(n, n + 1) for n in range(len(y_pred))] if self.per_image else [slice(None)]
+        return torch.stack([self._of_images(y_pred[n], y_true[n]) for n in groups]).mean()
+
+    def _of_images(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        if self.mode != MULTICLASS_MODE:
+            ((x, y),) = _classes("binary", y_pred, y_true, self.ignore_index)
+            y = y.to(x.dtype)
+            return lovasz_extension((1 - x * (2 * y - 1)).relu(), y)
+        classes = _classes(self.mode, y_pred.softmax(1), y_true, self.ignore_index)
+        losses = [lovasz_extension((y.to(p) - p).abs(), y.to(p)) for p, y in classes if y.any()]
+        return torch.stack(losses).mean() if losses else 0.0 * y_pred.sum()
+
+
+def lovasz_extension(errors: Tensor, y: Tensor) -> Tensor:
+    """Compute the Lovasz extension of the Jaccard loss of one class.
+
+    Args:
+        errors: Of the pixels (P,), at least 0.
+        y: 0 or 1 (P,), floating.
+
+    Returns:
+        A scalar; 0 without pixels.
+    """
+    errors, order = errors.sort(descending=True)
+    y = y[order]
+    total = y.sum()
+    jaccard = 1 - (total - y.cumsum(0)) / (total + (1 - y).cumsum(0))
+    slope = torch.cat([jaccard[:1], jaccard.diff()])
+    return errors @ slope
+
+
+@settings
+class SoftCrossEntropyLoss(SettingsModule):
+    """`smp.losses.SoftCrossEntropyLoss`: cross-entropy of labels, or probabilities, smoothed.
+
+    For new code: `JaccardMetricLoss(cross_entropy=1.0)` with `targets.smooth`.
+
+    Args:
+        reduction: "mean" over all pixels, ignored ones as 0 among them, "sum" or "none".
+        smooth_factor: Share of a label that is spread over the classes; None for 0.
+        ignore_index: Label value whose pixels do not count; None for none.
+        dim: Of the classes.
+    """
+
+    reduction: str = "mean"
+    smooth_factor: float | None = None
+    ignore_index: int | None = -100
+    dim: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _checks.one_of("reduction", self.reduction, REDUCTIONS)
+
+    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        """Compute the loss of logits (N, C, *S) and labels (N, *S)."""
+        logits = y_pred.movedim(self.dim, 1)
+        if y_true.ndim == logits.ndim and not y_true.is_floating_point():
+            y_true = y_true.squeeze(self.dim)
+        loss = F.cross_entropy(
+            logits,
+            y_true,
+            ignore_index=-100 if self.ignore_index is None else self.ignore_index,
+            reduction="none",
+            label_smoothing=self.smooth_factor or 0.0,
+        )
+        return _reduced(loss, self.reduction)
+
+
+@settings
+class SoftBCEWithLogitsLoss(SettingsModule):
+    """`smp.losses.SoftBCEWithLogitsLoss`: binary cross-entropy with ignored and smoothed labels.
+
+    Args:
+        weight: As in `torch.nn.BCEWithLogitsLoss`.
+        ignore_index: Label value that counts as a loss of 0; None for none.
+        reduction: "mean" over all entries, "sum" or "none".
+        smooth_factor: e of (1 - e) y + e (1 - y); None for 0.
+        pos_weight: As in `torch.nn.BCEWithLogitsLoss`.
+    """
+
+    weight: Tensor | None = None
+    ignore_index: int | None = -100
+    reduction: str = "mean"
+    smooth_factor: float | None = None
+    pos_weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        _checks.one_of("reduction", self.reduction, REDUCTIONS)
+        for name in ("weight", "pos_weight"):
+            self.register_buffer(name, self.__dict__.pop(name))
+
+    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        """Compute the loss of logits and labels of one shape."""
+        y, e = y_true.to(y_pred.dtype), self.smooth_factor or 0.0
+        loss = F.binary_cross_entropy_with_logits(
+            y_pred,
+            (1 - y) * e + y * (1 - e),
+            self.weight,
+            pos_weight=self.pos_weight,
+            reduction="none",
+        )
+        if self.ignore_index is not None:
+            loss = loss.where(y_true != self.ignore_index, 0.0)
+        return _reduced(loss, self.reduction)
+
+
+@settings
+class MCCLoss(SettingsModule):
+    """`smp.losses.MCCLoss`: one minus Matthews' correlation, of probabilities of one class.
+
+    Args:
+        eps: Added to each of tp, tn, fp and fn.
+    """
+
+    eps: float = 1e-5
+
+    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+        """Compute the loss of probabilities and labels 0 and 1, (N, *S) or (N, 1, *S)."""
+        p, y = y_pred.reshape(-1), y_true.reshape(-1)
+        pairs = ((p, y), (1 - p, 1 - y), (p, 1 - y), (1 - p, y))
+        tp, tn, fp, fn = ((a * b).sum() + self.eps for a, b in pairs)
+        product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
+        return 1 - (tp * tn - fp * fn) / product.sqrt()
+
+
+def _classes(
+    mode: str, y_pred: Tensor, y_true: Tensor, ignore_index: int | None
+) -> list[tuple[Tensor, Tensor]]:
+    """Return prediction and label (P,) of every class, of the pixels that count."""
+    if mode == MULTICLASS_MODE and not y_true.is_floating_point():
+        labels = y_true.reshape(len(y_pred), *y_pred.shape[2:])
+        pairs = [(x, labels == c, labels) for c, x in enumerate(y_pred.unbind(1))]
+    elif mode in (MULTICLASS_MODE, MULTILABEL_MODE):
+        targets = y_true.reshape(y_pred.shape).unbind(1)
+        pairs = [(x, y, y) for x, y in zip(y_pred.unbind(1), targets, strict=True)]
+    else:
+        pairs = [(y_pred.reshape(-1), y_true.reshape(-1), y_true.reshape(-1))]
+    if ignore_index is None:
+        return [(x.reshape(-1), y.reshape(-1)) for x, y, _ in pairs]
+    return [(x[label != ignore_index], y[label != ignore_index]) for x, y, label in pairs]
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "none":
+        return loss
+    return loss.mean() if reduction == "mean" else loss.sum()
