@@ -226,6 +226,16 @@ def test_minima_are_where_the_figure_says() -> None:
         assert markers[form] == pytest.approx([0.3, 0.7])
 
 
+def test_the_figure_of_mixtures_shows_a_switch_and_a_line() -> None:
+    from scripts.docs_site.figures.losses import mixture
+
+    right = mixture().axes[1]
+    both, mixed = (np.asarray(line.get_ydata()) for line in right.lines)
+    assert both[:50] == pytest.approx(1.0)
+    assert both[51:] == pytest.approx(0.7)
+    assert mixed == pytest.approx(np.linspace(1, 0.7, 101), abs=0.0026)  # half a step of the grid
+
+
 # Code in the pages
 
 

@@ -74,35 +74,103 @@ def teacher_logits(trained: Any, images: Tensor) -> Tensor:
 # Online
 
 
-def test_loss_is_the_mean_of_both(make_recipe: Make, trained: Any, batch: Batch) -> None:
-    recipe = make_recipe("distillation.weight=0.25", "distillation.temperature=2")
+@pytest.mark.parametrize("mix", ["targets", "losses"])
+def test_loss_of_the_mixture_or_mixture_of_the_losses(
+    mix: str, make_recipe: Make, trained: Any, batch: Batch
+) -> None:
+    recipe = make_recipe(
+        "distillation.weight=0.25", "distillation.temperature=2", f"distillation.mix={mix}"
+    )
+    labels = batch["target"].clone()
+    labels[0, :, :9] = 255  # inside of the image, without a label
     logits, taught = recipe.model(batch["image"]), teacher_logits(trained, batch["image"])
-    full = F.interpolate(taught, (64, 32), mode="bilinear")
-    inside = batch["inside"].unsqueeze(1)
-    soft = (full / 2).softmax(1).where(inside, 255)
-    ours = recipe.loss(logits, batch["target"])
-    theirs = recipe.loss(logits, soft)
-    parts = recipe.parts(batch)
-    torch.testing.assert_close(parts["loss"], 0.75 * ours + 0.25 * theirs)
+    inside, labelled = batch["inside"].unsqueeze(1), (labels != 255).unsqueeze(1)
+    assert (inside & ~labelled).any()
+    assert not inside.all()
+    soft = (F.interpolate(taught, (64, 32), mode="bilinear") / 2).softmax(1)
+    hard = F.one_hot(labels.clamp(max=2).long(), 3).movedim(-1, 1).float()
+    if mix == "targets":
+        mixed = torch.where(labelled, 0.75 * hard + 0.25 * soft, soft)
+        expected = recipe.loss(logits, mixed.where(inside, 255))
+    else:
+        theirs = recipe.loss(logits, soft.where(inside, 255))
+        expected = 0.75 * recipe.loss(logits, labels) + 0.25 * theirs
+    parts = recipe.parts({**batch, "target": labels})
+    torch.testing.assert_close(parts["loss"], expected)
     assert set(parts) == {"loss", "overlap", "cross_entropy"}
-    assert not batch["inside"].all()
+
+
+def _learnt(mix: str, weight: float, make_recipe: Make) -> float:
+    """Return the probability of free logits that learn a label of 1 and a teacher of 0.7."""
+    recipe = make_recipe(
+        f"distillation.mix={mix}", f"distillation.weight={weight}", "loss.cross_entropy=0"
+    )
+    logits = torch.zeros(1, 3, 2, 2)
+    logits[:, 2] = -20
+    free = logits.requires_grad_()
+    taught = torch.tensor([0.3, 0.7, 1e-9]).log().view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    given = {
+        "target": torch.ones(1, 2, 2, dtype=torch.long),
+        "inside": torch.ones(1, 2, 2, dtype=torch.bool),
+    }
+    optimizer = torch.optim.Adam([free], lr=0.05)
+    for step in range(800):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.993**step
+        optimizer.zero_grad()
+        recipe.loss(free, recipe._targets(given, taught)).backward()
+        optimizer.step()
+    return float(free.softmax(1)[0, 1, 0, 0].detach())
+
+
+def test_one_loss_learns_the_mixture_and_two_are_a_switch(make_recipe: Make) -> None:
+    assert _learnt("targets", 0.5, make_recipe) == pytest.approx(0.85, abs=0.005)
+    assert _learnt("losses", 0.3, make_recipe) > 0.98
+    assert _learnt("losses", 0.7, make_recipe) == pytest.approx(0.7, abs=0.005)
+
+
+@pytest.mark.parametrize("labels", ["hard", "boundary", "gaussian"])
+def test_the_label_weighs_as_much_however_few_pixels_have_one(
+    labels: str, make_recipe: Make, batch: Batch
+) -> None:
+    recipe = make_recipe("distillation.weight=0.5", f"labels={labels}")
+    target = torch.full_like(batch["target"], 255)
+    target[0, 30:32, 14:16] = 1
+    target = target.where(batch["inside"], 255)
+    taught = torch.tensor([0.9, 0.1, 1e-9]).log().view(1, 3, 1, 1).expand(2, 3, 16, 8)
+    mixed = recipe._targets({**batch, "target": target}, taught).completed(255, (64, 32))
+    probs, valid = targets.to_probs(mixed, num_classes=3)
+    labelled = target == 1
+    assert labelled.any()
+    assert valid.equal(batch["inside"])
+    torch.testing.assert_close(probs[:, 1][labelled].amin(), torch.tensor(0.55))
+    torch.testing.assert_close(probs[:, 1][valid & ~labelled].amax(), torch.tensor(0.1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "threshold"),
+    [("weight=0.75", 0.247), ("weight=0.1", 0.5), ("weight=1", 0.5), ("mix=losses", 0.5)],
+)
+def test_a_label_that_the_teacher_contradicts_is_in_the_overlap(
+    settings: str, threshold: float, tiny_config: Make
+) -> None:
+    config = resolve_config(tiny_config("distillation.teacher=a", f"distillation.{settings}"))
+    assert (config.loss.classes, config.loss.threshold) == ("label", threshold)
 
 
 def test_auxiliary_head_learns_the_same(make_recipe: Make, trained: Any, batch: Batch) -> None:
     recipe = make_recipe("distillation.weight=0.25", "loss.auxiliary=0.5")
     logits, auxiliary = recipe.model.forward_auxiliary(batch["image"])
     taught = targets.teacher(teacher_logits(trained, batch["image"]), valid=batch["inside"])
-    losses = [
-        0.75 * recipe.loss(one, batch["target"]) + 0.25 * recipe.loss(one, taught)
-        for one in (logits, auxiliary)
-    ]
+    mixed = targets.mix((0.75, batch["target"]), (0.25, taught))
+    losses = [recipe.loss(one, mixed) for one in (logits, auxiliary)]
     parts = recipe.parts(batch)
     torch.testing.assert_close(parts["loss"], losses[0] + 0.5 * losses[1])
     torch.testing.assert_close(parts["auxiliary"], losses[1].detach())
 
 
 def test_weights_of_zero_and_one(make_recipe: Make, trained: Any, batch: Batch) -> None:
-    labels = make_recipe("distillation.weight=1e-30")  # 0 is refused: no teacher would be heard
+    likely = ("loss.classes=label", "loss.threshold=0.5")
+    labels = make_recipe("distillation.weight=1e-30", *likely)  # 0 is refused: nothing is taught
     logits = labels.model(batch["image"])
     torch.testing.assert_close(labels.parts(batch)["loss"], labels.loss(logits, batch["target"]))
     alone = make_recipe("distillation.weight=1")
@@ -394,7 +462,7 @@ def test_baseline_has_the_same_settings_but_no_teacher(tiny_config: Make) -> Non
 def test_unfair_baseline_is_refused(trained: Any, tiny_config: Make) -> None:
     config = tiny_config("distillation.teacher=a", "optim.steps=80", "optim.validations=4")
     resolved = resolve_config(config)
-    assert (resolved.loss.classes, resolved.loss.threshold) == ("label", 0.5)
+    assert (resolved.loss.classes, resolved.loss.threshold) == ("label", 0.495)
     same = resolved.loss.model_copy(update={"classes": "present", "threshold": 0.01})
     resolved = resolved.model_copy(update={"loss": same})
     assert differences_to_baseline(resolved, trained.directory) == []

@@ -25,6 +25,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "overlap": losses.overlap,
     "minimum": losses.minimum,
     "forms": losses.forms,
+    "mixture": losses.mixture,
     "tversky": losses.tversky,
     "reductions": reductions.worked_example,
     "processes": reductions.processes,

@@ -73,6 +73,32 @@ def minimum() -> Figure:
     return figure
 
 
+def mixture() -> Figure:
+    """Draw a sum of two losses, to a label of 1 and a teacher of 0.7, and where each is least."""
+    figure, (left, right) = panels(2, height=2.9)
+    p = torch.linspace(0, 1, 201).view(-1, 1)
+    label, teacher = torch.ones(1), torch.tensor([0.7])
+    loss, weights = _plain(JaccardMetricLoss), torch.linspace(0, 1, 101)
+    both = [(1 - w) * _loss_of(loss, p, label) + w * _loss_of(loss, p, teacher) for w in weights]
+    mixed = [_loss_of(loss, p, (1 - w) * label + w * teacher) for w in weights]
+    with style():
+        for number, line in ((30, "--"), (50, "-"), (70, "-.")):
+            left.plot(p[:, 0], both[number], line, color=ORANGE, label=f"w = {weights[number]:.1f}")
+        left.plot(p[:, 0], mixed[50], color=BLUE, label="one loss, w = 0.5")
+        left.set(xlim=(0, 1), ylim=(0, 1), xlabel="prediction p", ylabel="loss")
+        left.legend(loc="upper right", borderaxespad=0)
+        for name, losses, colour in (
+            ("sum of two losses", both, ORANGE),
+            ("one loss of the mixture", mixed, BLUE),
+        ):
+            least = [float(p[int(one.argmin())]) for one in losses]
+            right.plot(weights, least, color=colour, label=name)
+        right.set(xlim=(0, 1), ylim=(0.6, 1.05), xlabel="weight w of the teacher")
+        right.set_ylabel("best prediction p")
+        right.legend(loc="lower left", borderaxespad=0)
+    return figure
+
+
 def forms() -> Figure:
     """Draw level lines of three losses over the predictions of two pixels."""
     figure, axes = panels(3, height=2.75, sharey=True)

@@ -270,9 +270,11 @@ class OptimConfig(Section):
 
 
 class DistillationConfig(Method):
-    """What a teacher adds: (1 - weight) * loss against the labels + weight * against the teacher.
+    """What a teacher adds to the labels; one of `teacher` and `soft_labels` names it.
 
-    One of `teacher` and `soft_labels` names it.
+    - mix=targets: one loss, against (1 - weight) * labels + weight * teacher in each pixel that has
+      both, and against the one that there is in the others
+    - mix=losses: (1 - weight) * loss against the labels + weight * loss against the teacher
     """
 
     verb = "distill"
@@ -280,6 +282,11 @@ class DistillationConfig(Method):
     teacher: str | None = Field(None, description="run directory or checkpoint; run at every step")
     soft_labels: str | None = Field(None, description="folder that softiou label has written")
     weight: Share = Field(0.5, description="share of the teacher; the labels have the rest")
+    mix: Literal["targets", "losses"] = Field(
+        "targets",
+        description="targets: one loss against the mean of label and teacher; losses: the mean of "
+        "two losses, as in the authors' code",
+    )
     temperature: PositiveNumber = Field(
         1.0, description="of the teacher's softmax; above 1 softens, below 1 sharpens"
     )

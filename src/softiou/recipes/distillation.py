@@ -28,7 +28,7 @@ from softiou.data import (
 )
 from softiou.errors import ConfigError
 from softiou.inference import autocast
-from softiou.losses import ChannelWiseDistillation
+from softiou.losses import ChannelWiseDistillation, Targets
 from softiou.models import SegmentationModel
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
@@ -53,12 +53,15 @@ class DistillationBatch(Batch):
 class DistillationRecipe(Recipe):
     """Learns from the labels of images and from a teacher's probabilities for them.
 
+        loss = L(student, (1 - weight) labels + weight teacher) + channel_wise CWD
+
+    L is the whole loss of the configuration, cross-entropy and overlap. Pixels without a label have
+    the teacher's probabilities alone. With `mix=losses` it is instead
+
         loss = (1 - weight) L(student, labels) + weight L(student, teacher) + channel_wise CWD
 
-    L is the whole loss of the configuration, cross-entropy and overlap: its gradient against the
-    teacher is that of the KL divergence and of the overlap with the teacher's probabilities. Both
-    come out of one softmax of the student. An auxiliary head learns the same with the same L. CWD
-    is `softiou.losses.ChannelWiseDistillation`.
+    An auxiliary head learns the same with the same L. CWD is
+    `softiou.losses.ChannelWiseDistillation`.
 
     Args:
         config: Resolved, with a section `distillation`.
@@ -152,12 +155,7 @@ class DistillationRecipe(Recipe):
         views = self._joined(batch)
         teacher_logits = self._teacher_logits(views["image"])
         student_logits, auxiliary_logits = self._student_logits(views["view"])
-        weight = self.settings.weight
-        against: list[tuple[float, Tensor | Target]] = []
-        if weight < 1:
-            against.append((1 - weight, self.labels_of(views)))
-        if weight > 0:
-            against.append((weight, self._soft_target(views, teacher_logits)))
+        against = self._targets(views, teacher_logits)
         parts = self.overlap_loss().parts(student_logits, against)
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, against)
@@ -167,6 +165,17 @@ class DistillationRecipe(Recipe):
             parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
             parts["channel_wise"] = channel_wise.detach()
         return parts
+
+    def _targets(self, batch: DistillationBatch, teacher_logits: Tensor | None) -> Targets:
+        """Return what the student learns: labels, teacher, their mixture, or both with weights."""
+        weight = self.settings.weight
+        if weight == 0:
+            return self.labels_of(batch)
+        soft = self._soft_target(batch, teacher_logits)
+        if weight == 1:
+            return soft
+        both = [(1 - weight, self.labels_of(batch)), (weight, soft)]
+        return targets.mix(*both) if self.settings.mix == "targets" else both
 
     def _joined(self, batch: Any) -> DistillationBatch:
         """Return one batch; images without masks come last, and all their labels are ignored."""

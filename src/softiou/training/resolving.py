@@ -86,7 +86,15 @@ def _fill_loss(loss: dict[str, Any], config: Config) -> None:
     traces = config.labels.kind in ("uniform", "boundary") or config.distillation is not None
     likely = traces and loss["classes"] == "auto"
     _fill(loss, "classes", lambda: "label" if traces else "present")
-    _fill(loss, "threshold", lambda: LIKELY if likely else THRESHOLD)
+    _fill(loss, "threshold", lambda: _likely(config) if likely else THRESHOLD)
+
+
+def _likely(config: Config) -> float:
+    """Return what a class has to exceed in some pixel; the label alone suffices in a mixture."""
+    teacher = config.distillation
+    if teacher is None or teacher.mix == "losses" or teacher.weight in (0, 1):
+        return LIKELY
+    return min(LIKELY, round(0.99 * (1 - teacher.weight), 3))
 
 
 def _fill_semi_supervised(semi: dict[str, Any], values: dict[str, Any], config: Config) -> None:
