@@ -16,8 +16,19 @@ Open = Callable[..., Any]
 
 
 @contextmanager
-def watched(browser: Any, path: Path, *, prepare: str = "", **settings: Any) -> Iterator[Any]:
-    """A page in a context of its own; what it complains of is asserted at the end."""
+def watched(
+    browser: Any,
+    path: Path,
+    *,
+    prepare: str = "",
+    address: str = "",
+    missing_files: bool = False,
+    **settings: Any,
+) -> Iterator[Any]:
+    """A page in a context of its own; what it complains of is asserted at the end.
+
+    `address` is what follows the #; files that are missing are complained of unless expected.
+    """
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 1000}} | settings)
     page = context.new_page()
     complaints: list[str] = []
@@ -34,10 +45,12 @@ def watched(browser: Any, path: Path, *, prepare: str = "", **settings: Any) -> 
     )
     if prepare:
         page.add_init_script(prepare)
-    page.goto(path.as_uri())
+    page.goto(f"{path.as_uri()}#{address}" if address else path.as_uri())
     yield page
     page.wait_for_timeout(20)  # what it has said by now arrives
     context.close()
+    if missing_files:
+        complaints = [one for one in complaints if "ERR_FILE_NOT_FOUND" not in one]
     assert not complaints, "; ".join(complaints)
 
 

@@ -27,7 +27,7 @@ from softiou.reports.gallery import (
     has_gallery,
     pack,
 )
-from softiou.reports.gallery_view import Sort, gallery_view, paired_gallery_view
+from softiou.reports.gallery_view import gallery_view, paired_gallery_view, score_sort
 from softiou.reports.pictures import MISTAKE
 
 SCENES = [draw_scene(f"seq{index % 2}/{index}", seed=index, skill=0.5) for index in range(6)]
@@ -221,8 +221,8 @@ def test_difference_of_an_undefined_score_is_undefined(run: Path) -> None:
     scores = [ImageScores(stem="x", miou=miou, accuracy=None) for miou in (None, 3.0)]
     one = GalleryImage("x", (), tuple(scores), None)
     assert view["data"]["images"][0]["sorts"][0] == 0
-    assert Sort("", IMAGE_METRICS[0], side=1, gain=True).read(one.scores) is None
-    assert Sort("", IMAGE_METRICS[0], side=1).read(one.scores) == 3
+    assert score_sort("", IMAGE_METRICS[0], 1, gain=True).read(one.scores) is None
+    assert score_sort("", IMAGE_METRICS[0], 1).read(one.scores) == 3
 
 
 def test_page_says_what_was_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

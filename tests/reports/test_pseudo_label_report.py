@@ -207,6 +207,7 @@ def test_charts_show_teacher_and_share_kept_but_not_among_the_losses() -> None:
         "Training loss": ["loss", "cross entropy", "labelled", "overlap", "unlabeled"],
         "Validation mIoU, %": ["mIoU D", "mIoU D of the teacher"],
         "Validation ECE, %": ["ECE D", "ECE D of the teacher"],
+        "Learning rate": ["learning rate"],
         "Pseudo-labels kept, %": ["kept"],
     }
 

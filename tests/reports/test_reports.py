@@ -283,7 +283,7 @@ def test_page_is_well_formed_and_accessible(run_dir: Path) -> None:
     assert page.tags.count("caption") == page.tags.count("table") == 3
     assert page.tags.count("img") == len(page.values("alt")) == 8
     assert all(page.values("alt"))
-    assert page.tags.count("svg") == page.values("role").count("img") == 4
+    assert page.tags.count("svg") == page.values("role").count("img") == 5
     assert len(page.values("id")) == len(set(page.values("id")))
 
 

@@ -1,11 +1,20 @@
-"""Pictures of an evaluation: thumbnails of all images, and some images in full size.
+"""Pictures of an evaluation: every image small and in full size, and the best and worst as files.
 
 Shapes: (H, W) the image, (h, w) its thumbnail.
 """
 
+import base64
 import heapq
+import json
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import IO, Any
+from weakref import finalize
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -13,6 +22,10 @@ from softiou.data import Colour
 from softiou.inference import encode_image, index_image
 
 THUMBNAIL_PX = 320
+FULL_PX = 4096  # of the long side: a browser draws no larger canvas everywhere
+
+# Values of the pixels as the script of a page reads them: width, height, base64 of deflated bytes.
+Deflated = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,76 @@ def thumbnail(
         "preds.png": encode_image(index_image(preds, palette).resize(size, nearest), "PNG"),
         "uncertainty.png": encode_image(uncertainty.resize(size, nearest), "PNG"),
     }
+
+
+def full_picture(
+    image: Tensor, target: Tensor, preds: Tensor, palette: tuple[Colour, ...]
+) -> dict[str, bytes]:
+    """Return an image and its class maps at full size, at most 4096 px long.
+
+    Arguments as in `thumbnail`.
+
+    Returns:
+        Contents of the files full.jpg and full.js; none for an image that its thumbnail shows at
+        full size. The second is a script, for a page on disk may open no other file beside it.
+    """
+    if max(image.shape[-2:]) <= THUMBNAIL_PX:
+        return {}
+    photo, nearest = _picture(image), Image.Resampling.NEAREST
+    photo.thumbnail((FULL_PX, FULL_PX))
+    maps = {
+        name: index_map(index_image(x, palette).resize(photo.size, nearest), len(palette))
+        for name, x in (("target", target), ("preds", preds))
+    }
+    script = f"softiouPicture({json.dumps(maps)});\n"
+    return {"full.jpg": encode_image(photo, "JPEG", quality=85), "full.js": script.encode()}
+
+
+def index_map(picture: Image.Image, num_classes: int) -> Deflated:
+    """Return class indices, C where a pixel is ignored: in 8 bits, above 255 classes in 16."""
+    indices = np.asarray(picture).astype(np.int64)
+    indices[(indices < 0) | (indices >= num_classes)] = num_classes
+    return deflated(indices.astype("<u1" if num_classes <= 255 else "<u2"))
+
+
+def deflated(values: NDArray[np.integer]) -> Deflated:
+    """Return values (H, W) as text."""
+    height, width = values.shape
+    data = base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()
+    return {"width": width, "height": height, "data": data}
+
+
+class PictureStore(Mapping[str, dict[str, bytes]]):
+    """Contents of the files of each image by its stem, in a temporary file instead of memory."""
+
+    def __init__(self) -> None:
+        self._file = _temporary_file()
+        self._places: dict[str, dict[str, tuple[int, int]]] = {}  # of each file: start, length
+        finalize(self, self._file.close)
+
+    def add(self, stem: str, files: Mapping[str, bytes]) -> None:
+        """Add the files of an image, by their ending."""
+        places = self._places[stem] = {}
+        for ending, content in files.items():
+            places[ending] = (self._file.seek(0, 2), len(content))
+            self._file.write(content)
+
+    def __getitem__(self, stem: str) -> dict[str, bytes]:
+        return {ending: self._read(*place) for ending, place in self._places[stem].items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def _read(self, start: int, length: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(length)
+
+
+def _temporary_file() -> IO[bytes]:
+    return TemporaryFile()
 
 
 class Examples:

@@ -97,6 +97,21 @@ class ImageBins(_Part):
     correct: tuple[float | None, ...] = Field(description="how many are right")
 
 
+class Suspect(_Part):
+    """A region where the model is sure of another class than the labels."""
+
+    target: int = Field(description="class of the labels")
+    preds: int = Field(description="predicted class")
+    pixels: int
+    confidence: float = Field(description="mean over the region, per cent")
+    box: tuple[int, int, int, int] = Field(description="top, left, bottom, right: pixels")
+
+    @property
+    def weight(self) -> float:
+        """Sum of the confidence over the pixels, by which regions are ranked."""
+        return self.pixels * self.confidence / 100
+
+
 class ImageScores(_Scored):
     """Scores of one image, also those of `IMAGE_METRICS`, and the sums that metrics follow from."""
 
@@ -114,6 +129,7 @@ class ImageScores(_Scored):
     brier: float | None = Field(None, description="sum of the squared distances")
     nll: float | None = Field(None, description="sum of the negative log-likelihoods, nats")
     pixels: int | None = Field(None, description="valid pixels")
+    suspects: tuple[Suspect, ...] = Field((), description="labels that may be wrong, ranked")
 
 
 class Reliability(_Part):

@@ -18,8 +18,15 @@ from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.errors import CheckpointError
 from softiou.evaluation import content as contents
-from softiou.evaluation.pictures import Example, Examples, thumbnail
+from softiou.evaluation.pictures import (
+    Example,
+    Examples,
+    PictureStore,
+    full_picture,
+    thumbnail,
+)
 from softiou.evaluation.schema import SCHEMA_VERSION, Evaluation
+from softiou.evaluation.suspects import suspect_regions
 from softiou.inference import (
     WHOLE_IMAGE,
     InferenceSettings,
@@ -48,7 +55,7 @@ class EvaluationResult:
         statistics: The sums of every image, from which the metrics follow.
         best: Images with the highest mIoU.
         worst: Those with the lowest.
-        thumbnails: By stem, contents of the files that `pictures.thumbnail` names.
+        thumbnails: By stem, contents of the files that `thumbnail` and `full_picture` name.
         description: Classes of the data set.
     """
 
@@ -56,7 +63,7 @@ class EvaluationResult:
     statistics: ImageStatistics
     best: tuple[Example, ...]
     worst: tuple[Example, ...]
-    thumbnails: dict[str, dict[str, bytes]]
+    thumbnails: PictureStore
     description: DatasetDescription
 
     @property
@@ -184,7 +191,7 @@ class _Scorer:
         self.calibrated: list[ImageStatistics] = []
         self.confusion = torch.zeros(2 * [dataset.description.num_classes], dtype=torch.int64)
         self.examples = Examples(num_examples)
-        self.thumbnails: dict[str, dict[str, bytes]] = {}
+        self.thumbnails = PictureStore()
         self.identities: list[dict[str, Any]] = []
 
     def add(self, sample: Sample, probs: Tensor, scaled: Tensor | None) -> None:
@@ -216,18 +223,21 @@ class _Scorer:
             )
         ignore_index = self._description.ignore_index
         shown = decoded.top_labels().where(decoded.valid, ignore_index)[0].cpu()
-        self._keep_pictures(sample, shown, preds.cpu(), confidence.cpu())
+        surest = confidence if scaled is None else scaled.amax(0)
+        self._keep(sample, shown, preds.cpu(), confidence.cpu(), surest.cpu())
 
-    def _keep_pictures(
-        self, sample: Sample, labels: Tensor, preds: Tensor, confidence: Tensor
+    def _keep(
+        self, sample: Sample, labels: Tensor, preds: Tensor, confidence: Tensor, surest: Tensor
     ) -> None:
         stem, image = sample["stem"], sample["image"]
         miou = mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image")
         self.examples.offer(stem, contents.per_cent(miou), image, labels, preds)
         if len(self.identities) % self._every == 0:
             palette = self._description.palette
-            self.thumbnails[stem] = thumbnail(image, labels, preds, confidence, palette)
-        self.identities.append(_identity(sample))
+            files = thumbnail(image, labels, preds, confidence, palette)
+            self.thumbnails.add(stem, files | full_picture(image, labels, preds, palette))
+        suspects = suspect_regions(labels, preds, surest, self._description.num_classes)
+        self.identities.append(_identity(sample) | {"suspects": suspects})
 
 
 def _probs(

@@ -67,7 +67,7 @@ def _convert(source: Path, folder: Path, stem: str) -> None:
 
 def _read_mat(path: Path) -> NDArray[np.uint8]:
     """Return the class indices (H, W) in a file of SBD."""
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of duplicate variables in some of the files

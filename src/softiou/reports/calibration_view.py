@@ -31,7 +31,35 @@ def _diagram(title: str, ece: float | None, reliability: Reliability) -> View:
         "svg": Markup(reliability_chart(reliability, ece=ece, name=f"reliability {title}")),
         "alt": f"Reliability diagram, ECE {percent(ece)} %. {verdict}",
         "verdict": verdict,
+        "bins": _bins(reliability),
     }
+
+
+def _bins(reliability: Reliability) -> list[tuple[int, float, float, str]]:
+    """Of each bin with pixels: index, limits in per cent, and its values in words."""
+    total = max(1, sum(reliability.count))
+    edges = [100 * edge for edge in reliability.edges]
+    return [
+        (
+            index,
+            low,
+            high,
+            f"Confidence {low:.0f} to {high:.0f} %: accuracy {percent(100 * accuracy)} %, mean "
+            f"confidence {percent(100 * confidence)} %, {percent(100 * count / total)} % of the "
+            "pixels",
+        )
+        for index, (low, high, count, confidence, accuracy) in enumerate(
+            zip(
+                edges[:-1],
+                edges[1:],
+                reliability.count,
+                reliability.confidence,
+                reliability.accuracy,
+                strict=True,
+            )
+        )
+        if count and confidence is not None and accuracy is not None
+    ]
 
 
 def _after(calibrated: Calibrated) -> str:

@@ -46,7 +46,7 @@ def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = 
         figure = Figure(figsize=LINE_INCHES, layout="constrained")
         axes = figure.add_subplot()
         for index, line in enumerate(lines):
-            steps, values = _thin(line)
+            steps, values = thin(line)
             color, dashes = line_look(index)
             axes.plot(
                 steps,
@@ -61,7 +61,7 @@ def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = 
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-        return _to_svg(figure, name)
+        return _to_svg(figure, name, axes)
 
 
 def line_look(index: int) -> tuple[str, str]:
@@ -100,7 +100,7 @@ def reliability_chart(reliability: Reliability, *, ece: float | None, name: str)
         shares.set_xlabel("confidence, %")
         shares.set_xlim(0, 100)
         shares.yaxis.set_major_locator(MaxNLocator(2))
-        return _to_svg(figure, name)
+        return _to_svg(figure, name, diagram)
 
 
 def _draw_bins(axes: Any, reliability: Reliability) -> None:
@@ -134,7 +134,7 @@ def _bins(reliability: Reliability) -> tuple[Any, Any, Any, Any]:
     return (edges[:-1] + edges[1:]) / 2, 0.9 * np.diff(edges), confidence, accuracy
 
 
-def _thin(line: Series) -> tuple[list[float], list[float]]:
+def thin(line: Series) -> tuple[list[float], list[float]]:
     """At most `MAX_POINTS` points, each the mean of its neighbours: long runs stay small."""
     parts = min(MAX_POINTS, len(line.steps))
     steps, values = (
@@ -178,19 +178,23 @@ def _style(name: str) -> Iterator[None]:
         yield
 
 
-def _to_svg(figure: Figure, name: str) -> str:
+def _to_svg(figure: Figure, name: str, axes: Any) -> str:
     """The bare `<svg>` element, fit to stand in a page beside others.
 
     Dropped: the XML header, metadata and namespaces (HTML needs none), a style sheet that would
     reach the whole page, and the ids nothing refers to ("figure_1"), which every chart has; the
-    others are hashes salted with the name of the chart.
+    others are hashes salted with the name of the chart. `data-plot` tells the script of the page
+    where the axes lie: left, top, width and height in [0, 1], and the limits of x.
     """
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace("xlink:href", "href")
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"^<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", r"<svg \1>", svg)
+    place, limits = axes.get_position(), axes.get_xlim()
+    numbers = (place.x0, 1 - place.y1, place.width, place.height, *limits)
+    plot = " ".join(f"{number:.6g}" for number in numbers)
+    svg = re.sub(r"^<svg[^>]*(viewBox=\"[^\"]*\")[^>]*>", rf'<svg \1 data-plot="{plot}">', svg)
     referenced = set(re.findall(r"#([\w.-]+)", svg))
     svg = re.sub(r' id="([^"]*)"', lambda id_: id_[0] if id_[1] in referenced else "", svg)
     return re.sub(r">\s+<", "><", svg).strip()

@@ -35,12 +35,14 @@ def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out:
         DataError: An evaluation or a picture cannot be read.
         ValueError: A run of the comparison is not among `runs`.
     """
-    write_atomically(render_comparison(comparison, runs).encode(), out)
+    write_atomically(render_comparison(comparison, runs, out.parent).encode(), out)
     return out
 
 
-def render_comparison(comparison: "Comparison", runs: Sequence[Path]) -> str:
-    """The page as HTML, see `write_comparison_report`."""
+def render_comparison(
+    comparison: "Comparison", runs: Sequence[Path], page_dir: Path | None = None
+) -> str:
+    """The page as HTML, see `write_comparison_report`; without `page_dir` pictures stay small."""
     names = _short([group.name for group in comparison.groups])
     first = _opened(comparison, runs)
     sides = [(name, *one) for name, one in zip(_sides(comparison, names), first, strict=True)]
@@ -56,7 +58,7 @@ def render_comparison(comparison: "Comparison", runs: Sequence[Path]) -> str:
         "groups": _groups(comparison, names),
         "names": names,
         "notes": comparison.notes(names),
-        "gallery": paired_gallery_view(sides) if shown and len(sides) > 1 else None,
+        "gallery": paired_gallery_view(sides, page_dir) if shown and len(sides) > 1 else None,
         "gallery_note": _gallery_note(comparison),
         "comparison": comparison,
         "level": f"{comparison.level:g}",

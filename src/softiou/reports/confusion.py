@@ -34,7 +34,10 @@ def confusion_view(evaluation: Evaluation) -> View | None:
 
 def _classes(evaluation: Evaluation) -> list[View]:
     pairs = zip(evaluation.classes, evaluation.palette, strict=True)
-    return [{"name": name, "colour": colour} for name, colour in pairs]
+    return [
+        {"index": index, "name": name, "colour": colour}
+        for index, (name, colour) in enumerate(pairs)
+    ]
 
 
 def _rows(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> list[View]:

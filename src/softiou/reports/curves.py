@@ -5,7 +5,7 @@ from dataclasses import replace
 from markupsafe import Markup
 
 from softiou.metrics.registry import Group, metrics_of
-from softiou.reports.charts import line_chart, line_look
+from softiou.reports.charts import line_chart, line_look, thin
 from softiou.reports.formatting import View
 from softiou.reports.history import History, Series
 from softiou.reports.pseudo_labels import KEPT
@@ -37,6 +37,7 @@ def learning_curves(history: History) -> list[View]:
         ("Validation mIoU, %", _validated(lines, "overlap"), step, note),
         ("Validation against soft labels", _validated(lines, "soft"), step, ""),
         ("Validation ECE, %", _validated(lines, "calibration"), step, "Lower is better."),
+        ("Learning rate", _named(lines, {"learning_rate": "learning rate"}), None, ""),
         ("Pseudo-labels kept, %", _named(lines, {KEPT: "kept"}), None, kept_note),
     )
     return [
@@ -44,6 +45,7 @@ def learning_curves(history: History) -> list[View]:
             "title": title,
             "svg": Markup(line_chart(shown, name=title, marked_step=marked_step)),
             "alt": f"{title}, over the steps. " + " ".join(map(_first_to_last, shown)),
+            "lines": [(line.name, *thin(line)) for line in shown],
             "legend": [(line.name, *line_look(index)) for index, line in enumerate(shown)],
             "note": note,
         }

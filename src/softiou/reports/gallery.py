@@ -8,17 +8,16 @@ Sizes: H, W height and width of a thumbnail; C classes; one side for each run on
 """
 
 import base64
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.errors import DataError
+from softiou.evaluation.pictures import deflated, index_map
 from softiou.evaluation.schema import ImageScores
 from softiou.reports.formatting import View
 from softiou.reports.image_files import open_image, open_index_map
@@ -131,13 +130,15 @@ def encode(image: GalleryImage, num_classes: int, level: Level) -> View:
     """Pictures of one image as text; what has no file is None.
 
     Returns:
-        `stem`; `photo` JPEG, `target` and of each side `preds` and `uncertainty`, each {"width",
-        "height", "data"} with base64 of deflated bytes: indices in 8 bits, in 16 (little-endian)
-        above 255 classes, C where a pixel is ignored; uncertainty in levels of 0..15, coarser.
+        `stem`; `full`, whether its folders have it at full size; `photo` JPEG, `target` and of each
+        side `preds` and `uncertainty`, each {"width", "height", "data"} with base64 of deflated
+        bytes: indices in 8 bits, in 16 (little-endian) above 255 classes, C where a pixel is
+        ignored; uncertainty in levels of 0..15, coarser.
     """
     first = image.folders[0]
     return {
         "stem": image.stem,
+        "full": all(_path(folder, image.stem, "full.js").is_file() for folder in image.folders),
         "photo": _photo(_path(first, image.stem, "image.jpg"), level),
         "target": _indices(_path(first, image.stem, "target.png"), num_classes, level),
         "sides": [
@@ -171,7 +172,8 @@ def _photo(path: Path, level: Level) -> View | None:
         buffer = BytesIO()
         small.save(buffer, "jpeg", quality=level.quality or 80, optimize=True)
         content = buffer.getvalue()
-    return _view(small.size, content)
+    width, height = small.size
+    return {"width": width, "height": height, "data": base64.b64encode(content).decode()}
 
 
 def _indices(path: Path, num_classes: int, level: Level) -> View | None:
@@ -179,10 +181,7 @@ def _indices(path: Path, num_classes: int, level: Level) -> View | None:
     if picture is None:
         return None
     small = _shrink(picture, level.long_side_px, Image.Resampling.NEAREST)
-    indices = np.asarray(small).astype(np.int64)
-    indices[(indices < 0) | (indices >= num_classes)] = num_classes
-    dtype = "<u1" if num_classes <= 255 else "<u2"
-    return _deflated(small.size, indices.astype(dtype))
+    return index_map(small, num_classes)
 
 
 def _levels(path: Path, level: Level) -> View | None:
@@ -192,7 +191,7 @@ def _levels(path: Path, level: Level) -> View | None:
     longest = max(1, round(UNCERTAINTY_SCALE * min(level.long_side_px, max(picture.size))))
     small = _shrink(picture.convert("L"), longest, Image.Resampling.BOX)
     scaled = np.asarray(small, dtype=np.float64) * (UNCERTAINTY_LEVELS - 1) / 255
-    return _deflated(small.size, scaled.round().astype(np.uint8))
+    return deflated(scaled.round().astype(np.uint8))
 
 
 def _shrink(image: Image.Image, longest_px: int, resample: Image.Resampling) -> Image.Image:
@@ -202,14 +201,6 @@ def _shrink(image: Image.Image, longest_px: int, resample: Image.Resampling) -> 
     if scale >= 1:
         return image
     return image.resize((max(1, round(width * scale)), max(1, round(height * scale))), resample)
-
-
-def _deflated(size: tuple[int, int], values: NDArray[np.integer]) -> View:
-    return _view(size, zlib.compress(values.tobytes(), 6))
-
-
-def _view(size: tuple[int, int], content: bytes) -> View:
-    return {"width": size[0], "height": size[1], "data": base64.b64encode(content).decode()}
 
 
 def _size(picture: View) -> int:

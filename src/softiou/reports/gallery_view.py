@@ -3,9 +3,12 @@
 One side for each run: a report has one, a comparison two or more.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import quote
 
 import matplotlib as mpl
 
@@ -21,26 +24,39 @@ RAMP = "inferno"  # perceptually even, for any colour vision
 _BETTER = {True: "high", False: "low", None: ""}  # as gallery.js names the better end
 
 
+Scores: TypeAlias = Sequence[ImageScores]  # of one image, for each side
+
+
 @dataclass(frozen=True)
 class Sort:
-    """An order of the images: by a score of one side, or by its gain over the first side."""
+    """An order of the images: by a value, whose better end is "high", "low" or ""."""
 
     name: str
-    metric: ImageMetricInfo
-    side: int
+    better: str
+    read: Callable[[Scores], float | None]
     gain: bool = False
 
-    def read(self, sides: Sequence[ImageScores]) -> float | None:
-        """The value of one image."""
-        value = sides[self.side].score(self.metric.key)
-        if not self.gain:
+
+def score_sort(name: str, metric: ImageMetricInfo, side: int, *, gain: bool = False) -> Sort:
+    """Order the images by a score of one side, or by its gain over the first side."""
+
+    def read(sides: Scores) -> float | None:
+        value, first = sides[side].score(metric.key), sides[0].score(metric.key)
+        if not gain:
             return value
-        first = sides[0].score(self.metric.key)
         return None if first is None or value is None else value - first
+
+    return Sort(name, _BETTER[metric.higher_is_better], read, gain)
+
+
+def suspect_share(sides: Scores) -> float:
+    """Share of the image, in per cent, that suspect regions of the first side cover."""
+    height, width = sides[0].size or (1, 1)
+    return 100 * sum(one.weight for one in sides[0].suspects) / (height * width)
 
 
 def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
-    """The gallery of one run, the worst image first.
+    """The gallery of one run, the worst image first; its page lies in the run directory.
 
     Raises:
         DataError: A thumbnail is broken.
@@ -50,16 +66,21 @@ def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
         for one in evaluation.images
     ]
     metrics = _measured(images)
-    sorts = [Sort(metric.label, metric, side=0) for metric in metrics]
+    sorts = [score_sort(metric.label, metric, side=0) for metric in metrics]
+    if any(one.suspects for one in evaluation.images):
+        sorts.append(Sort("Suspect labels", "low", suspect_share))
     packed = pack(images, len(evaluation.classes))
-    return _view(packed, evaluation, metrics, sorts, sides=("",))
+    return _view(packed, evaluation, metrics, sorts, sides=("",), folders=(FOLDER,))
 
 
-def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
+def paired_gallery_view(
+    runs: Sequence[tuple[str, Evaluation, Path]], page_dir: Path | None = None
+) -> View:
     """The gallery of several runs on the same images, sorted by the gain of the second in mIoU.
 
     Args:
         runs: Name, evaluation and directory of each; only images that all of them scored are shown.
+        page_dir: Where the page is written, from where it finds the pictures at full size.
 
     Raises:
         DataError: A thumbnail is broken.
@@ -67,7 +88,7 @@ def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
     names = [name for name, _, _ in runs]
     sides = range(len(runs))
     miou = IMAGE_METRICS[0]
-    first = Sort("", miou, side=1, gain=True)
+    first = score_sort("", miou, side=1, gain=True)
     by_stem = [{one.stem: one for one in evaluation.images} for _, evaluation, _ in runs]
     folders = tuple(run_dir / FOLDER for _, _, run_dir in runs)
     images = []
@@ -77,14 +98,22 @@ def paired_gallery_view(runs: Sequence[tuple[str, Evaluation, Path]]) -> View:
             images.append(GalleryImage(stem, folders, shown, rank=first.read(shown)))
     metrics = _measured(images)
     gains = [
-        Sort(f"{metric.label}: {names[side]} \N{MINUS SIGN} {names[0]}", metric, side, gain=True)
+        score_sort(
+            f"{metric.label}: {names[side]} \N{MINUS SIGN} {names[0]}", metric, side, gain=True
+        )
         for side in sides[1:]
         for metric in metrics
     ]
-    plain = [Sort(f"mIoU: {names[side]}", miou, side) for side in sides]
+    plain = [score_sort(f"mIoU: {names[side]}", miou, side) for side in sides]
     first_run = runs[0][1]
     packed = pack(images, len(first_run.classes))
-    return _view(packed, first_run, metrics, gains + plain, sides=names)
+    urls = [] if page_dir is None else [_relative(folder, page_dir) for folder in folders]
+    return _view(packed, first_run, metrics, gains + plain, sides=names, folders=urls)
+
+
+def _relative(folder: Path, page_dir: Path) -> str:
+    """URL of a folder from a page."""
+    return quote(Path(os.path.relpath(folder.resolve(), page_dir.resolve())).as_posix())
 
 
 def _measured(images: Sequence[GalleryImage]) -> list[ImageMetricInfo]:
@@ -103,6 +132,7 @@ def _view(
     sorts: Sequence[Sort],
     *,
     sides: Sequence[str],
+    folders: Sequence[str],
 ) -> View:
     colormap = mpl.colormaps[RAMP].resampled(UNCERTAINTY_LEVELS)
     shown = [
@@ -113,6 +143,8 @@ def _view(
             ],
             "sorts": [_rounded(sort.read(image.scores)) for sort in sorts],
             "classes": _classes(image.scores),
+            "size": image.scores[0].size,
+            "bins": _gaps(image.scores[0]),
         }
         for image, picture in zip(packed.images, packed.pictures, strict=True)
     ]
@@ -125,17 +157,13 @@ def _view(
                 for name, colour in zip(evaluation.classes, evaluation.palette, strict=True)
             ],
             "sides": list(sides),
+            "folders": list(folders),
             "scores": [
                 {"name": metric.label, "better": _BETTER[metric.higher_is_better]}
                 for metric in metrics
             ],
             "sorts": [
-                {
-                    "name": sort.name,
-                    "better": _BETTER[sort.metric.higher_is_better],
-                    "gain": sort.gain,
-                }
-                for sort in sorts
+                {"name": sort.name, "better": sort.better, "gain": sort.gain} for sort in sorts
             ],
             "mistake": MISTAKE,
             "ramp": [
@@ -158,6 +186,18 @@ def _classes(sides: Sequence[ImageScores]) -> list[list[float | None]]:
     return [
         [index, round(100 * pixels / total, 2), *(_iou(one.get(index)) for one in counts)]
         for index, pixels in sorted(present.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def _gaps(score: ImageScores) -> list[tuple[int, float]]:
+    """Bins of confidence that the image has, and |confidence - accuracy| summed over its pixels."""
+    if score.bins is None:
+        return []
+    columns = zip(score.bins.count, score.bins.confidence, score.bins.correct, strict=True)
+    return [
+        (index, round(abs((confidence or 0) - (correct or 0)), 1))
+        for index, (count, confidence, correct) in enumerate(columns)
+        if count
     ]
 
 

@@ -22,6 +22,7 @@ from softiou.reports.history import History
 from softiou.reports.metric_display import metric_views
 from softiou.reports.model_table import ModelTable
 from softiou.reports.pseudo_label_view import pseudo_label_view
+from softiou.reports.suspect_view import suspect_view
 from softiou.reports.templating import fill
 
 
@@ -68,6 +69,7 @@ def render(data: ReportData) -> str:
         "comparison": _model_table(data.model_table) if data.model_table else None,
         "gallery": None,
         "confusion": None,
+        "suspects": None,
         **sections,
     }
     return fill("report.html.j2", values | {"links": _links(values)})
@@ -80,6 +82,7 @@ def _links(values: View) -> list[tuple[str, str]]:
         ("figures", "Results", values["results"]),
         ("comparison", "Comparison", values["comparison"]),
         ("images", "Images", evaluated),
+        ("suspects", "Suspect labels", values["suspects"]),
         ("classes", "Classes", evaluated),
         ("confusions", "Confusions", values["confusion"]),
         ("calibration", "Calibration", evaluated),
@@ -99,6 +102,7 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
         "gallery": gallery_view(evaluation, run_dir) if shown else None,
         "examples": [] if shown else _examples(evaluation, run_dir),
         "confusion": confusion_view(evaluation),
+        "suspects": suspect_view(evaluation),
         "calibration": calibration_view(evaluation),
     }
 

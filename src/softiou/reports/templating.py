@@ -11,7 +11,15 @@ from markupsafe import Markup
 from softiou.reports.formatting import View, percent, rgb
 
 STYLES = ("style.css", "results.css", "gallery.css")
-SCRIPTS = ("tables.js", "confusion.js", "pictures.js", "paint.js", "gallery.js")
+SCRIPTS = (
+    "tables.js",
+    "charts.js",
+    "confusion.js",
+    "pictures.js",
+    "paint.js",
+    "zoom.js",
+    "gallery.js",
+)
 
 
 def fill(template: str, values: View) -> str:

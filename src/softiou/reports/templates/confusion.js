@@ -16,6 +16,9 @@
       + `${count.toLocaleString("en")} pixels, ${share} of ${names[target]}`;
   }
 
+  // The gallery shows the images behind a cell.
+  const open = (target, preds) => { location.hash = `confusion=${target},${preds}`; };
+
   const table = document.querySelector("[data-confusion=table]");
   if (table) {
     const place = cell => [cell.parentElement.sectionRowIndex, cell.cellIndex - 1];
@@ -34,7 +37,9 @@
       stop.tabIndex = 0;
       tell(...place(cell));
     });
+    table.addEventListener("click", event => { if (cellOf(event)) open(...place(cellOf(event))); });
     table.addEventListener("keydown", event => {
+      if (event.key === "Enter" && cellOf(event)) open(...place(cellOf(event)));
       const step = steps[event.key];
       if (!step || !cellOf(event)) return;
       event.preventDefault();
@@ -84,7 +89,9 @@
   }
   canvas.addEventListener("pointermove", point);
   canvas.addEventListener("pointerdown", point);
+  canvas.addEventListener("click", () => open(marked.target, marked.preds));
   canvas.addEventListener("keydown", event => {
+    if (event.key === "Enter") open(Math.max(0, marked.target), Math.max(0, marked.preds));
     const step = steps[event.key];
     if (!step) return;
     event.preventDefault();

@@ -4,7 +4,8 @@
   if (!root) return;
   const data = JSON.parse(document.getElementById("gallery-data").textContent);
   const part = name => root.querySelector(`[data-part=${name}]`);
-  const stages = [...root.querySelectorAll(".stage")];
+  const panes = [...root.querySelectorAll(".stages figure")];  // one for each side, then the truth
+  const stages = panes.map(pane => pane.querySelector(".stage"));
   const buttons = [...root.querySelectorAll("button[data-layer]")];
   const compared = data.sides.length > 1;
   const last = data.classes.length;
@@ -14,6 +15,8 @@
   let position = 0;
   let rising = true;
   let layers = new Set(["image", compared ? "error" : "preds"]);
+  let mode = "overlay";  // or truth and prediction "beside" each other, or a "swipe" between them
+  let focus = null;  // a class, a cell of the confusion matrix or a bin of confidence: what to look at
   let single = null;  // the class that is singled out
   let shown = null;  // pictures of the image on the stage
   let ticket = 0;  // a later wish makes earlier ones void
@@ -31,6 +34,8 @@
     return made;
   }
 
+  const zoom = zoomable(root, () => divide());
+
   const number = value => value === null ? "–" : value.toFixed(1);
   const signed = value => value === null ? "–" : `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(1)}`;
 
@@ -44,7 +49,7 @@
     button.dataset.index = index;
     button.title = image.stem;
     button.append(element("span", "", "picture"), element("span", "", "score"));
-    button.addEventListener("click", () => show(order.indexOf(index)));
+    button.addEventListener("click", () => step(order.indexOf(index)));
     return button;
   });
   const watcher = new IntersectionObserver(entries => {
@@ -74,24 +79,33 @@
     const key = sortedBy();
     const wanted = part("filter").value;
     const has = image => wanted === "" || image.classes.some(([index]) => index === Number(wanted));
-    const value = index => key === null ? index : data.images[index].sorts[key];
-    order = data.images.map((_, index) => index).filter(index => has(data.images[index]));
+    const value = index => focus ? focus.values[index] : key === null ? index : data.images[index].sorts[key];
+    const there = index => has(data.images[index]) && (!focus || value(index) !== undefined);
+    order = data.images.map((_, index) => index).filter(there);
     order.sort((a, b) => {
       const absent = (value(a) === null) - (value(b) === null);
       return absent || (rising ? 1 : -1) * (value(a) - value(b)) || a - b;
     });
+    part("focus").hidden = !focus;
+    part("focus").textContent = focus ? `${focus.name} ✕` : "";
     part("direction").textContent = key === null
       ? (rising ? "↑ in order" : "↓ backwards") : (rising ? "↑ lowest first" : "↓ highest first");
     for (const index of order) {
       const { sorts, stem } = data.images[index];
-      const written = key !== null && (data.sorts[key].gain ? signed : number)(sorts[key]);
-      thumbs[index].lastChild.textContent = key === null ? stem : written;
+      const written = focus ? focus.text(focus.values[index]) : key !== null && (data.sorts[key].gain ? signed : number)(sorts[key]);
+      thumbs[index].lastChild.textContent = key === null && !focus ? stem : written;
     }
     strip.replaceChildren(...order.map(index => thumbs[index]));
     show(Math.max(0, keep ? order.indexOf(current) : 0));
   }
 
   // The large view
+
+  function step(wanted) {
+    const done = show(wanted);
+    remember();
+    return done;
+  }
 
   function show(wanted) {
     position = Math.max(0, Math.min(order.length - 1, wanted));
@@ -100,35 +114,72 @@
     part("position").textContent = image ? `${position + 1} of ${order.length}` : "none";
     part("previous").disabled = position === 0;
     part("next").disabled = position >= order.length - 1;
-    if (!image) return;
-    pictures.get(image, last).then(found => {
+    if (!image) return Promise.resolve();
+    return pictures.get(image, last).then(found => {
       if (mine !== ticket) return;
       shown = found;
       single = null;
       present(image);
+      facts(image);
       draw();
       markThumb(thumbs[order[position]]);
+      mark(null);
       root.dataset.shown = image.stem;
+      sharpen(image, mine);
+    });
+  }
+
+  // The thumbnail is replaced once the picture at full size is there; then the neighbours are fetched.
+  function sharpen(image, mine) {
+    pictures.getFull(image, last, data.folders).then(found => {
+      if (mine !== ticket) return;
+      if (found) {
+        shown = found;
+        present(image);
+        draw();
+      }
+      root.dataset.full = found ? image.stem : "";
       for (const near of [order[position + 2], order[position - 1], order[position + 1]]) {
-        if (near !== undefined) setTimeout(() => pictures.get(data.images[near], last), 0);
+        if (near === undefined) continue;
+        setTimeout(() => pictures.get(data.images[near], last), 0);
+        setTimeout(() => mine === ticket && pictures.getFull(data.images[near], last, data.folders), 50);
       }
     });
   }
 
+  // Outlines a box [top, left, bottom, right] in pixels of the image and zooms to it; null for none.
+  function mark(box) {
+    const { size } = data.images[order[position]];
+    for (const frame of root.querySelectorAll(".box")) frame.hidden = !box || !size;
+    if (!box || !size) return;
+    const [top, left, bottom, right] = box.map((value, index) => value / size[index % 2]);
+    for (const frame of root.querySelectorAll(".box")) {
+      frame.style.inset = `${100 * top}% ${100 * (1 - right)}% ${100 * (1 - bottom)}% ${100 * left}%`;
+    }
+    zoom.show([top, left, bottom, right]);
+  }
+
+  const sideOf = pane => shown?.sides[pane] ?? shown?.sides[0];
+
   function present(image) {
-    stages.forEach((stage, side) => {
-      const { photo, preds } = shown.sides[side];
-      const size = photo ? [photo.naturalWidth, photo.naturalHeight]
+    stages.forEach((stage, pane) => {
+      const { photo, preds } = sideOf(pane);
+      const size = photo?.naturalWidth ? [photo.naturalWidth, photo.naturalHeight]
         : preds ? [preds.width, preds.height] : [4, 3];
       stage.style.setProperty("--width", size[0]);
       stage.style.setProperty("--height", size[1]);
       stage.querySelector("img")?.remove();
-      if (photo) {
-        photo.alt = `Image ${image.stem}`;
-        stage.prepend(photo);
-      }
+      if (!photo || panes[pane].hidden) return;
+      const picture = pane < shown.sides.length ? photo : photo.cloneNode();
+      picture.alt = `Image ${image.stem}`;
+      picture.draggable = false;
+      stage.firstChild.prepend(picture);
     });
+  }
+
+  function facts(image) {
     part("stem").textContent = image.stem;
+    part("stem").href = `#image=${encodeURIComponent(image.stem)}`;
     part("readout").textContent = HINT;
     scores(image);
     legend(image);
@@ -176,29 +227,60 @@
     part("legend").replaceChildren(...entries);
   }
 
+  // Layers of a pane, the truth being the last.
+  function layersOf(pane) {
+    if (mode === "overlay") return layers;
+    const classes = mode === "swipe" ? ["target", "preds"] : panes[pane].dataset.pane === "target" ? ["target"] : ["preds"];
+    return new Set(layers.has("image") ? ["image", ...classes] : classes);
+  }
+
   function draw() {
-    for (const button of buttons) button.setAttribute("aria-pressed", layers.has(button.dataset.layer));
-    const grey = layers.has("error") || layers.has("uncertainty");
-    stages.forEach((stage, side) => {
-      stage.classList.toggle("no-image", !layers.has("image"));
+    const all = new Set(panes.flatMap((pane, index) => pane.hidden ? [] : [...layersOf(index)]));
+    for (const button of buttons) button.setAttribute("aria-pressed", all.has(button.dataset.layer));
+    const grey = all.has("error") || all.has("uncertainty");
+    stages.forEach((stage, pane) => {
+      const on = layersOf(pane);
+      stage.classList.toggle("no-image", !on.has("image"));
       stage.classList.toggle("grey", grey);
       for (const canvas of stage.querySelectorAll("canvas")) {
         const layer = canvas.dataset.layer;
-        canvas.hidden = !layers.has(layer) || !drawn(canvas, layer, shown?.sides[side]);
+        canvas.hidden = panes[pane].hidden || !on.has(layer) || !drawn(canvas, layer, sideOf(pane));
       }
     });
-    part("key").replaceChildren(...keys());
+    part("key").replaceChildren(...keys(all));
+    divide();
+  }
+
+  // Truth and prediction beside each other, over each other, or left and right of a divider.
+  function setMode(wanted) {
+    mode = wanted;
+    for (const button of root.querySelectorAll("[data-mode]")) {
+      button.setAttribute("aria-pressed", button.dataset.mode === mode);
+    }
+    panes.at(-1).hidden = mode !== "beside";
+    if (!compared) panes[0].firstElementChild.hidden = mode !== "beside";
+    part("divider-label").hidden = mode !== "swipe";
+    part("stages").dataset.mode = mode;
+    for (const handle of root.querySelectorAll(".handle")) handle.hidden = mode !== "swipe";
+    if (shown) present(data.images[order[position]]);
+    draw();
+  }
+
+  function divide() {
+    const at = Number(part("divider").value) / 100;
+    part("stages").style.setProperty("--divider", at);
+    part("stages").style.setProperty("--cut", (at - zoom.view.x) / zoom.view.zoom);
   }
 
   // Returns whether there is something to draw.
   function drawn(canvas, layer, side) {
     if (!side) return false;
-    const { target } = shown;
+    const target = side.target ?? shown.target;
     const { preds, uncertainty } = side;
     if (layer === "target" && target) paint.classes(canvas, target, data, single);
     else if (layer === "preds" && preds) paint.classes(canvas, preds, data, single);
     else if (layer === "error" && comparable(target, preds)) {
-      paint.mistakes(canvas, target, preds, data, single);
+      paint.mistakes(canvas, target, preds, data, single, focus?.pair);
     } else if (layer === "uncertainty" && uncertainty) paint.levels(canvas, uncertainty, data);
     else return false;
     return true;
@@ -207,7 +289,7 @@
   const comparable = (one, other) => one && other && one.width === other.width && one.height === other.height;
 
   // What the colours of the layers mean that are no classes.
-  function keys() {
+  function keys(layers) {
     const found = [];
     const entry = (mark, text) => {
       const made = element("span");
@@ -244,6 +326,7 @@
 
   // One layer over the image at a time, unless it is added.
   function toggle(layer, add) {
+    if (mode !== "overlay" && layer !== "image") setMode("overlay");
     if (layers.has(layer)) layers.delete(layer);
     else if (layer === "image" || add) layers.add(layer);
     else layers = new Set([...layers].filter(one => one === "image").concat(layer));
@@ -266,13 +349,88 @@
     arrange(false);
   }
 
-  part("sort").addEventListener("change", startWithWorst);
+  // What a link says: #image=STEM, with &box= of a region; #class=, #confusion=TRUTH,PREDICTION, #bin=.
+  // The images behind it are shown, the most telling first.
+
+  async function follow() {
+    const asked = new URLSearchParams(location.hash.slice(1));
+    const numbers = name => (asked.get(name) ?? "").split(",").map(Number);
+    if (asked.has("image")) return showImage(asked.get("image"), asked.has("box") ? numbers("box") : null);
+    if (asked.has("class")) look(focusOnClass(...numbers("class")));
+    else if (asked.has("confusion")) look(await focusOnPair(...numbers("confusion")));
+    else if (asked.has("bin")) look(focusOnBin(...numbers("bin")));
+  }
+
+  function showImage(stem, box) {
+    const index = data.images.findIndex(image => image.stem === stem);
+    if (index < 0) return;
+    if (!order.includes(index)) {
+      focus = null;
+      part("filter").value = "";
+      arrange(false);
+    }
+    root.scrollIntoView();
+    show(order.indexOf(index)).then(() => { if (box) mark(box); });
+  }
+
+  function look(found) {
+    if (!found) return;
+    focus = found;
+    part("filter").value = "";
+    layers = new Set(["image", focus.layer]);
+    setMode("overlay");
+    rising = focus.rising;
+    arrange(false);
+    root.scrollIntoView();
+  }
+
+  const share = value => `${(100 * value).toFixed(2)} %`;
+
+  function focusOnClass(wanted) {
+    const values = data.images.map(({ classes }) => classes.find(([index]) => index === wanted)?.at(-1));
+    return data.classes[wanted] && { name: data.classes[wanted].name, values, text: number, rising: true, layer: "preds" };
+  }
+
+  async function focusOnPair(target, preds) {
+    const names = [target, preds].map(index => data.classes[index]?.name);
+    if (names.includes(undefined)) return null;
+    const shares = await Promise.all(data.images.map(image => pictures.pairs(image, last)));
+    const values = shares.map(found => found.get(target * (last + 1) + preds));
+    const same = target === preds;
+    return {
+      name: same ? names[0] : names.join(" → "), values, text: share, rising: false,
+      layer: same ? "preds" : "error", pair: same ? null : [target, preds],
+    };
+  }
+
+  function focusOnBin(wanted) {
+    const values = data.images.map(({ bins }) => bins.find(([index]) => index === wanted)?.[1]);
+    const text = pixels => `${Math.round(pixels).toLocaleString("en")} px`;
+    return { name: `confidence bin ${wanted + 1}`, values, text, rising: false, layer: "uncertainty" };
+  }
+
+  function unfocus() {
+    focus = null;
+    startWithWorst();
+  }
+
+  // The address bar holds a link to the image that the reader has chosen.
+  function remember() {
+    const image = data.images[order[position]];
+    if (image) history.replaceState(null, "", `#image=${encodeURIComponent(image.stem)}`);
+  }
+
+  addEventListener("hashchange", follow);
+  part("focus").addEventListener("click", unfocus);
+  part("stem").addEventListener("click", () => mark(null));
+
+  part("sort").addEventListener("change", unfocus);
   part("filter").addEventListener("change", () => arrange(true));
   // The arrow keys go on with the images instead of the next choice.
   for (const name of ["sort", "filter"]) part(name).addEventListener("change", event => event.target.blur());
   part("direction").addEventListener("click", () => { rising = !rising; arrange(false); });
-  part("previous").addEventListener("click", () => show(position - 1));
-  part("next").addEventListener("click", () => show(position + 1));
+  part("previous").addEventListener("click", () => step(position - 1));
+  part("next").addEventListener("click", () => step(position + 1));
   part("opacity").addEventListener("input", setOpacity);
   for (const button of buttons) {
     button.addEventListener("click", event => toggle(button.dataset.layer, event.shiftKey));
@@ -285,13 +443,17 @@
   document.addEventListener("keydown", event => {
     if (event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.target.closest?.("select, textarea, .scroll, pre") || !inSight()) return;
+    const typed = event.target.matches?.("input");
+    if (!typed && zoom.press(event)) return event.preventDefault();
+    const wanted = root.querySelector(`[data-mode][aria-keyshortcuts=${CSS.escape(event.key.toUpperCase())}]`);
+    if (wanted && !typed) setMode(wanted.dataset.mode);
     const digit = /^(?:Digit|Numpad)([1-5])$/.exec(event.code);
     if (digit) toggle(buttons[digit[1] - 1].dataset.layer, event.shiftKey);
-    if (event.target.matches?.("input")) return;
+    if (typed || event.shiftKey) return;
     const moves = { ArrowLeft: position - 1, ArrowRight: position + 1, Home: 0, End: order.length - 1 };
     if (!(event.key in moves)) return;
     event.preventDefault();
-    show(moves[event.key]);
+    step(moves[event.key]);
   });
 
   function inSight() {
@@ -300,35 +462,50 @@
   }
 
   let touched = null;
-  part("stages").addEventListener("touchstart", event => { touched = event.changedTouches[0]; }, { passive: true });
+  part("stages").addEventListener("touchstart", event => {
+    const alone = event.touches.length < 2 && zoom.view.zoom === 1 && mode !== "swipe";
+    touched = alone ? event.changedTouches[0] : null;
+  }, { passive: true });
   part("stages").addEventListener("touchend", event => {
+    if (!touched) return;
     const end = event.changedTouches[0];
     const [right, down] = [end.clientX - touched.clientX, end.clientY - touched.clientY];
-    if (Math.abs(right) > 40 && Math.abs(right) > 2 * Math.abs(down)) show(position - Math.sign(right));
+    if (Math.abs(right) > 40 && Math.abs(right) > 2 * Math.abs(down)) step(position - Math.sign(right));
   }, { passive: true });
 
-  function read(event, stage, side) {
-    const box = stage.getBoundingClientRect();
-    const across = (event.clientX - box.left) / box.width;
-    const down = (event.clientY - box.top) / box.height;
+  function read(event, stage, pane) {
+    const [across, down] = zoom.place(event, stage, true);
     const at = map => map && map.values[Math.min(map.height - 1, Math.floor(down * map.height)) * map.width
       + Math.min(map.width - 1, Math.floor(across * map.width))];
     const name = value => value === undefined || value === null ? "–" : data.classes[value]?.name ?? "ignored";
-    const { preds, uncertainty } = shown.sides[side];
+    const { preds, uncertainty } = sideOf(pane);
     const told = [`truth ${name(at(shown.target))}`, `prediction ${name(at(preds))}`];
     if (uncertainty) told.push(`unsure ${Math.round(100 * at(uncertainty) / (data.ramp.length - 1))} %`);
-    part("readout").textContent = (compared ? `${data.sides[side]}: ` : "") + told.join(" · ");
+    part("readout").textContent = (compared ? `${data.sides[pane] ?? "Truth"}: ` : "") + told.join(" · ");
   }
 
-  stages.forEach((stage, side) => {
+  stages.forEach((stage, pane) => {
     for (const kind of ["pointermove", "pointerdown"]) {
-      stage.addEventListener(kind, event => shown && read(event, stage, side));
+      stage.addEventListener(kind, event => shown && read(event, stage, pane));
     }
     stage.addEventListener("pointerleave", () => { part("readout").textContent = HINT; });
+    const handle = stage.querySelector(".handle");
+    handle.addEventListener("pointerdown", event => handle.setPointerCapture(event.pointerId));
+    handle.addEventListener("pointermove", event => {
+      if (!handle.hasPointerCapture(event.pointerId)) return;
+      part("divider").value = 100 * zoom.place(event, stage)[0];
+      divide();
+    });
   });
+  part("divider").addEventListener("input", divide);
+  for (const button of root.querySelectorAll("[data-mode]")) {
+    button.addEventListener("click", () => setMode(button.dataset.mode));
+  }
 
   root.hidden = false;
   fillIn();
   setOpacity();
+  setMode("overlay");
   startWithWorst();
+  follow();
 })();

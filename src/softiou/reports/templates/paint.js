@@ -26,13 +26,14 @@ const paint = (() => {
     fill(canvas, map, (value, place) => value < last ? table[value] : hatched(place, map.width));
   }
 
-  function mistakes(canvas, target, preds, data, single) {
+  function mistakes(canvas, target, preds, data, single, pair) {
     const last = data.classes.length;
     const wrong = pack(data.mistake);
     fill(canvas, target, (value, place) => {
       if (value >= last) return hatched(place, target.width);
       const other = preds.values[place];
       if (value === other) return 0;
+      if (pair) return value === pair[0] && other === pair[1] ? wrong : 0;
       return single === null || single === value || single === other ? wrong : 0;
     });
   }
