@@ -39,6 +39,7 @@ LAYERS = (
         "_compile",
         "errors",
         "_files",
+        "_reading",
         "_html",
         "_lazy",
         "_lock",

@@ -19,6 +19,7 @@ from typing import Any, Never
 
 import softiou
 from softiou._files import write_atomically
+from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.calibration.fitting import Calibration
 from softiou.checkpoints import TrainedModel, file_sha256
@@ -134,7 +135,7 @@ def _option(trained: TrainedModel) -> str:
 def _read(path: Path) -> dict[str, Any] | None:
     """Read the values of a file, not validated; an empty dict when they cannot be read."""
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_reject_constant)
+        content = read_json(path, _reject_constant)
     except FileNotFoundError:
         return None
     except ValueError:

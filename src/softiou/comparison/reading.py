@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from softiou._reading import read_yaml
 from softiou.comparison.results import WHOLE_IMAGE
 from softiou.data import absolute_source
 from softiou.errors import DataError
@@ -186,10 +186,10 @@ def _numbers(values: Sequence[float | None]) -> Tensor:
 def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
     """Return the settings that change what is learnt, and the seed; None without the file."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = read_yaml(file)
     except FileNotFoundError:
         return None, None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise DataError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} contains no settings. Move it away to compare without them.")

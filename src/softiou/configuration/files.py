@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from softiou._files import write_atomically
+from softiou._reading import BoundedLoader, parse_yaml, read_yaml
 from softiou.configuration.mistakes import mistakes_in
 from softiou.configuration.sections import Config, LabellingConfig, Section
 from softiou.errors import ConfigError
@@ -95,9 +96,9 @@ def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
             mistakes.append(f"{override}: expected KEY=VALUE, for instance optim.steps=500")
             continue
         try:
-            _assign(values, key, _parse(text))
-        except yaml.YAMLError:
-            mistakes.append(f"{override}: not a value that YAML can read")
+            _assign(values, key, parse_yaml(text, _Loader))
+        except ValueError:
+            mistakes.append(f"{override[:200]}: not a value that YAML can read")
         except TypeError:
             mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
     return mistakes
@@ -125,12 +126,8 @@ def save_config(config: Config, path: Path, *, header: str = "") -> None:
     write_atomically((comments + _to_yaml(config)).encode(), path)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     """YAML in which 1_8 is the name of a split, and not the number 18."""
-
-
-def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)
 
 
 def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
@@ -164,10 +161,10 @@ def _inline(value: object) -> str:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = _parse(file.read_text(encoding="utf-8"))
+        values = read_yaml(file, _Loader)
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")

@@ -1,10 +1,10 @@
 """`dataset.yaml`: the names of the classes and the meaning of the values in the masks."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -16,6 +16,7 @@ from pydantic import (
     field_validator,
 )
 
+from softiou._reading import read_yaml
 from softiou.data.base import Colour, DatasetDescription
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
@@ -53,7 +54,7 @@ class DatasetFile(BaseModel):
     def _check_classes(cls, classes: list[str]) -> list[str]:
         if len(classes) < 2:
             raise ValueError("needs two names or more: the background is a class too")
-        twice = sorted({name for name in classes if classes.count(name) > 1})
+        twice = sorted(name for name, count in Counter(classes).items() if count > 1)
         if twice:
             raise ValueError(f"names {', '.join(twice)} more than once")
         return classes
@@ -160,8 +161,8 @@ def _contents(root: Path) -> object:
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
         raise data_error(path, message, f"Write one: `{_EXAMPLE}`.")
     try:
-        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        contents = read_yaml(path)
+    except ValueError as error:
         raise data_error(path, f"Not YAML: {error}.", "Correct the file.") from error
     return {} if contents is None else contents
 

@@ -1,6 +1,5 @@
 """Writing an evaluation into a run directory: each file whole, and earlier ones kept."""
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from safetensors.torch import save
 
 from softiou._files import atomic_folder, write_atomically
+from softiou._reading import read_json
 from softiou.evaluation.content import to_json
 from softiou.evaluation.schema import FILE
 from softiou.evaluation.scoring import EvaluationResult
@@ -58,7 +58,7 @@ def _keep_earlier(evaluation: EvaluationResult, run: Path) -> Path | None:
     """Move an evaluation of something else out of the way, with all that belongs to it."""
     path = run / FILE
     try:
-        earlier: Any = json.loads(path.read_text())
+        earlier: Any = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError:

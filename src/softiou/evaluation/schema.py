@@ -4,12 +4,12 @@ Scores are in per cent and null where they are undefined. Fields with a default 
 of version 1. Sizes: C classes, B bins of confidence.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.errors import DataError
 
@@ -259,7 +259,7 @@ def read_evaluation(path: Path) -> Evaluation:
     file = evaluation_file(path)
     try:
         # JSON of other programs may hold NaN.
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        content = read_json(file, lambda _: None)
         version = content["schema_version"]
         if version not in range(1, SCHEMA_VERSION + 1):
             raise DataError(_unknown_version(file, version))

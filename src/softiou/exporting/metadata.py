@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import softiou
+from softiou._reading import parse_json
 from softiou._validation import validated
 from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError
@@ -122,7 +123,7 @@ def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
 def _value(text: str) -> Any:
     """Read JSON; keep strings that are not, which other programs may have added."""
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError:
         return text
 

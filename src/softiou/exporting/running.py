@@ -6,7 +6,6 @@ it. The other formats hold numbers and a graph of known operators.
 Shapes: N images, C classes, (H, W) the image, (h, w) the input of the program.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou._reading import parse_json
 from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.exporting.files import EXTRA_FILE, SUFFIXES
@@ -187,7 +187,7 @@ def _open_torch_export(path: Path, device: torch.device) -> Exported:
                 from torch.export.passes import move_to_device_pass
 
                 program = move_to_device_pass(program, device)
-        info = from_strings(json.loads(extra[EXTRA_FILE] or "{}"), file=str(path))
+        info = from_strings(parse_json(extra[EXTRA_FILE] or "{}"), file=str(path))
     except CheckpointError:
         raise
     except Exception as error:  # torch raises nearly anything

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from softiou._reading import parse_yaml
 from softiou.errors import ConfigError
 
 _MAIN = ("data", "labels", "model", "loss", "optim")
@@ -52,8 +51,8 @@ def as_text(value: Any) -> str:
 def _is_plain(text: str) -> bool:
     """Return whether YAML reads a text as itself, so that it needs no quotes."""
     try:
-        return bool(yaml.safe_load(text) == text)
-    except yaml.YAMLError:
+        return bool(parse_yaml(text) == text)
+    except ValueError:
         return False
 
 

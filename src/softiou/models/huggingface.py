@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from softiou._reading import read_json
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models.downloads import no_waiting_offline
 from softiou.models.normalisation import Normalisation
@@ -182,7 +183,7 @@ def _normalisation(name: str) -> Normalisation:
     )
     if file is None:
         return Normalisation()
-    found = json.loads(Path(file).read_text(encoding="utf-8"))
+    found = read_json(Path(file))
     if not found.get("do_normalize", True):
         return Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     usual = Normalisation()

@@ -1,10 +1,11 @@
 """metrics.jsonl: every quantity that was recorded, over the steps of training."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from softiou._reading import parse_json
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def _records(text: str) -> list[dict[str, Any]]:
     records = []
     for line in text.split("\n"):
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
+            record = parse_json(line)
+        except ValueError:
             continue
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from softiou._files import write_atomically
+from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.errors import DataError
 
@@ -59,7 +60,7 @@ def read_model_table(run: Path) -> ModelTable | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        content = read_json(path, lambda _: None)
         if (version := content["schema_version"]) != SCHEMA_VERSION:
             raise ValueError(f"schema_version {version!r}")
         return validated(ModelTable, content)

@@ -3,7 +3,6 @@
 Sizes: H, W image height and width.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from softiou._reading import read_json
 from softiou.errors import DataError
 from softiou.evaluation.schema import Colour
 from softiou.reports.history import History
@@ -128,7 +128,7 @@ def read_pseudo_labels(
 def _read_stems(path: Path) -> tuple[int | None, list[str]]:
     """Step of the pictures, and the names of the images; none of both without a whole file."""
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
         return int(fields["step"]), [str(stem) for stem in fields["stems"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, []

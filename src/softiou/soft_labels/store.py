@@ -7,7 +7,6 @@ DataLoader.
 Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou._files import write_atomically, write_once
+from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.data.base import DatasetDescription, class_difference
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
@@ -76,13 +76,11 @@ class SoftLabelStore:
         """
         file = Path(path) / MANIFEST
         try:
-            content = file.read_bytes()
+            manifest = validated(Manifest, read_json(file))
         except (FileNotFoundError, NotADirectoryError):
             message = f"Expected a store of soft labels, but found no {MANIFEST}."
             remedy = f"Make one with `softiou label DATA --teacher CKPT --out {path}`."
             raise data_error(path, message, remedy) from None
-        try:
-            manifest = validated(Manifest, json.loads(content))
         except ValueError as error:
             message = f"Expected the manifest of a store of soft labels, but found {error}."
             raise data_error(file, message, "Label again into another folder.") from error

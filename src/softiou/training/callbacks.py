@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from softiou._files import write_atomically
+from softiou._reading import parse_json
 from softiou._screen import in_notebook
 from softiou.data.problems import some_of
 from softiou.errors import ConfigError
@@ -282,7 +283,7 @@ class JsonLinesLogger(Logger):
         kept = []
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                line = json.loads(text)
+                line = parse_json(text)
             except ValueError:  # a kill cut it short
                 continue
             if line["step"] < step or (line["step"] == step and "learning_rate" in line):
