@@ -1,6 +1,8 @@
 """Checkpoints: what comes back from a file, and what is refused."""
 
 import pickle
+import socket
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,128 @@ def test_cut_file_is_refused(length: int, file: Path) -> None:
         read_checkpoint(file)
 
 
+def test_changed_bytes_are_noticed(file: Path) -> None:
+    original = file.read_bytes()
+    with zipfile.ZipFile(file) as archive:
+        largest = max(archive.infolist(), key=lambda one: one.file_size)
+    inside = largest.header_offset + largest.file_size // 2
+    file.write_bytes(original[:inside] + bytes(64) + original[inside + 64 :])
+    with pytest.raises(CheckpointError, match=r"some\.ckpt is damaged.*checksum"):
+        read_checkpoint(file)
+
+
+def test_files_that_unpack_to_more_than_their_size_are_not_unpacked(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = tmp_path / "bomb.ckpt"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as new:
+        for one in old.infolist():
+            new.writestr(one.filename, old.read(one))
+        new.writestr("archive/data/99", bytes(1 << 24))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(CheckpointError, match="more than its own size"):
+        read_checkpoint(bomb)
+
+
+def _nested(levels: int, width: int = 1) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value] * width
+    return value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema_version": "one"},
+        {"schema_version": None},
+        {"model": None},
+        {"model": {"architecture": 3, "encoder": 4, "num_classes": 2}},
+        {"model": {**SPEC.as_dict(), "num_classes": 10**9}},
+        {"model": {**SPEC.as_dict(), "encoder": None}},
+        {"model": {**SPEC.as_dict(), "architecture": "no such"}},
+        {"model": {**SPEC.as_dict(), "output_stride": "wide"}},
+        {"classes": 5},
+        {"classes": None},
+        {"palette": [[1, 2]]},
+        {"palette": [["a", "b", "c"]] * 2},
+        {"ignore_index": "x"},
+        {"config": _nested(80)},
+        {"config": _nested(30, width=9)},
+    ],
+)
+def test_wrong_entries_are_named(
+    change: dict[str, Any], content: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(content | {"softiou": content["softiou"] | change}, tmp_path / "wrong.ckpt")
+    with pytest.raises(CheckpointError, match=r"wrong\.ckpt"):
+        load_trained(tmp_path / "wrong.ckpt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"softiou": None},
+        {"softiou": []},
+        {"softiou": {}},
+        {"state_dict": None},
+        {"state_dict": [1]},
+        {"state_dict": {3: torch.ones(2)}},
+        {"state_dict": {"model.mean": "text"}},
+        {"global_step": "many"},
+    ],
+)
+def test_wrong_parts_are_named(
+    change: dict[str, Any], content: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.save(content | change, tmp_path / "wrong.ckpt")
+    with pytest.raises(CheckpointError, match=r"wrong\.ckpt"):
+        load_trained(tmp_path / "wrong.ckpt")
+
+
+HOSTILE_SETTINGS = [
+    None,
+    {"model_type": "upernet", "backbone": "microsoft/resnet-50", "backbone_config": None},
+    {"model_type": "upernet", "backbone": "resnet50", "use_timm_backbone": True},
+    {
+        "model_type": "upernet",
+        "backbone": "resnet50",
+        "use_timm_backbone": True,
+        "use_pretrained_backbone": True,
+    },
+    {
+        "model_type": "segformer",
+        "auto_map": {"AutoConfig": "someone/evil--config.Evil"},
+        "depths": 1,
+    },
+    {"model_type": "mask2former", "backbone_config": {"model_type": "no such"}},
+]
+
+
+@pytest.mark.parametrize("settings", HOSTILE_SETTINGS)
+def test_models_of_transformers_never_use_the_network(
+    settings: Any, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it used the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it asked for a name"))
+    model = ModelSpec("transformers", "someone/else", 2, settings=settings).as_dict()
+    torch.save(content | {"softiou": content["softiou"] | {"model": model}}, tmp_path / "net.ckpt")
+    with pytest.raises(CheckpointError, match=r"net\.ckpt"):
+        load_trained(tmp_path / "net.ckpt")
+
+
+@pytest.mark.parametrize("encoder", ["tu-hf-hub:timm/resnet18.a1_in1k", "tu-hf_hub:a/b", "../x"])
+def test_encoders_never_use_the_network(
+    encoder: str, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it used the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("it asked for a name"))
+    model = content["softiou"]["model"] | {"encoder": encoder}
+    torch.save(content | {"softiou": content["softiou"] | {"model": model}}, tmp_path / "net.ckpt")
+    with pytest.raises(CheckpointError, match=r"net\.ckpt"):
+        load_trained(tmp_path / "net.ckpt")
+
+
 def test_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"Cannot read the checkpoint .*No such file"):
         read_checkpoint(tmp_path / "none.ckpt")
@@ -145,7 +269,7 @@ def test_newer_format_is_refused(tmp_path: Path, content: dict[str, Any]) -> Non
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
-    other = ModelSpec("linknet", "tu-test_efficientnet", 3).as_dict()
+    other = ModelSpec("fpn", "tu-test_efficientnet", 2).as_dict()
     torch.save(content | {"softiou": content["softiou"] | {"model": other}}, tmp_path / "x.ckpt")
     with pytest.raises(CheckpointError, match="do not fit its own model"):
         load_trained(tmp_path / "x.ckpt")

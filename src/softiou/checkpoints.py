@@ -6,7 +6,9 @@ the configuration, all plain values. Reading them never unpickles objects.
 
 import hashlib
 import pickle
-import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,11 +18,13 @@ from torch import nn
 
 from softiou.data import DatasetDescription
 from softiou.data.base import class_difference
-from softiou.errors import CheckpointError
-from softiou.models import CustomModel, ModelSpec, SegmentationModel
+from softiou.errors import CheckpointError, SoftiouError
+from softiou.models import CustomModel, ModelSpec, SegmentationModel, model_of_file
 from softiou.models.spec import CUSTOM
 
 SCHEMA_VERSION = 1
+_OTHER = "Use another checkpoint of the run, such as best.ckpt or last.ckpt."
+_MOST_LEVELS, _MOST_VALUES = 50, 1_000_000  # of the entry; a model of transformers has hundreds
 
 Weights = Literal["student", "teacher"]
 _PREFIXES: dict[Weights, str] = {"student": "model.", "teacher": "teacher.module."}
@@ -99,26 +103,72 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             not written by softiou.
     """
     try:
-        with warnings.catch_warnings():
-            # Foreign pickles are refused below; torch's doubts about their protocol add nothing.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        _check_archive(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"Cannot read the checkpoint {path}: {error}") from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path} is damaged, or holds objects other than tensors and plain values, which are "
-            "never loaded from a file."
+            f"never loaded from a file. ({str(error).partition(chr(10))[0]})"
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(f"Cannot read the checkpoint {path}: {error}") from error
+    except Exception as error:  # on broken bytes torch raises nearly anything
+        raise CheckpointError(f"{path} is damaged: {error!r}. {_OTHER}") from error
     if not isinstance(content, dict) or "softiou" not in content:
         raise CheckpointError(f"{path} was not written by softiou: it names no model and classes.")
-    version = content["softiou"]["schema_version"]
+    with _named(path):
+        _check_plain(content["softiou"])
+        version = int(content["softiou"]["schema_version"])
     if version > SCHEMA_VERSION:
         raise CheckpointError(
             f"{path} has the format {version}, newer than this softiou knows ({SCHEMA_VERSION}). "
             "Update softiou."
         )
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Check every byte of a file against its checksums, in little memory.
+
+    torch.load does not look at the checksums, and would unpack what is compressed.
+
+    Raises:
+        BadZipFile: A byte was changed, or the file would be larger in memory than on the disk.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+            raise zipfile.BadZipFile("it would unpack to more than its own size")
+        if (changed := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of {changed} is another one")
+
+
+def _check_plain(values: object, *, levels: int = _MOST_LEVELS) -> int:
+    """Count the plain values in lists and dicts, each as often as it occurs.
+
+    Raises:
+        ValueError: They are nested too deep, or too many.
+    """
+    inner = list(values.values()) if isinstance(values, dict) else values
+    count = 1
+    if isinstance(inner, list | tuple):
+        if levels == 0:
+            raise ValueError("values are nested too deep")
+        for one in inner:
+            count += _check_plain(one, levels=levels - 1)
+            if count > _MOST_VALUES:
+                raise ValueError("there are too many values")
+    return count
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn the error of a missing or wrong entry into one that names the file."""
+    try:
+        yield
+    except SoftiouError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}. {_OTHER}") from error
 
 
 def load_trained(
@@ -139,30 +189,28 @@ def load_trained(
     """
     file = find_checkpoint(path)
     content = read_checkpoint(file)
-    info = content["softiou"]
-    built = _build(ModelSpec.from_dict(info["model"], file=file), model, file)
     prefix = _PREFIXES[weights]
-    found = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in content["state_dict"].items()
-        if name.startswith(prefix)
-    }
+    with _named(file):
+        info = content["softiou"]
+        description = DatasetDescription.from_dict(info)
+        spec = ModelSpec.from_dict(info["model"], file=file)
+        if spec.num_classes != description.num_classes:
+            raise ValueError(f"{spec.num_classes} classes of {description.num_classes} names")
+        built, config, step = _build(spec, model, file), info["config"], int(content["global_step"])
+        found = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in content["state_dict"].items()
+            if name.startswith(prefix)
+        }
     if not found and weights == "teacher":
         raise CheckpointError(
             f"{file} holds no teacher: only `softiou semi` keeps one. Use those of the student."
         )
     try:
         built.load_state_dict(found)
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
-    return TrainedModel(
-        built.eval(),
-        DatasetDescription.from_dict(info),
-        info["config"],
-        file,
-        content["global_step"],
-        weights,
-    )
+    return TrainedModel(built.eval(), description, config, file, step, weights)
 
 
 def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> SegmentationModel:
@@ -171,7 +219,7 @@ def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> Segmentatio
             raise CheckpointError(
                 f"{file} holds a {spec.architecture} that softiou builds itself: leave `model` out."
             )
-        return SegmentationModel(spec)
+        return model_of_file(spec, file)
     if module is None:
         raise CheckpointError(
             f"{file} holds a model of your own, {spec.architecture.removeprefix(CUSTOM)}, which is "

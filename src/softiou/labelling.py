@@ -12,7 +12,7 @@ from torch import Tensor
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.data import ImageSample
 from softiou.errors import ConfigError
-from softiou.inference import Precision, autocast, best_device
+from softiou.inference import Precision, autocast, best_device, require_finite
 from softiou.models import SegmentationModel
 from softiou.soft_labels import (
     Manifest,
@@ -87,11 +87,15 @@ def label(
 
     Yields:
         The stem of each image when its soft labels are written.
+
+    Raises:
+        CheckpointError: The teacher predicts NaN.
     """
     stride = store.manifest.quantisation.stride
     for sample in samples:
         image = sample["image"]
         probs = cell_probs(model, image, stride=stride, precision=precision)
+        require_finite(probs, model=str(store.manifest.teacher.name), image=sample["stem"])
         store.write(folder, sample["stem"], probs.cpu(), image)
         yield sample["stem"]
 

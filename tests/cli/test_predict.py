@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from softiou.checkpoints import load_trained
@@ -70,6 +71,17 @@ def test_mistakes_in_the_settings(
     result = softiou("predict", trained.directory, shapes / "test" / "images", *options)
     result.assert_refused(message)
     assert not Path("predictions").exists()
+
+
+def test_a_model_that_predicts_nan_is_refused(softiou: Run, run_copy: Path, shapes: Path) -> None:
+    checkpoint = run_copy / "checkpoints" / "best.ckpt"
+    content = torch.load(checkpoint, weights_only=True)
+    last = [name for name in content["state_dict"] if name.startswith("model.net")][-1]
+    content["state_dict"][last] = content["state_dict"][last] * torch.nan
+    torch.save(content, checkpoint)
+    image = shapes / "test" / "images" / "test0.png"
+    softiou("predict", run_copy, image).assert_refused("predicts NaN for", "test0", "diverged")
+    assert list(Path("predictions").iterdir()) == []
 
 
 def test_ctrl_c_leaves_whole_files(

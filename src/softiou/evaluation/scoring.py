@@ -16,7 +16,6 @@ import softiou
 from softiou._html import html_table
 from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
-from softiou.errors import CheckpointError
 from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import (
     Example,
@@ -35,6 +34,7 @@ from softiou.inference import (
     Predictor,
     image_probs,
     predict_logits,
+    require_finite,
 )
 from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
 from softiou.metrics.bins import reliability
@@ -128,11 +128,7 @@ def evaluate(
     scorer = _Scorer(dataset, predictor.device, scaling, num_examples)
     for sample in dataset if samples is None else samples:
         probs, scaled = _probs(predictor, sample["image"], inference, scaling)
-        if not bool(probs.isfinite().all()):
-            raise CheckpointError(
-                f"{checkpoint} predicts NaN for {sample['stem']}: its training has diverged. "
-                "Evaluate an earlier checkpoint, or train with a lower optim.learning_rate."
-            )
+        require_finite(probs, model=checkpoint, image=sample["stem"])
         scorer.add(sample, probs, scaled)
     best, worst = scorer.examples.best(), scorer.examples.worst()
     statistics = ImageStatistics.concatenate(scorer.plain).apply(Tensor.cpu)

@@ -22,7 +22,7 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     """
     from safetensors import SafetensorError, safe_open
 
-    from softiou.models import ModelSpec, SegmentationModel
+    from softiou.models import ModelSpec, model_of_file
 
     try:
         with safe_open(path, framework="pt") as file:
@@ -32,9 +32,9 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     info = from_strings(strings, file=str(path))
-    model = SegmentationModel(ModelSpec.from_dict(info.model, file=path))
+    model = model_of_file(ModelSpec.from_dict(info.model, file=path), path)
     try:
         model.load_state_dict(tensors)
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError, TypeError) as error:
         raise CheckpointError(f"The weights in {path} do not fit its own model: {error}") from error
     return model.eval(), info

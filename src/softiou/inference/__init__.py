@@ -10,7 +10,7 @@ from softiou.inference.prediction import (
     predict_probs,
     probability_bands,
 )
-from softiou.inference.predictors import ModelPredictor, Predictor
+from softiou.inference.predictors import ModelPredictor, Predictor, require_finite
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 from softiou.inference.writing import MaskWriter, find_images
 
@@ -34,4 +34,5 @@ __all__ = [
     "predict_logits",
     "predict_probs",
     "probability_bands",
+    "require_finite",
 ]

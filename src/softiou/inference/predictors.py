@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from softiou.errors import CheckpointError
 from softiou.inference.devices import Precision, autocast
 from softiou.soft_labels import interpolate_at
 from softiou.temperature import LogitScaling
@@ -41,6 +42,19 @@ class Predictor(Protocol):
             Probabilities (N, C, H, W) in float32.
         """
         ...
+
+
+def require_finite(probs: Tensor, *, model: str, image: str) -> None:
+    """Raise unless all probabilities are finite.
+
+    Raises:
+        CheckpointError: Names the model and the image.
+    """
+    if not bool(probs.isfinite().all()):
+        raise CheckpointError(
+            f"{model} predicts NaN for {image}: its training has diverged. Use an earlier "
+            "checkpoint, or train with a lower optim.learning_rate."
+        )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from softiou.errors import DataError, RunExistsError
 from softiou.inference.array_files import probability_file
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import probability_bands
-from softiou.inference.predictors import Predictor
+from softiou.inference.predictors import Predictor, require_finite
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 
 _COMPANIONS = (".probs.npy", ".overlay.jpg")
@@ -117,6 +117,7 @@ class MaskWriter:
                 shape = (num_classes, height, width)
                 stored = stack.enter_context(probability_file(path, shape))
             for rows, probs in bands:
+                require_finite(probs, model="The model", image=str(file))
                 preds[rows] = probs.argmax(0).cpu().numpy()
                 if stored is not None:
                     stored.write(rows, probs)

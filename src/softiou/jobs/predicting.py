@@ -18,6 +18,7 @@ from softiou.inference import (
     Predictor,
     best_device,
     probability_bands,
+    require_finite,
 )
 from softiou.jobs.images import ImageItem, find_items
 from softiou.jobs.opening import inference_settings, open_file
@@ -173,6 +174,7 @@ class Predictions(Sequence[Prediction]):
         item = self._items[number]
         bands = probability_bands(self._predictor, item.read(), settings=self._settings)
         probs = torch.cat([band.cpu() for _, band in bands], dim=1)
+        require_finite(probs, model="The model", image=item.stem)
         return Prediction(item.stem, probs.argmax(0), probs)
 
 

@@ -3,7 +3,7 @@
 import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from urllib.parse import urlsplit
 
 
@@ -12,8 +12,17 @@ def no_waiting_offline() -> Iterator[None]:
     """Without a network, make Hugging Face use its cache immediately, not after many retries."""
     from huggingface_hub import constants
 
+    with nullcontext() if _reachable(constants.ENDPOINT) else offline():
+        yield
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep Hugging Face from the network, as for a model that a file describes."""
+    from huggingface_hub import constants
+
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not _reachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ Shapes: N images, Q queries, C classes, (h, w) cells at the decoder's stride.
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from softiou._reading import read_json
 from softiou.errors import CheckpointError, ConfigError
-from softiou.models.downloads import no_waiting_offline
+from softiou.models.downloads import no_waiting_offline, offline
 from softiou.models.normalisation import Normalisation
 from softiou.models.semantic_head import Mask2FormerHead
 from softiou.models.spec import ModelSpec
@@ -111,14 +111,17 @@ def build_transformers(
     return TransformersNetwork(model), found
 
 
+_CHOOSING = ("attn_implementation", "auto_map", "trust_remote_code", "use_pretrained_backbone")
+
+
 def _without_code(settings: Any) -> Any:
-    """Drop settings that would let a checkpoint choose code to download: attention kernels."""
+    """Drop settings that would let a checkpoint choose code or weights to download."""
     if not isinstance(settings, dict):
         return settings
     return {
         key: _without_code(value)
         for key, value in settings.items()
-        if key.lstrip("_") != "attn_implementation"
+        if str(key).lstrip("_") not in _CHOOSING
     }
 
 
@@ -210,7 +213,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 def _reading(name: str, *, local: bool) -> Iterator[None]:
     """Turn errors of a repository or folder into one that says what to do."""
     try:
-        with nullcontext() if local or _is_folder(name) else no_waiting_offline():
+        with offline() if local or _is_folder(name) else no_waiting_offline():
             yield
     except (ConfigError, CheckpointError):
         raise

@@ -8,13 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softiou.errors import ConfigError
+from softiou.errors import CheckpointError, ConfigError
 from softiou.models.auxiliary import AuxiliaryHead, second_last
 from softiou.models.building import build_network, input_stride, smallest_px
+from softiou.models.downloads import offline
 from softiou.models.huggingface import build_transformers
 from softiou.models.normalisation import normalisation_of
 from softiou.models.spec import TRANSFORMERS, ModelSpec
 from softiou.models.weights import load_encoder
+
+
+def model_of_file(spec: ModelSpec, file: Path) -> "SegmentationModel":
+    """Build the model that a file describes, without a network.
+
+    Raises:
+        CheckpointError: It cannot be built from the file alone.
+    """
+    if spec.architecture == TRANSFORMERS and spec.settings is None:
+        raise CheckpointError(
+            f"{file} does not hold the configuration of its model {spec.encoder}."
+        )
+    try:
+        with offline():
+            return SegmentationModel(spec)
+    except Exception as error:  # of names and settings that somebody else chose
+        reason = str(error) or repr(error)
+        raise CheckpointError(f"The model of {file} cannot be built: {reason}") from error
 
 
 class SegmentationModel(nn.Module):
