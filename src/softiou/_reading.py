@@ -9,7 +9,7 @@ import json
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -29,7 +29,7 @@ class BoundedLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Compose one value, or raise ValueError at a bound."""
-        event = yaml.SafeLoader.peek_event(self)
+        event = cast(Any, self).peek_event()
         before, alias = self._values, isinstance(event, yaml.AliasEvent)
         self._values += self._sizes.get(event.anchor, MOST_VALUES) if alias else 1
         self._levels += 1
