@@ -1,7 +1,7 @@
 """A teacher's soft labels of a data set, made once and kept on disk."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +86,7 @@ def _label_images(
     share = own_share(images, part=part, parts=parts)
     damaged = _damaged(store, images, share, progress) if verify else []
     todo = [n for n in share if n in damaged or not store.has(images.folder, images.stems[n])]
-    done = _labelled(trained, images, store, config, todo)
+    done = _labelled(trained, images, store, config, todo, progress.say)
     for _ in progress.track(done, total=len(todo), description=f"labelling {images.folder}"):
         pass
     if images.skipped:
@@ -104,21 +104,19 @@ def _labelled(
     store: "SoftLabelStore",
     config: "LabellingConfig",
     numbers: list[int],
+    say: Callable[[str], None],
 ) -> Iterator[str]:
     """Label some of the images; yield the stem of each that is done."""
-    from torch.utils.data import DataLoader, Subset
+    from torch.utils.data import Subset
 
     from softiou.inference import best_precision
     from softiou.labelling import label as label_samples
     from softiou.labelling import own_device
-    from softiou.training.stopping import ignore_interrupts
+    from softiou.training.workers import Loader
 
     device = own_device(os.environ)
-    samples = DataLoader(
-        Subset(images, numbers),
-        batch_size=None,
-        num_workers=config.workers,
-        worker_init_fn=ignore_interrupts,
+    samples = Loader(
+        Subset(images, numbers), batch_size=None, workers=config.workers if numbers else 0, say=say
     )
     return label_samples(
         trained.model.to(device),

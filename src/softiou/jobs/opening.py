@@ -104,13 +104,9 @@ def loaded(
     dataset: "SegmentationDataset", progress: "Progress", *, description: str
 ) -> "Iterable[Sample]":
     """Return the samples of a data set in order, loaded by a process of its own."""
-    from torch.utils.data import DataLoader
-
     from softiou.data import CustomDataset
-    from softiou.training.stopping import ignore_interrupts
+    from softiou.training.workers import Loader
 
     workers = 0 if isinstance(dataset, CustomDataset) else 1  # it may not be copied to a process
-    samples = DataLoader(
-        dataset, batch_size=None, num_workers=workers, worker_init_fn=ignore_interrupts
-    )
+    samples = Loader(dataset, batch_size=None, workers=workers, say=progress.say)
     return progress.track(samples, total=len(dataset), description=description)

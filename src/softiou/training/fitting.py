@@ -12,13 +12,13 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import Subset
 
 from softiou._memory import keep_freed_memory
 from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, Precision
-from softiou.data import Augmentation, CustomAugmentation, Sample, SegmentationDataset
+from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
 from softiou.errors import ConfigError
 from softiou.recipes.base import Augmentations, Recipe, Stream
 from softiou.recipes.baseline import BASELINE
@@ -34,7 +34,8 @@ from softiou.training.callbacks import (
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
 from softiou.training.processes import is_first, own_process_group, trainer_settings
-from softiou.training.stopping import Stopped, StopRequest, ignore_interrupts
+from softiou.training.stopping import Stopped, StopRequest
+from softiou.training.workers import Loader
 
 _PRECISIONS: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
     "bf16": "bf16-mixed",
@@ -94,7 +95,7 @@ def fit(
             trainer.fit(
                 recipe,
                 train_dataloaders=recipe.training_batches(
-                    data, augmentation, _stream(config, trainer)
+                    data, augmentation, _stream(config, trainer, say)
                 ),
                 val_dataloaders=_validation_samples(config, data.validation, trainer),
                 ckpt_path=checkpoint,
@@ -151,7 +152,7 @@ def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomPart
     )
 
 
-def _stream(config: ResolvedConfig, trainer: pl.Trainer) -> Stream:
+def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], None]) -> Stream:
     """Return what makes batches of samples: stream(samples, batch_size)."""
     optim = config.optim
     return lambda samples, batch_size: BatchStream(
@@ -162,6 +163,7 @@ def _stream(config: ResolvedConfig, trainer: pl.Trainer) -> Stream:
         rank=trainer.global_rank,
         world_size=trainer.world_size,
         pin_memory=trainer.strategy.root_device.type == "cuda",
+        say=say,
     )
 
 
@@ -199,7 +201,7 @@ def resume_command(config: Config, run: Path) -> str:
 
 def _validation_samples(
     config: ResolvedConfig, dataset: SegmentationDataset, trainer: pl.Trainer
-) -> DataLoader[Sample]:
+) -> Loader:
     if len(dataset) < trainer.world_size:
         raise ConfigError(
             f"The split {dataset.split!r} has {len(dataset)} images, and {trainer.world_size} "
@@ -207,12 +209,7 @@ def _validation_samples(
         )
     # Every image once, whatever the number of processes: a padded split would count some twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
-    return DataLoader(
-        Subset(dataset, own),
-        batch_size=None,
-        num_workers=config.data.workers,
-        worker_init_fn=ignore_interrupts,
-    )
+    return Loader(Subset(dataset, own), batch_size=None, workers=config.data.workers)
 
 
 @contextmanager

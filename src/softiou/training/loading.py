@@ -1,12 +1,12 @@
 """Batches for training, as a stream that can be resumed at any batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from softiou.data import DrawSampler, collate
-from softiou.training.stopping import ignore_interrupts
+from softiou.training.workers import Loader
 
 
 class BatchStream:
@@ -24,6 +24,7 @@ class BatchStream:
         rank: Of this process.
         world_size: Number of processes.
         pin_memory: For transfers to a GPU.
+        say: Prints a line.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class BatchStream:
         rank: int = 0,
         world_size: int = 1,
         pin_memory: bool = False,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.samples = samples
         self.batch_size = batch_size
@@ -44,6 +46,7 @@ class BatchStream:
         self.rank = rank
         self.world_size = world_size
         self.pin_memory = pin_memory
+        self.say = say
         self.position = 0  # batches handed out since the start of the run
 
     def __len__(self) -> int:
@@ -53,7 +56,7 @@ class BatchStream:
     def __iter__(self) -> Iterator[Any]:
         draws_a_batch = self.batch_size * self.world_size
         remaining = self.batches - self.position % self.batches
-        loader = DataLoader(
+        loader = Loader(
             self.samples,
             batch_size=self.batch_size,
             sampler=DrawSampler(
@@ -62,11 +65,12 @@ class BatchStream:
                 rank=self.rank,
                 world_size=self.world_size,
             ),
-            num_workers=self.workers,
+            workers=self.workers,
+            say=self.say,
             collate_fn=collate,
-            worker_init_fn=ignore_interrupts,
             pin_memory=self.pin_memory,
         )
+        self.workers = loader.workers
         for batch in loader:
             self.position += 1
             yield batch

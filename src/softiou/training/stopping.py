@@ -52,15 +52,10 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a loading process that was forked just now, see `ignore_interrupts`
+            return  # a loading process that was forked just now
         if self.requested:
             raise Stopped
         self.requested = True
         # The signal may have come in the middle of another print.
         with contextlib.suppress(RuntimeError):
             self._say("stopping after this step; once more to stop at once")
-
-
-def ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C to the main process: a terminal sends it to the loading processes, too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,152 @@
+"""Loading processes that never hang: as many as the machine has room for, and errors in words."""
+
+import ctypes
+import multiprocessing.queues
+import os
+import pickle
+import re
+import resource
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torch._utils import ExceptionWrapper
+from torch.utils.data import DataLoader, Dataset
+
+from softiou.errors import DataError
+
+SHARED = Path("/dev", "shm")
+_PLENTY = 4 << 30  # bytes of shared memory, which need no count
+_PER_PROCESS, _OTHERS = 24, 64  # descriptors that are open at a time
+_PER_CORE = 4
+_PATIENCE_S = 600  # for one batch
+_LOST = (EOFError, ConnectionError, FileNotFoundError)  # when nobody is at the other end
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl.h
+
+
+class Loader:
+    """Batches of a data set, made by other processes, or by this one where there is no room.
+
+    A process that dies, shared memory that is exhausted and a lack of file descriptors are errors
+    that name the way out; torch's own loader waits for ever in some of these cases.
+
+    Args:
+        samples: The data set.
+        workers: Loading processes; fewer are started where shared memory, descriptors or cores do
+            not suffice, see the attribute of this name.
+        say: Prints a line, when there are fewer.
+        settings: Of `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self,
+        samples: Dataset[Any],
+        *,
+        workers: int,
+        say: Callable[[str], None] = lambda line: None,
+        **settings: Any,
+    ) -> None:
+        if workers:
+            workers = _affordable(workers, samples, settings, say)
+        self.workers = workers
+        self._loader: DataLoader[Any] = DataLoader(
+            samples,
+            num_workers=workers,
+            worker_init_fn=_start,
+            timeout=_PATIENCE_S if workers else 0,
+            **settings,
+        )
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._loader
+        except (RuntimeError, OSError, EOFError) as error:
+            if self.workers and (reason := _reason(error)):
+                raise DataError(
+                    f"Loading failed: {reason} Fewer processes need less: data.workers=0 in "
+                    "training, or workers=0 in softiou label, uses none."
+                ) from error
+            raise
+
+
+def _reason(error: Exception) -> str:
+    """Return what went wrong between the processes; "" for any other error."""
+    text = str(error)
+    lost = not text.startswith("Caught ") and isinstance(error, _LOST)
+    if "No space left on device" in text and "shared memory" in text:
+        return f"the shared memory {SHARED} is full. Enlarge it (docker: --shm-size=8g)."
+    if "Too many open files" in text or "ancdata" in text:
+        return "there are too few file descriptors. Raise the limit (ulimit -n 4096)."
+    if lost or re.search("DataLoader worker.*(exited|killed by signal)", text):
+        return "a loading process was killed, as the system does when the memory is exhausted."
+    if "timed out after" in text:
+        return f"no batch has arrived for {_PATIENCE_S} s. Is the disk of the data set still there?"
+    return ""
+
+
+def _affordable(
+    workers: int, samples: Dataset[Any], settings: dict[str, Any], say: Callable[[str], None]
+) -> int:
+    """Return how many loading processes there is room for."""
+    bounds = {f"{_cores()} cores": _PER_CORE * _cores()}
+    free = _free_descriptors()
+    bounds[f"{free} file descriptors (ulimit -n)"] = max(0, free - _OTHERS) // _PER_PROCESS
+    room = _free_shared_memory()
+    if room < _PLENTY:
+        first = next(iter(settings.get("sampler") or (0,)))
+        batch = len(pickle.dumps(samples[first])) * (settings.get("batch_size") or 1)
+        # Each process prepares two batches, and one is in use; half is left for others.
+        bounds[f"{room >> 20} MiB in {SHARED} (docker: --shm-size)"] = (room // 2 // batch - 1) // 2
+    reason = min(bounds, key=lambda name: bounds[name])
+    if workers <= bounds[reason]:
+        return workers
+    fewer = max(0, bounds[reason])
+    say(f"workers  {fewer} instead of {workers}: there are only {reason}")
+    return fewer
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _free_shared_memory() -> int:
+    """Return the bytes that are free where processes exchange batches; much if unknown."""
+    try:
+        space = os.statvfs(SHARED)
+    except OSError:  # macOS
+        return _PLENTY
+    return space.f_bavail * space.f_frsize
+
+
+def _free_descriptors() -> int:
+    """Raise the limit of open files to the highest allowed, and return how many are free."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < min(hard, 4096):
+        soft = min(hard, 4096)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    used = Path("/proc/self/fd")
+    return soft - (len(list(used.iterdir())) if used.is_dir() else 0)
+
+
+def _start(worker: int) -> None:
+    """Set up a loading process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to these processes, too
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform.startswith("linux"):  # end with the main process, however that ends
+        with suppress(AttributeError):
+            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    # A batch that cannot be sent is lost by default, and the main process waits for it.
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = _send_error
+
+
+def _send_error(queue: Any, error: Exception, batch: Any) -> None:
+    """Send an error, which is being handled, in the place of a batch."""
+    wrapper: Any = ExceptionWrapper
+    queue.put((batch[0], wrapper(where="in DataLoader worker process")))
