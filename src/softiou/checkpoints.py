@@ -242,6 +242,27 @@ class HasClasses(Protocol):
         ...
 
 
+def load_into(model: SegmentationModel, path: Path, description: DatasetDescription) -> None:
+    """Load the weights of a run directory or checkpoint file into a new model of the same network.
+
+    An auxiliary head is no part of the network: a model without one leaves it out, and one that
+    the checkpoint lacks keeps its weights.
+
+    Raises:
+        CheckpointError: The checkpoint has other classes or another network.
+    """
+    trained = load_trained(path)
+    check_classes(trained, description, data="the data set")
+    own, theirs = model.spec.as_dict(), trained.model.spec.as_dict()
+    different = [f"{key} {theirs[key]}, not {own[key]}" for key in own if own[key] != theirs[key]]
+    if different := [one for one in different if not one.startswith("auxiliary ")]:
+        raise CheckpointError(
+            f"Expected `model.weights` of the network that is trained, but {trained.path} has "
+            f"{' and '.join(different)}. Set the section `model` to its values."
+        )
+    model.load_state_dict(trained.model.state_dict(), strict=False)
+
+
 def check_classes(trained: HasClasses, description: DatasetDescription, *, data: str) -> None:
     """Raise unless a data set has the classes that a model was trained for.
 

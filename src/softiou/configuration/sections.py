@@ -165,6 +165,11 @@ class ModelConfig(Section):
         "or folder",
     )
     encoder_weights: str = Field("imagenet", description="none, imagenet or a safetensors file")
+    weights: str | None = Field(
+        None,
+        description="run directory or checkpoint of the same network to begin with; null: "
+        "encoder_weights",
+    )
     output_stride: Literal[8, 16] | None = Field(
         None,
         description="of the encoder, by dilation: 8 or 16 for deeplabv3, deeplabv3plus, pspnet; "

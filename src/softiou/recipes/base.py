@@ -272,7 +272,10 @@ def _build_model(
     if custom.model is not None:
         if config.loss.auxiliary:
             raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")
+        if config.model.weights:
+            raise ConfigError("model.weights: load them into your own model, and leave this out.")
         return CustomModel(custom.model, description.num_classes)
+    begin = config.model.weights if spec is None else None  # a checkpoint goes on with its own
     spec = spec or ModelSpec(
         config.model.architecture,
         config.model.encoder,
@@ -280,7 +283,9 @@ def _build_model(
         output_stride=config.model.output_stride,
         auxiliary=config.loss.auxiliary > 0,
     )
-    model = SegmentationModel(spec, encoder_weights=encoder_weights)
+    model = SegmentationModel(spec, encoder_weights="none" if begin else encoder_weights)
+    if begin:
+        checkpoints.load_into(model, Path(begin).expanduser(), description)
     freeze_unused(model)
     return model
 
