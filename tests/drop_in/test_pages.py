@@ -1,6 +1,8 @@
 """What the pages on other trainers and other libraries show, runs; and what they claim, holds."""
 
 import re
+import sys
+import types
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,6 +46,28 @@ def test_other_trainers(title: str) -> None:
     if "Hugging Face" in title:
         pytest.importorskip("transformers", reason="needs softiou[transformers]")
     run("other-trainers.md", title)
+
+
+def test_the_loss_for_mmsegmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for mmseg's registry, which is called as theirs."""
+    text = (PAGES / "migration.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```py\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+
+    class Registry:
+        def register_module(self) -> Any:
+            return lambda kind: found.setdefault(kind.__name__, kind)
+
+    registry = types.ModuleType("mmseg.registry")
+    vars(registry)["MODELS"] = Registry()
+    monkeypatch.setitem(sys.modules, "mmseg", types.ModuleType("mmseg"))
+    monkeypatch.setitem(sys.modules, "mmseg.registry", registry)
+    exec(compile(code, "migration.md", "exec"), {"__name__": "losses"})
+    loss = found["SoftIoULoss"](loss_weight=0.4, cross_entropy=0.5)
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    labels[0, 0] = 255
+    expected = JaccardMetricLoss(cross_entropy=0.5, ignore_index=255)(logits, labels)
+    torch.testing.assert_close(loss(logits, labels, weight=None, ignore_index=255), 0.4 * expected)
 
 
 def test_every_library_has_its_snippets() -> None:
