@@ -42,8 +42,9 @@ def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     library = load()
     assert isinstance(library, ctypes.CDLL)
     assert library.softiou_gather is not None
-    (file,) = kept(tmp_path)
+    record, file = kept(tmp_path)
     assert file.match("native-*.so")
+    assert record == file.with_suffix(".sha256")
     folder = file.parent
     assert oct(folder.stat().st_mode)[-3:] == "700"
 
@@ -62,7 +63,7 @@ def test_another_processor_gets_a_file_of_its_own(
     real = _compile._processor()
     monkeypatch.setattr(_compile, "_processor", lambda: real + b" another")
     load()
-    assert len(kept(tmp_path)) == 2
+    assert len(kept(tmp_path)) == 4
 
 
 @pytest.mark.usefixtures("_compiler")
@@ -111,6 +112,50 @@ def test_a_cache_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("tempfile.tempdir", None)
     assert isinstance(load(), ctypes.CDLL)
     assert len(list(tmp_path.glob("softiou-*/native-*.so"))) == 1
+
+
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize("damage", ["empty", "cut", "others may write", "changed", "no record"])
+def test_a_library_that_is_not_as_it_was_compiled_is_replaced(damage: str, tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "softiou"
+    load()
+    record, file = kept(tmp_path)
+    content = file.read_bytes()
+    copy = folder / "copy"  # the loaded one stays as it is
+    changes = {"empty": b"", "cut": content[: len(content) // 2], "changed": content + b"x"}
+    copy.write_bytes(changes.get(damage, content))
+    copy.replace(file)
+    if damage == "others may write":
+        file.chmod(0o777)
+    if damage == "no record":
+        record.unlink()
+    assert isinstance(load(), ctypes.CDLL)
+    assert len(file.read_bytes()) > len(content) // 2
+    assert file.read_bytes() != changes.get(damage)
+    assert not file.stat().st_mode & 0o022
+    assert kept(tmp_path) == [record, file]
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_a_library_or_folder_of_another_user_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    before = [path.stat().st_mtime_ns for path in kept(tmp_path)]
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    load()
+    assert [path.stat().st_mtime_ns for path in kept(tmp_path)] == before
+    assert len(list(tmp_path.glob("softiou-*/native-*.so"))) == 1
+
+
+def test_a_compiler_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = write_compiler(tmp_path / "mycc", "exec sleep 60")
+    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setattr(_compile, "_PATIENCE_S", 0.1)
+    assert load() == f"{compiler} did not end within 0.1 seconds."
+    assert kept(tmp_path) == []
 
 
 def test_windows_does_without(monkeypatch: pytest.MonkeyPatch) -> None:

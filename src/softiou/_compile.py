@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from softiou._files import atomic_path
+from softiou._files import atomic_path, write_atomically
 
 _FLAGS = (
     "-std=c11",
@@ -29,6 +29,7 @@ _FLAGS = (
     "-fPIC",
 )
 _SHARED = "_scalars.h"
+_PATIENCE_S = 120  # a compiler takes about two seconds
 # Not every compiler has OpenMP's threads; the C code then uses those of pthread.
 _THREADS = ("-fopenmp", "-fopenmp-simd")
 
@@ -56,9 +57,12 @@ def load_library(package: str, name: str) -> ctypes.CDLL | str:
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
     try:
         library = _cache_folder() / f"{Path(name).stem}-{key}.so"
-        if not library.exists():
+        if not _is_sound(library):
             _compile(compiler, options, source, library)
+            write_atomically(_digest(library), _record(library))
         return ctypes.CDLL(str(library))
+    except subprocess.TimeoutExpired:
+        return f"{shlex.join(compiler)} did not end within {_PATIENCE_S} seconds."
     except subprocess.CalledProcessError as error:
         lines = error.stderr.decode(errors="replace").strip().splitlines()
         return f"{shlex.join(compiler)} failed: {lines[-1] if lines else error}."
@@ -100,11 +104,33 @@ def _cache_folder() -> Path:
     folder = Path(root) / "softiou"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+        if os.access(folder, os.W_OK) and _is_ours(folder):
             return folder
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="softiou-"))
+
+
+def _is_sound(library: Path) -> bool:
+    """Return whether a library is there, this user's alone and as it was compiled."""
+    try:
+        return _is_ours(library) and _record(library).read_bytes() == _digest(library)
+    except OSError:
+        return False
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a path belongs to this user, and nobody else may write to it."""
+    about = path.stat()
+    return about.st_uid == os.getuid() and not about.st_mode & 0o022
+
+
+def _record(library: Path) -> Path:
+    return library.with_suffix(".sha256")
+
+
+def _digest(library: Path) -> bytes:
+    return hashlib.sha256(library.read_bytes()).hexdigest().encode()
 
 
 def _compile(
@@ -115,7 +141,9 @@ def _compile(
         for threads in _THREADS:
             output = ["-o", str(built), "-x", "c", "-", "-lpthread", "-lm"]
             command = [*compiler, *options, threads, *output]
-            done = subprocess.run(command, check=False, capture_output=True, input=source)
+            done = subprocess.run(
+                command, check=False, capture_output=True, input=source, timeout=_PATIENCE_S
+            )
             if done.returncode == 0:
                 break
         done.check_returncode()

@@ -1,5 +1,6 @@
 """Lines and progress bars: in a terminal, in a notebook, or in a file that a program writes."""
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -8,6 +9,8 @@ from importlib.util import find_spec
 from typing import TypeVar
 
 T = TypeVar("T")
+
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def in_notebook() -> bool:
@@ -22,8 +25,27 @@ def is_watched() -> bool:
 
 
 def say(line: str) -> None:
-    """Print a line at once, also into a file or pipe."""
-    print(line, flush=True)
+    """Print lines at once, also into a file or pipe; control characters are shown escaped."""
+    print(visible(line, keep="\n\t"), flush=True)
+
+
+def visible(text: object, *, keep: str = "") -> str:
+    r"""Show control characters, directions of writing and bytes that are not UTF-8 escaped.
+
+    Names of files and classes may hold them, and a terminal would obey.
+
+    Example:
+        >>> visible("a\x1b[2Jb\n")
+        'a\\x1b[2Jb\\n'
+    """
+    return _UNSEEN.sub(
+        lambda found: found[0] if found[0] in keep else _escaped(found[0]), str(text)
+    )
+
+
+def _escaped(character: str) -> str:
+    byte = ord(character) - 0xDC00  # a byte of a name that is not UTF-8, as Python keeps it
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
 
 
 @dataclass(frozen=True)

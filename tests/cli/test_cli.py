@@ -543,3 +543,18 @@ def test_evaluate_against_soft_labels(softiou: Run, trained: Any, shapes: Path) 
     hard = softiou("evaluate", trained.directory, shapes, "--out", "out")
     assert "earlier evaluation" in hard.out
     assert "soft Dice" not in hard.out
+
+
+def test_names_of_files_are_printed_without_their_control_characters(
+    softiou: Callable[..., Any], shapes: Path, tmp_path: Path
+) -> None:
+    """A name that would forge a line, and one with a byte that is not UTF-8."""
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
+    images = data / "train" / "images"
+    (images / "a\nerrors: 0\x1b[2J.png").write_bytes(b"")
+    os.rename(os.fsencode(next(images.glob("*0.png"))), os.fsencode(images) + b"/caf\xe9.png")
+    result = softiou("check", data)
+    assert "\x1b" not in result.out
+    assert "a\\nerrors: 0\\x1b[2J" in result.out
+    assert "caf\\xe9" in result.out
+    assert "Traceback" not in result.err

@@ -6,7 +6,7 @@ import warnings
 import typer
 
 from softiou import __version__
-from softiou.cli._console import plain_message
+from softiou.cli._console import plain_message, visible
 from softiou.cli.calibrate import calibrate
 from softiou.cli.check import check
 from softiou.cli.compare import compare
@@ -68,6 +68,10 @@ def _options(
     pass
 
 
+def _complain(message: str) -> None:
+    print(f"softiou: {visible(message, keep=chr(10))}", file=sys.stderr)
+
+
 def main() -> None:
     """Run the command line; a mistake in the input ends in a message instead of a traceback."""
     # Pillow's doubts about large images: a person has named them.
@@ -75,10 +79,10 @@ def main() -> None:
     try:
         app()
     except SoftiouError as error:
-        print(f"softiou: {plain_message(error)}", file=sys.stderr)
+        _complain(plain_message(error))
         sys.exit(2)
     except OSError as error:  # the disk is full, a folder is not ours: names the file
-        print(f"softiou: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(2)
     except KeyboardInterrupt:
         print("softiou: interrupted", file=sys.stderr)

@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from softiou._screen import visible
 from softiou.checking import CheckReport, FixReport
 from softiou.checking.advice import Advice
 from softiou.checking.report import ProblemGroup
@@ -48,10 +49,10 @@ def fix_summary(fixed: FixReport) -> Iterator[Text]:
 def _group(group: ProblemGroup) -> Text:
     """Render a problem; of several of a kind, the number and the first few."""
     heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
-    examples = "".join(f"\n  {p.file}\n    {p.message}" for p in group.examples)
+    examples = "".join(f"\n  {visible(p.file)}\n    {p.message}" for p in group.examples)
     if group.count == 1:
         (problem,) = group.examples
-        text = f"{problem.file}\n  {problem.message}\n  -> {problem.remedy}"
+        text = f"{visible(problem.file)}\n  {problem.message}\n  -> {problem.remedy}"
         return Text.assemble(heading, text)
     more = group.count - len(group.examples)
     examples += f"\n  ... and {more} more" if more else ""
@@ -90,12 +91,12 @@ def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
 
 def _class_table(report: CheckReport) -> Table:
     """Render the share of the pixels and the number of images of each class, by split."""
-    table = Table("class", *(escape(f"{name}: pixels (images)") for name in report.splits))
+    table = Table("class", *(escape(f"{visible(name)}: pixels (images)") for name in report.splits))
     for column in table.columns[1:]:
         column.justify = "right"
     for rows in zip(*(split.classes for split in report.splits.values()), strict=True):
         cells = (f"{row.pixel_share:.2%} ({row.images})" for row in rows)
-        table.add_row(escape(rows[0].name), *cells)
+        table.add_row(escape(visible(rows[0].name)), *cells)
     return table
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from softiou._screen import is_watched
 from softiou._screen import say as say
+from softiou._screen import visible as visible
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def score_table(
 
     caption = "per cent; 95 % intervals by resampling the images" if intervals else "per cent"
     table = Table(title_justify="left", caption=caption, caption_justify="left")
-    table.title = escape(title) if title else None
+    table.title = escape(visible(title)) if title else None
     table.add_column("")
     if names is None:
         metrics = metrics_of(shown="console", among={name for row in rows.values() for name in row})
@@ -83,7 +84,9 @@ def score_table(
     for metric in metrics:
         table.add_column(metric.heading, justify="right", no_wrap=True)
     for label, values in rows.items():
-        table.add_row(escape(label), *[_cell(metric, values.get(metric.key)) for metric in metrics])
+        table.add_row(
+            escape(visible(label)), *[_cell(metric, values.get(metric.key)) for metric in metrics]
+        )
         if intervals:
             limits = [_interval(metric, intervals.get(metric.key)) for metric in metrics]
             table.add_row("", *limits, style="dim")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softiou._screen import is_watched
+from softiou._screen import is_watched, visible
 from softiou.metrics.registry import metric_info
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _table(headings: tuple[str, ...]) -> "Table":
 def _escape(text: str) -> str:
     from rich.markup import escape
 
-    return escape(text)
+    return escape(visible(text))
 
 
 def _estimate_cells(estimate: "Estimate", digits: int = 2) -> list[str]:

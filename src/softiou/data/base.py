@@ -12,6 +12,7 @@ from typing import Any, Literal, Self, TypeAlias, TypedDict, get_args
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from softiou._screen import visible
 from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
 from softiou.targets import vote_shares
@@ -29,7 +30,7 @@ class DatasetDescription:
         palette: One RGB colour per class, 0..255; empty means a default one.
 
     Raises:
-        ValueError: No classes, or a palette of another length.
+        ValueError: No classes, a control character in a name, or a palette of another length.
 
     Example:
         >>> description = DatasetDescription(("background", "nodule"))
@@ -44,6 +45,12 @@ class DatasetDescription:
     def __post_init__(self) -> None:
         if not self.classes:
             raise ValueError("Expected `classes` to name at least one class, but got none.")
+        if any(visible(name) != name for name in self.classes):
+            names = ", ".join(visible(name) for name in self.classes if visible(name) != name)
+            raise ValueError(
+                f"Expected `classes` to be names without control characters, but got {names}. "
+                "Write them on one line of letters."
+            )
         if not self.palette:
             object.__setattr__(self, "palette", default_palette(self.classes))
         if len(self.palette) != len(self.classes):

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from softiou._reading import read_yaml
+from softiou._screen import visible
 from softiou.data.base import Colour, DatasetDescription
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
@@ -57,6 +58,8 @@ class DatasetFile(BaseModel):
         twice = sorted(name for name, count in Counter(classes).items() if count > 1)
         if twice:
             raise ValueError(f"names {', '.join(twice)} more than once")
+        if odd := [name for name in classes if visible(name) != name]:
+            raise ValueError(f"holds control characters in {', '.join(map(visible, odd))}")
         return classes
 
     @field_validator("palette")

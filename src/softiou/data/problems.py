@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from softiou._screen import visible
 from softiou.errors import DataError
 
 _LISTED = 5
@@ -29,7 +30,7 @@ class Problem:
     kind: str = "layout"
 
     def __str__(self) -> str:
-        return f"{self.file}: {self.message} {self.remedy}"
+        return f"{visible(self.file)}: {self.message} {self.remedy}"
 
 
 class DataProblemsError(DataError):
@@ -60,6 +61,6 @@ def some_of(names: Iterable[object]) -> str:
         >>> some_of("abcdefg")
         'a, b, c, d, e and 2 more'
     """
-    texts = [str(name) for name in names]
+    texts = [visible(name) for name in names]
     more = f" and {len(texts) - _LISTED} more" if len(texts) > _LISTED else ""
     return ", ".join(texts[:_LISTED]) + more
