@@ -97,8 +97,8 @@ def test_predict_applies_the_calibration(softiou: Run, run_copy: Path, shapes: P
     missing.assert_refused("has no calibration", f"softiou calibrate {run_copy}")
     assert not Path("predictions").exists()
     assert softiou("calibrate", run_copy, shapes).status == 0
-    assert softiou(*command, "--out", "plain").status == 0
-    assert softiou(*command, "--out", "scaled", "--calibrated").status == 0
+    assert softiou(*command, "--out", "plain", "--uncalibrated").status == 0
+    assert softiou(*command, "--out", "scaled").status == 0
     scale = _content(run_copy)["scale"][0]
     trained = load_trained(run_copy)
     model = trained.model.to(best_device())
@@ -121,6 +121,9 @@ def test_a_calibration_of_another_checkpoint_is_refused(
         file.write(b"\0")  # the best and the last may be the same
     refused = softiou("predict", run_copy, shapes / "test" / "images", "--calibrated")
     refused.assert_refused("fitted for another checkpoint", "softiou calibrate")
+    told = softiou("predict", run_copy, shapes / "test" / "images")
+    assert told.status == 0
+    assert "not calibrated: " in told.out
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_calibration_changes_what_is_predicted(run: softiou.jobs.Run, trained: T
     image = trained.data / "test" / "images" / "test0.png"
     (plain,), (scaled,) = (
         list(run.predict(image, calibrated=calibrated, progress=False))
-        for calibrated in (False, True)
+        for calibrated in (False, None)  # where there is a fit, it is used
     )
     assert plain.stem == scaled.stem == "test0"
     assert torch.equal(plain.labels, scaled.labels)  # one temperature changes no mask
@@ -86,16 +86,38 @@ def test_a_run_is_exported_and_predicts_the_same(
     torch.testing.assert_close(own.probs, exported.probs, rtol=1e-2, atol=1e-2)
 
 
+def test_training_ends_with_a_temperature(trained: TrainedRun, tmp_path: Path) -> None:
+    done = softiou.train(
+        trained.data,
+        val_split="test",  # any name of the validation split
+        run=tmp_path / "run",
+        overrides=[*TINY, "optim.steps=20", "optim.validations=2"],
+        progress=False,
+    )
+    file = done.path / "checkpoints" / "best.calibration.json"
+    fitted = json.loads(file.read_text())
+    assert (fitted["kind"], fitted["split"], fitted["images"]) == ("temperature", "test", 3)
+    assert fitted["nll"]["after"] <= fitted["nll"]["before"]
+    assert done.evaluation is not None
+    calibrated = done.evaluation.content["calibrated"]
+    assert calibrated["metrics"]["nll"] <= done.evaluation.content["metrics"]["nll"] + 1e-6
+    (found,) = done.predict(trained.data / "val/images/val0.png", progress=False)
+    (plain,) = done.predict(trained.data / "val/images/val0.png", calibrated=False, progress=False)
+    expected = (plain.probs.log() * fitted["scale"][0]).softmax(0)
+    torch.testing.assert_close(found.probs, expected, rtol=1e-4, atol=1e-5)
+    assert done.calibrate(progress=False).split == "test"  # of the run, not "val"
+
+
 def _count_miou(masks: Path, truth: Path, num_classes: int) -> float:
     """Mean IoU over the data set of written masks, in per cent, by counting pixels."""
-    sums = np.zeros((2, num_classes))
+    sums, labelled = np.zeros((2, num_classes)), np.zeros(num_classes, bool)
     for file in sorted(truth.glob("*.png")):
         target, preds = (np.asarray(Image.open(path)) for path in (file, masks / file.name))
         for c in range(num_classes):
             sums[0, c] += ((target == c) & (preds == c)).sum()
             sums[1, c] += ((target == c) | (preds == c)).sum()
-    present = sums[1] > 0
-    return float(100 * (sums[0, present] / sums[1, present]).mean())
+            labelled[c] |= bool((target == c).any())
+    return float(100 * (sums[0, labelled] / sums[1, labelled]).mean())
 
 
 @pytest.mark.parametrize("to", ["safetensors", "onnx"])

@@ -30,8 +30,13 @@ def calibrate(
         ),
     ] = None,
     split: Annotated[
-        str, typer.Option(help="Which split to fit on; not one that is reported on.")
-    ] = "val",
+        str | None,
+        typer.Option(
+            help="Which split to fit on, not one that is reported on; default: the run's "
+            "data.val_split.",
+            show_default=False,
+        ),
+    ] = None,
     kind: Annotated[
         KindChoice,
         typer.Option(

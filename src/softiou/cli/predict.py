@@ -37,8 +37,14 @@ def predict(
         bool, typer.Option(help="Write the image with its classes in colour, too.")
     ] = False,
     calibrated: Annotated[
-        bool, typer.Option(help="Scale the logits as `softiou calibrate` has fitted it.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--calibrated/--uncalibrated",
+            help="Scale the logits as the end of the training, or `softiou calibrate`, has fitted "
+            "it; default: where it has.",
+            show_default=False,
+        ),
+    ] = None,
     window: Window = None,
     overlap: Overlap = 0.5,
     flips: Flips = False,

@@ -1,25 +1,29 @@
 """Fitting the calibration of a trained model to a data set."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from torch.utils.data import Dataset
 
 from softiou._screen import Progress, progress_of
+from softiou.errors import CheckpointError, SoftiouError
 from softiou.inference import Precision, best_device
-from softiou.jobs.opening import default_data, loaded, open_for
-from softiou.jobs.trained import RunLike, as_trained
+from softiou.jobs.opening import default_data, loaded, open_for, val_split
+from softiou.jobs.trained import RunLike, Trained, as_trained
 
 if TYPE_CHECKING:
     from softiou.calibration import Calibration
-    from softiou.checkpoints import Weights
+    from softiou.checkpoints import TrainedModel, Weights
     from softiou.data import TargetKind
     from softiou.temperature import Kind
 
 
 def calibrate(
     run: RunLike,
-    data: str | Path | None = None,
+    data: "str | Path | Dataset[Any] | None" = None,
     *,
-    split: str = "val",
+    split: str | None = None,
     kind: "Kind" = "temperature",
     labels: "TargetKind" = "auto",
     precision: Precision = "fp32",
@@ -32,8 +36,9 @@ def calibrate(
 
     Args:
         run: Run, run directory or checkpoint.
-        data: Data set; None for the one that the run was trained on.
-        split: Which split to fit on; not one that is reported on.
+        data: Data set, or one of your own, as in `evaluate`; None for the one of the run.
+        split: Which split to fit on; not one that is reported on. None for the one that chose the
+            best checkpoint of the run.
         kind: "temperature", which changes no mask; "class_temperature"; or "vector", a scale and a
             bias for each class.
         labels: As in `evaluate`.
@@ -50,17 +55,17 @@ def calibrate(
     """
     from softiou import calibration
 
-    shown, trained = progress_of(progress), as_trained(run).load_model(weights)
+    shown, run = progress_of(progress), as_trained(run)
+    trained = run.load_model(weights)
     earlier = calibration.earlier_calibration(trained)
-    source, split = default_data(run, data, split)
-    dataset = open_for(trained, source, split, labels)
-    found = calibration.calibrate(
-        trained.model.to(best_device()),
-        dataset,
-        data=source,
-        precision=precision,
+    found = _fitted(
+        trained,
+        *default_data(run, data, split or val_split(run)),
         kind=kind,
-        samples=loaded(dataset, shown, description=f"calibrating on {split}"),
+        labels=labels,
+        precision=precision,
+        progress=shown,
+        own=data if isinstance(data, Dataset) else None,
     )
     path = calibration.save_calibration(found, trained)
     doubt = _doubt(found)
@@ -68,6 +73,68 @@ def calibrate(
     for line in (*_summary(found), *([doubt] if doubt else []), *replaced, f"wrote     {path}"):
         shown.say(line)
     return found
+
+
+def calibrate_run(
+    run: Trained,
+    progress: Progress,
+    *,
+    data: "Dataset[Any] | None" = None,
+    models: "Sequence[Weights]" = ("student",),
+) -> None:
+    """Fit the temperature of a run on its validation split, at the end of its training.
+
+    A fit that fails or cannot be trusted is said and not kept: the training has succeeded.
+
+    Args:
+        run: The run directory.
+        progress: What to show.
+        data: Validation images of one's own.
+        models: Which of its models.
+    """
+    from softiou import calibration
+
+    source, split = default_data(run, data, val_split(run))
+    for weights in models:
+        name = "temperature" if weights == "student" else f"temperature of the {weights}"
+        try:
+            trained = run.load_model(weights)
+            found = _fitted(trained, source, split, progress=progress.without_lines(), own=data)
+            if doubt := _doubt(found):
+                raise CheckpointError(doubt)
+            calibration.save_calibration(found, trained)
+        except SoftiouError as error:
+            progress.say(f"{name}: none was kept, {error}")
+            continue
+        progress.say(
+            f"{name} {1 / found.scaling.scale[0]:.3f}, fitted on {split}: ECE "
+            f"{found.ece.before:.2f} -> {found.ece.after:.2f} per cent; `softiou predict` uses it"
+        )
+
+
+def _fitted(
+    trained: "TrainedModel",
+    source: str,
+    split: str,
+    *,
+    kind: "Kind" = "temperature",
+    labels: "TargetKind" = "auto",
+    precision: Precision = "fp32",
+    progress: Progress,
+    own: "Dataset[Any] | None",
+) -> "Calibration":
+    """Fit a scaling on a split of a data set, or on one of the user's, and write nothing."""
+    from softiou import calibration
+
+    dataset = open_for(trained, source, split, labels, own=own)
+    return calibration.calibrate(
+        trained.model.to(best_device()),
+        dataset,
+        data=source,
+        precision=precision,
+        kind=kind,
+        samples=loaded(dataset, progress, description=f"calibrating on {split}"),
+    )
 
 
 def _summary(found: "Calibration") -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError
+from softiou.jobs.calibrating import calibrate_run
 from softiou.jobs.learning import Configuration, Request, learn
 from softiou.jobs.model_tables import run_row, save_model_table
 from softiou.jobs.run import Run
@@ -79,6 +80,8 @@ def _add_baseline(run: Run, progress: Progress) -> None:
     wanted = settings.baseline if settings else "none"
     own = _train_baseline(run, progress) if wanted == "train" else None
     if is_first():
+        for one in (run, own) if own else (run,):
+            calibrate_run(one, progress)
         named = None if wanted in ("train", "none") else Path(wanted)
         _compare(run, baseline=named, own_baseline=own, progress=progress.without_lines())
 

@@ -1,17 +1,18 @@
 """What jobs open: data for a trained model, and how the model is run over it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from softiou.errors import ConfigError
+from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import InferenceSettings, Precision, best_device
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
     from softiou._screen import Progress
+    from softiou.calibration import Calibration
     from softiou.checkpoints import TrainedModel, Weights
     from softiou.data import Sample, SegmentationDataset, TargetKind
     from softiou.exporting import Exported
@@ -51,26 +52,47 @@ def default_data(
     if isinstance(data, Dataset):
         return f"python:{type(data).__module__}.{type(data).__qualname__}", split or "val"
     source = str(data) if data is not None else as_trained(run).config.data.source
-    if split is not None:
-        return source, split
-    if "test" in available_splits(source):
-        return source, "test"
+    if split is None:
+        split = "test" if "test" in available_splits(source) else val_split(run)
+    return source, split
+
+
+def val_split(run: RunLike) -> str:
+    """Return the split that chose the best checkpoint of a run; val for one in no run directory."""
     trained = as_trained(run)
-    return source, trained.config.data.val_split if trained.directory is not None else "val"
+    return "val" if trained.directory is None else trained.config.data.val_split
+
+
+def usable_calibration(trained: "TrainedModel", say: Callable[[str], None]) -> "Calibration | None":
+    """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
+    from softiou.calibration import load_calibration
+
+    try:
+        return load_calibration(trained)
+    except CheckpointError as error:
+        say(f"not calibrated: {error}")
+        return None
 
 
 def open_for(
-    trained: "TrainedModel | Exported", data: str | Path, split: str, labels: "TargetKind"
+    trained: "TrainedModel | Exported",
+    data: str | Path,
+    split: str,
+    labels: "TargetKind",
+    *,
+    own: "Dataset[Any] | None" = None,
 ) -> "SegmentationDataset":
-    """Open a split of a data set, and check that it has the classes of a model.
+    """Open a split of a data set, or take one of the user's, with the classes of a model.
 
     Raises:
         CheckpointError: The classes differ.
         DataError: There is no such data set or split.
     """
     from softiou.checkpoints import check_classes
-    from softiou.data import open_dataset
+    from softiou.data import CustomDataset, open_dataset
 
+    if own is not None:
+        return CustomDataset(own, trained.description, split)
     dataset = open_dataset(data, split, labels=labels_for(trained, labels))
     check_classes(trained, dataset.description, data=str(data))
     return dataset

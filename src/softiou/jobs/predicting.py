@@ -21,7 +21,7 @@ from softiou.inference import (
     require_finite,
 )
 from softiou.jobs.images import ImageItem, find_items
-from softiou.jobs.opening import inference_settings, open_file
+from softiou.jobs.opening import inference_settings, open_file, usable_calibration
 from softiou.jobs.trained import RunLike, Trained, as_trained
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def predict(
     run: RunLike,
     images: Any,
     *,
-    calibrated: bool = False,
+    calibrated: bool | None = None,
     window: int | tuple[int, int] | None = None,
     overlap: float = 0.5,
     flips: bool = False,
@@ -200,8 +200,9 @@ def predict(
         images: Path of an image or of a folder, an array (H, W, 3), a tensor (3, H, W) or
             (N, 3, H, W), a picture of Pillow, or a list of these; uint8 in [0, 255] or floating in
             [0, 1].
-        calibrated: Whether to scale the logits as `calibrate` has fitted it; an exported file
-            always does what it was exported with.
+        calibrated: Whether to scale the logits as the end of the training or `calibrate` has
+            fitted it; None for where there is such a fit. An exported file always does what it was
+            exported with.
         window: As in `evaluate`.
         overlap: As in `evaluate`.
         flips: As in `evaluate`.
@@ -232,22 +233,33 @@ def predict(
         exported = open_file(run.path, precision, shown, weights=weights, trust=trust)
         opened = _from_file(exported, calibrated=calibrated)
     else:
-        opened = _from_checkpoint(run, precision, weights=weights, calibrated=calibrated)
+        opened = _from_checkpoint(run, precision, shown, weights=weights, calibrated=calibrated)
     return Predictions(items, *opened, settings, shown)
 
 
 def _from_checkpoint(
-    run: Trained, precision: Precision, *, weights: "Weights", calibrated: bool
+    run: Trained,
+    precision: Precision,
+    progress: Progress,
+    *,
+    weights: "Weights",
+    calibrated: bool | None,
 ) -> "tuple[Predictor, DatasetDescription]":
     from softiou.calibration import require_scaling
     from softiou.inference import ModelPredictor
 
     trained = run.load_model(weights)
-    scaling = require_scaling(trained) if calibrated else None
+    scaling = None
+    if calibrated:
+        scaling = require_scaling(trained)
+    elif calibrated is None and (fitted := usable_calibration(trained, progress.say)):
+        scaling = fitted.scaling
     return ModelPredictor(trained.model.to(best_device()), precision, scaling), trained.description
 
 
-def _from_file(exported: "Exported", *, calibrated: bool) -> "tuple[Predictor, DatasetDescription]":
+def _from_file(
+    exported: "Exported", *, calibrated: bool | None
+) -> "tuple[Predictor, DatasetDescription]":
     if calibrated and exported.info.scaling is None:
         raise ConfigError(
             f"--calibrated: {exported.path} was exported without a calibration. Fit one with "

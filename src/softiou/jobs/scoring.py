@@ -9,7 +9,14 @@ from torch.utils.data import Dataset
 from softiou import checkpoints
 from softiou._screen import Progress, progress_of
 from softiou.inference import WHOLE_IMAGE, InferenceSettings, Precision, Predictor, best_device
-from softiou.jobs.opening import default_data, inference_settings, loaded, open_file, open_for
+from softiou.jobs.opening import (
+    default_data,
+    inference_settings,
+    loaded,
+    open_file,
+    open_for,
+    usable_calibration,
+)
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
@@ -114,23 +121,18 @@ def score(
     own: "Dataset[Any] | None" = None,
 ) -> "EvaluationResult":
     """Score a model on a split of a data set, or on one of the user's, and write nothing."""
+    from softiou.calibration import calibration_path
     from softiou.checkpoints import TrainedModel
-    from softiou.data import CustomDataset
     from softiou.evaluation import evaluate as evaluate_model
 
     model: SegmentationModel | Predictor
     if isinstance(trained, TrainedModel):
-        model, (calibration, path) = (
-            trained.model.to(best_device()),
-            _calibration(trained, progress.say),
-        )
+        model = trained.model.to(best_device())
+        calibration = usable_calibration(trained, progress.say)
+        path = calibration_path(trained).name if calibration else ""
     else:
         model, calibration, path = trained.predictor, None, ""
-    dataset: SegmentationDataset
-    if own is None:
-        dataset = open_for(trained, data, split, labels)
-    else:
-        dataset = CustomDataset(own, trained.description, split)
+    dataset = open_for(trained, data, split, labels, own=own)
     if calibration:
         _warn(calibration, str(data), dataset, progress.say)
     return evaluate_model(
@@ -154,20 +156,6 @@ def _save(evaluation: "EvaluationResult", home: Path, progress: Progress) -> Non
     if kept := save_evaluation(evaluation, home):
         progress.say(f"earlier evaluation  {kept}")
     write_report(home)
-
-
-def _calibration(
-    trained: "TrainedModel", say: Callable[[str], None]
-) -> "tuple[Calibration | None, str]":
-    """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
-    from softiou.calibration import calibration_path, load_calibration
-    from softiou.errors import CheckpointError
-
-    try:
-        return load_calibration(trained), calibration_path(trained).name
-    except CheckpointError as error:
-        say(f"not calibrated: {error}")
-        return None, ""
 
 
 def _warn(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from softiou._screen import Progress, progress_of
+from softiou.jobs.calibrating import calibrate_run
 from softiou.jobs.learning import Configuration, Request, learn, split_parts
 from softiou.jobs.model_tables import run_row, save_model_table
 from softiou.jobs.run import Run
@@ -22,9 +23,11 @@ def train(
     progress: bool | Progress | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a model, evaluate it and write its report.
+    """Train a model, fit its temperature, evaluate it and write its report.
 
-    The result is evaluated on the split `test`, or on the validation split when there is none.
+    The temperature is fitted on the validation split and kept beside the checkpoint: `predict` uses
+    it for probabilities, and the evaluation shows calibration before and after. The evaluation is
+    on the split `test`, or on the validation split when there is none.
 
     Args:
         data: Data set folder, LAYOUT:/path, or "digits".
@@ -55,6 +58,7 @@ def train(
     request = Request("train", data, config, run, resume, settings, overrides, command, parts)
     done = learn(request, shown)
     if is_first():
+        calibrate_run(done, shown, data=parts.val_dataset)
         evaluate(done, parts.val_dataset, progress=shown.without_lines())
     return done
 
@@ -108,6 +112,7 @@ def semi(
         settings["data.train_split"] = Path(split).expanduser().resolve() if is_file else split
     done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
     if is_first():
+        calibrate_run(done, shown, models=("student", "teacher"))
         _compare_with_teacher(done, shown.without_lines())
     return done
 
