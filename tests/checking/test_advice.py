@@ -160,21 +160,19 @@ def test_command_gives_advice(make_dataset: Make) -> None:
     assert "IoU losses weight classes equally and rarely need weights" in output
 
 
-@pytest.mark.parametrize(
-    ("split", "advised"),
-    [(None, "data.val_split=NAME"), ("dev", "data.val_split=dev"), ("val", "")],
-)
-def test_command_misses_a_validation_split(
-    make_dataset: Make, split: str | None, advised: str
-) -> None:
+@pytest.mark.parametrize("split", [None, "test", "val"])
+def test_command_misses_a_validation_split(make_dataset: Make, split: str | None) -> None:
     masks = {
         "train/masks": {"a": [[0, 1]]},
         **({f"{split}/masks": {"b": [[0, 1]]}} if split else {}),
     }
-    result = CliRunner().invoke(APP, [str(make_dataset(masks))])
+    root = str(make_dataset(masks))
+    result = CliRunner().invoke(APP, [root])
     assert result.exit_code == 0
-    assert ("there is no split val" in result.output) == bool(advised)
-    assert advised in result.output
+    assert ("there is no split val" in result.output) == (split != "val")
+    assert ("softiou split DATA --val 0.2" in result.output) == (split != "val")
+    assert "data.val_split=" not in result.output  # of images that are trained on, or of test
+    assert CliRunner().invoke(APP, [root, "--strict"]).exit_code == (split != "val")
 
 
 @pytest.mark.parametrize(("options", "status"), [((), 0), (("--strict",), 1)])

@@ -361,7 +361,9 @@ def test_split_writes_lists_and_keeps_other_ones(
 
 
 def test_split_refuses(softiou: Run, shapes: Path) -> None:
-    softiou("split", "digits").assert_refused("have the splits 1_16, 1_8 and 1_4 already")
+    softiou("split", "digits").assert_refused(
+        "have the splits val, test, 1_16, 1_8 and 1_4 already"
+    )
     softiou("split", shapes, "--fractions", "8").assert_refused("--fractions: 8 is not between")
     softiou("split", shapes, "--fractions", "x").assert_refused("'x' is no fraction")
     softiou("split", "nowhere").assert_refused("nowhere", "no such folder")

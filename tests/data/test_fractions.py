@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from softiou.data import open_dataset, parse_fractions, split_fractions, write_splits
-from softiou.data.fractions import _count, balanced_order, name_of
+from softiou.data.fractions import balanced_order, count_pixels, name_of
 from softiou.errors import DataError
 
 Make = Callable[..., Path]
@@ -140,8 +140,8 @@ def test_ignored_pixels_do_not_count(make_dataset: Make) -> None:
     masks = {"a": [[0, 7, 7]], "b": [[1, 1, 7]], "c": [[7, 7, 7]]}
     root = make_dataset({"train/masks": masks}, ignore_index=7)
     dataset = open_dataset(root, "train", labels="hard")
-    assert _count(dataset, range(3)).tolist() == [[1, 0], [0, 2], [0, 0]]
-    assert _count(dataset, [2, 1]).tolist() == [[0, 0], [0, 2]]
+    assert count_pixels(dataset, range(3)).tolist() == [[1, 0], [0, 2], [0, 0]]
+    assert count_pixels(dataset, [2, 1]).tolist() == [[0, 0], [0, 2]]
     for seed in range(5):  # c is worth nothing
         assert split_fractions(root, [Fraction(2, 3)], seed=seed) == {"2_3": ("a", "b")}
 
@@ -155,7 +155,7 @@ def test_majority_of_annotators_counts(make_dataset: Make) -> None:
     by_rater = [{"a": [[1]], "b": [[0]]}, {"a": [[1]], "b": [[1]]}, {"a": [[0]], "b": [[0]]}]
     root = make_dataset({f"train/masks_{r + 1}": masks for r, masks in enumerate(by_rater)})
     dataset = open_dataset(root, "train", labels="hard")
-    assert _count(dataset, range(2)).tolist() == [[0, 1], [1, 0]]
+    assert count_pixels(dataset, range(2)).tolist() == [[0, 1], [1, 0]]
 
 
 def test_only_images_of_the_split_train_are_chosen(scenes: Path) -> None:
@@ -244,7 +244,7 @@ def test_committed_lists_of_camvid(shared_data: Path) -> None:
         assert tuple(committed.splitlines()) == stems
 
     dataset = open_dataset(root, "train", labels="hard")
-    pixels = _count(dataset, range(len(dataset)))
+    pixels = count_pixels(dataset, range(len(dataset)))
     number_of = {stem: number for number, stem in enumerate(dataset.stems)}
     # 12 % off for the fence in a sixteenth, 5 % in an eighth; the sky has 60 times the bicyclist.
     for name, tolerance in (("1_16", 0.15), ("1_8", 0.06)):

@@ -106,6 +106,13 @@ def test_training_ends_with_a_temperature(trained: TrainedRun, tmp_path: Path) -
     expected = (plain.probs.log() * fitted["scale"][0]).softmax(0)
     torch.testing.assert_close(found.probs, expected, rtol=1e-4, atol=1e-5)
     assert done.calibrate(progress=False).split == "test"  # of the run, not "val"
+    assert done.evaluation.evaluation.used_for == "selection"  # of the checkpoint, on test
+    assert (
+        "The best checkpoint was chosen on these images" in (done.path / "report.html").read_text()
+    )
+    for split, used_for in (("train", "training"), ("val", None)):
+        scored = done.evaluate(split=split, progress=False, out=tmp_path / split)
+        assert scored.content["used_for"] == used_for
 
 
 def _count_miou(masks: Path, truth: Path, num_classes: int) -> float:

@@ -124,6 +124,11 @@ class CheckReport:
         """Return the problems that may be intended."""
         return tuple(p for p in self.problems if p.severity == "warning")
 
+    @property
+    def lacks_validation(self) -> bool:
+        """Return whether there are images to train on, but no split to choose the model on."""
+        return "train" in self.splits and "val" not in self.splits
+
     def count(self, severity: str) -> int:
         """Return the number of problems of a severity, those that were not kept included."""
         return sum(group.count for group in self.groups if group.severity == severity)

@@ -46,7 +46,7 @@ def split_problems(source: DataSource, samples: Samples) -> Iterator[Problem]:
 
 def _shared_images(source: DataSource, split: str, evaluated: str, shared: list[str]) -> Problem:
     """Warn about images that are both trained on and evaluated on."""
-    remedy = "List the images to train on in splits/train.txt, without these."
+    remedy = "Training leaves them out. `softiou split DATA --val 0.2` writes disjoint lists."
     file, other = source.place(evaluated), split
     if split != "train":
         file, other = source.place(split), evaluated
@@ -65,16 +65,31 @@ def split_warnings(
     if _is_part_of_train(split, samples):
         yield from _unseen_classes(place, split, summary, summaries["train"])
         return
-    yield from _empty_classes(place, split, summary)
+    nowhere = _unseen(summaries)
+    yield from _empty_classes(place, split, summary, nowhere)
+    if nowhere and split == "train":  # one cause, said once
+        message = f"Classes without a pixel in any split: {len(nowhere)} ({some_of(nowhere)})."
+        remedy = "They cannot be learnt: add images, or remove the names from `classes`."
+        yield warning(source.root, "unseen_class", message, remedy)
     if summary.agreement == 1:
         message = f"The {summary.annotators} annotators of {split} agree on every pixel."
         remedy = "Copies of one mask add nothing: keep one of them, as masks/."
         yield warning(place, "equal_annotators", message, remedy)
 
 
-def _empty_classes(place: Path, split: str, summary: SplitSummary) -> Iterator[Problem]:
+def _unseen(summaries: Summaries) -> list[str]:
+    """Return the classes that no split shows, where there are several splits with images."""
+    missing = [_missing_classes(summary) for summary in summaries.values() if summary.images]
+    if len(missing) < 2:
+        return []
+    return [name for name in missing[0] if all(name in other for other in missing[1:])]
+
+
+def _empty_classes(
+    place: Path, split: str, summary: SplitSummary, nowhere: Sequence[str]
+) -> Iterator[Problem]:
     """Warn about classes without a pixel; of two, the second may have been taken for ignored."""
-    empty = _missing_classes(summary)
+    empty = [name for name in _missing_classes(summary) if name not in nowhere]
     if empty == [c.name for c in summary.classes[1:]] and len(empty) == 1 and summary.ignored_share:
         message = (
             f"No pixel of {split} is '{empty[0]}' and {summary.ignored_share:.1%} of them are "

@@ -41,6 +41,8 @@ def show_evaluation(evaluation: "EvaluationResult", *, home: Path | None) -> Non
         rows[f"after {calibrated['kind']}"] = calibrated["metrics"]
     title = f"{content['data']}, {content['split']}"
     score_table(rows, title=title, intervals=content["intervals"])
+    if caveat := evaluation.evaluation.caveat:
+        say(caveat)
     if absent := evaluation.evaluation.absent_classes:
         say(absent)
     if home:

@@ -35,7 +35,10 @@ def check(
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="End with status 1 when there are warnings, too.")
+        bool,
+        typer.Option(
+            "--strict", help="End with status 1 when there are warnings or no split val, too."
+        ),
     ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print all problems as JSON instead of a summary.")
@@ -66,7 +69,7 @@ def check(
     elif fixed is not None:
         _print(fix_summary(fixed))
     failed = bool(report.errors) if fixed is None else not fixed.complete
-    if failed or (strict and report.warnings):
+    if failed or (strict and (report.warnings or report.lacks_validation)):
         raise typer.Exit(1)
 
 

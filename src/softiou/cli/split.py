@@ -1,4 +1,4 @@
-"""softiou split: lists of a part of the training images, for learning from few masks."""
+"""softiou split: lists for validation and test, or of a part of the training images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,26 +8,54 @@ import typer
 
 def split(
     data: Annotated[str, typer.Argument(help="Folder with dataset.yaml, or LAYOUT:/path.")],
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share of the images for validation, such as 0.2.", show_default=False),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of the images for test, such as 0.1.", show_default=False),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN|FILE.csv:COLUMN",
+            help="What keeps images together in a split, such as the patient or the video: a "
+            "regular expression on the names, or a column of a table with names in the first one.",
+            show_default=False,
+        ),
+    ] = None,
     fractions: Annotated[
-        str, typer.Option(help="Which parts of the training images, for instance 1/16,1/8,1/4.")
-    ] = "1/16,1/8,1/4",
+        str | None,
+        typer.Option(
+            help="Which parts of the training images; default: 1/16,1/8,1/4.", show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the lists; default: DATA/splits."),
     ] = None,
 ) -> None:
-    """Choose parts of the training images, nested and with all classes in balance.
+    """Divide the training images into splits, or choose parts of them, with classes in balance.
 
-    Writes 1_8.txt for 1/8 and so on: `softiou semi DATA --split 1_8` learns from these masks alone
-    and from the other images without theirs. Elsewhere than in DATA, give --split FOLDER/1_8.txt.
+    --val and --test write disjoint lists train.txt, val.txt and test.txt. Otherwise the lists are
+    nested parts, 1_8.txt for 1/8 and so on: `softiou semi DATA --split 1_8` learns from these masks
+    alone and from the other images without theirs. Elsewhere than in DATA, give --split
+    FOLDER/1_8.txt.
     """
     from softiou.cli import _console
-    from softiou.data import parse_fractions, split_fractions, write_splits
-    from softiou.errors import DataError
+    from softiou.data import divide_images, parse_fractions, split_fractions, write_splits
+    from softiou.errors import ConfigError, DataError
 
+    shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
+    if (fractions and (shares or by)) or (by and not shares):
+        raise ConfigError("--by goes with --val and --test, and --fractions stands alone.")
     if data == "digits":
-        raise DataError("The digits have the splits 1_16, 1_8 and 1_4 already.")
-    chosen = split_fractions(data, parse_fractions(fractions), seed=seed)
+        raise DataError("The digits have the splits val, test, 1_16, 1_8 and 1_4 already.")
+    if shares:
+        chosen = divide_images(data, shares, by=by, seed=seed)
+    else:
+        chosen = split_fractions(data, parse_fractions(fractions or "1/16,1/8,1/4"), seed=seed)
     for path, stems in zip(write_splits(data, chosen, folder=out), chosen.values(), strict=True):
         _console.say(f"{path}: {len(stems)} images")

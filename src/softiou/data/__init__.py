@@ -13,6 +13,7 @@ from softiou.data.base import (
 from softiou.data.custom import CustomDataset
 from softiou.data.custom_transform import CustomAugmentation
 from softiou.data.digits import DigitScenes
+from softiou.data.dividing import divide_images
 from softiou.data.folder import FolderDataset
 from softiou.data.fractions import parse_fractions, split_fractions, write_splits
 from softiou.data.images import ImageDataset, ImageSample, open_images, open_unlabeled
@@ -20,13 +21,14 @@ from softiou.data.opening import available_splits, open_dataset
 from softiou.data.partly_labeled import PartlyLabeled, stems_by_folder
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, verify_readable
-from softiou.data.source import DataSource, open_source
+from softiou.data.source import HELD_OUT, DataSource, open_source
 from softiou.data.source_names import absolute_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
 from softiou.data.unlabeled import StrongColours, UnlabeledBatch, UnlabeledStream
 from softiou.data.views import View
 
 __all__ = [
+    "HELD_OUT",
     "Augmentation",
     "Batch",
     "Colour",
@@ -54,6 +56,7 @@ __all__ = [
     "available_splits",
     "collate",
     "default_palette",
+    "divide_images",
     "open_dataset",
     "open_images",
     "open_source",

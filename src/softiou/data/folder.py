@@ -3,8 +3,10 @@
 Shapes: R annotators, C classes, H and W in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_lab
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
-from softiou.data.source import open_source
+from softiou.data.source import DataSource, open_source
 from softiou.targets import staple, vote_shares
 
 
@@ -40,7 +42,7 @@ class FolderDataset(SegmentationDataset):
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | Path | DataSource,
         split: str,
         *,
         labels: TargetKind = "auto",
@@ -65,6 +67,13 @@ class FolderDataset(SegmentationDataset):
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
         self._mask_reader = opened.mask_reader()
+
+    def without(self, stems: Collection[str]) -> Self:
+        """Return the data set without some of its images."""
+        rest = copy(self)
+        rest._samples = tuple(one for one in self._samples if one.stem not in stems)
+        rest.stems = tuple(sample.stem for sample in rest._samples)
+        return rest
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image and the masks."""

@@ -15,7 +15,7 @@ from softiou._files import write_atomically
 from softiou.data.base import SegmentationDataset
 from softiou.data.folder import FolderDataset
 from softiou.data.problems import data_error
-from softiou.data.source import open_source
+from softiou.data.source import DataSource, open_source
 from softiou.errors import DataError
 
 _CANDIDATES = 64  # enough to balance well, few enough that the seed matters
@@ -76,22 +76,32 @@ def split_fractions(
         DataError: The data set cannot be used.
     """
     opened = open_source(source)
-    dataset = FolderDataset(source, opened.layout.pool, labels="hard")
-    paths = opened.images(opened.layout.pool)
-    evaluated = opened.images_of(("val", "test"))
-    numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
-    if not numbers:
-        message = "Expected images to choose from, but val and test hold all of them."
-        raise data_error(opened.place(opened.layout.pool), message, "Shorten their lists.")
+    dataset, numbers = pool_of(opened)
     sizes = {name_of(f): max(1, round(f * len(numbers))) for f in fractions}
-    order = balanced_order(_count(dataset, numbers), max(sizes.values()), seed=seed)
+    order = balanced_order(count_pixels(dataset, numbers), max(sizes.values()), seed=seed)
     return {
         name: tuple(sorted(dataset.stems[numbers[place]] for place in order[:size]))
         for name, size in sizes.items()
     }
 
 
-def _count(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
+def pool_of(opened: DataSource) -> tuple[FolderDataset, list[int]]:
+    """Return the split that lists choose from, and the numbers of its images outside val and test.
+
+    Raises:
+        DataError: There are none.
+    """
+    pool = opened.layout.pool
+    dataset = FolderDataset(opened, pool, labels="hard")
+    paths, evaluated = opened.images(pool), opened.images_of(("val", "test"))
+    numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
+    if not numbers:
+        message = "Expected images to choose from, but val and test hold all of them."
+        raise data_error(opened.place(pool), message, "Shorten their lists.")
+    return dataset, numbers
+
+
+def count_pixels(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
     """Count the pixels of each class in each of some images (I, C)."""
     num_classes = dataset.description.num_classes
 
@@ -105,13 +115,15 @@ def _count(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
         return np.stack(list(pool.map(count, numbers))).astype(np.float64)
 
 
-def balanced_order(pixels: _Pixels, length: int, *, seed: int) -> list[int]:
+def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = False) -> list[int]:
     """Order images so that the first ones of any number have the class frequencies of all.
 
     Args:
         pixels: Of each class in each image (I, C).
         length: How many images to order, at most I.
         seed: Of the random candidates.
+        spare: Whether every class has to stay in one of the other images: the order ends before the
+            last image of a class.
 
     Returns:
         Numbers of images.
@@ -125,6 +137,11 @@ def balanced_order(pixels: _Pixels, length: int, *, seed: int) -> list[int]:
     free = np.ones(len(pixels), dtype=bool)
     while len(order) < length:
         pool = free.copy()
+        if spare:
+            pool &= ~occurs[:, occurs[free].sum(0) == 1].any(1)
+            missing &= occurs[pool].any(0)
+        if not pool.any():
+            break
         if missing.any():
             rarity = np.where(missing, occurs.sum(0), len(pixels) + 1)
             pool &= occurs[:, rarity.argmin()]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 from softiou.data.base import DatasetDescription
@@ -22,6 +23,24 @@ from softiou.data.reading import MaskReader
 from softiou.data.source_names import parse_source
 
 _FIRST_SPLITS = ("train", "val", "test")
+HELD_OUT = "held_out"  # a fifth of the images of train, where there is no split val
+_HELD_SHARE = 0.2
+
+
+def held_out(stems: Iterable[str]) -> set[str]:
+    """Choose a fifth of some images by a hash of their stems; one of two or more at least.
+
+    Whether an image is chosen depends on its stem alone: every run and verb sees the same images,
+    and those that are added later do not change places with others.
+    """
+    scores = {
+        stem: int.from_bytes(blake2b(stem.encode(), digest_size=8).digest()) / 2**64
+        for stem in stems
+    }
+    chosen = {stem for stem, score in scores.items() if score < _HELD_SHARE}
+    if len(scores) < 2 or 0 < len(chosen) < len(scores):
+        return chosen
+    return {min(scores, key=scores.__getitem__)}
 
 
 class DataSource:
@@ -29,7 +48,8 @@ class DataSource:
 
     `home`/splits/NAME.txt (one stem per line) restricts the split NAME to the listed images, or
     makes one of images of the layout's pool, mostly train. A split may also be given as the path of
-    such a list, FILE.txt. `home`/unlabeled/images/ holds unlabelled images.
+    such a list, FILE.txt. The split "held_out" is a fifth of the images of train, see `held_out`.
+    `home`/unlabeled/images/ holds unlabelled images.
 
     Args:
         layout: Where the files are.
@@ -67,7 +87,7 @@ class DataSource:
 
     def has(self, split: str) -> bool:
         """Return whether there is a split, with labels or without."""
-        return self._is_own(split) or self.list_of(split).is_file()
+        return split == HELD_OUT or self._is_own(split) or self.list_of(split).is_file()
 
     def list_of(self, split: str) -> Path:
         """Return the path of the list of a split: splits/NAME.txt, or the file itself."""
@@ -104,6 +124,8 @@ class DataSource:
         Raises:
             DataError: There is neither such a split nor a list of that name.
         """
+        if split == HELD_OUT:
+            return self.own_split(self.layout.pool)
         if self.list_of(split).is_file():
             pool = self._pool(split)
             if pool != split and self.has(pool):
@@ -121,6 +143,10 @@ class DataSource:
         Raises:
             DataError: There is no such split.
         """
+        if split == HELD_OUT:
+            samples, found = self.samples(self.layout.pool)
+            kept = held_out(sample.stem for sample in samples)
+            return tuple(sample for sample in samples if sample.stem in kept), found
         own = self.own_split(split)
         images = self._images(own)
         problems: list[Problem] = []
@@ -151,6 +177,9 @@ class DataSource:
         Raises:
             DataError: There is no such split, it holds no images, or two of one stem.
         """
+        if split == HELD_OUT:
+            everything = self.images(self.layout.pool)
+            return {stem: everything[stem] for stem in sorted(held_out(everything))}
         images = self._images(self.own_split(split))
         stems, listed = listed_stems(
             self.list_of(split), images, set(images.by_stem), root=self.root
@@ -246,6 +275,9 @@ class DataSource:
         if split != self.layout.pool:  # a list chooses from the pool, and cannot be it
             expected += f" or splits/{split}.txt"
             remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
+        if split in ("val", "test"):
+            remedy = f"Make it; or `softiou split DATA --{split} 0.2` chooses images of "
+            remedy += f"{self.layout.pool}, which are then no longer trained on."
         found = f"only {', '.join(dict.fromkeys(names))}" if names else "no split at all"
         message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
@@ -255,16 +287,18 @@ class DataSource:
         return Problem(str(self.home), message, remedy)
 
 
-def open_source(source: str | Path) -> DataSource:
+def open_source(source: str | Path | DataSource) -> DataSource:
     """Open the files of a data set.
 
     Args:
-        source: LAYOUT:/path for a published data set, or a folder with dataset.yaml, which may also
-            name a layout. The embedded digits have no files.
+        source: One that is open already, or LAYOUT:/path for a published data set, or a folder with
+            dataset.yaml, which may also name a layout. The embedded digits have no files.
 
     Raises:
         DataError: There is no such folder or layout, or dataset.yaml is missing or wrong.
     """
+    if isinstance(source, DataSource):
+        return source
     name: str | None
     name, place = parse_source(source)
     if name:

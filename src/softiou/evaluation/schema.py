@@ -5,7 +5,7 @@ of version 1. Sizes: C classes, B bins of confidence.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -16,6 +16,10 @@ from softiou.errors import DataError
 FILE = "evaluation.json"
 SCHEMA_VERSION = 2
 
+CAVEATS = {
+    "training": "The model was trained on these images: the metrics say nothing about new ones.",
+    "selection": "The best checkpoint was chosen on these images: the metrics are a little high.",
+}
 Colour: TypeAlias = tuple[int, int, int]
 Counts: TypeAlias = tuple[int, int, int]  # true positives, predicted, present: pixels
 Interval: TypeAlias = tuple[float, float]  # low, high
@@ -173,6 +177,11 @@ class Evaluation(_Part):
     checkpoint_sha256: str = ""
     labels: str = Field("hard", description='kind of the target: "hard", "soft", "votes", "staple"')
     inference: Inference = Inference()
+    used_for: Literal["training", "selection"] | None = Field(
+        None,
+        description="what these images were used for before: training, or selection of the best "
+        "checkpoint; null: neither, or not known",
+    )
     num_images: int
     classes: tuple[str, ...] = Field(description="names (C)")
     palette: tuple[Colour, ...] = Field(description="colours (C)")
@@ -195,6 +204,11 @@ class Evaluation(_Part):
     calibrated: Calibrated | None = Field(None, description="null without a temperature scaling")
     images: tuple[ImageScores, ...]
     examples: ExampleStems
+
+    @property
+    def caveat(self) -> str:
+        """Say why the scores are too high; "" where nothing is known to make them so."""
+        return CAVEATS[self.used_for] if self.used_for else ""
 
     @property
     def level(self) -> float:

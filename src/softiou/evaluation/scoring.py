@@ -98,6 +98,7 @@ def evaluate(
     checkpoint_sha256: str = "",
     calibration: Calibration | None = None,
     calibration_path: str = "",
+    used_for: str | None = None,
     num_examples: int = 4,
     samples: Iterable[Sample] | None = None,
 ) -> EvaluationResult:
@@ -114,6 +115,7 @@ def evaluate(
         calibration: Of the checkpoint, best fitted on other data: reported before and after. Not
             for a predictor, which does what it does.
         calibration_path: Its file, to be recorded.
+        used_for: What the images were used for before: "training" or "selection", see `Evaluation`.
         num_examples: How many best and worst images to keep.
         samples: The samples of `dataset`, perhaps wrapped by a progress bar or a loader.
 
@@ -142,6 +144,7 @@ def evaluate(
         "checkpoint_sha256": checkpoint_sha256,
         "labels": dataset.labels,
         "inference": _plain(inference) | {"precision": precision},
+        "used_for": used_for,
         "num_images": len(scorer.identities),
         **dataset.description.as_dict(),
         **contents.metric_entries(statistics, dataset.description),

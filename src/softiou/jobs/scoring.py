@@ -1,6 +1,6 @@
 """Scoring a trained model on a data set, and fitting its calibration to one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +145,35 @@ def score(
         checkpoint_sha256=checkpoints.file_sha256(trained.path),
         calibration=calibration,
         calibration_path=path,
+        used_for=_used_for(getattr(trained, "config", {}).get("data", {}), str(data), split),
         samples=loaded(dataset, progress, description=f"evaluating {split}"),
+    )
+
+
+def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | None:
+    """Return what the images of a split were used for in a training, see `Evaluation`.
+
+    Args:
+        trained_on: Section data of the configuration of the run.
+        source: Data set that is scored.
+        split: Split that is scored.
+    """
+    from softiou.data import absolute_source, open_source
+
+    train, val = trained_on.get("train_split"), trained_on.get("val_split")
+    if trained_on.get("source") != absolute_source(source):
+        return None
+    if split in (train, val):
+        return "training" if split == train else "selection"
+    if source == "digits":
+        return None
+    opened = open_source(source)
+    images = opened.images_of([split])
+    if images & opened.images_of([str(val)]):
+        return "selection"
+    # Training leaves the images of test out.
+    return (
+        "training" if images & opened.images_of([str(train)]) - opened.images_of(["test"]) else None
     )
 
 

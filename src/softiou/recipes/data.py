@@ -21,6 +21,7 @@ from softiou.models import count_classes
 from softiou.models.spec import CUSTOM
 from softiou.recipes.building import check_labels, data_labels
 from softiou.recipes.custom import CustomParts
+from softiou.recipes.splits import apart
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,13 @@ class TrainingData:
         training: Images with labels, to learn from.
         validation: Images with labels that choose the best checkpoint.
         unlabeled: Images without labels, for recipes that learn from some.
+        notes: What is to be said of the splits, such as images that several of them hold.
     """
 
     training: SegmentationDataset
     validation: SegmentationDataset
     unlabeled: ImageDataset | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_unlabeled(self) -> int:
@@ -61,7 +64,10 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     known: TargetKind = "soft" if kind == "soft" else "auto"
     validation = opened(custom.val_dataset, data.val_split, known)
     check_labels(config.labels, training)
-    return TrainingData(training, validation)
+    if custom.train_dataset is not None or custom.val_dataset is not None:
+        return TrainingData(training, validation)
+    training, notes = apart(training, validation, data)
+    return TrainingData(training, validation, notes=tuple(notes))
 
 
 def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:

@@ -147,7 +147,7 @@ def _results(evaluation: Evaluation) -> View:
     level = f" with {evaluation.level:g} % intervals" if intervals else ""
     return {
         "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{inference}, "
-        f"in per cent{level}.",
+        f"in per cent{level}. {evaluation.caveat}".strip(),
         "headline": metric_views(headline, metrics, intervals, after),
         "groups": [
             {

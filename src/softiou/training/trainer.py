@@ -16,6 +16,7 @@ from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.recipes.data import TrainingData, open_labelled
 from softiou.recipes.registry import recipe_for
+from softiou.recipes.splits import with_validation
 from softiou.recipes.validation import SCORES
 from softiou.training.fitting import fit
 from softiou.training.loggers import check_installed
@@ -60,12 +61,14 @@ def train(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
     say = say if is_first() else _silent
-    config = custom.recorded_in(config)
+    config = _with_validation(custom.recorded_in(config), custom)
     if directory is None and are_several():
         raise ConfigError("Name the run with --run: several processes have to agree on it.")
     if directory is not None and is_first():
         refuse_existing(directory)
     data = _open(config, custom)
+    for line in data.notes:
+        say(line)
     _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     for line in changes(config, resolved):
@@ -98,6 +101,7 @@ def resolve_config(config: Config) -> ResolvedConfig:
     Raises:
         DataError: There is no such data set.
     """
+    config = _with_validation(config, NOTHING_CUSTOM)
     data = _open(config, NOTHING_CUSTOM)
     return resolve(config, data.training, unlabeled=data.num_unlabeled)
 
@@ -186,6 +190,11 @@ def _same_weights(recipe: Recipe, content: dict[str, Any]) -> bool:
 
 def _silent(line: str) -> None:
     """Print nothing: the first process prints."""
+
+
+def _with_validation(config: Config, custom: CustomParts) -> Config:
+    own = custom.train_dataset is not None or custom.val_dataset is not None
+    return config if own else with_validation(config)
 
 
 def _open(config: Config, custom: CustomParts) -> TrainingData:

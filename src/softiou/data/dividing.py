@@ -1,0 +1,132 @@
+"""Disjoint, class-balanced lists for training, validation and test.
+
+Shapes: G groups of images, C classes.
+"""
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softiou.data.fractions import balanced_order, count_pixels, pool_of
+from softiou.data.problems import data_error, some_of
+from softiou.data.source import open_source
+from softiou.errors import DataError
+
+
+def divide_images(
+    source: str | Path, shares: Mapping[str, float], *, by: str | None = None, seed: int = 0
+) -> dict[str, tuple[str, ...]]:
+    """Divide the images of train into disjoint splits with all classes in balance.
+
+    Images are those of the split that lists choose from, mostly `train`, outside val and test. A
+    class stays in the rest while the others are chosen, so that it can be learnt.
+
+    Args:
+        source: Folder of the data set, or LAYOUT:/path.
+        shares: Of the images, above 0, by name of the split, such as {"val": 0.2, "test": 0.1}.
+        by: What keeps images together, such as those of a patient or a video: a regular expression
+            whose first group (or whole match) in the stem is the key, or FILE.csv:COLUMN, a table
+            whose first column holds the stems or names of the images.
+        seed: Of the random choice.
+
+    Returns:
+        The stems of each split in alphabetical order, and under "train" those that are left.
+
+    Raises:
+        DataError: A split exists already, an image has no key, or the groups are too few.
+    """
+    opened = open_source(source)
+    for name in shares:
+        if opened.has(name):
+            message = f"Expected no split {name}, but there is one."
+            raise data_error(opened.place(name), message, "Move it away, or leave it as it is.")
+    if not (all(share > 0 for share in shares.values()) and sum(shares.values()) < 1):
+        given = ", ".join(f"--{name} {share:g}" for name, share in shares.items())
+        raise DataError(f"Expected shares above 0 whose sum is below 1, but got {given}.")
+    dataset, numbers = pool_of(opened)
+    stems = [dataset.stems[number] for number in numbers]
+    groups = _groups(_keys(stems, by))
+    if len(groups) <= len(shares):
+        raise DataError(
+            f"Expected more than {len(shares)} groups of images to divide, but found {len(groups)}"
+            f" in {opened.place(opened.layout.pool)}. Use another --by, or add images."
+        )
+    counts = count_pixels(dataset, numbers)
+    pixels = np.stack([counts[members].sum(0) for members in groups])  # (G, C)
+    sizes = np.array([len(members) for members in groups])
+    left: NDArray[np.int64] = np.arange(len(groups))
+    found: dict[str, list[int]] = {}
+    for name, share in shares.items():
+        order = balanced_order(pixels[left], len(left) - 1, seed=seed, spare=True)
+        chosen = _up_to(left[order], sizes, share * len(stems))
+        left = np.setdiff1d(left, chosen)
+        found[name] = chosen
+    return {
+        name: tuple(sorted(stems[n] for group in chosen for n in groups[group]))
+        for name, chosen in {opened.layout.pool: left.tolist(), **found}.items()
+    }
+
+
+def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) -> list[int]:
+    """Take groups in order while each brings the number of images nearer to the wanted one."""
+    chosen: list[int] = []
+    total = 0
+    for group in order.tolist():
+        if not chosen or abs(total + sizes[group] - wanted) < abs(total - wanted):
+            chosen.append(group)
+            total += sizes[group]
+    return chosen
+
+
+def _groups(keys: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of the images of each key."""
+    groups: dict[str, list[int]] = {}
+    for number, key in enumerate(keys):
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _keys(stems: Sequence[str], by: str | None) -> Sequence[str]:
+    """Return the key of each image.
+
+    Raises:
+        DataError: An image has none, or `by` is neither a pattern nor a column.
+    """
+    if by is None:
+        return stems
+    table, _, column = by.rpartition(":")
+    if table.endswith(".csv"):
+        found = _column(Path(table).expanduser(), column)
+        keys = [found.get(stem) for stem in stems]
+    else:
+        try:
+            matches = [re.search(by, stem) for stem in stems]
+        except re.error as error:
+            raise DataError(
+                f"--by: Expected a regular expression or FILE.csv:COLUMN, but got {by!r}: {error}."
+            ) from error
+        keys = [match and match[min(1, match.re.groups)] for match in matches]
+    if without := [stem for stem, key in zip(stems, keys, strict=True) if not key]:
+        raise DataError(
+            f"--by {by}: Expected a key for each image, but {len(without)} have none: "
+            f"{some_of(without)}."
+        )
+    return [str(key) for key in keys]
+
+
+def _column(path: Path, column: str) -> dict[str, str]:
+    """Read a column of a table, by the stem of the image in the first column."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            names = list(rows.fieldnames or ())
+            if column not in names:
+                message = f"Expected a column {column!r}, but found {', '.join(names)}."
+                raise data_error(path, message, "Name one as --by FILE.csv:COLUMN.")
+            return {Path(row[names[0]]).stem: row[column] for row in rows}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"--by: Cannot read {path}: {error}.") from error

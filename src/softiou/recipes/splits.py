@@ -1,0 +1,108 @@
+"""Splits of a run that share no image: what is trained on is neither validated nor tested on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from softiou.configuration.sections import Config, DataConfig
+from softiou.data import HELD_OUT, FolderDataset, SegmentationDataset, open_source
+from softiou.data.copies import same_files
+from softiou.data.problems import some_of
+from softiou.errors import DataError
+
+
+def with_validation(config: Config) -> Config:
+    """Return the settings with a validation split: a fifth of train where the data have no val.
+
+    Raises:
+        DataError: There is no such data set.
+    """
+    data = config.data
+    if data.val_split != "val" or data.source == "digits" or open_source(data.source).has("val"):
+        return config
+    return config.model_copy(update={"data": data.model_copy(update={"val_split": HELD_OUT})})
+
+
+def apart(
+    training: SegmentationDataset, validation: SegmentationDataset, data: DataConfig
+) -> tuple[SegmentationDataset, list[str]]:
+    """Leave images out of the training that are validated or tested on, by their content.
+
+    Args:
+        training: Images to learn from.
+        validation: Images that choose the best checkpoint.
+        data: Where they come from; its split `test` is the one to report.
+
+    Returns:
+        The training images that are left, and a line for each thing that was found.
+
+    Raises:
+        DataError: None are left.
+    """
+    val, train = validation.split, training.split
+    held = {"test": _test_images(data), val: _images(validation)}
+    lines = []
+    if val == HELD_OUT:
+        stems = validation.stems
+        lines = [
+            f"validation: there is no split val, so {len(stems)} images of train are held out: "
+            f"{some_of(stems)}; `softiou split DATA --val 0.2` chooses them by their classes"
+        ]
+    if not isinstance(training, FolderDataset):
+        if training.folder == validation.folder or training.folder == "test":
+            raise DataError(_nothing_left(train, len(training), val))
+        return training, lines
+    found = same_files((training.files(n)[0] for n in range(len(training))), held)
+    split_of = {
+        stem: found[path]
+        for n, stem in enumerate(training.stems)
+        if (path := training.files(n)[0]) in found
+    }
+    if len(split_of) == len(training):
+        raise DataError(_nothing_left(train, len(training), next(iter(split_of.values()))))
+    for split in held:
+        shared = [stem for stem, other in split_of.items() if other == split]
+        if shared and split != HELD_OUT:
+            lines.append(
+                f"train: left out {len(shared)} images that the split {split} holds, too: "
+                f"{some_of(shared)}"
+            )
+    return training.without(split_of), [*lines, *_tested_lines(val, held)]
+
+
+def _tested_lines(val: str, held: Mapping[str, Sequence[Path]]) -> list[str]:
+    """Say when the best checkpoint is chosen on images of test."""
+    if val == "test":
+        number = len(held["test"])
+    else:
+        number = len(same_files(held[val], {"test": held["test"]}))
+    if not number:
+        return []
+    return [
+        f"validation: {number} of its images are also in test, so metrics on test will be high; "
+        "validate on others (`softiou split DATA --val 0.2`)"
+    ]
+
+
+def _nothing_left(train: str, number: int, other: str) -> str:
+    return (
+        f"data.train_split: Expected images to train on, but all {number} of the split {train!r} "
+        f"are also in the split {other!r}, which models are scored on. Name another split, or let "
+        "`softiou split DATA --val 0.2` divide the images."
+    )
+
+
+def _images(dataset: SegmentationDataset) -> list[Path]:
+    return [files[0] for n in range(len(dataset)) if (files := dataset.files(n))]
+
+
+def _test_images(data: DataConfig) -> list[Path]:
+    """Return the images of test; none without such a split, or when it has errors."""
+    if data.source == "digits":
+        return []
+    source = open_source(data.source)
+    if "test" not in source.splits():
+        return []
+    try:
+        return list(source.images("test").values())
+    except DataError:  # `evaluate` will report them
+        return []
