@@ -223,8 +223,9 @@ def test_class_and_bin_lead_to_their_images(page: Any) -> None:
     data = json.loads(page.text_content("#gallery-data"))
     ious = {one["stem"]: row[2] for one in data["images"] for row in one["classes"] if row[0] == 2}
     assert thumbs(page) == sorted(ious, key=lambda stem: (ious[stem] is None, ious[stem]))
-    page.focus(".bin >> nth=-1")
-    readout = page.eval_on_selector(".bin:focus", "one => one.closest('figure').innerText")
+    page.focus(".plot[data-bins] >> nth=0")
+    page.keyboard.press("End")
+    readout = page.eval_on_selector(".plot:focus", "one => one.closest('figure').innerText")
     assert "Confidence 93 to 100 %: accuracy " in readout
     page.keyboard.press("Enter")
     until(page, "() => document.querySelector('[data-part=focus]').textContent.includes('bin 15')")

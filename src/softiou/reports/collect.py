@@ -5,6 +5,7 @@ from pathlib import Path
 
 from softiou.errors import DataError
 from softiou.evaluation.schema import FILE, Evaluation, read_evaluation
+from softiou.reports.description import describe, read_environment
 from softiou.reports.history import History, read_history
 from softiou.reports.model_table import ModelTable, read_model_table
 from softiou.reports.pseudo_labels import PseudoLabels, read_pseudo_labels
@@ -21,6 +22,7 @@ class ReportData:
     evaluation: Evaluation | None
     model_table: ModelTable | None = None
     pseudo_labels: PseudoLabels | None = None
+    facts: tuple[tuple[str, str], ...] = ()  # what the run is: names and values
 
 
 def collect(run_dir: Path) -> ReportData:
@@ -49,10 +51,13 @@ def collect(run_dir: Path) -> ReportData:
         )
     history = read_history(_read_text(metrics))
     evaluated = read_evaluation(evaluation) if evaluation.is_file() else None
+    text = _read_text(config)
+    facts = describe(text, read_environment(run_dir), history, evaluated)
     return ReportData(
+        facts=tuple(facts),
         run=run_dir.resolve().name,
         directory=run_dir,
-        config=_read_text(config),
+        config=text,
         history=history,
         evaluation=evaluated,
         model_table=read_model_table(run_dir),

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from softiou._files import write_atomically
+from softiou._html import html_table
 from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.errors import DataError
+from softiou.metrics.registry import metrics_of
 
 FILE_NAME = "comparison.json"
 SCHEMA_VERSION = 1
@@ -41,6 +43,16 @@ class ModelTable:
     split: str
     rows: tuple[ModelRow, ...]
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        measured = {key for row in self.rows for key in row.metrics}
+        columns = metrics_of(shown="models", among=measured)
+        rows = [
+            (row.name, *(info.text(row.metrics.get(info.key)) for info in columns), row.steps)
+            for row in self.rows
+        ]
+        headings = ["model", *(info.heading for info in columns), "steps"]
+        return html_table(headings, rows, caption=f"{self.data}, {self.split}")
 
 
 def save_model_table(table: ModelTable, run: Path) -> None:

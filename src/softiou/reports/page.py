@@ -13,6 +13,7 @@ from softiou.reports.calibration_view import calibration_view
 from softiou.reports.class_table import class_table
 from softiou.reports.collect import ReportData, collect
 from softiou.reports.confusion import confusion_view
+from softiou.reports.csv_files import classes_csv, images_csv
 from softiou.reports.curves import best_validation, learning_curves
 from softiou.reports.examples import example_view, read_example
 from softiou.reports.formatting import View, counted, duration
@@ -20,6 +21,8 @@ from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import gallery_view
 from softiou.reports.history import History
 from softiou.reports.metric_display import metric_views
+from softiou.reports.model_card import FILE as MODEL_CARD
+from softiou.reports.model_card import model_card
 from softiou.reports.model_table import ModelTable
 from softiou.reports.pseudo_label_view import pseudo_label_view
 from softiou.reports.suspect_view import suspect_view
@@ -27,7 +30,9 @@ from softiou.reports.templating import fill
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` into a run directory, whole or not at all.
+    """Write `report.html` and `MODEL_CARD.md` into a run directory, each whole or not at all.
+
+    The card is written for a run that is evaluated.
 
     Args:
         run_dir: Directory of a run, see `collect`.
@@ -38,9 +43,13 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         DataError: No run lies there, or one of its files cannot be read.
     """
-    page = render(collect(run_dir))
+    data = collect(run_dir)
     path = run_dir / "report.html"
-    write_atomically(page.encode(), path)
+    write_atomically(render(data).encode(), path)
+    if data.evaluation:
+        about = {"title": data.run, "summary": _summary(data), "facts": data.facts}
+        card = model_card(data.evaluation, about)
+        write_atomically(card.encode(), run_dir / MODEL_CARD)
     return path
 
 
@@ -63,6 +72,7 @@ def render(data: ReportData) -> str:
         "kicker": "softiou report",
         "summary": _summary(data),
         "config": data.config,
+        "facts": data.facts,
         "curves": learning_curves(data.history),
         "pseudo_labels": pseudo_label_view(data.pseudo_labels) if data.pseudo_labels else None,
         "evaluation": evaluation,
@@ -98,6 +108,7 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
     return {
         "results": _results(evaluation),
         "table": class_table(evaluation),
+        "csv": {"images": images_csv(evaluation), "classes": classes_csv(evaluation)},
         "spread": _spread(evaluation),
         "gallery": gallery_view(evaluation, run_dir) if shown else None,
         "examples": [] if shown else _examples(evaluation, run_dir),

@@ -49,19 +49,29 @@ def fill(template: str, values: View) -> str:
     )
 
 
+def fill_text(template: str, values: View) -> str:
+    """The text of a template that is Markdown, where nothing is escaped but the bar of tables."""
+    return _environment(html=False).get_template(template).render(**values)
+
+
 @cache
-def _environment() -> Environment:
+def _environment(*, html: bool = True) -> Environment:
     environment = Environment(
-        autoescape=True,
+        autoescape=html,
         loader=PackageLoader("softiou.reports", "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, rgb=rgb)
+    environment.filters.update(percent=percent, rgb=rgb, cell=_cell)
     # No spaces: the data of a gallery are most of the page.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
+
+
+def _cell(text: str) -> str:
+    """A value in a table of Markdown."""
+    return text.replace("|", r"\|").replace("\n", " ")
 
 
 def _joined(names: tuple[str, ...]) -> str:

@@ -18,6 +18,7 @@ from softiou.recipes.data import TrainingData, open_labelled
 from softiou.recipes.registry import recipe_for
 from softiou.recipes.splits import with_validation
 from softiou.recipes.validation import SCORES
+from softiou.training.environment import save_environment
 from softiou.training.fitting import fit
 from softiou.training.loggers import check_installed
 from softiou.training.processes import are_several, is_first
@@ -80,6 +81,8 @@ def train(
             f"run   {run}: {_in_words(data, recipe)} {len(data.validation)} to validate, "
             f"{resolved.optim.steps} steps"
         )
+        if is_first():
+            save_environment(recipe.model, run)
         fit(recipe, data, run, custom=custom, say=say, progress_bar=progress_bar)
     return run
 
