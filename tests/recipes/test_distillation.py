@@ -566,19 +566,20 @@ def test_images_with_masks_come_as_often_as_each_other(make_partly: Make) -> Non
 
 
 @pytest.fixture(scope="module")
-def make_partly(
-    make_shapes: Make, tiny_config: Make, trained: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Make:
-    """Return a function that makes a recipe for two images with masks and five without."""
-    source = make_shapes(tmp_path_factory.mktemp("partly"), train=2, val=2, unlabeled=5)
+def partly(make_shapes: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two images with masks and five without."""
+    folder: Path = make_shapes(tmp_path_factory.mktemp("partly"), train=2, val=2, unlabeled=5)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def make_partly(partly: Path, tiny_config: Make, trained: Any) -> Make:
+    """Return a function that makes a recipe for these images, and three batches."""
 
     def make(*overrides: str) -> tuple[DistillationRecipe, list[Any]]:
-        config = tiny_config(
-            f"distillation.teacher={trained.directory}",
-            "distillation.unlabeled=true",
-            *overrides,
-            source=source,
-        )
+        known = any("soft_labels" in override for override in overrides)
+        teacher = [] if known else [f"distillation.teacher={trained.directory}"]
+        config = tiny_config("distillation.unlabeled=true", *teacher, *overrides, source=partly)
         resolved = resolve_config(config)
         data = DistillationRecipe.open_data(config, open_labelled(config, NOTHING_CUSTOM))
         recipe = DistillationRecipe.build(resolved, data, encoder_weights="none").eval()
@@ -597,3 +598,93 @@ def make_partly(
 def test_one_image_a_batch_cannot_be_of_both_kinds(make_partly: Make) -> None:
     with pytest.raises(ConfigError, match=r"data\.batch_size: .* at least 2, but got 1"):
         make_partly("data.batch_size=1")
+
+
+def _halves(logits: Tensor, size: tuple[int, int], **_: Any) -> Tensor:
+    """Replace the left half of each image by its partner's."""
+    region = torch.zeros(len(logits), *size, dtype=torch.bool)
+    region[:, :, : size[1] // 2] = True
+    return region
+
+
+@pytest.mark.parametrize("strong", ["none", "unlabeled", "all"])
+@pytest.mark.parametrize("way", ["teacher", "stride=auto", "stride=1"])
+def test_student_learns_the_weak_view_on_the_strong_one(
+    way: str,
+    strong: str,
+    make_partly: Make,
+    partly: Path,
+    trained: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = ["data.batch_size=4", f"distillation.strong={strong}", "distillation.colour=1"]
+    if way != "teacher":
+        store = tmp_path / "store"
+        label(str(partly), trained.directory, store, ["splits=[train,unlabeled]", way, "k=3"])
+        settings.append(f"distillation.soft_labels={store}")
+    recipe, batches = make_partly(*settings)
+    monkeypatch.setattr("softiou.recipes.distillation.draw_regions", _halves)
+    batch, joined = batches[0], recipe._joined(batches[0])
+    lesson = recipe._lesson(batch)
+    logits = recipe._teacher_logits(joined["image"])
+    probs, valid = targets.to_probs(
+        recipe._targets(joined, logits).completed(255, (32, 32)), num_classes=3
+    )
+    found, inside = targets.to_probs(lesson.target.completed(255, (32, 32)), num_classes=3)
+    weak = {"none": 4, "unlabeled": 2, "all": 0}[strong]
+    left = torch.zeros(4, 32, 32, dtype=torch.bool)
+    left[weak:, :, :16] = True
+
+    def pasted(values: Tensor) -> Tensor:
+        mask = left if values.ndim == 3 else left.unsqueeze(1)
+        return torch.where(mask, values.roll(1, 0), values)
+
+    assert lesson.images.equal(pasted(joined["view"]))
+    torch.testing.assert_close(found, pasted(probs))
+    assert inside.equal(pasted(valid))
+    assert lesson.inside.equal(pasted(joined["inside"]))
+    same = [joined["view"][n].equal(joined["image"][n]) for n in range(4)]
+    assert all(same[:weak])
+    assert not all(same[weak:]) or strong == "none"
+    if logits is not None:
+        stride = 32 // logits.shape[-1]
+        cells = left[:, ::stride, ::stride].unsqueeze(1)
+        assert lesson.teacher_logits.equal(torch.where(cells, logits.roll(1, 0), logits))
+
+
+def test_sum_of_two_losses_is_pasted_part_by_part(
+    make_partly: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("softiou.recipes.distillation.draw_regions", _halves)
+    recipe, batches = make_partly("data.batch_size=4", "distillation.mix=losses")
+    lesson, joined = recipe._lesson(batches[0]), recipe._joined(batches[0])
+    (_, labels), (_, soft) = lesson.target
+    _, labelled = targets.to_probs(labels.completed(255, (32, 32)), num_classes=3)
+    _, taught = targets.to_probs(soft.completed(255, (32, 32)), num_classes=3)
+    expected = joined["target"] != 255
+    expected[2, :, :16] = expected[1, :, :16].clone()  # a part of the last image with a mask
+    assert labelled.equal(expected)
+    assert taught.equal(lesson.inside)
+    assert recipe.parts(batches[0])["loss"].isfinite()
+
+
+def test_classes_are_pasted_from_a_store_of_full_resolution(
+    make_partly: Make, partly: Path, trained: Any, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    label(str(partly), trained.directory, store, ["splits=[train,unlabeled]", "stride=1"])
+    recipe, batches = make_partly(
+        f"distillation.soft_labels={store}",
+        "data.batch_size=4",
+        "distillation.cut_mix=0",
+        "distillation.class_mix=1",
+    )
+    joined = recipe._joined(batches[0])
+    region = recipe._regions(joined, None)
+    best = joined["soft_indices"][:, 0].long().roll(1, 0)
+    both = [n for n in range(4) if len(best[n, ::4, ::4].unique()) == 2]
+    assert both
+    for n in both:  # one class of the partner, but for its borders
+        agreement = (region[n] == (best[n] == 0)).float().mean()
+        assert max(agreement, 1 - agreement) > 0.9

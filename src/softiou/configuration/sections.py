@@ -44,6 +44,11 @@ def _mixture(value: dict[str, float]) -> dict[str, float]:
     return value
 
 
+def _check_mix(cut_mix: float, class_mix: float) -> None:
+    if cut_mix + class_mix > 1:
+        raise ValueError("cut_mix and class_mix are shares of the same views: at most 1 in all")
+
+
 class Section(BaseModel):
     """Settings that belong together; unknown ones are errors."""
 
@@ -318,6 +323,16 @@ class DistillationConfig(Method):
     labelled_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="of the images of a batch that have masks, with unlabeled"
     )
+    strong: Literal["none", "unlabeled", "all"] = Field(
+        "unlabeled",
+        description="images of which the student sees a strong view, and the teacher the weak one: "
+        "none, unlabeled (those without masks), all",
+    )
+    colour: Share = Field(0.5, description="strong views: strength of colour jitter")
+    grey: Share = Field(0.2, description="strong views: share without colour")
+    blur: Share = Field(0.5, description="strong views: share that is blurred")
+    cut_mix: Share = Field(0.5, description="strong views: share with a box of another image")
+    class_mix: Share = Field(0.25, description="strong views: share with classes of another image")
     baseline: str = Field(
         "train", description="the student without teacher: train, none, or a run directory"
     )
@@ -338,6 +353,7 @@ class DistillationConfig(Method):
             raise ValueError("teacher_px is for a teacher that looks at crops; it has no use here")
         if self.weight == 0 and self.channel_wise == 0:
             raise ValueError("weight and channel_wise are both 0, so nothing is learnt from it")
+        _check_mix(self.cut_mix, self.class_mix)
         return self
 
 
@@ -399,8 +415,7 @@ class SemiSupervisedConfig(Method):
 
     @model_validator(mode="after")
     def _check_mix(self) -> Self:
-        if self.cut_mix + self.class_mix > 1:
-            raise ValueError("cut_mix and class_mix are shares of the same views: at most 1 in all")
+        _check_mix(self.cut_mix, self.class_mix)
         if self.batch_size == 1 and self.cut_mix + self.class_mix > 0:
             raise ValueError(
                 "cut_mix and class_mix need another image in the batch: set both to 0, or a "

@@ -38,10 +38,12 @@ class SoftLabelSource(Protocol):
 class AugmentedSample(Sample, SoftLabels):
     """One crop of an image with its labels, and with a teacher's soft labels if there are any.
 
-    `inside` is bool (h, w), False where the crop reaches beyond the image.
+    `inside` is bool (h, w), False where the crop reaches beyond the image; `strong` (1, 3, h, w) is
+    a strong view of the same pixels.
     """
 
     inside: Tensor
+    strong: NotRequired[Tensor]
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class TrainingStream(Dataset[AugmentedSample]):
         seed: Zero or larger.
         random_rater: Whether to take the mask of one random annotator of votes.
         soft_labels: Reads a teacher's soft labels; None for none.
+        strong: Makes a strong view of each crop, uint8 (3, h, w); None for none.
     """
 
     def __init__(
@@ -143,7 +146,9 @@ class TrainingStream(Dataset[AugmentedSample]):
         seed: int,
         random_rater: bool = False,
         soft_labels: SoftLabelSource | None = None,
+        strong: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
+        self._strong = strong
         self._dataset = dataset
         self._augmentation = augmentation
         self._seed = seed
@@ -156,7 +161,10 @@ class TrainingStream(Dataset[AugmentedSample]):
         with random_state_of(self._seed, draw):
             if self._random_rater:
                 sample = _of_one_rater(sample)
-            return self._augmentation(sample, self._soft_labels)
+            augmented = self._augmentation(sample, self._soft_labels)
+            if self._strong is not None:
+                augmented["strong"] = self._strong(augmented["image"]).unsqueeze(0)
+            return augmented
 
 
 def _of_one_rater(sample: Sample) -> Sample:
@@ -227,13 +235,14 @@ class Batch(SoftLabels):
     """Several samples: the tensors of a sample with a batch dimension in front.
 
     `image` uint8 (N, 3, h, w), `target` (N, h, w), (N, R, h, w) or (N, C, h, w), `stem`, and of
-    augmented samples `inside` and perhaps soft labels.
+    augmented samples `inside` and perhaps soft labels and strong views.
     """
 
     image: Tensor
     target: Tensor
     stem: list[str]
     inside: NotRequired[Tensor]
+    strong: NotRequired[Tensor]
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:

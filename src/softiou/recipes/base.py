@@ -114,14 +114,20 @@ class Recipe(pl.LightningModule, ABC):
         """Return the batches for `parts`: stream(samples, batch_size), or several as one."""
         return stream(self.labelled_samples(data, augmentation), self.batch_sizes()[0])
 
-    def labelled_samples(self, data: TrainingData, augmentation: Augmentations) -> TrainingStream:
-        """Return the endless stream of augmented images with labels."""
+    def labelled_samples(
+        self,
+        data: TrainingData,
+        augmentation: Augmentations,
+        strong: Callable[[Tensor], Tensor] | None = None,
+    ) -> TrainingStream:
+        """Return the endless stream of augmented images with labels, perhaps with strong views."""
         return TrainingStream(
             data.training,
             augmentation,
             seed=self.config.seed,
             random_rater=self.config.labels.kind == "random",
             soft_labels=self.soft_labels,
+            strong=strong,
         )
 
     def batch_sizes(self) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack, cast, final
@@ -32,8 +32,11 @@ from softiou.losses import ChannelWiseDistillation, Targets
 from softiou.models import SegmentationModel
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
+from softiou.recipes.mixing import draw_regions, partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
+
+Pairs = Sequence[tuple[float, Tensor | Target]]
 
 
 class PartlyLabeledBatch(TypedDict):
@@ -44,9 +47,26 @@ class PartlyLabeledBatch(TypedDict):
 
 
 class DistillationBatch(Batch):
-    """A batch whose images, `image` (N, 3, H, W), the teacher sees, and the student as `view`."""
+    """A batch whose weak views, `image` (N, 3, H, W), the teacher sees; the student sees `view`."""
 
     view: Tensor
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What the student learns from a batch.
+
+    Attributes:
+        images: uint8 (N, 3, H, W), strong views after mixing among them.
+        target: Of the loss.
+        teacher_logits: (N, C, h, w) of the same pixels; None with soft labels from a store.
+        inside: Which pixels show a part of an image, bool (N, H, W).
+    """
+
+    images: Tensor
+    target: Targets
+    teacher_logits: Tensor | None
+    inside: Tensor
 
 
 @final
@@ -126,23 +146,34 @@ class DistillationRecipe(Recipe):
         self, data: TrainingData, augmentation: Augmentations, stream: Stream
     ) -> Iterable[Any]:
         """Return batches with labels, or pairs of one with and one without, with own epochs."""
-        labelled = super().training_batches(data, augmentation, stream)
-        if data.unlabeled is None:
-            return labelled
+        settings, sizes = self.settings, self.batch_sizes()
+        if data.unlabeled is None and settings.strong != "all":
+            return super().training_batches(data, augmentation, stream)
         if not isinstance(augmentation, Augmentation):
             raise ConfigError(
-                "distillation.unlabeled: images without masks are augmented by softiou; leave the "
-                "transform of your own out."
+                "distillation.unlabeled and strong=all: softiou makes the views of the images; "
+                "leave the transform of your own out."
             )
+        strong = StrongColours(colour=settings.colour, grey=settings.grey, blur=settings.blur)
+        if settings.strong == "all":
+            augmentation = replace(augmentation, colour=0)  # of the weak view
+            samples = self.labelled_samples(data, augmentation, strong)
+        else:
+            samples = self.labelled_samples(data, augmentation)
+        labelled = stream(samples, sizes[0])
+        if data.unlabeled is None:
+            return labelled
+        if settings.strong == "none":
+            strong = StrongColours(colour=augmentation.colour, grey=0, blur=0)
         unlabeled = UnlabeledStream(
             data.unlabeled,
             augmentation,
-            StrongColours(colour=augmentation.colour, grey=0, blur=0),
+            strong,
             views=1,
             seed=self.config.seed,
             soft_labels=SoftLabelReader(self.store, "") if self.store else None,
         )
-        batches = {"labelled": labelled, "unlabeled": stream(unlabeled, self.batch_sizes()[1])}
+        batches = {"labelled": labelled, "unlabeled": stream(unlabeled, sizes[1])}
         return CombinedLoader(batches, mode="min_size")
 
     def on_fit_start(self) -> None:
@@ -152,19 +183,54 @@ class DistillationRecipe(Recipe):
 
     def parts(self, batch: Batch | PartlyLabeledBatch) -> dict[str, Tensor]:
         """Return the loss against labels and teacher, and its detached parts."""
-        views = self._joined(batch)
-        teacher_logits = self._teacher_logits(views["image"])
-        student_logits, auxiliary_logits = self._student_logits(views["view"])
-        against = self._targets(views, teacher_logits)
-        parts = self.overlap_loss().parts(student_logits, against)
+        lesson = self._lesson(batch)
+        logits, auxiliary_logits = self._student_logits(lesson.images)
+        parts = self.overlap_loss().parts(logits, lesson.target)
         if auxiliary_logits is not None:
-            parts = self.with_auxiliary(parts, auxiliary_logits, against)
-        if self.settings.channel_wise and teacher_logits is not None:
-            inside = _at_the_stride_of(student_logits, views["inside"])
-            channel_wise = self.channel_wise(student_logits, teacher_logits, inside)
+            parts = self.with_auxiliary(parts, auxiliary_logits, lesson.target)
+        if self.settings.channel_wise and lesson.teacher_logits is not None:
+            inside = _at_the_stride_of(logits, lesson.inside)
+            channel_wise = self.channel_wise(logits, lesson.teacher_logits, inside)
             parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
             parts["channel_wise"] = channel_wise.detach()
         return parts
+
+    def _lesson(self, batch: Any) -> Lesson:
+        """Return what the student sees and learns, after mixing of strong views."""
+        views = self._joined(batch)
+        logits, size = self._teacher_logits(views["image"]), len(views["image"])
+        target, images, inside = self._targets(views, logits), views["view"], views["inside"]
+        labelled = size - len(batch["unlabeled"]["stem"]) if "unlabeled" in batch else size
+        weak = {"none": size, "unlabeled": labelled, "all": 0}[self.settings.strong]
+        if weak == size or self.settings.cut_mix + self.settings.class_mix == 0:
+            return Lesson(images, target, logits, inside)
+        region = self._regions(views, logits)
+        region[:weak] = False
+        other = _rolled(views)
+        images = torch.where(region.unsqueeze(1), other["view"], images)
+        inside = torch.where(region, other["inside"], inside)
+        if logits is None:
+            return Lesson(images, _pasted(self._targets(other, None), target, region), None, inside)
+        target = _pasted(self._targets(other, partners(logits)), target, region)
+        cells = _at_the_stride_of(logits, region).unsqueeze(1)
+        return Lesson(images, target, torch.where(cells, partners(logits), logits), inside)
+
+    def _regions(self, batch: DistillationBatch, logits: Tensor | None) -> Tensor:
+        """Draw which pixels of each image are those of its partner: bool (N, H, W)."""
+        settings, size = self.settings, (batch["view"].shape[-2], batch["view"].shape[-1])
+        if logits is None and "soft_logits" in batch:
+            logits = batch["soft_logits"]
+        if logits is None:  # a store at full resolution: a quarter of it is enough
+            best = batch["soft_indices"][:, 0, ::4, ::4].long()
+            classes = torch.arange(self.description.num_classes, device=best.device)
+            logits = 20.0 * (best.unsqueeze(1) == classes.view(-1, 1, 1))
+        return draw_regions(
+            logits,
+            size,
+            cut_mix=settings.cut_mix,
+            class_mix=settings.class_mix,
+            generator=self.generator("mix"),
+        )
 
     def _targets(self, batch: DistillationBatch, teacher_logits: Tensor | None) -> Targets:
         """Return what the student learns: labels, teacher, their mixture, or both with weights."""
@@ -180,7 +246,8 @@ class DistillationRecipe(Recipe):
     def _joined(self, batch: Any) -> DistillationBatch:
         """Return one batch; images without masks come last, and all their labels are ignored."""
         one = batch.get("labelled", batch)
-        joined: dict[str, Any] = {**one, "view": one["image"]}
+        view = one["strong"][:, 0] if "strong" in one else one["image"]
+        joined: dict[str, Any] = {**one, "view": view}
         if "unlabeled" in batch:
             other = batch["unlabeled"]
             shape = (len(other["image"]), *one["target"].shape[1:])
@@ -240,6 +307,20 @@ class Frozen:
 
     def __deepcopy__(self, memo: object) -> "Frozen":
         return self  # averaged weights copy the whole module, and need no second teacher
+
+
+def _rolled(batch: DistillationBatch) -> DistillationBatch:
+    """Return for every image its partner."""
+    rolled = {name: partners(x) for name, x in batch.items() if isinstance(x, Tensor)}
+    return cast(DistillationBatch, {**batch, **rolled})
+
+
+def _pasted(inside: Targets, outside: Targets, region: Tensor) -> Targets:
+    """Paste targets, or each of several with their weights."""
+    if isinstance(inside, Tensor | Target) and isinstance(outside, Tensor | Target):
+        return targets.paste(inside, outside, region)
+    pairs = zip(cast(Pairs, inside), cast(Pairs, outside), strict=True)
+    return [(weight, targets.paste(one, other, region)) for (weight, one), (_, other) in pairs]
 
 
 def _concatenated(one: Any, other: Any) -> Any:
