@@ -1,6 +1,9 @@
 """Checks of arguments that losses, targets and metrics share."""
 
 from collections.abc import Iterable
+from math import inf
+from operator import index
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +11,7 @@ from torch import Tensor
 
 def spatial_shape(logits: Tensor, *, activation: str) -> tuple[int, ...]:
     """Return (N, *S) of logits (N, C, *S), or raise when they are no such thing."""
+    dense_tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(
             f"Expected `logits` to have a floating dtype, but got {logits.dtype}. Class "
@@ -38,6 +42,7 @@ def pixel_map(
     """Check an optional (N, *S) map of the pixels: bool (`valid`) or floating (`weights`)."""
     if tensor is None:
         return None
+    dense_tensor(name, tensor)
     if boolean != (tensor.dtype == torch.bool) or not (boolean or tensor.is_floating_point()):
         wanted = "bool, True where the pixel counts" if boolean else "floating, one weight a pixel"
         raise TypeError(f"Expected `{name}` to be {wanted}, but got dtype {tensor.dtype}.")
@@ -48,6 +53,54 @@ def pixel_map(
     return tensor
 
 
+def dense_tensor(name: str, value: object) -> Tensor:
+    """Return a tensor with a memory of its own kind, or raise on arrays, lists and sparse ones."""
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"Expected `{name}` to be a tensor, but got {type(value).__module__}."
+            f"{type(value).__qualname__}. Make it one with `torch.as_tensor`."
+        )
+    if value.layout != torch.strided or value.is_quantized:
+        raise TypeError(
+            f"Expected `{name}` to be a dense tensor, but got {value.dtype} of layout "
+            f"{value.layout}. Use `.to_dense()`, or `.dequantize()`."
+        )
+    if value.is_complex():
+        raise TypeError(
+            f"Expected `{name}` to be real, but got {value.dtype}. Take `.real`, or `.abs()`."
+        )
+    return value
+
+
+def indices(name: str, values: Any) -> tuple[int, ...]:
+    """Return whole numbers given as a list, tuple, range, array or tensor; raise on others."""
+    listed = values.tolist() if hasattr(values, "tolist") else values
+    try:
+        found = tuple(index(value) for value in listed if not isinstance(value, bool))
+        whole = len(found) == len(listed)
+    except TypeError:
+        found, whole = (), False
+    if not whole or not found or len(set(found)) < len(found):
+        raise ValueError(
+            f"Expected `{name}` to be different whole numbers, at least one, but got {values!r}. "
+            "List each of them once, as [0, 2]."
+        )
+    return found
+
+
+def indices_or_none(name: str, value: Any) -> int | tuple[int, ...] | None:
+    """Return None, one whole number, or several of them as a tuple."""
+    if value is None or type(value) is int:
+        return value
+    several = (
+        isinstance(value, Iterable)
+        and not isinstance(value, str)
+        and bool(getattr(value, "ndim", True))
+    )
+    found = indices(name, value if several else [value])
+    return found if len(found) > 1 else found[0]
+
+
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise unless `value` is among the `allowed` settings."""
     allowed = list(allowed)
@@ -56,8 +109,19 @@ def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
         raise ValueError(f"Expected `{name}` to be one of {wanted}, but got {value!r}.")
 
 
-def in_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
+def in_range(name: str, value: float, low: float, high: float = inf) -> None:
     """Raise unless low <= `value` <= high."""
-    if not low <= value <= high:
-        wanted = f"at least {low}" if high == float("inf") else f"in [{low}, {high}]"
+    try:
+        inside = bool(low <= value <= high)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"Expected `{name}` to be a number, but got {value!r}.") from error
+    if not inside:
+        wanted = f"at least {low}" if high == inf else f"in [{low}, {high}]"
         raise ValueError(f"Expected `{name}` to be {wanted}, but got {value}.")
+
+
+def finite(name: str, value: float, low: float) -> None:
+    """Raise unless `value` is finite and at least `low`."""
+    in_range(name, value, low)
+    if value == inf:
+        raise ValueError(f"Expected `{name}` to be finite, but got {value}.")

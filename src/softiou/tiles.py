@@ -29,7 +29,7 @@ class Tile:
     @property
     def pixels(self) -> int:
         """Return T."""
-        return prod(part.stop - part.start for part in self.box)
+        return prod([part.stop - part.start for part in self.box])  # a list, for the compiler
 
     def of(self, values: Tensor) -> Tensor:
         """Cut a map of the pixels: (N, *S) -> (T,)."""

@@ -132,8 +132,6 @@ def test_losses_agree_with_loops(
 ) -> None:
     if case.activation == "none":
         share = 0.0
-    if "log" in kind:
-        settings["smooth"] = 1.0  # the reference knows no finite log of a score of 0
     class_weights = [0.5, 2.0, 1.0, 0.0][: case.num_classes] if weighted else None
     loss = make(
         kind, **case.settings(), **settings, class_weights=class_weights, cross_entropy=share
@@ -301,10 +299,11 @@ def test_ignored_pixels_are_cut_out(kind: str, garbage: float) -> None:
 def test_a_label_outside_the_classes_is_cut_out(kind: str) -> None:
     logits, target = torch.randn(1, 3, 6), torch.tensor([[0, -1, 1, 2, 9, 1]])
     kept = [0, 2, 3, 5]
-    loss = make(kind, cross_entropy=0.25)
+    loss = make(kind, cross_entropy=0.25, validate=False)
     torch.testing.assert_close(loss(logits, target), loss(logits[..., kept], target[:, kept]))
-    with pytest.raises(ValueError, match=r"found \[-1, 9\]"):
-        make(kind, validate=True)(logits, target)
+    for validate in (True, None):
+        with pytest.raises(ValueError, match=r"found \[-1, 9\]"):
+            make(kind, validate=validate)(logits, target)
 
 
 # Nothing valid, almost nothing valid
@@ -339,12 +338,11 @@ def test_one_valid_pixel(kind: str, smooth: float, logit: float) -> None:
     loss = make(kind, smooth=smooth, ignore_index=255)(logits, target)
     gradient = gradient_of(loss, logits)
     assert torch.isfinite(gradient).all()
-    if not ("log" in kind and smooth == 0 and logit < 0):  # where the log is that of `eps`
-        data = overlap_loops.prepare(
-            logits.detach().numpy(), target.numpy(), activation="softmax", ignore_index=255
-        )
-        expected = overlap_loops.overlap_loss(data, smooth=smooth, **KINDS[kind][2])
-        assert loss.item() == pytest.approx(expected, abs=1e-6)
+    data = overlap_loops.prepare(
+        logits.detach().numpy(), target.numpy(), activation="softmax", ignore_index=255
+    )
+    expected = overlap_loops.overlap_loss(data, smooth=smooth, **KINDS[kind][2])
+    assert loss.item() == pytest.approx(expected, abs=1e-6, rel=1e-6)
     gradient[1, :, 2] = 0
     assert gradient.eq(0).all()
 
@@ -651,8 +649,8 @@ def test_wrong_tversky_settings_raise(settings: dict[str, Any], message: str) ->
 
 
 def test_unknown_settings_raise() -> None:
-    with pytest.raises(TypeError, match=r"reduction"):
-        JaccardMetricLoss(reduction="none")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"reduce"):
+        JaccardMetricLoss(reduce="none")  # type: ignore[call-arg]
 
 
 def test_printed_module_shows_the_settings() -> None:

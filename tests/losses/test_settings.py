@@ -164,14 +164,39 @@ def test_logits_changed_in_place_are_noticed() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own import
-def test_forward_mode_is_no_silent_zero() -> None:
-    loss = JaccardMetricLoss()
-    with pytest.raises(RuntimeError, match="setup_context"):
-        torch.func.jvp(lambda z: loss(z, LABELS), (LOGITS,), (torch.ones_like(LOGITS),))
+@pytest.mark.parametrize("settings", [{}, {"impl": "torch"}])
+def test_forward_mode_is_no_silent_zero(settings: dict[str, Any]) -> None:
+    loss = JaccardMetricLoss(cross_entropy=0.25, **settings)
+    tangent = torch.randn_like(LOGITS)
+    leaf = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(leaf, LABELS), leaf)
+    expected = (gradient * tangent).sum()
+    value, found, *_ = torch.func.jvp(lambda z: loss(z, LABELS), (LOGITS,), (tangent,))
+    torch.testing.assert_close(value, loss(LOGITS, LABELS))
+    torch.testing.assert_close(found, expected)
     with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(LOGITS, torch.ones_like(LOGITS))  # type: ignore[no-untyped-call]
-        with pytest.raises(NotImplementedError, match="jvp"):
-            loss(dual, LABELS)
+        dual = torch.autograd.forward_ad.make_dual(LOGITS, tangent)  # type: ignore[no-untyped-call]
+        of_dual = torch.autograd.forward_ad.unpack_dual(loss(dual, LABELS)).tangent  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(of_dual, expected)
+    torch.testing.assert_close(torch.func.grad(loss)(LOGITS, LABELS), gradient)
+    jacobian = torch.func.jacfwd(lambda z: loss(z, LABELS))(LOGITS)
+    torch.testing.assert_close(jacobian, gradient)
+
+
+def test_images_of_a_vmap_are_those_of_a_loop() -> None:
+    loss = JaccardMetricLoss(cross_entropy=0.25)
+    each = torch.func.vmap(loss)(LOGITS.unsqueeze(1), LABELS.unsqueeze(1))
+    for n, value in enumerate(each):
+        torch.testing.assert_close(value, loss(LOGITS[n : n + 1], LABELS[n : n + 1]))
+
+
+@pytest.mark.parametrize("impl", ["chunked", "native"])
+def test_other_implementations_have_no_forward_mode(impl: str) -> None:
+    loss = JaccardMetricLoss(impl=impl)
+    with pytest.raises(ValueError, match=r"no derivative in forward mode .* use 'auto' or 'torch'"):
+        torch.func.jvp(lambda z: loss(z, LABELS), (LOGITS,), (torch.ones_like(LOGITS),))
+    with pytest.raises(ValueError, match=r"does not run under torch.func"):
+        torch.func.grad(loss)(LOGITS, LABELS)
 
 
 def test_a_small_call_costs_a_small_multiple_of_the_plain_formula() -> None:

@@ -125,7 +125,7 @@ def test_operators_keep_their_promises(impl: str, dtype: torch.dtype) -> None:
     arguments = _pack(Job(logits, (targets.smooth(LABELS),), (12, 16), settings))
     tests = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(torch.ops.softiou.overlap_sums, arguments, test_utils=tests)
-    gradients = torch.randn(4, 2, 3), torch.randn(1, 2)
+    cotangents = torch.randn(7, 2, 3)
     torch.library.opcheck(
-        torch.ops.softiou.overlap_gradient, (*gradients, *arguments), test_utils=tests
+        torch.ops.softiou.overlap_gradient, (cotangents, *arguments), test_utils=tests
     )

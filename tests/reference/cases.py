@@ -50,7 +50,9 @@ class Case:
         }
 
     def settings(self) -> dict[str, Any]:
-        return {"activation": self.activation, "ignore_index": self.ignore_index}
+        """Settings of a call; labels that are no class are left out without a word."""
+        settings = {"activation": self.activation, "ignore_index": self.ignore_index}
+        return settings | {"validate": False}
 
     def permuted(self, images: NDArray[Any], pixels: NDArray[Any]) -> "Case":
         """The same images and pixels in another order; the space becomes flat."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+LEAST_MASS = 1e-25
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,41 @@ def cross_entropy(data: Dense) -> tuple[Array, Array]:
     return total, weight
 
 
-def mean_cross_entropy(data: Dense) -> float:
-    total, weight = cross_entropy(data)
-    return float(total.sum() / weight.sum()) if weight.sum() > 0 else 0.0
+def class_entropies(
+    data: Dense, *, label_smoothing: float = 0.0, focal_gamma: float = 0.0
+) -> tuple[Array, Array]:
+    """Of each class (N, C): what it costs where it is, and under a sigmoid where it is not."""
+    N, C, P = data.p.shape
+    on, off = np.zeros((N, C)), np.zeros((N, C))
+    for n, c, pixel in np.ndindex(N, C, P):
+        z, p, y, w = (a[n, :, pixel] for a in (data.logits, data.p, data.y, data.w))
+        softmax = data.activation == "softmax"
+        target = (1 - label_smoothing) * y[c] + label_smoothing / (C if softmax else 2)
+        factor = w[c] * abs(target - p[c]) ** focal_gamma if w[c] > 0 else 0.0
+        if softmax:
+            on[n, c] += factor * target * (np.logaddexp.reduce(z) - z[c])
+        else:
+            on[n, c] += factor * target * np.logaddexp(0, -z[c])
+            off[n, c] += factor * (1 - target) * np.logaddexp(0, z[c])
+    return on, off
+
+
+def mean_cross_entropy(
+    data: Dense,
+    *,
+    class_weights: Sequence[float] | None = None,
+    pos_weight: Sequence[float] | None = None,
+    **options: float,
+) -> float:
+    on, off = class_entropies(data, **options)
+    _, weight = cross_entropy(data)
+    of_classes = np.array([1.0] * data.p.shape[1] if class_weights is None else class_weights)
+    of_there = np.array([1.0] * data.p.shape[1] if pos_weight is None else pos_weight)
+    total = float(((on * of_there + off) * of_classes).sum())
+    mass = float(weight.sum())
+    if class_weights is not None and data.activation == "softmax":
+        mass = float((statistics(data)["Y"] * of_classes).sum())
+    return total / mass if mass > 0 else 0.0
 
 
 def tversky(
@@ -135,8 +168,10 @@ def tversky(
             tp += w * (min(p, y) if form == 1 else p * y)
             fp += w * max(p - y, 0.0)
             fn += w * max(y - p, 0.0)
-    denominator = tp + alpha * fp + beta * fn + smooth
-    return float((tp + smooth) / denominator) if denominator > 0 else 1.0
+    mass = tp + alpha * fp + beta * fn
+    if smooth == 0 and mass <= LEAST_MASS:
+        return 1.0
+    return float((tp + smooth) / (mass + smooth))
 
 
 def is_active(
@@ -150,9 +185,10 @@ def is_active(
         return False
     if not isinstance(classes, str):
         return c in classes
+    mass = sum(w * v for v, w in zip(data.y[n, c], data.w[n, c], strict=True))
     return {
         "all": True,
-        "present": sum(y) > 0,
+        "present": bool(mass > LEAST_MASS),
         "prob": max(p, default=0.0) > threshold,
         "label": max(y, default=0.0) > threshold,
         "both": max(p + y, default=0.0) > threshold,
@@ -202,7 +238,10 @@ def overlap_loss(
     def distance(n: int, c: int) -> float:
         if not active[n][c]:
             return 0.0
-        score = tversky(data, n, c, alpha=alpha, beta=beta, smooth=smooth, form=form)
+        if log and smooth == 0:
+            score = tversky(data, n, c, alpha=alpha, beta=beta, smooth=LEAST_MASS, form=form)
+        else:
+            score = tversky(data, n, c, alpha=alpha, beta=beta, smooth=smooth, form=form)
         return float((-math.log(score) if log else 1 - score) ** gamma)
 
     active = [[is_active(data, n, c, classes, threshold) for c in range(C)] for n in range(N)]

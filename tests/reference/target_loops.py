@@ -226,15 +226,20 @@ def dense(
     return known
 
 
-def sparse(indices: NDArray[Any], weights: NDArray[Any], num_classes: int) -> Known:
-    """sum_k w_k [c = i_k] + (1 - sum_k w_k) / C, of weights in [0, 1]."""
+def sparse(
+    indices: NDArray[Any], weights: NDArray[Any], num_classes: int, *, rounding: float = 1e-6
+) -> Known:
+    """sum_k w_k [c = i_k] + (1 - sum_k w_k) / C, of weights in [0, 1] that are `rounding` exact."""
     N, K, *space = indices.shape
     known = nothing((N, *space), num_classes)
     for n, place in pixels((N, *space)):
         kept = [(int(indices[n, k, *place]), float(weights[n, k, *place])) for k in range(K)]
         if not all(0 <= index < num_classes for index, _ in kept):
             continue
-        rest = 1 - sum(weight for _, weight in kept)
+        total = sum(weight for _, weight in kept)
+        rest = 1 - total
+        if rest < rounding:
+            kept, rest = [(index, weight / total) for index, weight in kept], 0.0
         for c in range(num_classes):
             own = sum(weight for index, weight in kept if index == c)
             known.y[n, c, *place] = own + rest / num_classes

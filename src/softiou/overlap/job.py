@@ -13,7 +13,14 @@ import torch
 from torch import Tensor
 
 from softiou.overlap.settings import PassSettings
-from softiou.targets import HardTile, SoftTile, Target
+from softiou.targets import (
+    DenseTarget,
+    HardTarget,
+    HardTile,
+    SmoothedTarget,
+    SoftTile,
+    Target,
+)
 from softiou.targets.base import tensors_of
 from softiou.tiles import Bilinear, Tile, tiles
 
@@ -22,31 +29,15 @@ class Sums(NamedTuple):
     """What a pass gathers, in float32 (float64 for float64 logits), of one target after the other.
 
     Attributes:
-        masses: P of each target, then Y, D and M of each, (4 K, N, C).
+        masses: P of each target, then Y, D, M and T of each, and with the cross-entropy `entropy`
+            and `entropy_off`, (5 K or 7 K, N, C).
         maxima: Largest predictions, then targets, (2 K, N, C); None when not asked for.
-        totals: Weights, then cross-entropies, (2 K, N); the latter 0 when not asked for.
+        weight: Weights that the cross-entropy is divided by, (K, N).
     """
 
     masses: Tensor
     maxima: Tensor | None
-    totals: Tensor
-
-    def rows(self) -> tuple[Tensor, ...]:
-        """Take them apart: P, Y, D, M, weight, cross-entropy and the maxima, each K times."""
-        maxima = () if self.maxima is None else self.maxima.unbind()
-        return *self.masses.unbind(), *self.totals.unbind(), *maxima
-
-
-class Cotangents(NamedTuple):
-    """Gradients of the loss with respect to the sums.
-
-    Attributes:
-        masses: (4 K, N, C); those of Y are not used.
-        cross_entropy: (K, N).
-    """
-
-    masses: Tensor
-    cross_entropy: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +72,11 @@ class Job:
             source, size = (int(h), int(w)), (int(H), int(W))
             bilinear = Bilinear(source, size, self.settings.align_corners)
         object.__setattr__(self, "bilinear", bilinear)  # the dataclass is frozen
+
+    @property
+    def rows(self) -> int:
+        """Return how many masses are gathered of each target."""
+        return 7 if self.settings.cross_entropy else 5
 
     @property
     def num_classes(self) -> int:
@@ -127,6 +123,27 @@ class Job:
             return None if valid is None else valid.to(self.dtype)
         return weights if valid is None else torch.where(valid, weights, 0.0)
 
+    def validate(self, *, plain_kinds_only: bool = False) -> None:
+        """Raise on targets and weights that are out of range (costs a sync).
+
+        Args:
+            plain_kinds_only: Leave out the kinds of target that take long.
+        """
+        valid, weights = self.valid, self.weights
+        if weights is not None:
+            looked_at = weights if valid is None else weights[valid]
+            if not bool((looked_at >= 0).all() & looked_at.isfinite().all()):
+                raise ValueError(
+                    f"Expected `weights` to be finite and at least 0 everywhere, but got values "
+                    f"from {looked_at.min().item():.4g} to {looked_at.max().item():.4g}. Clamp "
+                    "them, or leave pixels out with `valid`."
+                )
+            valid = weights > 0 if valid is None else valid & (weights > 0)
+        for target in self.targets:
+            plain_kind = isinstance(target, HardTarget | SmoothedTarget | DenseTarget)
+            if plain_kind or not plain_kinds_only:
+                target.validate(self.num_classes, valid)
+
     def check_valid(self, *, by_class: bool) -> None:
         """Raise when a target ignores single classes of a pixel under a softmax."""
         if by_class and self.settings.activation == "softmax":
@@ -138,6 +155,6 @@ class Job:
     def empty(self, dtype: torch.dtype) -> Sums:
         """Return the sums over no pixel."""
         K, N, C = len(self.targets), self.shape[0], self.num_classes
-        masses = torch.zeros(4 * K, N, C, dtype=dtype, device=self.logits.device)
+        masses = torch.zeros(self.rows * K, N, C, dtype=dtype, device=self.logits.device)
         maxima = torch.zeros_like(masses[: 2 * K]) if self.settings.maxima else None
-        return Sums(masses, maxima, masses.new_zeros(2 * K, N))
+        return Sums(masses, maxima, masses.new_zeros(K, N))

@@ -1,8 +1,10 @@
-/* The pass over the pixels for the CPU: a softmax against labels or probabilities, tile by tile.
+/* The pass over the pixels for the CPU: a softmax, a sigmoid or ready probabilities against labels or
+ * probabilities, tile by tile.
  *
  * Plain C11 with OpenMP, or POSIX threads where there is none, compiled on first use by native.py,
- * which also describes the structures below to ctypes. The formulae are those of chunked.py. Inside a tile every loop runs
- * along the pixels, so that the compiler can use the widest vectors there are.
+ * which also describes the structures below to ctypes. The formulae are those of chunked.py and
+ * entropy.py. Inside a tile every loop runs along the pixels, so that the compiler can use the widest
+ * vectors there are.
  *
  * A tile is at most `tile` pixels of one row. Units of several tiles are handed to the threads; the
  * sums of a unit go to their own place and are added in a fixed order, so the result does not
@@ -19,7 +21,9 @@
 #include <sys/mman.h>
 
 enum { LABELS, PROBS };
-enum { P, Y, D, M, P_MAX, Y_MAX, SUMS };
+enum { SOFTMAX, SIGMOID, READY };
+/* Masses, the entropies of a class where it is and where it is not, and maxima. */
+enum { P, Y, D, M, T, E, F, P_MAX, Y_MAX, SUMS };
 
 /* A tensor with strides in elements; data is NULL for one that is not there. */
 typedef struct {
@@ -33,9 +37,10 @@ typedef struct {
     tensor values;       /* labels (N, rows, columns) or probabilities (N, C, rows, columns) */
     int64_t ignores;     /* whether there is a value to ignore */
     int64_t ignore;
+    int64_t independent; /* probabilities are ignored entry by entry */
     double epsilon;      /* smoothing of labels */
-    tensor where;        /* UINT8 (N, rows, columns), or not there for everywhere: labels that are
-                            smoothed, probabilities that count */
+    tensor where;        /* UINT8 (N, 1 or C, rows, columns), or not there for everywhere: labels that
+                            are smoothed, probabilities that count */
 } target;
 
 typedef struct {
@@ -45,11 +50,13 @@ typedef struct {
     const float *row_share, *column_share;
     tensor logits, valid, weights;
     const target *targets;
-    int64_t cross_entropy, maxima, tile, units, threads;
+    int64_t activation, cross_entropy, maxima, tile, units, threads;
+    double smoothing, gamma;           /* of the cross-entropy */
+    int64_t *strange;                  /* becomes 1 where contents are out of range */
     int64_t first, last;               /* the units to do, out of N units */
     double *sums;                      /* (N units, K, C, SUMS) */
-    double *totals;                    /* (N units, K, 2): weight, cross-entropy */
-    const float *dP, *dD, *dM, *dE;    /* (K, N, C), and (K, N) */
+    double *weights_of;                /* (N units, K) */
+    const float *slopes;               /* (7, K, N, C): of P, Y, D, M, T, and of E and F or zeros */
     tensor gradient;
     float *borders;                    /* (N units, 2, C, w): rows that two units share */
 } job;
@@ -60,18 +67,18 @@ typedef struct {
     const float *w;       /* weight of each pixel */
     const int32_t *label;
     const float *on, *off; /* y = label == c ? on : off */
-    const float *y;       /* probabilities, pitch apart */
+    const float *y;       /* probabilities, pitch apart; or NULL for labels */
     int64_t pitch;
 } known;
 
 typedef struct {
     float *z, *p, *a;                   /* (C, tile) */
-    float *y;                           /* (K, C, tile), where probabilities have to be converted */
+    float *y;                           /* (K, C, tile), where probabilities have to be written */
     float *w, *on, *off;                /* (K, tile) */
     int32_t *label;                     /* (K, tile) */
     float *most, *sum, *scale, *dot, *any, *entropy; /* (tile) */
     float *low, *top, *bottom, *other;  /* (C, w + 1), and a line */
-    double *banks;                      /* (4, BANKS, C) */
+    double *banks;                      /* (6, BANKS, C) */
     known *knows;
 } scratch;
 
@@ -90,6 +97,18 @@ static inline float exp_(float x) {
     q = fmaf(q * r, r, r) + 1.0f;
     float e = q * as_float((uint32_t)((int32_t)n + 127) << 23);
     return x < -87.0f ? 0.0f : e;
+}
+
+/* x^g for x >= 0, which is 0 at 0 whatever g. */
+static inline float pow_(float x, float g) {
+    float power = exp_(g * log_(x > 1e-37f ? x : 1e-37f));
+    return x > 0.0f ? power : 0.0f;
+}
+
+/* log(1 + e) for e in [0, 1], exact for small e, too. */
+static inline float log1p_(float e) {
+    float log = log_(1.0f + e);
+    return e < 1e-4f ? e - 0.5f * e * e : log;
 }
 
 static inline uint16_t to_half(float value) {
@@ -123,12 +142,15 @@ static void read_floats(const tensor *x, const void *from, int64_t size, float *
     int64_t step = x->column;
     const float *f = from;
     const uint16_t *h = from;
-    const uint8_t *b = from;
     switch (x->type) {
         case FLOAT32: EACH(to[t] = f[i];) break;
         case BFLOAT16: EACH(to[t] = as_float((uint32_t)h[i] << 16);) break;
         case FLOAT16: EACH(to[t] = from_half(h[i]);) break;
-        default: EACH(to[t] = b[i];) break;
+        case UINT8: EACH(to[t] = ((const uint8_t *)from)[i];) break;
+        case INT8: EACH(to[t] = ((const int8_t *)from)[i];) break;
+        case INT16: EACH(to[t] = ((const int16_t *)from)[i];) break;
+        case INT32: EACH(to[t] = (float)((const int32_t *)from)[i];) break;
+        default: EACH(to[t] = (float)((const int64_t *)from)[i];) break;
     }
 }
 
@@ -143,13 +165,15 @@ static void write_floats(const tensor *x, void *to, int64_t size, const float *r
     }
 }
 
-/* Labels become a class and weight 1, or class 0 and weight 0 where they are none. */
+/* Labels become a class and weight 1; or class 0 and weight 0 where they are ignored, and weight -1
+ * where they are no class. */
 #define READ_LABELS(ctype)                                                               \
     EACH({                                                                               \
         int64_t value = ((const ctype *)from)[i];                                        \
-        int counts = value >= 0 && value < classes && !(ignores && value == ignore);     \
+        int ignored = ignores && value == ignore;                                        \
+        int counts = value >= 0 && value < classes && !ignored;                          \
         label[t] = counts ? (int32_t)value : 0;                                          \
-        w[t] = counts ? 1.0f : 0.0f;                                                     \
+        w[t] = counts ? 1.0f : ignored ? 0.0f : -1.0f;                                   \
     })
 
 static void read_labels(const target *y, const void *from, int64_t size, int64_t classes,
@@ -165,9 +189,61 @@ static void read_labels(const target *y, const void *from, int64_t size, int64_t
     }
 }
 
-/* One target of labels that are not smoothed: `on` and `off` are 1 and 0. */
-static int is_hard(const job *j) {
-    return j->K == 1 && j->targets[0].kind == LABELS && j->targets[0].epsilon == 0.0;
+/* The ways to do a tile. HARD: a softmax against labels. BINARY: two outcomes, of a softmax or a
+ * sigmoid, against labels. PAIR: a softmax of two classes against anything. ENTRIES: classes on their
+ * own. ANY: a softmax against anything. */
+enum { HARD, BINARY, PAIR, ENTRIES, ANY };
+
+static int way_of(const job *j) {
+    int hard = j->K == 1 && j->targets[0].kind == LABELS && j->targets[0].epsilon == 0.0 &&
+               j->smoothing == 0.0;
+    int two = j->activation == SOFTMAX ? j->C == 2 : j->activation == SIGMOID && j->C == 1;
+    if (hard && two && !j->maxima) return BINARY;
+    if (j->activation != SOFTMAX) return ENTRIES;
+    if (j->K == 1 && two) return PAIR;
+    return hard ? HARD : ANY;
+}
+
+/* Whether labels are written out as probabilities. */
+static int writes_out(const job *j) {
+    int way = way_of(j);
+    return way == PAIR || way == ENTRIES || (way == ANY && (j->smoothing != 0.0 || j->gamma != 0.0));
+}
+
+/* The shares of labels: `on` of the label, and `off` of every other class. */
+static void read_shares(const job *j, const target *y, int64_t n, int64_t row, int64_t column,
+                        int64_t size, float *restrict on, float *restrict off) {
+    float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
+    if (!y->where.data) {
+        for (int64_t t = 0; t < size; t++) on[t] = 1.0f - epsilon + share, off[t] = share;
+        return;
+    }
+    read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
+    for (int64_t t = 0; t < size; t++) {
+        on[t] = off[t] != 0.0f ? 1.0f - epsilon + share : 1.0f;
+        off[t] = off[t] != 0.0f ? share : 0.0f;
+    }
+}
+
+/* Weights of probabilities that are ignored pixel by pixel. */
+static void weigh_probs(const job *j, const target *y, const known *knows, int64_t n, int64_t row,
+                        int64_t column, int64_t size, float *restrict w, float *restrict differs) {
+    for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
+    if (y->where.data && !y->where.channel)
+        read_floats(&y->where, place(&y->where, n, 0, row, column), size, w);
+    int integers = y->values.type >= UINT8; /* one-hot */
+    if (y->independent || !(integers || y->ignores)) return;
+    float ignore = (float)y->ignore;
+    for (int64_t t = 0; t < size; t++) differs[t] = 0.0f;
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *given = knows->y + c * knows->pitch;
+        for (int64_t t = 0; t < size; t++) {
+            differs[t] = given[t] != ignore ? 1.0f : differs[t];
+            if (integers) w[t] = given[t] == 0.0f || given[t] == 1.0f ? w[t] : -1.0f;
+        }
+    }
+    if (y->ignores) /* what has this value in every class */
+        for (int64_t t = 0; t < size; t++) w[t] = differs[t] != 0.0f ? w[t] : 0.0f;
 }
 
 /* What one target says of a tile: its weights, and labels or probabilities. */
@@ -175,22 +251,20 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
                         int64_t column, int64_t size) {
     const target *y = &j->targets[k];
     float *w = s->w + k * j->tile, *on = s->on + k * j->tile, *off = s->off + k * j->tile;
+    float *to = s->y + k * j->C * j->tile;
     int32_t *label = s->label + k * j->tile;
     known *knows = &s->knows[k];
     *knows = (known){.w = w, .label = label, .on = on, .off = off};
     if (y->kind == LABELS) {
-        read_labels(y, place(&y->values, n, 0, row, column), size, j->C, label, w);
-        if (is_hard(j) && !j->maxima) return;
-        float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
-        if (y->where.data) {
-            read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
-            for (int64_t t = 0; t < size; t++) {
-                on[t] = off[t] != 0.0f ? 1.0f - epsilon + share : 1.0f;
-                off[t] = off[t] != 0.0f ? share : 0.0f;
-            }
-        } else {
-            for (int64_t t = 0; t < size; t++) on[t] = 1.0f - epsilon + share, off[t] = share;
-        }
+        int64_t one = j->C == 1, way = way_of(j);
+        read_labels(y, place(&y->values, n, 0, row, column), size, j->C + one, label, w);
+        if (way == BINARY || (way == HARD && !j->maxima)) return;
+        read_shares(j, y, n, row, column, size, on, off);
+        if (!writes_out(j)) return;
+        for (int64_t c = 0; c < j->C; c++)
+            for (int64_t t = 0; t < size; t++)
+                to[c * j->tile + t] = label[t] == (int32_t)(c + one) ? on[t] : off[t];
+        knows->label = NULL, knows->y = to, knows->pitch = j->tile;
         return;
     }
     knows->label = NULL;
@@ -198,36 +272,35 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
         knows->y = place(&y->values, n, 0, row, column);
         knows->pitch = y->values.channel;
     } else {
-        float *to = s->y + k * j->C * j->tile;
         for (int64_t c = 0; c < j->C; c++)
             read_floats(&y->values, place(&y->values, n, c, row, column), size, to + c * j->tile);
         knows->y = to;
         knows->pitch = j->tile;
     }
-    for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
-    if (y->where.data) read_floats(&y->where, place(&y->where, n, 0, row, column), size, w);
-    if (!y->ignores) return;
-    float ignore = (float)y->ignore; /* a pixel with this value in every class does not count */
-    for (int64_t t = 0; t < size; t++) w[t] = 0.0f;
-    for (int64_t c = 0; c < j->C; c++)
-        for (int64_t t = 0; t < size; t++)
-            w[t] = knows->y[c * knows->pitch + t] != ignore ? 1.0f : w[t];
+    weigh_probs(j, y, knows, n, row, column, size, w, off);
 }
 
 /* Join the weights of a target with those of the job; say whether every pixel counts. */
 static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, int64_t column,
                  int64_t size) {
-    float *w = s->w + k * j->tile, *given = s->dot;
+    float *restrict w = s->w + k * j->tile, *given = s->dot;
     if (j->valid.data) {
         read_floats(&j->valid, place(&j->valid, n, 0, row, column), size, given);
         for (int64_t t = 0; t < size; t++) w[t] = given[t] != 0.0f ? w[t] : 0.0f;
     }
     if (j->weights.data) {
         read_floats(&j->weights, place(&j->weights, n, 0, row, column), size, given);
-        for (int64_t t = 0; t < size; t++) w[t] = w[t] > 0.0f ? given[t] : 0.0f;
+        for (int64_t t = 0; t < size; t++) w[t] = w[t] > 0.0f ? given[t] : w[t];
     }
-    int all = 1;
-    for (int64_t t = 0; t < size; t++) all &= w[t] > 0.0f;
+    int all = 1, strange = 0;
+    for (int64_t t = 0; t < size; t++) {
+        all &= w[t] > 0.0f;
+        strange |= !(w[t] >= 0.0f);
+    }
+    if (strange) {
+        *j->strange = 1;
+        for (int64_t t = 0; t < size; t++) w[t] = w[t] >= 0.0f ? w[t] : 0.0f;
+    }
     return all;
 }
 
@@ -310,6 +383,33 @@ static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const flo
     exponentials(j, s, z, size, u);
 }
 
+/* The sigmoid of x and of -x, and -log of both, from one exponential. */
+typedef struct {
+    float p, q, cost, other;
+} sides;
+
+static inline sides sides_of(float x, int costs) {
+    float e = exp_(-fabsf(x)), large = 1.0f / (1.0f + e), small = e * large;
+    sides found = {x >= 0.0f ? large : small, x >= 0.0f ? small : large, 0.0f, 0.0f};
+    if (costs) {
+        float log = log1p_(e);
+        found.cost = x < 0.0f ? log - x : log;
+        found.other = x < 0.0f ? log : log + x;
+    }
+    return found;
+}
+
+/* A softmax of two classes, from one exponential. */
+static void pair(const job *j, scratch *s, rows_of z, int64_t size) {
+    const float *one = z.data, *two = z.data + z.pitch;
+    float *restrict p = s->p, *restrict q = s->p + j->tile;
+    for (int64_t t = 0; t < size; t++) {
+        sides of = sides_of(one[t] - two[t], 0);
+        p[t] = of.p, q[t] = of.q;
+        s->sum[t] = 1.0f;
+    }
+}
+
 /* Read targets and logits of a tile, and make the softmax (not yet divided by its sum). */
 static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                      int64_t size, const float *u) {
@@ -325,7 +425,9 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
                 s->any[t] = s->w[k * j->tile + t] > 0.0f ? 1.0f : s->any[t];
     }
     rows_of z = read_logits(j, s, n, row, column, size, all);
-    softmax(j, s, z, size, u);
+    int way = way_of(j);
+    if (way == PAIR) pair(j, s, z, size);
+    else if (way == HARD || way == ANY) softmax(j, s, z, size, u);
     return z;
 }
 
@@ -358,65 +460,73 @@ static void fold_banks(const job *j, scratch *s, int value, double *sums, int at
 }
 
 /* log sum exp z of each pixel. */
-static void log_sums(scratch *s, int64_t size) {
-    for (int64_t t = 0; t < size; t++) s->entropy[t] = log_(s->sum[t]) + s->most[t];
+static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
+    const float *one = z.data, *two = z.data + z.pitch;
+    if (way_of(j) == PAIR)
+        for (int64_t t = 0; t < size; t++) {
+            float largest = one[t] > two[t] ? one[t] : two[t];
+            s->entropy[t] = largest + sides_of(fabsf(one[t] - two[t]), 1).cost;
+        }
+    else
+        for (int64_t t = 0; t < size; t++) s->entropy[t] = log_(s->sum[t]) + s->most[t];
 }
 
 /* One hard target. D is the mass of the prediction off the label plus what is missing on it, so that
  * no large numbers cancel; what is off the label is one product. */
-static void sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double *sums,
-                     double *totals) {
+static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
     const known *y = &s->knows[0];
-    float *restrict scale = s->scale;
-    double cross_entropy = 0.0, weight = 0.0;
-    memset(s->banks, 0, (size_t)(2 * BANKS * j->C) * sizeof(double));
+    float *restrict scale = s->scale, gamma = (float)j->gamma;
+    int64_t banks = BANKS * j->C;
+    double weight = 0.0;
+    memset(s->banks, 0, (size_t)(4 * banks) * sizeof(double));
     for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t];
+    if (j->cross_entropy) log_sums(j, s, z, size);
     for (int64_t t = 0; t < size; t++) {
         int64_t c = y->label[t];
-        float *entry = s->p + c * j->tile + t, w = y->w[t];
+        float *entry = s->p + c * j->tile + t, w = y->w[t], p = *entry * scale[t];
         double *bank = s->banks + (t % BANKS) * j->C + c;
-        bank[0] += w * (*entry * scale[t]);
-        bank[BANKS * j->C] += w;
+        bank[0] += w * p;
+        bank[banks] += w;
         *entry = 0.0f;
-    }
-    if (j->cross_entropy) {
-        log_sums(s, size);
-        for (int64_t t = 0; t < size; t++) {
-            float z_label = z.data[y->label[t] * z.pitch + t];
-            cross_entropy += y->w[t] > 0.0f ? y->w[t] * (s->entropy[t] - z_label) : 0.0f;
+        if (j->cross_entropy) {
+            float cost = s->entropy[t] - z.data[c * z.pitch + t];
+            if (gamma != 0.0f) cost *= pow_(1.0f - p, gamma);
+            bank[2 * banks] += w > 0.0f ? w * cost : 0.0f;
         }
     }
     for (int64_t t = 0; t < size; t++) scale[t] *= y->w[t];
     for (int64_t c = 0; c < j->C; c++) {
         const float *p = s->p + c * j->tile;
         float others = 0.0f;
-        double hit = 0.0, mass = 0.0;
+        double hit = 0.0, mass = 0.0, *found = sums + c * SUMS;
 #pragma omp simd reduction(+ : others)
         for (int64_t t = 0; t < size; t++) others += p[t] * scale[t];
         for (int b = 0; b < BANKS; b++) {
             hit += s->banks[b * j->C + c];
             mass += s->banks[(BANKS + b) * j->C + c];
         }
-        double *found = sums + c * SUMS;
         found[P] += others + hit;
         found[Y] += mass;
         found[D] += others + (mass - hit);
         found[M] += hit;
+        found[T] += hit;
         weight += mass;
     }
-    totals[0] += weight;
-    totals[1] += cross_entropy;
+    if (j->cross_entropy) fold_banks(j, s, 2, sums, E);
+    return weight;
 }
 
 /* Labels, perhaps smoothed: y is `off` but for the label, where it is `on`. For the time being p at
  * the label is `off`, too, so that the loop over the classes need not look for it. */
-static void sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t size, double *sums,
-                       double *totals) {
+static double sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
+                         double *sums) {
     const known *y = &s->knows[k];
     const float *w = y->w, *on = y->on, *off = y->off;
     float *restrict scale = s->scale, *restrict share = s->any, *restrict kept = s->dot;
-    double weight = 0.0, spread = 0.0, cross_entropy = 0.0;
-    memset(s->banks, 0, (size_t)(4 * BANKS * j->C) * sizeof(double));
+    int64_t banks = BANKS * j->C;
+    double weight = 0.0, spread = 0.0;
+    memset(s->banks, 0, (size_t)(6 * banks) * sizeof(double));
+    if (j->cross_entropy) log_sums(j, s, z, size);
     for (int64_t t = 0; t < size; t++) {
         int64_t c = y->label[t];
         float *entry = s->p + c * j->tile + t, p = *entry / s->sum[t];
@@ -426,73 +536,85 @@ static void sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t s
         scale[t] = w[t] / s->sum[t];
         share[t] = w[t] * off[t];
         bank[0] += w[t] * (p - off[t]);
-        bank[BANKS * j->C] += w[t] * (on[t] - off[t]);
-        bank[2 * BANKS * j->C] += w[t] * fabsf(p - on[t]);
-        bank[3 * BANKS * j->C] += w[t] * (p * on[t] - off[t] * off[t]);
+        bank[banks] += w[t] * (on[t] - off[t]);
+        bank[2 * banks] += w[t] * fabsf(p - on[t]);
+        bank[3 * banks] += w[t] * (p * on[t] - off[t] * off[t]);
+        bank[4 * banks] += w[t] * ((p < on[t] ? p : on[t]) - off[t]);
+        if (j->cross_entropy && w[t] > 0.0f && on[t] > off[t])
+            bank[5 * banks] += w[t] * (on[t] - off[t]) * (s->entropy[t] - z.data[c * z.pitch + t]);
         spread += share[t];
         weight += w[t];
     }
     for (int64_t c = 0; c < j->C; c++) {
-        const float *e = s->p + c * j->tile;
-        float sP = 0, sD = 0, sM = 0;
-#pragma omp simd reduction(+ : sP, sD, sM)
+        const float *e = s->p + c * j->tile, *row = z.data + c * z.pitch;
+        float sP = 0, sD = 0, sM = 0, sT = 0, sE = 0;
+#pragma omp simd reduction(+ : sP, sD, sM, sT)
         for (int64_t t = 0; t < size; t++) {
             float p = e[t] * scale[t];
             sP += p;
             sD += fabsf(p - share[t]);
             sM += p * off[t];
+            sT += p < share[t] ? p : share[t];
+        }
+        if (j->cross_entropy) {
+#pragma omp simd reduction(+ : sE)
+            for (int64_t t = 0; t < size; t++)
+                sE += share[t] > 0.0f ? share[t] * (s->entropy[t] - row[t]) : 0.0f;
         }
         double *found = sums + c * SUMS;
         found[P] += sP;
         found[Y] += spread;
         found[D] += sD;
         found[M] += sM;
+        found[T] += sT;
+        found[E] += sE;
     }
-    fold_banks(j, s, 0, sums, P);
-    fold_banks(j, s, 1, sums, Y);
-    fold_banks(j, s, 2, sums, D);
-    fold_banks(j, s, 3, sums, M);
-    if (j->cross_entropy) {
-        log_sums(s, size);
-        float *of_all = scale; /* sum over the classes of -log p */
-        for (int64_t t = 0; t < size; t++) of_all[t] = 0.0f;
-        for (int64_t c = 0; c < j->C; c++)
-            for (int64_t t = 0; t < size; t++)
-                of_all[t] += s->entropy[t] - z.data[c * z.pitch + t];
-        for (int64_t t = 0; t < size; t++) {
-            float own = s->entropy[t] - z.data[y->label[t] * z.pitch + t];
-            float all = off[t] > 0.0f ? off[t] * of_all[t] : 0.0f;
-            float rest = on[t] > off[t] ? (on[t] - off[t]) * own : 0.0f;
-            cross_entropy += w[t] > 0.0f ? w[t] * (all + rest) : 0.0f;
-        }
-    }
+    for (int value = P; value <= E; value++) fold_banks(j, s, value, sums, value);
     for (int64_t t = 0; t < size; t++) s->p[y->label[t] * j->tile + t] = kept[t];
-    totals[0] += weight;
-    totals[1] += cross_entropy;
+    return weight;
+}
+
+/* The target of the cross-entropy, and the factor of a focal one. */
+static inline float smoothed(float y, float keep, float share) { return keep * y + share; }
+
+static inline float focus(float p, float y, float gamma) {
+    return gamma == 0.0f ? 1.0f : pow_(fabsf(p - y), gamma);
 }
 
 /* Probabilities. */
-static void sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t size, double *sums,
-                      double *totals) {
+static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
+                        double *sums) {
     const known *knows = &s->knows[k];
-    const float *w = knows->w;
-    float *restrict scale = s->scale;
-    const float *entropy = s->entropy;
-    for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t];
-    if (j->cross_entropy) log_sums(s, size);
+    const float *w = knows->w, *entropy = s->entropy;
+    float *restrict scale = s->scale, *restrict mass = s->any;
+    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
+    float gamma = (float)j->gamma, weight = 0.0f;
+    int strange = 0;
+    for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t], mass[t] = 0.0f;
+    if (j->cross_entropy) log_sums(j, s, z, size);
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile, *given = knows->y + c * knows->pitch;
         const float *row = z.data + c * z.pitch;
-        float sP = 0, sY = 0, sD = 0, sM = 0, sE = 0;
-#pragma omp simd reduction(+ : sP, sY, sD, sM)
+        float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT) reduction(| : strange)
         for (int64_t t = 0; t < size; t++) {
             float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f, wp = w[t] * p;
             sP += wp;
             sY += w[t] * y;
             sD += w[t] * fabsf(p - y);
             sM += wp * y;
+            sT += w[t] * (p < y ? p : y);
+            mass[t] += y;
+            strange |= !(y >= 0.0f);
         }
-        if (j->cross_entropy) {
+        if (j->cross_entropy && (gamma != 0.0f || share != 0.0f)) {
+#pragma omp simd reduction(+ : sE)
+            for (int64_t t = 0; t < size; t++) {
+                float p = e[t] * scale[t], y = smoothed(w[t] > 0.0f ? given[t] : 0.0f, keep, share);
+                float cost = w[t] * y * focus(p, y, gamma) * (entropy[t] - row[t]);
+                sE += w[t] > 0.0f && y != 0.0f ? cost : 0.0f;
+            }
+        } else if (j->cross_entropy) {
 #pragma omp simd reduction(+ : sE)
             for (int64_t t = 0; t < size; t++) {
                 float y = w[t] > 0.0f ? given[t] : 0.0f;
@@ -504,95 +626,344 @@ static void sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t si
         found[Y] += sY;
         found[D] += sD;
         found[M] += sM;
-        totals[1] += sE;
+        found[T] += sT;
+        found[E] += sE;
     }
-    float weight = 0.0f;
-#pragma omp simd reduction(+ : weight)
-    for (int64_t t = 0; t < size; t++) weight += w[t];
-    totals[0] += weight;
+    for (int64_t t = 0; t < size; t++) {
+        weight += w[t];
+        strange |= w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
+    }
+    if (strange) *j->strange = 1;
+    return weight;
+}
+
+/* What the label's side wins by: z of one class, or the difference of two. */
+static inline float margin(const float *z, const float *other, int32_t label, int64_t t, int two) {
+    float x = two ? z[t] - other[t] : z[t];
+    return label ? x : -x;
+}
+
+/* Sums of labels with two outcomes, in a specialisation for each of the three constants. */
+static inline void add_binary(const float *z, const float *other, const int32_t *label,
+                              const float *w, int64_t size, float gamma, int two, int costs,
+                              double *to) {
+    float hit1 = 0, hit0 = 0, miss1 = 0, miss0 = 0, mass1 = 0, mass0 = 0, cost1 = 0, cost0 = 0;
+#pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0)
+    for (int64_t t = 0; t < size; t++) {
+        sides of = sides_of(margin(z, other, label[t], t, two), costs);
+        float w1 = label[t] ? w[t] : 0.0f, w0 = label[t] ? 0.0f : w[t];
+        hit1 += w1 * of.p, hit0 += w0 * of.p;
+        miss1 += w1 * of.q, miss0 += w0 * of.q;
+        mass1 += w1, mass0 += w0;
+        if (costs) {
+            float cost = gamma == 0.0f ? of.cost : of.cost * pow_(of.q, gamma);
+            cost1 += w1 > 0.0f ? w1 * cost : 0.0f, cost0 += w0 > 0.0f ? w0 * cost : 0.0f;
+        }
+    }
+    float found[] = {hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0};
+    for (int i = 0; i < 8; i++) to[i] += found[i];
+}
+
+static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
+    const known *y = &s->knows[0];
+    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
+    float gamma = (float)j->gamma;
+    double of[8] = {0};
+    int costs = (int)j->cross_entropy, two = j->C == 2;
+    if (costs && gamma != 0.0f) add_binary(own, other, y->label, y->w, size, gamma, two, 1, of);
+    else if (costs && two) add_binary(own, other, y->label, y->w, size, 0.0f, 1, 1, of);
+    else if (costs) add_binary(own, other, y->label, y->w, size, 0.0f, 0, 1, of);
+    else if (two) add_binary(own, other, y->label, y->w, size, 0.0f, 1, 0, of);
+    else add_binary(own, other, y->label, y->w, size, 0.0f, 0, 0, of);
+    for (int64_t c = 0; c < j->C; c++) {
+        int off = two && c == 0; /* 1 for the class of label 0 */
+        double *found = sums + c * SUMS, hit = of[off], wrong = of[3 - off];
+        found[P] += hit + wrong;
+        found[Y] += of[4 + off];
+        found[D] += of[2] + of[3];
+        found[M] += hit;
+        found[T] += hit;
+        found[E] += of[6 + off];
+        if (!two) found[F] += of[7];
+    }
+    return of[4] + of[5];
+}
+
+/* Sums of a row of entries, and of the largest ones. */
+static inline void add_entries(const float *z, const float *y, const float *w, int64_t size,
+                               int activation, int costs, float smoothing, float gamma,
+                               double *to) {
+    float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0;
+    float keep = 1.0f - smoothing, share = smoothing / 2.0f;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF)
+    for (int64_t t = 0; t < size; t++) {
+        float x = w[t] > 0.0f ? z[t] : 0.0f, target = w[t] > 0.0f ? y[t] : 0.0f;
+        sides of = activation == SIGMOID ? sides_of(x, costs) : (sides){x, 0, 0, 0};
+        sP += w[t] * of.p;
+        sY += w[t] * target;
+        sD += w[t] * fabsf(of.p - target);
+        sM += w[t] * (of.p * target);
+        sT += w[t] * (of.p < target ? of.p : target);
+        if (costs) {
+            target = smoothed(target, keep, share);
+            float factor = w[t] * focus(of.p, target, gamma);
+            sE += target != 0.0f && w[t] > 0.0f ? factor * target * of.cost : 0.0f;
+            sF += target != 1.0f && w[t] > 0.0f ? factor * (1.0f - target) * of.other : 0.0f;
+        }
+    }
+    float found[] = {sP, sY, sD, sM, sT, sE, sF};
+    for (int i = 0; i < 7; i++) to[i] += found[i];
+}
+
+/* The weights of the entries of a class, which may be ignored on their own. */
+static const float *entry_weights(const job *j, scratch *s, int64_t k, int64_t n, int64_t c,
+                                  int64_t row, int64_t column, int64_t size) {
+    const target *y = &j->targets[k];
+    const known *knows = &s->knows[k];
+    const float *given = knows->y + c * knows->pitch;
+    int by_class = y->where.data && y->where.channel && y->kind == PROBS;
+    int integers = y->kind == PROBS && y->independent && y->values.type >= UINT8, strange = 0;
+    int ignores = y->kind == PROBS && y->independent && y->ignores;
+    if (!by_class && !integers && !ignores) return knows->w;
+    float *restrict w = s->scale, ignore = (float)y->ignore;
+    if (by_class) read_floats(&y->where, place(&y->where, n, c, row, column), size, w);
+    for (int64_t t = 0; t < size; t++) {
+        float counts = by_class && w[t] == 0.0f ? 0.0f : knows->w[t];
+        counts = ignores && given[t] == ignore ? 0.0f : counts;
+        int binary = !integers || given[t] == 0.0f || given[t] == 1.0f;
+        strange |= counts > 0.0f && !binary;
+        w[t] = binary ? counts : 0.0f;
+    }
+    if (strange) *j->strange = 1;
+    return w;
+}
+
+static float probability(const job *j, float z) {
+    return j->activation == SIGMOID ? sides_of(z, 0).p : z;
+}
+
+static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
+                          int64_t column, int64_t size, double *sums) {
+    const known *knows = &s->knows[k];
+    float epsilon = (float)j->smoothing, gamma = (float)j->gamma;
+    double weight = 0.0;
+    const target *from = &j->targets[k];
+    int by_class = from->kind == PROBS && (from->independent || from->where.channel);
+    int exclusive = j->activation == READY && j->C > 1 && !from->independent, strange = 0;
+    float *restrict mass = s->any;
+    for (int64_t t = 0; t < size; t++) mass[t] = exclusive ? 0.0f : 1.0f;
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *w = entry_weights(j, s, k, n, c, row, column, size);
+        const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        double *found = sums + c * SUMS;
+        if (j->activation == READY) add_entries(own, y, w, size, READY, 0, 0, 0, found);
+        else if (!j->cross_entropy) add_entries(own, y, w, size, SIGMOID, 0, 0, 0, found);
+        else if (epsilon == 0.0f && gamma == 0.0f)
+            add_entries(own, y, w, size, SIGMOID, 1, 0, 0, found);
+        else add_entries(own, y, w, size, SIGMOID, 1, epsilon, gamma, found);
+        float total = 0.0f;
+#pragma omp simd reduction(+ : total) reduction(| : strange)
+        for (int64_t t = 0; t < size; t++) {
+            total += w[t];
+            mass[t] += exclusive && w[t] > 0.0f ? y[t] : 0.0f;
+            strange |= w[t] > 0.0f && !(y[t] >= 0.0f && y[t] <= 1.0f);
+        }
+        if (j->activation == SIGMOID || by_class || c == 0) weight += total;
+        if (j->maxima)
+            for (int64_t t = 0; t < size; t++) {
+                if (!(w[t] > 0.0f)) continue;
+                float p = probability(j, own[t]);
+                if (p > found[P_MAX]) found[P_MAX] = p;
+                if (y[t] > found[Y_MAX]) found[Y_MAX] = y[t];
+            }
+    }
+    for (int64_t t = 0; t < size; t++)
+        strange |= knows->w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
+    if (strange) *j->strange = 1;
+    return weight;
 }
 
 static void sum_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t row,
                      int64_t column, int64_t size) {
     rows_of z = begin(j, s, n, row, column, size, NULL);
+    int way = way_of(j);
     for (int64_t k = 0; k < j->K; k++) {
-        double *sums = j->sums + (unit * j->K + k) * j->C * SUMS;
-        double *totals = j->totals + (unit * j->K + k) * 2;
-        if (j->maxima) sum_maxima(j, s, k, size, sums);
-        if (is_hard(j)) sum_hard(j, s, z, size, sums, totals);
-        else if (s->knows[k].label) sum_labels(j, s, z, k, size, sums, totals);
-        else sum_probs(j, s, z, k, size, sums, totals);
+        double *sums = j->sums + (unit * j->K + k) * j->C * SUMS, weight;
+        if (j->maxima && way != ENTRIES) sum_maxima(j, s, k, size, sums);
+        if (way == BINARY) weight = sum_binary(j, s, z, size, sums);
+        else if (way == ENTRIES) weight = sum_entries(j, s, z, k, n, row, column, size, sums);
+        else if (way == HARD) weight = sum_hard(j, s, z, size, sums);
+        else if (s->knows[k].label) weight = sum_labels(j, s, z, k, size, sums);
+        else weight = sum_probs(j, s, z, k, size, sums);
+        j->weights_of[unit * j->K + k] += weight;
     }
+}
+
+/* The gradients of the sums of one target and image. */
+typedef struct {
+    const float *P, *D, *M, *T, *E, *F;
+} cotangents;
+
+static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
+    int64_t step = j->K * j->N * j->C;
+    const float *at = j->slopes + (k * j->N + n) * j->C;
+    return (cotangents){at,            at + 2 * step, at + 3 * step,
+                        at + 4 * step, at + 5 * step, at + 6 * step};
 }
 
 /* dz of a tile for hard labels. `out` and its pitch may be those of the gradient itself. */
 static void slope_hard(const job *j, scratch *s, int64_t n, int64_t size, const float *u,
                        float *out, int64_t pitch) {
     const known *y = &s->knows[0];
-    const float *dP = j->dP + n * j->C, *dD = j->dD + n * j->C, *dM = j->dM + n * j->C;
-    float dE = j->dE[n], *restrict scale = s->scale, *restrict dot = s->dot;
+    cotangents d = cotangents_of(j, 0, n);
+    float gamma = (float)j->gamma, *restrict scale = s->scale, *restrict dot = s->dot;
     float *restrict at_label = s->entropy;
     for (int64_t t = 0; t < size; t++) {
         int64_t c = y->label[t];
-        float p = s->p[c * j->tile + t] / s->sum[t], v = dP[c] - dD[c] + dM[c];
-        float mean = dot[t] / s->sum[t] + (v - u[c]) * p;
-        at_label[t] = y->w[t] * (p * (v + dE - mean) - dE);
+        float p = s->p[c * j->tile + t] / s->sum[t], v = d.P[c] - d.D[c] + d.M[c] + d.T[c];
+        float dE = d.E[c];
+        if (gamma != 0.0f) {
+            float gap = 1.0f - p, cost = -log_(p > 1e-37f ? p : 1e-37f);
+            dE *= gamma * pow_(gap, gamma - 1.0f) * p * cost + pow_(gap, gamma);
+        }
+        float mean = dot[t] / s->sum[t] + (v - u[c]) * p - dE;
+        at_label[t] = y->w[t] * (p * (v - mean) - dE);
         scale[t] = y->w[t] / s->sum[t];
         dot[t] = mean;
     }
     for (int64_t c = 0; c < j->C; c++) {
         const float *p = s->p + c * j->tile;
-        float *restrict to = out + c * pitch, factor = u[c] + dE;
+        float *restrict to = out + c * pitch, factor = u[c];
         for (int64_t t = 0; t < size; t++) to[t] = p[t] * scale[t] * (factor - dot[t]);
     }
     for (int64_t t = 0; t < size; t++) out[y->label[t] * pitch + t] = at_label[t];
 }
 
-/* The gradients of the sums of one target and image. */
-typedef struct {
-    const float *P, *D, *M;
-    float E;
-} cotangents;
-
-static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
-    int64_t at = (k * j->N + n) * j->C;
-    return (cotangents){j->dP + at, j->dD + at, j->dM + at, j->dE[k * j->N + n]};
+/* dz for labels with two outcomes: what the label's side gains, the other one loses. */
+static void slope_binary(const job *j, scratch *s, rows_of z, int64_t n, int64_t size, float *out,
+                         int64_t pitch) {
+    const known *y = &s->knows[0];
+    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data, *w = y->w;
+    const int32_t *label = y->label;
+    cotangents d = cotangents_of(j, 0, n);
+    float gamma = (float)j->gamma, pull[2], cost[2], *restrict to = out + (j->C - 1) * pitch;
+    int two = j->C == 2;
+    for (int l = 0; l < 2; l++) {
+        int c = two ? l : 0;
+        pull[l] = two || l ? d.P[c] - d.D[c] + d.M[c] + d.T[c] : 0.0f;
+        pull[l] -= two ? d.P[1 - l] + d.D[1 - l] : l ? 0.0f : d.P[0] + d.D[0];
+        cost[l] = two || l ? d.E[c] : d.F[0];
+    }
+    float pull1 = pull[1], pull0 = pull[0], cost1 = cost[1], cost0 = cost[0];
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        sides of = sides_of(margin(own, other, label[t], t, two), 0);
+        float gain = of.p * (label[t] ? pull1 : pull0) - (label[t] ? cost1 : cost0);
+        gain *= w[t] * of.q;
+        to[t] = label[t] ? gain : -gain;
+    }
+    if (gamma != 0.0f)
+        for (int64_t t = 0; t < size; t++) {
+            sides of = sides_of(margin(own, other, label[t], t, two), 1);
+            float focal = gamma * pow_(of.q, gamma - 1.0f) * of.p * of.cost + pow_(of.q, gamma);
+            float more = w[t] * of.q * (label[t] ? cost1 : cost0) * (1.0f - focal);
+            to[t] += label[t] ? more : -more;
+        }
+    if (two)
+        for (int64_t t = 0; t < size; t++) out[t] = -to[t];
 }
 
 /* a_c of chunked.py for one target of weight 1. */
-static inline float slope(float p, float y, float dP, float dD, float dM) {
-    float sign = p > y ? dD : p < y ? -dD : 0.0f;
+static inline float slope(float p, float y, float dP, float dD, float dM, float dT) {
+    float sign = p > y ? dD : p < y ? dT - dD : 0.5f * dT;
     return dP + sign + dM * y;
+}
+
+/* dz of classes on their own; the first target writes, others add. */
+static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
+                          int64_t column, int64_t size, float *out, int64_t pitch) {
+    const known *knows = &s->knows[k];
+    cotangents d = cotangents_of(j, k, n);
+    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / 2.0f;
+    float gamma = (float)j->gamma;
+    int sigmoid = j->activation == SIGMOID;
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *w = entry_weights(j, s, k, n, c, row, column, size);
+        const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        float dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c], dE = d.E[c], dF = d.F[c];
+        float *restrict to = out + c * pitch;
+        for (int64_t t = 0; t < size; t++) {
+            float x = w[t] > 0.0f ? own[t] : 0.0f, aim = w[t] > 0.0f ? y[t] : 0.0f, dz;
+            sides of = sigmoid ? sides_of(x, 0) : (sides){x, 0, 0, 0};
+            dz = slope(of.p, aim, dP, dD, dM, dT);
+            if (sigmoid) dz *= of.p * of.q;
+            if (sigmoid && gamma == 0.0f) {
+                aim = smoothed(aim, keep, share);
+                dz += dF * (1.0f - aim) * of.p - dE * aim * of.q;
+            }
+            dz *= w[t];
+            to[t] = k ? to[t] + dz : dz;
+        }
+        if (!sigmoid || gamma == 0.0f) continue;
+        for (int64_t t = 0; t < size; t++) {
+            float x = w[t] > 0.0f ? own[t] : 0.0f, aim = w[t] > 0.0f ? y[t] : 0.0f;
+            sides of = sides_of(x, 1);
+            aim = smoothed(aim, keep, share);
+            float gap = fabsf(of.p - aim), sign = of.p > aim ? 1.0f : -1.0f;
+            float costs = aim != 0.0f ? dE * aim * of.cost : 0.0f;
+            costs += aim != 1.0f ? dF * (1.0f - aim) * of.other : 0.0f;
+            float direct = dF * (1.0f - aim) * of.p - dE * aim * of.q;
+            float steep = gamma * pow_(gap, gamma - 1.0f) * sign * of.p * of.q;
+            to[t] += w[t] * (steep * costs + pow_(gap, gamma) * direct);
+        }
+    }
 }
 
 /* What it is at the label, y = on, less what it would be off it; without branches, for this is done
  * pixel by pixel and nobody can predict them. */
-static inline float slope_at_label(float p, float on, float off, float dD, float dM) {
+static inline float slope_at_label(float p, float on, float off, float dD, float dM, float dT) {
+    float low_on = (float)(p < on) + 0.5f * (float)(p == on);
+    float low_off = (float)(p < off) + 0.5f * (float)(p == off);
     float sign = (float)((p > on) - (p < on) - (p > off) + (p < off));
-    return dD * sign + dM * (on - off);
+    return dD * sign + dM * (on - off) + dT * (low_on - low_off);
 }
 
-/* Add w (E' sum_c y_c - sum_c p_c a_c) of one target to `rest`. */
+/* h of entropy.py. */
+static inline float pull_of_cost(float p, float y, float dE, float gamma) {
+    if (gamma == 0.0f) return -dE * y;
+    float gap = fabsf(p - y), sign = p > y ? 1.0f : -1.0f, cost = -log_(p > 1e-37f ? p : 1e-37f);
+    return dE * y * (gamma * pow_(gap, gamma - 1.0f) * sign * p * cost - pow_(gap, gamma));
+}
+
+/* Subtract w sum_c (p_c a_c + h_c) of one target from `rest`. */
 static void add_rest(const job *j, scratch *s, int64_t k, int64_t n, int64_t size) {
     const known *knows = &s->knows[k];
     cotangents d = cotangents_of(j, k, n);
     const float *w = knows->w, *on = knows->on, *off = knows->off;
-    float *restrict scale = s->scale, *restrict dot = s->dot, *restrict mass = s->any;
-    for (int64_t t = 0; t < size; t++) dot[t] = mass[t] = 0.0f;
+    float *restrict scale = s->scale, *restrict dot = s->dot;
+    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
+    float gamma = (float)j->gamma;
+    for (int64_t t = 0; t < size; t++) dot[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
-        float dP = d.P[c], dD = d.D[c], dM = d.M[c];
+        float dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c], dE = d.E[c];
         if (knows->label) {
             for (int64_t t = 0; t < size; t++) {
                 float p = e[t] * scale[t];
-                dot[t] += p * slope(p, off[t], dP, dD, dM);
+                dot[t] += p * slope(p, off[t], dP, dD, dM, dT) - dE * off[t];
+            }
+        } else if (gamma == 0.0f) {
+            const float *given = knows->y + c * knows->pitch;
+            for (int64_t t = 0; t < size; t++) {
+                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
+                dot[t] += p * slope(p, y, dP, dD, dM, dT) - dE * smoothed(y, keep, share);
             }
         } else {
             const float *given = knows->y + c * knows->pitch;
             for (int64_t t = 0; t < size; t++) {
                 float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                dot[t] += p * slope(p, y, dP, dD, dM);
-                mass[t] += y;
+                dot[t] += p * slope(p, y, dP, dD, dM, dT) +
+                          pull_of_cost(p, smoothed(y, keep, share), dE, gamma);
             }
         }
     }
@@ -600,39 +971,49 @@ static void add_rest(const job *j, scratch *s, int64_t k, int64_t n, int64_t siz
         for (int64_t t = 0; t < size; t++) {
             int64_t c = knows->label[t];
             float p = s->p[c * j->tile + t] * scale[t];
-            dot[t] += p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c]);
-            mass[t] = 1.0f;
+            dot[t] += p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c], d.T[c]) -
+                      d.E[c] * (on[t] - off[t]);
         }
-    for (int64_t t = 0; t < size; t++) s->entropy[t] += w[t] * (d.E * mass[t] - dot[t]);
+    for (int64_t t = 0; t < size; t++) s->entropy[t] -= w[t] * dot[t];
 }
 
-/* Add w (p_c a_c - E' y_c) of one target to dz; the first one writes it, with p_c rest. */
+/* Add w (p_c a_c + h_c) of one target to dz; the first one writes it, with p_c rest. */
 static void add_slope(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
                       int64_t pitch) {
     const known *knows = &s->knows[k];
     cotangents d = cotangents_of(j, k, n);
     const float *w = knows->w, *on = knows->on, *off = knows->off;
     const float *scale = s->scale, *rest = s->entropy;
+    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
+    float gamma = (float)j->gamma;
+    if (knows->label) keep = 1.0f, share = 0.0f; /* smoothed labels are written out */
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
         const float *given = knows->label ? off : knows->y + c * knows->pitch;
-        float *restrict to = out + c * pitch, dP = d.P[c], dD = d.D[c], dM = d.M[c];
+        float *restrict to = out + c * pitch, dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c];
+        float dE = d.E[c];
         for (int64_t t = 0; t < size; t++) {
             float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
             float before = k ? to[t] : p * rest[t];
-            to[t] = before + w[t] * (p * slope(p, y, dP, dD, dM) - d.E * y);
+            float direct = gamma == 0.0f ? -dE * smoothed(y, keep, share) : 0.0f;
+            to[t] = before + w[t] * (p * slope(p, y, dP, dD, dM, dT) + direct);
         }
+        if (gamma != 0.0f)
+            for (int64_t t = 0; t < size; t++) {
+                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
+                to[t] += w[t] * pull_of_cost(p, smoothed(y, keep, share), dE, gamma);
+            }
     }
     if (!knows->label) return;
     for (int64_t t = 0; t < size; t++) {
         int64_t c = knows->label[t];
         float p = s->p[c * j->tile + t] * scale[t];
-        float more = p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c]);
-        out[c * pitch + t] += w[t] * (more - d.E * (on[t] - off[t]));
+        float more = p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c], d.T[c]);
+        out[c * pitch + t] += w[t] * (more - d.E[c] * (on[t] - off[t]));
     }
 }
 
-/* dz of a tile for any targets. */
+/* dz of a tile for a softmax against any targets. */
 static void slope_any(const job *j, scratch *s, int64_t n, int64_t size, float *out,
                       int64_t pitch) {
     for (int64_t t = 0; t < size; t++) {
@@ -668,13 +1049,17 @@ static void add_adjoint(const job *j, scratch *s, int64_t row, int64_t column, i
 
 static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                        int64_t size, const float *u) {
-    int hard = is_hard(j);
-    begin(j, s, n, row, column, size, hard ? u + n * j->C : NULL);
+    int way = way_of(j);
+    rows_of z = begin(j, s, n, row, column, size, way == HARD ? u + n * j->C : NULL);
     const tensor *to = &j->gradient;
     int in_place = !j->h && to->type == FLOAT32 && to->column == 1;
     float *out = in_place ? place(to, n, 0, row, column) : s->a;
     int64_t pitch = in_place ? to->channel : j->tile;
-    if (hard) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
+    if (way == BINARY) slope_binary(j, s, z, n, size, out, pitch);
+    else if (way == HARD) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
+    else if (way == ENTRIES)
+        for (int64_t k = 0; k < j->K; k++)
+            slope_entries(j, s, z, k, n, row, column, size, out, pitch);
     else slope_any(j, s, n, size, out, pitch);
     if (j->h) add_adjoint(j, s, row, column, size, out, pitch);
     else if (!in_place)
@@ -747,9 +1132,10 @@ static void full_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t f
 static int allocate(const job *j, scratch *s, char **memory) {
     int64_t line = (j->tile + 15) / 16 * 16, block = j->C * line, low = j->C * (j->w + 1);
     int64_t converted = 0, lows = j->h ? 3 * low + j->w + 64 : 0;
-    for (int64_t k = 0; k < j->K; k++) converted |= j->targets[k].kind == PROBS;
+    for (int64_t k = 0; k < j->K; k++)
+        converted |= j->targets[k].kind == PROBS || writes_out(j);
     int64_t floats = 3 * block + converted * j->K * block + 4 * j->K * line + 6 * line + lows;
-    size_t bytes = (size_t)floats * 4 + (size_t)(4 * BANKS * j->C) * sizeof(double) +
+    size_t bytes = (size_t)floats * 4 + (size_t)(6 * BANKS * j->C) * sizeof(double) +
                    (size_t)j->K * sizeof(known) + 128;
     *memory = malloc(bytes);
     if (!*memory) return 0;
@@ -773,7 +1159,7 @@ static int allocate(const job *j, scratch *s, char **memory) {
     s->bottom = at, at += j->h ? low : 0;
     s->other = at, at += j->h ? j->w : 0;
     s->banks = (double *)(((uintptr_t)at + 15) / 16 * 16);
-    s->knows = (known *)(s->banks + 4 * BANKS * j->C);
+    s->knows = (known *)(s->banks + 6 * BANKS * j->C);
     return 1;
 }
 
@@ -840,11 +1226,16 @@ void softiou_join(const job *j) {
     }
 }
 
-/* Add up the sums of the units, in a fixed order: masses (4, K, N, C), maxima (2, K, N, C) and
- * totals (2, K, N). */
-void softiou_total(const job *j, float *masses, float *maxima, float *totals) {
+/* Add up the sums of the units, in a fixed order: masses (5 or 7, K, N, C), maxima (2, K, N, C) and
+ * weights (K, N). */
+void softiou_total(const job *j, float *masses, float *maxima, float *weights) {
+    int64_t rows = j->cross_entropy ? P_MAX : E;
     for (int64_t n = 0; n < j->N; n++)
         for (int64_t k = 0; k < j->K; k++) {
+            double weight = 0.0;
+            for (int64_t unit = n * j->units; unit < (n + 1) * j->units; unit++)
+                weight += j->weights_of[unit * j->K + k];
+            weights[k * j->N + n] = (float)weight;
             for (int64_t i = 0; i < j->C * SUMS; i++) {
                 int64_t c = i / SUMS, which = i % SUMS;
                 double total = 0.0;
@@ -852,14 +1243,9 @@ void softiou_total(const job *j, float *masses, float *maxima, float *totals) {
                     double part = j->sums[(unit * j->K + k) * j->C * SUMS + i];
                     total = which < P_MAX ? total + part : part > total ? part : total;
                 }
-                float *to = which < P_MAX ? masses : maxima; /* NULL when nobody asked */
-                if (to) to[((which % P_MAX * j->K + k) * j->N + n) * j->C + c] = (float)total;
-            }
-            for (int64_t which = 0; which < 2; which++) {
-                double total = 0.0;
-                for (int64_t unit = n * j->units; unit < (n + 1) * j->units; unit++)
-                    total += j->totals[(unit * j->K + k) * 2 + which];
-                totals[(which * j->K + k) * j->N + n] = (float)total;
+                float *to = which < rows ? masses : which < P_MAX ? NULL : maxima;
+                int64_t at = which < P_MAX ? which : which - P_MAX;
+                if (to) to[((at * j->K + k) * j->N + n) * j->C + c] = (float)total;
             }
         }
 }
@@ -874,7 +1260,8 @@ int softiou_gradient(const job *j, int64_t bytes) {
     int64_t entries = j->N * j->C;
     float *u = malloc((size_t)(entries + 1) * 4);
     if (!u) return 1;
-    for (int64_t i = 0; i < entries; i++) u[i] = j->dP[i] + j->dD[i]; /* of the first target */
+    cotangents first = cotangents_of(j, 0, 0);
+    for (int64_t i = 0; i < entries; i++) u[i] = first.P[i] + first.D[i];
     work work = {.j = j, .u = u};
 #ifdef MADV_HUGEPAGE
     /* Fresh memory costs a page fault every 4 KiB, a third of the whole pass; ask for large pages. */

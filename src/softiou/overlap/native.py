@@ -1,4 +1,4 @@
-"""The pass for CPUs in compiled tiles: a softmax against any targets.
+"""The pass for CPUs in compiled tiles: any activation, any targets.
 
 The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
 strides. Labels, smoothed labels and probabilities are read where they lie; other targets are read
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from softiou._compile import load_library
-from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.overlap.job import Job, Sums
 from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, SoftTile, Target
 from softiou.tiles import Bilinear, Tile
 
@@ -35,7 +35,8 @@ _TYPES = {
     torch.int64: 7,
 }
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
-_SUMS = 6  # P, Y, D, M, P_MAX, Y_MAX
+_SUMS = 9  # P, Y, D, M, T, E, F, P_MAX, Y_MAX
+_ACTIVATIONS = {"softmax": 0, "sigmoid": 1, "none": 2}
 # Entries (C T) of a tile: it stays in the second-level cache with its buffers.
 _ENTRIES = 2**16
 
@@ -53,6 +54,7 @@ class _Target(ctypes.Structure):
         ("values", _Tensor),
         ("ignores", c_int64),
         ("ignore", c_int64),
+        ("independent", c_int64),
         ("epsilon", c_double),
         ("where", _Tensor),
     ]
@@ -70,9 +72,12 @@ class _Job(ctypes.Structure):
         ("targets", POINTER(_Target)),
         *(
             (name, c_int64)
-            for name in ("cross_entropy", "maxima", "tile", "units", "threads", "first", "last")
+            for name in ("activation", "cross_entropy", "maxima", "tile", "units", "threads")
         ),
-        *((name, c_void_p) for name in ("sums", "totals", "dP", "dD", "dM", "dE")),
+        *((name, c_double) for name in ("smoothing", "gamma")),
+        ("strange", c_void_p),
+        *((name, c_int64) for name in ("first", "last")),
+        *((name, c_void_p) for name in ("sums", "weights_of", "slopes")),
         ("gradient", _Tensor),
         ("borders", c_void_p),
     ]
@@ -89,8 +94,6 @@ def unsupported_reason(job: Job) -> str | None:
         return "The logits are not on the CPU."
     if job.logits.dtype not in _FLOATS:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
-    if job.settings.activation != "softmax":
-        return f"It computes a softmax, not activation={job.settings.activation!r}."
     grid, in_place = _layout(job)
     if len(job.size) != 2 and not all(in_place):
         return "Other targets than labels and probabilities need two spatial dimensions."
@@ -105,18 +108,19 @@ def gather(job: Job) -> Sums:
     call = job.cache["call"] = _Call(job)
     K, N, C = len(job.targets), job.shape[0], job.num_classes
     units = N * call.job.units * K
-    sums = torch.zeros(units * (C * _SUMS + 2), dtype=torch.float64, device="cpu")
+    sums = torch.zeros(units * (C * _SUMS + 1), dtype=torch.float64, device="cpu")
     call.job.sums = start = sums.data_ptr()
-    call.job.totals = start + 8 * units * C * _SUMS
+    call.job.weights_of = start + 8 * units * C * _SUMS
     call.run(job, "softiou_gather")
-    masses, totals = _empty(4 * K, N, C), _empty(2 * K, N)
+    job.cache["strange"] = call.strange.value
+    masses, weights = _empty(job.rows * K, N, C), _empty(K, N)
     maxima = _empty(2 * K, N, C) if job.settings.maxima else None
-    pointers = (c_void_p(x if x is None else x.data_ptr()) for x in (masses, maxima, totals))
+    pointers = (c_void_p(x if x is None else x.data_ptr()) for x in (masses, maxima, weights))
     _library().softiou_total(byref(call.job), *pointers)
-    return Sums(masses, maxima, totals)
+    return Sums(masses, maxima, weights)
 
 
-def gradient(job: Job, cotangents: Cotangents) -> Tensor:
+def gradient(job: Job, cotangents: Tensor) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     call = job.cache.get("call")
     if call is None or call.key != _key(job.logits):  # the logits were packed in between
@@ -124,11 +128,11 @@ def gradient(job: Job, cotangents: Cotangents) -> Tensor:
         call = _Call(job)
     result = torch.empty_like(job.logits)
     call.job.gradient = call.logits(result)
-    masses, entropies = (x.float().contiguous() for x in cotangents)
-    step = masses.numel()  # bytes of the four quarters: P, Y, D, M
-    call.job.dP = start = masses.data_ptr()
-    call.job.dD, call.job.dM = start + 2 * step, start + 3 * step
-    call.job.dE = entropies.data_ptr()
+    if not job.settings.cross_entropy:
+        missing = cotangents.new_zeros(2 * len(job.targets), *cotangents.shape[1:])
+        cotangents = torch.cat([cotangents, missing])
+    cotangents = cotangents.float().contiguous()
+    call.job.slopes = cotangents.data_ptr()
     if job.bilinear is not None:
         N, C, _, w = job.logits.shape
         borders = _empty(N, call.job.units, 2, C, w)
@@ -154,8 +158,7 @@ def _in_place(target: Target) -> bool:
         return target.labels.dtype in _TYPES
     return (
         isinstance(target, DenseTarget)
-        and not target.independent
-        and target.values.dtype in _FLOATS
+        and target.values.dtype in _TYPES
         and _holds(target.values.dtype, target.ignore_index)
     )
 
@@ -163,7 +166,9 @@ def _in_place(target: Target) -> bool:
 @lru_cache
 def _holds(dtype: torch.dtype, value: int | None) -> bool:
     """Whether a dtype holds a number as it is: bfloat16 has no 257."""
-    return value is None or float(torch.tensor(float(value), dtype=dtype, device="cpu")) == value
+    if value is None or not dtype.is_floating_point:
+        return True
+    return float(torch.tensor(float(value), dtype=dtype, device="cpu")) == value
 
 
 def _layout(job: Job) -> tuple[tuple[int, int] | None, list[bool]]:
@@ -261,12 +266,17 @@ class _Call:
             self._kept.append(weights)
             self.job.weights = self._map(weights, 1)
         described = (
-            self._target(y, C) if own else _Target()
+            self._target(job, y) if own else _Target()
             for y, own in zip(job.targets, self._in_place, strict=True)
         )
         self._targets = (_Target * len(job.targets))(*described)
         self.job.targets = self._targets
-        self.job.cross_entropy, self.job.maxima = job.settings.cross_entropy, job.settings.maxima
+        settings = job.settings
+        self.job.cross_entropy, self.job.maxima = settings.cross_entropy, settings.maxima
+        self.job.activation = _ACTIVATIONS[settings.activation]
+        self.job.smoothing, self.job.gamma = settings.label_smoothing, settings.focal_gamma
+        self.strange = c_int64(0)
+        self.job.strange = ctypes.addressof(self.strange)
         # Starting threads takes longer than the work on a few thousand entries.
         self.job.threads = 1 if N * C * rows * columns < 2**16 else torch.get_num_threads()
 
@@ -335,7 +345,8 @@ class _Call:
         if valid is not None:
             job.check_valid(by_class=valid.ndim == 2)
             valid = valid.contiguous()
-            described.where = _Tensor(valid.data_ptr() - before, 0, 0, columns, 1, 3)
+            channel = y.shape[1] if valid.ndim == 2 else 0
+            described.where = _Tensor(valid.data_ptr() - before, 0, channel, columns, 1, 3)
         return SoftTile(y, valid)
 
     def _interpolate(self, bilinear: Bilinear) -> None:
@@ -347,16 +358,21 @@ class _Call:
         )
         self._pieces = max(1, bilinear.source[0] - 1)
 
-    def _target(self, target: Target, num_classes: int) -> _Target:
+    def _target(self, job: Job, target: Target) -> _Target:
         """Describe a target that is read in place; others are described when they are read."""
         values, leading = _values(target)
         ignore = getattr(target, "ignore_index", None)
+        independent = isinstance(target, DenseTarget) and bool(target.independent)
+        independent = independent and (
+            ignore is not None or not (values.is_floating_point() or values.dtype == torch.bool)
+        )
+        job.check_valid(by_class=independent)
         described = _Target(
-            leading - 1, self._map(values, leading), ignore is not None, ignore or 0
+            leading - 1, self._map(values, leading), ignore is not None, ignore or 0, independent
         )
         if isinstance(target, SmoothedTarget):
             described.epsilon = target.epsilon
-            band = target.with_band(num_classes).band
+            band = target.with_band(job.num_classes).band
             if band is not None:
                 self._kept.append(band := band.contiguous())
                 described.where = self._map(band, 1)

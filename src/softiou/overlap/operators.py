@@ -8,7 +8,7 @@ first order, with respect to the logits.
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from softiou.overlap import chunked, native, triton
-from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.overlap.job import Job, Sums
 from softiou.overlap.settings import PassSettings
 from softiou.targets.base import pack, unpack
 
@@ -28,12 +28,12 @@ class Implementation:
 
     Attributes:
         gather: Computes the sums.
-        gradient: Computes the gradient of the logits from that of the sums.
+        gradient: Computes the gradient of the logits from that of the masses, (5 K or 7 K, N, C).
         unsupported_reason: Returns why it cannot do a job; None when it can.
     """
 
     gather: Callable[[Job], Sums]
-    gradient: Callable[[Job, Cotangents], Tensor]
+    gradient: Callable[[Job, Tensor], Tensor]
     unsupported_reason: Callable[[Job], str | None]
 
 
@@ -45,24 +45,20 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 }
 
 
-def gather(job: Job, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+def gather(job: Job, tensors: Sequence[Tensor]) -> Sums:
     """Gather the sums of a job, differentiable with respect to the logits.
 
     Args:
         job: The pass.
         tensors: Its `tensors`, which the caller has looked at already.
-
-    Returns:
-        The rows of `Sums`.
     """
-    if _is_traced(job.logits, tensors):
-        masses, maxima, totals = torch.ops.softiou.overlap_sums(*_pack(job))
-        return Sums(masses, maxima if job.settings.maxima else None, totals).rows()
-    rows: tuple[Tensor, ...] = _Gather.apply(job.logits, job, _choose(job), *tensors)
-    return rows
+    if is_traced(job.logits, tensors):
+        masses, maxima, weight = torch.ops.softiou.overlap_sums(*_pack(job))
+        return Sums(masses, maxima if job.settings.maxima else None, weight)
+    return Sums(*_Gather.apply(job.logits, job, _choose(job), *tensors))
 
 
-def _is_traced(logits: Tensor, tensors: Sequence[Tensor]) -> bool:
+def is_traced(logits: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether somebody records the operators, or the tensors have no memory of their own."""
     return (
         torch.compiler.is_compiling()
@@ -96,17 +92,29 @@ def _warn_without_triton() -> None:
     )
 
 
-def _without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any:
+def without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any:
     """Run a step in the dtypes that it asks for."""
     device = job.logits.device.type
-    if not torch.is_autocast_enabled(device):  # entering the context costs as much as an operator
+    # Entering the context costs as much as an operator; and tensors without memory have none.
+    if device == "meta" or not torch.is_autocast_enabled(device):
         return step(job, *arguments)
     with torch.autocast(device, enabled=False):
         return step(job, *arguments)
 
 
+def _gathered(job: Job, chosen: Implementation) -> Sums:
+    """Gather the sums, and by default check on the CPU what was read for them."""
+    unchecked = job.settings.validate is None and job.logits.device.type == "cpu"
+    if unchecked and chosen.gather is not native.gather:
+        job.validate(plain_kinds_only=True)
+    sums: Sums = without_autocast(chosen.gather, job)
+    if unchecked and job.cache.get("strange"):  # found on the way, at no cost
+        job.validate()
+    return sums
+
+
 class _Gather(torch.autograd.Function):
-    """The rows of the sums of a job."""
+    """The sums of a job, of which the masses have a gradient."""
 
     @staticmethod
     def forward(
@@ -117,27 +125,23 @@ class _Gather(torch.autograd.Function):
         ctx.save_for_backward(logits, *tensors)
         ctx.rest = job.targets, job.size, job.settings, job.valid, job.weights
         ctx.chosen, ctx.cache = chosen, job.cache
+        masses, maxima, weight = _gathered(job, chosen)
         ctx.set_materialize_grads(False)
-        rows = _without_autocast(chosen.gather, job).rows()
-        K = len(job.targets)
-        ctx.mark_non_differentiable(*rows[4 * K : 5 * K], *rows[6 * K :])
-        return rows
+        ctx.mark_non_differentiable(weight, *(() if maxima is None else (maxima,)))
+        return masses, maxima, weight
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+    def backward(ctx: Any, cotangents: Tensor | None, *_: Any) -> Any:
         """Return the gradient of the logits."""
+        if cotangents is None:
+            return (None,) * (3 + len(ctx.saved_tensors) - 1)
         logits, *tensors = ctx.saved_tensors
         job = Job(logits, *ctx.rest)
         job.cache.update(ctx.cache)
-        K = len(job.targets)
-        nothing = logits.new_zeros(logits.shape[:2], dtype=job.dtype)
-        masses = torch.stack([nothing if x is None else x for x in gradients[: 4 * K]])
-        entropies = [nothing[:, 0] if x is None else x for x in gradients[5 * K : 6 * K]]
-        cotangents = Cotangents(masses, torch.stack(entropies))
         if torch.is_grad_enabled():  # a gradient of the gradient is asked for
-            found = _Gradient.apply(cotangents, job, ctx.chosen, *cotangents, logits)
+            found = _Gradient.apply(cotangents, job, ctx.chosen, logits)
         else:
-            found = _without_autocast(ctx.chosen.gradient, job, cotangents)
+            found = without_autocast(ctx.chosen.gradient, job, cotangents)
         return found, None, None, *(None for _ in tensors)
 
 
@@ -146,10 +150,10 @@ class _Gradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, cotangents: Cotangents, job: Job, chosen: Implementation, *watched: Tensor
+        ctx: Any, cotangents: Tensor, job: Job, chosen: Implementation, *watched: Tensor
     ) -> Any:
         """Compute it; `watched` are the tensors whose gradient somebody may ask for."""
-        return _without_autocast(chosen.gradient, job, cotangents)
+        return without_autocast(chosen.gradient, job, cotangents)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
@@ -167,13 +171,14 @@ class _Gradient(torch.autograd.Function):
 def _pack(job: Job) -> tuple[Tensor, list[Tensor], list[int], str]:
     """Take a job apart into the arguments of the operator."""
     tensors: list[Tensor] = []
-    text = pack((job.targets, job.valid, job.weights, *astuple(job.settings)), tensors)
+    text = pack((job.targets, job.valid, job.weights, job.settings.packed), tensors)
     return job.logits, tensors, list(job.size), text
 
 
 def _unpack(logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str) -> Job:
-    targets, valid, weights, *settings = unpack(json.loads(text), tensors, tuple(size))
-    return Job(logits, targets, tuple(size), PassSettings(*settings), valid, weights)
+    targets, valid, weights, packed = unpack(json.loads(text), tensors, tuple(size))
+    settings = PassSettings(*json.loads(packed))
+    return Job(logits, targets, tuple(size), settings, valid, weights)
 
 
 _GATHER = (
@@ -182,8 +187,7 @@ _GATHER = (
 )
 _GRADIENT = (
     "softiou::overlap_gradient",
-    "(Tensor masses, Tensor cross_entropy, Tensor logits, Tensor[] tensors, SymInt[] size,"
-    " str text) -> Tensor",
+    "(Tensor cotangents, Tensor logits, Tensor[] tensors, SymInt[] size, str text) -> Tensor",
 )
 # Not `torch.library.custom_op`: its first call imports the compiler, which takes seconds.
 for _name, _schema in (_GATHER, _GRADIENT):
@@ -193,14 +197,15 @@ for _name, _schema in (_GATHER, _GRADIENT):
 @torch.library.impl(_GATHER[0], "CompositeExplicitAutograd")
 def _sums(logits: Tensor, *packed: Any) -> tuple[Tensor, Tensor, Tensor]:
     job = _unpack(logits, *packed)
-    masses, maxima, totals = _without_autocast(_choose(job).gather, job)
-    return masses, torch.zeros_like(masses[: len(totals)]) if maxima is None else maxima, totals
+    masses, maxima, weight = _gathered(job, _choose(job))
+    K = len(weight)
+    return masses, torch.zeros_like(masses[: 2 * K]) if maxima is None else maxima, weight
 
 
 @torch.library.impl(_GRADIENT[0], "CompositeExplicitAutograd")
-def _gradient(masses: Tensor, cross_entropy: Tensor, logits: Tensor, *packed: Any) -> Tensor:
+def _gradient(cotangents: Tensor, logits: Tensor, *packed: Any) -> Tensor:
     job = _unpack(logits, *packed)
-    found: Tensor = _without_autocast(_choose(job).gradient, job, Cotangents(masses, cross_entropy))
+    found: Tensor = without_autocast(_choose(job).gradient, job, cotangents)
     return found
 
 
@@ -209,16 +214,18 @@ def _(
     logits: Tensor, tensors: Sequence[Tensor], size: Sequence[int], text: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    K, (N, C) = len(json.loads(text)[0]), logits.shape[:2]
+    targets, _, _, packed = json.loads(text)
+    K, (N, C) = len(targets), logits.shape[:2]
+    rows = 7 if PassSettings(*json.loads(packed)).cross_entropy else 5
     return (
-        logits.new_empty((4 * K, N, C), dtype=dtype),
+        logits.new_empty((rows * K, N, C), dtype=dtype),
         logits.new_empty((2 * K, N, C), dtype=dtype),
-        logits.new_empty((2 * K, N), dtype=dtype),
+        logits.new_empty((K, N), dtype=dtype),
     )
 
 
 @torch.library.register_fake(_GRADIENT[0])  # type: ignore[untyped-decorator]
-def _(masses: Tensor, cross_entropy: Tensor, logits: Tensor, *_: Any) -> Tensor:
+def _(cotangents: Tensor, logits: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(logits)
 
 
@@ -227,10 +234,9 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(logits, *tensors)
 
 
-def _backward(ctx: Any, masses: Tensor, maxima: Tensor, totals: Tensor) -> tuple[Any, ...]:
+def _backward(ctx: Any, cotangents: Tensor, *_: Any) -> tuple[Any, ...]:
     logits, *tensors = ctx.saved_tensors
-    entropies = totals[len(totals) // 2 :]
-    found = torch.ops.softiou.overlap_gradient(masses, entropies, logits, tensors, *ctx.rest)
+    found = torch.ops.softiou.overlap_gradient(cotangents, logits, tensors, *ctx.rest)
     return found, [None] * len(tensors), None, None
 
 

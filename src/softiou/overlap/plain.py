@@ -9,15 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou.overlap.entropy import entropies
 from softiou.overlap.job import Job, Sums
 
 
 def gather(job: Job) -> Sums:
     """Gather the sums of a job; differentiable with respect to logits and soft targets."""
-    with torch.autocast(job.logits.device.type, enabled=False):
-        logits = _full_resolution(job)
-        of_targets = [_gather(job, logits, index) for index in range(len(job.targets))]
-    return Sums(*(torch.stack(parts, 1).flatten(0, 1) for parts in zip(*of_targets, strict=True)))
+    logits = _full_resolution(job)
+    found = [_gather(job, logits, index) for index in range(len(job.targets))]
+    if len(found) == 1:
+        return found[0]._replace(weight=found[0].weight.unsqueeze(0))
+    masses = torch.stack([sums.masses for sums in found], 1).flatten(0, 1)
+    maxima = [sums.maxima for sums in found if sums.maxima is not None]
+    largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
+    return Sums(masses, largest, torch.stack([sums.weight for sums in found]))
 
 
 def _full_resolution(job: Job) -> Tensor:
@@ -45,23 +50,16 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
         x = x.detach() if w is None else torch.where(w > 0, x.detach(), 0.0)
         return x.amax(space) if x.shape[2:].numel() else x.new_zeros(x.shape[:2])
 
+    masses = [total(x) for x in (p, y, (p - y).abs(), p * y, torch.minimum(p, y))]
+    if job.settings.cross_entropy:
+        on, off = entropies(logits, p, y, job.settings, dim=1)
+        masses += [total(on), torch.zeros_like(masses[0]) if off is None else total(off)]
     # The denominator of the cross-entropy counts pixels for softmax, entries for sigmoid.
     by_entry = job.settings.activation == "sigmoid" or (w is not None and w.shape[1] > 1)
     entries = p if by_entry else p[:, :1]
     counted = torch.ones_like(entries) if w is None else w.expand_as(entries)
-    weight = counted.detach().flatten(1).sum(1)
-    return Sums(
-        masses=torch.stack([total(p), total(y), total((p - y).abs()), total(p * y)]),
-        maxima=torch.stack([largest(p), largest(y)]),
-        totals=torch.stack(
-            [
-                weight,
-                total(_cross_entropy(logits, y, job.settings.activation)).sum(1)
-                if job.settings.cross_entropy
-                else torch.zeros_like(weight),
-            ]
-        ),
-    )
+    maxima = torch.stack([largest(p), largest(y)]) if job.settings.maxima else None
+    return Sums(torch.stack(masses), maxima, counted.detach().flatten(1).sum(1))
 
 
 def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
@@ -81,11 +79,3 @@ def _activate(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
         return logits.softmax(1)
     return logits.sigmoid() if activation == "sigmoid" else logits
-
-
-def _cross_entropy(logits: Tensor, y: Tensor, activation: str) -> Tensor:
-    """Return the entries (N, C, *S) whose sum is the cross-entropy."""
-    if activation == "softmax":
-        # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
-        return torch.where(y != 0, -y * logits.log_softmax(1), 0.0)
-    return F.binary_cross_entropy_with_logits(logits, y, reduction="none")

@@ -5,10 +5,10 @@
 
 Jaccard is Tversky(1, 1), Dice is Tversky(1/2, 1/2). The forms differ in what they call overlap:
 
-    form          tp               fp               fn
-    1           (P + Y - D) / 2    (D + P - Y) / 2    (D + Y - P) / 2
-    2           M                  (D + P - Y) / 2    (D + Y - P) / 2
-    "product"   M                  P - M              Y - M
+    form          tp         fp                 fn
+    1             T          (D + P - Y) / 2    (D + Y - P) / 2
+    2             M          (D + P - Y) / 2    (D + Y - P) / 2
+    "product"     M          P - M              Y - M
 
 All agree for hard targets and predictions. Only 1 and 2 have their minimum at p = y for soft ones.
 """
@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.overlap.statistics import OverlapStatistics
+from softiou.overlap.statistics import OverlapStatistics, at_least_zero
 
 Form = Literal[1, 2, "product"]
 FORMS: tuple[Form, ...] = (1, 2, "product")
 PER = ("batch", "image", "class")
+# A mass of less is none: what is left of a softmax far below float32's digits, and differs from one
+# implementation to the other. The division by it would overflow.
+LEAST_MASS = 1e-25
 CLASS_RULES = ("present", "all", "prob", "label", "both")
 
 
@@ -48,7 +51,8 @@ def tversky_distance(
         form: What counts as overlap of soft values: 1, 2 or "product" (see the module).
 
     Returns:
-        Distances (N, C) in [0, 1]; 0 where prediction and target are both empty.
+        Distances (N, C) in [0, 1]; 0 where prediction and target are both empty, which with
+        smooth=0 means a mass of at most `LEAST_MASS` = 1e-25 pixels.
 
     Note:
         It is computed as errors over their sum with the overlap, not as 1 minus a score: never
@@ -62,7 +66,9 @@ def tversky_distance(
     """
     tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
     total = tp + errors
-    return errors / (total + smooth if smooth > 0 else torch.where(total > 0, total, 1.0))
+    if smooth >= LEAST_MASS:
+        return errors / (total + smooth)
+    return errors / torch.where(total > LEAST_MASS, total, torch.inf)
 
 
 def tversky_log_distance(
@@ -75,13 +81,16 @@ def tversky_log_distance(
 ) -> Tensor:
     """Compute -log(Tversky index), per image and class: log(tp + errors + s) - log(tp + s).
 
-    Arguments as in `tversky_distance`; the result is (N, C), at least 0, and finite with a live
-    gradient even where the score is 0.
+    Arguments as in `tversky_distance`; the result is (N, C), at least 0. With smooth=0 a mass of
+    `LEAST_MASS` = 1e-25 pixels stands in for s: a score of 0 has a finite value, and one that is
+    above 0 a gradient that is alive.
     """
     tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
-    # Added, not clamped: a clamp would kill the gradient of a score that is almost 0.
-    tp = tp + smooth + torch.finfo(tp.dtype).eps
-    return torch.log1p(errors / tp)
+    tp = tp + max(smooth, LEAST_MASS)
+    # The first form keeps the digits of a small distance, the second cannot overflow.
+    near = errors < tp
+    small = torch.log1p(errors / torch.where(near, tp, torch.inf))
+    return torch.where(near, small, (tp + errors).log() - tp.log())
 
 
 def overlap_and_errors(
@@ -91,12 +100,12 @@ def overlap_and_errors(
     _checks.one_of("form", form, FORMS)
     P, Y, D, M = statistics.P, statistics.Y, statistics.D, statistics.M
     if form == "product":
-        return M, _at_least_zero(alpha * (P - M) + beta * (Y - M))
-    tp = _at_least_zero((P + Y - D) / 2) if form == 1 else M
+        return M, at_least_zero(alpha * (P - M) + beta * (Y - M))
+    tp = statistics.overlap if form == 1 else M
     # For alpha = beta the errors are a multiple of D, without the cancellation in P - Y.
     errors = D if alpha + beta == 2 else (alpha + beta) / 2 * D
     if alpha != beta:
-        errors = _at_least_zero(errors + (alpha - beta) / 2 * (P - Y))
+        errors = at_least_zero(errors + (alpha - beta) / 2 * (P - Y))
     return tp, errors
 
 
@@ -110,9 +119,10 @@ def active_classes(
 
     Args:
         statistics: Overlap statistics (N, C).
-        classes: "all"; "present", the classes with target mass; "prob", "label" or "both", the
+        classes: "all"; "present", the classes with target mass (more than `LEAST_MASS` = 1e-25
+            pixels, for every kind of target: rounding is no mass); "prob", "label" or "both", the
             classes whose largest prediction, target, or either of them exceeds `threshold`; or
-            the indices of the classes to keep.
+            the indices of the classes to keep, negative ones from the end.
         threshold: In [0, 1], for the last three rules.
 
     Returns:
@@ -120,7 +130,7 @@ def active_classes(
     """
     P, Y = statistics.P, statistics.Y
     if classes == "present":
-        return Y > 0
+        return Y > LEAST_MASS
     valid = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
     if not isinstance(classes, str):
         kept = P.new_zeros(P.shape[1], dtype=torch.bool)
@@ -177,6 +187,12 @@ def mean_over(
     return (values * weights).sum()
 
 
+def mean_by_class(values: Tensor, active: Tensor) -> Tensor:
+    """Average values (N, C) over the images in which a class is active: (C,), NaN for none."""
+    mean = (values * _shares(active, 0, values.dtype)).sum(0)
+    return torch.where(active.any(0), mean, torch.nan)
+
+
 def _shares(weights: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
     """Divide weights by their sum; all 0 stay 0."""
     total = weights.sum(dim, keepdim=True, dtype=dtype)
@@ -195,19 +211,9 @@ def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
 
 
 def _class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
-    wrong = [c for c in classes if not 0 <= c < num_classes]
-    if wrong or not classes:
+    if not classes or any(not -num_classes <= c < num_classes for c in classes):
         raise ValueError(
-            f"Expected `classes` to be indices in [0, {num_classes - 1}], at least one, but got "
-            f"{list(classes)}."
+            f"Expected `classes` to be indices in [{-num_classes}, {num_classes - 1}], at least "
+            f"one, but got {list(classes)}."
         )
-    return list(classes)
-
-
-def _at_least_zero(x: Tensor) -> Tensor:
-    """Lift rounding errors below zero to zero, in place and unseen by autograd.
-
-    The gradient of a clamp would be 0 there, and a class without overlap could not learn.
-    """
-    x.detach().clamp_(min=0)
-    return x
+    return [c % num_classes for c in classes]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softiou.overlap.job import Cotangents, Job, Sums
+from softiou.overlap.job import Job, Sums
 from softiou.overlap.triton_kernels import Input, Map, Plan, gather_sums, write_gradient
 from softiou.targets import DenseTarget, HardTarget, Target
 
@@ -43,27 +43,34 @@ def gather(job: Job) -> Sums:
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
     steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
-    sums = job.logits.new_empty((N, U, 6 if job.settings.maxima else 4, C), dtype=torch.float32)
-    totals = sums.new_empty((N, U, 2))
-    _launch(gather_sums, N * U, sums, totals, U, steps, inputs, plan)
+    summed = 5 + _entropies(job)
+    rows = summed + 2 * job.settings.maxima
+    sums = job.logits.new_empty((N, U, rows, C), dtype=torch.float32)
+    weights = sums.new_empty((N, U))
+    _launch(gather_sums, N * U, sums, weights, U, steps, inputs, plan)
     # (N, U, rows, C) -> (rows, N, C)
-    masses = sums[:, :, :4].sum(1, dtype=torch.float64).movedim(1, 0).float()
-    maxima = sums[:, :, 4:].amax(1).movedim(1, 0) if job.settings.maxima else None
-    return Sums(masses, maxima, totals.sum(1, dtype=torch.float64).movedim(1, 0).float())
+    masses = sums[:, :, :summed].sum(1, dtype=torch.float64).movedim(1, 0).float()
+    if summed == 6:  # a softmax has no entropy of what is not there
+        masses = torch.cat([masses, torch.zeros_like(masses[:1])])
+    maxima = sums[:, :, summed:].amax(1).movedim(1, 0) if job.settings.maxima else None
+    return Sums(masses, maxima, weights.sum(1, dtype=torch.float64).unsqueeze(0).float())
 
 
-def gradient(job: Job, cotangents: Cotangents) -> Tensor:
+def _entropies(job: Job) -> int:
+    """Return how many entropies are gathered of each class."""
+    settings = job.settings
+    return settings.cross_entropy * (2 if settings.activation == "sigmoid" else 1)
+
+
+def gradient(job: Job, cotangents: Tensor) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     result = torch.empty_like(job.logits)
     if result.numel() == 0:
         return result
     inputs, plan, where = _prepare(job, result)
-    slopes = cotangents.masses[[0, 2, 3]].movedim(0, 1).float().contiguous()  # (N, 3, C)
-    entropies = cotangents.cross_entropy[0].float() * job.settings.cross_entropy
+    slopes = cotangents.movedim(0, 1).float().contiguous()  # (N, 5 or 7, C)
     U = triton.cdiv(inputs.pixels, plan.BLOCK_P)
-    _launch(
-        write_gradient, job.shape[0] * U, where, slopes, entropies.contiguous(), U, inputs, plan
-    )
+    _launch(write_gradient, job.shape[0] * U, where, slopes, U, inputs, plan)
     return result
 
 
@@ -183,6 +190,8 @@ def unsupported_reason(job: Job) -> str | None:
         return "It computes softmax and sigmoid, not activation='none'."
     if job.bilinear is not None:
         return "It does not interpolate logits."
+    if job.settings.label_smoothing or job.settings.focal_gamma:
+        return "It has no label smoothing and no focal cross-entropy."
     if len(job.targets) != 1:
         return "It takes one target at a time."
     return _unsupported_target(job, job.targets[0]) or _unsupported_size(job)

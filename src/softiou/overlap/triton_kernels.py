@@ -1,13 +1,14 @@
 """The kernels of the pass on a GPU: one gathers the sums, another writes the gradient.
 
 A program works on a fixed range of the pixels of one image. With p the activated logits z, y the
-target, w the weight of a pixel and P', D', M', E' the gradients of the sums:
+target, w the weight of a pixel, P', D', M', T', E', F' the gradients of the sums and [p < y] as in
+`chunked`:
 
-    a_c = P'_c + D'_c sign(p_c - y_c) + M'_c y_c
-    softmax:  dz_c = w (p_c (a_c - r) - E' y_c)    r = sum_k (p_k a_k - E' y_k)
-    sigmoid:  dz_c = w (p_c (1 - p_c) a_c + E' (p_c - y_c))
+    a_c = P'_c + D'_c sign(p_c - y_c) + M'_c y_c + T'_c [p_c < y_c]
+    softmax:  dz_c = w (p_c (a_c - r) - E'_c y_c)    r = sum_k (p_k a_k - E'_k y_k)
+    sigmoid:  dz_c = w (p_c (1 - p_c) a_c + F'_c (1 - y_c) p_c - E'_c y_c (1 - p_c))
 
-(r joins two sums of the formula in `chunked`: of p_k a_k, and of y_k.) The classes are cut into T
+The classes are cut into T
 tiles. Up to 256 classes, the tiles of a pixel stay in registers together; beyond, a program takes
 them in turn, several times, and finds them in the cache. Every program writes sums of its own, and
 torch adds them up in a fixed order: two runs are equal bit by bit.
@@ -205,41 +206,52 @@ def _probs(z, norm, plan: tl.constexpr):
 
 
 @_jit
-def _cross_entropy(z, y, norm, plan: tl.constexpr):
+def _entropies(z, y, norm, plan: tl.constexpr):
+    """Return the entropies of what is there and, under a sigmoid, of what is not."""
     if plan.sigmoid:
         # log(1 + u): what the sum loses of a small u is made good by the quotient.
         u = tl.exp(-tl.abs(z))
         more = 1.0 + u
         log = tl.where(more == 1.0, u, tl.log(more) * (u / tl.maximum(more - 1.0, 1e-30)))
-        return tl.maximum(z, 0.0) - z * y + log
+        return y * (log + tl.maximum(-z, 0.0)), (1.0 - y) * (log + tl.maximum(z, 0.0))
     # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
-    return tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0)
+    return (tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0),)
 
 
 @_jit
 def _zeros(plan: tl.constexpr):
-    """Return empty sums of a tile, P, Y, D, M and perhaps the maxima, and empty totals."""
+    """Return empty sums of a tile: P, Y, D, M, T, perhaps the entropies and maxima; and weights."""
     zero = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     weight = tl.zeros([plan.BLOCK_C if plan.sigmoid else 1, plan.BLOCK_P], tl.float32)
-    return (zero,) * (6 if plan.maxima else 4), (weight, zero)
+    sums = (zero,) * 5
+    if plan.cross_entropy:
+        sums += (zero,) * (2 if plan.sigmoid else 1)
+    if plan.maxima:
+        sums += (zero, zero)
+    return sums, weight
 
 
 @_jit
-def _add(sums, totals, tile, norm, t, plan: tl.constexpr):
+def _add(sums, weight, tile, norm, t, plan: tl.constexpr):
     """Add a tile entry by entry: sums across the pixels are dear, and left to the end."""
     z, y, w = tile
     p = _probs(z, norm, plan)
-    P, Y, D, M = sums[0], sums[1], sums[2], sums[3]
-    added = (P + w * p, Y + w * y, D + w * tl.abs(p - y), M + w * (p * y))
-    if plan.maxima:
-        p_max = tl.maximum(sums[4], tl.where(w > 0, p, 0.0))
-        added += (p_max, tl.maximum(sums[5], y))
-    # A sigmoid weighs every entry, a softmax the pixel.
-    weight = totals[0] + (w if plan.sigmoid else tl.where(t == 0, w, 0.0))
-    entropy = totals[1]
+    added = (
+        sums[0] + w * p,
+        sums[1] + w * y,
+        sums[2] + w * tl.abs(p - y),
+        sums[3] + w * (p * y),
+        sums[4] + w * tl.minimum(p, y),
+    )
     if plan.cross_entropy:
-        entropy += w * _cross_entropy(z, y, norm, plan)
-    return added, (weight, entropy)
+        entropies = _entropies(z, y, norm, plan)
+        for k in tl.static_range(len(entropies)):
+            added += (sums[5 + k] + w * entropies[k],)
+    if plan.maxima:
+        p_max = tl.maximum(sums[len(sums) - 2], tl.where(w > 0, p, 0.0))
+        added += (p_max, tl.maximum(sums[len(sums) - 1], y))
+    # A sigmoid weighs every entry, a softmax the pixel.
+    return added, weight + (w if plan.sigmoid else tl.where(t == 0, w, 0.0))
 
 
 @_jit
@@ -247,16 +259,17 @@ def _store(row, sums, t, plan: tl.constexpr):
     """Write the sums of a tile across its pixels."""
     classes = t * plan.BLOCK_C + tl.arange(0, plan.BLOCK_C)
     for k in tl.static_range(len(sums)):
-        across = tl.sum(sums[k], 1) if k < 4 else tl.max(sums[k], 1)
+        largest = plan.maxima and k >= len(sums) - 2
+        across = tl.max(sums[k], 1) if largest else tl.sum(sums[k], 1)
         tl.store(row + k * plan.C + classes, across, mask=classes < plan.C)
 
 
 @_jit
-def gather_sums(sums_at, totals_at, programs, steps, inputs, plan: tl.constexpr):
-    """Write sums (4 or 6, C) and totals (2,) of some blocks of pixels, of one in turn."""
+def gather_sums(sums_at, weights_at, programs, steps, inputs, plan: tl.constexpr):
+    """Write the sums of each class and the weight of some blocks of pixels, of one in turn."""
     program = tl.program_id(0).to(tl.int64)
     start = (tl.program_id(0) % programs) * steps * plan.BLOCK_P
-    zeros, totals = _zeros(plan)
+    zeros, weight = _zeros(plan)
     row = sums_at + program * (len(zeros) * plan.C)
     if plan.at_once:
         sums = (zeros,) * plan.T
@@ -266,7 +279,7 @@ def gather_sums(sums_at, totals_at, programs, steps, inputs, plan: tl.constexpr)
             tiles, norm = _tiles(pixels, inputs, plan)
             all_added = ()
             for t in tl.static_range(plan.T):
-                added, totals = _add(sums[t], totals, tiles[t], norm, t, plan)
+                added, weight = _add(sums[t], weight, tiles[t], norm, t, plan)
                 all_added += (added,)
             sums = all_added
         for t in tl.static_range(plan.T):
@@ -276,71 +289,81 @@ def gather_sums(sums_at, totals_at, programs, steps, inputs, plan: tl.constexpr)
         pixels = _pixels(program // programs, indices, inputs, plan)
         norm = _norm(pixels, inputs, plan)
         for t in range(plan.T):
-            added, totals = _add(zeros, totals, _tile(pixels, t, inputs, plan), norm, t, plan)
+            added, weight = _add(zeros, weight, _tile(pixels, t, inputs, plan), norm, t, plan)
             _store(row, added, t, plan)
-    for k in tl.static_range(2):
-        tl.store(totals_at + program * 2 + k, tl.sum(tl.sum(totals[k], 1), 0))
+    tl.store(weights_at + program, tl.sum(tl.sum(weight, 1), 0))
 
 
 # Backward
 
 
 @_jit
-def _probs_and_slopes(tile, norm, slopes_at, t, plan: tl.constexpr):
-    """Return p and a of a tile, from P', D' and M' (3, C)."""
-    z, y, _ = tile
-    p, classes = _probs(z, norm, plan), _classes(t, plan)
-    there = classes < plan.C
-    of_p = tl.load(slopes_at + classes, mask=there, other=0)
-    of_d = tl.load(slopes_at + plan.C + classes, mask=there, other=0)
-    of_m = tl.load(slopes_at + 2 * plan.C + classes, mask=there, other=0)
-    return p, of_p + tl.where(p > y, of_d, tl.where(p < y, -of_d, 0.0)) + of_m * y
+def _slope(slopes_at, row, t, plan: tl.constexpr):
+    """Load the gradients of a row of sums, (BLOCK_C, 1)."""
+    classes = _classes(t, plan)
+    return tl.load(slopes_at + row * plan.C + classes, mask=classes < plan.C, other=0)
 
 
 @_jit
-def _share(tile, norm, slopes_at, entropy, t, plan: tl.constexpr):
+def _probs_and_slopes(tile, norm, slopes_at, t, plan: tl.constexpr):
+    """Return p and a of a tile, from the gradients of the sums (5 or 7, C)."""
+    z, y, _ = tile
+    p = _probs(z, norm, plan)
+    of_d, of_t = _slope(slopes_at, 2, t, plan), _slope(slopes_at, 4, t, plan)
+    sign = tl.where(p > y, of_d, tl.where(p < y, of_t - of_d, 0.5 * of_t))
+    return p, _slope(slopes_at, 0, t, plan) + sign + _slope(slopes_at, 3, t, plan) * y
+
+
+@_jit
+def _share(tile, norm, slopes_at, t, plan: tl.constexpr):
     """Return the entries of a tile whose sum over the classes is r."""
     if plan.sigmoid:
         return tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
-    return p * a - entropy * tile[1]
+    share = p * a
+    if plan.cross_entropy:
+        share -= _slope(slopes_at, 5, t, plan) * tile[1]
+    return share
 
 
 @_jit
-def _write(first, stride, inside, tile, norm, slopes_at, entropy, r, t, plan: tl.constexpr):
+def _write(first, stride, inside, tile, norm, slopes_at, r, t, plan: tl.constexpr):
     """Write dz of a tile."""
     _, y, w = tile
     p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
-    if plan.sigmoid:
-        dz = w * (p * (1.0 - p) * a + entropy * (p - y))
-    else:
-        dz = w * (p * (a - r) - entropy * y)
-    dz, classes = tl.where(w > 0, dz, 0.0), _classes(t, plan)
+    dz = p * (1.0 - p) * a if plan.sigmoid else p * (a - r)
+    if plan.cross_entropy:
+        of_e = _slope(slopes_at, 5, t, plan)
+        if plan.sigmoid:
+            dz += _slope(slopes_at, 6, t, plan) * (1.0 - y) * p - of_e * y * (1.0 - p)
+        else:
+            dz -= of_e * y
+    dz, classes = tl.where(w > 0, w * dz, 0.0), _classes(t, plan)
     pointers, there = first[None, :] + classes.to(tl.int64) * stride, (classes < plan.C) & inside
     tl.store(pointers, dz.to(first.dtype.element_ty), mask=there)
 
 
 @_jit
-def write_gradient(result, slopes_at, entropies_at, programs, inputs, plan: tl.constexpr):
+def write_gradient(result, slopes_at, programs, inputs, plan: tl.constexpr):
     """Write dz of a block of pixels."""
     image = tl.program_id(0).to(tl.int64) // programs
     indices = (tl.program_id(0) % programs) * plan.BLOCK_P + tl.arange(0, plan.BLOCK_P)
     pixels = _pixels(image, indices, inputs, plan)
     first, stride, inside = _at(result, image, indices, inputs, plan), result.strides[1], pixels[2]
-    slopes, entropy = slopes_at + image * (3 * plan.C), tl.load(entropies_at + image)
+    slopes = slopes_at + image * ((7 if plan.cross_entropy else 5) * plan.C)
     shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     if plan.at_once:
         tiles, norm = _tiles(pixels, inputs, plan)
         for t in tl.static_range(plan.T):
-            shares += _share(tiles[t], norm, slopes, entropy, t, plan)
+            shares += _share(tiles[t], norm, slopes, t, plan)
         r = tl.sum(shares, 0)[None, :]
         for t in tl.static_range(plan.T):
-            _write(first, stride, inside, tiles[t], norm, slopes, entropy, r, t, plan)
+            _write(first, stride, inside, tiles[t], norm, slopes, r, t, plan)
     else:
         norm = _norm(pixels, inputs, plan)
         for t in range(plan.T):
-            shares += _share(_tile(pixels, t, inputs, plan), norm, slopes, entropy, t, plan)
+            shares += _share(_tile(pixels, t, inputs, plan), norm, slopes, t, plan)
         r = tl.sum(shares, 0)[None, :]
         for t in range(plan.T):
             tile = _tile(pixels, t, inputs, plan)
-            _write(first, stride, inside, tile, norm, slopes, entropy, r, t, plan)
+            _write(first, stride, inside, tile, norm, slopes, r, t, plan)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou._checks import in_range
+from softiou._checks import dense_tensor, in_range
 from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Tile
 
@@ -19,7 +19,7 @@ class DenseTarget(Target):
     entry instead. Integers other than 0 and 1 do not count either.
 
     Args:
-        values: Probabilities (N, C, *S), floating; integer or bool 0/1 for independent classes.
+        values: Probabilities (N, C, *S), floating, or integers or bool 0/1.
         ignore_index: Value whose pixels (or entries) do not count.
         independent: True when the classes do not exclude each other (multilabel); None leaves it
             to the loss.
@@ -30,6 +30,7 @@ class DenseTarget(Target):
     independent: bool | None = False
 
     def __post_init__(self) -> None:
+        dense_tensor("target", self.values)
         if self.independent and self.values.is_floating_point() and self.ignore_index in (0, 1):
             raise ValueError(
                 f"ignore_index={self.ignore_index} is also a probability of a floating `target`. "
@@ -66,6 +67,8 @@ class DenseTarget(Target):
             return valid
         # Integers are 0 or 1; any other value is no class, as in a hard target.
         binary = (values == 0) | (values == 1)
+        if not self.independent:
+            binary = binary.all(dim=0, keepdim=True)
         return binary if valid is None else valid & binary
 
     def _ignored(self, values: Tensor) -> Tensor | None:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou import _checks
 from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.tiles import Tile
 
@@ -24,6 +25,14 @@ def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) 
     labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
     valid = (labels >= 0) & (labels < max(num_classes, 2))
     return valid if ignore_index is None else valid & (labels != ignore_index)
+
+
+def check_labels(labels: Tensor, way: str) -> None:
+    """Raise unless labels are a tensor of integers; `way` is the way out."""
+    if _checks.dense_tensor("labels", labels).is_floating_point():
+        raise TypeError(
+            f"Expected `labels` to have an integer dtype, but got {labels.dtype}. {way}"
+        )
 
 
 def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> HardTile:
@@ -71,9 +80,11 @@ def validate_labels(
         labels = labels[labels != ignore_index]
     wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
     if wrong:
+        binary = num_classes <= 2 and wrong == [255]
+        way = "For a mask of 0 and 255, use `mask > 127`. " if binary else ""
         raise ValueError(
             f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}] or "
-            f"ignore_index={ignore_index}, but found {wrong[:10]}. Map the labels to "
+            f"ignore_index={ignore_index}, but found {wrong[:10]}. {way}Map the labels to "
             "class indices, or name the label to leave out as `ignore_index`."
         )
 
@@ -95,11 +106,7 @@ class HardTarget(Target):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        if self.labels.is_floating_point():
-            raise TypeError(
-                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
-                "Probabilities are a DenseTarget."
-            )
+        check_labels(self.labels, "Probabilities are a DenseTarget.")
 
     @property
     def shape(self) -> tuple[int, ...]:

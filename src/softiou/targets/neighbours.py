@@ -13,7 +13,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.targets.base import SoftTile, Target
-from softiou.targets.hard import labels_around, valid_labels, validate_labels
+from softiou.targets.hard import check_labels, labels_around, valid_labels, validate_labels
 from softiou.tiles import Tile
 
 
@@ -49,16 +49,12 @@ class GaussianTarget(Target):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
+        check_labels(self.labels, "Probabilities are soft already.")
         _checks.in_range("width", self.width, 1)
         if not self.sigma > 0:
             raise ValueError(
                 f"Expected `sigma` to be greater than 0, but got {self.sigma}. Labels that no "
                 "neighbour is to change are a HardTarget."
-            )
-        if self.labels.is_floating_point():
-            raise TypeError(
-                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
-                "Probabilities are soft already."
             )
 
     @property

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.targets.base import HardTile, Target
-from softiou.targets.hard import labels_around, read_labels, valid_labels, validate_labels
+from softiou.targets.hard import (
+    check_labels,
+    labels_around,
+    read_labels,
+    valid_labels,
+    validate_labels,
+)
 from softiou.tiles import Tile
 
 
@@ -39,15 +45,11 @@ class SmoothedTarget(Target):
     band: Tensor | None = None
 
     def __post_init__(self) -> None:
+        check_labels(self.labels, "Probabilities are soft already.")
         _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
         if self.width is not None:
             _checks.in_range("width", self.width, 1)
         _checks.pixel_map("band", self.band, tuple(self.labels.shape), boolean=True)
-        if self.labels.is_floating_point():
-            raise TypeError(
-                f"Expected `labels` to have an integer dtype, but got {self.labels.dtype}. "
-                "Probabilities are soft already."
-            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,6 +58,11 @@ class SmoothedTarget(Target):
 
     def with_band(self, num_classes: int) -> "SmoothedTarget":
         """Find the band once, instead of in the forward and again in the backward pass."""
+        if num_classes == 1:
+            raise ValueError(
+                "Smoothed labels need at least two classes: give the background a class of its "
+                "own, or hand over probabilities."
+            )
         if self.width is None or self.band is not None:
             return self
         band = boundary_band(
@@ -68,11 +75,6 @@ class SmoothedTarget(Target):
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> HardTile:
         """Return the labels of a tile and how much each of them is smoothed."""
-        if num_classes == 1:
-            raise ValueError(
-                "Smoothed labels need at least two classes: give the background a class of its "
-                "own, or hand over probabilities."
-            )
         read = read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )

@@ -3,6 +3,8 @@
 Shapes: N images, C classes, *S space.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,9 +19,7 @@ def from_tensor(target: Tensor | Target) -> Target:
     """Read a plain tensor as hard or dense by its dtype, without logits to compare it with."""
     if isinstance(target, Target):
         return target
-    if not isinstance(target, Tensor):
-        raise TypeError(f"Expected `target` to be a tensor or a Target, but got {type(target)}.")
-    if target.is_floating_point():
+    if _checks.dense_tensor("target", target).is_floating_point():
         return DenseTarget(target, independent=None)
     return HardTarget(target)
 
@@ -28,17 +28,17 @@ def as_target(
     target: Tensor | Target,
     *,
     logits_shape: tuple[int, ...],
-    ignore_index: int | None = None,
+    ignore_index: int | Sequence[int] | None = None,
     independent: bool = False,
 ) -> Target:
     """Read a plain tensor as the target it is: integer or bool means hard, floating means dense.
 
     Args:
-        target: Class indices (N, *S), probabilities (N, C, *S), 0/1 integers (N, C, *S) when the
-            classes are independent, or a `Target`.
+        target: Class indices (N, *S) or (N, 1, *S), probabilities (N, C, *S), 0/1 integers
+            (N, C, *S), or a `Target`; for one class also probabilities (N, *S).
         logits_shape: (N, C, *S) of the logits, at the resolution of the target.
         ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
-            keeps it.
+            keeps it. Several of them for class indices.
         independent: True when the classes do not exclude each other (sigmoid).
 
     Returns:
@@ -50,24 +50,57 @@ def as_target(
     """
     num_classes, shape = logits_shape[1], (logits_shape[0], *logits_shape[2:])
     if isinstance(target, Target):
-        target = target.completed(ignore_index, shape[1:], independent=independent)
-        if isinstance(target, DenseTarget):
-            target.check_classes(num_classes)
-        if isinstance(target, SmoothedTarget):
-            target = target.with_band(num_classes)
-        if target.shape != shape:
-            raise ValueError(
-                f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."
-            )
-        return target
-    if not isinstance(target, Tensor):
-        raise TypeError(f"Expected `target` to be a tensor or a Target, but got {type(target)}.")
-    hard = not target.is_floating_point()
+        return _fitting(target, num_classes, shape, ignore_index, independent=independent)
+    hard = not _checks.dense_tensor("target", target).is_floating_point()
+    if hard and num_classes > 1 and tuple(target.shape) == (shape[0], 1, *shape[1:]):
+        target = target.squeeze(1)
+    if num_classes == 1 and not hard and tuple(target.shape) == shape:
+        target = target.unsqueeze(1)
+    if isinstance(ignore_index, Sequence):
+        target, ignore_index = _with_one_ignored(target, ignore_index, hard=hard)
     if hard and tuple(target.shape) == shape:
         return HardTarget(target, ignore_index)
-    if tuple(target.shape) == logits_shape and (independent or not hard):
+    if tuple(target.shape) == logits_shape:
         return DenseTarget(target, ignore_index, independent)
-    raise ValueError(_mismatch(target, logits_shape, shape, hard=hard, num_classes=num_classes))
+    raise ValueError(_mismatch(target, logits_shape, shape, hard=hard))
+
+
+def _fitting(
+    target: Target,
+    num_classes: int,
+    shape: tuple[int, ...],
+    ignore_index: int | Sequence[int] | None,
+    *,
+    independent: bool,
+) -> Target:
+    """Complete a target, and raise unless it covers the images of the logits."""
+    if isinstance(ignore_index, Sequence):
+        raise ValueError(
+            f"Expected one `ignore_index` for a {type(target).__name__}, but got {ignore_index}. "
+            "Give the labels one value for all that is ignored, or use `valid`."
+        )
+    target = target.completed(ignore_index, shape[1:], independent=independent)
+    if isinstance(target, DenseTarget):
+        target.check_classes(num_classes)
+    if isinstance(target, SmoothedTarget):
+        target = target.with_band(num_classes)
+    if target.shape != shape:
+        raise ValueError(
+            f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."
+        )
+    return target
+
+
+def _with_one_ignored(target: Tensor, ignored: Sequence[int], *, hard: bool) -> tuple[Tensor, int]:
+    """Give labels that are ignored the same value."""
+    if not hard:
+        raise ValueError(
+            f"Expected one `ignore_index` for probabilities, but got {ignored}. Leave pixels out "
+            "with `valid`."
+        )
+    labels = target.long()  # uint8 cannot hold -1
+    among = torch.isin(labels, torch.tensor(ignored, device=labels.device))
+    return torch.where(among, ignored[0], labels), ignored[0]
 
 
 def to_probs(
@@ -121,7 +154,6 @@ def _mismatch(
     shape: tuple[int, ...],
     *,
     hard: bool,
-    num_classes: int,
 ) -> str:
     """Return the error message for a shape that does not match, with the likely way out."""
     got = tuple(target.shape)
@@ -129,11 +161,6 @@ def _mismatch(
         f"Expected `target` to have shape (N, *S) = {shape} (integer) or (N, C, *S) = "
         f"{logits_shape} (floating), matching the logits, but got {got} of {target.dtype}."
     )
-    if got == (shape[0], 1, *shape[1:]) and hard:
-        return f"{message} Drop the second dimension: target.squeeze(1)."
-    if got == logits_shape:
-        return f"{message} Make it floating (probabilities), or take `argmax(1)` (indices)."
-    if got == shape:
-        way = "target.unsqueeze(1)" if num_classes == 1 else "target.long()"
-        return f"{message} Use {way}."
+    if not hard and got in (shape, (shape[0], 1, *shape[1:])):
+        return f"{message} Use target.long()."
     return f"{message} Resize the target to the logits, or the logits to the target."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou.targets.base import SoftTile, Target
 from softiou.tiles import Tile
 
@@ -18,9 +19,12 @@ class SparseTarget(Target):
 
         y_c = sum_k w_k [c = i_k] + (1 - sum_k w_k) / C
 
+    A rest that is within the rounding of the weights (1e-6, the epsilon of a half-precision dtype,
+    min(K, 4) / 510 for uint8) is no mass: the weights are divided by their sum instead.
+
     Args:
         indices: Class indices i (N, K, *S), any integer dtype. A pixel with an index that is no
-            class does not count.
+            class does not count; where only some of its K indices are none, `validate` raises.
         weights: Their probabilities w (N, K, *S), floating, or uint8 for 0..255 in steps of 1/255;
             their sum over K is at most 1.
     """
@@ -29,6 +33,8 @@ class SparseTarget(Target):
     weights: Tensor
 
     def __post_init__(self) -> None:
+        _checks.dense_tensor("indices", self.indices)
+        _checks.dense_tensor("weights", self.weights)
         if self.indices.shape != self.weights.shape or self.indices.ndim < 3:
             raise ValueError(
                 f"Expected `indices` and `weights` to have one shape (N, K, *S), but got "
@@ -50,26 +56,33 @@ class SparseTarget(Target):
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the probabilities (C, T)."""
-        indices, weights = tile.of_each(self.indices).long(), self._weights(tile, dtype)
+        indices, weights = tile.of_each(self.indices).long(), tile.of_each(self.weights).to(dtype)
+        if self.weights.dtype == torch.uint8:
+            weights = weights / 255
         known = (indices >= 0) & (indices < num_classes)
-        # Divided weights may still sum to a rounding error more than 1.
-        rest = (1 - weights.sum(0)).clamp(min=0) / num_classes
+        # What rounding leaves of 1 is no mass: it would make every class present.
+        total = weights.sum(0)
+        whole = total > 1 - self._rounding
+        weights = torch.where(whole, weights / torch.where(whole, total, 1.0), weights)
+        rest = torch.where(whole, 0.0, (1 - total) / num_classes)
         y = rest.expand(num_classes, -1).contiguous()
         y.scatter_add_(0, torch.where(known, indices, 0), torch.where(known, weights, 0.0))
         return SoftTile(y, known.all(0))
 
-    def _weights(self, tile: Tile, dtype: torch.dtype) -> Tensor:
-        weights = tile.of_each(self.weights)
-        weights = weights.to(dtype) if weights.is_floating_point() else weights.to(dtype) / 255
-        # Rounded weights may sum to a little more than 1, and the rest is not to be negative.
-        return weights / weights.sum(0).clamp(min=1)
+    @property
+    def _rounding(self) -> float:
+        """Return how far the sum of rounded weights may be from 1."""
+        if self.weights.dtype == torch.uint8:  # half a step each, and rarely all in one direction
+            return min(self.weights.shape[1], 4) / 510 + 1e-6
+        return max(torch.finfo(self.weights.dtype).eps, 1e-6)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on indices that are no class, and on weights below 0 or of more than 1."""
+        """Raise on single indices that are no class, and on weights below 0 or of more than 1."""
         indices, weights = self.indices.long(), self.weights.double()
         if self.weights.dtype == torch.uint8:
             weights = weights / 255
         wrong = (indices < 0) | (indices >= num_classes)
+        wrong &= ~wrong.all(1, keepdim=True)  # this is how a pixel is left out
         # Each byte may have been rounded up by half a step.
         slack = 1e-2 if self.weights.is_floating_point() else 1e-6 + weights.shape[1] / 510
         strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + slack))

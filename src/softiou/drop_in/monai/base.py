@@ -221,4 +221,5 @@ def _squared_statistics(probs: Tensor, truth: inputs.Truth) -> OverlapStatistics
 
 
 def _without_background(found: OverlapStatistics) -> OverlapStatistics:
-    return replace(found, P=found.P[:, 1:], Y=found.Y[:, 1:], D=found.D[:, 1:], M=found.M[:, 1:])
+    kept = {name: getattr(found, name)[:, 1:] for name in ("P", "Y", "D", "M")}
+    return replace(found, **kept, T=found.overlap[:, 1:])
