@@ -46,6 +46,7 @@ LAYERS = (
         "_memory",
         "_moved",
         "_screen",
+        "_signals",
         "_validation",
     },
 )

@@ -164,7 +164,7 @@ def test_folder_that_cannot_be_written_is_a_message(
     Path("file").touch()
     result = softiou("train", shapes, *short, "--run", "file/run")
     assert result.status == 2
-    assert "softiou: [Errno 20] Not a directory: 'file/run" in result.err
+    assert "softiou: file/run: Not a directory." in result.err
     assert "Traceback" not in result.err
 
 
@@ -179,7 +179,8 @@ def test_error_in_a_loading_process_is_one_message(
     assert result.status == 2
     assert result.err.startswith(f"softiou: {bad}: Expected values 0..2 or 255 (ignored), but fou")
     assert "Traceback" not in result.err
-    assert len(result.err.splitlines()) == 1
+    assert result.err.endswith("\nAfter that, continue with: softiou train --resume here\n")
+    assert len(result.err.splitlines()) == 2
 
 
 def test_message_of_a_loading_process_is_cut_out_of_its_traceback() -> None:

@@ -311,6 +311,25 @@ def test_training_works_outside_of_the_main_thread(
     _assert_same_end(run, finished())
 
 
+def test_a_signal_after_the_last_step_is_not_lost(
+    finished: Make, tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    end = Checkpoints.on_train_end
+
+    def interrupted(self: Checkpoints, *arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        end(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "on_train_end", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start_training(tiny_config(), directory=tmp_path / "run", say=said.append)
+    assert said[-1] == f"interrupted; continue with: softiou train --resume {tmp_path / 'run'}"
+    resume_training(tmp_path / "run")
+    _assert_same_end(tmp_path / "run", finished())
+
+
 def test_second_signal_stops_at_once(
     finished: Make, signal_at: Make, tiny_config: Make, tmp_path: Path
 ) -> None:

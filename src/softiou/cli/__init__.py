@@ -6,7 +6,9 @@ import warnings
 import typer
 
 from softiou import __version__
-from softiou.cli._console import plain_message, visible
+from softiou._screen import visible
+from softiou._signals import listen, received
+from softiou.cli._endings import message_of, status_of_interruption
 from softiou.cli.calibrate import calibrate
 from softiou.cli.check import check
 from softiou.cli.compare import compare
@@ -23,7 +25,6 @@ from softiou.cli.report import report
 from softiou.cli.semi import semi
 from softiou.cli.split import split
 from softiou.cli.train import train
-from softiou.errors import SoftiouError
 
 app = typer.Typer(
     name="softiou",
@@ -64,26 +65,27 @@ def _options(
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
+    debug: bool = typer.Option(False, "--debug", help="Show where an error comes from."),
 ) -> None:
     pass
 
 
-def _complain(message: str) -> None:
-    print(f"softiou: {visible(message, keep=chr(10))}", file=sys.stderr)
-
-
 def main() -> None:
-    """Run the command line; a mistake in the input ends in a message instead of a traceback."""
+    """Run the command line; an error ends in a message instead of a traceback."""
+    debug = "--debug" in sys.argv  # also behind the verb
+    sys.argv = [one for one in sys.argv if one != "--debug"]
+    listen()
     # Pillow's doubts about large images: a person has named them.
     warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     try:
         app()
-    except SoftiouError as error:
-        _complain(plain_message(error))
+    except Exception as error:
+        if debug:
+            raise
+        print(f"softiou: {visible(message_of(error), keep=chr(10))}", file=sys.stderr)
         sys.exit(2)
-    except OSError as error:  # the disk is full, a folder is not ours: names the file
-        _complain(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("softiou: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        # 130 is what typer makes of KeyboardInterrupt, and 0 means that something swallowed it.
+        if received() and end.code in (None, 0, 130):
+            sys.exit(status_of_interruption())
+        raise

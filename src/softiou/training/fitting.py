@@ -19,7 +19,7 @@ from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
-from softiou.errors import ConfigError
+from softiou.errors import ConfigError, DataError
 from softiou.recipes.base import Augmentations, Recipe, Stream
 from softiou.recipes.baseline import BASELINE
 from softiou.recipes.custom import CustomParts
@@ -74,6 +74,7 @@ def fit(
     config = recipe.config
     keep_freed_memory()
     with (
+        _clear_errors(recipe, run, say),
         _quiet(),
         StopRequest(say) as stop,
         own_process_group(),
@@ -91,16 +92,15 @@ def fit(
             default_root_dir=run,
         )
         augmentation = _augmentation(config, data, custom)
-        with _clear_errors(recipe, run, say):
-            trainer.fit(
-                recipe,
-                train_dataloaders=recipe.training_batches(
-                    data, augmentation, _stream(config, trainer, say)
-                ),
-                val_dataloaders=_validation_samples(config, data.validation, trainer),
-                ckpt_path=checkpoint,
-                weights_only=True,
-            )
+        trainer.fit(
+            recipe,
+            train_dataloaders=recipe.training_batches(
+                data, augmentation, _stream(config, trainer, say)
+            ),
+            val_dataloaders=_validation_samples(config, data.validation, trainer),
+            ckpt_path=checkpoint,
+            weights_only=True,
+        )
 
 
 def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
@@ -176,6 +176,9 @@ def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iter
     except Stopped:
         say(f"interrupted; continue with: {resume_command(config, run)}")
         raise KeyboardInterrupt from None
+    except (OSError, DataError) as error:
+        error.add_note(f"After that, continue with: {resume_command(config, run)}")
+        raise
     except torch.OutOfMemoryError as error:
         more = "".join(f", {setting}" for setting in recipe.memory_settings())
         raise ConfigError(

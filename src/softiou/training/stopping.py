@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # SIGTERM: what clusters send before they take a machine
+from softiou._signals import STOPPING
 
 
 class Stopped(BaseException):
@@ -41,12 +41,14 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+        if self.requested and error is None:  # after the last step, so that nothing has stopped yet
+            raise Stopped
 
     def listen(self) -> None:
         """Take over the signals, again if somebody else took them in between."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python hands signals to the main thread alone
-        for number in _SIGNALS:
+        for number in STOPPING:
             previous = signal.signal(number, self._handle)
             self._previous.setdefault(number, previous)
 

@@ -16,6 +16,7 @@ from typing import Any
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
+from softiou._signals import raise_if_received
 from softiou.errors import DataError
 
 SHARED = Path("/dev", "shm")
@@ -65,7 +66,9 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         try:
-            yield from self._loader
+            for batch in self._loader:
+                raise_if_received()
+                yield batch
         except (RuntimeError, OSError, EOFError) as error:
             if self.workers and (reason := _reason(error)):
                 raise DataError(
