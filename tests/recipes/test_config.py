@@ -74,6 +74,17 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("optim.momentum=0.9", "optim: momentum is for the optimizer sgd, not adamw: leave it"),
         ("optim.weight_decay=-1", "optim.weight_decay: input should be 'auto' or input should be"),
         ("resolution=5", "resolution: unknown key"),
+        ("optim.steps=100000000000000000000", "optim.steps: expected at most 1000000000, b"),
+        ("optim.accumulate=100000", "optim.accumulate: expected 1 to 10000, because a step"),
+        ("data.crop_px=[1000000, 32]", "data.crop_px: expected 1 to 16384, because a larger crop"),
+        ("data.batch_size=1000000000", "data.batch_size: expected 1 to 65536, because more images"),
+        ("data.workers=1000", "data.workers: expected 0 to 256, because more loading processes"),
+        ("data.scale=[1e-9, 1]", "data.scale: expected 0.05 to 20, because beyond, nothing"),
+        ("labels={kind: boundary, width: 1000000}", "labels.width: expected 1 to 256, because"),
+        ("labels={kind: gaussian, sigma: 1e9}", "labels.sigma: expected 0.05 to 16, because the"),
+        ("labels={kind: gaussian, width: 100}", "labels: expected 0.05 to 16, because the time"),
+        ("loss.per={batch: 1e300}", "loss.per: expected at most 1000000000, because float"),
+        ("data={source: x, crop_px: [8192, 8192], batch_size: 8}", "data: batch_size x crop_px is"),
     ],
 )
 def test_value_out_of_range_is_named(override: str, mistake: str) -> None:

@@ -699,6 +699,18 @@ def test_wrong_setting_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_beyond_the_memory_is_refused(
+    tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = {"SC_PHYS_PAGES": 1 << 18, "SC_PAGE_SIZE": 1 << 12}  # a gibibyte
+    monkeypatch.setattr(os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = tiny_config("data.crop_px=[2048, 2048]", "data.batch_size=2")
+    with pytest.raises(ConfigError, match=r"2 x \[2048, 2048\] pixels need more than the 1 GiB"):
+        start_training(config, directory=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_diverged_training_stops_and_says_so(
     tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,8 +9,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
+
+from softiou.configuration.limits import check_batch, check_limits
 
 Auto: TypeAlias = Literal["auto"]
 Precision: TypeAlias = Literal["bf16", "fp16", "fp32"]
@@ -56,6 +60,12 @@ class Section(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
     )
 
+    @field_validator("*")
+    @classmethod
+    def _check_limits(cls, value: Any, info: ValidationInfo) -> Any:
+        check_limits(info.field_name or "", value)
+        return value
+
     @classmethod
     def sections(cls) -> Iterator[tuple[str, "type[Section]"]]:
         """Yield the names and classes of the sections in it, also of those that may be null."""
@@ -92,6 +102,11 @@ class DataConfig(Section):
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
     workers: Auto | Workers = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
+
+    @model_validator(mode="after")
+    def _check_batch(self) -> Self:
+        check_batch(self.crop_px, self.batch_size)
+        return self
 
 
 LabelsKind: TypeAlias = Literal[
@@ -142,6 +157,8 @@ class LabelsConfig(Section):
         for setting, kinds in SETTINGS_OF_LABELS.items():
             if getattr(self, setting) is not None and self.kind not in kinds:
                 raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
+        if self.kind == "gaussian":
+            check_limits("sigma", self.width)
         return self
 
     def with_defaults(self) -> Self:

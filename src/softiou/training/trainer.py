@@ -1,5 +1,6 @@
 """From a configuration to a run directory with checkpoints: a recipe, end to end."""
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,6 +12,7 @@ from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
 from softiou.data import source_name, verify_readable
 from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.inference import best_device
 from softiou.models import ModelSpec
 from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
@@ -30,6 +32,8 @@ from softiou.training.runs import (
     refuse_existing,
     resumable,
 )
+
+_BYTES_PER_PIXEL = 256  # at least, forward and backward
 
 
 def train(
@@ -254,6 +258,7 @@ def _build(
             f"data.crop_px: {list(crop)} is no multiple of the encoder's stride {stride}; "
             f"{fitting} is."
         )
+    _check_memory(config, config.data.batch_size * crop[0] * crop[1])
     if config.precision == "fp16" and not torch.accelerator.is_available():
         raise ConfigError("precision: fp16 needs a GPU, and there is none; use bf16 or fp32.")
     if config.optim.monitor not in (known := [f"val/{name}" for name in SCORES]):
@@ -261,3 +266,18 @@ def _build(
             f"optim.monitor: expected one of {', '.join(known)}, but got {config.optim.monitor!r}."
         )
     return recipe
+
+
+def _check_memory(config: ResolvedConfig, pixels: int) -> None:
+    """Raise when the smallest of networks would not train a batch in the memory of the machine."""
+    device = best_device()
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if pixels * _BYTES_PER_PIXEL > memory:
+        raise ConfigError(
+            f"data.batch_size x data.crop_px: {config.data.batch_size} x "
+            f"{list(config.data.crop_px)} pixels need more than the {memory >> 30} GiB of memory "
+            "that there are. Lower one of them; optim.accumulate makes up for a smaller batch."
+        )
