@@ -123,8 +123,8 @@ def test_dark_16_bit_image(data: Path, below: int, kinds: list[str]) -> None:
     pixels[0, :2] = 0, below - 1
     save(pixels, data / "train/images/a.png")
     problems = check_dataset(data).problems
-    assert [(p.kind, p.severity) for p in problems] == [(kind, "warning") for kind in kinds]
-    assert all("0..4095 of 0..65535" in p.message for p in problems)
+    assert [(p.kind, p.severity) for p in problems] == [(kind, "error") for kind in kinds]
+    assert all("none of 4096 or more" in p.message for p in problems)
 
 
 def test_image_of_floating_point_values(data: Path) -> None:

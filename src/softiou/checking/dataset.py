@@ -26,9 +26,12 @@ from softiou.data.source import DataSource, open_source
 _OF_ONE_SAMPLE = frozenset(
     {
         "exif_rotation",
+        "image_16_bit",
         "image_mode",
+        "image_size",
         "mask_colours",
         "mask_mode",
+        "mask_palette",
         "mask_values",
         "size_mismatch",
         "unreadable",

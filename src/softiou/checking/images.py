@@ -17,7 +17,6 @@ from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import decode_image, opened
 
 UPRIGHT = 1
-_DARK = 2**12  # the largest value of many cameras and scanners plus one
 _DIGEST_BYTES = 16
 
 
@@ -50,8 +49,8 @@ def check_image(path: Path) -> ImageCheck:
         with opened(path) as image:
             orientation = orientation_of(image)
             stored_size = image.height, image.width
-            problems = [*_value_warnings(path, image)]
             pixels = decode_image(path, image)
+            problems = [*_value_warnings(path, image)]
     except DataProblemsError as error:
         raise DataProblemsError(*explain_unreadable(path, error)) from error
     digest = _digest(pixels)
@@ -97,13 +96,6 @@ def _value_warnings(path: Path, image: Image.Image) -> Iterator[Problem]:
         message = "The image is transparent in places; training sees the colours underneath."
         remedy = "If that is not intended, paste it onto a background and save it as RGB."
         yield warning(path, "image_alpha", message, remedy)
-    if image.mode.startswith("I"):
-        values = np.asarray(image)
-        lowest, highest = values.min(), values.max()
-        if lowest >= 0 and highest < _DARK:
-            message = f"The 16-bit image uses the values {lowest}..{highest} of 0..65535 only."
-            remedy = "Scaled to 8 bits it is nearly black: stretch the values, save 8-bit images."
-            yield warning(path, "image_16_bit", message, remedy)
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes | None:

@@ -15,7 +15,7 @@ from softiou.checking.images import UPRIGHT, ImageCheck, explain_unreadable, ori
 from softiou.data.base import Colour, DatasetDescription
 from softiou.data.folder import size_problem
 from softiou.data.problems import DataProblemsError, Problem, warning
-from softiou.data.reading import MaskReader, opened
+from softiou.data.reading import MaskReader, grey_step, opened
 
 _LOSSY = frozenset({"JPEG", "MPO"})
 _FULL_SCALE = (255, 65535)  # what 1 becomes when a mask is saved as a picture, by depth
@@ -100,7 +100,8 @@ def _values(image: Image.Image, reader: MaskReader) -> tuple[int, ...]:
     while reader.colours is None and (simpler := with_fewer_channels(image)):
         image, _ = simpler
     if image.mode in ("L", "P"):
-        return tuple(value for value, count in enumerate(image.histogram()) if count)
+        step = grey_step(image)
+        return tuple(value // step for value, count in enumerate(image.histogram()) if count)
     if image.mode == "1" or image.mode.startswith("I"):
         return tuple(np.unique(np.asarray(image)).astype(int).tolist())
     return ()

@@ -1,7 +1,6 @@
 """The command line: one file a verb. Nothing heavy is imported before a verb runs."""
 
 import sys
-import warnings
 
 import typer
 
@@ -75,8 +74,6 @@ def main() -> None:
     debug = "--debug" in sys.argv  # also behind the verb
     sys.argv = [one for one in sys.argv if one != "--debug"]
     listen()
-    # Pillow's doubts about large images: a person has named them.
-    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     try:
         app()
     except Exception as error:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 MASK_SUFFIXES = frozenset({".png"})
 UNLABELED = "unlabeled"  # folder of images without labels
 

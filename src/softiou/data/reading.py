@@ -3,15 +3,18 @@
 Shapes: H and W in pixels.
 """
 
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
@@ -21,19 +24,98 @@ from softiou.data.problems import DataProblemsError, Problem, data_error, some_o
 _REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
 _NO_CLASS = np.iinfo(np.int64).min
+_LARGEST_PX = 1 << 30
+_LIMIT = Lock()  # of Pillow, for the whole process
+_DARK = 1 << 12  # the largest value of many cameras and scanners plus one
+_SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 338, 339  # of TIFF
+_GREY_STEP, _DEEP = "softiou_grey_step", "softiou_deep"  # entries of Image.info
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; any error of its decoder becomes one that names the file."""
+    """Open an image file; any error of its decoder becomes one that names the file.
+
+    Raises:
+        DataError: The file cannot be decoded, has more than 2^30 pixels, or holds more than one
+            picture or other bands than colours and transparency, which would be left out.
+    """
     try:
-        with Image.open(path) as image:
+        with _open(path) as image:
+            _check_content(path, image)
+            raw = "".join(str(tile[3]) for tile in getattr(image, "tile", [])[:1])
+            image.info[_GREY_STEP] = {"L;2": 85, "L;4": 17}.get(raw, 1)
+            image.info[_DEEP] = ";16" in raw
             yield image
     except DataProblemsError:
         raise
     except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
+        if values := _floating_tiff(path):
+            raise _unusual_values(path, values) from error
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
         raise data_error(path, message, _REPLACE, kind="unreadable") from error
+
+
+def grey_step(image: Image.Image) -> int:
+    """Return by what Pillow has multiplied the numbers of a grey file of 2 or 4 bits, else 1."""
+    return int(image.info.get(_GREY_STEP, 1))
+
+
+def _open(path: Path) -> Image.Image:
+    """Open a file without Pillow's own limit, which is for thumbnails of strangers."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise data_error(path, "Expected a file, but found a pipe or a device.", "Move it away.")
+    with _LIMIT:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path)
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _check_content(path: Path, image: Image.Image) -> None:
+    """Raise unless a file holds one picture of colours, of a size that can be read."""
+    if image.width * image.height > _LARGEST_PX:
+        message = f"Expected at most 2^30 pixels, but found {image.width} x {image.height}."
+        raise data_error(path, message, "Cut it into smaller pictures.", kind="image_size")
+    if (pages := _pages(image)) > 1:
+        message = f"Expected one picture, but found {pages} pages or frames."
+        remedy = "Save each that you need as a file of its own."
+        raise data_error(path, message, remedy, kind="image_mode")
+    tags = getattr(image, "tag_v2", {})
+    extra = tags.get(_EXTRA_SAMPLES, ())
+    if 0 in (extra if isinstance(extra, tuple) else (extra,)):  # neither kind of transparency
+        message = f"Expected the bands red, green and blue, but found {tags[_BANDS]} bands."
+        remedy = "Save the three that the model should see as an RGB file, in this order."
+        raise data_error(path, message, remedy, kind="image_mode")
+
+
+def _pages(image: Image.Image) -> int:
+    """Count the pictures of a file, without smaller copies of the same one."""
+    frames = getattr(image, "n_frames", 1)
+    if frames == 1 or image.format == "MPO":  # of many cameras: a JPEG with previews behind it
+        return 1
+    if image.format != "TIFF":
+        return int(frames)
+    pages = 0
+    for page in range(frames):
+        image.seek(page)
+        pages += not getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & 5  # reduced, or a mask
+    image.seek(0)
+    return max(pages, 1)
+
+
+def _floating_tiff(path: Path) -> str:
+    """Describe the values of a TIFF that Pillow cannot decode if they are no integers, else ""."""
+    try:
+        with path.open("rb") as file:
+            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+            if 3 not in tags.get(_SAMPLE_FORMAT, ()):
+                return ""
+            return f"{tags[_BANDS]} bands of {tags[_BITS][0]}-bit floating-point values"
+    except Exception:  # it is no TIFF, or a damaged one
+        return ""
 
 
 def read_image(path: Path) -> Tensor:
@@ -43,7 +125,8 @@ def read_image(path: Path) -> Tensor:
     16-bit values are scaled from 0..65535 to 0..255.
 
     Raises:
-        DataError: The file is corrupt, or holds floating-point or 32-bit values.
+        DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
+            all lie below 4096 and would be black; or as for `opened`.
     """
     with opened(path) as image:
         pixels = decode_image(path, image)
@@ -57,12 +140,47 @@ def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     Raises:
         DataError: As for `read_image`; `path` is for the messages.
     """
+    deep = image.info.get(_DEEP, False)
+    _require_complete(path, image)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith("I"):
         return np.stack([_scale_16_bit(path, image)] * 3, axis=-1)
     if image.mode == "F":
         raise _unusual_values(path, "floating-point values")
-    return _rgb(image)
+    pixels = _rgb(image)
+    if deep and pixels.max() < _DARK >> 8:  # Pillow keeps the upper eight bits
+        raise _dark(path)
+    return pixels
+
+
+def _require_complete(path: Path, image: Image.Image) -> None:
+    """Raise if the pixels of a PNG end before its last row, which Pillow leaves black."""
+    if image.format != "PNG" or image.info.get("interlace"):
+        return
+    if np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any():
+        return
+    with path.open("rb") as file:
+        expected, found = _png_bytes(file)
+    if found < expected:
+        message = f"Cannot decode the image: {found} bytes of pixels instead of {expected}."
+        raise data_error(path, message, _REPLACE, kind="unreadable")
+
+
+def _png_bytes(file: BinaryIO) -> tuple[int, int]:
+    """Return how many bytes of pixels a PNG needs, and how many it holds."""
+    file.seek(8)
+    expected, found, stream = 0, 0, zlib.decompressobj()
+    while len(header := file.read(8)) == 8:
+        length, kind = int.from_bytes(header[:4]), header[4:]
+        content = file.read(length)
+        file.seek(4, 1)
+        if kind == b"IHDR":
+            width, height = int.from_bytes(content[:4]), int.from_bytes(content[4:8])
+            bits = content[8] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[content[9]]
+            expected = (1 + (width * bits + 7) // 8) * height
+        elif kind == b"IDAT":
+            found += len(stream.decompress(content, expected - found + 1))
+    return expected, found
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -77,7 +195,16 @@ def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() >= _LABEL_VALUES:
         raise _unusual_values(path, f"32-bit values {values.min()}..{values.max()}")
+    if 0 < values.max() < _DARK:
+        raise _dark(path)
     return ((values + 128) // 257).astype(np.uint8)
+
+
+def _dark(path: Path) -> DataProblemsError:
+    """Return the error of 16-bit values of a camera of 12 bits or fewer."""
+    message = f"Expected 16-bit values in 0..65535, but found none of {_DARK} or more."
+    remedy = "Scaled to 8 bits they are nearly black: stretch the values, save 8-bit images."
+    return data_error(path, message, remedy, kind="image_16_bit")
 
 
 def _unusual_values(path: Path, found: str) -> DataProblemsError:
@@ -116,6 +243,7 @@ class MaskReader:
         self.label_map = dict(label_map)
         self._table = _label_table(description, label_map)
         self._colours = None
+        self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
         if colours is not None:
             codes = _colour_codes(np.array(list(colours), dtype=np.uint8))
             order = np.argsort(codes)
@@ -137,8 +265,12 @@ class MaskReader:
 
     def decode(self, path: Path, image: Image.Image) -> Tensor:
         """Return the classes of an opened mask as `read` does; `path` is for the messages."""
+        _require_complete(path, image)
         if image.mode in ("L", "P") or image.mode.startswith("I"):
-            return torch.from_numpy(self._from_numbers(path, np.asarray(image)))
+            if image.mode == "P" and self.colours is None:
+                self._compare_palette(path, image)
+            raw = np.asarray(image) // grey_step(image)
+            return torch.from_numpy(self._from_numbers(path, raw))
         if image.mode == "1":
             return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
@@ -147,6 +279,23 @@ class MaskReader:
         if self._threshold is not None:
             rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
         return torch.from_numpy(_from_colours(path, rgb, *self._colours))
+
+    def _compare_palette(self, path: Path, image: Image.Image) -> None:
+        """Raise if a number has another colour than in an earlier mask; greys tell nothing."""
+        palette = image.getpalette("RGB") or []
+        used = [value for value, count in enumerate(image.histogram()) if count]
+        for value in used:
+            colour = tuple(palette[3 * value : 3 * value + 3])
+            if value == self.description.ignore_index or colour in ((), (value,) * 3):
+                continue
+            first, before = self._seen.setdefault(value, (path, colour))
+            if before != colour:
+                message = f"Number {value} is {colour} in the palette, but {before} in {first}."
+                remedy = (
+                    "If the colours are the classes, save the masks as RGB and list the colours as "
+                    "`palette` in dataset.yaml; if the numbers are, save them in grey."
+                )
+                raise data_error(path, message, remedy, kind="mask_palette")
 
     def _from_numbers(self, path: Path, raw: NDArray[np.integer]) -> NDArray[np.int64]:
         """Look up the class of raw values."""
