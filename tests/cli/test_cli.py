@@ -517,6 +517,8 @@ def test_distill_from_a_store_with_a_baseline_of_ones_own(
     assert "not known" in again.out.replace("\n", " ")
     assert not (tmp_path / "alone" / "baseline").exists()
     assert "what the teacher adds is not known" in alone.out.replace("\n", " ")
+    rows = json.loads((tmp_path / "alone" / "comparison.json").read_text())["rows"]
+    assert [row["name"] for row in rows] == ["student"]
 
 
 def test_distill_refuses(

@@ -631,7 +631,8 @@ def test_averaged_weights_are_evaluated_and_kept(
     run = start_training(tiny_config("optim.ema=0.9"), directory=tmp_path / "run")
     average = steps[0]
     for number, step in enumerate(steps, start=1):
-        average = average if number == 1 else 0.9 * average + 0.1 * step
+        decay = min(0.9, 1 - 1 / number)  # 0 copies the first
+        average = decay * average + (1 - decay) * step
         if number == 3:
             torch.testing.assert_close(validated[0], average, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(validated[-1], average, rtol=1e-5, atol=1e-6)

@@ -54,6 +54,14 @@ NewRun = Annotated[
     Path | None,
     typer.Option(help="New run directory; default: the next free runs/NAME-001."),
 ]
+TrainSplit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE.txt",
+        help="Images with masks: a split, a list in DATA/splits such as 1_8 (softiou split), "
+        "or a list elsewhere; default: train.",
+    ),
+]
 RunToResume = Annotated[
     Path | None,
     typer.Option(help="Run directory to continue, after Ctrl-C or a crash."),

@@ -10,6 +10,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    TrainSplit,
     data_and_settings,
 )
 
@@ -33,6 +34,7 @@ def distill(
         Path | None,
         typer.Option(help="Folder of softiou label: a teacher's labels, faster than running it."),
     ] = None,
+    split: TrainSplit = None,
     config: ConfigFile = None,
     run: NewRun = None,
     baseline: Annotated[
@@ -40,7 +42,7 @@ def distill(
         typer.Option(help="Run of the student without teacher, of the same budget."),
     ] = None,
     no_baseline: Annotated[
-        bool, typer.Option("--no-baseline", help="Do not train a student without teacher.")
+        bool, typer.Option("--no-baseline", help="Score the student alone.")
     ] = False,
     resume: RunToResume = None,
 ) -> None:
@@ -65,6 +67,7 @@ def distill(
     given = {key: value for key, value in values.items() if value is not None}
     done = jobs.distill(
         data,
+        split=split,
         config=config,
         run=run,
         resume=resume,

@@ -10,6 +10,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    TrainSplit,
     data_and_settings,
 )
 
@@ -33,14 +34,7 @@ def semi(
             "--split leaves out.",
         ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME|FILE.txt",
-            help="Images with masks: a split, a list in DATA/splits such as 1_8 (softiou split), "
-            "or a list elsewhere; default: train.",
-        ),
-    ] = None,
+    split: TrainSplit = None,
     config: ConfigFile = None,
     run: NewRun = None,
     resume: RunToResume = None,

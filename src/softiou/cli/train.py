@@ -9,6 +9,7 @@ from softiou.cli._arguments import (
     DataOrSetting,
     NewRun,
     RunToResume,
+    TrainSplit,
     data_and_settings,
 )
 
@@ -24,6 +25,7 @@ def train(
             show_default=False,
         ),
     ] = None,
+    split: TrainSplit = None,
     config: ConfigFile = None,
     run: NewRun = None,
     resume: RunToResume = None,
@@ -38,6 +40,7 @@ def train(
     data, settings = data_and_settings(data, overrides)
     done = jobs.train(
         data,
+        split=split,
         config=config,
         run=run,
         resume=resume,

@@ -7,6 +7,7 @@ from softiou.configuration.sections import (
     Classes,
     Config,
     DataConfig,
+    Decay,
     DistillationConfig,
     LabelsConfig,
     LabelsKind,
@@ -49,6 +50,7 @@ class ResolvedOptim(OptimConfig):
     steps: Positive
     learning_rate: PositiveNumber
     weight_decay: NotNegative
+    ema: Decay
 
 
 class ResolvedDistillation(DistillationConfig):
@@ -64,6 +66,7 @@ class ResolvedSemiSupervised(SemiSupervisedConfig):
     cross_entropy: Share
     classes: Classes
     batch_size: Positive
+    ema: Decay
     teacher_precision: Precision
 
 

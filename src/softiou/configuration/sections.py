@@ -22,6 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 PositiveNumber = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 LoggerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "csv"]
 Workers = Annotated[int, Field(ge=0)]
 Classes: TypeAlias = Literal["present", "all", "prob", "label", "both"] | list[int]
@@ -263,8 +264,10 @@ class OptimConfig(Section):
     poly_power: NotNegative = Field(0.9, description="(1 - step / steps) ** power")
     clip_norm: NotNegative = Field(5.0, description="gradient norm; 0 is off")
     accumulate: Positive = Field(1, description="batches a step")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="decay of the averaged weights that are evaluated; 0 is off"
+    ema: Auto | Decay = Field(
+        0.0,
+        description="decay of the averaged weights that are evaluated, from 0 up at the start; 0: "
+        "off, auto: a half-life of 5 % of the steps",
     )
     monitor: Annotated[str, AfterValidator(_of_validation)] = Field(
         "val/miou_d",
@@ -411,8 +414,10 @@ class SemiSupervisedConfig(Method):
         "it has some, otherwise both",
     )
     classes_threshold: Share = Field(0.5, description="for classes: prob, label, both")
-    ema: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.99, description="decay of the teacher's average, from 0 up at the start"
+    ema: Auto | Decay = Field(
+        0.99,
+        description="decay of the teacher's average, from 0 up at the start; auto: a half-life of "
+        "5 % of the steps",
     )
     batch_size: Auto | Positive = Field(
         "auto", description="unlabelled images a batch and process; auto: as data.batch_size"

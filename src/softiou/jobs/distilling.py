@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError
 from softiou.jobs.calibrating import calibrate_run
-from softiou.jobs.learning import Configuration, Request, learn
+from softiou.jobs.learning import Configuration, Request, learn, split_setting
 from softiou.jobs.model_tables import run_row, save_model_table
 from softiou.jobs.run import Run
 from softiou.jobs.scoring import evaluate, score
@@ -23,6 +23,7 @@ PLAIN = "student without teacher"
 def distill(
     data: str | Path | None = None,
     *,
+    split: str | Path | None = None,
     config: Configuration = None,
     run: Path | str | None = None,
     resume: Path | str | None = None,
@@ -35,9 +36,11 @@ def distill(
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
     `baseline` names a run of the same budget. The report of the run has all of them in one table.
+    With `baseline="none"` the student alone is scored.
 
     Args:
         data: As in `train`.
+        split: As in `train`; with `unlabeled`, the other images of train are learnt without masks.
         config: As in `train`.
         run: As in `train`.
         resume: As in `train`.
@@ -56,6 +59,7 @@ def distill(
         KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
     """
     shown = progress_of(progress)
+    settings |= split_setting(split)
     request = Request("distill", data, config, run, resume, settings, overrides, command)
     done = learn(request, shown, check=_check_teacher_and_baseline)
     _add_baseline(done, shown)
@@ -123,11 +127,12 @@ def _compare(
     student = evaluate(run, progress=progress).content
     split, labels = student["split"], student["labels"]
     rows, notes = [], []
-    teacher = _teacher_row(config, split, labels, progress)
-    if teacher is None:
-        notes.append("The teacher's checkpoint was not found, so it was not scored.")
-    else:
+    alone = own_baseline is None and baseline is None
+    teacher = None if alone else _teacher_row(config, split, labels, progress)
+    if teacher is not None:
         rows.append(teacher)
+    elif not alone:
+        notes.append("The teacher's checkpoint was not found, so it was not scored.")
     if own_baseline:
         metrics = evaluate(own_baseline, progress=progress).metrics
         rows.append(run_row(PLAIN, own_baseline.path, metrics))
@@ -137,7 +142,10 @@ def _compare(
         scored = score(plain, student["data"], split=split, labels=labels, progress=progress)
         rows.append(run_row(PLAIN, baseline, scored.metrics))
     else:
-        notes.append("No baseline was trained: what the teacher adds is not known.")
+        notes.append(
+            "No baseline was trained: what the teacher adds is not known. To score the "
+            "teacher on the same images: softiou evaluate TEACHER."
+        )
     rows.append(run_row("student", run.path, student["metrics"]))
     save_model_table(run, student, rows, notes)
 

@@ -105,6 +105,14 @@ def learn(
     return Run(directory, model)
 
 
+def split_setting(split: str | Path | None) -> dict[str, str]:
+    """Return the setting of the images with masks: a split, its list, or a file of stems."""
+    if split is None:
+        return {}
+    is_file = str(split).endswith(".txt")
+    return {"data.train_split": str(Path(split).expanduser().resolve() if is_file else split)}
+
+
 def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts, dict[str, Any]]":
     """Return what of the keywords are objects of Python, and the settings that are left."""
     from softiou.training import CustomParts

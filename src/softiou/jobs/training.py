@@ -6,7 +6,7 @@ from typing import Any
 
 from softiou._screen import Progress, progress_of
 from softiou.jobs.calibrating import calibrate_run
-from softiou.jobs.learning import Configuration, Request, learn, split_parts
+from softiou.jobs.learning import Configuration, Request, learn, split_parts, split_setting
 from softiou.jobs.model_tables import run_row, save_model_table
 from softiou.jobs.run import Run
 from softiou.jobs.scoring import evaluate, score
@@ -15,6 +15,7 @@ from softiou.jobs.scoring import evaluate, score
 def train(
     data: str | Path | None = None,
     *,
+    split: str | Path | None = None,
     config: Configuration = None,
     run: Path | str | None = None,
     resume: Path | str | None = None,
@@ -31,6 +32,8 @@ def train(
 
     Args:
         data: Data set folder, LAYOUT:/path, or "digits".
+        split: Images to learn from: a split, a list in DATA/splits such as "1_8", or a file of
+            stems; None for train.
         config: YAML file, name of a recipe (`softiou recipes ls`), or a dictionary of settings.
         run: New run directory; None for the next free runs/NAME-001.
         resume: Run directory to continue, after an interruption; takes no other settings.
@@ -54,7 +57,7 @@ def train(
     from softiou.training import is_first
 
     shown = progress_of(progress)
-    parts, settings = split_parts(settings)
+    parts, settings = split_parts(settings | split_setting(split))
     request = Request("train", data, config, run, resume, settings, overrides, command, parts)
     done = learn(request, shown)
     if is_first():
@@ -67,7 +70,7 @@ def semi(
     data: str | Path | None = None,
     *,
     unlabeled: Path | str | None = None,
-    split: str | None = None,
+    split: str | Path | None = None,
     config: Configuration = None,
     run: Path | str | None = None,
     resume: Path | str | None = None,
@@ -107,9 +110,7 @@ def semi(
     shown = progress_of(progress)
     if unlabeled is not None:
         settings["semi_supervised.unlabeled"] = Path(unlabeled).expanduser().resolve()
-    if split is not None:
-        is_file = split.endswith(".txt")
-        settings["data.train_split"] = Path(split).expanduser().resolve() if is_file else split
+    settings |= split_setting(split)
     done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
     if is_first():
         calibrate_run(done, shown, models=("student", "teacher"))

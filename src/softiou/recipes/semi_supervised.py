@@ -33,6 +33,7 @@ from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
+from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.data import TrainingData, open_without_labels
@@ -109,7 +110,7 @@ class SemiSupervisedRecipe(Recipe):
                 "known; set it to 0."
             )
         self.teacher = AveragedModel(
-            self.model, multi_avg_fn=_averaging(settings.ema), use_buffers=True
+            self.model, multi_avg_fn=averaging(settings.ema), use_buffers=True
         ).requires_grad_(False)
         self.teacher.eval()  # Lightning takes the modes as they are
         self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
@@ -317,21 +318,6 @@ class SemiSupervisedRecipe(Recipe):
             return list(self.model(images).split(sizes)), None
         logits, auxiliary_logits = self.model.forward_auxiliary(images, count=sizes[0])
         return list(torch.split(logits, sizes)), auxiliary_logits
-
-
-def _averaging(decay: float) -> Any:
-    """Return how `AveragedModel` moves the averages: fast at the start, with `decay` later."""
-
-    @torch.no_grad()
-    def average(averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor) -> None:
-        # The first update, number 0, copies; it does not come here.
-        share = 1 - min(decay, 1 - 1 / (float(updates) + 1))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(list(averages), list(current), share)
-        else:  # batches that a batch norm has seen
-            torch._foreach_copy_(list(averages), list(current))
-
-    return average
 
 
 def _unlabeled_loss(

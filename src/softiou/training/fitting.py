@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.callbacks.weight_averaging import EMAWeightAveraging
+from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from torch.utils.data import Subset
 
 from softiou._memory import keep_freed_memory
@@ -20,6 +20,7 @@ from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
 from softiou.errors import ConfigError, DataError
+from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, Recipe, Stream
 from softiou.recipes.baseline import BASELINE
 from softiou.recipes.custom import CustomParts
@@ -127,7 +128,7 @@ def _callbacks(
 ) -> list[Callback]:
     optim = recipe.config.optim
     return [
-        *([EMAWeightAveraging(decay=optim.ema)] if optim.ema else []),
+        *([WeightAveraging(multi_avg_fn=averaging(optim.ema))] if optim.ema else []),
         *recipe.callbacks(run, say),
         Checkpoints(
             run / "checkpoints", stop, monitor=optim.monitor, patience=optim.patience, say=say

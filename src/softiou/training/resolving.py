@@ -9,6 +9,7 @@ from softiou.configuration.sections import Config, LabelsConfig
 from softiou.data import SegmentationDataset
 from softiou.data.crops import automatic_crop, spread
 from softiou.inference import best_device, best_precision
+from softiou.recipes.averaging import ema_decay
 
 EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
@@ -24,6 +25,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
     - steps: 40 epochs, of the unlabelled images if there are more of them, at least 200
     - learning rate, weight decay and momentum: by the optimiser, see `OptimConfig`
+    - ema: a half-life of 5 % of the steps
     - workers: a process for each core but one, at most 8
     - precision, also of a teacher: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32
       elsewhere
@@ -51,6 +53,9 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     optim = values["optim"]
     _fill(optim, "steps", lambda: _steps(values, len(dataset), unlabeled))
     optim["steps"] += -optim["steps"] % optim["validations"]
+    for section in (optim, values["semi_supervised"] or {}):
+        if section.get("ema") == "auto":
+            section["ema"] = ema_decay(optim["steps"])
     return ResolvedConfig.model_validate(values)
 
 
