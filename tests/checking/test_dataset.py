@@ -13,10 +13,9 @@ from softiou.checking import check_dataset
 from softiou.checking.report import ListSummary, UnlabeledSummary
 from softiou.checking.summaries import SizeSummary
 from softiou.cli.check import check
-from softiou.data import copies, open_source
+from softiou.data import copies
 from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
-from softiou.errors import DataError
 
 Make = Callable[..., Path]
 APP = typer.Typer()
@@ -165,26 +164,19 @@ def test_images_without_masks_and_unreadable_unlabelled_ones(make_dataset: Make)
 def test_no_train_split(make_dataset: Make) -> None:
     (problem,) = check_dataset(make_dataset({"val/masks": {"a": [[0, 1]]}})).errors
     assert problem.message == "Expected a split train/, but found val."
-    assert problem.remedy == "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
+    assert problem.remedy.startswith(
+        "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)"
+    )
 
 
-def test_images_and_masks_without_a_split_are_to_be_moved(make_dataset: Make) -> None:
-    root = make_dataset({"masks": {"a": [[0, 1]]}})
+def test_images_and_masks_without_a_split_are_those_of_train(make_dataset: Make) -> None:
+    root = make_dataset({"masks": {"a": [[0, 1]], "b": [[1, 0]]}})
     (root / "splits").mkdir()
     (root / "splits/train.txt").write_text("a\n", encoding="utf-8")
-    (problem,) = check_dataset(root).errors
-    assert problem.message == "Expected a split train/, but found no split at all."
-    assert problem.remedy.startswith("Move images/ and the masks into train/; lists in splits/")
-    with pytest.raises(DataError) as refused:
-        open_source(root).images("train")
-    assert "Expected the split 'train' as train/images/, but found no" in str(refused.value)
-    assert problem.remedy in str(refused.value)
-    (root / "train").mkdir()
-    for name in ("images", "masks"):
-        (root / name).rename(root / "train" / name)
-    assert check_dataset(root).errors == ()
-    with pytest.raises(DataError, match=r"'val' as val/images/ or splits/val.txt, but found only"):
-        open_source(root).images("val")
+    (root / "splits/val.txt").write_text("b\n", encoding="utf-8")
+    report = check_dataset(root)
+    assert not report.errors
+    assert {name: split.images for name, split in report.splits.items()} == {"train": 1, "val": 1}
 
 
 def test_split_of_an_empty_list(make_dataset: Make) -> None:

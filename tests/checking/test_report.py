@@ -10,7 +10,7 @@ import pytest
 from softiou.checking import check_dataset
 from softiou.checking.report import KEPT, ProblemList
 from softiou.checking.scanning import _cores, bounded_map
-from softiou.data import Problem
+from softiou.data import Problem, open_dataset
 
 Make = Callable[..., Path]
 
@@ -106,9 +106,12 @@ def rename(folder: Path, change: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("images", "masks", "example"),
     [
-        ("{}", "{}_mask", "img_1_mask for img_1"),
-        ("{}", "gt_{}", "gt_img_1 for img_1"),
-        ("{}_sat", "{}_mask", "img_1_mask for img_1_sat"),
+        ("{}", "{}_mask", "img_1_mask.png is read as that of img_1.png"),
+        ("{}", "gt_{}", "gt_img_1.png is read as that of img_1.png"),
+        ("{}_sat", "{}_mask", "img_1_mask.png is read as that of img_1_sat.png"),
+        ("{}", "{}_L", "img_1_L.png is read as that of img_1.png"),
+        ("{}", "IMG_{}_Label", "IMG_img_1_Label.png is read as that of img_1.png"),
+        ("{}_a", "{}_b", "img_1_b.png is read as that of img_1_a.png"),
     ],
 )
 def test_masks_that_are_named_otherwise(
@@ -117,8 +120,10 @@ def test_masks_that_are_named_otherwise(
     root = make_dataset({"train/masks": {f"img_{i}": [[0, 1]] for i in range(1, 4)}})
     rename(root / "train/images", images.format)
     rename(root / "train/masks", masks.format)
-    hint = check_dataset(root).errors[-1]
-    assert hint.message == f"Masks are named like images with something added: {example}."
+    (note,) = check_dataset(root).problems
+    assert (note.severity, note.kind) == ("note", "mask_names")
+    assert note.message == f"Masks are named otherwise than images: {example}."
+    assert len(open_dataset(root, "train")) == 3
 
 
 def test_masks_that_are_others(make_dataset: Make) -> None:

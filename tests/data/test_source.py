@@ -153,7 +153,8 @@ def test_dataset_yaml_names_a_layout_elsewhere(tmp_path: Path) -> None:
     [
         (["layout: vok"], "got 'vok'. Did you mean voc"),
         (["layout: voc", "root: nowhere"], "nowhere: Expected JPEGImages/ .* no such folder"),
-        (["layout: voc", "classes: [a, b]"], "Unknown key `classes`. Known keys are layout, root"),
+        (["layout: camvid", "classes: [a, b]"], "Unknown key `classes`: the layout camvid has its"),
+        (["layout: voc", "classs: [a, b]"], "Unknown key `classs`"),
         (["layout: 3"], "`layout`: Input should be a valid string; got 3"),
     ],
 )

@@ -10,7 +10,13 @@ from softiou.checking.masks import infer_label_map
 from softiou.checking.repair import MaskRepair
 from softiou.checking.report import CheckReport, ListSummary, ProblemList
 from softiou.checking.scanning import Scan, Watch, unwatched
-from softiou.checking.splits import EVALUATED, split_problems, split_warnings, stem_hints
+from softiou.checking.splits import (
+    EVALUATED,
+    mask_hints,
+    name_notes,
+    split_problems,
+    split_warnings,
+)
 from softiou.checking.summaries import SplitStatistics, SplitSummary, sample_statistics
 from softiou.checking.unlabeled import check_unlabeled, check_unlabeled_folder
 from softiou.data.crops import spread
@@ -156,8 +162,11 @@ def _samples(source: DataSource, problems: ProblemList) -> dict[str, Sequence[Sa
     unique = dict.fromkeys(split_problems(source, samples))
     for split, (_, unmatched) in found.items():
         unique |= dict.fromkeys(unmatched)  # splits that are lists of one folder share its problems
-        if unmatched and isinstance(source.layout, FolderLayout):
-            unique |= dict.fromkeys(stem_hints(source.root / source.own_split(split)))
+        if isinstance(source.layout, FolderLayout):
+            if unmatched:
+                unique |= dict.fromkeys(mask_hints(source.layout, source.own_split(split)))
+            if not source.layout.named:
+                unique |= dict.fromkeys(name_notes(samples[split]))
     problems.add(unique)
     return samples
 

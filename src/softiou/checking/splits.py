@@ -1,7 +1,6 @@
 """Problems of the splits as a whole: missing, overlapping or suspicious, and unmatched stems."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
 from pathlib import Path
 
 from softiou.checking.summaries import SplitSummary
@@ -10,7 +9,6 @@ from softiou.data.files import (
     MASK_SUFFIXES,
     UNLABELED,
     SampleFiles,
-    mask_folders,
     visible_files,
 )
 from softiou.data.layouts import FolderLayout
@@ -128,39 +126,25 @@ def _missing_classes(summary: SplitSummary) -> list[str]:
     return [c.name for c in summary.classes if not c.images]
 
 
-def stem_hints(folder: Path) -> Iterator[Problem]:
-    """Explain unmatched files: masks of another format, or names with something added to them.
-
-    Args:
-        folder: Of a split, with images/ and masks/ in it.
-    """
-    images = {path.stem for path in visible_files(folder / "images", IMAGE_SUFFIXES)}
-    for masks in mask_folders(folder):
-        if others := visible_files(masks, IMAGE_SUFFIXES - MASK_SUFFIXES):
+def mask_hints(layout: FolderLayout, split: str) -> Iterator[Problem]:
+    """Report masks of another format in the folders of a split."""
+    for place in layout.mask_places(split):
+        if others := visible_files(place, IMAGE_SUFFIXES - MASK_SUFFIXES):
             message = f"Expected masks as PNG, but found {len(others)} others, such as "
             message += f"{others[0].name}."
             remedy = "Save the class indices as 8-bit PNG, from the original annotation: JPEG "
             remedy += "changes the numbers near every border."
-            yield Problem(str(masks), message, remedy, kind="mask_format")
-        stems = {path.stem for path in visible_files(masks, MASK_SUFFIXES)}
-        without_mask, without_image = sorted(images - stems), sorted(stems - images)
-        if len(without_image) == len(without_mask) > 1 and (
-            _cores(without_mask) == _cores(without_image)
-        ):
-            message = "Masks are named like images with something added: "
-            message += f"{without_image[0]} for {without_mask[0]}."
-            remedy = "Rename them: a mask has the stem of its image."
-            yield Problem(str(masks), message, remedy, kind="unmatched")
+            yield Problem(str(place), message, remedy, kind="mask_format")
 
 
-def _cores(stems: Sequence[str]) -> list[str]:
-    """Return the stems without what all of them begin and end with."""
-    start = _shared_start(stems)
-    end = _shared_start([stem[::-1] for stem in stems])
-    return [stem[start : len(stem) - end] for stem in stems]
-
-
-def _shared_start(stems: Sequence[str]) -> int:
-    """Count the letters that all stems begin with: those that the first and last in order share."""
-    pairs = zip(min(stems), max(stems), strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+def name_notes(samples: Sequence[SampleFiles]) -> Iterator[Problem]:
+    """Note masks that are named otherwise than their images, once for each folder."""
+    noted = set()
+    for files in samples:
+        for mask in files.masks:
+            if mask.stem != files.stem and mask.parent not in noted:
+                noted.add(mask.parent)
+                message = f"Masks are named otherwise than images: {mask.name} is read as that of "
+                message += f"{files.image.name}."
+                remedy = "Write a pattern into dataset.yaml if this is wrong: `masks: FORM`."
+                yield Problem(str(mask.parent), message, remedy, "note", "mask_names")

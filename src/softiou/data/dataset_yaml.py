@@ -19,6 +19,7 @@ from pydantic import (
 from softiou._reading import read_yaml
 from softiou._screen import visible
 from softiou.data.base import Colour, DatasetDescription
+from softiou.data.patterns import FilePattern
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 
@@ -40,6 +41,9 @@ class DatasetFile(BaseModel):
         label_map: Class (its index or name) or `ignore_index` of raw values in the masks.
         palette: RGB colour of each class, for display and for RGB masks.
         ignore_colour: Colour of ignored pixels in RGB masks.
+        images: Pattern of the images, such as "photos/{stem}.jpg", see `FilePattern`.
+        masks: Pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is
+            that of the files in masks/.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +53,8 @@ class DatasetFile(BaseModel):
     palette: list[_Colour] | None = None
     ignore_colour: _Colour | None = None
     label_map: dict[_RawValue, StrictInt | StrictStr] = Field(default_factory=dict)
+    images: StrictStr | None = None
+    masks: StrictStr | list[StrictStr] | None = None
 
     @field_validator("classes")
     @classmethod
@@ -89,6 +95,18 @@ class DatasetFile(BaseModel):
             raise ValueError(f"maps to {wrong}, which are neither classes nor ignore_index")
         return label_map
 
+    @field_validator("images", "masks")
+    @classmethod
+    def _check_patterns(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for pattern in [value] if isinstance(value, str) else value or []:
+            FilePattern.parse(pattern)
+        return value
+
+    @property
+    def mask_patterns(self) -> list[str]:
+        """Return the patterns of the masks of each annotator; none for the usual names."""
+        return [self.masks] if isinstance(self.masks, str) else self.masks or []
+
     @property
     def description(self) -> DatasetDescription:
         """Return what the labels mean."""
@@ -119,17 +137,19 @@ class DatasetFile(BaseModel):
 
 
 class LayoutFile(BaseModel):
-    """A `dataset.yaml` that only names a published layout; unknown keys are errors.
+    """A `dataset.yaml` that names a published layout; unknown keys are errors.
 
     Attributes:
         layout: Name of the layout.
         root: Folder of the files, relative to that of dataset.yaml; None for the same folder.
+        contents: Classes of one's own in that layout; None for those of the published data set.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: StrictStr
     root: StrictStr | None = None
+    contents: DatasetFile | None = None
 
     def folder(self, home: Path) -> Path:
         """Return the folder of the files; `home` is that of dataset.yaml."""
@@ -154,7 +174,17 @@ def read_layout_file(root: Path) -> LayoutFile | None:
     contents = _contents(root)
     if not isinstance(contents, dict) or "layout" not in contents:
         return None
-    return _validated(LayoutFile, root, contents)
+    own = {key: value for key, value in contents.items() if key not in ("layout", "root")}
+    named = {key: value for key, value in contents.items() if key in ("layout", "root")}
+    described = _validated(LayoutFile, root, named)
+    if not own:
+        return described
+    if described.layout != "voc":
+        message = (
+            f"Unknown key `{next(iter(own))}`: the layout {described.layout} has its own classes."
+        )
+        raise data_error(root / FILE_NAME, message, "Known keys are layout, root.")
+    return described.model_copy(update={"contents": _validated(DatasetFile, root, own)})
 
 
 def _contents(root: Path) -> object:

@@ -1,7 +1,7 @@
 """Files by stem, as all layouts use them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from softiou.data.problems import DataProblemsError, Problem, data_error, some_o
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
-MASK_SUFFIXES = frozenset({".png"})
+MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
 UNLABELED = "unlabeled"  # folder of images without labels
 
 
@@ -49,14 +49,25 @@ def mask_folders(folder: Path) -> tuple[Path, ...]:
     return tuple(path for _, path in sorted(numbered.items()))
 
 
-def files_by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Path], list[Problem]]:
-    """Find the files of a folder by stem; two files of one stem are a problem."""
+def files_by_stem(
+    folder: Path, suffixes: frozenset[str], stem_of: Callable[[Path], str | None] | None = None
+) -> tuple[dict[str, Path], list[Problem]]:
+    """Find the files of a folder by stem; two files of one stem are a problem.
+
+    Args:
+        folder: Where they are.
+        suffixes: Their endings.
+        stem_of: Returns the stem of a file, None for a file of another kind.
+    """
     files: dict[str, Path] = {}
     twice = set()
     for path in visible_files(folder, suffixes):
-        if path.stem in files:
-            twice.add(path.stem)
-        files[path.stem] = path
+        stem = stem_of(path) if stem_of else path.stem
+        if stem is None:
+            continue
+        if stem in files:
+            twice.add(stem)
+        files[stem] = path
     if not twice:
         return files, []
     message = f"Expected one file per stem, but found stems with two: {some_stems(twice)}."
@@ -64,9 +75,11 @@ def files_by_stem(folder: Path, suffixes: frozenset[str]) -> tuple[dict[str, Pat
     return files, [Problem(str(folder), message, remedy, kind="stems")]
 
 
-def images_by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
+def images_by_stem(
+    folder: Path, stem_of: Callable[[Path], str | None] | None = None
+) -> tuple[dict[str, Path], list[Problem]]:
     """Find the images of a folder by stem; it is a problem when there are none."""
-    images, problems = files_by_stem(folder, IMAGE_SUFFIXES)
+    images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
     return images, problems if images else [_no_images(folder)]
 
 

@@ -14,6 +14,7 @@ from softiou.data.layouts import (
     Files,
     FolderLayout,
     Layout,
+    Voc,
     published_layout,
     recognised,
 )
@@ -305,13 +306,18 @@ def open_source(source: str | Path | DataSource) -> DataSource:
         return DataSource(published_layout(name, Path(place).expanduser()))
     root = data_folder(place)
     if (name := recognised(root)) and not (root / FILE_NAME).exists():
+        if name == "voc" and (root / "labelmap.txt").is_file():
+            return DataSource(published_layout("voc", root))
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
         remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
         raise data_error(root, message, remedy)
     described = read_layout_file(root)
     if described is None:
         return DataSource(FolderLayout(root, read_dataset_file(root)))
-    return DataSource(published_layout(described.layout, described.folder(root)), home=root)
+    folder = described.folder(root)
+    if described.contents:
+        return DataSource(Voc(folder, described.contents), home=root)
+    return DataSource(published_layout(described.layout, folder), home=root)
 
 
 def data_folder(source: str | Path) -> Path:

@@ -108,8 +108,9 @@ def test_listed_images_that_are_not_there(tmp_path: Path) -> None:
 
 def test_images_of_test_have_no_labels(tmp_path: Path) -> None:
     source = voc(tmp_path)
-    lines(tmp_path / LISTS / "test.txt", *VAL)
-    assert open_images(source, "test")[0].stems == VAL
+    picture(tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_000001.jpg")
+    lines(tmp_path / LISTS / "test.txt", "2008_000001")
+    assert open_images(source, "test")[0].stems == ("2008_000001",)
     with pytest.raises(DataError, match="labels of the split test are not public"):
         open_dataset(source, "test")
 
@@ -135,3 +136,51 @@ def test_a_list_in_another_encoding(tmp_path: Path, augmented: bool) -> None:
     if augmented:  # nobody knows what val holds: nothing may be learnt from
         with pytest.raises(DataError, match=r"val\.txt: Expected a list in UTF-8"):
             open_images(source, "trainaug")
+
+
+# Data of one's own in these folders
+
+
+def export(root: Path, *names: str, year: str = "") -> Path:
+    """What annotation tools write: a list default.txt, labelmap.txt, masks in colours."""
+    home = root / year
+    for name in names:
+        picture(home / "JPEGImages" / f"{name}.png")
+        stripes(
+            home / "SegmentationClass" / f"{name}.png", (0, 0, 0), (48, 112, 32), (176, 112, 32)
+        )
+    lines(home / "ImageSets/Segmentation/default.txt", *names)
+    about = ("# label:color_rgb:parts:actions", "background:0,0,0::", "cat:48,112,32::")
+    lines(home / "labelmap.txt", *about, "dog:176,112,32::")
+    return root
+
+
+def test_a_labelmap_names_the_classes(tmp_path: Path) -> None:
+    root = export(tmp_path, "a", "b")
+    for source in (root, f"voc:{root}"):
+        opened = open_source(source)
+        assert opened.description.classes == ("background", "cat", "dog")
+        assert opened.description.palette[1] == (48, 112, 32)
+        assert opened.splits() == ("train",)
+        assert seen(open_dataset(source, "train")[0]["target"]) == [0, 1, 2]
+    lines(root / "labelmap.txt", "background:0,0,0::", "cat:48,112::")
+    with pytest.raises(DataError, match=r"labelmap\.txt: Expected lines such as `cat:48,112,32::`"):
+        open_source(root)
+
+
+def test_classes_of_ones_own_any_year_and_lists_by_name(tmp_path: Path) -> None:
+    export(tmp_path, "a", "b", "c", year="VOCdevkit/VOC2007")
+    folder = tmp_path / "VOCdevkit/VOC2007"
+    (folder / "labelmap.txt").unlink()
+    for name in "abc":
+        stripes(folder / "SegmentationClass" / f"{name}.png", 0, 1, 255)
+    lists = folder / "ImageSets/Segmentation"
+    for name, stem in (("train", "a"), ("test", "b"), ("night", "c")):
+        lines(lists / f"{name}.txt", stem)
+    (tmp_path / "dataset.yaml").write_text("layout: voc\nclasses: [road, crack]\n")
+    source = open_source(tmp_path)
+    assert source.root == folder
+    assert source.splits() == ("train", "test", "night")  # test has masks here
+    assert source.description.classes == ("road", "crack")
+    assert seen(open_dataset(tmp_path, "test")[0]["target"]) == [0, 1, 255]
+    assert check_dataset(tmp_path).errors == ()

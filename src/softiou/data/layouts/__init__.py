@@ -3,5 +3,14 @@
 from softiou.data.layouts.base import Files, Layout
 from softiou.data.layouts.folder import FolderLayout
 from softiou.data.layouts.published import PUBLISHED_LAYOUTS, published_layout, recognised
+from softiou.data.layouts.voc import Voc
 
-__all__ = ["PUBLISHED_LAYOUTS", "Files", "FolderLayout", "Layout", "published_layout", "recognised"]
+__all__ = [
+    "PUBLISHED_LAYOUTS",
+    "Files",
+    "FolderLayout",
+    "Layout",
+    "Voc",
+    "published_layout",
+    "recognised",
+]

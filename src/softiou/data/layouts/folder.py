@@ -1,63 +1,98 @@
-"""The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/..."""
+"""The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/...
+
+Other folders and names are patterns in dataset.yaml; without SPLIT/ the images are those of train.
+"""
 
 from pathlib import Path
 
 from softiou.data.dataset_yaml import DatasetFile
 from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, mask_folders
 from softiou.data.layouts.base import Files, Layout
+from softiou.data.patterns import FilePattern, paired
 from softiou.data.problems import Problem, data_error
 
-_MAKE_TRAIN = "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)."
-_MOVE_INTO_TRAIN = (
-    "Move images/ and the masks into train/; lists in splits/, such as train.txt and val.txt, "
-    "choose among them."
+_MAKE_TRAIN = (
+    "Make train/images/ and train/masks/ (or masks_1/ to masks_R/), or name where the files are in "
+    "dataset.yaml: `images: FOLDER/{stem}.jpg`, `masks: FOLDER/{stem}_mask.png`."
 )
 
 
 class FolderLayout(Layout):
-    """Images and masks of the same stem; dataset.yaml names the classes.
+    """Images and masks of the same stem, or nearly (`paired`); dataset.yaml names the classes.
 
     Args:
         root: Folder of the data set.
         contents: Of its dataset.yaml.
+
+    Attributes:
+        named: Whether dataset.yaml says how masks are named; otherwise names may be paired.
     """
 
     split_form = "{split}/images/"
     pairing = (
-        "A mask is a PNG file with the stem of its image: add or rename it. Images that have none "
-        "go to unlabeled/images, or are left out by a list of the others in splits/."
+        "A mask is a PNG file with the stem of its image: add or rename it, or say how masks are "
+        'named in dataset.yaml, such as `masks: "{stem}_mask.png"`. Images that have none go to '
+        "unlabeled/images, or are left out by a list of the others in splits/."
     )
 
     def __init__(self, root: Path, contents: DatasetFile) -> None:
         self.name = "folder"
         self.root = root
         self.reader = contents.mask_reader()
-        found = sorted(path.parent.name for path in root.glob("*/images") if path.is_dir())
-        self.splits = tuple(name for name in found if mask_folders(root / name))
+        loose = not (root / "train").is_dir() and (root / "images").is_dir() and mask_folders(root)
+        form = contents.images or ("images/{stem}.*" if loose else "{split}/images/{stem}.*")
+        self._images = FilePattern.parse(form)
+        self._masks = tuple(FilePattern.parse(one) for one in contents.mask_patterns)
+        self.named = bool(self._masks)
+        found = self._images.splits(root)
+        self.splits = tuple(name for name in found if self.mask_places(name))
         self.unlabeled = tuple(name for name in found if name not in self.splits)
-        loose = (root / "images").is_dir() and mask_folders(root)
-        self.absent = {"train": _MOVE_INTO_TRAIN if loose else _MAKE_TRAIN}
+        self.split_form = f"{self._images.folder}/"
+        if self._masks:
+            self.pairing = f"Masks are {' and '.join(contents.mask_patterns)}: add or rename them."
+        self.absent = {"train": _MAKE_TRAIN}
+
+    def mask_places(self, split: str) -> tuple[Path, ...]:
+        """Return the folder of the masks of each annotator, as far as they exist."""
+        beside = mask_folders(self._images.place(self.root, split).parent)
+        if not self._masks or not self._masks[0].folder:  # no pattern, or a name alone
+            return beside
+        places = (pattern.place(self.root, split) for pattern in self._masks)
+        return tuple(place for place in places if place.is_dir())
 
     def images(self, split: str) -> Files:
         """Return the images of the folder."""
-        folder = self.root / split / "images"
-        images, problems = images_by_stem(folder)
+        folder = self._images.place(self.root, split)
+        beside = [mask for mask in self._masks if mask.place(self.root, split) == folder]
+
+        def stem_of(path: Path) -> str | None:
+            is_mask = any(mask.stem_of(path) for mask in beside)
+            return None if is_mask else self._images.stem_of(path)
+
+        images, problems = images_by_stem(folder, stem_of)
         return Files(images, folder, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Return the masks of each annotator."""
-        folder = self.root / split
-        folders = mask_folders(folder)
-        if not folders:
+        """Return the masks of each annotator, by the stems of their images."""
+        folder = self._images.place(self.root, split).parent
+        places = self.mask_places(split)
+        if not places:
             message = "Expected masks/ or masks_1/ to masks_R/ beside images/, but found neither."
-            remedy = "Add the masks; `softiou predict` needs none."
+            remedy = "Add the masks, or name their place in dataset.yaml as `masks: "
+            remedy += "FOLDER/{stem}_mask.png`; `softiou predict` needs none."
             raise data_error(folder, message, remedy)
         ambiguous: tuple[Problem, ...] = ()
-        if (folder / "masks").is_dir() and (folder / "masks_1").is_dir():
+        if (folder / "masks").is_dir() and (folder / "masks_1").is_dir() and not self._masks:
             message = "Found both masks/ and masks_1/: one annotator or several?"
             ambiguous = (Problem(str(folder), message, "Move one of them away."),)
+        images = self.images(split).by_stem
+        patterns = self._masks if len(self._masks) == len(places) else self._masks[:1] * len(places)
         annotators = []
-        for masks_folder in folders:
-            masks, problems = files_by_stem(masks_folder, MASK_SUFFIXES)
-            annotators.append(Files(masks, masks_folder, (*problems, *ambiguous)))
+        for number, place in enumerate(places):
+            stem_of = patterns[number].stem_of if patterns else None
+            masks, problems = files_by_stem(place, MASK_SUFFIXES, stem_of)
+            if not patterns:
+                own = paired(images.keys() - masks.keys(), masks.keys() - images.keys())
+                masks = {own.get(stem, stem): path for stem, path in masks.items()}
+            annotators.append(Files(masks, place, (*problems, *ambiguous)))
         return tuple(annotators)

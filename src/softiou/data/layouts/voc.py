@@ -1,10 +1,15 @@
-"""PASCAL VOC 2012: JPEGImages/, SegmentationClass/ and the lists of ImageSets/Segmentation/."""
+"""PASCAL VOC: JPEGImages/, SegmentationClass/ and the lists of ImageSets/Segmentation/.
+
+Data of one's own in these folders have their classes in labelmap.txt, which annotation tools write,
+or in dataset.yaml.
+"""
 
 from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import Colour, DatasetDescription
-from softiou.data.files import MASK_SUFFIXES, files_by_stem
+from softiou.data.dataset_yaml import DatasetFile
+from softiou.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES, files_by_stem, lines_of
 from softiou.data.layouts.base import (
     Files,
     Layout,
@@ -16,11 +21,13 @@ from softiou.data.layouts.base import (
     require,
 )
 from softiou.data.layouts.tables import TABLES
-from softiou.data.problems import Problem
+from softiou.data.problems import Problem, data_error
 from softiou.data.reading import MaskReader
 
 _IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmentation"
 _AUGMENTED = "SegmentationClassAug"
+_KNOWN = {"train", "trainaug", "train_aug", "val", "trainval", "test", "default"}
+_BORDER = (224, 224, 192)
 _IGNORE = 255  # the border of an object, and what is hard to tell
 CLASSES: tuple[str, ...] = tuple(TABLES["voc"])
 
@@ -42,8 +49,35 @@ def voc_colour(index: int) -> Colour:
     return red, green, blue
 
 
+def _reader(labelmap: Path) -> MaskReader:
+    """Return a reader of VOC's masks, or of those of a labelmap.txt.
+
+    Raises:
+        DataError: The file is not of lines NAME:R,G,B:PARTS:ACTIONS.
+    """
+    if not labelmap.is_file():
+        palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
+        return MaskReader(DatasetDescription(CLASSES, _IGNORE, palette), label_map={})
+    rows = [line.split(":") for line in lines_of(labelmap)[0] if line.strip() and line[0] != "#"]
+    try:
+        names = tuple(row[0] for row in rows)
+        red, green, blue = zip(*(map(int, row[1].split(",")) for row in rows), strict=True)
+        palette = tuple(zip(red, green, blue, strict=True))
+        description = DatasetDescription(names, _IGNORE, palette)
+    except (IndexError, ValueError) as error:
+        message = f"Expected lines such as `cat:48,112,32::`, but got {error}."
+        raise data_error(
+            labelmap, message, "Export it again, or name the classes in dataset.yaml."
+        ) from error
+    colours = {_BORDER: _IGNORE} | {colour: index for index, colour in enumerate(palette)}
+    return MaskReader(description, label_map={}, colours=colours)
+
+
 class Voc(Layout):
-    """Objects of 20 classes before a background; masks are palette images, 255 is ignored.
+    """Objects of 20 classes before a background, or classes of one's own; 255 is ignored.
+
+    Each list is a split of its name; default.txt is train where there is no train.txt. The split
+    test has labels if there are masks for its images.
 
     `trainaug` are the 10,582 images that papers train on: those of the Semantic Boundaries Dataset
     (SBD) and of train that are not in val, with masks in SegmentationClassAug/. They are listed in
@@ -51,7 +85,8 @@ class Voc(Layout):
     not in val. Where it is there, lists of stems choose from trainaug, else from train.
 
     Args:
-        root: The folder VOCdevkit or VOCdevkit/VOC2012.
+        root: The folder VOCdevkit or VOCdevkit/VOC2012, or that of another year.
+        contents: Of a dataset.yaml with classes of one's own; None for labelmap.txt, else VOC's.
 
     Raises:
         DataError: The folders are missing.
@@ -66,17 +101,21 @@ class Voc(Layout):
         {"trainaug": f"It needs masks of the SBD in {_AUGMENTED}/: `softiou fetch voc --sbd`."}
     )
 
-    def __init__(self, root: Path) -> None:
-        root = first_of(root, ("VOC2012", "VOCdevkit/VOC2012"), _IMAGES)
+    def __init__(self, root: Path, contents: DatasetFile | None = None) -> None:
+        found = (path for form in ("VOC2*", "VOCdevkit/VOC2*") for path in root.glob(form))
+        years = sorted((str(path.relative_to(root)) for path in found), reverse=True)
+        root = first_of(root, ("VOC2012", "VOCdevkit/VOC2012", *years), _IMAGES)
         require(root, "voc", (_IMAGES, _MASKS, _LISTS))
         self.name = "voc"
         self.root = root
-        palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
-        description = DatasetDescription(CLASSES, _IGNORE, palette)
-        self.reader = MaskReader(description, label_map={})
-        self.splits = self._there("train", "trainaug", "val")
+        self.reader = contents.mask_reader() if contents else _reader(root / "labelmap.txt")
+        masks, _ = files_by_stem(root / _MASKS, MASK_SUFFIXES)
+        tested = self._there("test")
+        self.unlabeled = () if tested and self._stems("test")[0] <= masks.keys() else tested
+        others = {path.stem for path in (root / _LISTS).glob("[!.]*.txt")} - _KNOWN
+        labelled = ("train", "trainaug", "val", *(() if self.unlabeled else tested))
+        self.splits = (*self._there(*labelled), *sorted(others))
         self.joined = self._there("trainval")
-        self.unlabeled = self._there("test")
         self.folders = dict.fromkeys(self.own, _IMAGES)
         if "trainaug" in self.splits:
             self.pool, self.wider = "trainaug", {"train": "trainaug"}
@@ -84,7 +123,7 @@ class Voc(Layout):
     def images(self, split: str) -> Files:
         """Return the listed images."""
         folder = self.root / _IMAGES
-        images, problems = files_by_stem(folder, frozenset({".jpg"}))
+        images, problems = files_by_stem(folder, IMAGE_SUFFIXES)
         stems, unread = self._stems(split)
         return chosen_images(images, stems, folder, problems + unread, split)
 
@@ -106,8 +145,11 @@ class Voc(Layout):
 
     def _list(self, split: str) -> Path:
         lists = self.root / _LISTS
-        other = lists / "train_aug.txt"
-        return other if split == "trainaug" and other.is_file() else lists / f"{split}.txt"
+        own, augmented = lists / f"{split}.txt", lists / "train_aug.txt"
+        if split == "trainaug" and augmented.is_file():
+            return augmented
+        exported = lists / "default.txt"  # of annotation tools
+        return exported if split == "train" and exported.is_file() and not own.is_file() else own
 
     def _stems(self, split: str) -> tuple[set[str], list[Problem]]:
         """Read the list of a split; trainaug may be all of its masks that are not in val."""
