@@ -170,11 +170,34 @@ def _mebibytes(row: dict[str, Any] | None) -> str:
 
 
 # Folder of the results and how to write them, by the name of the table.
+def name_table(results: dict[str, Any]) -> str:
+    """Return the names of other libraries beside ours: a row a name."""
+    versions = results["versions"]
+    lines = [
+        "| library | theirs | ours | same value? | times as fast |",
+        "| --- | --- | --- | --- | ---: |",
+    ]
+    for row in results["rows"]:
+        module = row["ours"].rpartition(".")[0]
+        drop_in = "drop_in" in module
+        ours = f"`{row['ours']}`" if drop_in else f"`{module}.{row['settings']}`"
+        same = "yes" if row["same"] else "no"
+        same += f", {row['note']}" if row["note"] else ""
+        library = f"{row['library']} {versions[row['library']]}"
+        cells = [library, f"`{row['theirs']}`", ours, same, f"{row['times_as_fast']:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    for library, theirs, ours, same in results["stated"]:
+        cells = [f"{library} (stated)", f"`{theirs}`", ours, same, ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "bootstrap": ("bootstrap", bootstrap_table),
     "export": ("export", export_table),
     "loss": ("loss", loss_table),
     "metrics": ("metrics", metrics_table),
+    "name_by_name": ("name_by_name", name_table),
     "semi_supervised": ("semi_supervised", semi_table),
     "steps": ("distillation", steps_table),
     "store": ("distillation", store_table),

@@ -25,6 +25,7 @@ PAGES = (
     "docs/how-to/choosing.md",
     "docs/how-to/evaluation.md",
     "docs/how-to/export.md",
+    "docs/how-to/migration.md",
     "docs/how-to/semi-supervised.md",
     "docs/how-to/soft-labels.md",
     "docs/performance.md",

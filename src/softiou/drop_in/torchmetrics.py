@@ -304,9 +304,10 @@ def _shaped(preds: Tensor, target: Tensor, metric: ImageMetric[Any]) -> tuple[Te
     """Return predictions and labels with the space flattened; logits become probabilities."""
     num_classes, binary = metric.num_classes, metric.independent and metric.num_classes == 1
     scores = preds.is_floating_point()
-    if scores:
+    if scores and (metric.independent or isinstance(metric, _CalibrationError)):
         counted = preds[target != metric.ignore_index] if binary else preds
-        if ((counted < 0) | (counted > 1)).any():
+        low, high = torch.aminmax(counted) if counted.numel() else (0, 1)
+        if low < 0 or high > 1:
             preds = preds.sigmoid() if metric.independent else preds.softmax(1)
     if binary:
         return preds.reshape(1, 1, -1), target.reshape(1, 1, -1)

@@ -211,13 +211,14 @@ def _activated(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
 def _squared_statistics(probs: Tensor, truth: inputs.Truth) -> OverlapStatistics:
     """Gather sum p^2, sum y^2, sum (p - y)^2 and sum p y in place of P, Y, D and M."""
     y, mask = inputs.dense(truth, probs)
-    probs = probs.to(y.dtype)
-
-    def total(x: Tensor) -> Tensor:
-        return (x if mask is None else x * mask).flatten(2).sum(2)
-
-    P, Y, D, M = (total(x) for x in (probs**2, y**2, (probs - y) ** 2, probs * y))
-    return OverlapStatistics(P, Y, D, M, weight=total(torch.ones_like(y)).amax(1))
+    p = probs.to(y.dtype)
+    if mask is not None:
+        p = p.where(mask > 0, 0.0)
+    if truth.weights is not None and mask is not None:
+        p, y = p * mask, y * mask
+    p, y = p.flatten(2), y.flatten(2)
+    P, Y, M = (x.sum(2) for x in (p * p, y * y, p * y))
+    return OverlapStatistics(P, Y, P + Y - 2 * M, M, weight=p.new_zeros(len(p)))
 
 
 def _without_background(found: OverlapStatistics) -> OverlapStatistics:

@@ -193,7 +193,7 @@ class SoftBCEWithLogitsLoss(SettingsModule):
         weight: As in `torch.nn.BCEWithLogitsLoss`.
         ignore_index: Label value that counts as a loss of 0; None for none.
         reduction: "mean" over all entries, "sum" or "none".
-        smooth_factor: e of (1 - e) y + e (1 - y); None for 0.
+        smooth_factor: e of y (1 - e) + (1 - y) e; None for 0.
         pos_weight: As in `torch.nn.BCEWithLogitsLoss`.
     """
 
@@ -211,13 +211,11 @@ class SoftBCEWithLogitsLoss(SettingsModule):
 
     def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
         """Compute the loss of logits and labels of one shape."""
-        y, e = y_true.to(y_pred.dtype), self.smooth_factor or 0.0
+        y = y_true.to(y_pred.dtype)
+        if self.smooth_factor is not None:
+            y = (1 - y) * self.smooth_factor + y * (1 - self.smooth_factor)
         loss = F.binary_cross_entropy_with_logits(
-            y_pred,
-            (1 - y) * e + y * (1 - e),
-            self.weight,
-            pos_weight=self.pos_weight,
-            reduction="none",
+            y_pred, y, self.weight, pos_weight=self.pos_weight, reduction="none"
         )
         if self.ignore_index is not None:
             loss = loss.where(y_true != self.ignore_index, 0.0)
