@@ -20,7 +20,22 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{8})-(\d+)-")  # machine and process, see `_prefix`
+_LONGEST_BYTES = 255  # of a name, in most file systems
 _FORGOTTEN_SECONDS = 86_400  # of another machine's file, whose process cannot be asked for
+
+
+def file_name(stem: str, ending: str) -> str:
+    """Return STEM.ENDING; of a stem too long for a file system, its beginning and a hash.
+
+    A stem may name folders: "a/b".
+    """
+    folder, slash, last = stem.rpartition("/")
+    content = os.fsencode(last)
+    if len(content) + len(ending) <= _LONGEST_BYTES:
+        return stem + ending
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    start = content[: _LONGEST_BYTES - len(ending) - 13].decode(errors="ignore")
+    return f"{folder}{slash}{start}-{digest}{ending}"
 
 
 def write_atomically(content: bytes, path: Path) -> None:

@@ -145,7 +145,8 @@ class FixedCopy:
             if kept := [files.stem for files in samples[split] if files not in left_out]:
                 path = folder / "splits" / f"{split}.txt"
                 path.parent.mkdir(exist_ok=True)
-                path.write_text("".join(f"{stem}\n" for stem in kept), encoding="utf-8")
+                text = "".join(f"{stem}\n" for stem in kept)
+                path.write_text(text, encoding="utf-8", errors="surrogateescape")
         return FixReport(str(out), written, dict(steps), len(left_out), problems.groups)
 
     def _attempt(self, job: tuple[SampleFiles, Path]) -> list[str] | DataProblemsError:

@@ -28,7 +28,7 @@ def predict(
             help="Run directory, checkpoint file, or what `softiou export` has written.",
         ),
     ],
-    images: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")] = Path("predictions"),
     probabilities: Annotated[
         bool, typer.Option(help="Write class probabilities, too (STEM.probs.npy, float16).")

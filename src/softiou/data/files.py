@@ -1,6 +1,9 @@
 """Files by stem, as all layouts use them."""
 
+import codecs
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +45,16 @@ def mask_folders(folder: Path) -> tuple[Path, ...]:
     if (folder / "masks").is_dir():
         return (folder / "masks",)
     numbered = {
-        int(match[1]): path
+        (int(match[1]), path.name): path  # masks_1 and masks_01 are two annotators
         for path in folder.glob("masks_*")
         if (match := re.fullmatch(r"masks_(\d+)", path.name)) and path.is_dir()
     }
     return tuple(path for _, path in sorted(numbered.items()))
+
+
+def composed(name: str) -> str:
+    """Return a name in composed Unicode: macOS and archives store ü as u and two dots."""
+    return unicodedata.normalize("NFC", name)
 
 
 def files_by_stem(
@@ -65,6 +73,7 @@ def files_by_stem(
         stem = stem_of(path) if stem_of else path.stem
         if stem is None:
             continue
+        stem = composed(stem)
         if stem in files:
             twice.add(stem)
         files[stem] = path
@@ -80,7 +89,31 @@ def images_by_stem(
 ) -> tuple[dict[str, Path], list[Problem]]:
     """Find the images of a folder by stem; it is a problem when there are none."""
     images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
-    return images, problems if images else [_no_images(folder)]
+    images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
+    if not images:
+        return images, [_no_images(folder)]
+    return images, problems if stem_of else [*problems, *left_below(folder)]
+
+
+def left_below(folder: Path) -> list[Problem]:
+    """Report the images in the folders of a folder, which are not read."""
+    if not (below := images_below(folder)):
+        return []
+    message = f"Expected all images directly in this folder, but found {below} in folders of it, "
+    message += "which would be left out."
+    remedy = "Move them up, or make them a split of their own."
+    return [Problem(str(folder), message, remedy)]
+
+
+def images_below(folder: Path) -> int:
+    """Count the images in the folders of a folder, without hidden ones."""
+    inner = (one.path for one in os.scandir(folder) if one.is_dir(follow_symlinks=False))
+    return sum(
+        len(visible_files(Path(below), IMAGE_SUFFIXES))
+        for top in inner
+        if not Path(top).name.startswith(".")
+        for below, _, _ in os.walk(top)
+    )
 
 
 def images_in(folder: Path) -> dict[str, Path]:
@@ -101,13 +134,17 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 
 def lines_of(path: Path) -> tuple[list[str], list[Problem]]:
-    """Read the lines of a list; it is a problem when the file is not in UTF-8."""
-    try:
-        return path.read_text(encoding="utf-8").splitlines(), []
-    except UnicodeDecodeError as error:
-        message = f"Expected a list in UTF-8, but byte {error.start} of the file is not."
+    """Read the lines of a list; it is a problem when the file is in UTF-16.
+
+    Bytes that are not UTF-8 stay as they are, so that a list can name files of such names.
+    """
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if b"\0" in content:
+        message = f"Expected a list in UTF-8, but byte {content.index(0)} of the file is not."
         remedy = "Save it as UTF-8; the `>` of Windows PowerShell writes UTF-16."
         return [], [Problem(str(path), message, remedy, kind="list")]
+    text = composed(content.decode("utf-8", "surrogateescape"))
+    return text.replace("\r\n", "\n").split("\n"), []
 
 
 def some_stems(stems: Iterable[str]) -> str:

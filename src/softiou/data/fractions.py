@@ -181,7 +181,9 @@ def write_splits(
     """
     folder = open_source(source).lists if folder is None else folder
     contents = {
-        folder / f"{name}.txt": "".join(f"{stem}\n" for stem in stems).encode()
+        folder / f"{name}.txt": "".join(f"{stem}\n" for stem in stems).encode(
+            errors="surrogateescape"
+        )
         for name, stems in splits.items()
     }
     for path, content in contents.items():

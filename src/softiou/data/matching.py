@@ -31,7 +31,8 @@ def listed_stems(
     lines, problems = lines_of(path)
     if problems:
         return set(), problems
-    listed = {line.strip() for line in lines if line.strip()}
+    # Names may end with a blank, and so may lines.
+    listed = {line if line in stems else line.strip() for line in lines if line.strip()}
     unknown = listed - stems
     if listed and not unknown:
         return listed, []

@@ -51,7 +51,9 @@ class FilePattern:
     def stem_of(self, path: Path) -> str | None:
         """Return the stem of a file, None for one that does not have such a name."""
         form = re.escape(self.name).replace(re.escape("{stem}"), "(.+)")
-        match = re.fullmatch(form.replace(r"\.\*", r"\.[^.]+"), path.name, re.IGNORECASE)
+        match = re.fullmatch(
+            form.replace(r"\.\*", r"\.[^.]+"), path.name, re.IGNORECASE | re.DOTALL
+        )
         return match and match[1]
 
 

@@ -35,7 +35,8 @@ def held_out(stems: Iterable[str]) -> set[str]:
     and those that are added later do not change places with others.
     """
     scores = {
-        stem: int.from_bytes(blake2b(stem.encode(), digest_size=8).digest()) / 2**64
+        stem: int.from_bytes(blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest())
+        / 2**64
         for stem in stems
     }
     chosen = {stem for stem, score in scores.items() if score < _HELD_SHARE}

@@ -7,7 +7,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from softiou._files import atomic_folder, write_atomically
+from softiou._files import atomic_folder, file_name, write_atomically
 from softiou._reading import read_json
 from softiou.evaluation.content import to_json
 from softiou.evaluation.schema import FILE
@@ -49,7 +49,7 @@ def _replace(folder: Path, pictures: _Pictures) -> None:
     with atomic_folder(folder, replace=True) as new:
         for stem, contents in pictures:
             for ending, content in contents.items():
-                path = new / f"{stem}.{ending}"
+                path = new / file_name(stem, f".{ending}")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softiou._files import write_atomically
+from softiou._files import file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
@@ -46,7 +46,7 @@ class MaskWriter:
         """Return the files that `write` creates for an image, the mask first."""
         asked = zip(_COMPANIONS, (self.probabilities, self.overlays), strict=True)
         endings = [".png", *(ending for ending, wanted in asked if wanted)]
-        return [self.out / f"{file.stem}{ending}" for ending in endings]
+        return [self.out / file_name(file.stem, ending) for ending in endings]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:
         """Create the folder, and check that no file would be lost.
@@ -74,7 +74,7 @@ class MaskWriter:
         if overwrite:  # files that are not written again would be of another model
             for file in files:
                 for ending in _COMPANIONS:
-                    path = self.out / f"{file.stem}{ending}"
+                    path = self.out / file_name(file.stem, ending)
                     if path not in results and path.resolve() not in own:
                         path.unlink(missing_ok=True)
 
@@ -93,7 +93,7 @@ class MaskWriter:
         palette = self.description.palette
         if self.overlays:
             picture = encode_image(overlay(image, preds, palette), "JPEG")
-            write_atomically(picture, self.out / f"{file.stem}.overlay.jpg")
+            write_atomically(picture, self.out / file_name(file.stem, ".overlay.jpg"))
         write_atomically(encode_image(index_image(preds, palette), "PNG"), self.paths(file)[0])
 
     def _check_size(self, file: Path, image: Tensor) -> None:
@@ -113,7 +113,7 @@ class MaskWriter:
         with ExitStack() as stack:
             stored = None
             if self.probabilities:
-                path = self.out / f"{file.stem}.probs.npy"
+                path = self.out / file_name(file.stem, ".probs.npy")
                 shape = (num_classes, height, width)
                 stored = stack.enter_context(probability_file(path, shape))
             for rows, probs in bands:

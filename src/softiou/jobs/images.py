@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softiou.data import read_image
+from softiou.data.files import IMAGE_SUFFIXES, images_below
 from softiou.inference import find_images
 
 _EXPECTED = (
@@ -54,6 +55,18 @@ def find_items(images: Any) -> list[ImageItem]:
         item if item.file else ImageItem(str(number), pixels=item.pixels)
         for number, item in enumerate(found)
     ]
+
+
+def left_out(images: Any) -> Iterator[str]:
+    """Count, for each folder in what a user has, what is no image directly in it."""
+    for one in images if isinstance(images, list | tuple) else [images]:
+        if isinstance(one, str | Path) and (folder := Path(one)).is_dir():
+            files = [path for path in folder.glob("[!.]*") if path.is_file()]
+            others = sum(path.suffix.lower() not in IMAGE_SUFFIXES for path in files)
+            if others:
+                yield f"left out  {others} files of {folder} that are no images by their names"
+            if below := images_below(folder):
+                yield f"left out  {below} images in folders of {folder}"
 
 
 def _items(images: Any) -> Iterator[ImageItem]:

@@ -20,7 +20,7 @@ from softiou.inference import (
     probability_bands,
     require_finite,
 )
-from softiou.jobs.images import ImageItem, find_items
+from softiou.jobs.images import ImageItem, find_items, left_out
 from softiou.jobs.opening import inference_settings, open_file, usable_calibration
 from softiou.jobs.trained import RunLike, Trained, as_trained
 
@@ -229,6 +229,8 @@ def predict(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
     items = find_items(images)
+    for line in left_out(images):
+        shown.say(line)
     if is_exported(run.path):
         exported = open_file(run.path, precision, shown, weights=weights, trust=trust)
         opened = _from_file(exported, calibrated=calibrated)

@@ -79,6 +79,7 @@ class Recipe(pl.LightningModule, ABC):
         self.config = config
         self._batch = 0  # of the round
         self.learns_from = ""  # identity of the teacher or of its soft labels
+        self.data_identity = ""  # identity of the images that it is trained on
         self.soft_labels: SoftLabelReader | None = None
         self.never_predicted: tuple[str, ...] = ()  # classes, at the last validation
         self.description = description
@@ -259,7 +260,10 @@ class Recipe(pl.LightningModule, ABC):
         """Add what is needed to build the model again, and what it learns from."""
         config = self.config.model_dump(mode="json")
         entry = checkpoints.entry(self.model.spec, self.description, config)
-        checkpoint["softiou"] = entry | {"learns_from": self.learns_from}
+        checkpoint["softiou"] = entry | {
+            "learns_from": self.learns_from,
+            "data": self.data_identity,
+        }
 
 
 def seed_weights(seed: int) -> None:

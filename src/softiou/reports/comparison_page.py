@@ -35,7 +35,9 @@ def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out:
         DataError: An evaluation or a picture cannot be read.
         ValueError: A run of the comparison is not among `runs`.
     """
-    write_atomically(render_comparison(comparison, runs, out.parent).encode(), out)
+    write_atomically(
+        render_comparison(comparison, runs, out.parent).encode(errors="backslashreplace"), out
+    )
     return out
 
 

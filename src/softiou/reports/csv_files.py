@@ -37,4 +37,5 @@ def _uri(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
     writer.writerows(rows)
-    return f"data:text/csv;charset=utf-8;base64,{b64encode(text.getvalue().encode()).decode()}"
+    content = b64encode(text.getvalue().encode(errors="backslashreplace")).decode()
+    return f"data:text/csv;charset=utf-8;base64,{content}"

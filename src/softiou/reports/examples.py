@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softiou._files import file_name
 from softiou.evaluation.schema import Colour, Evaluation, ImageScores
 from softiou.reports.formatting import View, percent
 from softiou.reports.image_files import (
@@ -46,9 +47,10 @@ def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
     Raises:
         DataError: One of them is broken.
     """
-    image = open_image(folder / f"{score.stem}.image.jpg")
+    image = open_image(folder / file_name(score.stem, ".image.jpg"))
     target, preds = (
-        open_index_map(folder / f"{score.stem}.{suffix}") for suffix in ("target.png", "preds.png")
+        open_index_map(folder / file_name(score.stem, f".{suffix}"))
+        for suffix in ("target.png", "preds.png")
     )
     size = display_size((image, target, preds))
     return ExamplePictures(

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
+from softiou._files import file_name
 from softiou.errors import DataError
 from softiou.evaluation.pictures import deflated, index_map
 from softiou.evaluation.schema import ImageScores
@@ -158,7 +159,7 @@ def _path(folder: Path, stem: str, suffix: str) -> Path:
             f"Expected the stem of an image to stay inside {folder}, but got {stem!r}. "
             "Evaluate the run again with `softiou evaluate`."
         )
-    return folder / f"{stem}.{suffix}"
+    return folder / file_name(stem, f".{suffix}")
 
 
 def _photo(path: Path, level: Level) -> View | None:

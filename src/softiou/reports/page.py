@@ -45,11 +45,11 @@ def write_report(run_dir: Path) -> Path:
     """
     data = collect(run_dir)
     path = run_dir / "report.html"
-    write_atomically(render(data).encode(), path)
+    write_atomically(render(data).encode(errors="backslashreplace"), path)
     if data.evaluation:
         about = {"title": data.run, "summary": _summary(data), "facts": data.facts}
         card = model_card(data.evaluation, about)
-        write_atomically(card.encode(), run_dir / MODEL_CARD)
+        write_atomically(card.encode(errors="backslashreplace"), run_dir / MODEL_CARD)
     return path
 
 

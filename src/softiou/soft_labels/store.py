@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou._files import write_atomically, write_once
+from softiou._files import file_name, write_atomically, write_once
 from softiou._reading import read_json
+from softiou._screen import visible
 from softiou._validation import validated
 from softiou.data.base import DatasetDescription, class_difference
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
@@ -121,7 +122,7 @@ class SoftLabelStore:
         Raises:
             ValueError: A name leads out of the store.
         """
-        parts = PurePosixPath(split, stem + SUFFIX)
+        parts = PurePosixPath(split, file_name(stem, SUFFIX))
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"Expected names inside the store, but got {split!r} and {stem!r}.")
         return self.path / parts
@@ -153,7 +154,7 @@ class SoftLabelStore:
         about = {
             "store": self.manifest.identity,
             "split": split,
-            "stem": stem,
+            "stem": visible(stem),  # bytes that are not UTF-8 cannot be stored
             "height": image_size[0],
             "width": image_size[1],
             "thumbnail": thumbnail(image).flatten().tolist(),
@@ -269,7 +270,7 @@ class SoftLabelStore:
         reason = ""
         if about.get("store") != self.manifest.identity:
             reason = "it belongs to another store, of another teacher or quantisation"
-        elif (about["split"], about["stem"]) != (split, stem):
+        elif (about["split"], about["stem"]) != (split, visible(stem)):
             reason = f"it is the file of '{about['split']}/{about['stem']}' under another name"
         elif frame.grid_size != self._grid_size(about):
             reason = f"its grid {frame.grid_size} does not fit its image"

@@ -1,5 +1,6 @@
 """From a configuration to a run directory with checkpoints: a recipe, end to end."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,7 +11,8 @@ import torch
 
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
-from softiou.data import source_name, verify_readable
+from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
+from softiou.data.crops import spread
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.inference import best_device
 from softiou.models import ModelSpec
@@ -33,6 +35,13 @@ from softiou.training.runs import (
     resumable,
 )
 
+_PATHS = (
+    ("data", "source"),
+    ("distillation", "teacher"),
+    ("distillation", "soft_labels"),
+    ("semi_supervised", "unlabeled"),
+    ("model", "weights"),
+)
 _BYTES_PER_PIXEL = 256  # at least, forward and backward
 
 
@@ -66,7 +75,7 @@ def train(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
     say = say if is_first() else _silent
-    config = _with_validation(custom.recorded_in(config), custom)
+    config = _absolute(_with_validation(custom.recorded_in(config), custom))
     if directory is None and are_several():
         raise ConfigError("Name the run with --run: several processes have to agree on it.")
     if directory is not None and is_first():
@@ -89,6 +98,23 @@ def train(
             save_environment(recipe.model, run)
         fit(recipe, data, run, custom=custom, say=say, progress_bar=progress_bar)
     return run
+
+
+def _absolute(config: Config) -> Config:
+    """Return a configuration that names the same files from every folder."""
+    values = config.model_dump()
+    for section, key in _PATHS:
+        if values[section] is not None and (path := values[section].get(key)) and path != "digits":
+            values[section][key] = absolute_source(path)
+    return Config.model_validate(values)
+
+
+def _identity(data: SegmentationDataset) -> str:
+    """Return a hash of the names of all images, and of the sizes of some files."""
+    digest = hashlib.sha256("\n".join(data.stems).encode(errors="surrogateescape"))
+    for index in spread(len(data)):
+        digest.update(str([path.stat().st_size for path in data.files(index)]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _in_words(data: TrainingData, recipe: Recipe) -> str:
@@ -180,6 +206,11 @@ def _check_same(run: Path, content: dict[str, Any], recipe: Recipe) -> None:
             f"{run} was started with another teacher than its config.yaml names now: the file was "
             "replaced. Put the old one back, or start a new run."
         )
+    if content["softiou"].get("data", recipe.data_identity) != recipe.data_identity:
+        raise CheckpointError(
+            f"{run} was started with other images than {recipe.config.data.source} holds now. Put "
+            "the old ones back, or start a new run."
+        )
     if not _same_weights(recipe, content):
         raise CheckpointError(
             f"{run} trains other weights than this version would: weights that no logit depends "
@@ -251,6 +282,7 @@ def _build(
     recipe = recipe_for(config).build(
         config, data, encoder_weights=encoder_weights, spec=spec, custom=custom
     )
+    recipe.data_identity = _identity(data.training)
     stride, crop = recipe.model.input_stride, config.data.crop_px
     if any(length % stride for length in crop):
         fitting = [length + -length % stride for length in crop]

@@ -132,7 +132,7 @@ def test_splits_are_those_of_segnet(shared_data: Path) -> None:
 def test_a_list_in_another_encoding(tmp_path: Path) -> None:
     source = camvid_numbers(tmp_path)
     path = tmp_path / "CamVid" / "val.txt"
-    path.write_bytes("0016E5_07959 café".encode("latin-1"))
+    path.write_bytes("0016E5_07959 café".encode("utf-16-le"))
     report = check_dataset(source)
     (problem,) = [problem for problem in report.errors if problem.kind == "list"]
     assert problem.file == str(path)

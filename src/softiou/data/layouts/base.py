@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import DatasetDescription
-from softiou.data.files import lines_of, some_stems
+from softiou.data.files import composed, lines_of, some_stems
 from softiou.data.layouts.tables import ORIGINS
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
@@ -139,7 +139,7 @@ def chosen_images(
 def by_ending(paths: Iterable[Path], ending: str) -> dict[str, Path]:
     """Return the files whose names end so, by the rest of the name; skip hidden ones."""
     return {
-        path.name.removesuffix(ending): path
+        composed(path.name.removesuffix(ending)): path
         for path in sorted(paths)
         if path.name.endswith(ending) and not path.name.startswith(".")
     }

@@ -6,7 +6,13 @@ Other folders and names are patterns in dataset.yaml; without SPLIT/ the images 
 from pathlib import Path
 
 from softiou.data.dataset_yaml import DatasetFile
-from softiou.data.files import MASK_SUFFIXES, files_by_stem, images_by_stem, mask_folders
+from softiou.data.files import (
+    MASK_SUFFIXES,
+    files_by_stem,
+    images_by_stem,
+    left_below,
+    mask_folders,
+)
 from softiou.data.layouts.base import Files, Layout
 from softiou.data.patterns import FilePattern, paired
 from softiou.data.problems import Problem, data_error
@@ -70,6 +76,8 @@ class FolderLayout(Layout):
             return None if is_mask else self._images.stem_of(path)
 
         images, problems = images_by_stem(folder, stem_of)
+        if images and not any(place.is_relative_to(folder) for place in self.mask_places(split)):
+            problems += left_below(folder)
         return Files(images, folder, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
