@@ -580,6 +580,19 @@ def test_micro_averages_need_classes_added_up(per: str) -> None:
         MeanIoU(2, per=per, average="micro")
 
 
+def test_several_ignored_labels_raise() -> None:
+    several: Any = [254, 255]
+    with pytest.raises(TypeError, match=r"`ignore_index` to be one label .*\[254, 255\].*isin"):
+        MeanIoU(2, ignore_index=several)
+
+
+def test_a_target_with_a_channel_raises() -> None:
+    labels = torch.zeros(2, 8, 8).long()
+    for target in (labels.unsqueeze(1), F.one_hot(labels, 3).movedim(-1, 1)):
+        with pytest.raises(ValueError, match=r"`squeeze\(1\)`, and integers .* `argmax\(1\)`"):
+            overlap_counts(labels, target, num_classes=3)
+
+
 def test_unknown_per_raises() -> None:
     with pytest.raises(ValueError, match=r"`per` to be one of 'dataset', .* but got 'batch'"):
         MeanIoU(2, per="batch")

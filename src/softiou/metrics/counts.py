@@ -267,7 +267,8 @@ def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) 
         raise ValueError(
             f"Expected `preds` to have shape (N, *S) = {shape} or (N, C, *S) = {scores_shape}, "
             f"matching the target, but got {tuple(preds.shape)}. Resize the prediction to the "
-            "target; a binary prediction needs a threshold first."
+            "target; a binary prediction needs a threshold first, a target (N, 1, *S) "
+            "`squeeze(1)`, and integers that are one-hot `argmax(1)`."
         )
     if preds.is_floating_point():
         raise TypeError(

@@ -52,7 +52,7 @@ def _same_size(y_pred: Tensor, y_true: Tensor, wanted: int) -> None:
         raise ValueError(
             f"Expected `y_true` to hold {wanted} values for {len(y_pred)} images, as `y_pred` of "
             f"shape {tuple(y_pred.shape)} wants, but got {tuple(y_true.shape)}. Resize the labels "
-            "to the prediction, or the prediction to the labels."
+            "to the prediction, or the prediction to the labels; one-hot integers need `argmax(1)`."
         )
 
 
