@@ -16,6 +16,7 @@ from scripts.docs_site import command_line, configuration, figures, formulas
 GENERATED = {
     "reference/command-line.md": command_line.page,
     "reference/configuration.md": configuration.page,
+    "security.md": (Path(__file__).parents[1] / "SECURITY.md").read_text,
 }
 
 

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import json
 import re
 import shlex
 import shutil
@@ -62,7 +63,7 @@ def read(site: Path) -> Callable[[str], Page]:
 
 def test_pages_are_those_of_the_navigation(site: Path) -> None:
     made = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
-    generated = {"reference/command-line.md", "reference/configuration.md"}
+    generated = {"reference/command-line.md", "reference/configuration.md", "security.md"}
     assert made - {"404.md"} == set(PAGES) | generated
 
 
@@ -82,6 +83,31 @@ def test_ids_are_unique(site: Path, read: Callable[[str], Page]) -> None:
         ids = read(path.relative_to(site).as_posix()).ids
         twice = {one for one in ids if ids.count(one) > 1}
         assert not twice, f"{path.name} has {twice} twice"
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("wandb", "troubleshooting.html#wandb-mlflow-tensorboard"),
+        ("multi gpu", "how-to/gpus.html#several-gpus-multi-gpu-in-one-machine"),
+        ("out of memory", "troubleshooting.html#out-of-memory"),
+        ("satellite", "how-to/remote-sensing.html"),
+        ("slurm", "how-to/gpus.html#slurm"),
+        ("proxy", "troubleshooting.html#offline-behind-a-proxy-no-internet"),
+        ("medical", "how-to/medical.html"),
+        ("cvat", "how-to/annotation-tools.html"),
+    ],
+)
+def test_search_finds(site: Path, word: str, page: str) -> None:
+    """The index of the search has a title or a text with all the words, at that place."""
+    index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
+    words = word.split()
+    found = [
+        entry["location"]
+        for entry in index["docs"]
+        if all(one in f"{entry['title']} {entry['text']}".lower() for one in words)
+    ]
+    assert any(location.startswith(page) for location in found), found
 
 
 # The reference
@@ -295,7 +321,7 @@ def test_python_of_trainings_runs(
         'config={"data": {"crop_px": [32, 32], "batch_size": 2, "workers": 0}}'
     )
     tiny = 'architecture="linknet", encoder="tu-test_efficientnet", encoder_weights="none"'
-    for code in (*blocks("how-to/from-python.md", "python"), from_readme()):
+    for code in blocks("how-to/from-python.md", "python"):
         code = code.replace("steps=2000", few).replace('encoder="resnet50"', tiny)
         exec(compile(code, "from-python.md", "exec"), names)
     assert names["run"].report().path.is_file()
@@ -305,14 +331,6 @@ def test_own_model_data_set_and_logger_take_fifteen_lines() -> None:
     (code,) = (code for code in blocks("how-to/from-python.md", "python") if "CSVLogger" in code)
     assert len([line for line in code.splitlines() if line]) <= 15
     exec(compile(code.partition("model =")[0], "from-python.md", "exec"), {"__name__": "alone"})
-
-
-def from_readme() -> str:
-    """Return the lines that train, evaluate and report."""
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^```python\n(import softiou\n.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    assert len([line for line in code.splitlines() if line]) <= 3
-    return str(code)
 
 
 def test_sessions_say_what_they_say() -> None:
@@ -340,7 +358,7 @@ def test_commands_and_settings_exist(page: str) -> None:
     settings = {*knobs(), *LabellingConfig.model_fields, "labels"}
     for words in commands(page):
         name = next(n for n in (" ".join(words[:3]), " ".join(words[:2])) if n in known)
-        options = {option for one in known[name].params for option in one.opts}
+        options = {o for one in known[name].params for o in (*one.opts, *one.secondary_opts)}
         for word in words[1:]:
             if word.startswith("--"):
                 assert word.partition("=")[0] in {*options, "--help"}, " ".join(words)

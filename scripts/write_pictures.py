@@ -1,0 +1,110 @@
+"""Draw the pictures of the README and of the pages: a chart of measured results, and the report.
+
+    python -m scripts.write_pictures           # the chart, from benchmarks/results/camvid
+    python -m scripts.write_pictures RUN       # also the report of a run on CamVid, in Chromium
+
+docs/assets/pictures.json records which templates a screenshot shows; a test fails when they have
+changed since.
+"""
+
+import hashlib
+import json
+import sys
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).parents[1]
+ASSETS = ROOT / "docs" / "assets"
+RECORD = ASSETS / "pictures.json"
+TEMPLATES = ROOT / "src" / "softiou" / "reports" / "templates"
+DIFFERENCES = ROOT / "benchmarks" / "results" / "camvid" / "differences.json"
+ROWS = {
+    "miou_d": "mIoU over the data set",
+    "miou_i": "mIoU per image",
+    "miou_c": "mIoU per class",
+    "miou_i_q10": "worst 10 % of the images",
+    "accuracy": "pixel accuracy",
+}
+MOST_BYTES = 400_000
+FRAME = "Seq05VD_f02610"  # its labels are those of another frame
+SHOWN = {"report": "sections/gallery.j2", "confusions": "sections/confusion.j2"}
+BLUE, INK = "#2263d3", "#1b2330"
+
+
+def chart() -> str:
+    """Return an SVG: JML minus cross-entropy on CamVid, with the paired 95 % intervals."""
+    (found,) = (
+        one
+        for one in json.loads(DIFFERENCES.read_text())["contrasts"]
+        if (one["method"], one["baseline"]) == ("jml", "ce")
+    )
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "chart", "font.family": "sans-serif"}
+    with rc_context(settings):
+        figure = Figure(figsize=(7.2, 2.7), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        for place, key in enumerate(ROWS):
+            value, (low, high) = found["metrics"][key]["value"], found["metrics"][key]["interval"]
+            axes.plot((low, high), (place, place), color=BLUE, linewidth=2.5)
+            axes.plot(value, place, "o", color=BLUE, markersize=8)
+            text = f"{value:+.1f}  ({low:+.1f} to {high:+.1f})"
+            axes.text(3.4, place, text.replace("-", "\N{MINUS SIGN}"), va="center", color=INK)
+        axes.axvline(0, color=INK, linewidth=1)
+        axes.set_yticks(range(len(ROWS)), list(ROWS.values()))
+        axes.set_ylim(len(ROWS) - 0.4, -0.6)
+        axes.set_xlim(-1.2, 5.2)
+        axes.set_xticks(range(-1, 4))
+        axes.set_xlabel("0.25 CE + 0.75 JML minus cross-entropy, points", loc="left")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(left=False)
+        file = StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def fingerprint(template: str) -> str:
+    """Return a hash of a template and of the styles, which a screenshot depends on."""
+    parts = [template, "style.css", "results.css", "gallery.css"]
+    return hashlib.sha256(b"".join((TEMPLATES / part).read_bytes() for part in parts)).hexdigest()[
+        :16
+    ]
+
+
+def take_screenshots(run: Path) -> None:
+    """Write docs/assets/NAME.jpg for each of SHOWN, from the report of a run on CamVid."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(args=["--no-sandbox"], executable_path=_chromium())
+        page = browser.new_page(viewport={"width": 1180, "height": 900}, device_scale_factor=1.5)
+        page.goto(f"{(run / 'report.html').resolve().as_uri()}#image={FRAME}")
+        page.wait_for_selector(f"#gallery[data-full={FRAME}]")
+        page.keyboard.press("b")
+        page.wait_for_timeout(500)
+        _save(page, ".viewer", "report")
+        page.mouse.move(0, 0)
+        _save(page, ".confusion", "confusions")
+        browser.close()
+    RECORD.write_text(json.dumps({name: fingerprint(SHOWN[name]) for name in SHOWN}, indent=1))
+
+
+def _chromium() -> str | None:
+    from shutil import which
+
+    return next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def _save(page: Any, selector: str, name: str) -> None:
+    from PIL import Image
+
+    picture = Image.open(BytesIO(page.query_selector(selector).screenshot())).convert("RGB")
+    picture.save(ASSETS / f"{name}.jpg", quality=85, optimize=True)
+
+
+if __name__ == "__main__":
+    (ASSETS / "ce-and-jml.svg").write_text(chart())
+    if len(sys.argv) > 1:
+        take_screenshots(Path(sys.argv[1]))
