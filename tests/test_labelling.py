@@ -1,16 +1,20 @@
 """Labelling: the right probabilities at the right places, each image once."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from softiou import labelling
+from softiou._validation import validated
 from softiou.checkpoints import TrainedModel, file_sha256, load_trained
 from softiou.data import open_dataset, open_images
 from softiou.errors import ConfigError, DataError
 from softiou.labelling import (
+    TeacherSettings,
     cell_probs,
     label,
     logits_stride,
@@ -20,7 +24,8 @@ from softiou.labelling import (
     own_share,
 )
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.soft_labels import Quantisation, SoftLabelStore
+from softiou.soft_labels import Manifest, Quantisation, SoftLabelStore
+from softiou.temperature import LogitScaling
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +130,49 @@ def test_a_list_of_stems_shares_the_folder(make_shapes: Any, tmp_path: Path) -> 
     images, _ = open_images(data, "few")
     assert (images.folder, images.stems) == ("train", ("train2",))
     assert open_dataset(data, "few").folder == "train"
+
+
+def test_mirror_images_sizes_and_calibration(teacher: TrainedModel) -> None:
+    image = torch.randint(256, (3, 40, 48), dtype=torch.uint8)
+
+    def probs(image: torch.Tensor, stride: int = 4, **settings: Any) -> torch.Tensor:
+        how = TeacherSettings(**settings)
+        return cell_probs(teacher.model, image, stride=stride, precision="fp32", settings=how)
+
+    both = (probs(image) + probs(image.flip(-1)).flip(-1)) / 2
+    torch.testing.assert_close(probs(image, flip=True), both)
+    height, width = image.shape[-2:]
+    larger = F.interpolate(
+        image[None].float() / 255, (2 * height, 2 * width), mode="bilinear", antialias=True
+    )[0]
+    twice = probs(larger, stride=8)
+    torch.testing.assert_close(probs(image, scales=(2.0,)), twice)
+    torch.testing.assert_close(probs(image, scales=(1.0, 2.0)), (probs(image) + twice) / 2)
+    # A softmax of logarithms: the scaling is affine, and a constant of the pixel changes nothing.
+    scaling = LogitScaling("vector", (0.5, 0.5, 0.5), (0.3, 0.0, -0.3))
+    expected = scaling.apply(probs(image).log(), dim=0).softmax(0)
+    torch.testing.assert_close(probs(image, scaling=scaling), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_manifest_knows_how_the_teacher_predicted(teacher: TrainedModel) -> None:
+    def manifest(**settings: Any) -> Manifest:
+        how = TeacherSettings(**settings)
+        return make_manifest(teacher, Quantisation(stride=4), data="d", settings=how)
+
+    calibrated = LogitScaling("temperature", (0.5,))
+    kinds: list[dict[str, Any]] = [{}, {"flip": True}, {"scales": (0.5, 1.0)}]
+    kinds.append({"scaling": calibrated})
+    assert len({manifest(**settings).identity for settings in kinds}) == 4
+    old = {k: v for k, v in json.loads(manifest().to_json()).items() if k != "prediction"}
+    assert validated(Manifest, old).identity == manifest().identity
+    for settings in kinds:
+        again = validated(Manifest, json.loads(manifest(**settings).to_json()))
+        found = TeacherSettings.of(again.prediction)
+        assert found.flip == settings.get("flip", False)
+        assert found.scales == settings.get("scales", (1.0,))
+        assert (found.scaling is None) == ("scaling" not in settings)
+    assert found.scaling is not None
+    assert found.scaling.scale == (0.5,)
+    assert manifest().differences(manifest(flip=True)) == [
+        "flip is None in the folder, but (1.0,) was requested"
+    ]

@@ -5,8 +5,10 @@ Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of t
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.checkpoints import TrainedModel, file_sha256
@@ -22,9 +24,53 @@ from softiou.soft_labels import (
     Teacher,
     interpolate_at,
 )
+from softiou.soft_labels.manifest import Recorded
+from softiou.temperature import LogitScaling
 
 
-def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: str) -> Manifest:
+@dataclass(frozen=True)
+class TeacherSettings:
+    """How a teacher predicts what is stored.
+
+    Args:
+        scaling: Of its logits, from its calibration; None for none.
+        flip: Whether to average its probabilities over the image and its mirror image.
+        scales: Sizes of the image whose probabilities are averaged, 1 for its own.
+    """
+
+    scaling: LogitScaling | None = None
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+
+    def recorded(self) -> Recorded:
+        """Return the settings that differ from the plain ones, for a manifest."""
+        found: Recorded = {}
+        if self.scaling is not None:
+            found |= {"scale": self.scaling.scale, "bias": self.scaling.bias}
+        if self.flip:
+            found["flip"] = (1.0,)
+        if self.scales != (1.0,):
+            found["scales"] = self.scales
+        return found
+
+    @classmethod
+    def of(cls, recorded: Recorded) -> "TeacherSettings":
+        """Undo `recorded`."""
+        scale, bias = recorded.get("scale"), recorded.get("bias")
+        scaling = LogitScaling("vector", scale, bias) if scale and bias else None
+        return cls(scaling, "flip" in recorded, recorded.get("scales", (1.0,)))
+
+
+PLAIN = TeacherSettings()
+
+
+def make_manifest(
+    teacher: TrainedModel,
+    quantisation: Quantisation,
+    *,
+    data: str,
+    settings: TeacherSettings = PLAIN,
+) -> Manifest:
     """Describe the soft labels of a data set by a teacher."""
     return Manifest(
         teacher=Teacher(str(teacher.path.resolve()), file_sha256(teacher.path)),
@@ -33,6 +79,7 @@ def make_manifest(teacher: TrainedModel, quantisation: Quantisation, *, data: st
         normalisation=_normalisation(teacher.model),
         quantisation=quantisation,
         data=data,
+        prediction=settings.recorded(),
     )
 
 
@@ -92,9 +139,10 @@ def label(
         CheckpointError: The teacher predicts NaN.
     """
     stride = store.manifest.quantisation.stride
+    settings = TeacherSettings.of(store.manifest.prediction)
     for sample in samples:
         image = sample["image"]
-        probs = cell_probs(model, image, stride=stride, precision=precision)
+        probs = cell_probs(model, image, stride=stride, precision=precision, settings=settings)
         require_finite(probs, model=str(store.manifest.teacher.name), image=sample["stem"])
         store.write(folder, sample["stem"], probs.cpu(), image)
         yield sample["stem"]
@@ -102,7 +150,12 @@ def label(
 
 @torch.inference_mode()
 def cell_probs(
-    model: SegmentationModel, image: Tensor, *, stride: int, precision: Precision
+    model: SegmentationModel,
+    image: Tensor,
+    *,
+    stride: int,
+    precision: Precision,
+    settings: TeacherSettings = PLAIN,
 ) -> Tensor:
     """Compute a model's probabilities at the centres of the cells of a grid over an image.
 
@@ -111,20 +164,48 @@ def cell_probs(
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
         stride: Of the grid in pixels; 1 for the image's own resolution.
         precision: Of the network; the softmax is taken in float32.
+        settings: How the teacher predicts.
 
     Returns:
         Probabilities (C, h, w) in float32, h = ceil(H / stride), on the model's device.
     """
+    grid = (math.ceil(image.shape[-2] / stride), math.ceil(image.shape[-1] / stride))
+    image = image.to(model.mean.device)
+    found: list[Tensor] = []
+    for scale in settings.scales:
+        view = _rescaled(image, scale)
+        for mirrored in (False, True) if settings.flip else (False,):
+            logits = _cell_logits(model, view.flip(-1) if mirrored else view, grid, precision)
+            if settings.scaling is not None:
+                logits = settings.scaling.apply(logits, dim=0)
+            probs = logits.softmax(0)
+            found.append(probs.flip(-1) if mirrored else probs)
+    return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+
+
+def _rescaled(image: Tensor, scale: float) -> Tensor:
+    """Resize RGB (3, H, W), uint8 or in [0, 1]; floating where its size changes."""
+    height, width = (max(1, round(scale * length)) for length in image.shape[-2:])
+    if (height, width) == tuple(image.shape[-2:]):
+        return image
+    floating = image if image.is_floating_point() else image.float() / 255
+    size = (height, width)
+    return F.interpolate(floating.unsqueeze(0), size, mode="bilinear", antialias=True)[0]
+
+
+def _cell_logits(
+    model: SegmentationModel, image: Tensor, grid: tuple[int, int], precision: Precision
+) -> Tensor:
+    """Compute logits (C, *grid) at the centres of the cells of a grid over an image."""
     device = model.mean.device
     with autocast(device, precision):
-        logits = model(image.to(device).unsqueeze(0))[0].float()
+        logits = model(image.unsqueeze(0))[0].float()
     places = []
-    for length, cells in zip(image.shape[-2:], logits.shape[-2:], strict=True):
-        count = math.ceil(length / stride)
+    for length, cells, count in zip(image.shape[-2:], logits.shape[-2:], grid, strict=True):
         centres = (torch.arange(count, device=device) + 0.5) * (length / count)
         covered = length + -length % model.input_stride  # the logits cover the padding, too
         places.append(centres * (cells / covered) - 0.5)
-    return interpolate_at(logits, *places).softmax(0)
+    return interpolate_at(logits, *places)
 
 
 def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import overlap_statistics, targets
+from softiou.calibration import Calibration, Change, save_calibration
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.cli.label import label
 from softiou.configuration import load_config
@@ -28,6 +29,7 @@ from softiou.recipes import DistillationRecipe, differences_to_baseline, without
 from softiou.recipes.custom import NOTHING_CUSTOM
 from softiou.recipes.data import open_labelled
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
+from softiou.temperature import LogitScaling
 from softiou.training import resolve_config, resume_training, start_training
 from softiou.training.loading import BatchStream
 
@@ -117,7 +119,7 @@ def _learnt(mix: str, weight: float, make_recipe: Make) -> float:
     for step in range(800):
         optimizer.param_groups[0]["lr"] = 0.05 * 0.993**step
         optimizer.zero_grad()
-        recipe.loss(free, recipe._targets(given, taught)).backward()
+        recipe.loss(free, recipe._joint(recipe._pairs(given, taught))).backward()
         optimizer.step()
     return float(free.softmax(1)[0, 1, 0, 0].detach())
 
@@ -137,7 +139,9 @@ def test_the_label_weighs_as_much_however_few_pixels_have_one(
     target[0, 30:32, 14:16] = 1
     target = target.where(batch["inside"], 255)
     taught = torch.tensor([0.9, 0.1, 1e-9]).log().view(1, 3, 1, 1).expand(2, 3, 16, 8)
-    mixed = recipe._targets({**batch, "target": target}, taught).completed(255, (64, 32))
+    mixed = recipe._joint(recipe._pairs({**batch, "target": target}, taught)).completed(
+        255, (64, 32)
+    )
     probs, valid = targets.to_probs(mixed, num_classes=3)
     labelled = target == 1
     assert labelled.any()
@@ -176,6 +180,62 @@ def test_weights_of_zero_and_one(make_recipe: Make, trained: Any, batch: Batch) 
     alone = make_recipe("distillation.weight=1")
     taught = targets.teacher(teacher_logits(trained, batch["image"]), valid=batch["inside"])
     torch.testing.assert_close(alone.parts(batch)["loss"], alone.loss(logits, taught))
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0])
+@pytest.mark.parametrize("mix", ["targets", "losses"])
+def test_student_temperature_is_that_of_hinton(
+    mix: str, share: float, make_recipe: Make, trained: Any, batch: Batch
+) -> None:
+    recipe = make_recipe(
+        "distillation.weight=0.3",
+        "distillation.temperature=3",
+        "distillation.student_temperature=true",
+        f"distillation.mix={mix}",
+        f"loss.cross_entropy={share}",
+    )
+    logits = recipe.model(batch["image"])
+    taught = teacher_logits(trained, batch["image"])
+    pairs = recipe._pairs(recipe._joined(batch), taught)
+    full, soft = (F.interpolate(z, (64, 32), mode="bilinear") for z in (logits, taught))
+    inside = batch["inside"]
+    hard = F.cross_entropy(full, batch["target"].long(), ignore_index=255)
+    each = -((soft / 3).softmax(1) * (full / 3).log_softmax(1)).sum(1)
+    entropy = 0.7 * hard + 0.3 * 9 * each[inside].mean()
+    overlap = recipe.loss.parts(logits, recipe._joint(pairs))["overlap"]
+    parts = recipe.parts(batch)
+    torch.testing.assert_close(parts["cross_entropy"], entropy.detach())
+    torch.testing.assert_close(
+        parts["loss"].detach(), (share * entropy + (1 - share) * overlap).detach()
+    )
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_teacher_is_scaled_by_its_calibration(
+    calibrated: bool, trained: Any, tiny_config: Make, batch: Batch, tmp_path: Path
+) -> None:
+    teacher = shutil.copytree(trained.directory, tmp_path / "teacher")
+    scaling = LogitScaling("vector", (0.5, 0.4, 0.3), (0.1, 0.0, -0.1))
+    change = Change(1.0, 0.5)
+    found = Calibration(scaling, "d", "val", "hard", 1, 1, 0, nll=change, ece=change)
+    save_calibration(found, load_trained(teacher))
+    config = resolve_config(
+        tiny_config(
+            f"distillation.teacher={teacher}",
+            "distillation.temperature=2",
+            f"distillation.calibrated={calibrated}",
+        )
+    )
+    data = open_labelled(config, NOTHING_CUSTOM)
+    recipe = DistillationRecipe.build(config, data, encoder_weights="none").eval()
+    logits = F.interpolate(teacher_logits(trained, batch["image"]), (64, 32), mode="bilinear")
+    if calibrated:
+        logits = scaling.apply(logits)
+    target = recipe._soft_target(batch, recipe._teacher_logits(batch["image"]))
+    probs, valid = targets.to_probs(target.completed(None, (64, 32)), num_classes=3)
+    expected = (logits / 2).softmax(1)
+    torch.testing.assert_close(probs.movedim(1, -1)[valid], expected.movedim(1, -1)[valid])
+    assert ("LogitScaling" in recipe.learns_from) == calibrated
 
 
 def test_channel_wise_is_added(make_recipe: Make, trained: Any, batch: Batch) -> None:
@@ -629,9 +689,11 @@ def test_student_learns_the_weak_view_on_the_strong_one(
     lesson = recipe._lesson(batch)
     logits = recipe._teacher_logits(joined["image"])
     probs, valid = targets.to_probs(
-        recipe._targets(joined, logits).completed(255, (32, 32)), num_classes=3
+        recipe._joint(recipe._pairs(joined, logits)).completed(255, (32, 32)), num_classes=3
     )
-    found, inside = targets.to_probs(lesson.target.completed(255, (32, 32)), num_classes=3)
+    found, inside = targets.to_probs(
+        recipe._joint(lesson.pairs).completed(255, (32, 32)), num_classes=3
+    )
     weak = {"none": 4, "unlabeled": 2, "all": 0}[strong]
     left = torch.zeros(4, 32, 32, dtype=torch.bool)
     left[weak:, :, :16] = True
@@ -659,7 +721,7 @@ def test_sum_of_two_losses_is_pasted_part_by_part(
     monkeypatch.setattr("softiou.recipes.distillation.draw_regions", _halves)
     recipe, batches = make_partly("data.batch_size=4", "distillation.mix=losses")
     lesson, joined = recipe._lesson(batches[0]), recipe._joined(batches[0])
-    (_, labels), (_, soft) = lesson.target
+    (_, labels), (_, soft) = lesson.pairs
     _, labelled = targets.to_probs(labels.completed(255, (32, 32)), num_classes=3)
     _, taught = targets.to_probs(soft.completed(255, (32, 32)), num_classes=3)
     expected = joined["target"] != 255

@@ -320,6 +320,16 @@ class DistillationConfig(Method):
     temperature: PositiveNumber = Field(
         1.0, description="of the teacher's softmax; above 1 softens, below 1 sharpens"
     )
+    calibrated: bool = Field(
+        True,
+        description="scale the logits of teacher by its calibration, if it has one, before the "
+        "temperature; soft_labels are scaled already",
+    )
+    student_temperature: bool = Field(
+        False,
+        description="divide the student's logits by the temperature, too, where cross-entropy "
+        "compares them with the teacher's, and multiply it by the square, as Hinton et al.",
+    )
     threshold: Share = Field(
         0.0, description="leave out pixels whose most probable class is below; 0 is off"
     )
@@ -518,6 +528,13 @@ class LabellingConfig(Section):
     k: Auto | Positive = Field("auto", description="classes kept; auto: as many as hold the mass")
     mass: Annotated[float, Field(gt=0, le=1)] = Field(0.995, description="of a pixel, for k: auto")
     levels: Annotated[int, Field(ge=1, le=255)] = Field(58, description="of a byte; fewer: smaller")
+    calibrated: bool = Field(
+        True, description="scale the teacher's logits by its calibration, if it has one"
+    )
+    flip: bool = Field(False, description="average over the image and its mirror image")
+    scales: Annotated[tuple[PositiveNumber, ...], Field(min_length=1)] = Field(
+        (1.0,), description="average over these sizes of the image"
+    )
     precision: Auto | Precision = Field("auto", description="of the teacher")
     workers: Workers = Field(1, description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")

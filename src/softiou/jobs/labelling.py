@@ -41,16 +41,18 @@ def label(
         verify: Whether to check the files that are there, and to make damaged ones again.
         overrides: Settings as text, such as "k=4".
         progress: As in `evaluate`.
-        settings: splits, stride, k, mass, levels, precision, workers, skip_corrupt.
+        settings: splits, stride, k, mass, levels, calibrated, flip, scales, precision, workers,
+            skip_corrupt.
 
     Raises:
         ConfigError: A setting is wrong.
         CheckpointError: There is no teacher, or the data set has other classes.
         DataError: The folder holds soft labels of another teacher, or with other settings.
     """
+    from softiou.calibration import load_scaling
     from softiou.configuration import load_labelling_config
     from softiou.data import open_images
-    from softiou.labelling import logits_stride, make_manifest, own_part
+    from softiou.labelling import TeacherSettings, logits_stride, make_manifest, own_part
     from softiou.soft_labels import Quantisation, SoftLabelStore
 
     given = [f"{key}={as_text(value)}" for key, value in settings.items()]
@@ -62,8 +64,12 @@ def label(
         check_classes(trained, description, data=source)
     stride = logits_stride(trained.model) if config.stride == "auto" else config.stride
     quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass, levels=config.levels)
-    store = SoftLabelStore.create(Path(out), make_manifest(trained, quantisation, data=source))
-    shown.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}")
+    scaling = load_scaling(trained) if config.calibrated else None
+    how = TeacherSettings(scaling, config.flip, config.scales)
+    manifest = make_manifest(trained, quantisation, data=source, settings=how)
+    store = SoftLabelStore.create(Path(out), manifest)
+    calibrated = "" if scaling is None else ", calibrated"
+    shown.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}{calibrated}")
     for dataset, _ in images:
         _label_images(trained, dataset, store, config, own, verify=verify, progress=shown)
     return store

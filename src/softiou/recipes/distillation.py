@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 
 from softiou import targets
+from softiou.calibration import load_scaling
 from softiou.checkpoints import check_classes, file_sha256, find_checkpoint, load_trained
 from softiou.configuration import Config
 from softiou.configuration.resolved import ResolvedConfig, ResolvedDistillation
@@ -28,13 +29,14 @@ from softiou.data import (
 )
 from softiou.errors import ConfigError
 from softiou.inference import autocast
-from softiou.losses import ChannelWiseDistillation, Targets
+from softiou.losses import ChannelWiseDistillation, Targets, weights_of
 from softiou.models import SegmentationModel
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.recipes.mixing import draw_regions, partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
+from softiou.temperature import LogitScaling
 
 Pairs = Sequence[tuple[float, Tensor | Target]]
 
@@ -58,13 +60,13 @@ class Lesson:
 
     Attributes:
         images: uint8 (N, 3, H, W), strong views after mixing among them.
-        target: Of the loss.
+        pairs: Targets with their weights, whose sum is 1.
         teacher_logits: (N, C, h, w) of the same pixels; None with soft labels from a store.
         inside: Which pixels show a part of an image, bool (N, H, W).
     """
 
     images: Tensor
-    target: Targets
+    pairs: Pairs
     teacher_logits: Tensor | None
     inside: Tensor
 
@@ -102,6 +104,7 @@ class DistillationRecipe(Recipe):
         self.settings = settings = section_of(config)
         self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
         self.teacher = Frozen(teacher)
+        self.scaling: LogitScaling | None = None  # of the teacher's logits, by its calibration
         self.store: SoftLabelStore | None = None
         if settings.unlabeled and config.data.batch_size == 1:
             raise ConfigError(
@@ -123,15 +126,16 @@ class DistillationRecipe(Recipe):
     ) -> Self:
         """Load the teacher or open its soft labels, and build the student."""
         settings, dataset = section_of(config), data.training
-        teacher = load_teacher(settings, dataset) if settings.teacher else None
+        teacher, scaling = load_teacher(settings, dataset) if settings.teacher else (None, None)
         seed_weights(config.seed)
         recipe = cls(config, dataset.description, teacher=teacher, **source)
+        recipe.scaling = scaling
         recipe.overlap_loss()  # or the loss cannot be used
         if settings.soft_labels:
             every = PartlyLabeled(dataset, data.unlabeled) if data.unlabeled else dataset
             recipe.store = open_soft_labels(settings, every)
             recipe.soft_labels = SoftLabelReader(recipe.store, dataset.folder)
-        recipe.learns_from = identity_of(settings)
+        recipe.learns_from = identity_of(settings) + ("" if scaling is None else f", {scaling}")
         return recipe
 
     def batch_sizes(self) -> tuple[int, int]:
@@ -185,9 +189,9 @@ class DistillationRecipe(Recipe):
         """Return the loss against labels and teacher, and its detached parts."""
         lesson = self._lesson(batch)
         logits, auxiliary_logits = self._student_logits(lesson.images)
-        parts = self.overlap_loss().parts(logits, lesson.target)
+        parts = self._parts(logits, lesson.pairs)
         if auxiliary_logits is not None:
-            parts = self.with_auxiliary(parts, auxiliary_logits, lesson.target)
+            parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
         if self.settings.channel_wise and lesson.teacher_logits is not None:
             inside = _at_the_stride_of(logits, lesson.inside)
             channel_wise = self.channel_wise(logits, lesson.teacher_logits, inside)
@@ -199,21 +203,24 @@ class DistillationRecipe(Recipe):
         """Return what the student sees and learns, after mixing of strong views."""
         views = self._joined(batch)
         logits, size = self._teacher_logits(views["image"]), len(views["image"])
-        target, images, inside = self._targets(views, logits), views["view"], views["inside"]
+        pairs, images, inside = self._pairs(views, logits), views["view"], views["inside"]
         labelled = size - len(batch["unlabeled"]["stem"]) if "unlabeled" in batch else size
         weak = {"none": size, "unlabeled": labelled, "all": 0}[self.settings.strong]
         if weak == size or self.settings.cut_mix + self.settings.class_mix == 0:
-            return Lesson(images, target, logits, inside)
+            return Lesson(images, pairs, logits, inside)
         region = self._regions(views, logits)
         region[:weak] = False
-        other = _rolled(views)
+        other, theirs = _rolled(views), None if logits is None else partners(logits)
         images = torch.where(region.unsqueeze(1), other["view"], images)
         inside = torch.where(region, other["inside"], inside)
-        if logits is None:
-            return Lesson(images, _pasted(self._targets(other, None), target, region), None, inside)
-        target = _pasted(self._targets(other, partners(logits)), target, region)
-        cells = _at_the_stride_of(logits, region).unsqueeze(1)
-        return Lesson(images, target, torch.where(cells, partners(logits), logits), inside)
+        pasted = [
+            (weight, targets.paste(one, another, region))
+            for (weight, one), (_, another) in zip(self._pairs(other, theirs), pairs, strict=True)
+        ]
+        if logits is not None and theirs is not None:
+            cells = _at_the_stride_of(logits, region).unsqueeze(1)
+            logits = torch.where(cells, theirs, logits)
+        return Lesson(images, pasted, logits, inside)
 
     def _regions(self, batch: DistillationBatch, logits: Tensor | None) -> Tensor:
         """Draw which pixels of each image are those of its partner: bool (N, H, W)."""
@@ -232,16 +239,40 @@ class DistillationRecipe(Recipe):
             generator=self.generator("mix"),
         )
 
-    def _targets(self, batch: DistillationBatch, teacher_logits: Tensor | None) -> Targets:
-        """Return what the student learns: labels, teacher, their mixture, or both with weights."""
-        weight = self.settings.weight
-        if weight == 0:
-            return self.labels_of(batch)
-        soft = self._soft_target(batch, teacher_logits)
-        if weight == 1:
-            return soft
-        both = [(1 - weight, self.labels_of(batch)), (weight, soft)]
-        return targets.mix(*both) if self.settings.mix == "targets" else both
+    def _pairs(self, batch: DistillationBatch, teacher_logits: Tensor | None) -> Pairs:
+        """Return labels and teacher with their weights, or the one that has a weight."""
+        weight, pairs = self.settings.weight, list[tuple[float, Tensor | Target]]()
+        if weight < 1:
+            pairs.append((1 - weight, self.labels_of(batch)))
+        if weight > 0:
+            pairs.append((weight, self._soft_target(batch, teacher_logits)))
+        return pairs
+
+    def _joint(self, pairs: Pairs) -> Targets:
+        """Return what the student learns: a single target, the mixture, or all with weights."""
+        if len(pairs) == 1:
+            return pairs[0][1]
+        return targets.mix(*pairs) if self.settings.mix == "targets" else pairs
+
+    def _parts(self, logits: Tensor, pairs: Pairs) -> dict[str, Tensor]:
+        """Return the loss and its parts.
+
+        With `student_temperature` the cross-entropy is
+
+            (1 - weight) CE(labels, softmax(z)) + weight T^2 CE(teacher, softmax(z / T))
+        """
+        loss, target = self.overlap_loss(), self._joint(pairs)
+        if not self.settings.student_temperature or self.settings.weight == 0:
+            return loss.parts(logits, target)
+        temperature, share = self.settings.temperature, loss.cross_entropy
+        entropy, overlap = logits.new_zeros(()), logits.new_zeros(())
+        for weight, found in zip(weights_of(target), loss.statistics(logits, target), strict=True):
+            overlap = overlap + weight * loss.overlap(found)
+        for (weight, one), own in zip(reversed(pairs), (temperature, 1.0), strict=False):
+            (found,) = loss.statistics(logits / own, one)
+            entropy = entropy + weight * own**2 * found.mean_cross_entropy()
+        total = entropy if share == 1 else torch.lerp(overlap, entropy, share)
+        return {"loss": total, "overlap": overlap.detach(), "cross_entropy": entropy.detach()}
 
     def _joined(self, batch: Any) -> DistillationBatch:
         """Return one batch; images without masks come last, and all their labels are ignored."""
@@ -286,6 +317,8 @@ class DistillationRecipe(Recipe):
         settings, temperature = self.settings, self.settings.temperature
         filtered = settings.threshold > 0 or settings.keep is not None
         logits = batch.get("soft_logits") if teacher_logits is None else teacher_logits
+        if teacher_logits is not None and self.scaling is not None:
+            logits = self.scaling.apply(teacher_logits.float())
         if logits is not None and not filtered:
             return targets.teacher(logits, temperature=temperature, valid=batch["inside"])
         if logits is not None:
@@ -313,14 +346,6 @@ def _rolled(batch: DistillationBatch) -> DistillationBatch:
     """Return for every image its partner."""
     rolled = {name: partners(x) for name, x in batch.items() if isinstance(x, Tensor)}
     return cast(DistillationBatch, {**batch, **rolled})
-
-
-def _pasted(inside: Targets, outside: Targets, region: Tensor) -> Targets:
-    """Paste targets, or each of several with their weights."""
-    if isinstance(inside, Tensor | Target) and isinstance(outside, Tensor | Target):
-        return targets.paste(inside, outside, region)
-    pairs = zip(cast(Pairs, inside), cast(Pairs, outside), strict=True)
-    return [(weight, targets.paste(one, other, region)) for (weight, one), (_, other) in pairs]
 
 
 def _concatenated(one: Any, other: Any) -> Any:
@@ -354,15 +379,19 @@ def section_of(config: ResolvedConfig) -> ResolvedDistillation:
     return config.distillation
 
 
-def load_teacher(settings: DistillationConfig, dataset: SegmentationDataset) -> SegmentationModel:
-    """Load a teacher, frozen and in eval mode.
+def load_teacher(
+    settings: DistillationConfig, dataset: SegmentationDataset
+) -> tuple[SegmentationModel, LogitScaling | None]:
+    """Load a teacher, frozen and in eval mode, and its calibration where it is wanted.
 
     Raises:
-        CheckpointError: There is none, or it has other classes than the data set.
+        CheckpointError: There is none, it has other classes than the data set, or its calibration
+            is damaged or that of another checkpoint.
     """
     trained = load_trained(Path(str(settings.teacher)).expanduser())
     check_classes(trained, dataset.description, data="the data set")
-    return trained.model.requires_grad_(False)
+    scaling = load_scaling(trained) if settings.calibrated else None
+    return trained.model.requires_grad_(False), scaling
 
 
 def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelStore:

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import TypeAlias
 
 from pydantic import TypeAdapter
 
@@ -36,6 +37,9 @@ class Normalisation:
     range: tuple[float, float] = (0.0, 1.0)
 
 
+Recorded: TypeAlias = dict[str, tuple[float, ...]]
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What all the soft labels of a store have in common.
@@ -47,6 +51,7 @@ class Manifest:
         normalisation: Of the teacher's images.
         quantisation: What is kept of its probabilities.
         data: Name of the data set, for information.
+        prediction: Settings of the teacher's prediction, by name, other than the plain ones.
         softiou_version: Version that created the store.
         created: Time in UTC.
         schema_version: Version of the files' format.
@@ -58,6 +63,7 @@ class Manifest:
     normalisation: Normalisation
     quantisation: Quantisation
     data: str
+    prediction: Recorded = field(default_factory=dict)
     softiou_version: str = __version__
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     schema_version: int = SCHEMA_VERSION
@@ -82,9 +88,9 @@ class Manifest:
             )
         settings, others = self._settings(), other._settings()
         return found + [
-            f"{name} is {value} in the folder, but {others[name]} was requested"
-            for name, value in settings.items()
-            if value != others[name]
+            f"{name} is {settings.get(name)} in the folder, but {others.get(name)} was requested"
+            for name in {**settings, **others}
+            if settings.get(name) != others.get(name)
         ]
 
     def _settings(self) -> dict[str, object]:
@@ -93,6 +99,7 @@ class Manifest:
             "classes": self.classes,
             **asdict(self.normalisation),
             **asdict(self.quantisation),
+            **self.prediction,
             "schema_version": self.schema_version,
         }
 
