@@ -70,6 +70,17 @@ def test_the_loss_for_mmsegmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(loss(logits, labels, weight=None, ignore_index=255), 0.4 * expected)
 
 
+def test_what_to_use_beside_softiou_exists() -> None:
+    from monai import losses, metrics
+    from torchmetrics import segmentation
+
+    text = (PAGES / "migration.md").read_text(encoding="utf-8")
+    beside = text.partition("What softiou does not have:")[2].partition("\n\n")[0]
+    names = re.findall(r"`(?:monai\.losses\.)?(\w+(?:Metric|Distance|Loss))`", beside)
+    assert len(names) == 6
+    assert all(any(hasattr(p, n) for p in (losses, metrics, segmentation)) for n in names)
+
+
 def test_every_library_has_its_snippets() -> None:
     assert {"segmentation_models_pytorch", "MONAI", "torchmetrics", "kornia"} < set(
         sections("migration.md")

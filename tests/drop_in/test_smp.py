@@ -1,7 +1,9 @@
 """Losses in the words of segmentation_models_pytorch, held against the originals."""
 
+import copy
 import inspect
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -230,7 +232,7 @@ def test_every_setting_is_printed(name: str) -> None:
         assert f"{setting}=" in text
 
 
-@every_loss
+@pytest.mark.parametrize("name", [*NAMES, "FocalLoss", "LovaszLoss"])
 def test_pixels_that_are_not_valid_are_cut_out(name: str) -> None:
     logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
     valid = torch.ones(2, 4, 5, dtype=torch.bool)
@@ -241,6 +243,18 @@ def test_pixels_that_are_not_valid_are_cut_out(name: str) -> None:
     expected = ours(name, "binary")(logits[:, :1, 2:], labels[:, 2:] > 0)
     found = ours(name, "binary")(logits[:, :1], labels > 0, valid)
     torch.testing.assert_close(found, expected)
+    several = torch.randint(0, 2, logits.shape)
+    expected = ours(name, "multilabel")(logits[:, :, 2:], several[:, :, 2:])
+    torch.testing.assert_close(ours(name, "multilabel")(logits, several, valid), expected)
+
+
+@every_loss
+def test_copies_and_pickles_keep_the_settings(name: str) -> None:
+    loss = ours(name, "multiclass", classes=[0, 2], class_weights=[1.0, 2.0, 3.0], smooth=0.5)
+    logits, labels = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    for other in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        assert repr(other) == repr(loss)
+        torch.testing.assert_close(other(logits, labels), loss(logits, labels))
 
 
 # The losses of single pixels

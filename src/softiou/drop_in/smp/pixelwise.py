@@ -63,12 +63,12 @@ class FocalLoss(SettingsModule):
         several_classes(self.mode, class_weights=self.class_weights)
         self.class_weights = weights_of(self.class_weights)
 
-    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+    def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
         """Compute the loss; shapes as in `SmpLoss.forward`."""
         if not self.from_logits:
             y_pred = y_pred.clamp(self.eps, 1 - self.eps)
             y_pred = y_pred.log() if self.mode == MULTICLASS_MODE else y_pred.logit()
-        classes = _classes(self.mode, y_pred, y_true, self.ignore_index)
+        classes = _classes(self.mode, y_pred, y_true, self.ignore_index, valid)
         losses = torch.stack([self._of_class(x, y) for x, y in classes])
         weights = class_weights_for(self.class_weights, len(losses))
         if weights is not None:
@@ -115,17 +115,22 @@ class LovaszLoss(SettingsModule):
         """Check the settings."""
         _checks.one_of("mode", self.mode, MODES)
 
-    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+    def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
         """Compute the loss; shapes as in `SmpLoss.forward`."""
         groups = [slice(n, n + 1) for n in range(len(y_pred))] if self.per_image else [slice(None)]
-        return torch.stack([self._of_images(y_pred[n], y_true[n]) for n in groups]).mean()
+        losses = [
+            self._of_images(y_pred[n], y_true[n], None if valid is None else valid[n])
+            for n in groups
+        ]
+        return torch.stack(losses).mean()
 
-    def _of_images(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+    def _of_images(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None) -> Tensor:
         if self.mode != MULTICLASS_MODE:
-            ((x, y),) = _classes("binary", y_pred, y_true, self.ignore_index)
+            classes = _classes(self.mode, y_pred, y_true, self.ignore_index, valid)
+            x, y = (torch.cat(tensors) for tensors in zip(*classes, strict=True))
             y = y.to(x.dtype)
             return lovasz_extension((1 - x * (2 * y - 1)).relu(), y)
-        classes = _classes(self.mode, y_pred.softmax(1), y_true, self.ignore_index)
+        classes = _classes(self.mode, y_pred.softmax(1), y_true, self.ignore_index, valid)
         losses = [lovasz_extension((y.to(p) - p).abs(), y.to(p)) for p, y in classes if y.any()]
         return torch.stack(losses).mean() if losses else 0.0 * y_pred.sum()
 
@@ -242,7 +247,7 @@ class MCCLoss(SettingsModule):
 
 
 def _classes(
-    mode: str, y_pred: Tensor, y_true: Tensor, ignore_index: int | None
+    mode: str, y_pred: Tensor, y_true: Tensor, ignore_index: int | None, valid: Tensor | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Return prediction and label (P,) of every class, of the pixels that count."""
     if mode == MULTICLASS_MODE and not y_true.is_floating_point():
@@ -253,9 +258,14 @@ def _classes(
         pairs = [(x, y, y) for x, y in zip(y_pred.unbind(1), targets, strict=True)]
     else:
         pairs = [(y_pred.reshape(-1), y_true.reshape(-1), y_true.reshape(-1))]
-    if ignore_index is None:
-        return [(x.reshape(-1), y.reshape(-1)) for x, y, _ in pairs]
-    return [(x[label != ignore_index], y[label != ignore_index]) for x, y, label in pairs]
+    found = []
+    for x, y, label in pairs:
+        keep = None if valid is None else valid.reshape(label.shape)
+        if ignore_index is not None:
+            known = label != ignore_index
+            keep = known if keep is None else keep & known
+        found.append((x.reshape(-1), y.reshape(-1)) if keep is None else (x[keep], y[keep]))
+    return found
 
 
 def _reduced(loss: Tensor, reduction: str) -> Tensor:
