@@ -98,6 +98,27 @@ def test_what_is_scored_cannot_be_trained_on(
         opened(tiny_config(*settings, source=Path("digits")))
 
 
+@pytest.mark.parametrize(
+    ("annotators", "kind", "said"), [(2, "majority", 1), (2, "votes", 0), (3, "majority", 0)]
+)
+def test_the_majority_of_two_annotators_is_their_intersection(
+    make_shapes: MakeShapes,
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    annotators: int,
+    kind: str,
+    said: int,
+) -> None:
+    data = make_shapes(tmp_path, annotators=annotators, train=3, val=1)
+    found = opened(tiny_config(f"labels={kind}", source=data))
+    assert len(found.notes) == said
+    if said:
+        assert found.notes[0].startswith("two annotators: labels=majority is the lower class")
+        box = found.training[0]["target"] == 1
+        votes = open_dataset(data, "train")[0]["target"] == 1
+        assert box.equal(votes.all(0))
+
+
 def test_validation_on_test_is_said(tiny_config: MakeConfig) -> None:
     (note,) = opened(tiny_config("data.val_split=test")).notes
     assert note.startswith("validation: 3 of its images are also in test, so metrics on test")

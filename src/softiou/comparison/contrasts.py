@@ -21,10 +21,11 @@ from softiou.comparison.results import Comparison, Contrast, Difference, Estimat
 from softiou.errors import DataError
 from softiou.metrics import MetricValues
 from softiou.metrics.registry import metric_info
-from softiou.metrics.weighted import equal_weights
+from softiou.metrics.weighted import equal_weights, worst_group_sizes
 from softiou.resampling import (
     LEVEL,
     RESAMPLES,
+    WORST_IMAGES,
     ImageStatistics,
     bootstrap_metrics,
     percentile_interval,
@@ -94,7 +95,13 @@ def compare(
     for run in read[1:]:
         check_same_images(first, run)
     evaluation = first.evaluation
-    names = [n for n in evaluation.metrics if all(n in run.evaluation.metrics for run in read)]
+    sizes = worst_group_sizes(first.statistics.counts)
+    names = [
+        name
+        for name in evaluation.metrics
+        if all(name in run.evaluation.metrics for run in read)
+        and sizes.get(name, WORST_IMAGES) >= WORST_IMAGES  # the worst few images decide nothing
+    ]
     groups = None if together is None else groups_of(sorted(first.images), together)
     samples = [
         _sample(group, names, resamples=resamples, seed=seed, groups=groups)

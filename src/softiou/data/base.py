@@ -154,6 +154,14 @@ def check_labels(labels: TargetKind) -> None:
         )
 
 
+def tie_note(what: str, instead: str) -> str:
+    """Say what the majority of two annotators is."""
+    return (
+        f"two annotators: {what} the lower class wherever they differ, so that of a class beside "
+        f"background only their intersection is left; {instead}"
+    )
+
+
 def truth(target: Tensor, description: DatasetDescription) -> Tensor:
     """Return the target that predictions are scored against: votes become their shares.
 

@@ -123,6 +123,7 @@ def score(
     """Score a model on a split of a data set, or on one of the user's, and write nothing."""
     from softiou.calibration import calibration_path
     from softiou.checkpoints import TrainedModel
+    from softiou.data.base import tie_note
     from softiou.evaluation import evaluate as evaluate_model
 
     model: SegmentationModel | Predictor
@@ -133,6 +134,10 @@ def score(
     else:
         model, calibration, path = trained.predictor, None, ""
     dataset = open_for(trained, data, split, labels, own=own)
+    if dataset.labels in ("hard", "votes") and dataset.annotators == 2:
+        progress.say(
+            tie_note("mIoU counts as true", "soft IoU and soft Dice (labels votes) use both")
+        )
     if calibration:
         _warn(calibration, str(data), dataset, progress.say)
     return evaluate_model(

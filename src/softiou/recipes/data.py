@@ -16,6 +16,7 @@ from softiou.data import (
     open_dataset,
     open_unlabeled,
 )
+from softiou.data.base import tie_note
 from softiou.errors import ConfigError
 from softiou.models import count_classes
 from softiou.models.spec import CUSTOM
@@ -64,10 +65,13 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     known: TargetKind = "soft" if kind == "soft" else "auto"
     validation = opened(custom.val_dataset, data.val_split, known)
     check_labels(config.labels, training)
+    notes = []
+    if kind in ("hard", "majority") and training.annotators == 2:
+        notes = [tie_note(f"labels={kind} is", "labels=votes learns from both")]
     if custom.train_dataset is not None or custom.val_dataset is not None:
-        return TrainingData(training, validation)
-    training, notes = apart(training, validation, data)
-    return TrainingData(training, validation, notes=tuple(notes))
+        return TrainingData(training, validation, notes=tuple(notes))
+    training, found = apart(training, validation, data)
+    return TrainingData(training, validation, notes=(*notes, *found))
 
 
 def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:

@@ -3,6 +3,7 @@
 from softiou.resampling.bootstrap import (
     LEVEL,
     RESAMPLES,
+    WORST_IMAGES,
     Interval,
     Intervals,
     bootstrap_metrics,
@@ -20,6 +21,7 @@ from softiou.resampling.image_statistics import (
 __all__ = [
     "LEVEL",
     "RESAMPLES",
+    "WORST_IMAGES",
     "ImageStatistics",
     "Interval",
     "Intervals",

@@ -28,7 +28,7 @@ LEVEL = 95.0
 # Powers of the scale on which the intervals of each kind are mirrored.
 _POWERS = {"mirrored": 1, "mirrored squares": 2}
 # The fewest images of a worst-case mean: a resample cannot draw an image worse than the worst.
-_WORST_IMAGES = 10
+WORST_IMAGES = 10
 
 # Numbers of the largest matrix of a chunk; about what a cache holds.
 _CHUNK = 2**19
@@ -274,7 +274,7 @@ def intervals(
     of_metrics = {
         name: _pair(limits(name, samples, found.metrics[name]))
         for name, samples in resampled.metrics.items()
-        if group_sizes.get(name, _WORST_IMAGES) >= _WORST_IMAGES
+        if group_sizes.get(name, WORST_IMAGES) >= WORST_IMAGES
     }
     return Intervals(
         {name: pair for name, pair in of_metrics.items() if pair is not None},
