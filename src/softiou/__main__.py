@@ -8,6 +8,8 @@ def main() -> None:
     try:
         from softiou.cli import main as run
 
+        if "--debug" not in sys.argv:  # tracebacks of destructors, which change nothing
+            sys.unraisablehook = lambda error: None
         run()  # verbs import what they need when they run
     except ModuleNotFoundError as error:
         sys.exit(

@@ -50,23 +50,24 @@ class Loader:
         say: Callable[[str], None] = lambda line: None,
         **settings: Any,
     ) -> None:
-        if workers:
-            workers = _affordable(workers, samples, settings, say)
         self.workers = workers
-        self._loader: DataLoader[Any] = DataLoader(
-            samples,
-            num_workers=workers,
-            worker_init_fn=_start,
-            timeout=_PATIENCE_S if workers else 0,
-            **settings,
-        )
+        self._samples, self._settings, self._say = samples, settings, say
+        self._settle()
 
     def __len__(self) -> int:
-        return len(self._loader)
+        return len(DataLoader(self._samples, **self._settings))
 
     def __iter__(self) -> Iterator[Any]:
+        self._settle()
         try:
-            for batch in self._loader:
+            loader: DataLoader[Any] = DataLoader(
+                self._samples,
+                num_workers=self.workers,
+                worker_init_fn=_start,
+                timeout=_PATIENCE_S if self.workers else 0,
+                **self._settings,
+            )
+            for batch in loader:
                 raise_if_received()
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
@@ -77,16 +78,23 @@ class Loader:
                 ) from error
             raise
 
+    def _settle(self) -> None:
+        """Lower the number of processes to what there is room for at present."""
+        if self.workers:
+            self.workers = _affordable(self.workers, self._samples, self._settings, self._say)
+
 
 def _reason(error: Exception) -> str:
     """Return what went wrong between the processes; "" for any other error."""
     text = str(error)
-    lost = not text.startswith("Caught ") and isinstance(error, _LOST)
-    if "No space left on device" in text and "shared memory" in text:
+    ours = not text.startswith("Caught ")  # and not of the data set
+    if "No space left on device" in text and ("shared memory" in text or ours):
         return f"the shared memory {SHARED} is full. Enlarge it (docker: --shm-size=8g)."
     if "Too many open files" in text or "ancdata" in text:
         return "there are too few file descriptors. Raise the limit (ulimit -n 4096)."
-    if lost or re.search("DataLoader worker.*(exited|killed by signal)", text):
+    if (ours and isinstance(error, _LOST)) or re.search(
+        "DataLoader worker.*(exited|killed by signal)", text
+    ):
         return "a loading process was killed, as the system does when the memory is exhausted."
     if "timed out after" in text:
         return f"no batch has arrived for {_PATIENCE_S} s. Is the disk of the data set still there?"

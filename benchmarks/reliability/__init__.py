@@ -1,0 +1,1 @@
+"""What happens to softiou when processes are killed, disks fill and files lie; see __main__."""

@@ -1,0 +1,203 @@
+"""Commands of softiou in processes that are forked, so that none of them imports anything anew."""
+
+import os
+import random
+import resource
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+MOST_SECONDS = 60.0
+TINY = [
+    *("model.architecture=linknet", "model.encoder=tu-test_efficientnet"),
+    *("model.encoder_weights=none", "data.crop_px=[32,32]", "data.batch_size=2"),
+    *("data.scale=[1,1]", "data.colour=0", "optim.learning_rate=0.01", "precision=fp32"),
+    *("loggers=[]", "data.workers=0"),
+]
+
+
+@dataclass
+class Figure:
+    """A row of the table: what must hold, how often it was tried, and where it did not hold."""
+
+    name: str
+    must: int
+    tried: int = 0
+    failures: list[str] = field(default_factory=list)
+    details: dict[str, object] = field(default_factory=dict)
+    begun: float = field(default_factory=time.monotonic)
+
+    def count(self, reason: str) -> None:
+        """Count a trial; the reason is empty when all was right."""
+        self.tried += 1
+        if reason:
+            self.failures.append(reason[:600])
+            print(f"  {self.name}: {reason[:600]}", flush=True)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the content of its file."""
+        return {
+            "figure": self.name,
+            "must": self.must,
+            "tried": self.tried,
+            "passed": self.tried - len(self.failures),
+            "failures": self.failures,
+            "details": self.details,
+            "seconds": round(time.monotonic() - self.begun, 1),
+        }
+
+
+class Command:
+    """`softiou WORDS` in a process group of its own.
+
+    Args:
+        words: Of the command line.
+        folder: Where it runs.
+        before: Called in the new process first, to take something away from it.
+    """
+
+    def __init__(
+        self, words: list[str], folder: Path, before: Callable[[], None] = lambda: None
+    ) -> None:
+        self.words = words
+        self.output = folder / f".output-{random.getrandbits(48):x}"
+        self.begun = time.monotonic()
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(folder, before)
+
+    def _run(self, folder: Path, before: Callable[[], None]) -> None:
+        status = 99
+        try:
+            os.setsid()
+            os.chdir(folder)
+            file = os.open(self.output, os.O_CREAT | os.O_WRONLY, 0o666)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            os.close(file)
+            before()
+            sys.argv = ["softiou", *self.words]
+            from softiou.__main__ import main
+
+            main()
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def wait(self, seconds: float = MOST_SECONDS * 4) -> int | None:
+        """Return the status, negative for a signal; None, and kill it, after some seconds."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+        self.kill()
+        return None
+
+    def kill(self) -> None:
+        """Kill the process alone, as the system does; what it started has to end by itself."""
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+    def text(self) -> str:
+        """Return what it has printed."""
+        return self.output.read_text(errors="replace") if self.output.exists() else ""
+
+    def said(self, words: str, seconds: float = MOST_SECONDS) -> bool:
+        """Wait until it has printed some words; return whether it has."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if words in self.text():
+                return True
+            time.sleep(0.01)
+        return False
+
+    def __str__(self) -> str:
+        return shlex.join(["softiou", *self.words])
+
+
+def run(
+    words: list[str], folder: Path, before: Callable[[], None] = lambda: None
+) -> tuple[int | None, str]:
+    """Run a command to its end; return status and output."""
+    command = Command(words, folder, before)
+    status = command.wait()
+    return status, command.text()
+
+
+def must_run(words: list[str], folder: Path) -> None:
+    """Run a command that has to succeed.
+
+    Raises:
+        RuntimeError: It does not.
+    """
+    status, text = run(words, folder)
+    if status != 0:
+        raise RuntimeError(f"{shlex.join(words)} ended with {status}:\n{text}")
+
+
+def limit(kind: int, value: int) -> Callable[[], None]:
+    """Return what limits a resource of a process."""
+    return lambda: resource.setrlimit(kind, (value, value))
+
+
+def mount(folder: Path, options: str) -> None:
+    """Mount a file system in memory, or change the one that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def write_data(root: Path, sizes: dict[str, int], *, seed: int = 0) -> Path:
+    """Write scenes of a red box over a dark ground, 40 x 48 pixels, and their masks."""
+    generator = np.random.default_rng(seed)
+    for split, size in sizes.items():
+        for index in range(size):
+            image = generator.integers(0, 60, (40, 48, 3))
+            mask = np.zeros((40, 48), np.uint8)
+            top, left = generator.integers(0, 20, 2)
+            mask[top : top + 18, left : left + 18] = 1
+            image[mask == 1, 0] += 180
+            for kind, pixels in (("images", image.astype(np.uint8)), ("masks", mask)):
+                path = root / split / kind / f"{split}{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    text = yaml.safe_dump({"classes": ["ground", "box", "nothing"]})
+    (root / "dataset.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+def import_all() -> None:
+    """Import what the verbs need, before processes are forked."""
+    torch.set_num_threads(1)
+    from importlib import import_module
+
+    for name in (
+        *("softiou.cli", "softiou.training", "softiou.recipes", "softiou.reports"),
+        *("softiou.exporting", "softiou.checking", "softiou.labelling", "softiou.comparison"),
+        *("softiou.jobs.training", "softiou.jobs.run", "softiou.jobs.labelling"),
+        *("softiou.jobs.checking", "segmentation_models_pytorch", "timm", "matplotlib.pyplot"),
+        *("softiou.soft_labels", "softiou.jobs.distilling"),
+    ):
+        import_module(name)

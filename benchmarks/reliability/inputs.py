@@ -1,0 +1,161 @@
+"""Bad inputs, generated: settings, words of the command line, data sets and checkpoints."""
+
+import random
+import shutil
+import time
+from pathlib import Path
+
+import yaml
+
+from benchmarks.reliability.commands import MOST_SECONDS, TINY, Command, Figure
+from softiou.configuration import Config
+
+VALUES = (
+    *("-1", "0", "1", "2", "1e-9", "1e9", "1e300", ".nan", ".inf", "-.inf", "null", "true", "[]"),
+    *("{}", "''", "x", "[1,2]", "[0,0]", "[-1,1]", "{a: 1}", "auto", "none", "all", "1_8", "~"),
+    *("100000000000000000000", "0.5", "'\\u001b[2J'", "/etc/passwd", "../..", "a" * 5000, "[[[[["),
+    *("&a [*a]", "!!python/object:os.system x", "2001-01-01", "0x10", "hard", "\N{SNOWMAN}"),
+)
+WORDS = (
+    *("--run", "--resume", "--config", "--out", "--window", "--scales", "--split", "--labels"),
+    *("--to", "--teacher", "", "0", "-1", "nowhere", "digits", "a=b", "=", "--json", "x.ckpt"),
+    *("--batch-size", "--overlap", "2", "1e999", "/", "\x1b[2J", "--flips", "--weights", "teacher"),
+)
+VERBS = (
+    *("train", "evaluate", "predict", "label", "distill", "semi", "calibrate", "compare"),
+    *("export", "check", "split", "report", "fetch", "models", "recipes"),
+)
+SCRATCH = "bad"
+
+
+def try_inputs(
+    work: Path, data: Path, teacher: Path, number: int, deadline: float, seed: int
+) -> Figure:
+    """Give bad inputs to the commands; each has to end in time, with words and no traceback."""
+    figure = Figure("bad inputs: a clear error or handled, no traceback, no hang", 1000)
+    generator = random.Random(seed)
+    kinds = {"setting": _setting, "words": _words, "file": _file, "checkpoint": _checkpoint}
+    counts = dict.fromkeys(kinds, 0)
+    for index in range(number):
+        if time.monotonic() > deadline:
+            break
+        kind = list(kinds)[index % len(kinds)]
+        folder = work / SCRATCH
+        folder.mkdir()
+        words = kinds[kind](generator, folder, data, teacher)
+        counts[kind] += 1
+        command = Command(words, folder)
+        status = command.wait(MOST_SECONDS)
+        wrong = _wrong(status, command.text())
+        figure.count(f"{kind}: {command!s:.200}: {wrong}" if wrong else "")
+        shutil.rmtree(folder, ignore_errors=True)
+    figure.details = {"trials": counts}
+    return figure
+
+
+def _wrong(status: int | None, text: str) -> str:
+    """Return what is wrong with an end."""
+    if status is None:
+        return f"it did not end in {MOST_SECONDS:.0f} s"
+    if status < 0 or status == 99:
+        return f"it died with {status}: {text[-300:]}"
+    for words in ("Traceback", "should not happen", "\x1b[2J"):
+        if words in text:
+            return f"{words!r} in {text[-300:]}"
+    if status != 0 and not text.strip():
+        return f"it ended with {status} in silence"
+    return ""
+
+
+def _setting(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
+    """A setting with a value of another kind, on the command line or in a file."""
+    keys = [f"{name}.{key}" for name, kind in Config.sections() for key in kind.model_fields]
+    changed = {generator.choice(keys): generator.choice(VALUES) for _ in range(2)}
+    lines = [f"{key}={value}" for key, value in changed.items()]
+    short = [one for one in TINY if one.partition("=")[0] not in changed]
+    short += [one for one in ("optim.steps=1", "optim.validations=1") if one[:11] != lines[0][:11]]
+    if generator.random() < 0.5:
+        return ["train", str(data), *short, *lines, "--run", "run"]
+    text = "".join(f"{key.replace('.', ': {')}: {value}}}\n" for key, value in changed.items())
+    (folder / "settings.yaml").write_text(text, encoding="utf-8")
+    return ["train", str(data), *short, "--config", "settings.yaml", "--run", "run"]
+
+
+def _words(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
+    """A verb with words in any order."""
+    own = [*WORDS, str(data), str(teacher), str(data / "test" / "images"), *TINY[:2]]
+    verb = generator.choice(VERBS)
+    words = [generator.choice(own) for _ in range(generator.randint(0, 4))]
+    if verb in ("train", "distill", "semi"):
+        words += [*TINY, "optim.steps=1", "optim.validations=1"]
+    return [verb, *words]
+
+
+def _file(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
+    """A data set with a damaged file."""
+    copy = folder / "data"
+    shutil.copytree(data, copy)
+    files = sorted(path for path in copy.rglob("*") if path.is_file())
+    victims = [copy / "dataset.yaml", generator.choice(files), generator.choice(files)]
+    _damage(generator, generator.choice(victims), files)
+    short = [*TINY, "optim.steps=1", "optim.validations=1", "--run", "run"]
+    return generator.choice(
+        [
+            ["check", "data"],
+            ["check", "data", "--fix", "out"],
+            ["train", "data", *short],
+            ["evaluate", str(teacher), "data", "--out", "scores"],
+            ["predict", str(teacher), "data/test/images", "--out", "masks"],
+            ["label", "data", "--teacher", str(teacher), "--out", "store", "workers=0"],
+        ]
+    )
+
+
+def _damage(generator: random.Random, path: Path, files: list[Path]) -> None:
+    """Change a file, or what is at its place."""
+    content = path.read_bytes()
+    kind = generator.randrange(9)
+    if kind == 0:
+        path.write_bytes(content[: generator.randrange(len(content))])
+    elif kind == 1:
+        damaged = bytearray(content)
+        for _ in range(generator.randint(1, 64)):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        path.write_bytes(damaged)
+    elif kind == 2:
+        path.write_bytes(b"")
+    elif kind == 3:
+        path.write_bytes(generator.randbytes(1000))
+    elif kind == 4:
+        path.unlink()
+        path.mkdir()
+    elif kind == 5:
+        path.unlink()
+        path.symlink_to(path.name)  # a loop
+    elif kind == 6:
+        path.write_bytes(generator.choice(files).read_bytes())
+    elif kind == 7:
+        path.unlink()
+    else:
+        values = {"classes": generator.choice([[], 3, "x", ["a", "a"], [None], {"a": 1}, ["a"]])}
+        path.write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def _checkpoint(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
+    """A damaged checkpoint, or a run with a damaged file."""
+    copy = folder / "run"
+    shutil.copytree(teacher, copy)
+    files = sorted(path for path in copy.rglob("*") if path.is_file())
+    named = [path for path in files if path.suffix in (".ckpt", ".yaml", ".json", ".jsonl")]
+    _damage(generator, generator.choice(named), files)
+    return generator.choice(
+        [
+            ["predict", "run", str(data / "test" / "images"), "--out", "masks"],
+            ["evaluate", "run", str(data)],
+            ["export", "run", "--to", "safetensors", "--out", "model.safetensors"],
+            ["train", "--resume", "run"],
+            ["report", "run"],
+            ["compare", "run", str(teacher)],
+            ["calibrate", "run", str(data)],
+        ]
+    )

@@ -1,0 +1,137 @@
+"""kill -9 at random moments of every verb that writes, and what comes of going on."""
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.reliability.commands import TINY, Command, Figure, must_run, run, write_data
+from benchmarks.reliability.comparing import (
+    difference_of_evaluations,
+    difference_of_folders,
+    difference_of_runs,
+    leftovers,
+)
+
+STEPS = ["optim.steps=12", "optim.validations=3", *TINY]
+
+
+@dataclass
+class Verb:
+    """A command, how it goes on after a kill, and how its result is compared.
+
+    Attributes:
+        words: For a result at a path.
+        again: Of the command that goes on.
+        difference: Between two results.
+        prepare: Copies what a result begins with.
+    """
+
+    words: Callable[[Path], list[str]]
+    again: Callable[[Path], list[str]]
+    difference: Callable[[Path, Path], str]
+    prepare: Callable[[Path], None] = lambda path: None
+
+
+def kill_all(work: Path, data: Path, rounds: int, deadline: float, seed: int) -> Figure:
+    """Kill each verb in turn, at a random moment, until the rounds or the time are over."""
+    figure = Figure("kill -9 at random moments, resumed bit-identical", 200)
+    teacher = work / "teacher"
+    must_run(["train", str(data), *STEPS, "--run", str(teacher)], work)
+    verbs = _verbs(work, data, teacher)
+    generator = random.Random(seed)
+    durations = {}
+    for name, verb in verbs.items():
+        reference = work / f"reference-{name}"
+        verb.prepare(reference)
+        begun = time.monotonic()
+        must_run(verb.words(reference), work)
+        durations[name] = time.monotonic() - begun
+    counts = dict.fromkeys(verbs, 0)
+    for number in range(rounds):
+        if time.monotonic() > deadline:
+            break
+        name = list(verbs)[number % len(verbs)]
+        moments = [generator.uniform(0, 1.05 * durations[name]) for _ in range(2)]
+        result = work / f"{name}-{number}"
+        figure.count(_trial(verbs[name], work, result, work / f"reference-{name}", moments))
+        counts[name] += 1
+        shutil.rmtree(result, ignore_errors=True)
+    figure.details = {"trials": counts}
+    return figure
+
+
+def _trial(verb: Verb, work: Path, result: Path, reference: Path, moments: list[float]) -> str:
+    """Kill a command once or twice, let it end, and compare."""
+    verb.prepare(result)
+    words = verb.words(result)
+    for moment in moments[: 1 + int(moments[0] * 1000) % 2]:
+        command = Command(words, work)
+        time.sleep(moment)
+        command.kill()
+        if (result / "config.yaml").exists() or verb.words(result)[0] not in RESUMABLE:
+            words = verb.again(result)
+    status, text = run(words, work)
+    what = f"{words[0]} killed after {[round(moment, 2) for moment in moments]} s: "
+    if status != 0:
+        return f"{what}ended with {status}: {text[-400:]}"
+    try:
+        difference = verb.difference(result, reference)
+    except (OSError, ValueError, KeyError) as error:
+        difference = repr(error)
+    return what + difference if difference else ""
+
+
+RESUMABLE = ("train", "distill", "semi")
+
+
+def _verbs(work: Path, data: Path, teacher: Path) -> dict[str, Verb]:
+    more = write_data(work / "more", {"train": 4}, seed=1)
+
+    def trained(verb: str, *settings: str) -> Verb:
+        return Verb(
+            lambda run: [verb, str(data), *settings, *STEPS, "--run", str(run)],
+            lambda run: [verb, "--resume", str(run)],
+            difference_of_runs,
+        )
+
+    def evaluate(run: Path) -> list[str]:
+        return ["evaluate", str(run), str(data)]
+
+    def copy(run: Path) -> None:
+        shutil.copytree(teacher, run)
+        for name in ("evaluation.json", "evaluation.safetensors", "report.html"):
+            (run / name).unlink()
+
+    def label(out: Path) -> list[str]:
+        return ["label", str(data), "--teacher", str(teacher), "--out", str(out), "workers=0"]
+
+    def export(out: Path) -> list[str]:
+        out.mkdir(exist_ok=True)
+        file = str(out / "model.safetensors")
+        return ["export", str(teacher), "--to", "safetensors", "--out", file, "--overwrite"]
+
+    def fix(out: Path) -> list[str]:
+        return ["check", str(data), "--fix", str(out)]
+
+    return {
+        "train": trained("train"),
+        "distill": trained("distill", f"distillation.teacher={teacher}"),
+        "semi": trained("semi", f"semi_supervised.unlabeled={more / 'train' / 'images'}"),
+        "label": Verb(label, label, difference_of_folders),
+        "evaluate": Verb(evaluate, evaluate, _evaluation, copy),
+        "export": Verb(export, export, difference_of_folders),
+        "check": Verb(fix, lambda out: _fix_again(out, fix(out)), difference_of_folders),
+    }
+
+
+def _fix_again(out: Path, words: list[str]) -> list[str]:
+    """A copy that was complete when the command was killed is removed by the user first."""
+    shutil.rmtree(out, ignore_errors=True)
+    return words
+
+
+def _evaluation(run: Path, other: Path) -> str:
+    return difference_of_evaluations(run, other) or leftovers(run)
