@@ -249,6 +249,20 @@ def test_an_unlabelled_class_is_in_no_mean() -> None:
     assert (boat["iou"], boat["target_pixels"], boat["predicted_pixels"]) == (None, 0, 2)
 
 
+def test_unlabelled_classes_in_words() -> None:
+    def evaluation(*pixels: tuple[int, int | None]) -> Evaluation:
+        scores = [
+            ClassScores.model_construct(name=name, target_pixels=target, predicted_pixels=predicted)
+            for name, (target, predicted) in zip("abc", pixels, strict=True)
+        ]
+        return Evaluation.model_construct(classes=tuple("abc"), per_class=tuple(scores))
+
+    assert evaluation((1, 1), (2, 0), (3, None)).absent_classes == ""
+    found = evaluation((5, 1), (0, 1234), (0, 0)).absent_classes
+    assert found == "means over 1 of 3 classes, without b (predicted in 1,234 px), c"
+    assert evaluation((5, None), (5, None), (0, None)).absent_classes.endswith("without c")
+
+
 def test_nothing_valid_gives_nulls(
     run_given: Callable[..., EvaluationResult], tmp_path: Path
 ) -> None:

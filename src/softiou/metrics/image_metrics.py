@@ -181,9 +181,9 @@ class MeanMetric(ImageMetric[O]):
         """Return the sums of the classes that count: an ignored label is none of them."""
         ignored = self.ignore_index
         if ignored is not None and 0 <= ignored < self.num_classes and not self.independent:
-            counts = torch.arange(self.num_classes, device=self.device) != ignored
-            counts |= sums.occurs().any(0)  # where soft targets have it as a class
-            sums = sums.apply(lambda x: x * counts)
+            counted = sums.occurs().any(0)  # as where soft targets have it as a class
+            counted[:ignored] = counted[ignored + 1 :] = True
+            sums = sums.apply(lambda x: x * counted)
         return sums if self.include_background else sums.apply(lambda x: x[:, 1:])
 
     def extra_repr(self) -> str:
