@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import softiou
 from conftest import TrainedRun
 from softiou.configuration import load_config
-from softiou.errors import CheckpointError
+from softiou.errors import CheckpointError, DataError
 from softiou.training import resume_training, start_training
 
 
@@ -86,3 +87,15 @@ def test_every_verb_takes_any_name(name: bytes, trained: TrainedRun, tmp_path: P
     assert len(list((tmp_path / "masks").iterdir())) == 9
     softiou.label(data, teacher=run, out=tmp_path / "soft", progress=False)
     assert len(list((tmp_path / "soft").rglob("*.b2nd"))) == 10
+
+
+def test_a_validation_split_without_a_labelled_pixel_is_named(
+    shapes: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(shapes, tmp_path / "data"))
+    for mask in (data / "val" / "masks").glob("*.png"):
+        with Image.open(mask) as stored:
+            size = stored.size
+        Image.new("L", size, 255).save(mask)
+    with pytest.raises(DataError, match=r"split val, but all pixels .* data\.val_split=NAME"):
+        start(str(data), tiny, tmp_path / "run")

@@ -160,7 +160,7 @@ class FixedCopy:
         """Write the masks of a sample, if all of them can be read, and link to its image."""
         masks = self._repair.read(files)
         for number, one in enumerate(masks, start=1):
-            name = "masks" if len(masks) == 1 else f"masks_{number}"
+            name = "masks" if files.annotators == 1 else f"masks_{number}"
             (folder / name).mkdir(parents=True, exist_ok=True)
             self._encoder.write(one.mask, folder / name / f"{files.stem}.png")
         _link_images({files.stem: files.image}, folder / "images")

@@ -104,7 +104,7 @@ class Scan:
         reader: MaskReader,
     ) -> None:
         self.statistics = {
-            split: SplitStatistics(reader.description, len(several[0].masks) if several else 0)
+            split: SplitStatistics(reader.description, several[0].annotators if several else 0)
             for split, several in samples.items()
         }
         self.masks_with: Counter[int] = Counter()

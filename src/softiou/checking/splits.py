@@ -63,6 +63,10 @@ def split_warnings(
     if _is_part_of_train(split, samples):
         yield from _unseen_classes(place, split, summary, summaries["train"])
         return
+    if fewer := [one.stem for one in samples[split] if len(one.masks) < one.annotators]:
+        message = f"Images that not all of the {summary.annotators} annotators have a mask of: "
+        message += f"{len(fewer)} ({some_of(fewer)}). Those without ignore all of their pixels."
+        yield Problem(str(place), message, "Nothing to do.", "note", kind="left_out")
     nowhere = _unseen(summaries)
     yield from _empty_classes(place, split, summary, nowhere)
     if nowhere and split == "train":  # one cause, said once

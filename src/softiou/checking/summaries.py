@@ -98,8 +98,8 @@ def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleS
         size=(masks.shape[1], masks.shape[2]),
         pixels=pixels.numpy(),
         ignored=masks.numel() - len(labels),
-        valid=int(by_all.sum()),
-        agreed=int((by_all & (masks == masks[0]).all(dim=0)).sum()),
+        valid=int(by_all.sum()) if len(masks) > 1 else 0,  # one alone agrees with nobody
+        agreed=int((by_all & (masks == masks[0]).all(dim=0)).sum()) if len(masks) > 1 else 0,
         digest=hashlib.blake2b(masks.numpy().data, digest_size=_DIGEST_BYTES).digest(),
     )
 

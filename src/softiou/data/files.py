@@ -19,11 +19,16 @@ UNLABELED = "unlabeled"  # folder of images without labels
 
 @dataclass(frozen=True)
 class SampleFiles:
-    """The files of one sample: an image and one mask per annotator."""
+    """The files of one sample: an image and one mask per annotator.
+
+    An annotator of a data set with several may have left an image out: then there are fewer masks
+    than `annotators`, at least one.
+    """
 
     stem: str
     image: Path
     masks: tuple[Path, ...]
+    annotators: int = 1
 
     @property
     def paths(self) -> tuple[Path, ...]:

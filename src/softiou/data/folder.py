@@ -22,6 +22,8 @@ from softiou.targets import staple, vote_shares
 class FolderDataset(SegmentationDataset):
     """Images and masks in files, one mask per image or one per annotator.
 
+    An annotator without a mask of an image counts as one who ignores all of its pixels.
+
     `splits/NAME.txt` (one stem per line) restricts the split NAME to the listed images; when there
     is no folder NAME, it lists images of `train`.
 
@@ -62,7 +64,7 @@ class FolderDataset(SegmentationDataset):
         self.folder = opened.folder(split)
         self.stems = tuple(sample.stem for sample in self._samples)
         check_labels(labels)
-        self.annotators = len(samples[0].masks)
+        self.annotators = samples[0].annotators
         self.labels = labels
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
@@ -93,6 +95,8 @@ class FolderDataset(SegmentationDataset):
             problem = size_problem(path, masks[-1].shape, files.image, image.shape[-2:])
             if problem:
                 raise DataProblemsError(problem)
+        unseen = torch.full_like(masks[0], self.description.ignore_index)
+        masks += [unseen] * (self.annotators - len(masks))  # of those who left the image out
         return {"image": image, "target": self._target(torch.stack(masks)), "stem": files.stem}
 
     def _target(self, masks: Tensor) -> Tensor:

@@ -46,17 +46,20 @@ def listed_stems(
     return stems & listed, [Problem(str(path), message, remedy, kind="list")]
 
 
-def unmatched(stems: set[str], images: Files, masks: Files, *, pairing: str) -> list[Problem]:
+def unmatched(
+    stems: set[str], images: Files, masks: Files, *, seen: set[str], pairing: str
+) -> list[Problem]:
     """Report images without mask and masks without image.
 
     Args:
         stems: Those of the split.
         images: Of the split.
         masks: Of one annotator.
+        seen: Stems that any annotator has a mask of.
         pairing: How a mask is found, for the messages.
     """
     problems = []
-    without_mask = stems.intersection(images.by_stem).difference(masks.by_stem)
+    without_mask = stems.intersection(images.by_stem).difference(seen)
     if without_mask:
         message = f"Images without mask here: {some_stems(without_mask)}."
         problems.append(Problem(str(masks.place), message, pairing, kind="unmatched"))

@@ -164,12 +164,17 @@ class DataSource:
             self.list_of(split), images, set(images.by_stem).union(*by_stem), root=self.root
         )
         problems += listed
-        for masks in annotators:
-            problems += unmatched(stems, images, masks, pairing=self.layout.pairing)
-        complete = stems.intersection(images.by_stem, *by_stem) if annotators else set()
+        seen = set[str]().union(*by_stem)
+        for masks in annotators:  # what one of them has left out is no problem
+            problems += unmatched(stems, images, masks, seen=seen, pairing=self.layout.pairing)
         samples = tuple(
-            SampleFiles(stem, images.by_stem[stem], tuple(masks[stem] for masks in by_stem))
-            for stem in sorted(complete)
+            SampleFiles(
+                stem,
+                images.by_stem[stem],
+                tuple(masks[stem] for masks in by_stem if stem in masks),
+                len(annotators),
+            )
+            for stem in sorted(stems.intersection(images.by_stem, seen))
         )
         return samples, tuple(dict.fromkeys(problems))
 

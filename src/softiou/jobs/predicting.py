@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from softiou._screen import Progress, progress_of
+from softiou._screen import Progress, progress_of, visible
 from softiou.errors import ConfigError, DataError
 from softiou.inference import (
     InferenceSettings,
@@ -165,7 +165,9 @@ class Predictions(Sequence[Prediction]):
                     writer.write(file, item.pixels)
                     written += 1
                 except DataError as error:  # one bad file must not cost the others
-                    failed.append(str(error))
+                    failed.append(
+                        str(error) if str(file) in str(error) else f"{visible(file)}: {error}"
+                    )
         except KeyboardInterrupt:
             return SavedMasks(written, tuple(failed), interrupted=True)
         return SavedMasks(written, tuple(failed), interrupted=False)

@@ -27,7 +27,7 @@ from softiou.data import (
     TrainingStream,
     truth,
 )
-from softiou.errors import ConfigError
+from softiou.errors import ConfigError, DataError
 from softiou.inference import predict_probs
 from softiou.losses import OverlapLoss, Targets
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
@@ -229,6 +229,12 @@ class Recipe(pl.LightningModule, ABC):
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores in per cent, and note the classes that are never predicted."""
+        if not self._scores()[0].num_pixels():
+            raise DataError(
+                f"Expected labelled pixels in the split {self.config.data.val_split}, but all "
+                "pixels of its masks are ignored: no checkpoint could be chosen. Look at them with "
+                "`softiou check`, or name another split: data.val_split=NAME."
+            )
         missing = self._scores()[0].never_predicted()
         self.never_predicted = tuple(self.description.classes[index] for index in missing)
         for (prefix, _), scores in zip(self._scored, self._scores(), strict=True):

@@ -52,6 +52,11 @@ class ValidationScores(nn.Module):
             scores["kept"] = self.kept.compute()
         return {name: 100 * value.float() for name, value in scores.items()}
 
+    def num_pixels(self) -> int:
+        """Return how many labelled pixels there were."""
+        with self.scores.sync_context():
+            return int(self.scores.counts().merge_images().present.sum())
+
     def never_predicted(self) -> list[int]:
         """Return the classes that occur in the images but are predicted at no pixel."""
         with self.scores.sync_context():
