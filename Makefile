@@ -26,7 +26,8 @@ docs: venv
 venv: $(VENV)/installed
 
 # Made again only when what is to be installed has changed.
-$(VENV)/installed: pyproject.toml constraints.txt
+C_FILES := $(wildcard src/softiou/*.h src/softiou/*/*.c) scripts/build_native.py
+$(VENV)/installed: pyproject.toml constraints.txt $(C_FILES)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), f"Python 3.11 or newer is needed, this is {sys.version}"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off \

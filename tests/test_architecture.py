@@ -36,7 +36,7 @@ LAYERS = (
     {"tiles", "configuration"},
     {
         "_checks",
-        "_compile",
+        "_native",
         "errors",
         "_files",
         "_reading",

@@ -1,6 +1,8 @@
-/* What the compiled files share; _compile.py puts it in front of each. */
+/* What the compiled files share; the build puts it in front of each. */
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum type { FLOAT32, BFLOAT16, FLOAT16, UINT8, INT8, INT16, INT32, INT64 };
@@ -42,4 +44,28 @@ static inline float from_half(uint16_t half) {
     float value = as_float(rest << 13) * as_float(0x77800000u); /* 2^112: mends the exponent */
     if (rest >= 0x7c00) value = as_float(0x7f800000u | (rest & 0x3ff) << 13);
     return as_float(as_bits(value) | sign);
+}
+
+/* Windows and macOS have no OpenMP of torch under this name. */
+#if defined(__linux__)
+extern void GOMP_parallel(void (*)(void *), void *, unsigned, unsigned) __attribute__((weak));
+#endif
+
+/* Run a worker in several threads: those of torch's OpenMP where it is loaded, because others would
+ * compete for the cores with threads that keep spinning after their work; or POSIX threads. */
+static void run_threads(void *(*worker)(void *), void *work, int64_t threads) {
+#if defined(__linux__)
+    if (GOMP_parallel && threads > 1) {
+        GOMP_parallel((void (*)(void *))worker, work, (unsigned)threads, 0);
+        return;
+    }
+#endif
+    pthread_t *others = threads > 1 ? calloc((size_t)threads, sizeof(pthread_t)) : NULL;
+    int64_t started = 0;
+    if (others)
+        while (started < threads - 1 && !pthread_create(&others[started], NULL, worker, work))
+            started++;
+    worker(work); /* this thread does its share, and all of it when no other could be started */
+    for (int64_t i = 0; i < started; i++) pthread_join(others[i], NULL);
+    free(others);
 }

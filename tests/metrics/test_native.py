@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from softiou._compile import load_library
+from softiou._native import load_library
 from softiou.metrics import (
     MeanIoU,
     PixelSums,
@@ -28,7 +28,7 @@ from softiou.targets import HardTarget
 
 @pytest.fixture(autouse=True)
 def _needs_a_compiler() -> None:
-    reason = load_library("softiou.metrics", "native.c")
+    reason = load_library("metrics")
     if isinstance(reason, str):
         pytest.skip(reason)
 

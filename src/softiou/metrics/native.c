@@ -1,8 +1,7 @@
 /* Metrics of pixels on the CPU: overlap counts, bins of confidence, Brier score and log-likelihood
  * of every image, from one pass over the probabilities.
  *
- * Plain C11 with OpenMP, or POSIX threads where there is none, compiled on first use by native.py,
- * which also describes the structure below to ctypes. The formulae are those of plain.py. Inside a
+ * Plain C11, compiled when the package is built; native.py describes the structure below to ctypes. The formulae are those of plain.py. Inside a
  * tile the loops over the classes run along the pixels, so that the compiler can use the widest
  * vectors there are; what is left for each pixel alone is to find its cells and add to them.
  *
@@ -13,12 +12,7 @@
  *
  * Shapes: N images, C classes, P pixels, B bins, F fine bins.
  */
-#include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { TILE = 1024, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
 enum { TRUE_POSITIVES, PREDICTED, PRESENT, COUNTS };
@@ -298,20 +292,6 @@ static void *worker(void *argument) {
 /* Returns 0, or 1 where a prediction that counts is no class, or 2 when there is no memory. */
 int softiou_pixels(const job *j) {
     work work = {.j = j};
-#ifdef _OPENMP
-    /* With the threads of torch, where both have the same OpenMP: others would fight for the cores
-     * with those of torch, which keep spinning for a while after their work. */
-#pragma omp parallel num_threads((int)j->threads)
-    worker(&work);
-#else
-    pthread_t *others = calloc((size_t)j->threads, sizeof(pthread_t));
-    int64_t started = 0;
-    if (others)
-        while (started < j->threads - 1 && !pthread_create(&others[started], NULL, worker, &work))
-            started++;
-    worker(&work); /* this thread does its share, and all of it when no other could be started */
-    for (int64_t i = 0; i < started; i++) pthread_join(others[i], NULL);
-    free(others);
-#endif
+    run_threads(worker, &work, j->threads);
     return atomic_load(&work.outcome);
 }

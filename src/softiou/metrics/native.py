@@ -1,6 +1,6 @@
 """The pass over the pixels in compiled code, for labels on the CPU.
 
-The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
+The arithmetic is in `native.c`, compiled when the package is built; this file hands it pointers and
 adds up what its units of work return. `plain.py` is the definition, and does everything else.
 
 Shapes: N images, C classes, *S space, U units, B bins, F fine bins.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou._compile import load_library
+from softiou._native import load_library
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 
 _FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -80,7 +80,7 @@ def unsupported_reason(
         return f"It computes in float32, and the prediction is {scores.dtype}."
     if num_bins > _MOST_BINS:
         return f"It has at most {_MOST_BINS} bins."
-    library = load_library("softiou.metrics", "native.c")
+    library = load_library("metrics")
     return library if isinstance(library, str) else None
 
 
@@ -153,7 +153,7 @@ def _check_shapes(scores: Tensor, target: Tensor, valid: Tensor | None, num_clas
 
 def _done(job: _Job) -> bool:
     """Run a job; False when a prediction is no class."""
-    library = load_library("softiou.metrics", "native.c")
+    library = load_library("metrics")
     if isinstance(library, str):
         raise RuntimeError("a job that was to be refused")
     outcome = library.softiou_pixels(byref(job))

@@ -1,10 +1,9 @@
 /* The pass over the pixels for the CPU: a softmax, a sigmoid or ready probabilities against labels or
  * probabilities, tile by tile.
  *
- * Plain C11 with OpenMP, or POSIX threads where there is none, compiled on first use by native.py,
- * which also describes the structures below to ctypes. The formulae are those of chunked.py and
- * entropy.py. Inside a tile every loop runs along the pixels, so that the compiler can use the widest
- * vectors there are.
+ * Plain C11, compiled when the package is built; native.py describes the structures below to ctypes.
+ * The formulae are those of chunked.py and entropy.py. Inside a tile every loop runs along the
+ * pixels, so that the compiler can use the widest vectors there are.
  *
  * A tile is at most `tile` pixels of one row. Units of several tiles are handed to the threads; the
  * sums of a unit go to their own place and are added in a fixed order, so the result does not
@@ -12,13 +11,10 @@
  *
  * Shapes: N images, C classes, rows x columns pixels, K targets, h x w low-resolution logits.
  */
-#include <math.h>
-#include <pthread.h>
 #include <stdatomic.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#ifdef __linux__
 #include <sys/mman.h>
+#endif
 
 enum { LABELS, PROBS };
 enum { SOFTMAX, SIGMOID, READY };
@@ -1187,23 +1183,7 @@ static void *worker(void *argument) {
 }
 
 static int run(work *work) {
-    int64_t threads = work->j->threads;
-#ifdef _OPENMP
-    /* With the threads of torch, where both have the same OpenMP: others would fight for the cores
-     * with those of torch, which keep spinning for a while after their work. */
-#pragma omp parallel num_threads((int)threads)
-    worker(work);
-    (void)threads;
-#else
-    pthread_t *others = calloc((size_t)threads, sizeof(pthread_t));
-    int64_t started = 0;
-    if (others)
-        while (started < threads - 1 && !pthread_create(&others[started], NULL, worker, work))
-            started++;
-    worker(work); /* this thread does its share, and all of it when no other could be started */
-    for (int64_t i = 0; i < started; i++) pthread_join(others[i], NULL);
-    free(others);
-#endif
+    run_threads(worker, work, work->j->threads);
     return atomic_load(&work->failed);
 }
 

@@ -1,6 +1,6 @@
 """The pass for CPUs in compiled tiles: any activation, any targets.
 
-The arithmetic is in `native.c`, which is compiled on first use; this file hands it pointers and
+The arithmetic is in `native.c`, compiled when the package is built; this file hands it pointers and
 strides. Labels, smoothed labels and probabilities are read where they lie; other targets are read
 in Python, for a few units of work at a time.
 
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from softiou._compile import load_library
+from softiou._native import load_library
 from softiou.overlap.job import Job, Sums
 from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, SoftTile, Target
 from softiou.tiles import Bilinear, Tile
@@ -85,7 +85,7 @@ class _Job(ctypes.Structure):
 
 def _library() -> Any:
     """Return the compiled functions, or the reason why there are none."""
-    return load_library("softiou.overlap", "native.c")
+    return load_library("overlap")
 
 
 def unsupported_reason(job: Job) -> str | None:
