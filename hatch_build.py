@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from build_native import build, platform_tag
 
 
-class CompiledFiles(BuildHookInterface):  # type: ignore[type-arg]
+class CompiledFiles(BuildHookInterface):
     """Adds the libraries to a wheel, which then is for one platform and any Python."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

@@ -33,7 +33,7 @@ FLAGS = (
     "-fPIC",
 )
 # By default compilers avoid wide vectors, which lowered the clock of older processors.
-VARIANTS = {
+VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
     "x86_64": {
         "x86-64-v4": ("-march=x86-64-v4", "-mprefer-vector-width=512"),
         "x86-64-v3": ("-march=x86-64-v3",),
@@ -52,7 +52,7 @@ def build(machine: str | None = None) -> bool:
     """
     compiler = find_compiler()
     if compiler is None:
-        print("softiou: no C compiler found (cc, gcc, clang, or CC): built without compiled code")
+        _say("no C compiler found (cc, gcc, clang, or CC): built without compiled code")
         return False
     variants = VARIANTS.get(machine or _machine(), {})
     key = _key(compiler, variants)
@@ -110,14 +110,18 @@ def _compile(
             command, check=False, capture_output=True, input=whole, timeout=LONGEST
         )
     except subprocess.TimeoutExpired:
-        print(f"softiou: {shlex.join(compiler)} took over {LONGEST} s, so {library.name} is missing")
+        _say(f"{library.name} is missing: {shlex.join(compiler)} took over {LONGEST} s")
         return False
     if done.returncode == 0 and library.exists():
         return True
     library.unlink(missing_ok=True)
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    print(f"softiou: {library.name} is missing: {shlex.join(compiler)} failed: {lines[-1:]}")
+    _say(f"{library.name} is missing: {shlex.join(compiler)} failed: {lines[-1:]}")
     return False
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"softiou: {line}\n")
 
 
 def _of_the_system() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import torch
 import yaml
 from hypothesis import settings
 from PIL import Image
+
 from scripts.build_native import build
 
 # No deadline: the first call of an operator is slow, and so is a machine that also trains.
@@ -26,6 +27,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Compile the C files again after a change; the processes of a parallel run find them made."""
     if not hasattr(session.config, "workerinput"):
         build()
+
 
 # Tests that run long and whose lines others run as well. They run without coverage, which makes
 # what happens inside of Lightning, torch.compile or an exporter take half as long again.

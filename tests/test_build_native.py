@@ -6,6 +6,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
 from scripts import build_native
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ def test_a_compiler_that_fails_is_quoted(
     monkeypatch.setenv("CC", write_compiler(tmp_path / "cc", script))
     assert not build_native.build("x86_64")
     said = capsys.readouterr().out
-    assert "overlap-x86-64-v3.so is missing" in said or "so overlap" in said
+    assert "overlap-x86-64-v3.so is missing" in said
     assert expected in said
     assert not list(folder.iterdir())
 
@@ -85,9 +86,7 @@ def test_without_a_compiler(
     assert "no C compiler found" in capsys.readouterr().out
 
 
-def test_another_processor(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_processor(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", write_compiler(tmp_path / "cc", COPIES))
     assert not build_native.build("riscv64")
     assert not list(folder.glob("*.so"))

@@ -15,7 +15,7 @@ def load(name: str = "overlap") -> object:
 @pytest.fixture
 def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(_native, "FOLDER", tmp_path)
-    monkeypatch.setattr(_native.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr("softiou._native.platform.machine", lambda: "x86_64")
     return tmp_path
 
 
@@ -33,7 +33,7 @@ def libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_processors(
     machine: str, capability: str, expected: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_native.platform, "machine", lambda: machine)
+    monkeypatch.setattr("softiou._native.platform.machine", lambda: machine)
     monkeypatch.setattr(_native, "get_cpu_capability", lambda: capability)
     assert _native.cpu_variants() == expected
 
@@ -42,7 +42,7 @@ def test_the_fastest_library_that_is_there(
     libraries: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_native, "get_cpu_capability", lambda: "AVX512")
-    monkeypatch.setattr(_native.ctypes, "CDLL", lambda path: Path(path).name)
+    monkeypatch.setattr("softiou._native.ctypes.CDLL", lambda path: Path(path).name)
     (libraries / "overlap-x86-64-v3.so").touch()
     assert load() == "overlap-x86-64-v3.so"
     (libraries / "overlap-x86-64-v4.so").touch()

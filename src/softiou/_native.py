@@ -28,8 +28,8 @@ def load_library(name: str) -> ctypes.CDLL | str:
     found = [path for path in (FOLDER / f"{name}-{one}.so" for one in variants) if path.exists()]
     if not found:
         return (
-            "softiou was built without a C compiler. Install a wheel with compiled code, or install "
-            "gcc or clang and build it again."
+            "softiou was built without a C compiler. Install a wheel with compiled code, or "
+            "install gcc or clang and build it again."
         )
     try:
         return ctypes.CDLL(str(found[0]))

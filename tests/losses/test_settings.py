@@ -106,7 +106,7 @@ def test_nothing_is_written_as_text_in_eager_mode(monkeypatch: pytest.MonkeyPatc
 def test_a_target_is_described_once_for_value_and_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     from softiou.overlap import native
 
-    if isinstance(native._library(), str):
+    if isinstance(native.library(), str):
         pytest.skip("no C compiler")
     calls: list[object] = []
 

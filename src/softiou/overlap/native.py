@@ -83,7 +83,7 @@ class _Job(ctypes.Structure):
     ]
 
 
-def _library() -> Any:
+def library() -> Any:
     """Return the compiled functions, or the reason why there are none."""
     return load_library("overlap")
 
@@ -99,8 +99,8 @@ def unsupported_reason(job: Job) -> str | None:
         return "Other targets than labels and probabilities need two spatial dimensions."
     if grid is None:
         return "The memory layout of the space is too irregular."
-    library = _library()
-    return library if isinstance(library, str) else None
+    compiled = library()
+    return compiled if isinstance(compiled, str) else None
 
 
 def gather(job: Job) -> Sums:
@@ -116,7 +116,7 @@ def gather(job: Job) -> Sums:
     masses, weights = _empty(job.rows * K, N, C), _empty(K, N)
     maxima = _empty(2 * K, N, C) if job.settings.maxima else None
     pointers = (c_void_p(x if x is None else x.data_ptr()) for x in (masses, maxima, weights))
-    _library().softiou_total(byref(call.job), *pointers)
+    library().softiou_total(byref(call.job), *pointers)
     return Sums(masses, maxima, weights)
 
 
@@ -139,7 +139,7 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
         call.job.borders = borders.data_ptr()
     call.run(job, "softiou_gradient", c_int64(result.numel() * result.element_size()))
     if job.bilinear is not None:
-        _library().softiou_join(byref(call.job))
+        library().softiou_join(byref(call.job))
     return result
 
 
@@ -284,7 +284,7 @@ class _Call:
         """Call a function of the library for all units."""
         if self.job.N == 0 or self.job.rows * self.job.columns == 0:
             return
-        function = getattr(_library(), name)
+        function = getattr(library(), name)
         for first, last in self._groups(job):
             self.job.first, self.job.last = first, last
             if function(byref(self.job), *arguments):

@@ -75,7 +75,14 @@ def _choose(job: Job) -> Implementation:
     impl = job.settings.impl
     if impl == "auto":
         if job.logits.device.type == "cuda" and not triton.is_installed():
-            _warn_without_triton()
+            _warn_once(
+                "Triton is not installed, so the overlap losses use impl='chunked', which is "
+                "slower on a GPU: pip install triton"
+            )
+        elif job.logits.device.type == "cpu" and isinstance(reason := native.library(), str):
+            _warn_once(
+                f"The overlap losses use impl='chunked', which is 4 to 6 times slower: {reason}"
+            )
         return next(one for one in IMPLEMENTATIONS.values() if one.unsupported_reason(job) is None)
     chosen = IMPLEMENTATIONS[impl]
     if (reason := chosen.unsupported_reason(job)) is not None:
@@ -84,12 +91,8 @@ def _choose(job: Job) -> Implementation:
 
 
 @cache
-def _warn_without_triton() -> None:
-    warnings.warn(
-        "Triton is not installed, so the overlap losses use impl='chunked', which is slower on a "
-        "GPU: pip install triton",
-        stacklevel=2,
-    )
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
 
 
 def without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any:
