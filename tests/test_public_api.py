@@ -229,6 +229,7 @@ RECORDED = {
         "ReportPage",
         "Run",
         "SavedMasks",
+        "SuspectLabel",
         "calibrate",
         "check",
         "compare",
@@ -240,6 +241,7 @@ RECORDED = {
         "predict",
         "report",
         "semi",
+        "suspect_labels",
         "train",
     },
     "softiou.losses": {

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from conftest import TrainedRun
 from softiou import __version__
 from softiou.checkpoints import read_checkpoint
 from softiou.cli import _console
@@ -318,6 +319,15 @@ def test_check_tells_good_data_from_bad(
     assert bad.status == 1
     assert "errors: 1" in bad.out
     assert len(json.loads(softiou("check", data, "--json").out)["problems"]) >= 1
+
+
+def test_check_lists_suspect_labels_with_a_run(softiou: Run, trained: TrainedRun) -> None:
+    told = softiou("check", trained.data, "--with", trained.directory)
+    assert told.status == 0
+    assert "uspect labels" in told.out
+    content = json.loads(softiou("check", trained.data, "--with", trained.directory, "--json").out)
+    kinds = {"split", "stem", "target", "preds", "pixels", "confidence", "box"}
+    assert all(set(one) == kinds for one in content["suspects"])
 
 
 def test_check_tells_of_lists_and_of_images_without_masks(

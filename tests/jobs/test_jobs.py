@@ -165,6 +165,26 @@ def test_a_data_set_is_checked(trained: TrainedRun) -> None:
     assert report.count("error") == 0
 
 
+def test_wrong_labels_are_found_with_a_trained_model(
+    run: softiou.jobs.Run, trained: TrainedRun, tmp_path: Path
+) -> None:
+    data = shutil.copytree(trained.data, tmp_path / "shapes")
+    clean = softiou.jobs.suspect_labels(run, data, progress=False)
+    path = data / "val" / "masks" / "val1.png"
+    mask = np.array(Image.open(path))
+    top, left = np.argwhere(mask == 1).min(0)
+    mask[mask == 1] = 0  # somebody forgot the box
+    Image.fromarray(mask).save(path)
+    found = softiou.jobs.suspect_labels(run, data, progress=False)
+    first = found[0]
+    assert (first.split, first.stem, first.target, first.preds) == ("val", "val1", "ground", "box")
+    assert np.abs(np.subtract(first.box[:2], (top, left))).max() <= 2
+    assert 250 < first.pixels <= 400
+    assert first not in clean
+    pixels = [one.pixels * one.confidence for one in found]
+    assert pixels == sorted(pixels, reverse=True)
+
+
 def test_soft_labels_are_stored_and_learnt_from(
     run: softiou.jobs.Run, trained: TrainedRun, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """What `softiou check` prints: contents, problems by kind, and advice."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.markup import escape
@@ -13,6 +14,9 @@ from softiou.checking.advice import Advice
 from softiou.checking.report import ProblemGroup
 from softiou.checking.summaries import SizeSummary, SplitSummary
 from softiou.data.problems import some_of
+
+if TYPE_CHECKING:
+    from softiou.jobs import SuspectLabel
 
 _SHOWN = 20
 _COLOURS = {"note": "cyan", "warning": "yellow", "error": "red"}
@@ -44,6 +48,23 @@ def fix_summary(fixed: FixReport) -> Iterator[Text]:
         yield from map(_group, fixed.reasons[:_SHOWN])
     for group in fixed.remaining:
         yield Text(f"not repaired: {group.count} of the kind {group.kind}", style="bold red")
+
+
+def suspect_table(suspects: "Sequence[SuspectLabel]") -> Iterator[RenderableType]:
+    """List the first labels that may be wrong."""
+    if not suspects:
+        yield Text("suspect labels: none")
+        return
+    table = Table("image", "labels", "prediction", title="Suspect labels", title_justify="left")
+    for heading in ("pixels", "sure, %", "top, left, bottom, right"):
+        table.add_column(heading, justify="right")
+    for one in suspects[:_SHOWN]:
+        numbers = (f"{one.pixels:,}", f"{one.confidence:.1f}", ", ".join(map(str, one.box)))
+        names = map(visible, (f"{one.split}/{one.stem}", one.target, one.preds))
+        table.add_row(*map(escape, names), *numbers)
+    yield table
+    if len(suspects) > _SHOWN:
+        yield Text(f"... and {len(suspects) - _SHOWN} more; --json prints them all.")
 
 
 def _group(group: ProblemGroup) -> Text:

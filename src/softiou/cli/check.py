@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
 
     from softiou.checking import CheckReport, FixReport
+    from softiou.jobs import SuspectLabel
 
 
 def check(
@@ -32,6 +33,15 @@ def check(
             metavar="OUT",
             help="Write a corrected copy of the masks into this new folder, with links to the "
             "images; DATA is never touched.",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--with",
+            metavar="RUN",
+            help="List labels that may be wrong, too: regions where this model is sure of another "
+            "class.",
         ),
     ] = None,
     strict: Annotated[
@@ -54,7 +64,7 @@ def check(
     from softiou import jobs
     from softiou._screen import progress_of
     from softiou.checking import fix_dataset, fix_folder
-    from softiou.cli._check_text import fix_summary, summary
+    from softiou.cli._check_text import fix_summary, summary, suspect_table
 
     if fix is not None:
         fix_folder(data, fix)  # fail before the work
@@ -64,20 +74,26 @@ def check(
         _print(summary(report))  # printed even when nothing can be repaired
     watch = partial(progress.track, description="checking files")
     fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
+    suspects = () if run is None else jobs.suspect_labels(run, data, progress=progress)
     if json_output:
-        _print_json(report, fixed)
+        _print_json(report, fixed, suspects)
     elif fixed is not None:
         _print(fix_summary(fixed))
+    if run is not None and not json_output:
+        _print(suspect_table(suspects))
     failed = bool(report.errors) if fixed is None else not fixed.complete
     if failed or (strict and (report.warnings or report.lacks_validation)):
         raise typer.Exit(1)
 
 
-def _print_json(report: CheckReport, fixed: FixReport | None) -> None:
+def _print_json(
+    report: CheckReport, fixed: FixReport | None, suspects: Sequence[SuspectLabel]
+) -> None:
     import json
     from dataclasses import asdict
 
     content = {**report.as_dict(), "fix": asdict(fixed) if fixed else None}
+    content["suspects"] = [asdict(suspect) for suspect in suspects]
     print(json.dumps(content, indent=2))
 
 

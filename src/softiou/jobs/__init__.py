@@ -9,7 +9,7 @@ from softiou._lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from softiou.jobs.calibrating import calibrate
-    from softiou.jobs.checking import check
+    from softiou.jobs.checking import SuspectLabel, check, suspect_labels
     from softiou.jobs.comparing import compare
     from softiou.jobs.distilling import distill
     from softiou.jobs.exporting import export
@@ -26,6 +26,7 @@ __all__ = [
     "ReportPage",
     "Run",
     "SavedMasks",
+    "SuspectLabel",
     "calibrate",
     "check",
     "compare",
@@ -37,6 +38,7 @@ __all__ = [
     "predict",
     "report",
     "semi",
+    "suspect_labels",
     "train",
 ]
 
@@ -44,7 +46,7 @@ __getattr__, __dir__ = _lazy_names(
     __name__,
     {
         "calibrating": "calibrate",
-        "checking": "check",
+        "checking": "SuspectLabel check suspect_labels",
         "comparing": "compare",
         "distilling": "distill",
         "exporting": "export",

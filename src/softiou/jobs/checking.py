@@ -1,13 +1,39 @@
 """What is wrong with a data set."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softiou._screen import Progress, progress_of
+from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
     from softiou.checking import CheckReport
+    from softiou.evaluation.schema import ImageScores, Suspect
+
+
+@dataclass(frozen=True)
+class SuspectLabel:
+    """A region of an image where a model is sure of another class than the labels.
+
+    Attributes:
+        split: Split of the image.
+        stem: Its name without the ending.
+        target: Name of the class of the labels.
+        preds: Name of the predicted class.
+        pixels: Number of pixels.
+        confidence: Mean over the region, per cent.
+        box: Top, left, bottom and right, in pixels.
+    """
+
+    split: str
+    stem: str
+    target: str
+    preds: str
+    pixels: int
+    confidence: float
+    box: tuple[int, int, int, int]
 
 
 def check(
@@ -33,4 +59,51 @@ def check(
         str(data),
         unlabeled=None if unlabeled is None else Path(unlabeled),
         watch=partial(shown.track, description="checking files"),
+    )
+
+
+def suspect_labels(
+    run: RunLike, data: str | Path, *, progress: bool | Progress | None = None
+) -> tuple[SuspectLabel, ...]:
+    """Find labels that may be wrong: a trained model is sure of another class.
+
+    A model learns wrong labels of the images that it was trained on, too, so most is found in other
+    splits.
+
+    Args:
+        run: Run, run directory or checkpoint.
+        data: Data set with the classes of the run, all of whose splits are looked at.
+        progress: As in `evaluate`.
+
+    Returns:
+        Regions of all images, those with the most confident pixels first; at most five an image,
+        see `softiou.evaluation.suspects`.
+
+    Raises:
+        CheckpointError: There is no usable checkpoint, or it has other classes.
+        DataError: The data set cannot be read.
+    """
+    from softiou.data import available_splits
+    from softiou.jobs.scoring import score
+    from softiou.reports import ranked_suspects
+
+    shown, model = progress_of(progress), as_trained(run).load_model()
+    found: dict[tuple[str, object], tuple[str, ImageScores, Suspect]] = {}
+    for split in available_splits(data):
+        evaluation = score(model, data, split=split, labels="hard", progress=shown).evaluation
+        for image, one in ranked_suspects(evaluation.images):
+            found.setdefault((image.stem, one.box), (split, image, one))  # lists overlap
+    ranked = sorted(found.values(), key=lambda entry: -entry[2].weight)
+    names = model.description.classes
+    return tuple(
+        SuspectLabel(
+            split,
+            image.stem,
+            names[one.target],
+            names[one.preds],
+            one.pixels,
+            one.confidence,
+            one.box,
+        )
+        for split, image, one in ranked
     )
