@@ -1,4 +1,4 @@
-"""Try an installed wheel: the compiled pass is there, and its value is that of PyTorch operators."""
+"""Try an installed wheel: the compiled pass is there, and has the value of PyTorch operators."""
 
 import sys
 

@@ -250,17 +250,21 @@ def test_an_unlabelled_class_is_in_no_mean() -> None:
 
 
 def test_unlabelled_classes_in_words() -> None:
-    def evaluation(*pixels: tuple[int, int | None]) -> Evaluation:
-        scores = [
-            ClassScores.model_construct(name=name, target_pixels=target, predicted_pixels=predicted)
-            for name, (target, predicted) in zip("abc", pixels, strict=True)
-        ]
-        return Evaluation.model_construct(classes=tuple("abc"), per_class=tuple(scores))
+    some_class: Any = ClassScores.model_construct
+    some_evaluation: Any = Evaluation.model_construct
 
-    assert evaluation((1, 1), (2, 0), (3, None)).absent_classes == ""
-    found = evaluation((5, 1), (0, 1234), (0, 0)).absent_classes
+    def words(**classes: tuple[int, int | None]) -> str:
+        scores = [
+            some_class(name=name, target_pixels=target, predicted_pixels=predicted)
+            for name, (target, predicted) in classes.items()
+        ]
+        text: str = some_evaluation(classes=tuple(classes), per_class=scores).absent_classes
+        return text
+
+    assert words(a=(1, 1), b=(2, 0), c=(3, None)) == ""
+    found = words(a=(5, 1), b=(0, 1234), c=(0, 0))
     assert found == "means over 1 of 3 classes, without b (predicted in 1,234 px), c"
-    assert evaluation((5, None), (5, None), (0, None)).absent_classes.endswith("without c")
+    assert words(a=(5, None), b=(0, None)) == "means over 1 of 2 classes, without b"
 
 
 def test_nothing_valid_gives_nulls(
