@@ -254,6 +254,7 @@ RECORDED = {
         "Targets",
         "TverskyLoss",
         "channel_wise_divergence",
+        "correlation_distance",
         "weights_of",
     },
     "softiou.models": {

@@ -67,7 +67,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("loss.per={batch: 0}", "loss.per: input should be 'batch', 'image' or 'class' or "),
         ("loss.class_weights=[0, 0]", "loss.class_weights: not all weights may be 0, but got"),
         ("loss.class_weights=[1, -1]", "loss.class_weights: input should be greater than or"),
-        ("optim.ema=1", "optim.ema: input should be less than 1, but got 1"),
+        (
+            "optim.ema=1",
+            "optim.ema: input should be 'auto' or input should be less than 1, but got 1",
+        ),
         ("optim=5", "optim: is a section; set optim.KEY, for instance optim.steps"),
         ("optim.optimizer=adam", "optim.optimizer: input should be 'adamw' or 'sgd', but got"),
         ("optim.momentum=1", "optim.momentum: input should be less than 1, but got 1"),

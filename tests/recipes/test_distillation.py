@@ -23,7 +23,7 @@ from softiou.configuration import load_config
 from softiou.data import Augmentation, Batch, TrainingStream, collate, open_dataset
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.evaluation import evaluate
-from softiou.losses import JaccardMetricLoss, channel_wise_divergence
+from softiou.losses import JaccardMetricLoss, channel_wise_divergence, correlation_distance
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import DistillationRecipe, differences_to_baseline, without_teacher
 from softiou.recipes.custom import NOTHING_CUSTOM
@@ -249,6 +249,16 @@ def test_channel_wise_is_added(make_recipe: Make, trained: Any, batch: Batch) ->
     torch.testing.assert_close(parts["channel_wise"], extra)
 
 
+def test_correlation_is_added(make_recipe: Make, trained: Any, batch: Batch) -> None:
+    plain, both = make_recipe(), make_recipe("distillation.correlation=2")
+    logits, taught = plain.model(batch["image"]), teacher_logits(trained, batch["image"])
+    cells = F.interpolate(batch["inside"].unsqueeze(1).float(), logits.shape[2:])[:, 0] > 0
+    extra = correlation_distance(logits, taught, valid=cells)
+    parts = both.parts(batch)
+    torch.testing.assert_close(parts["loss"], plain.parts(batch)["loss"] + 2 * extra)
+    torch.testing.assert_close(parts["correlation"], extra.detach())
+
+
 def test_unsure_pixels_are_left_out(make_recipe: Make, trained: Any, batch: Batch) -> None:
     recipe = make_recipe(
         "distillation.weight=1", "distillation.threshold=0.9", "distillation.keep=1"
@@ -324,11 +334,11 @@ def test_mistakes_are_told() -> None:
         return str(error.value)
 
     assert "needs one of teacher and soft_labels" in refused("distillation.weight=0.5")
-    assert "both 0" in refused("distillation.teacher=a", "distillation.weight=0")
+    assert "all 0" in refused("distillation.teacher=a", "distillation.weight=0")
     assert "teacher_px is for a teacher" in refused(
         "distillation.soft_labels=store", "distillation.teacher_px=[8, 8]"
     )
-    assert "needs the teacher's logits" in refused(
+    assert "need the teacher's logits" in refused(
         "distillation.soft_labels=store", "distillation.channel_wise=1"
     )
     assert "distillation.weight" in refused("distillation.teacher=a", "distillation.weight=2")

@@ -342,6 +342,11 @@ class DistillationConfig(Method):
     channel_wise_temperature: PositiveNumber = Field(
         4.0, description="of the softmax over the pixels"
     )
+    correlation: NotNegative = Field(
+        0.0,
+        description="weight of the correlations between and within classes, added to the rest, as "
+        "in DIST; 1 is usual",
+    )
     teacher_px: tuple[Positive, Positive] | None = Field(
         None, description="height, width the teacher sees the crop in; null is as it is"
     )
@@ -374,15 +379,17 @@ class DistillationConfig(Method):
     def _check_source(self) -> Self:
         if (self.teacher is None) == (self.soft_labels is None):
             raise ValueError("needs one of teacher and soft_labels")
-        if self.channel_wise and self.teacher is None:
+        if (self.channel_wise or self.correlation) and self.teacher is None:
             raise ValueError(
-                "channel_wise needs the teacher's logits, and soft_labels are probabilities: "
-                "give teacher instead"
+                "channel_wise and correlation need the teacher's logits, and soft_labels are "
+                "probabilities: give teacher instead"
             )
         if self.teacher_px and self.teacher is None:
             raise ValueError("teacher_px is for a teacher that looks at crops; it has no use here")
-        if self.weight == 0 and self.channel_wise == 0:
-            raise ValueError("weight and channel_wise are both 0, so nothing is learnt from it")
+        if self.weight == self.channel_wise == self.correlation == 0:
+            raise ValueError(
+                "weight, channel_wise and correlation are all 0, so nothing is learnt from it"
+            )
         _check_mix(self.cut_mix, self.class_mix)
         return self
 

@@ -2,6 +2,7 @@
 
 from softiou.losses.base import LossSettings, OverlapLoss, Targets, weights_of
 from softiou.losses.channel_wise import ChannelWiseDistillation, channel_wise_divergence
+from softiou.losses.correlation import correlation_distance
 from softiou.losses.overlap import (
     DiceSemimetricLoss,
     JaccardMetricLoss,
@@ -19,5 +20,6 @@ __all__ = [
     "Targets",
     "TverskyLoss",
     "channel_wise_divergence",
+    "correlation_distance",
     "weights_of",
 ]

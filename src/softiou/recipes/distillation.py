@@ -1,6 +1,6 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack, cast, final
@@ -29,7 +29,7 @@ from softiou.data import (
 )
 from softiou.errors import ConfigError
 from softiou.inference import autocast
-from softiou.losses import ChannelWiseDistillation, Targets, weights_of
+from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
@@ -75,15 +75,16 @@ class Lesson:
 class DistillationRecipe(Recipe):
     """Learns from the labels of images and from a teacher's probabilities for them.
 
-        loss = L(student, (1 - weight) labels + weight teacher) + channel_wise CWD
+        loss = L(student, (1 - weight) labels + weight teacher)
+               + channel_wise CWD + correlation DIST
 
     L is the whole loss of the configuration, cross-entropy and overlap. Pixels without a label have
     the teacher's probabilities alone. With `mix=losses` it is instead
 
-        loss = (1 - weight) L(student, labels) + weight L(student, teacher) + channel_wise CWD
+        loss = (1 - weight) L(student, labels) + weight L(student, teacher) + ...
 
     An auxiliary head learns the same with the same L. CWD is
-    `softiou.losses.ChannelWiseDistillation`.
+    `softiou.losses.ChannelWiseDistillation`, DIST `softiou.losses.correlation_distance`.
 
     Args:
         config: Resolved, with a section `distillation`.
@@ -102,7 +103,11 @@ class DistillationRecipe(Recipe):
     ) -> None:
         super().__init__(config, description, **source)
         self.settings = settings = section_of(config)
-        self.channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
+        channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
+        self.of_logits: dict[str, Callable[..., Tensor]] = {
+            "channel_wise": channel_wise,
+            "correlation": correlation_distance,
+        }
         self.teacher = Frozen(teacher)
         self.scaling: LogitScaling | None = None  # of the teacher's logits, by its calibration
         self.store: SoftLabelStore | None = None
@@ -192,11 +197,13 @@ class DistillationRecipe(Recipe):
         parts = self._parts(logits, lesson.pairs)
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
-        if self.settings.channel_wise and lesson.teacher_logits is not None:
+        if lesson.teacher_logits is not None:
             inside = _at_the_stride_of(logits, lesson.inside)
-            channel_wise = self.channel_wise(logits, lesson.teacher_logits, inside)
-            parts["loss"] = parts["loss"] + self.settings.channel_wise * channel_wise
-            parts["channel_wise"] = channel_wise.detach()
+            for name, divergence in self.of_logits.items():
+                if weight := getattr(self.settings, name):
+                    extra = divergence(logits, lesson.teacher_logits, valid=inside)
+                    parts["loss"] = parts["loss"] + weight * extra
+                    parts[name] = extra.detach()
         return parts
 
     def _lesson(self, batch: Any) -> Lesson:
