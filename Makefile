@@ -2,12 +2,13 @@
 #   make demo    train on the embedded data, print a table and the path of the report
 #   make test    run every check, in about eight minutes on two cores
 #   make quick   run the fast checks, in about a minute
+#   make reliability    kill, start twice, fill disks and damage files, in about ten minutes
 #   make docs    build the documentation as a site that needs no network
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick docs venv clean
+.PHONY: demo test quick reliability docs venv clean
 
 demo: venv
 	$(BIN)/softiou demo
@@ -17,6 +18,9 @@ test: venv
 
 quick: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/quick
+
+reliability: venv
+	$(BIN)/python -m benchmarks.reliability --short --minutes 2
 
 # The variable keeps the theme from announcing its successor.
 docs: venv

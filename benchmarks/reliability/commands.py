@@ -87,6 +87,7 @@ class Command:
             os.dup2(file, 1)
             os.dup2(file, 2)
             os.close(file)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
             before()
             sys.argv = ["softiou", *self.words]
             from softiou.__main__ import main
