@@ -21,6 +21,9 @@ MASK = [[0, 1], [1, 255]]
 def write(root: Path, *names: str, **settings: Any) -> Path:
     """Write files by name: a mask if it has a word of one in it, else an image."""
     for number, name in enumerate(names):
+        if name.endswith(".txt"):
+            (root / name).parent.mkdir()
+            continue
         is_mask = any(word in name.lower() for word in ("mask", "label", "_l.", "gt"))
         picture = np.full((2, 2, 3), number) if not is_mask else MASK
         write_png(root / name, picture)
@@ -87,6 +90,11 @@ def test_masks_in_other_formats_without_loss(tmp_path: Path, ending: str) -> Non
             ["train/images/a.png", "train/masks/qq_a_gt9.png"],
             {"masks": "qq_{stem}_gt9.png"},
             ("train",),
+        ),
+        (
+            ["train/a.png", "train/a_mask.png", "valid/b.png", "valid/b_mask.png", "splits/z.txt"],
+            {},
+            ("train", "valid"),
         ),
         (  # one folder for both
             ["train/a.png", "train/a_mask.png", "valid/b.png", "valid/b_mask.png"],

@@ -53,6 +53,13 @@ def test_without_a_validation_split_images_of_train_are_held_out(
     assert {stem.split("/")[1] for stem in others.stems} == training - set(sorted(training)[:3])
 
 
+def test_a_split_valid_validates(
+    make_shapes: MakeShapes, tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    found = opened(tiny_config(source=make_shapes(tmp_path, train=3, valid=2)))
+    assert (found.validation.split, len(found.training)) == ("valid", 3)
+
+
 def test_a_list_of_train_bounds_what_is_held_out(
     make_shapes: MakeShapes, tiny_config: MakeConfig, tmp_path: Path
 ) -> None:

@@ -127,7 +127,8 @@ class CheckReport:
     @property
     def lacks_validation(self) -> bool:
         """Return whether there are images to train on, but no split to choose the model on."""
-        return "train" in self.splits and "val" not in self.splits
+        names = {"val", "valid", "validation"}
+        return "train" in self.splits and names.isdisjoint(self.splits)
 
     def count(self, severity: str) -> int:
         """Return the number of problems of a severity, those that were not kept included."""

@@ -46,7 +46,13 @@ class FilePattern:
             return ["train"] if (root / self.folder).is_dir() else []
         inner = root / start if start.endswith("/") or not start else root
         names = (path.name for path in inner.glob("[!.]*") if path.is_dir())
-        return sorted(name for name in names if (inner / f"{name}{end}").is_dir())
+        places = {name: inner / f"{name}{end}" for name in names}
+        return sorted(
+            name
+            for name, place in places.items()
+            # A folder of its own, or one of any name in which there are such files.
+            if place.is_dir() and (end or any(map(self.stem_of, place.glob("*.*"))))
+        )
 
     def stem_of(self, path: Path) -> str | None:
         """Return the stem of a file, None for one that does not have such a name."""

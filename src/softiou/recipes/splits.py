@@ -11,15 +11,17 @@ from softiou.errors import DataError
 
 
 def with_validation(config: Config) -> Config:
-    """Return the settings with a validation split: a fifth of train where the data have no val.
+    """Return the settings with a validation split: val, or valid, or else a fifth of train.
 
     Raises:
         DataError: There is no such data set.
     """
     data = config.data
-    if data.val_split != "val" or data.source == "digits" or open_source(data.source).has("val"):
+    if data.val_split != "val" or data.source == "digits":
         return config
-    return config.model_copy(update={"data": data.model_copy(update={"val_split": HELD_OUT})})
+    source = open_source(data.source)
+    val = next((name for name in ("val", "valid", "validation") if source.has(name)), HELD_OUT)
+    return config.model_copy(update={"data": data.model_copy(update={"val_split": val})})
 
 
 def apart(

@@ -47,15 +47,20 @@ class FolderLayout(Layout):
         self.reader = contents.mask_reader()
         loose = not (root / "train").is_dir() and (root / "images").is_dir() and mask_folders(root)
         form = contents.images or ("images/{stem}.*" if loose else "{split}/images/{stem}.*")
+        masks = contents.mask_patterns
+        if not (contents.images or masks or loose or any(root.glob("*/images"))) and any(
+            root.glob("*/*_mask.png")
+        ):
+            form, masks = "{split}/{stem}.*", ["{split}/{stem}_mask.png"]  # side by side
         self._images = FilePattern.parse(form)
-        self._masks = tuple(FilePattern.parse(one) for one in contents.mask_patterns)
+        self._masks = tuple(map(FilePattern.parse, masks))
         self.named = bool(self._masks)
         found = self._images.splits(root)
         self.splits = tuple(name for name in found if self.mask_places(name))
         self.unlabeled = tuple(name for name in found if name not in self.splits)
         self.split_form = f"{self._images.folder}/"
         if self._masks:
-            self.pairing = f"Masks are {' and '.join(contents.mask_patterns)}: add or rename them."
+            self.pairing = f"Masks are {' and '.join(masks)}: add or rename them."
         self.absent = {"train": _MAKE_TRAIN}
 
     def mask_places(self, split: str) -> tuple[Path, ...]:
