@@ -20,7 +20,7 @@ static inline uint32_t as_bits(float value) {
 }
 
 /* log of a normal x > 0 to 1 ulp; NaN stays NaN. */
-static inline float log_(float x) {
+static inline __attribute__((always_inline)) float log_(float x) {
     int32_t bits = (int32_t)as_bits(x) - 0x3f3504f3; /* sqrt(1/2) */
     int32_t n = bits >> 23;
     float m = as_float(((uint32_t)bits & 0x007fffff) + 0x3f3504f3) - 1.0f;

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from softiou import targets
 from softiou.drop_in import smp as drop_in
-from softiou.drop_in.smp import pixelwise
+from softiou.losses import lovasz_extension
 from softiou.overlap import plain
 
 NAMES = ("JaccardLoss", "DiceLoss", "TverskyLoss")
@@ -339,7 +339,7 @@ def test_lovasz_loss(mode: str, per_image: bool, ignored: bool, seed: int) -> No
 def test_lovasz_loss_by_hand() -> None:
     """Errors 0.9 of a wrong pixel and 0.4 of a right one: 0.9 * 1/2 + 0.4 * 1/2."""
     errors, y = torch.tensor([0.4, 0.9]), torch.tensor([1.0, 0.0])
-    assert pixelwise.lovasz_extension(errors, y).item() == pytest.approx(0.65)
+    assert lovasz_extension(errors, y).item() == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize("mode", ["binary", "multiclass"])

@@ -42,7 +42,7 @@ def activate(logits: Array, activation: str) -> Array:
             exponentials = [math.exp(value - max(z)) for value in z]
             p[n, :, pixel] = [e / sum(exponentials) for e in exponentials]
         elif activation == "sigmoid":
-            p[n, :, pixel] = [0.5 * (1 + math.tanh(value / 2)) for value in z]
+            p[n, :, pixel] = [float(np.exp(-np.logaddexp(0, -value))) for value in z]
         else:
             p[n, :, pixel] = z
     return p

@@ -220,6 +220,12 @@ class LossConfig(Section):
     threshold: Share | None = Field(
         None, description="for classes: prob, label, both; null: 0.01, and 0.5 with classes: auto"
     )
+    focal_gamma: NotNegative = Field(
+        0.0, description="focal exponent of the cross-entropy; 0: plain, 2 is usual"
+    )
+    cross_entropy_weights: Annotated[list[NotNegative], AfterValidator(_weights)] | None = Field(
+        None, description="a number for each class, in the cross-entropy; null: equal"
+    )
     class_weights: Annotated[list[NotNegative], AfterValidator(_weights)] | None = Field(
         None, description="a number for each class, in the overlap part; null: equal"
     )

@@ -9,8 +9,10 @@ from softiou import _checks
 from softiou.losses.base import LossSettings, OverlapLoss
 from softiou.overlap import (
     FORMS,
+    LEAST_MASS,
     Form,
     OverlapStatistics,
+    active_classes,
     tversky_distance,
     tversky_log_distance,
 )
@@ -144,6 +146,63 @@ class TverskyLoss(OverlapLoss):
         least = torch.finfo(t.dtype).eps
         power = t.clamp(min=least) ** self.gamma
         return torch.where(t > least, power, t * least ** (self.gamma - 1))
+
+
+class GeneralizedDiceLoss(OverlapLoss):
+    """Generalised Dice loss, whose classes count the more the rarer they are; for soft labels, too.
+
+        loss = sum_c w_c D_c / (sum_c w_c (P_c + Y_c) + 2 smooth),    w_c = (min_k Y_k / Y_c)^2
+
+    over the classes of the mean that have target mass. With smooth=0 the weights are the paper's
+    1 / Y^2; `smooth` is in pixels of the rarest class. On soft labels the paper's numerator, of
+    products, is not least at p = y; this one, of differences, is.
+
+    Args:
+        **settings: See `OverlapLoss`; there is one value for all classes, so that `class_weights`
+            and reduction="none" tell the classes in the mean from the others, no more.
+
+    References:
+        Sudre, Li, Vercauteren, Ourselin, Cardoso, Generalised Dice Overlap as a Deep Learning Loss
+        Function for Highly Unbalanced Segmentations, DLMIA 2017.
+    """
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the loss of an image in each of its classes (N, C)."""
+        P, Y, D = statistics.P, statistics.Y, statistics.D
+        active = active_classes(statistics, self.classes, threshold=self.threshold)
+        counts = active & (LEAST_MASS < Y)
+        rarest = torch.where(counts, Y, torch.inf).amin(1, keepdim=True)
+        w = torch.where(counts, rarest / torch.where(counts, Y, 1.0), 0.0) ** 2
+        mass = (w * (P + Y)).sum(1, keepdim=True) + 2 * self.smooth
+        joint = (w * D).sum(1, keepdim=True) / torch.where(mass > LEAST_MASS, mass, torch.inf)
+        return joint.expand_as(D)
+
+
+class FocalLoss(OverlapLoss):
+    """Focal cross-entropy by itself, for hard and soft labels.
+
+        loss = mean over pixels of - sum_c |y_c - p_c|^gamma y_c log p_c
+
+    For hard labels this is -(1 - p)^gamma log p of the label; with a sigmoid the absence of a class
+    has a term, too. To mix it with an overlap, give any loss `cross_entropy` and `focal_gamma`; the
+    Unified Focal loss is such a mixture, of `TverskyLoss(gamma=...)`.
+
+    Args:
+        gamma: Exponent, at least 0; 0 is the plain cross-entropy.
+        **settings: See `OverlapLoss`; the paper's alpha is `cross_entropy_weights`, `pos_weight`.
+
+    References:
+        Lin, Goyal, Girshick, He, Dollár, Focal Loss for Dense Object Detection, ICCV 2017.
+        Li et al., Generalized Focal Loss, NeurIPS 2020, equation 2, for soft labels.
+        Yeung et al., Unified Focal loss, Computerized Medical Imaging and Graphics 95, 2022.
+    """
+
+    def __init__(self, *, gamma: float = 2.0, **settings: Unpack[LossSettings]) -> None:
+        super().__init__(**(settings | LossSettings(cross_entropy=1.0, focal_gamma=gamma)))
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the Jaccard metric distance (N, C), which is reported and not learned."""
+        return tversky_distance(statistics, smooth=self.smooth)
 
 
 # Under the names of `loss.kind` in a configuration.

@@ -131,14 +131,14 @@ def gather_statistics(
         sums = operators.without_autocast(plain.gather, job)
     else:
         sums = operators.gather(job, tensors)
-    weight, maxima = sums.weight.detach(), None if sums.maxima is None else sums.maxima.detach()
     found = []
     for k in range(K):
-        P, Y, D, M, T, *entropy = sums.masses[k::K].unbind()
+        masses = sums.masses if K == 1 else sums.masses[k::K]
+        P, Y, D, M, T, *entropy = masses.unbind()
         on, off = entropy or (None, None)
-        p_max, y_max = (None, None) if maxima is None else maxima[k::K].unbind()
+        p_max, y_max = (None, None) if sums.maxima is None else sums.maxima[k::K].unbind()
         off = off if settings.activation == "sigmoid" else None
-        found.append(OverlapStatistics(P, Y, D, M, weight[k], p_max, y_max, T, on, off))
+        found.append(OverlapStatistics(P, Y, D, M, sums.weight[k], p_max, y_max, T, on, off))
     return found
 
 

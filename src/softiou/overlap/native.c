@@ -16,6 +16,9 @@
 #include <sys/mman.h>
 #endif
 
+/* What a loop over the pixels calls has to be inside of it, for vectors to be used. */
+#define INLINE static inline __attribute__((always_inline))
+
 enum { LABELS, PROBS };
 enum { SOFTMAX, SIGMOID, READY };
 /* Masses, the entropies of a class where it is and where it is not, and maxima. */
@@ -52,7 +55,8 @@ typedef struct {
     int64_t first, last;               /* the units to do, out of N units */
     double *sums;                      /* (N units, K, C, SUMS) */
     double *weights_of;                /* (N units, K) */
-    const float *slopes;               /* (7, K, N, C): of P, Y, D, M, T, and of E and F or zeros */
+    const float *slopes;               /* (5 or 7, K, N, C): of P, Y, D, M, T, and of E and F */
+    const float *zeros;                /* (C,) */
     tensor gradient;
     float *borders;                    /* (N units, 2, C, w): rows that two units share */
 } job;
@@ -72,14 +76,14 @@ typedef struct {
     float *y;                           /* (K, C, tile), where probabilities have to be written */
     float *w, *on, *off;                /* (K, tile) */
     int32_t *label;                     /* (K, tile) */
-    float *most, *sum, *scale, *dot, *any, *entropy; /* (tile) */
+    float *most, *sum, *scale, *dot, *any, *entropy, *kept; /* (tile) */
     float *low, *top, *bottom, *other;  /* (C, w + 1), and a line */
     double *banks;                      /* (6, BANKS, C) */
     known *knows;
 } scratch;
 
 /* exp to 1 ulp; 0 below -87, and no more than exp(88); NaN stays NaN. */
-static inline float exp_(float x) {
+INLINE float exp_(float x) {
     float low = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
     float n = rintf(low * 1.44269504f);
     float r = fmaf(n, -0.693145752f, low);
@@ -96,13 +100,13 @@ static inline float exp_(float x) {
 }
 
 /* x^g for x >= 0, which is 0 at 0 whatever g. */
-static inline float pow_(float x, float g) {
+INLINE float pow_(float x, float g) {
     float power = exp_(g * log_(x > 1e-37f ? x : 1e-37f));
     return x > 0.0f ? power : 0.0f;
 }
 
 /* log(1 + e) for e in [0, 1], exact for small e, too. */
-static inline float log1p_(float e) {
+INLINE float log1p_(float e) {
     float log = log_(1.0f + e);
     return e < 1e-4f ? e - 0.5f * e * e : log;
 }
@@ -162,8 +166,14 @@ static void write_floats(const tensor *x, void *to, int64_t size, const float *r
 }
 
 /* Labels become a class and weight 1; or class 0 and weight 0 where they are ignored, and weight -1
- * where they are no class. */
+ * where they are no class. Mostly all of them are classes: that takes a comparison each. */
 #define READ_LABELS(ctype)                                                               \
+    EACH({                                                                               \
+        int64_t value = ((const ctype *)from)[i];                                        \
+        others |= (uint64_t)value >= (uint64_t)classes;                                  \
+        label[t] = (int32_t)value;                                                       \
+    })                                                                                   \
+    if (!others) break;                                                                  \
     EACH({                                                                               \
         int64_t value = ((const ctype *)from)[i];                                        \
         int ignored = ignores && value == ignore;                                        \
@@ -172,10 +182,12 @@ static void write_floats(const tensor *x, void *to, int64_t size, const float *r
         w[t] = counts ? 1.0f : ignored ? 0.0f : -1.0f;                                   \
     })
 
-static void read_labels(const target *y, const void *from, int64_t size, int64_t classes,
-                        int32_t *restrict label, float *restrict w) {
+/* Returns whether all of them count. */
+static int read_labels(const target *y, const void *from, int64_t size, int64_t classes,
+                       int32_t *restrict label, float *restrict w) {
     int64_t step = y->values.column, ignore = y->ignore;
-    int ignores = (int)y->ignores;
+    int ignores = (int)y->ignores, others = ignores && ignore >= 0 && ignore < classes;
+    for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
     switch (y->values.type) {
         case UINT8: READ_LABELS(uint8_t) break;
         case INT8: READ_LABELS(int8_t) break;
@@ -183,6 +195,7 @@ static void read_labels(const target *y, const void *from, int64_t size, int64_t
         case INT32: READ_LABELS(int32_t) break;
         default: READ_LABELS(int64_t) break;
     }
+    return !others;
 }
 
 /* The ways to do a tile. HARD: a softmax against labels. BINARY: two outcomes, of a softmax or a
@@ -242,8 +255,9 @@ static void weigh_probs(const job *j, const target *y, const known *knows, int64
         for (int64_t t = 0; t < size; t++) w[t] = differs[t] != 0.0f ? w[t] : 0.0f;
 }
 
-/* What one target says of a tile: its weights, and labels or probabilities. */
-static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t row,
+/* What one target says of a tile: its weights, and labels or probabilities. Returns whether it is
+ * known that every pixel has the weight 1. */
+static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t row,
                         int64_t column, int64_t size) {
     const target *y = &j->targets[k];
     float *w = s->w + k * j->tile, *on = s->on + k * j->tile, *off = s->off + k * j->tile;
@@ -253,15 +267,15 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
     *knows = (known){.w = w, .label = label, .on = on, .off = off};
     if (y->kind == LABELS) {
         int64_t one = j->C == 1, way = way_of(j);
-        read_labels(y, place(&y->values, n, 0, row, column), size, j->C + one, label, w);
-        if (way == BINARY || (way == HARD && !j->maxima)) return;
+        int all = read_labels(y, place(&y->values, n, 0, row, column), size, j->C + one, label, w);
+        if (way == BINARY || (way == HARD && !j->maxima)) return all;
         read_shares(j, y, n, row, column, size, on, off);
-        if (!writes_out(j)) return;
+        if (!writes_out(j)) return all;
         for (int64_t c = 0; c < j->C; c++)
             for (int64_t t = 0; t < size; t++)
                 to[c * j->tile + t] = label[t] == (int32_t)(c + one) ? on[t] : off[t];
         knows->label = NULL, knows->y = to, knows->pitch = j->tile;
-        return;
+        return all;
     }
     knows->label = NULL;
     if (y->values.type == FLOAT32 && y->values.column == 1) {
@@ -274,6 +288,7 @@ static void read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t 
         knows->pitch = j->tile;
     }
     weigh_probs(j, y, knows, n, row, column, size, w, off);
+    return !y->where.data && !y->ignores && y->values.type < UINT8;
 }
 
 /* Join the weights of a target with those of the job; say whether every pixel counts. */
@@ -384,13 +399,13 @@ typedef struct {
     float p, q, cost, other;
 } sides;
 
-static inline sides sides_of(float x, int costs) {
+INLINE sides sides_of(float x, int costs) {
     float e = exp_(-fabsf(x)), large = 1.0f / (1.0f + e), small = e * large;
     sides found = {x >= 0.0f ? large : small, x >= 0.0f ? small : large, 0.0f, 0.0f};
     if (costs) {
         float log = log1p_(e);
-        found.cost = x < 0.0f ? log - x : log;
-        found.other = x < 0.0f ? log : log + x;
+        found.cost = log + (x < 0.0f ? -x : 0.0f);
+        found.other = log + (x < 0.0f ? 0.0f : x);
     }
     return found;
 }
@@ -411,8 +426,8 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
                      int64_t size, const float *u) {
     int all = 0;
     for (int64_t k = 0; k < j->K; k++) {
-        read_target(j, s, k, n, row, column, size);
-        all |= weigh(j, s, k, n, row, column, size);
+        int plain = read_target(j, s, k, n, row, column, size) && !j->valid.data && !j->weights.data;
+        all |= plain || weigh(j, s, k, n, row, column, size);
     }
     if (!all) {
         for (int64_t t = 0; t < size; t++) s->any[t] = 0.0f;
@@ -571,9 +586,9 @@ static double sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t
 }
 
 /* The target of the cross-entropy, and the factor of a focal one. */
-static inline float smoothed(float y, float keep, float share) { return keep * y + share; }
+INLINE float smoothed(float y, float keep, float share) { return keep * y + share; }
 
-static inline float focus(float p, float y, float gamma) {
+INLINE float focus(float p, float y, float gamma) {
     return gamma == 0.0f ? 1.0f : pow_(fabsf(p - y), gamma);
 }
 
@@ -608,7 +623,7 @@ static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t 
             for (int64_t t = 0; t < size; t++) {
                 float p = e[t] * scale[t], y = smoothed(w[t] > 0.0f ? given[t] : 0.0f, keep, share);
                 float cost = w[t] * y * focus(p, y, gamma) * (entropy[t] - row[t]);
-                sE += w[t] > 0.0f && y != 0.0f ? cost : 0.0f;
+                sE += (w[t] > 0.0f) & (y != 0.0f) ? cost : 0.0f;
             }
         } else if (j->cross_entropy) {
 #pragma omp simd reduction(+ : sE)
@@ -634,20 +649,20 @@ static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t 
 }
 
 /* What the label's side wins by: z of one class, or the difference of two. */
-static inline float margin(const float *z, const float *other, int32_t label, int64_t t, int two) {
+INLINE float margin(const float *z, const float *other, float label, int64_t t, int two) {
     float x = two ? z[t] - other[t] : z[t];
-    return label ? x : -x;
+    return label > 0.0f ? x : -x;
 }
 
-/* Sums of labels with two outcomes, in a specialisation for each of the three constants. */
-static inline void add_binary(const float *z, const float *other, const int32_t *label,
-                              const float *w, int64_t size, float gamma, int two, int costs,
-                              double *to) {
+/* Sums of labels with two outcomes, in a specialisation for each of the constants. */
+INLINE void add_binary(const float *z, const float *other, const int32_t *label, const float *w,
+                       int64_t size, float gamma, int two, int costs, double *to) {
     float hit1 = 0, hit0 = 0, miss1 = 0, miss0 = 0, mass1 = 0, mass0 = 0, cost1 = 0, cost0 = 0;
 #pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0)
     for (int64_t t = 0; t < size; t++) {
-        sides of = sides_of(margin(z, other, label[t], t, two), costs);
-        float w1 = label[t] ? w[t] : 0.0f, w0 = label[t] ? 0.0f : w[t];
+        float is1 = (float)label[t], weight = w[t];
+        sides of = sides_of(margin(z, other, is1, t, two), costs);
+        float w1 = weight * is1, w0 = weight - w1;
         hit1 += w1 * of.p, hit0 += w0 * of.p;
         miss1 += w1 * of.q, miss0 += w0 * of.q;
         mass1 += w1, mass0 += w0;
@@ -685,26 +700,29 @@ static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, doub
     return of[4] + of[5];
 }
 
-/* Sums of a row of entries, and of the largest ones. */
-static inline void add_entries(const float *z, const float *y, const float *w, int64_t size,
-                               int activation, int costs, float smoothing, float gamma,
-                               double *to) {
+/* Sums of a row of entries. */
+INLINE void add_entries(const float *z, const float *y, const float *w, int64_t size,
+                        int activation, int costs, float smoothing, float gamma, double *to) {
     float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0;
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
 #pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF)
     for (int64_t t = 0; t < size; t++) {
-        float x = w[t] > 0.0f ? z[t] : 0.0f, target = w[t] > 0.0f ? y[t] : 0.0f;
-        sides of = activation == SIGMOID ? sides_of(x, costs) : (sides){x, 0, 0, 0};
-        sP += w[t] * of.p;
-        sY += w[t] * target;
-        sD += w[t] * fabsf(of.p - target);
-        sM += w[t] * (of.p * target);
-        sT += w[t] * (of.p < target ? of.p : target);
+        float weight = w[t], x = z[t], target = y[t];
+        x = weight > 0.0f ? x : 0.0f;
+        target = weight > 0.0f ? target : 0.0f;
+        sides of = sides_of(x, costs);
+        float p = activation == SIGMOID ? of.p : x;
+        sP += weight * p;
+        sY += weight * target;
+        sD += weight * fabsf(p - target);
+        sM += weight * (p * target);
+        sT += weight * (p < target ? p : target);
         if (costs) {
             target = smoothed(target, keep, share);
-            float factor = w[t] * focus(of.p, target, gamma);
-            sE += target != 0.0f && w[t] > 0.0f ? factor * target * of.cost : 0.0f;
-            sF += target != 1.0f && w[t] > 0.0f ? factor * (1.0f - target) * of.other : 0.0f;
+            float factor = weight * focus(p, target, gamma);
+            float rest = 1.0f - target;
+            sE += target * weight != 0.0f ? factor * target * of.cost : 0.0f;
+            sF += rest * weight != 0.0f ? factor * rest * of.other : 0.0f;
         }
     }
     float found[] = {sP, sY, sD, sM, sT, sE, sF};
@@ -803,8 +821,9 @@ typedef struct {
 static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
     int64_t step = j->K * j->N * j->C;
     const float *at = j->slopes + (k * j->N + n) * j->C;
-    return (cotangents){at,            at + 2 * step, at + 3 * step,
-                        at + 4 * step, at + 5 * step, at + 6 * step};
+    cotangents of = {at, at + 2 * step, at + 3 * step, at + 4 * step, j->zeros, j->zeros};
+    if (j->cross_entropy) of.E = at + 5 * step, of.F = at + 6 * step;
+    return of;
 }
 
 /* dz of a tile for hard labels. `out` and its pitch may be those of the gradient itself. */
@@ -853,14 +872,15 @@ static void slope_binary(const job *j, scratch *s, rows_of z, int64_t n, int64_t
     float pull1 = pull[1], pull0 = pull[0], cost1 = cost[1], cost0 = cost[0];
 #pragma omp simd
     for (int64_t t = 0; t < size; t++) {
-        sides of = sides_of(margin(own, other, label[t], t, two), 0);
-        float gain = of.p * (label[t] ? pull1 : pull0) - (label[t] ? cost1 : cost0);
+        float is1 = (float)label[t];
+        sides of = sides_of(margin(own, other, is1, t, two), 0);
+        float gain = of.p * (is1 > 0.0f ? pull1 : pull0) - (is1 > 0.0f ? cost1 : cost0);
         gain *= w[t] * of.q;
-        to[t] = label[t] ? gain : -gain;
+        to[t] = is1 > 0.0f ? gain : -gain;
     }
     if (gamma != 0.0f)
         for (int64_t t = 0; t < size; t++) {
-            sides of = sides_of(margin(own, other, label[t], t, two), 1);
+            sides of = sides_of(margin(own, other, (float)label[t], t, two), 1);
             float focal = gamma * pow_(of.q, gamma - 1.0f) * of.p * of.cost + pow_(of.q, gamma);
             float more = w[t] * of.q * (label[t] ? cost1 : cost0) * (1.0f - focal);
             to[t] += label[t] ? more : -more;
@@ -870,54 +890,64 @@ static void slope_binary(const job *j, scratch *s, rows_of z, int64_t n, int64_t
 }
 
 /* a_c of chunked.py for one target of weight 1. */
-static inline float slope(float p, float y, float dP, float dD, float dM, float dT) {
+INLINE float slope(float p, float y, float dP, float dD, float dM, float dT) {
     float sign = p > y ? dD : p < y ? dT - dD : 0.5f * dT;
     return dP + sign + dM * y;
 }
 
-/* dz of classes on their own; the first target writes, others add. */
+/* dz of a row of entries. */
+INLINE void add_entry_slopes(const float *z, const float *y, const float *w, int64_t size,
+                             int activation, float smoothing, float gamma,
+                             const float *d, float *restrict to) {
+    float dP = d[P], dD = d[D], dM = d[M], dT = d[T], dE = d[E], dF = d[F];
+    float keep = 1.0f - smoothing, share = smoothing / 2.0f;
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float weight = w[t], x = z[t], aim = y[t];
+        x = weight > 0.0f ? x : 0.0f;
+        aim = weight > 0.0f ? aim : 0.0f;
+        sides of = sides_of(x, gamma != 0.0f);
+        float p = activation == SIGMOID ? of.p : x, dz = slope(p, aim, dP, dD, dM, dT);
+        if (activation == SIGMOID) {
+            aim = smoothed(aim, keep, share);
+            float on = dE * aim, off = dF * (1.0f - aim), direct = off * p - on * of.q;
+            if (gamma != 0.0f) {
+                float gap = fabsf(p - aim), sign = p > aim ? 1.0f : -1.0f;
+                float costs = (aim != 0.0f ? on * of.cost : 0.0f) +
+                              (aim != 1.0f ? off * of.other : 0.0f);
+                direct = gamma * pow_(gap, gamma - 1.0f) * sign * p * of.q * costs +
+                         pow_(gap, gamma) * direct;
+            }
+            dz = dz * p * of.q + direct;
+        }
+        to[t] = weight * dz;
+    }
+}
+
+/* dz of classes on their own. */
 static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
                           int64_t column, int64_t size, float *out, int64_t pitch) {
     const known *knows = &s->knows[k];
-    cotangents d = cotangents_of(j, k, n);
-    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / 2.0f;
-    float gamma = (float)j->gamma;
-    int sigmoid = j->activation == SIGMOID;
+    cotangents of = cotangents_of(j, k, n);
+    float epsilon = (float)j->smoothing, gamma = (float)j->gamma;
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
         const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
-        float dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c], dE = d.E[c], dF = d.F[c];
-        float *restrict to = out + c * pitch;
-        for (int64_t t = 0; t < size; t++) {
-            float x = w[t] > 0.0f ? own[t] : 0.0f, aim = w[t] > 0.0f ? y[t] : 0.0f, dz;
-            sides of = sigmoid ? sides_of(x, 0) : (sides){x, 0, 0, 0};
-            dz = slope(of.p, aim, dP, dD, dM, dT);
-            if (sigmoid) dz *= of.p * of.q;
-            if (sigmoid && gamma == 0.0f) {
-                aim = smoothed(aim, keep, share);
-                dz += dF * (1.0f - aim) * of.p - dE * aim * of.q;
-            }
-            dz *= w[t];
-            to[t] = k ? to[t] + dz : dz;
-        }
-        if (!sigmoid || gamma == 0.0f) continue;
-        for (int64_t t = 0; t < size; t++) {
-            float x = w[t] > 0.0f ? own[t] : 0.0f, aim = w[t] > 0.0f ? y[t] : 0.0f;
-            sides of = sides_of(x, 1);
-            aim = smoothed(aim, keep, share);
-            float gap = fabsf(of.p - aim), sign = of.p > aim ? 1.0f : -1.0f;
-            float costs = aim != 0.0f ? dE * aim * of.cost : 0.0f;
-            costs += aim != 1.0f ? dF * (1.0f - aim) * of.other : 0.0f;
-            float direct = dF * (1.0f - aim) * of.p - dE * aim * of.q;
-            float steep = gamma * pow_(gap, gamma - 1.0f) * sign * of.p * of.q;
-            to[t] += w[t] * (steep * costs + pow_(gap, gamma) * direct);
-        }
+        float *to = out + c * pitch;
+        float d[] = {of.P[c], 0.0f, of.D[c], of.M[c], of.T[c], of.E[c], of.F[c]};
+        if (k) memcpy(s->kept, to, (size_t)size * 4);
+        if (j->activation == READY) add_entry_slopes(own, y, w, size, READY, 0, 0, d, to);
+        else if (gamma != 0.0f)
+            add_entry_slopes(own, y, w, size, SIGMOID, epsilon, gamma, d, to);
+        else add_entry_slopes(own, y, w, size, SIGMOID, epsilon, 0, d, to);
+        if (k)
+            for (int64_t t = 0; t < size; t++) to[t] += s->kept[t];
     }
 }
 
 /* What it is at the label, y = on, less what it would be off it; without branches, for this is done
  * pixel by pixel and nobody can predict them. */
-static inline float slope_at_label(float p, float on, float off, float dD, float dM, float dT) {
+INLINE float slope_at_label(float p, float on, float off, float dD, float dM, float dT) {
     float low_on = (float)(p < on) + 0.5f * (float)(p == on);
     float low_off = (float)(p < off) + 0.5f * (float)(p == off);
     float sign = (float)((p > on) - (p < on) - (p > off) + (p < off));
@@ -925,7 +955,7 @@ static inline float slope_at_label(float p, float on, float off, float dD, float
 }
 
 /* h of entropy.py. */
-static inline float pull_of_cost(float p, float y, float dE, float gamma) {
+INLINE float pull_of_cost(float p, float y, float dE, float gamma) {
     if (gamma == 0.0f) return -dE * y;
     float gap = fabsf(p - y), sign = p > y ? 1.0f : -1.0f, cost = -log_(p > 1e-37f ? p : 1e-37f);
     return dE * y * (gamma * pow_(gap, gamma - 1.0f) * sign * p * cost - pow_(gap, gamma));
@@ -1130,7 +1160,7 @@ static int allocate(const job *j, scratch *s, char **memory) {
     int64_t converted = 0, lows = j->h ? 3 * low + j->w + 64 : 0;
     for (int64_t k = 0; k < j->K; k++)
         converted |= j->targets[k].kind == PROBS || writes_out(j);
-    int64_t floats = 3 * block + converted * j->K * block + 4 * j->K * line + 6 * line + lows;
+    int64_t floats = 3 * block + converted * j->K * block + 4 * j->K * line + 7 * line + lows;
     size_t bytes = (size_t)floats * 4 + (size_t)(6 * BANKS * j->C) * sizeof(double) +
                    (size_t)j->K * sizeof(known) + 128;
     *memory = malloc(bytes);
@@ -1150,6 +1180,7 @@ static int allocate(const job *j, scratch *s, char **memory) {
     s->dot = at, at += line;
     s->any = at, at += line;
     s->entropy = at, at += line;
+    s->kept = at, at += line;
     s->low = at, at += j->h ? low : 0;
     s->top = at, at += j->h ? low : 0;
     s->bottom = at, at += j->h ? low : 0;
@@ -1236,10 +1267,12 @@ int softiou_gather(const job *j) {
     return run(&work);
 }
 
-int softiou_gradient(const job *j, int64_t bytes) {
+int softiou_gradient(const job *given, int64_t bytes) {
+    job own = *given, *j = &own;
     int64_t entries = j->N * j->C;
-    float *u = malloc((size_t)(entries + 1) * 4);
+    float *u = calloc((size_t)(entries + j->C), sizeof(float));
     if (!u) return 1;
+    j->zeros = u + entries;
     cotangents first = cotangents_of(j, 0, 0);
     for (int64_t i = 0; i < entries; i++) u[i] = first.P[i] + first.D[i];
     work work = {.j = j, .u = u};
@@ -1247,7 +1280,7 @@ int softiou_gradient(const job *j, int64_t bytes) {
     /* Fresh memory costs a page fault every 4 KiB, a third of the whole pass; ask for large pages. */
     uintptr_t start = ((uintptr_t)j->gradient.data + 4095) / 4096 * 4096;
     uintptr_t end = ((uintptr_t)j->gradient.data + (uintptr_t)bytes) / 4096 * 4096;
-    if (bytes >= 1 << 25) madvise((void *)start, end - start, MADV_HUGEPAGE);
+    if (bytes >= 1 << 22) madvise((void *)start, end - start, MADV_HUGEPAGE);
 #endif
     int failed = run(&work);
     free(u);

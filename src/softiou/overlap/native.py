@@ -77,7 +77,7 @@ class _Job(ctypes.Structure):
         *((name, c_double) for name in ("smoothing", "gamma")),
         ("strange", c_void_p),
         *((name, c_int64) for name in ("first", "last")),
-        *((name, c_void_p) for name in ("sums", "weights_of", "slopes")),
+        *((name, c_void_p) for name in ("sums", "weights_of", "slopes", "zeros")),
         ("gradient", _Tensor),
         ("borders", c_void_p),
     ]
@@ -108,8 +108,8 @@ def gather(job: Job) -> Sums:
     call = job.cache["call"] = _Call(job)
     K, N, C = len(job.targets), job.shape[0], job.num_classes
     units = N * call.job.units * K
-    sums = torch.zeros(units * (C * _SUMS + 1), dtype=torch.float64, device="cpu")
-    call.job.sums = start = sums.data_ptr()
+    sums = (c_double * (units * (C * _SUMS + 1)))()  # zeros, sooner than torch makes them
+    call.job.sums = start = ctypes.addressof(sums)
     call.job.weights_of = start + 8 * units * C * _SUMS
     call.run(job, "softiou_gather")
     job.cache["strange"] = call.strange.value
@@ -128,9 +128,6 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
         call = _Call(job)
     result = torch.empty_like(job.logits)
     call.job.gradient = call.logits(result)
-    if not job.settings.cross_entropy:
-        missing = cotangents.new_zeros(2 * len(job.targets), *cotangents.shape[1:])
-        cotangents = torch.cat([cotangents, missing])
     cotangents = cotangents.float().contiguous()
     call.job.slopes = cotangents.data_ptr()
     if job.bilinear is not None:

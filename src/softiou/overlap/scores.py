@@ -121,7 +121,8 @@ def active_classes(
         statistics: Overlap statistics (N, C).
         classes: "all"; "present", the classes with target mass (more than `LEAST_MASS` = 1e-25
             pixels, for every kind of target: rounding is no mass); "prob", "label" or "both", the
-            classes whose largest prediction, target, or either of them exceeds `threshold`; or
+            classes whose largest prediction, target, or either of them exceeds `threshold` (in the
+            authors' older code "present" meant for soft labels: likeliest in some pixel); or
             the indices of the classes to keep, negative ones from the end.
         threshold: In [0, 1], for the last three rules.
 

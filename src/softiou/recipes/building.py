@@ -67,12 +67,14 @@ def check_loss(settings: LossConfig, num_classes: int) -> None:
     Raises:
         ConfigError: Names the setting that does not fit.
     """
-    weights, classes = settings.class_weights, settings.classes
-    if weights is not None and len(weights) != num_classes:
-        raise ConfigError(
-            f"loss.class_weights: expected {num_classes} numbers, one for each class of the data "
-            f"set, but got {len(weights)}."
-        )
+    classes = settings.classes
+    for name in ("class_weights", "cross_entropy_weights"):
+        weights = getattr(settings, name)
+        if weights is not None and len(weights) != num_classes:
+            raise ConfigError(
+                f"loss.{name}: expected {num_classes} numbers, one for each class of the data "
+                f"set, but got {len(weights)}."
+            )
     if isinstance(classes, list) and not (classes and set(classes) <= set(range(num_classes))):
         raise ConfigError(
             f"loss.classes: expected indices in 0..{num_classes - 1}, at least one, but got "
@@ -90,6 +92,8 @@ def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss
         "classes": "present" if settings.classes == "auto" else settings.classes,
         "threshold": 0.01 if settings.threshold is None else settings.threshold,
         "class_weights": settings.class_weights,
+        "cross_entropy_weights": settings.cross_entropy_weights,
+        "focal_gamma": settings.focal_gamma,
         "ignore_index": ignore_index,
     }
     loss = OVERLAP_LOSSES[settings.kind]

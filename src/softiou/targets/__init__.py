@@ -61,6 +61,10 @@ def boundary(
 ) -> Target:
     """Smooth labels (N, *S) by epsilon within `width` pixels of another class, nowhere else.
 
+    Note:
+        In the authors' code a pixel whose window holds an ignored one is not smoothed, even at a
+        border; here it is: in the row 0 1 [ignored] the 1 keeps 0.75 of two classes, theirs 1.
+
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, "boundary label
         smoothing". The authors' configuration has epsilon 0.5 and a window of 3 pixels, which is a

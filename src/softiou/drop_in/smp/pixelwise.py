@@ -19,6 +19,7 @@ from softiou.drop_in.smp.inputs import (
     several_classes,
     weights_of,
 )
+from softiou.losses import lovasz_extension
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -133,24 +134,6 @@ class LovaszLoss(SettingsModule):
         classes = _classes(self.mode, y_pred.softmax(1), y_true, self.ignore_index, valid)
         losses = [lovasz_extension((y.to(p) - p).abs(), y.to(p)) for p, y in classes if y.any()]
         return torch.stack(losses).mean() if losses else 0.0 * y_pred.sum()
-
-
-def lovasz_extension(errors: Tensor, y: Tensor) -> Tensor:
-    """Compute the Lovasz extension of the Jaccard loss of one class.
-
-    Args:
-        errors: Of the pixels (P,), at least 0.
-        y: 0 or 1 (P,), floating.
-
-    Returns:
-        A scalar; 0 without pixels.
-    """
-    errors, order = errors.sort(descending=True)
-    y = y[order]
-    total = y.sum()
-    jaccard = 1 - (total - y.cumsum(0)) / (total + (1 - y).cumsum(0))
-    slope = torch.cat([jaccard[:1], jaccard.diff()])
-    return errors @ slope
 
 
 @settings
