@@ -1,6 +1,7 @@
 """Files that others wrote: bounded in size, depth and repetition, wherever YAML or JSON is read."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,3 +101,10 @@ def test_every_reader_names_the_file(name: str, content: str, tmp_path: Path) ->
 def test_settings_of_the_command_line(value: str) -> None:
     with pytest.raises(ConfigError, match=r"seed=.*not a value that YAML can read"):
         load_config(source="digits", overrides=[f"seed={value}"])
+
+
+def test_security_names_tests_that_exist() -> None:
+    root = Path(__file__).resolve().parents[1]
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (root / "SECURITY.md").read_text(encoding="utf-8"))
+    assert len(set(named)) > 8
+    assert [name for name in named if not (root / name).is_file()] == []

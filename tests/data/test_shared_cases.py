@@ -35,7 +35,7 @@ EXPECTED: dict[str, set[str]] = {
     "20-partly-in-subfolders/data": {"layout"},
     "21-val-all-ignored/data": set(),
     "23-palettes-differ/data": {"mask_palette"},
-    "27-one-folder-per-split/data": {"no_train"},  # it says which patterns to write
+    "27-one-folder-per-split/data": set(),
 }
 
 
@@ -44,7 +44,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not CASES.is_dir():
         pytest.skip("the cases are not at ../shared/cases")
     root = tmp_path_factory.mktemp("cases")
-    for name in {name.partition("/")[0] for name in EXPECTED}:
+    for name in {name.partition("/")[0] for name in EXPECTED} | {"26-cvat-export"}:
         (root / name).mkdir()
         shutil.copyfile(CASES / name / "make.py", root / name / "make.py")
     shutil.copyfile(CASES / "lib.py", root / "lib.py")
@@ -91,3 +91,12 @@ def test_bmp_gif_and_jfif_are_found(cases: Path) -> None:
     found = find_images(cases / "17-bmp-jfif" / "other")
     assert [path.name for path in found] == ["a.png", "b.bmp", "c.jfif", "d.gif"]
     assert read_image(found[2]).shape == (3, 64, 64)
+
+
+def test_the_export_of_cvat_has_its_own_classes(cases: Path) -> None:
+    report = check_dataset(cases / "26-cvat-export" / "data")
+    assert report.errors == ()
+    (split,) = report.splits
+    dataset = open_dataset(cases / "26-cvat-export" / "data", split)
+    assert dataset.description.classes == ("background", "cat", "dog")
+    assert len(dataset) == 6
