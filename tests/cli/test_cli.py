@@ -330,6 +330,13 @@ def test_check_lists_suspect_labels_with_a_run(softiou: Run, trained: TrainedRun
     assert all(set(one) == kinds for one in content["suspects"])
 
 
+def test_check_escapes_what_a_path_holds(softiou: Run) -> None:
+    result = softiou("check", "\x1b[2J")
+    assert result.status == 1
+    assert "\x1b" not in result.out
+    assert "in \\x1b[2J" in result.out
+
+
 def test_check_tells_of_lists_and_of_images_without_masks(
     softiou: Run, make_shapes: Callable[..., Path], tmp_path: Path
 ) -> None:

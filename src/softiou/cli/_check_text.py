@@ -25,7 +25,7 @@ _IMBALANCED = 10  # the most frequent class by the rarest
 
 def summary(report: CheckReport) -> Iterator[RenderableType]:
     """Render contents, the most frequent problems of each severity, advice, and the counts."""
-    yield from map(Text, _contents(report))
+    yield from map(Text, map(visible, _contents(report)))
     if report.splits:
         yield _class_table(report)
     for severity in _COLOURS:
@@ -36,7 +36,7 @@ def summary(report: CheckReport) -> Iterator[RenderableType]:
     yield from map(Text, _advice(report))
     counts = f"errors: {report.count('error')}, warnings: {report.count('warning')}"
     style = "bold red" if report.errors else "bold green"
-    yield Text(f"{counts}, in {report.source}", style=style)
+    yield Text(f"{counts}, in {visible(report.source)}", style=style)
 
 
 def fix_summary(fixed: FixReport) -> Iterator[Text]:
@@ -70,10 +70,12 @@ def suspect_table(suspects: "Sequence[SuspectLabel]") -> Iterator[RenderableType
 def _group(group: ProblemGroup) -> Text:
     """Render a problem; of several of a kind, the number and the first few."""
     heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
-    examples = "".join(f"\n  {visible(p.file)}\n    {p.message}" for p in group.examples)
+    examples = "".join(f"\n  {visible(p.file)}\n    {visible(p.message)}" for p in group.examples)
     if group.count == 1:
         (problem,) = group.examples
-        text = f"{visible(problem.file)}\n  {problem.message}\n  -> {problem.remedy}"
+        text = (
+            f"{visible(problem.file)}\n  {visible(problem.message)}\n  -> {visible(problem.remedy)}"
+        )
         return Text.assemble(heading, text)
     more = group.count - len(group.examples)
     examples += f"\n  ... and {more} more" if more else ""
