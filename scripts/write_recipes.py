@@ -120,7 +120,7 @@ def _commands(name: str, config: Config) -> list[str]:
         return [f"softiou split {source} --fractions 1/8 --out splits", last]
     if config.distillation:
         teacher = str(config.distillation.teacher)
-        first = f"softiou train {source} --config {Path(teacher).name} --run {teacher}"
+        first = f"softiou train {source} --config {Path(teacher).name} --out {teacher}"
         return [first, last]
     return [last]
 

@@ -202,4 +202,7 @@ def test_a_wrong_setting_is_found_without_torch() -> None:
         "    print(error, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "optim.step: unknown key; did you mean optim.steps? False" in done.stdout, done.stderr
+    assert (
+        "optim.step: unknown key; did you mean optim.steps? For instance optim.steps=5 False"
+        in done.stdout
+    ), done.stderr

@@ -97,7 +97,7 @@ def _teacher(work: Path, data: Path) -> Path:
     """Train a model for the verbs that need one."""
     run = work / "teacher"
     settings = [*TINY, "optim.steps=4", "optim.validations=2"]
-    must_run(["train", str(data), *settings, "--run", str(run)], work)
+    must_run(["train", str(data), *settings, "--out", str(run)], work)
     return run
 
 

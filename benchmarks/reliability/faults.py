@@ -39,7 +39,7 @@ def try_faults(work: Path, data: Path, deadline: float, only: str | None = None)
     _own_mounts()
     reference = work / "untroubled"
     words = ["train", str(data), *STEPS]
-    must_run([*words, "--run", str(reference)], work)
+    must_run([*words, "--out", str(reference)], work)
     for name, fault in FAULTS.items():
         if time.monotonic() > deadline or only not in (None, name):
             continue
@@ -54,7 +54,7 @@ def try_faults(work: Path, data: Path, deadline: float, only: str | None = None)
 
 def _trial(name: str, fault: Fault, home: Path, words: list[str], reference: Path) -> str:
     """Let a fault happen, cure it and go on; return what is wrong."""
-    text, expected = fault(home, [*words, "--run", str(home / "run")])
+    text, expected = fault(home, [*words, "--out", str(home / "run")])
     missing = [one for one in expected if one not in text]
     if "Traceback" in text or "should not happen" in text or missing:
         return f"{name}: expected {missing} of {expected}, but got {text[-500:]}"

@@ -17,7 +17,7 @@ VALUES = (
     *("&a [*a]", "!!python/object:os.system x", "2001-01-01", "0x10", "hard", "\N{SNOWMAN}"),
 )
 WORDS = (
-    *("--run", "--resume", "--config", "--out", "--window", "--scales", "--split", "--labels"),
+    *("--resume", "--config", "--out", "--window", "--scales", "--split", "--labels"),
     *("--to", "--teacher", "", "0", "-1", "nowhere", "digits", "a=b", "=", "--json", "x.ckpt"),
     *("--batch-size", "--overlap", "2", "1e999", "/", "\x1b[2J", "--flips", "--weights", "teacher"),
 )
@@ -75,10 +75,10 @@ def _setting(generator: random.Random, folder: Path, data: Path, teacher: Path) 
     short = [one for one in TINY if one.partition("=")[0] not in changed]
     short += [one for one in ("optim.steps=1", "optim.validations=1") if one[:11] != lines[0][:11]]
     if generator.random() < 0.5:
-        return ["train", str(data), *short, *lines, "--run", "run"]
+        return ["train", str(data), *short, *lines, "--out", "run"]
     text = "".join(f"{key.replace('.', ': {')}: {value}}}\n" for key, value in changed.items())
     (folder / "settings.yaml").write_text(text, encoding="utf-8")
-    return ["train", str(data), *short, "--config", "settings.yaml", "--run", "run"]
+    return ["train", str(data), *short, "--config", "settings.yaml", "--out", "run"]
 
 
 def _words(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
@@ -98,7 +98,7 @@ def _file(generator: random.Random, folder: Path, data: Path, teacher: Path) -> 
     files = sorted(path for path in copy.rglob("*") if path.is_file())
     victims = [copy / "dataset.yaml", generator.choice(files), generator.choice(files)]
     _damage(generator, generator.choice(victims), files)
-    short = [*TINY, "optim.steps=1", "optim.validations=1", "--run", "run"]
+    short = [*TINY, "optim.steps=1", "optim.validations=1", "--out", "run"]
     return generator.choice(
         [
             ["check", "data"],

@@ -39,7 +39,7 @@ def kill_all(work: Path, data: Path, rounds: int, deadline: float, seed: int) ->
     """Kill each verb in turn, at a random moment, until the rounds or the time are over."""
     figure = Figure("kill -9 at random moments, resumed bit-identical", 200)
     teacher = work / "teacher"
-    must_run(["train", str(data), *STEPS, "--run", str(teacher)], work)
+    must_run(["train", str(data), *STEPS, "--out", str(teacher)], work)
     verbs = _verbs(work, data, teacher)
     generator = random.Random(seed)
     durations = {}
@@ -92,7 +92,7 @@ def _verbs(work: Path, data: Path, teacher: Path) -> dict[str, Verb]:
 
     def trained(verb: str, *settings: str) -> Verb:
         return Verb(
-            lambda run: [verb, str(data), *settings, *STEPS, "--run", str(run)],
+            lambda run: [verb, str(data), *settings, *STEPS, "--out", str(run)],
             lambda run: [verb, "--resume", str(run)],
             difference_of_runs,
         )

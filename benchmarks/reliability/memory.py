@@ -16,7 +16,7 @@ def train_long(work: Path, data: Path, steps: int, deadline: float) -> Figure:
     figure = Figure(f"{steps} training steps with 2 workers: growth of memory", 1)
     run = work / "long"
     settings = [f"optim.steps={steps}", "optim.validations=10", "data.workers=2"]
-    command = Command(["train", str(data), *TINY, *settings, "--run", str(run)], work)
+    command = Command(["train", str(data), *TINY, *settings, "--out", str(run)], work)
     seen: list[tuple[int, int, int]] = []  # step, resident bytes, open files
     while time.monotonic() < deadline and os.waitpid(command.pid, os.WNOHANG)[0] == 0:
         if step := _step(run):

@@ -89,5 +89,5 @@ def _owner(file: TextIO) -> str:
 def _busy(run: Path, owner: str) -> RunExistsError:
     return RunExistsError(
         f"{run} is being trained by {owner}; nothing was changed. Wait until it ends, or choose "
-        f"another directory with --run. If that process is gone, remove {run / NAME}."
+        f"another directory with --out. If that process is gone, remove {run / NAME}."
     )

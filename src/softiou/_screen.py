@@ -2,13 +2,28 @@
 
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
+from threading import Timer
 from typing import TypeVar
 
 T = TypeVar("T")
+SLOW_SECONDS = 2.0  # after which a person wonders
+_VERBOSITY = {"level": 0}  # -1: results and errors alone, 1: everything
+
+
+def verbosity() -> int:
+    """Return how much is printed: -1 results and errors alone, 0 progress too, 1 everything."""
+    return _VERBOSITY["level"]
+
+
+def set_verbosity(level: int) -> None:
+    """Say how much this process prints, see `verbosity`."""
+    _VERBOSITY["level"] = level
+
 
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -75,6 +90,19 @@ class Progress:
 
         return track(items, description=description, total=total)
 
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """While entered, say on stderr what takes long, once it takes more than two seconds."""
+        words = f"softiou: {what} ..."
+        timer = Timer(SLOW_SECONDS, print, (words,), {"file": sys.stderr, "flush": True})
+        timer.daemon = True
+        if self.lines:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def without_lines(self) -> "Progress":
         """Return the same with bars alone."""
         return replace(self, lines=False)
@@ -84,7 +112,8 @@ def progress_of(progress: "bool | Progress | None") -> Progress:
     """Return what to show: all of it, nothing, or by default lines, and bars if someone watches."""
     if isinstance(progress, Progress):
         return progress
-    return Progress(lines=progress is not False, bars=is_watched() and progress is not False)
+    shown = progress is not False and verbosity() >= 0
+    return Progress(lines=shown, bars=is_watched() and shown)
 
 
 def _notebook_bar(items: Iterable[T], total: int, description: str) -> Iterable[T]:

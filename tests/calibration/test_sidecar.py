@@ -127,7 +127,7 @@ def test_none_is_none_or_names_the_way_out(trained: TrainedModel) -> None:
     with pytest.raises(CheckpointError, match=r"no calibration .*softiou calibrate .*ckpt DATA\."):
         require_scaling(trained)
     teacher = load_trained(trained.path, weights="teacher")
-    with pytest.raises(CheckpointError, match=r"its teacher.* DATA --weights teacher\."):
+    with pytest.raises(CheckpointError, match=r"its teacher.* DATA --model teacher\."):
         require_scaling(teacher)
 
 

@@ -124,7 +124,7 @@ def test_teacher(softiou: Run, run_copy: Path, shapes: Path) -> None:
     for name in [name for name in weights if name.startswith("model.")]:
         weights[f"teacher.module.{name.removeprefix('model.')}"] = weights[name]
     torch.save(content, path)
-    teacher = ("--weights", "teacher")
+    teacher = ("--model", "teacher")
     result = softiou("export", run_copy, "--to", "safetensors", *teacher)
     assert result.status == 0, result.err
     file = run_copy / "checkpoints" / "best.teacher.safetensors"

@@ -77,7 +77,7 @@ def test_file_is_complete_and_stands_alone(name: str) -> None:
     assert name.startswith(config.data.source.partition(":")[0] + "-")
     if config.distillation:
         teacher = Path(str(config.distillation.teacher)).name
-        assert f"--config {teacher} --run runs/{teacher}" in said
+        assert f"--config {teacher} --out runs/{teacher}" in said
         assert teacher in recipe_names()
 
 

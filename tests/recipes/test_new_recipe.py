@@ -56,7 +56,7 @@ def test_a_recipe_is_a_module_a_line_and_a_section(
 
     run = tmp_path / "run"
     settings = [*tiny, "entropy.weight=0.5", "optim.steps=2", "optim.validations=1"]
-    command = [sys.executable, "-m", "softiou", "train", str(shapes), "--run", str(run), *settings]
+    command = [sys.executable, "-m", "softiou", "train", str(shapes), "--out", str(run), *settings]
     subprocess.run(
         command,
         check=True,

@@ -140,7 +140,7 @@ def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
     assert done.returncode == -signal.SIGKILL
     left = {path.name[:5] for path in run.iterdir()}
     assert left == {".lock", ".tmp-"}
-    with pytest.raises(CheckpointError, match=f"interrupted before.*Start it with --run {run}"):
+    with pytest.raises(CheckpointError, match=f"interrupted before.*Start it with --out {run}"):
         resume_training(run)
     start_training(tiny_config("optim.steps=2"), directory=run)
     assert [path.name for path in run.rglob(".*")] == []

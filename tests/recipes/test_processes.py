@@ -46,7 +46,7 @@ def two(make_shapes: Make, tiny: tuple[str, ...], tmp_path_factory: pytest.TempP
     (data / "splits").mkdir()
     (data / "splits" / "few.txt").write_text("\n".join(stems[:3]))
     settings = [*tiny, "optim.steps=6", "optim.validations=2"]
-    torchrun("semi", str(data), "--split", "few", "--run", str(root / "two"), *settings)
+    torchrun("semi", str(data), "--split", "few", "--out", str(root / "two"), *settings)
     doubled = [*settings, "data.batch_size=4", "data.train_split=few"]
     config = load_config(source=str(data), overrides=doubled, section="semi_supervised")
     return root / "two", start_training(config, directory=root / "one"), data
@@ -98,5 +98,5 @@ def test_settings_are_those_of_the_launcher(
     monkeypatch.setenv("RANK", "5")
     assert not is_first()
     assert trainer_settings() == {"devices": 4, "num_nodes": 2, "strategy": "ddp"}
-    with pytest.raises(ConfigError, match="--run"):
+    with pytest.raises(ConfigError, match="--out"):
         start_training(tiny_config())

@@ -408,7 +408,7 @@ def _kill_in_the_second_round(
     number: int, data: Path, run: Path, settings: tuple[str, ...]
 ) -> tuple[int, list[str]]:
     """Start the command line and send it a signal after the first of its two validations."""
-    command = [sys.executable, "-c", SLOW_COMMAND, "train", str(data), *settings, "--run", str(run)]
+    command = [sys.executable, "-c", SLOW_COMMAND, "train", str(data), *settings, "--out", str(run)]
     lines = []
     with subprocess.Popen(
         command,

@@ -129,7 +129,7 @@ def earlier_calibration(trained: TrainedModel) -> str | None:
 
 
 def _option(trained: TrainedModel) -> str:
-    return "" if trained.weights == "student" else f" --weights {trained.weights}"
+    return "" if trained.weights == "student" else f" --model {trained.weights}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

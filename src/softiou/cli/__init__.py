@@ -1,16 +1,19 @@
 """The command line: one file a verb. Nothing heavy is imported before a verb runs."""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from softiou import __version__
-from softiou._screen import visible
+from softiou._screen import set_verbosity, visible
 from softiou._signals import listen, received
+from softiou.cli._command import Verb
 from softiou.cli._endings import message_of, status_of_interruption
 from softiou.cli.calibrate import calibrate
 from softiou.cli.check import check
 from softiou.cli.compare import compare
+from softiou.cli.config import config
 from softiou.cli.demo import demo
 from softiou.cli.distill import distill
 from softiou.cli.evaluate import evaluate
@@ -23,13 +26,13 @@ from softiou.cli.recipes import recipes
 from softiou.cli.report import report
 from softiou.cli.semi import semi
 from softiou.cli.split import split
-from softiou.cli.train import train
+from softiou.cli.train import main_settings, train
 
 app = typer.Typer(
     name="softiou",
     help="Train segmentation models on IoU, with labels as soft as reality.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,
 )
 for verb in (
@@ -38,6 +41,7 @@ for verb in (
     check,
     models,
     split,
+    config,
     train,
     label,
     distill,
@@ -49,8 +53,16 @@ for verb in (
     predict,
     report,
 ):
-    app.command()(verb)
+    app.command(cls=Verb, epilog=main_settings() if verb is train else None)(verb)
 app.add_typer(recipes, name="recipes")
+
+
+@app.command("help")
+def _help(
+    verb: Annotated[list[str] | None, typer.Argument(help="Such as train, or recipes ls.")] = None,
+) -> None:
+    """Show the help of a verb."""
+    app([*(verb or ()), "--help"], prog_name="softiou")
 
 
 def _show_version(value: bool) -> None:
@@ -74,6 +86,7 @@ def main() -> None:
     debug = "--debug" in sys.argv  # also behind the verb
     sys.argv = [one for one in sys.argv if one != "--debug"]
     listen()
+    set_verbosity(0)
     try:
         app()
     except Exception as error:

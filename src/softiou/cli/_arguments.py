@@ -34,7 +34,9 @@ Truth = Annotated[
 ]
 Weights = Annotated[
     WeightsChoice,
-    typer.Option(help="Of a semi-supervised run: those of the student, or of their average."),
+    typer.Option(
+        "--model", help="Of a semi-supervised run: the student, or the teacher, its average."
+    ),
 ]
 DataOrSetting = Annotated[
     str | None,
@@ -42,6 +44,23 @@ DataOrSetting = Annotated[
 ]
 
 
+def _complete(incomplete: str) -> list[str]:
+    """Return the keys that begin so, for the shell."""
+    from softiou.configuration.sections import Config
+
+    keys = [f"{name}.{key}" for name, one in Config.sections() for key in one.model_fields]
+    return [f"{key}=" for key in keys if key.startswith(incomplete)]
+
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...",
+        help="Settings, such as optim.steps=2000; softiou config shows all of them.",
+        show_default=False,
+        autocompletion=_complete,
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -52,7 +71,7 @@ ConfigFile = Annotated[
 ]
 NewRun = Annotated[
     Path | None,
-    typer.Option(help="New run directory; default: the next free runs/NAME-001."),
+    typer.Option(metavar="RUN", help="New run directory; default: the next free runs/NAME-001."),
 ]
 TrainSplit = Annotated[
     str | None,
@@ -64,8 +83,15 @@ TrainSplit = Annotated[
 ]
 RunToResume = Annotated[
     Path | None,
-    typer.Option(help="Run directory to continue, after Ctrl-C or a crash."),
+    typer.Option(metavar="RUN", help="Run directory to continue, after Ctrl-C or a crash."),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the settings as softiou config does, take one step, keep nothing."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 
 def data_and_settings(

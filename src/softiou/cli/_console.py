@@ -13,6 +13,8 @@ from softiou._screen import visible as visible
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from softiou.evaluation import EvaluationResult
     from softiou.jobs import Run
 
@@ -36,11 +38,11 @@ def plain_message(error: Exception) -> str:
 def show_evaluation(evaluation: "EvaluationResult", *, home: Path | None) -> None:
     """Print the metrics of an evaluation, and where its report is."""
     content = evaluation.content
-    rows = {content["checkpoint"]: content["metrics"]}
+    name = content["checkpoint"]
+    rows, intervals = {name: content["metrics"]}, {name: content["intervals"]}
     if calibrated := content["calibrated"]:
         rows[f"after {calibrated['kind']}"] = calibrated["metrics"]
-    title = f"{content['data']}, {content['split']}"
-    score_table(rows, title=title, intervals=content["intervals"])
+    score_table(rows, title=f"{content['data']}, {content['split']}", intervals=intervals)
     if caveat := evaluation.evaluation.caveat:
         say(caveat)
     if absent := evaluation.evaluation.absent_classes:
@@ -54,7 +56,8 @@ def show_models(run: "Run") -> None:
     contents = run.contents()
     if table := contents.model_table:
         rows = {row.name: row.metrics for row in table.rows}
-        score_table(rows, title=f"{table.data}, {table.split}")
+        intervals = {row.name: row.intervals for row in table.rows if row.intervals}
+        score_table(rows, title=f"{table.data}, {table.split}", intervals=intervals)
         for note in table.notes:
             say(note)
     say(f"report  {run.path / 'report.html'}")
@@ -65,13 +68,16 @@ def score_table(
     *,
     names: Sequence[str] | None = None,
     title: str | None = None,
-    intervals: Mapping[str, Sequence[float | None]] | None = None,
+    intervals: Mapping[str, Mapping[str, Sequence[float | None] | None]] | None = None,
 ) -> None:
-    """Print metrics in per cent, a row each; None for those of an evaluation that any row has.
+    """Print the metrics of models in per cent: a line for each metric, a column for each model.
 
-    The intervals are those of the first row, by name; they stand below it.
+    Args:
+        rows: The metrics of each model.
+        names: Metrics to print; None for those of an evaluation that any model has.
+        title: Stands above.
+        intervals: Of each model, behind the values.
     """
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -83,17 +89,32 @@ def score_table(
         metrics = metrics_of(shown="console", among={name for row in rows.values() for name in row})
     else:
         metrics = [metric_info(name) for name in names]
+    for label in rows:
+        table.add_column(escape(visible(label)), justify="right")
     for metric in metrics:
-        table.add_column(metric.heading, justify="right", no_wrap=True)
-    for label, values in rows.items():
-        table.add_row(
-            escape(visible(label)), *[_cell(metric, values.get(metric.key)) for metric in metrics]
-        )
-        if intervals:
-            limits = [_interval(metric, intervals.get(metric.key)) for metric in metrics]
-            table.add_row("", *limits, style="dim")
-            intervals = None
-    Console(width=None if is_watched() else 100).print(table)
+        cells = [
+            _cell(metric, values.get(metric.key))
+            + _interval(metric, (intervals or {}).get(label, {}).get(metric.key))
+            for label, values in rows.items()
+        ]
+        table.add_row(metric.heading, *cells)
+    print_table(table)
+
+
+def print_table(table: "Table", *, width: int = 100) -> None:
+    """Print a table whose numbers and names stay whole: where it is narrow, headings wrap.
+
+    Args:
+        table: Its first column has the names of the rows.
+        width: Characters, in a file.
+    """
+    from rich.console import Console
+
+    for number, column in enumerate(table.columns):
+        longest = max((len(str(cell)) for cell in column.cells), default=0)
+        column.no_wrap, column.overflow = False, "fold"
+        column.min_width = min(longest, 24 if number else 28)
+    Console(width=None if is_watched() else width).print(table)
 
 
 def _cell(metric: MetricInfo, value: float | None) -> str:
@@ -101,4 +122,4 @@ def _cell(metric: MetricInfo, value: float | None) -> str:
 
 
 def _interval(metric: MetricInfo, pair: Sequence[float | None] | None) -> str:
-    return "" if pair is None else "..".join(_cell(metric, value) for value in pair)
+    return "" if pair is None else "  " + "..".join(_cell(metric, value) for value in pair)

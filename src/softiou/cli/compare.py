@@ -93,11 +93,11 @@ def show(comparison: "Comparison") -> None:
         console.print(note, highlight=False, markup=False)
     if not comparison.contrasts:
         for table in _group_tables(comparison, comparison.groups[0]):
-            console.print(table)
+            _console.print_table(table)
     for contrast in comparison.contrasts:
         a, b = letters[contrast.baseline], letters[contrast.group]
         for table in _contrast_tables(comparison, contrast, a=a, b=b):
-            console.print(table)
+            _console.print_table(table)
     if any(len(group.runs) == 1 for group in comparison.groups):
         console.print(NOTE, highlight=False)
 
@@ -142,7 +142,7 @@ def _table(headings: tuple[str, ...]) -> "Table":
     table = Table(title_justify="left", caption="per cent", caption_justify="left")
     table.add_column("")
     for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     return table
 
 

@@ -8,24 +8,18 @@ import typer
 from softiou.cli._arguments import (
     ConfigFile,
     DataOrSetting,
+    DryRun,
+    Json,
     NewRun,
+    Overrides,
     RunToResume,
     TrainSplit,
-    data_and_settings,
 )
 
 
 def distill(
     data: DataOrSetting = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="Settings of the student, for instance model.encoder=resnet18 "
-            "distillation.temperature=2.",
-            show_default=False,
-        ),
-    ] = None,
+    overrides: Overrides = None,
     teacher: Annotated[
         Path | None,
         typer.Option(metavar="RUN|CKPT", help="Teacher that is run at every step."),
@@ -36,7 +30,7 @@ def distill(
     ] = None,
     split: TrainSplit = None,
     config: ConfigFile = None,
-    run: NewRun = None,
+    out: NewRun = None,
     baseline: Annotated[
         Path | None,
         typer.Option(help="Run of the student without teacher, of the same budget."),
@@ -45,34 +39,33 @@ def distill(
         bool, typer.Option("--no-baseline", help="Score the student alone.")
     ] = False,
     resume: RunToResume = None,
+    dry_run: DryRun = False,
+    json_output: Json = False,
 ) -> None:
     """Train a student with a teacher, and the same student without, and compare all three.
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
     --baseline names a run of the same budget. The report of the run has all of them in one table.
     """
-    from softiou import jobs
-    from softiou.cli import _console
+    from softiou.cli._learning import learn
     from softiou.errors import ConfigError
-    from softiou.jobs.settings import as_overrides
 
-    data, settings = data_and_settings(data, overrides)
     if baseline and no_baseline:
         raise ConfigError("--baseline and --no-baseline exclude each other.")
-    values = {
-        "distillation.teacher": teacher,
-        "distillation.soft_labels": soft_labels,
+    options = {
+        "teacher": teacher,
+        "soft_labels": soft_labels,
+        "split": split,
         "distillation.baseline": "none" if no_baseline else baseline and baseline.resolve(),
     }
-    given = {key: value for key, value in values.items() if value is not None}
-    done = jobs.distill(
+    learn(
+        "distill",
         data,
-        split=split,
+        overrides,
         config=config,
-        run=run,
+        out=out,
         resume=resume,
-        overrides=[*settings, *as_overrides(given)],
-        command=_console.command_line(),
+        dry_run=dry_run,
+        json_output=json_output,
+        **{key: value for key, value in options.items() if value is not None},
     )
-    if done.evaluation:  # of several processes the first one has it
-        _console.show_models(done)

@@ -83,4 +83,6 @@ def evaluate(
     if json_output:
         print(to_json(evaluation.content), end="")
     else:
-        _console.show_evaluation(evaluation, home=out or run.directory)
+        _console.show_evaluation(
+            evaluation, home=out or (run.path if run.path.is_dir() else run.directory)
+        )

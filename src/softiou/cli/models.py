@@ -63,10 +63,9 @@ def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
 
 def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
     """Print a row for each pair, and below why others cannot be had."""
-    from rich.console import Console
     from rich.table import Table
 
-    from softiou._screen import is_watched
+    from softiou.cli import _console
 
     table = Table("architecture", "encoder", caption_justify="left")
     table.caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
@@ -76,7 +75,7 @@ def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
         if cost.refusal is None:
             figures = (f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", str(cost.stride))
             table.add_row(cost.architecture, cost.encoder, *figures)
-    Console(width=None if is_watched() else 100).print(table)
+    _console.print_table(table)
     for cost in found:
         if cost.refusal is not None:
             print(cost.refusal)

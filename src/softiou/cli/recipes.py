@@ -68,20 +68,18 @@ def cp(
 
 def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
 
-    from softiou._screen import is_watched
+    from softiou.cli import _console
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="softiou VERB DATA --config RECIPE")
     table.caption_justify = "left"
-    table.add_column("recipe", no_wrap=True)  # to be copied from the screen
-    for heading in ("data set", "method", "verb", "architecture", "encoder"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("recipe", "data set", "method", "verb", "architecture", "encoder"):
+        table.add_column(heading)
     for heading in ("steps", "crop", "batch"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     for one in summaries:
         words = (one.name, one.data_set, one.method, one.verb, one.architecture, one.encoder)
         crop, steps = "x".join(map(str, one.crop_px)), f"{one.steps:,}"
         table.add_row(*words, steps, crop, str(one.batch_size))
-    Console(width=None if is_watched() else 150).print(table)
+    _console.print_table(table, width=150)

@@ -8,24 +8,18 @@ import typer
 from softiou.cli._arguments import (
     ConfigFile,
     DataOrSetting,
+    DryRun,
+    Json,
     NewRun,
+    Overrides,
     RunToResume,
     TrainSplit,
-    data_and_settings,
 )
 
 
 def semi(
     data: DataOrSetting = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="Settings, for instance semi_supervised.pseudo_labels=hard "
-            "semi_supervised.weight=0.5.",
-            show_default=False,
-        ),
-    ] = None,
+    overrides: Overrides = None,
     unlabeled: Annotated[
         Path | None,
         typer.Option(
@@ -36,27 +30,27 @@ def semi(
     ] = None,
     split: TrainSplit = None,
     config: ConfigFile = None,
-    run: NewRun = None,
+    out: NewRun = None,
     resume: RunToResume = None,
+    dry_run: DryRun = False,
+    json_output: Json = False,
 ) -> None:
     """Train on images with masks and on images without, and compare student and teacher.
 
     The teacher is the moving average of the student; its pseudo-labels take the place of the masks
     that are missing. Masks of unlabelled images are never opened, even where there are some.
     """
-    from softiou import jobs
-    from softiou.cli import _console
+    from softiou.cli._learning import learn
 
-    data, settings = data_and_settings(data, overrides)
-    done = jobs.semi(
+    learn(
+        "semi",
         data,
+        overrides,
+        config=config,
+        out=out,
+        resume=resume,
+        dry_run=dry_run,
+        json_output=json_output,
         unlabeled=unlabeled,
         split=split,
-        config=config,
-        run=run,
-        resume=resume,
-        overrides=settings,
-        command=_console.command_line(),
     )
-    if done.evaluation:  # of several processes the first one has it
-        _console.show_models(done)

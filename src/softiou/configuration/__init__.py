@@ -1,11 +1,13 @@
 """Settings of a run: sections, files and the recipes that come with the package (without torch)."""
 
 from softiou.configuration.files import (
+    config_text,
     load_config,
     load_labelling_config,
     save_config,
     validate_config,
 )
+from softiou.configuration.plan import Cost, Plan
 from softiou.configuration.recipe_files import (
     RecipeSummary,
     copy_recipe,
@@ -17,8 +19,11 @@ from softiou.configuration.sections import Config, LabellingConfig
 
 __all__ = [
     "Config",
+    "Cost",
     "LabellingConfig",
+    "Plan",
     "RecipeSummary",
+    "config_text",
     "copy_recipe",
     "load_config",
     "load_labelling_config",

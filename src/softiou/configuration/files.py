@@ -1,5 +1,6 @@
 """Configurations from files and the command line, checked as a whole; and back into files."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,8 @@ S = TypeVar("S", bound=Section)
 # Settings that were resolved from another setting, and are dropped when that changes.
 _DEPENDANTS = {
     ("labels", "kind"): ("epsilon", "width", "sigma"),
+    ("optim", "epochs"): ("steps",),
+    ("optim", "steps"): ("epochs",),
     ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),
     ("semi_supervised", "pseudo_labels"): ("confidence_threshold", "cross_entropy"),
 }
@@ -123,7 +126,7 @@ def _validated(kind: type[S], values: dict[str, Any], mistakes: list[str]) -> S:
 def save_config(config: Config, path: Path, *, header: str = "") -> None:
     """Write the complete configuration as YAML, with the description of each setting."""
     comments = "".join(f"# {line}".rstrip() + "\n" for line in header.splitlines())
-    write_atomically((comments + _to_yaml(config)).encode(), path)
+    write_atomically((comments + config_text(config)).encode(), path)
 
 
 class _Loader(BoundedLoader):
@@ -137,19 +140,30 @@ def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
 _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
-def _to_yaml(config: Config) -> str:
-    """Write a line for each setting, followed by its description."""
+def config_text(config: Config, notes: Mapping[str, str] | None = None) -> str:
+    """Return all settings as YAML: a line for each, with its description and a note.
+
+    Args:
+        config: The settings.
+        notes: What to add to a comment, by dotted key.
+    """
     lines, sections = [], dict(Config.sections())
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
         if not isinstance(value, Section):
-            lines.append(f"{name}: {_inline(value)}  # {field.description}")
+            lines.append(_line(name, value, field.description, notes))
             continue
         lines.append(f"{name}:")
         # A resolved section narrows types, and has the descriptions of the original.
         for key, setting in sections[name].model_fields.items():
-            lines.append(f"  {key}: {_inline(getattr(value, key))}  # {setting.description}")
+            line = _line(f"{name}.{key}", getattr(value, key), setting.description, notes)
+            lines.append(f"  {line}")
     return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: object, description: str | None, notes: Mapping[str, str] | None) -> str:
+    note = f"; {notes[key]}" if notes and key in notes else ""
+    return f"{key.rpartition('.')[2]}: {_inline(value)}  # {description}{note}"
 
 
 def _inline(value: object) -> str:

@@ -1,15 +1,47 @@
 """Error messages for invalid configurations: one line for each wrong key."""
 
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from softiou.configuration.sections import Section
 
+# What a value has to be, by pydantic's name of the mistake.
+_WANTED = {
+    "greater_than": "a number above {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number below {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+    "finite_number": "a finite number",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("tuple_type", "missing", "too_long"), "two numbers, such as 352x480"),
+    "string_type": "text",
+    "list_type": "a list, such as [1, 2]",
+    "dict_type": "a dictionary, such as {{batch: 1, image: 1}}",
+}
+# The setting of a section that its name alone stands for.
+_MAIN = {
+    "data": "data.source",
+    "model": "model.architecture",
+    "loss": "loss.kind",
+    "optim": "optim.optimizer",
+}
+# Words of other tools for things that are no settings here, and which entry speaks of them.
+_ALIKE = {
+    **dict.fromkeys(("gpu", "device", "devices", "num_gpus", "accelerator"), "gpus"),
+    **dict.fromkeys(("classes", "nc", "n_classes"), "num_classes"),
+    **dict.fromkeys(("output", "output_dir", "save_dir", "project", "name", "run"), "out"),
+    **dict.fromkeys(("checkpoint", "ckpt"), "resume"),
+}
+
 
 def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
-    """Return a line for each wrong key: what was expected, and the value."""
+    """Return a line for each wrong key: what was expected, the value, and a way out."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]] or ["configuration"]
@@ -18,37 +50,114 @@ def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
     return [f"{key}: {_reason(key, details, kind)}" for key, details in wrong.items()]
 
 
+def advice(word: str, value: object, kind: type[Section]) -> str:
+    """Return which setting a word may mean, with an example; "" for none.
+
+    Args:
+        word: An unknown key, or the name of an option, such as batch-size.
+        value: What it was given; part of the example where the setting takes it.
+        kind: Configuration.
+    """
+    key, usual = _meant(word.lower().replace("-", "_"), kind)
+    if not key:
+        return usual
+    return f"did you mean {key}? For instance {key}={_example(key, value, usual, kind)}"
+
+
+def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
+    """Return the key that a word means and a usual value; without a key, what to do instead."""
+    section, _, name = word.rpartition(".")
+    keys = _keys(kind)
+    every = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of a name stays
+    beside = {key[len(section) + 1 :]: key for key in keys if key.startswith(f"{section}.")}
+    if close := get_close_matches(name, beside, n=1, cutoff=0.65):
+        return beside[close[0]], ""
+    if name in every:
+        return every[name], ""
+    words: dict[str, str] = yaml.safe_load(Path(__file__).with_name("words.yaml").read_text())
+    example = words.get(_ALIKE.get(name, name), "")
+    key, _, usual = example.partition("=")
+    if example.startswith("no setting"):
+        return "", example
+    if key in keys:
+        return key, usual
+    for known, cutoff in ((beside, 0.5), (every, 0.6)):
+        if close := get_close_matches(name, known, n=1, cutoff=cutoff):
+            return known[close[0]], ""
+    return "", ""
+
+
+def _example(key: str, value: object, usual: str, kind: type[Section]) -> str:
+    """Return a value for a key: the given one if it is valid, or a usual one, or the default."""
+    *section, name = key.split(".")
+    fields = dict(kind.sections())[section[0]].model_fields if section else kind.model_fields
+    field = fields[name]
+    if not isinstance(value, bool | dict | None):
+        try:
+            TypeAdapter(field.rebuild_annotation()).validate_python(value)
+            return str(value).replace(" ", "")
+        except ValidationError:
+            pass
+    return usual or ("..." if field.is_required() else _text(field.default))
+
+
 def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
-    mistake = details[0]["type"]
+    mistake, value = details[0]["type"], details[0]["input"]
     if mistake == "extra_forbidden":
-        return f"unknown key{_did_you_mean(key, kind)}"
-    if mistake == "missing":
+        name, inner = (
+            next(iter(value.items())) if isinstance(value, dict) and value else (key, value)
+        )
+        found = advice(name, inner, kind) or advice(key, value, kind)
+        if found.startswith("no setting"):
+            return found
+        return f"unknown key; {found}" if found else "unknown key; `softiou config` shows all"
+    if mistake == "missing" and len(details[0]["loc"]) <= 2:
         return "missing"
     if mistake == "model_type":
-        return f"is a section; set {key}.KEY, for instance {_first_key(key, kind)}"
+        first = _MAIN.get(key) or f"{key}.{next(iter(dict(kind.sections())[key].model_fields))}"
+        example = _example(first, value, "", kind)
+        return f"is a section; set {key}.KEY, for instance {first}={example}"
+    if mistake == "value_error":
+        text = details[0]["msg"].removeprefix("Value error, ")
+        return text if isinstance(value, dict) else f"{text}, but got {value!r}"
     # A union of types has an error for each of its members.
-    texts = dict.fromkeys(detail["msg"].removeprefix("Value error, ") for detail in details)
-    reasons = " or ".join(text[0].lower() + text[1:] for text in texts)
-    return f"{reasons}, but got {details[0]['input']!r}"
+    reasons = " or ".join(dict.fromkeys(map(_wanted, details)))
+    return f"expected {reasons}, but got {value!r}{_correction(details, key, kind)}"
 
 
-def _first_key(section: str, kind: type[Section]) -> str:
-    return f"{section}.{next(iter(dict(kind.sections())[section].model_fields))}"
+def _wanted(detail: Any) -> str:
+    context = detail.get("ctx", {})
+    if detail["type"] == "literal_error":
+        return str(context["expected"]).replace("'", "")
+    plain: str = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return _WANTED.get(detail["type"], plain.replace("{", "{{")).format(**context)
 
 
-def _did_you_mean(key: str, kind: type[Section]) -> str:
-    """Suggest a known key whose last part is similar to that of an unknown one."""
-    section = key.rpartition(".")[0]
-    # Where sections share a name, the key of the same section comes last and stays.
-    keys = sorted(_keys(kind), key=lambda dotted: dotted.rpartition(".")[0] == section)
-    known = {dotted.split(".")[-1]: dotted for dotted in keys}
-    own = [name for name, dotted in known.items() if section and dotted.startswith(f"{section}.")]
-    name = key.split(".")[-1]
-    close = get_close_matches(name, own, n=1, cutoff=0.5) or get_close_matches(name, known, n=1)
-    return f"; did you mean {known[close[0]]}?" if close else ""
+def _correction(details: list[Any], key: str, kind: type[Section]) -> str:
+    """Return the word that was meant, or what the setting is."""
+    value = details[0]["input"]
+    names = " ".join(_wanted(detail) for detail in details if detail["type"] == "literal_error")
+    options = names.replace(",", "").replace(" or ", " ").split()
+    if close := get_close_matches(_plain(str(value)), options, n=1, cutoff=0.6):
+        return f"; did you mean {key}={close[0]}?"
+    section, _, name = key.rpartition(".")
+    fields = dict(kind.sections())[section].model_fields if section else kind.model_fields
+    field = fields[name]
+    if str(value).lower() == "none" and field.default is None:
+        return f"; write {key}=null"
+    default = "" if field.is_required() else f"; default {_text(field.default)}"
+    return f" ({field.description}{default})"
+
+
+def _text(default: object) -> str:
+    return yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("+", "plus").replace("-", "")
 
 
 def _keys(kind: type[Section]) -> list[str]:
     """Return every dotted key, and the sections themselves."""
     inner = [f"{name}.{key}" for name, one in kind.sections() for key in one.model_fields]
-    return [*kind.model_fields, *inner]
+    return [*inner, *kind.model_fields]

@@ -1,12 +1,14 @@
 """The settings of a run, one class for each section of the configuration."""
 
 import math
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationInfo,
@@ -34,6 +36,13 @@ def _range(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
+def _two(value: Any) -> Any:
+    """Take 352x480 and 352,480 for [352, 480], and one whole number for both sides."""
+    if isinstance(value, str) and value != "auto":
+        return re.split(r"[x, ]+", value.strip())
+    return (value, value) if isinstance(value, int) else value
+
+
 def _weights(value: list[float]) -> list[float]:
     if sum(value) <= 0:
         raise ValueError("not all weights may be 0")
@@ -47,6 +56,12 @@ def _of_validation(value: str) -> str:
 def _mixture(value: dict[str, float]) -> dict[str, float]:
     _weights(list(value.values()))
     return value
+
+
+Architecture: TypeAlias = Literal[
+    "deeplabv3", "deeplabv3plus", "dpt", "fpn", "linknet", "manet", "pan", "pspnet",
+    "segformer", "unet", "unetplusplus", "upernet", "transformers",
+]  # fmt: skip
 
 
 def _check_mix(cut_mix: float, class_mix: float) -> None:
@@ -94,10 +109,12 @@ class DataConfig(Section):
     )
     train_split: str = Field("train", description="split to learn from")
     val_split: str = Field("val", description="split that chooses the best checkpoint")
-    crop_px: Auto | tuple[Positive, Positive] = Field("auto", description="height, width")
-    scale: Annotated[tuple[PositiveNumber, PositiveNumber], AfterValidator(_range)] = Field(
-        (0.5, 2.0), description="random zoom, smallest and largest"
+    crop_px: Annotated[Auto | tuple[Positive, Positive], BeforeValidator(_two)] = Field(
+        "auto", description="height, width"
     )
+    scale: Annotated[
+        tuple[PositiveNumber, PositiveNumber], BeforeValidator(_two), AfterValidator(_range)
+    ] = Field((0.5, 2.0), description="random zoom, smallest and largest")
     flip: Share = Field(0.5, description="chance of a horizontal flip")
     colour: Share = Field(0.3, description="strength of colour jitter")
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
@@ -179,7 +196,7 @@ class LabelsConfig(Section):
 class ModelConfig(Section):
     """Which network."""
 
-    architecture: str = Field(
+    architecture: Architecture = Field(
         "deeplabv3plus", description="of segmentation_models_pytorch, or transformers"
     )
     encoder: str = Field(
@@ -252,6 +269,9 @@ class OptimConfig(Section):
     """
 
     steps: Auto | Positive = Field("auto", description="rounded up to a multiple of validations")
+    epochs: PositiveNumber | None = Field(
+        None, description="passes over the images of train, in place of steps; null: by steps"
+    )
     validations: Positive = Field(10, description="how often to validate, evenly spread")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw or sgd")
     learning_rate: Auto | PositiveNumber = Field(
@@ -285,7 +305,11 @@ class OptimConfig(Section):
     )
 
     @model_validator(mode="after")
-    def _check_momentum(self) -> Self:
+    def _check(self) -> Self:
+        if self.epochs is not None and self.steps != "auto":
+            raise ValueError(
+                f"steps={self.steps} and epochs={self.epochs:g} say the same: set one of them"
+            )
         if self.momentum is not None and self.optimizer != "sgd":
             raise ValueError(
                 f"momentum is for the optimizer sgd, not {self.optimizer}: leave it out, or set "
@@ -353,7 +377,7 @@ class DistillationConfig(Method):
         description="weight of the correlations between and within classes, added to the rest, as "
         "in DIST; 1 is usual",
     )
-    teacher_px: tuple[Positive, Positive] | None = Field(
+    teacher_px: Annotated[tuple[Positive, Positive] | None, BeforeValidator(_two)] = Field(
         None, description="height, width the teacher sees the crop in; null is as it is"
     )
     unlabeled: bool = Field(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from softiou.jobs.distilling import distill
     from softiou.jobs.exporting import export
     from softiou.jobs.labelling import label
+    from softiou.jobs.planning import plan
     from softiou.jobs.predicting import Prediction, Predictions, SavedMasks, predict
     from softiou.jobs.reporting import ReportPage, report
     from softiou.jobs.run import Run, load
@@ -35,6 +36,7 @@ __all__ = [
     "export",
     "label",
     "load",
+    "plan",
     "predict",
     "report",
     "semi",
@@ -51,6 +53,7 @@ __getattr__, __dir__ = _lazy_names(
         "distilling": "distill",
         "exporting": "export",
         "labelling": "label",
+        "planning": "plan",
         "predicting": "Prediction Predictions SavedMasks predict",
         "reporting": "ReportPage report",
         "run": "Run load",

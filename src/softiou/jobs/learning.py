@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from softiou._screen import Progress
-from softiou.errors import ConfigError
-from softiou.jobs.run import Run
+from softiou.errors import ConfigError, DataError
 from softiou.jobs.settings import as_overrides, config_file
 
 if TYPE_CHECKING:
     from softiou.configuration import Config
+    from softiou.jobs.run import Run
     from softiou.training import CustomParts
 
+NO_DATA = "DATA"  # the source of settings that are shown, and not trained with
 Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
 
 
@@ -22,7 +23,7 @@ class Request:
     """What to train, as the caller says it.
 
     Attributes:
-        verb: "train", "distill" or "semi".
+        verb: "train", "distill" or "semi"; "" to show settings of any of them.
         data: Data set.
         config: YAML file, name of a recipe, or settings.
         run: New run directory.
@@ -44,10 +45,11 @@ class Request:
     parts: "CustomParts | None" = None
 
     def load(self) -> "Config":
-        """Return the configuration.
+        """Return the configuration, without importing torch: a mistake is answered at once.
 
         Raises:
             ConfigError: Lists every mistake at once, or names the verb that the settings are for.
+            DataError: There is no folder of that name.
         """
         from softiou.configuration import Config, load_config
 
@@ -56,24 +58,29 @@ class Request:
             file, lines = None, as_overrides(self.config, section=section)
         else:
             file, lines = config_file(self.config), []
-        lines += as_overrides(self.settings, section=section)
+        lines += [*as_overrides(self.settings, section=section), *self.overrides]
         source = self.data or (self.parts and self.parts.source)
         if source is None and self.config is None and not _names_data(lines):
-            raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
+            if self.verb:
+                raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
+            source = NO_DATA
         config = load_config(
             source=None if source is None else str(source),
             file=file,
-            overrides=[*lines, *self.overrides],
+            overrides=lines,
             section=section if self.verb == "semi" else None,
         )
         if self.verb == "train":
             check_verb(config, "train", resume=None)
+        if self.verb == "distill" and config.distillation is None:
+            raise ConfigError("Name a teacher: --teacher RUN|CKPT, or --soft-labels FOLDER.")
+        _require_folder(config.data.source)
         return config
 
 
 def learn(
     request: Request, progress: Progress, *, check: Callable[["Config"], None] = lambda config: None
-) -> Run:
+) -> "Run":
     """Train into a new run directory, or continue a run.
 
     Args:
@@ -81,20 +88,22 @@ def learn(
         progress: What to show.
         check: Raises for a configuration that would fail only after hours.
     """
-    from softiou.training import config_of, resume_training, start_training
+    config = request.load() if request.resume is None else None
+    with progress.doing("loading PyTorch"):
+        from softiou.jobs.run import Run
+        from softiou.training import config_of, resume_training, start_training
 
     shown: Any = {"say": progress.say, "progress_bar": progress.bars}
     model = None
     if request.parts is not None:
         shown["custom"], model = request.parts, request.parts.model
-    if request.resume is not None:
+    if config is None:
         others = (request.data, request.config, request.run, request.settings, request.overrides)
         if any(others):
             raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
-        directory = Path(request.resume)
+        directory = Path(str(request.resume))
         check_verb(config_of(directory), request.verb, resume=directory)
         return Run(resume_training(directory, **shown), model)
-    config = request.load()
     check(config)
     directory = start_training(
         config,
@@ -113,10 +122,15 @@ def split_setting(split: str | Path | None) -> dict[str, str]:
     return {"data.train_split": str(Path(split).expanduser().resolve() if is_file else split)}
 
 
-def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts, dict[str, Any]]":
-    """Return what of the keywords are objects of Python, and the settings that are left."""
-    from softiou.training import CustomParts
+def unlabeled_setting(unlabeled: str | Path | None) -> dict[str, Path]:
+    """Return the setting of a folder of images without masks, of semi."""
+    if unlabeled is None:
+        return {}
+    return {"semi_supervised.unlabeled": Path(unlabeled).expanduser().resolve()}
 
+
+def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts | None, dict[str, Any]]":
+    """Return what of the keywords are objects of Python, and the settings that are left."""
     given, parts = dict(settings), dict[str, Any]()
     for name in ("callbacks", "transform", "train_dataset", "val_dataset", "classes"):
         if name in given:
@@ -129,7 +143,20 @@ def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts, dict[str, An
         parts["loggers"] = [one for one in loggers if not isinstance(one, str)]
         if named := [one for one in loggers if isinstance(one, str)]:
             given["loggers"] = named
+    if not parts:
+        return None, given
+    from softiou.training import CustomParts
+
     return CustomParts(**parts), given
+
+
+def _require_folder(source: str) -> None:
+    if source in ("digits", NO_DATA) or ":" in source or Path(source).expanduser().is_dir():
+        return
+    raise DataError(
+        f"{source}: there is no such folder. Check the path for typing errors; published data sets "
+        "are named LAYOUT:FOLDER, as in voc:/data/VOCdevkit, and the embedded one digits."
+    )
 
 
 def _names_data(lines: list[str]) -> bool:

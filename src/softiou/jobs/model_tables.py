@@ -2,21 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softiou import reports
-from softiou.jobs.trained import Trained
+from softiou._screen import Progress
+from softiou.jobs.calibrating import calibrate_run
+from softiou.jobs.run import Run
+from softiou.jobs.scoring import evaluate, score
 from softiou.reports import ModelRow, ModelTable
 
+if TYPE_CHECKING:
+    from softiou.configuration import Config
+    from softiou.data import TargetKind
 
-def run_row(name: str, run: Path, metrics: Mapping[str, float | None]) -> ModelRow:
-    """Return a model of a run directory: its metrics, and what its training cost."""
+PLAIN = "student without teacher"
+
+
+def _row(name: str, run: Path, content: Mapping[str, Any]) -> ModelRow:
+    """Return a model of a run directory: its evaluation, and what its training cost."""
     history = reports.collect(run).history
-    return ModelRow(name, str(run), metrics, history.last_step, history.seconds)
+    figures = (content["metrics"], history.last_step, history.seconds)
+    return ModelRow(name, str(run), *figures, content["intervals"])
 
 
-def save_model_table(
-    run: Trained,
+def _save(
+    run: Run,
     evaluation: Mapping[str, Any],
     rows: Sequence[ModelRow],
     notes: Sequence[str] = (),
@@ -26,3 +36,117 @@ def save_model_table(
     table = ModelTable(evaluation["data"], evaluation["split"], tuple(rows), tuple(notes))
     reports.save_model_table(table, home)
     reports.write_report(home)
+
+
+def compare_with_teacher(run: Run, progress: Progress) -> None:
+    """Evaluate student and teacher on the same images, and write both into the report."""
+    student = evaluate(run, progress=progress).content
+    teacher = score(
+        run.load_model("teacher"),
+        student["data"],
+        split=student["split"],
+        labels=student["labels"],
+        progress=progress,
+    )
+    rows = {"student": student, "teacher, its average": teacher.content}
+    _save(run, student, [_row(name, run.path, content) for name, content in rows.items()])
+
+
+def add_baseline(run: Run, progress: Progress) -> None:
+    """Train the baseline that a run wants, or take the one it names, and compare."""
+    from softiou.training import is_first
+
+    settings = run.config.distillation
+    wanted = settings.baseline if settings else "none"
+    own = _train_baseline(run, progress) if wanted == "train" else None
+    if is_first():
+        for one in (run, own) if own else (run,):
+            calibrate_run(one, progress)
+        named = None if wanted in ("train", "none") else Path(wanted)
+        _compare(run, baseline=named, own_baseline=own, progress=progress.without_lines())
+
+
+def _train_baseline(run: Run, progress: Progress) -> Run:
+    """Train the student without teacher inside the run, or continue it."""
+    from softiou.recipes import BASELINE, without_teacher
+    from softiou.training import is_first, resume_training, start_training
+
+    directory = run.path / BASELINE
+    shown: Any = {"say": progress.say, "progress_bar": progress.bars}
+    if is_first():
+        progress.say("now the same student without teacher, the baseline")
+    if (directory / "config.yaml").exists():
+        return Run(resume_training(directory, **shown))
+    started = start_training(
+        without_teacher(run.config),
+        directory=directory,
+        command=f"softiou distill --resume {run.path}",
+        **shown,
+    )
+    return Run(started)
+
+
+def _compare(
+    run: Run, *, baseline: Path | None, own_baseline: Run | None, progress: Progress
+) -> None:
+    """Evaluate teacher, baseline and student on the same images, and write them into the report.
+
+    Args:
+        run: Of the student.
+        baseline: Run that the user named; nothing is written into it.
+        own_baseline: Run inside the student's.
+        progress: What to show.
+    """
+    from softiou.recipes import differences_to_baseline
+
+    config = run.config
+    student = evaluate(run, progress=progress).content
+    split, labels = student["split"], student["labels"]
+    rows, notes = [], []
+    alone = own_baseline is None and baseline is None
+    teacher = None if alone else _teacher_row(config, split, labels, progress)
+    if teacher is not None:
+        rows.append(teacher)
+    elif not alone:
+        notes.append("The teacher's checkpoint was not found, so it was not scored.")
+    if own_baseline:
+        scored = evaluate(own_baseline, progress=progress)
+        rows.append(_row(PLAIN, own_baseline.path, scored.content))
+    elif baseline:
+        notes += differences_to_baseline(config, baseline)
+        plain = Run(baseline).load_model()
+        scored = score(plain, student["data"], split=split, labels=labels, progress=progress)
+        rows.append(_row(PLAIN, baseline, scored.content))
+    else:
+        notes.append(
+            "No baseline was trained: what the teacher adds is not known. To score the "
+            "teacher on the same images: softiou evaluate TEACHER."
+        )
+    rows.append(_row("student", run.path, student))
+    _save(run, student, rows, notes)
+
+
+def _teacher_row(
+    config: "Config", split: str, labels: "TargetKind", progress: Progress
+) -> ModelRow | None:
+    """Score the teacher, or return None when there are only its soft labels."""
+    from softiou.checkpoints import file_sha256, find_checkpoint, run_directory
+    from softiou.soft_labels import SoftLabelStore
+
+    settings = config.distillation
+    if settings is None:
+        return None
+    if settings.teacher is not None:
+        path = find_checkpoint(Path(settings.teacher).expanduser())
+    else:
+        manifest = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser()).manifest
+        path = Path(manifest.teacher.name)
+        if not path.is_file() or file_sha256(path) != manifest.teacher.sha256:
+            return None
+    trained = Run(path).load_model()
+    scored = score(trained, config.data.source, split=split, labels=labels, progress=progress)
+    run = run_directory(path)
+    if run is None:
+        intervals = scored.content["intervals"]
+        return ModelRow("teacher", str(path), scored.metrics, trained.step, intervals=intervals)
+    return _row("teacher", run, scored.content)

@@ -114,8 +114,8 @@ def open_file(
     exported = open_exported(path, device=best_device(), precision=precision, trust=trust)
     if weights == "teacher" and exported.info.weights != "teacher":
         raise ConfigError(
-            f"--weights teacher: {path} holds the weights of the {exported.info.weights}. Export "
-            "the teacher's: softiou export RUN --weights teacher."
+            f"--model teacher: {path} holds the weights of the {exported.info.weights}. Export "
+            "the teacher's: softiou export RUN --model teacher."
         )
     if exported.info.scaling is not None:
         progress.say(f"calibrated: {exported.info.scaling.kind}, inside {path.name}")

@@ -2,14 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from softiou._screen import Progress, progress_of
-from softiou.jobs.calibrating import calibrate_run
-from softiou.jobs.learning import Configuration, Request, learn, split_parts, split_setting
-from softiou.jobs.model_tables import run_row, save_model_table
-from softiou.jobs.run import Run
-from softiou.jobs.scoring import evaluate, score
+from softiou.jobs.learning import (
+    Configuration,
+    Request,
+    learn,
+    split_parts,
+    split_setting,
+    unlabeled_setting,
+)
+
+if TYPE_CHECKING:
+    from softiou.jobs.run import Run
 
 
 def train(
@@ -23,7 +29,7 @@ def train(
     command: str = "",
     progress: bool | Progress | None = None,
     **settings: Any,
-) -> Run:
+) -> "Run":
     """Train a model, fit its temperature, evaluate it and write its report.
 
     The temperature is fitted on the validation split and kept beside the checkpoint: `predict` uses
@@ -54,15 +60,17 @@ def train(
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
         KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
     """
-    from softiou.training import is_first
-
     shown = progress_of(progress)
     parts, settings = split_parts(settings | split_setting(split))
     request = Request("train", data, config, run, resume, settings, overrides, command, parts)
     done = learn(request, shown)
+    from softiou.jobs.calibrating import calibrate_run
+    from softiou.training import is_first
+
     if is_first():
-        calibrate_run(done, shown, data=parts.val_dataset)
-        evaluate(done, parts.val_dataset, progress=shown.without_lines())
+        own = parts.val_dataset if parts else None
+        calibrate_run(done, shown, data=own)
+        done.evaluate(own, progress=shown.without_lines())
     return done
 
 
@@ -78,7 +86,7 @@ def semi(
     command: str = "",
     progress: bool | Progress | None = None,
     **settings: Any,
-) -> Run:
+) -> "Run":
     """Train on images with masks and on images without, and compare student and teacher.
 
     The teacher is the moving average of the student; its pseudo-labels take the place of the masks
@@ -105,28 +113,14 @@ def semi(
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
         KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
     """
+    shown = progress_of(progress)
+    settings |= split_setting(split) | unlabeled_setting(unlabeled)
+    done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
+    from softiou.jobs.calibrating import calibrate_run
+    from softiou.jobs.model_tables import compare_with_teacher
     from softiou.training import is_first
 
-    shown = progress_of(progress)
-    if unlabeled is not None:
-        settings["semi_supervised.unlabeled"] = Path(unlabeled).expanduser().resolve()
-    settings |= split_setting(split)
-    done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
     if is_first():
         calibrate_run(done, shown, models=("student", "teacher"))
-        _compare_with_teacher(done, shown.without_lines())
+        compare_with_teacher(done, shown.without_lines())
     return done
-
-
-def _compare_with_teacher(run: Run, progress: Progress) -> None:
-    """Evaluate student and teacher on the same images, and write both into the report."""
-    student = evaluate(run, progress=progress).content
-    teacher = score(
-        run.load_model("teacher"),
-        student["data"],
-        split=student["split"],
-        labels=student["labels"],
-        progress=progress,
-    )
-    metrics = {"student": student["metrics"], "teacher, its average": teacher.metrics}
-    save_model_table(run, student, [run_row(name, run.path, one) for name, one in metrics.items()])

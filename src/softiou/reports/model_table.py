@@ -1,7 +1,7 @@
 """comparison.json: the models of a run on the same images, one row each."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ class ModelRow:
         metrics: As in evaluation.json; None where undefined.
         steps: Optimiser steps of its training; None when unknown.
         seconds: Of its training; None when unknown.
+        intervals: Of the metrics, as in evaluation.json; None in files of earlier versions.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ModelRow:
     metrics: Mapping[str, float | None]
     steps: int | None = None
     seconds: float | None = None
+    intervals: Mapping[str, Sequence[float | None] | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training: from a configuration to a run directory with checkpoints."""
 
 from softiou.recipes.custom import CustomParts
+from softiou.training.planning import plan_training
 from softiou.training.processes import is_first
 from softiou.training.runs import config_of, next_free_run
 from softiou.training.trainer import resolve_config
@@ -12,6 +13,7 @@ __all__ = [
     "config_of",
     "is_first",
     "next_free_run",
+    "plan_training",
     "resolve_config",
     "resume_training",
     "start_training",

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from torch.utils.data import Subset
 
 from softiou._memory import keep_freed_memory
+from softiou._screen import verbosity
 from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, Precision
@@ -102,6 +103,31 @@ def fit(
             ckpt_path=checkpoint,
             weights_only=True,
         )
+
+
+def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomParts) -> None:
+    """Take the first step of a training and keep nothing; errors as in `fit`.
+
+    Args:
+        recipe: What to train.
+        data: What it learns from.
+        run: Folder for what callbacks write.
+        custom: The transform.
+    """
+    config = recipe.config
+    with _quiet(), own_process_group():
+        settings = _trainer_settings(config) | {
+            "max_epochs": 1,
+            "limit_train_batches": config.optim.accumulate,
+            "limit_val_batches": 0,
+        }
+        trainer = pl.Trainer(
+            **settings, logger=False, enable_progress_bar=False, default_root_dir=run
+        )
+        augmentation = _augmentation(config, data, custom)
+        stream = _stream(config, trainer, lambda line: None)
+        with _clear_errors(recipe, run, lambda line: None):
+            trainer.fit(recipe, recipe.training_batches(data, augmentation, stream))
 
 
 def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
@@ -218,7 +244,10 @@ def _validation_samples(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Lightning's advertisements and its hints about loaders."""
+    """Silence Lightning's advertisements and its hints about loaders, unless all is wanted."""
+    if verbosity() > 0:
+        yield
+        return
     loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

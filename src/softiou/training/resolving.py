@@ -15,21 +15,37 @@ EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
 SURE = 0.95
 
+# How "auto", or null where it stands for that, is replaced.
+RULES = {
+    "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
+    "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
+    "data.workers": "a process for each core but one, at most 8",
+    "labels.kind": "votes for several annotators, hard otherwise",
+    "labels.epsilon": "uniform 0.1, boundary 0.5",
+    "labels.width": "boundary 1, gaussian sigma rounded up",
+    "labels.sigma": "gaussian 1",
+    "loss.classes": "label where smoothing or a teacher gives every class a trace, else present",
+    "loss.threshold": "0.5 where classes became label, less beside a teacher; else 0.01",
+    "optim.steps": "optim.epochs, or 40 epochs and at least 200 steps; a multiple of validations",
+    "optim.validations": "at most the steps",
+    "optim.epochs": "became steps",
+    "optim.learning_rate": "adamw 0.0005, sgd 0.01",
+    "optim.weight_decay": "adamw 0.01, sgd 0.0005",
+    "optim.momentum": "sgd 0.9",
+    "optim.ema": "a half-life of 5 % of the steps",
+    "semi_supervised.ema": "a half-life of 5 % of the steps",
+    "distillation.teacher_precision": "precision",
+    "semi_supervised.teacher_precision": "precision",
+    "semi_supervised.batch_size": "data.batch_size",
+    "semi_supervised.confidence_threshold": "soft 0, hard 0.95",
+    "semi_supervised.cross_entropy": "soft loss.cross_entropy, hard 1",
+    "semi_supervised.classes": "both, or the indices of loss.classes",
+    "precision": "bf16 where the hardware has it, else fp16 on GPUs and fp32 on CPUs",
+}
+
 
 def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> ResolvedConfig:
-    """Replace every "auto" by a value; the steps become a multiple of the validations.
-
-    - labels: votes for several annotators, hard otherwise; epsilon and width by kind
-    - classes of the loss: label with smoothed labels or a teacher, present otherwise
-    - crop: the median size of up to 16 images, at most 512, in multiples of 32
-    - batch size: 8, or the number of images if that is smaller, at least 2 for batch norm
-    - steps: 40 epochs, of the unlabelled images if there are more of them, at least 200
-    - learning rate, weight decay and momentum: by the optimiser, see `OptimConfig`
-    - ema: a half-life of 5 % of the steps
-    - workers: a process for each core but one, at most 8
-    - precision, also of a teacher: bf16 where the hardware has it, otherwise fp16 on GPUs and fp32
-      elsewhere
-    - semi_supervised: by the kind of pseudo-labels, see `SemiSupervisedConfig`
+    """Replace every "auto" by a value, see `RULES`; steps are a multiple of the validations.
 
     Args:
         config: As the user gave it.
@@ -52,6 +68,8 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         _fill_semi_supervised(values["semi_supervised"], values, config)
     optim = values["optim"]
     _fill(optim, "steps", lambda: _steps(values, len(dataset), unlabeled))
+    if optim.pop("epochs"):
+        optim["validations"] = min(optim["validations"], optim["steps"])
     optim["steps"] += -optim["steps"] % optim["validations"]
     for section in (optim, values["semi_supervised"] or {}):
         if section.get("ema") == "auto":
@@ -59,19 +77,24 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     return ResolvedConfig.model_validate(values)
 
 
-def changes(before: Config, after: Config) -> list[str]:
-    """Return a line for each value that `resolve` filled in: "data.crop_px: 352 480"."""
-    lines: list[str] = []
-    loss = ("loss",) if after.loss.classes == "label" else ()
+def changed(before: Config, after: Config) -> dict[str, object]:
+    """Return the values that `resolve` filled in, by their dotted keys."""
     method = (after.method,) if after.method else ()
-    for section in ("data", "labels", *loss, "optim", *method):
-        old, new = getattr(before, section), getattr(after, section)
-        for key in type(old).model_fields:
-            if getattr(old, key) != getattr(new, key):
-                lines.append(f"{section}.{key}: {getattr(new, key)}")
-    if before.precision != after.precision:
-        lines.append(f"precision: {after.precision}")
-    return lines
+    found = {
+        f"{section}.{key}": value
+        for section in ("data", "labels", "loss", "optim", *method)
+        for key, value in getattr(after, section)
+        if value != getattr(getattr(before, section), key)
+    }
+    return found | ({"precision": after.precision} if before.precision != after.precision else {})
+
+
+def changes(before: Config, after: Config) -> list[str]:
+    """Return a line for each value that is worth reading: "data.crop_px: 352 480"."""
+    found = changed(before, after)
+    if after.loss.classes != "label":
+        found = {key: value for key, value in found.items() if not key.startswith("loss.")}
+    return [f"{key}: {value}" for key, value in found.items()]
 
 
 def _fill(values: dict[str, Any], key: str, choose: Callable[[], object]) -> None:
@@ -117,7 +140,9 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
         epoch = (labelled + unlabeled) / batch_size
     else:
         epoch = max(labelled / batch_size, unlabeled / values["semi_supervised"]["batch_size"])
-    return max(200, int(EPOCHS * epoch / values["optim"]["accumulate"]))
+    epochs = values["optim"]["epochs"]
+    steps = (epochs or EPOCHS) * epoch / values["optim"]["accumulate"]
+    return max(1, round(steps)) if epochs else max(200, int(steps))
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:

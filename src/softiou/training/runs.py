@@ -65,7 +65,7 @@ def refuse_existing(directory: Path) -> None:
         raise RunExistsError(
             f"{directory} already exists and is not empty; nothing was changed. Continue it with "
             f"`softiou {_verb(directory)} --resume {directory}`, or choose another directory with "
-            "--run."
+            "--out."
         )
 
 
@@ -86,7 +86,7 @@ def config_of(directory: Path) -> Config:
     if not (directory / "config.yaml").exists():
         raise CheckpointError(
             f"{directory} cannot be resumed: it has no config.yaml, so that it is no run, or was "
-            f"interrupted before the training began. Start it with --run {directory}."
+            f"interrupted before the training began. Start it with --out {directory}."
         )
     try:
         return load_config(file=directory / "config.yaml")

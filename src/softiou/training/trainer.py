@@ -75,19 +75,19 @@ def train(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
     say = say if is_first() else _silent
-    config = _absolute(_with_validation(custom.recorded_in(config), custom))
+    config = _absolute(with_own_validation(custom.recorded_in(config), custom))
     if directory is None and are_several():
-        raise ConfigError("Name the run with --run: several processes have to agree on it.")
+        raise ConfigError("Name the run with --out: several processes have to agree on it.")
     if directory is not None and is_first():
         refuse_existing(directory)
-    data = _open(config, custom)
+    data = open_data(config, custom)
     for line in data.notes:
         say(line)
     _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     for line in changes(config, resolved):
         say(f"auto  {line}")
-    recipe = _build(resolved, data, custom, encoder_weights=config.model.encoder_weights)
+    recipe = build_recipe(resolved, data, custom, encoder_weights=config.model.encoder_weights)
     run = directory or next_free_run(source_name(config.data.source))
     with new_run(resolved, run, command=command) if is_first() else nullcontext():
         say(
@@ -134,8 +134,8 @@ def resolve_config(config: Config) -> ResolvedConfig:
     Raises:
         DataError: There is no such data set.
     """
-    config = _with_validation(config, NOTHING_CUSTOM)
-    data = _open(config, NOTHING_CUSTOM)
+    config = with_own_validation(config, NOTHING_CUSTOM)
+    data = open_data(config, NOTHING_CUSTOM)
     return resolve(config, data.training, unlabeled=data.num_unlabeled)
 
 
@@ -161,7 +161,7 @@ def _continue(
     """Continue a run that this process holds."""
     written, last, content = resumable(run)
     written = custom.recorded_in(written)
-    data = _open(written, custom)
+    data = open_data(written, custom)
     # A run of an earlier version may lack settings that have been added since.
     config = resolve(written, data.training, unlabeled=data.num_unlabeled)
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
@@ -169,7 +169,7 @@ def _continue(
     spec = ModelSpec(**content["softiou"]["model"]) if last else None
     if last:
         _check_classes(run, content, data, config)
-    recipe = _build(config, data, custom, encoder_weights=weights, spec=spec)
+    recipe = build_recipe(config, data, custom, encoder_weights=weights, spec=spec)
     if last:
         _check_same(run, content, recipe)
     step = content.get("global_step", 0)
@@ -230,12 +230,14 @@ def _silent(line: str) -> None:
     """Print nothing: the first process prints."""
 
 
-def _with_validation(config: Config, custom: CustomParts) -> Config:
+def with_own_validation(config: Config, custom: CustomParts) -> Config:
+    """Return a configuration that says where the images for validation come from."""
     own = custom.train_dataset is not None or custom.val_dataset is not None
     return config if own else with_validation(config)
 
 
-def _open(config: Config, custom: CustomParts) -> TrainingData:
+def open_data(config: Config, custom: CustomParts) -> TrainingData:
+    """Open what a configuration learns from."""
     check_installed(config.loggers)
     return recipe_for(config).open_data(config, open_labelled(config, custom))
 
@@ -270,7 +272,7 @@ def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> No
         )
 
 
-def _build(
+def build_recipe(
     config: ResolvedConfig,
     data: TrainingData,
     custom: CustomParts,

@@ -1,0 +1,45 @@
+"""What the command lines of train, distill and semi do with their arguments."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from softiou.cli import _console
+from softiou.cli._arguments import data_and_settings
+
+
+def learn(
+    verb: str,
+    data: str | None,
+    overrides: list[str] | None,
+    *,
+    config: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    dry_run: bool,
+    json_output: bool,
+    **options: Any,
+) -> None:
+    """Train and print the metrics, or print what would be trained."""
+    from softiou import jobs
+
+    data, settings = data_and_settings(data, overrides)
+    progress = False if json_output else None
+    given = {"config": config, "overrides": settings, "progress": progress, **options}
+    if dry_run:
+        plan = jobs.plan(data, verb=verb, step=True, **given)
+        print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")
+        return
+    command = _console.command_line()
+    run = getattr(jobs, verb)(data, run=out, resume=resume, command=command, **given)
+    if not run.evaluation:  # of several processes the first one has it
+        return
+    if json_output:
+        contents = run.contents()
+        rows = contents.model_table.rows if contents.model_table else ()
+        models = {row.name: {"metrics": row.metrics, "intervals": row.intervals} for row in rows}
+        print(json.dumps({"run": str(run.path), **run.evaluation.content, "models": models}))
+    elif verb == "train":
+        _console.show_evaluation(run.evaluation, home=run.path)
+    else:
+        _console.show_models(run)

@@ -1,0 +1,31 @@
+"""softiou config: the complete settings of a training, before it is started."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from softiou.cli._arguments import ConfigFile, Json, Overrides, data_and_settings
+
+
+def config(
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Data set, to see what each auto becomes, memory and time; none: settings alone.",
+            show_default=False,
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    json_output: Json = False,
+) -> None:
+    """Print all settings with a comment each, what auto became and why, memory and time.
+
+    The output is a file for --config.
+    """
+    from softiou import jobs
+
+    data, settings = data_and_settings(data, overrides)
+    plan = jobs.plan(data, config=config, overrides=settings)
+    print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")

@@ -1,0 +1,92 @@
+"""What a training would be: its complete settings, why they are so, its memory and its time."""
+
+import resource
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from softiou.configuration.plan import Cost, Plan
+from softiou.configuration.sections import Config
+from softiou.inference import best_device
+from softiou.recipes.base import Recipe
+from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
+from softiou.training.fitting import one_step
+from softiou.training.resolving import RULES, changed, resolve
+from softiou.training.trainer import build_recipe, open_data, with_own_validation
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def plan_training(
+    config: Config, *, step: bool = False, custom: CustomParts = NOTHING_CUSTOM
+) -> Plan:
+    """Return what `start_training` would do with a configuration; writes nothing.
+
+    Args:
+        config: As the user gave it.
+        step: Whether to take the first step, too, on the weights that the encoder starts from.
+        custom: Parts that are objects of Python.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: Those that `start_training` would raise.
+    """
+    config = with_own_validation(custom.recorded_in(config), custom)
+    data = open_data(config, custom)
+    resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
+    weights = config.model.encoder_weights if step else "none"
+    recipe = build_recipe(resolved, data, custom, encoder_weights=weights)
+    measured = _estimate(recipe)
+    if step:
+        begin = time.perf_counter()
+        with TemporaryDirectory() as folder:
+            one_step(recipe, data, Path(folder), custom=custom)
+        measured |= {"step_seconds": time.perf_counter() - begin, "peak_mib": _peak_mib()}
+    reasons = {key: RULES[key] for key in changed(config, resolved) if key in RULES}
+    return Plan(resolved, reasons, Cost(**measured))
+
+
+def _estimate(recipe: Recipe) -> dict[str, Any]:
+    """Run the network forward on two crops, and count what the gradient would keep of them."""
+    config, device = recipe.config, best_device()
+    model = recipe.model.to(device).train()
+    images = torch.rand(2, 3, *config.data.crop_px, device=device)
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    parameters = sum(weights.numel() for weights in model.parameters())
+    autocast = torch.autocast(
+        device.type, _DTYPES[config.precision], enabled=config.precision != "fp32"
+    )
+    hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
+    with autocast:
+        with hooks:
+            model(images)
+        begin = time.perf_counter()
+        model(images).sum().item()  # waits for the GPU
+    forward = (time.perf_counter() - begin) / 2
+    own = {weights.untyped_storage().data_ptr() for weights in model.parameters()}
+    activations = sum(size for place, size in kept.items() if place not in own) / 2
+    images_a_step = sum(recipe.batch_sizes())
+    copies = 4 if config.optim.optimizer == "adamw" else 3  # weights, gradients, averages
+    optim = config.optim
+    return {
+        "parameters": parameters,
+        "memory_mib": (4 * copies * parameters + activations * images_a_step) / 2**20,
+        "seconds": 3 * forward * images_a_step * optim.accumulate * optim.steps,
+    }
+
+
+def _peak_mib() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of bytes, or of KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
