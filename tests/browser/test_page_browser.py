@@ -159,6 +159,18 @@ def test_phone_needs_no_scrolling_sideways(
         page.screenshot(path=screenshots / f"{name}-phone.png", full_page=True)
 
 
+def test_tablet_cuts_no_table_of_results_and_shades_what_scrolls(
+    open_page: Open, report: Path
+) -> None:
+    page = open_page(report, viewport={"width": 768, "height": 1000})
+    widths = "all => all.map(one => one.scrollWidth - one.clientWidth)"
+    assert set(page.eval_on_selector_all(".group-table", widths)) == {0}
+    classes = "#classes ~ .sortable"
+    assert page.eval_on_selector_all(classes, widths)[0] > 0
+    behind = page.evaluate(f"getComputedStyle(document.querySelector('{classes}')).backgroundImage")
+    assert behind.count("linear-gradient") == 2
+
+
 # Other pages
 
 
