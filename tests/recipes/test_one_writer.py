@@ -81,6 +81,7 @@ def test_the_same_process_is_locked_out_too(tmp_path: Path) -> None:
         ("half of a li", True),
         ("", True),
     ],
+    ids=["gone", "no number", "this process", "another host", "half", "empty"],
 )
 def test_without_locks_of_the_file_system_the_named_process_counts(
     owner: str, is_free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
