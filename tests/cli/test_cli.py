@@ -414,7 +414,11 @@ def test_demo_compares_two_trainings(
     assert result.out.count("step      5/5") == 2
     table = result.out[result.out.index("digits, test") :]
     assert "0.25 CE + 0.75 JML" in table
-    assert result.out.splitlines()[-1].endswith("runs/demo-001/ce_jml/report.html")
+    reports = result.out.splitlines()[-2:]
+    assert reports[0].endswith("runs/demo-001/ce_jml/report.html")
+    assert reports[1] == "side by side  runs/demo-001/compare.html"
+    page = Path("runs/demo-001/compare.html").read_text()
+    assert page.startswith("<!doctype html>")
     assert load_config(file=Path("runs/demo-001/ce/config.yaml")).loss.cross_entropy == 1
     assert json.loads(Path("runs/demo-001/ce/evaluation.json").read_text())["split"] == "test"
 
