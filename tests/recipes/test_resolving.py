@@ -147,3 +147,17 @@ def test_given_values_stay() -> None:
         "optim.weight_decay=0",
     )
     assert resolving.resolve(given, Blank((32, 32))).model_dump() == given.model_dump()
+
+
+def test_the_rules_of_auto_stand_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/recipes.md").read_text(encoding="utf-8")
+    for key, rule in resolving.RULES.items():
+        assert key == "optim.epochs" or f"| `{key}` | {rule} |" in page
+
+
+def test_epochs_become_steps() -> None:
+    config = load_config(
+        source="digits", overrides=["optim.epochs=2", "data.batch_size=8", "optim.validations=10"]
+    )
+    optim = resolving.resolve(config, Blank(*[(64, 64)] * 40)).optim
+    assert (optim.steps, optim.epochs, optim.validations) == (10, None, 10)
