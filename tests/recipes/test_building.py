@@ -82,7 +82,8 @@ def test_defaults_of_the_kinds() -> None:
         (["labels=votes"], "present", 0.01),
         (["labels=boundary"], "label", 0.5),
         (["labels=uniform"], "label", 0.5),
-        (["distillation.teacher=t"], "label", 0.5),
+        (["distillation.teacher=t"], "label", 0.495),  # below the share of the labels
+        (["distillation.teacher=t", "distillation.mix=losses"], "label", 0.5),
         (["labels=boundary", "loss.classes=all"], "all", 0.01),
         (["labels=boundary", "loss.classes=label"], "label", 0.01),
         (["labels=boundary", "loss.threshold=0.2"], "label", 0.2),

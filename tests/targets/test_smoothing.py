@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reference import target_loops
 from softiou.overlap import overlap_statistics
-from softiou.targets import HardTile, SmoothedTarget, boundary_band
+from softiou.targets import HardTile, SmoothedTarget, boundary, boundary_band
 from softiou.tiles import Tile, tiles
 
 IGNORE = 255
@@ -230,3 +230,42 @@ def test_one_class_raises(impl: str) -> None:
     target = SmoothedTarget(torch.zeros(1, 2, dtype=torch.long), 0.5)
     with pytest.raises(ValueError, match=r"Smoothed labels need at least two classes"):
         overlap_statistics(torch.zeros(1, 1, 2), target, activation="sigmoid", impl=impl)
+
+
+# Thin objects
+
+
+def test_adaptive_band_is_the_band_of_what_an_opening_keeps() -> None:
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    random = np.random.default_rng(0)
+    for width in (1, 2, 3):
+        labels = np.repeat(np.repeat(random.integers(0, 3, (2, 9, 7)), 3, 1), 4, 2)
+        labels[:, 5:7, :] = 2  # thin
+        labels[1, 20:, 9:13] = 255
+        square = np.ones((2 * width + 1,) * 2)
+        given = torch.from_numpy(labels)
+        settings: dict[str, Any] = {"width": width, "num_classes": 3, "ignore_index": 255}
+        band = boundary_band(given, **settings).numpy()
+        found = boundary_band(given, adaptive=True, **settings)
+        kept = np.zeros_like(band)
+        for n, c in np.ndindex(2, 3):
+            # Beyond the image, and where labels are ignored, there is no other class.
+            core = binary_erosion((labels[n] == c) | (labels[n] == 255), square, border_value=1)
+            kept[n] |= binary_dilation(core & (labels[n] == c), square) & (labels[n] == c)
+        assert found.numpy().tolist() == (band & kept).tolist()
+        assert 0 < int(found.sum()) < int(band.sum())
+
+
+@pytest.mark.parametrize("impl", ["torch", "chunked", "native"])
+def test_a_pole_keeps_its_mass_in_every_implementation(impl: str) -> None:
+    labels = torch.zeros(1, 12, 12, dtype=torch.long)
+    labels[:, :, 3:5] = 1  # two pixels thick
+    labels[:, :, 7:] = 2
+    logits = torch.randn(1, 3, 12, 12)
+    target = boundary(labels, 0.6, 1, adaptive=True)
+    found = overlap_statistics(logits, target, impl=impl, tile=30).Y[0]
+    fixed = overlap_statistics(logits, boundary(labels, 0.6, 1), impl=impl, tile=30).Y[0]
+    # In the band: columns 2 and 7, and of a fixed one also 3 to 6, which are thin.
+    assert float(found[1]) == pytest.approx(24 + 0.2 * 24)
+    assert float(fixed[1]) == pytest.approx(24 * 0.6 + 0.2 * 48)

@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Section)
 
 # Settings that were resolved from another setting, and are dropped when that changes.
 _DEPENDANTS = {
-    ("labels", "kind"): ("epsilon", "width", "sigma"),
+    ("labels", "kind"): ("epsilon", "width", "sigma", "adaptive"),
     ("optim", "epochs"): ("steps",),
     ("optim", "steps"): ("epochs",),
     ("optim", "optimizer"): ("learning_rate", "weight_decay", "momentum"),

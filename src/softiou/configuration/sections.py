@@ -138,6 +138,7 @@ SETTINGS_OF_LABELS = {
     "epsilon": ("uniform", "boundary"),
     "width": ("boundary", "gaussian"),
     "sigma": ("gaussian",),
+    "adaptive": ("boundary",),
 }
 
 
@@ -162,6 +163,10 @@ class LabelsConfig(Section):
     width: Positive | None = Field(
         None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
+    adaptive: bool = Field(
+        False,
+        description="boundary: objects at most 2 width pixels thick, such as poles, stay hard",
+    )
     sigma: PositiveNumber | None = Field(None, description="of the Gaussian, in pixels; null: 1")
 
     @model_validator(mode="before")
@@ -173,7 +178,7 @@ class LabelsConfig(Section):
     @model_validator(mode="after")
     def _check_use(self) -> Self:
         for setting, kinds in SETTINGS_OF_LABELS.items():
-            if getattr(self, setting) is not None and self.kind not in kinds:
+            if getattr(self, setting) not in (None, False) and self.kind not in kinds:
                 raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
         if self.kind == "gaussian":
             check_limits("sigma", self.width)

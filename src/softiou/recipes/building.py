@@ -55,7 +55,9 @@ def build_target(
     if settings.kind == "uniform" and epsilon is not None:
         return targets.smooth(target, epsilon, ignore_index=ignore_index)
     if settings.kind == "boundary" and epsilon is not None and width is not None:
-        return targets.boundary(target, epsilon, width, ignore_index=ignore_index)
+        return targets.boundary(
+            target, epsilon, width, ignore_index=ignore_index, adaptive=settings.adaptive
+        )
     if settings.kind == "gaussian" and width is not None and sigma is not None:
         return targets.gaussian(target, sigma=sigma, width=width, ignore_index=ignore_index)
     return target

@@ -57,9 +57,16 @@ def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = N
 
 
 def boundary(
-    labels: Tensor, epsilon: float = 0.5, width: int = 1, *, ignore_index: int | None = None
+    labels: Tensor,
+    epsilon: float = 0.5,
+    width: int = 1,
+    *,
+    ignore_index: int | None = None,
+    adaptive: bool = False,
 ) -> Target:
     """Smooth labels (N, *S) by epsilon within `width` pixels of another class, nowhere else.
+
+    With `adaptive`, objects that are at most 2 `width` pixels thick stay hard; see `boundary_band`.
 
     Note:
         In the authors' code a pixel whose window holds an ignored one is not smoothed, even at a
@@ -70,7 +77,9 @@ def boundary(
         smoothing". The authors' configuration has epsilon 0.5 and a window of 3 pixels, which is a
         width of 1.
     """
-    return SmoothedTarget(labels, epsilon, width=width, ignore_index=ignore_index)
+    return SmoothedTarget(
+        labels, epsilon, width=width, ignore_index=ignore_index, adaptive=adaptive
+    )
 
 
 def gaussian(

@@ -35,6 +35,7 @@ class SmoothedTarget(Target):
             smooths everywhere.
         ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
             the loss.
+        adaptive: Whether thin objects stay hard, see `boundary_band`.
         band: Bool (N, *S), the pixels that are smoothed; None finds those of `width` tile by tile.
     """
 
@@ -42,6 +43,7 @@ class SmoothedTarget(Target):
     epsilon: float
     width: int | None = None
     ignore_index: int | None = None
+    adaptive: bool = False
     band: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class SmoothedTarget(Target):
             width=self.width,
             num_classes=num_classes,
             ignore_index=self.ignore_index,
+            adaptive=self.adaptive,
         )
         return replace(self, band=band)
 
@@ -88,13 +91,15 @@ class SmoothedTarget(Target):
 
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
+        margin = 2 * width if self.adaptive else width
         band = boundary_band(
-            labels_around(self.labels, tile, width).unsqueeze(0),
+            labels_around(self.labels, tile, margin).unsqueeze(0),
             width=width,
             num_classes=num_classes,
             ignore_index=self.ignore_index,
+            adaptive=self.adaptive,
         )
-        return band[0][(slice(width, -width),) * len(tile.box)].reshape(-1)
+        return band[0][(slice(margin, -margin),) * len(tile.box)].reshape(-1)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise on labels that are no class."""
@@ -104,18 +109,27 @@ class SmoothedTarget(Target):
 
 
 def boundary_band(
-    labels: Tensor, *, width: int, num_classes: int, ignore_index: int | None = None
+    labels: Tensor,
+    *,
+    width: int,
+    num_classes: int,
+    ignore_index: int | None = None,
+    adaptive: bool = False,
 ) -> Tensor:
     """Find the pixels that lie near another class.
 
     A pixel is in the band when a pixel of another class lies at most `width` pixels away along
-    every axis. Pixels that do not count make no border and are in no band.
+    every axis. Pixels that do not count make no border and are in no band. With `adaptive`, neither
+    are those of objects so thin that they would be all band: a pixel stays in it only when a pixel
+    of its class that is outside of it lies at most `width` pixels away (a morphological opening of
+    each class, which removes what is at most 2 `width` pixels thick).
 
     Args:
         labels: Class indices (N, *S), any integer dtype.
         width: Width of the band on each side of a border, in pixels, at least 1.
         num_classes: C.
         ignore_index: Label whose pixels do not count.
+        adaptive: Whether thin objects are left out.
 
     Returns:
         Bool (N, *S).
@@ -124,6 +138,9 @@ def boundary_band(
         >>> labels = torch.tensor([[0, 0, 0, 1, 1, 1]])
         >>> boundary_band(labels, width=1, num_classes=2).tolist()
         [[False, False, True, True, False, False]]
+        >>> pole = torch.tensor([[0, 0, 0, 1, 0, 0, 0]])
+        >>> boundary_band(pole, width=1, num_classes=2, adaptive=True).int().tolist()
+        [[0, 0, 1, 0, 1, 0, 0]]
     """
     _checks.in_range("width", width, 1)
     valid = valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
@@ -135,7 +152,14 @@ def boundary_band(
     around = own
     for dim in range(2, own.ndim):
         around = _largest_within(around, dim, width)
-    return valid & ((around[0] != own[0]) | (around[1] != own[1]))
+    band = valid & ((around[0] != own[0]) | (around[1] != own[1]))
+    if not adaptive:
+        return band
+    # What is near a pixel outside of the band is of its class.
+    thick = (valid & ~band).to(torch.uint8)
+    for dim in range(1, thick.ndim):
+        thick = _largest_within(thick, dim, width)
+    return band & thick.bool()
 
 
 def _largest_within(x: Tensor, dim: int, width: int) -> Tensor:
