@@ -197,6 +197,7 @@ def test_json_has_a_stable_schema(make_dataset: Make) -> None:
         "value_map",
         "advice",
         "fix",
+        "suspects",
     ]
     assert report["counts"] == {"errors": 1, "warnings": 0, "notes": 0}
     assert list(report["problems"][0]) == ["file", "message", "remedy", "severity", "kind"]

@@ -426,7 +426,7 @@ def test_nothing_there(interpreter: Run, shape: tuple[int, ...]) -> None:
     target = HardTarget(torch.zeros(shape[0], *shape[2:], dtype=torch.long))
     job = Job(torch.zeros(shape), (target,), shape[2:], PassSettings(maxima=True))
     sums, gradient = interpreter(both, job, make_cotangents(job))
-    assert sums.masses.shape == (4, shape[0], 3)
+    assert sums.masses.shape == (5, shape[0], 3)
     assert not any(x.any() for x in sums)
     assert gradient.shape == shape
 

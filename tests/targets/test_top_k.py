@@ -132,10 +132,11 @@ def test_wrong_dtypes_raise() -> None:
 
 
 def test_mistakes_outside_of_valid_are_not_looked_for() -> None:
-    indices, weights = torch.tensor([[[0, 9, 1]]]), torch.tensor([[[1.0, 0.5, 7.0]]])
+    indices = torch.tensor([[[0, 9, 1], [1, 0, 0]]])
+    weights = torch.tensor([[[1.0, 0.5, 7.0], [0.0, 0.25, 0.0]]])
     target = SparseTarget(indices, weights)
     target.validate(2, torch.tensor([[True, False, False]]))
     with pytest.raises(ValueError, match=r"classes in \[0, 1\], but found \[9\]"):
         target.validate(2, torch.tensor([[True, True, False]]))
-    with pytest.raises(ValueError, match=r"sum of at most 1 over K, .* a pixel with \[7.0\]"):
+    with pytest.raises(ValueError, match=r"sum of at most 1 over K, .* a pixel with \[7.0, 0.0\]"):
         target.validate(2, torch.tensor([[True, False, True]]))
