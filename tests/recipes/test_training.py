@@ -768,14 +768,12 @@ def test_batches_without_a_valid_pixel_train_through(
     make_shapes: Make, tiny_config: Make, tmp_path: Path
 ) -> None:
     data = make_shapes(tmp_path / "data")
-    for mask in data.glob("*/masks/*.png"):
+    for mask in data.glob("train/masks/*.png"):
         Image.new("L", (48, 40), 255).save(mask)
     run = start_training(tiny_config(source=data), directory=tmp_path / "run")
     for line in _lines(run):
         if "train/loss" in line:
             assert line["train/loss"] == 0
-        else:
-            assert [line[f"val/{name}"] for name in SCORES] == [None] * len(SCORES)
     assert all(torch.isfinite(weights).all() for weights in _weights(run).values())
 
 
