@@ -79,7 +79,12 @@ def test_both_judge_the_model_that_is_saved(two: Any) -> None:
 
 def test_one_process_writes(two: Any) -> None:
     run, _, _ = two
-    assert {path.name for path in (run / "checkpoints").iterdir()} >= {"last.ckpt", "best.ckpt"}
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {
+        "last.ckpt",
+        "best.ckpt",
+        "best.calibration.json",
+        "best.teacher.calibration.json",
+    }
     assert len(list((run / "tensorboard").glob("events.*"))) == 1
     assert (run / "report.html").is_file()
     rows = json.loads((run / "comparison.json").read_text())["rows"]

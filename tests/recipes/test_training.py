@@ -694,7 +694,10 @@ def test_training_on_a_gpu(precision: str, tiny_config: Make, tmp_path: Path) ->
         ("loss.class_weights=[1, 2]", "loss.class_weights: expected 3 numbers, .* but got 2"),
         ("loss.classes=[0, 3]", r"loss.classes: expected indices in 0..2, .* but got \[0, 3\]"),
         ("loss.classes=[]", "loss.classes: expected indices in 0..2, at least one"),
-        ("model.architecture=unett", "but got .unett.; d"),
+        (
+            "model.architecture=unett",
+            "expected deeplabv3, .* but got .unett.; did you mean model.architecture=unet",
+        ),
         ("model.encoder=resnet19", "Unknown encoder 'resnet19'. Did you mean resnet18"),
     ],
 )
@@ -774,6 +777,8 @@ def test_batches_without_a_valid_pixel_train_through(
     for line in _lines(run):
         if "train/loss" in line:
             assert line["train/loss"] == 0
+        else:
+            assert 0 <= line["val/accuracy"] <= 100
     assert all(torch.isfinite(weights).all() for weights in _weights(run).values())
 
 

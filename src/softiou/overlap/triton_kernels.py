@@ -213,9 +213,11 @@ def _entropies(z, y, norm, plan: tl.constexpr):
         u = tl.exp(-tl.abs(z))
         more = 1.0 + u
         log = tl.where(more == 1.0, u, tl.log(more) * (u / tl.maximum(more - 1.0, 1e-30)))
-        return y * (log + tl.maximum(-z, 0.0)), (1.0 - y) * (log + tl.maximum(z, 0.0))
-    # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
-    return (tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0),)
+        entropies = (y * (log + tl.maximum(-z, 0.0)), (1.0 - y) * (log + tl.maximum(z, 0.0)))
+    else:
+        # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
+        entropies = (tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0),)
+    return entropies  # the only one: Triton takes the type of the last return that it reads
 
 
 @_jit
