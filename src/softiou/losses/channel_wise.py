@@ -66,16 +66,8 @@ def channel_wise_divergence(
         classes by C. Ours: the mean over the images, `valid`, and teachers at another stride.
     """
     _check_settings(temperature, reduction)
-    _check_logits("student_logits", student_logits)
-    _check_logits("teacher_logits", teacher_logits)
-    _check_agreement(student_logits, teacher_logits)
-    space = student_logits.shape[2:]
-    valid = _checks.pixel_map("valid", valid, (len(student_logits), *space), boolean=True)
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    teacher = teacher_logits.detach().to(dtype)
-    if teacher.shape[2:] != space:
-        teacher = F.interpolate(teacher, space, mode="bilinear", align_corners=False)
-    log_s = _log_phi(student_logits.to(dtype), valid, temperature)
+    student, teacher, valid = comparable(student_logits, teacher_logits, valid)
+    log_s = _log_phi(student, valid, temperature)
     log_t = _log_phi(teacher, valid, temperature)
     loss = temperature**2 * (log_t.exp() * (log_t - log_s)).sum(2)  # (N, C, P) -> (N, C)
     if reduction == "none":
@@ -126,6 +118,22 @@ class ChannelWiseDistillation(nn.Module):
         return f"temperature={self.temperature}, reduction={self.reduction!r}"
 
 
+def comparable(
+    student_logits: Tensor, teacher_logits: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check both logits and `valid`; return them at the student's size, in float32 or float64."""
+    _check_logits("student_logits", student_logits)
+    _check_logits("teacher_logits", teacher_logits)
+    _check_agreement(student_logits, teacher_logits)
+    space = student_logits.shape[2:]
+    valid = _checks.pixel_map("valid", valid, (len(student_logits), *space), boolean=True)
+    dtype = torch.promote_types(student_logits.dtype, torch.float32)
+    teacher = teacher_logits.detach().to(dtype)
+    if teacher.shape[2:] != space:
+        teacher = F.interpolate(teacher, space, mode="bilinear", align_corners=False)
+    return student_logits.to(dtype), teacher, valid
+
+
 def _log_phi(logits: Tensor, valid: Tensor | None, temperature: float) -> Tensor:
     """Return log phi: (N, C, *S) -> (N, C, P)."""
     scores = logits.flatten(2) / temperature
@@ -138,11 +146,16 @@ def _log_phi(logits: Tensor, valid: Tensor | None, temperature: float) -> Tensor
 
 
 def _check_settings(temperature: float, reduction: str) -> None:
+    check_temperature(temperature)
+    _checks.one_of("reduction", reduction, _REDUCTIONS)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise unless a temperature is finite and above 0."""
     if not 0 < temperature < inf:
         raise ValueError(
             f"Expected `temperature` to be finite and greater than 0, but got {temperature}."
         )
-    _checks.one_of("reduction", reduction, _REDUCTIONS)
 
 
 def _check_logits(name: str, logits: Tensor) -> None:

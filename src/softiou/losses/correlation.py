@@ -3,12 +3,10 @@
 Shapes: N images, C classes, *S space (H, W for images), P the pixels of all images that count.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou import _checks
-from softiou.losses.channel_wise import _check_agreement, _check_logits, _check_settings
+from softiou.losses.channel_wise import check_temperature, comparable
 
 
 def correlation_distance(
@@ -49,6 +47,7 @@ def correlation_distance(
         correlated together. Where one side is constant the correlation is 0.
 
     Example:
+        >>> import torch
         >>> teacher = torch.tensor([[[2.0, 0.0], [0.0, 1.0]]])
         >>> round(float(correlation_distance(teacher, teacher)), 4)
         0.0
@@ -59,19 +58,11 @@ def correlation_distance(
         Huang, You, Wang, Qian, Xu, Knowledge Distillation from A Stronger Teacher (DIST), NeurIPS
         2022, https://arxiv.org/abs/2205.10536, equations 8 to 10, with equal weights.
     """
-    _check_settings(temperature, "mean")
-    _check_logits("student_logits", student_logits)
-    _check_logits("teacher_logits", teacher_logits)
-    _check_agreement(student_logits, teacher_logits)
-    space = student_logits.shape[2:]
-    valid = _checks.pixel_map("valid", valid, (len(student_logits), *space), boolean=True)
-    dtype = torch.promote_types(student_logits.dtype, torch.float32)
-    teacher = teacher_logits.detach().to(dtype)
-    if teacher.shape[2:] != space:
-        teacher = F.interpolate(teacher, space, mode="bilinear", align_corners=False)
+    check_temperature(temperature)
+    student, teacher, valid = comparable(student_logits, teacher_logits, valid)
     student, teacher = (
-        (logits.to(dtype).movedim(1, -1) / temperature).softmax(-1).flatten(0, -2)
-        for logits in (student_logits, teacher)
+        (logits.movedim(1, -1) / temperature).softmax(-1).flatten(0, -2)
+        for logits in (student, teacher)
     )
     if valid is not None:
         student, teacher = student[valid.flatten()], teacher[valid.flatten()]

