@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -499,3 +500,14 @@ def test_threads_are_left_alone(store: SoftLabelStore) -> None:
     before = blosc2.nthreads
     store.read("train", "a", SIZE)
     assert blosc2.nthreads == before
+
+
+def test_padding_has_no_class_in_any_slot() -> None:
+    probs = torch.tensor([[0.6, 0.5], [0.3, 0.5], [0.1, 0.0]]).view(3, 1, 2)
+    codes = encode(probs, Quantisation())
+    best, levels = np.array(codes.best), np.array(codes.levels)
+    best[0, 0], levels[:, 0, 0] = no_class(3), 0  # as beyond the edge of an image
+    indices, _ = sparse(replace(codes, best=best, levels=levels), 3, Quantisation())
+    assert len(indices) > 1
+    assert (indices[:, 0, 0] == 255).all()
+    assert (indices[:, 0, 1] < 3).all()

@@ -153,20 +153,20 @@ def sparse(codes: Codes, num_classes: int, quantisation: Quantisation) -> tuple[
 
     Returns:
         indices: (K, h, w), uint8 or uint16: the most probable class first, then one slot for each
-            class that any of the cells keeps.
+            class that any of the cells keeps. Padding has no class in any slot.
         weights: float32 (K, h, w), in [0, 1]; 0 in slots that a cell does not use.
     """
     scale = (np.arange(256, dtype=np.float32) / quantisation.levels) ** 2
     # Leave out classes that no cell of this part keeps.
     used = [i for i in np.flatnonzero(codes.levels.any((1, 2))) if codes.classes[i] != num_classes]
     shape = (len(used) + 1, *codes.best.shape)
-    indices = np.empty(shape, codes.best.dtype)
+    indices, nothing = np.empty(shape, codes.best.dtype), no_class(num_classes)
     weights = np.empty(shape, np.float32)
     indices[0], weights[0] = codes.best, 1
     if num_classes in codes.classes:
         weights[0] -= scale[codes.levels[codes.classes.index(num_classes)]]
     for slot, place in enumerate(used, start=1):
-        indices[slot] = codes.classes[place]
+        indices[slot] = np.where(codes.best == nothing, nothing, codes.classes[place])
         np.take(scale / 2, codes.levels[place], out=weights[slot], mode="clip")
         weights[0] -= weights[slot]
     np.maximum(weights[0], 0, out=weights[0])

@@ -82,9 +82,7 @@ class SparseTarget(Target):
         if self.weights.dtype == torch.uint8:
             weights = weights / 255
         wrong = (indices < 0) | (indices >= num_classes)
-        wrong &= ~wrong.all(1, keepdim=True) & (
-            weights > 0
-        )  # all: a pixel that is left out; 0: an empty slot
+        wrong &= ~wrong.all(1, keepdim=True)  # this is how a pixel is left out
         # Each byte may have been rounded up by half a step.
         slack = 1e-2 if self.weights.is_floating_point() else 1e-6 + weights.shape[1] / 510
         strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + slack))
