@@ -505,7 +505,7 @@ def test_threads_are_left_alone(store: SoftLabelStore) -> None:
 def test_padding_has_no_class_in_any_slot() -> None:
     probs = torch.tensor([[0.6, 0.5], [0.3, 0.5], [0.1, 0.0]]).view(3, 1, 2)
     codes = encode(probs, Quantisation())
-    best, levels = np.array(codes.best), np.array(codes.levels)
+    best, levels = codes.best.astype(np.uint8), codes.levels.copy()
     best[0, 0], levels[:, 0, 0] = no_class(3), 0  # as beyond the edge of an image
     indices, _ = sparse(replace(codes, best=best, levels=levels), 3, Quantisation())
     assert len(indices) > 1
