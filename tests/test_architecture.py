@@ -28,7 +28,7 @@ LAYERS = (
     {"calibration", "resampling"},
     {"checkpoints"},
     {"inference"},
-    {"accumulation", "drop_in"},
+    {"accumulation", "drop_in", "environment"},
     {"checking", "fetching", "soft_labels"},
     {"losses", "metrics", "data", "models", "temperature"},
     {"overlap"},

@@ -37,6 +37,7 @@ RECORDED = {
         "overlap_statistics",
         "predict",
         "semi",
+        "show_env",
         "targets",
         "train",
     },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from softiou import metrics, targets
     from softiou.accumulation import Accumulation
+    from softiou.environment import show_env
     from softiou.jobs import (
         calibrate,
         check,
@@ -61,6 +62,7 @@ _HOMES = {
     "overlap_statistics": "softiou.overlap",
     "predict": "softiou.jobs",
     "semi": "softiou.jobs",
+    "show_env": "softiou.environment",
     "targets": "softiou",
     "train": "softiou.jobs",
 }
@@ -89,6 +91,7 @@ __all__ = [
     "overlap_statistics",
     "predict",
     "semi",
+    "show_env",
     "targets",
     "train",
 ]

@@ -13,7 +13,8 @@ def main() -> None:
         run()  # verbs import what they need when they run
     except ModuleNotFoundError as error:
         sys.exit(
-            f"softiou: {error}. The command line needs the extra: pip install 'softiou[train]'"
+            f"softiou: {error}. The command line needs the extra `train`: in a clone of softiou, "
+            "pip install '.[train]'; of a wheel, pip install 'FILE.whl[train]'"
         )
 
 

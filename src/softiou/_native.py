@@ -2,6 +2,7 @@
 
 import ctypes
 import platform
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def load_library(name: str) -> ctypes.CDLL | str:
     if not found:
         return (
             "softiou was built without a C compiler. Install a wheel with compiled code, or "
-            "install gcc or clang and build it again."
+            "install gcc or clang and then softiou again from its clone: pip install ."
         )
     try:
         return ctypes.CDLL(str(found[0]))
@@ -42,3 +43,9 @@ def cpu_variants() -> tuple[str, ...]:
     if platform.machine().lower() in ("arm64", "aarch64"):
         return ("arm64",)
     return _VARIANTS.get(get_cpu_capability(), ())
+
+
+@cache
+def warn_once(message: str) -> None:
+    """Warn, the first time that this is said."""
+    warnings.warn(message, stacklevel=2)

@@ -46,6 +46,7 @@ VERBS = (
     "predict",
     "recipes",
     "report",
+    "env",
 )
 
 
@@ -472,7 +473,7 @@ def test_without_the_extra_the_command_names_it(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "pip install 'softiou[train]'" in done.stderr
+    assert "in a clone of softiou, pip install '.[train]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from reference import overlap_loops
 from reference.cases import Case, cases
 from softiou import targets
+from softiou._native import warn_once
 from softiou.losses import JaccardMetricLoss, TverskyLoss
 from softiou.overlap import (
     IMPLS,
@@ -512,7 +513,7 @@ def test_a_missing_triton_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -
     logits: Any = SimpleNamespace(device=torch.device("cuda"), shape=(1, 3, 4))
     job = Job(logits, (), (4,))
     monkeypatch.setattr(triton, "triton", None)
-    operators._warn_once.cache_clear()
+    warn_once.cache_clear()
     with pytest.warns(UserWarning, match=r"^Triton is not installed, .*: pip install triton$"):
         operators._choose(job)
     assert operators._choose(job) is IMPLEMENTATIONS["chunked"]  # not again
@@ -521,7 +522,7 @@ def test_a_missing_triton_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -
 def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "load_library", lambda *_: "There is no C compiler.")
     logits, target = scene((1, 3, 8))
-    operators._warn_once.cache_clear()
+    warn_once.cache_clear()
     with pytest.warns(UserWarning, match=r"4 to 6 times slower: There is no C compiler."):
         assert overlap_statistics(logits, target).weight.item() > 0
     overlap_statistics(logits, target)  # warns once

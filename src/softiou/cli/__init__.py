@@ -16,6 +16,7 @@ from softiou.cli.compare import compare
 from softiou.cli.config import config
 from softiou.cli.demo import demo
 from softiou.cli.distill import distill
+from softiou.cli.env import env
 from softiou.cli.evaluate import evaluate
 from softiou.cli.export import export
 from softiou.cli.fetch import fetch
@@ -52,6 +53,7 @@ for verb in (
     export,
     predict,
     report,
+    env,
 ):
     app.command(cls=Verb, epilog=main_settings() if verb is train else None)(verb)
 app.add_typer(recipes, name="recipes")

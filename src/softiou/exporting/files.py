@@ -46,7 +46,7 @@ def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) ->
         if find_spec(package) is None:
             raise ConfigError(
                 f"--to onnx needs the package {package}. Install it with: "
-                "pip install 'softiou[export]'"
+                "pip install onnx onnxscript onnxruntime"
             )
     try:
         with quiet():

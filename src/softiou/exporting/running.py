@@ -150,7 +150,7 @@ def _open_onnx(path: Path) -> Exported:
     except ImportError as error:
         raise ConfigError(
             "Running an ONNX file needs onnxruntime. Install it with: pip install "
-            "'softiou[export]', or onnxruntime-gpu for a GPU."
+            "onnxruntime, or onnxruntime-gpu for a GPU."
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou._native import load_library
+from softiou._native import load_library, warn_once
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 
 _FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
@@ -81,7 +81,10 @@ def unsupported_reason(
     if num_bins > _MOST_BINS:
         return f"It has at most {_MOST_BINS} bins."
     library = load_library("metrics")
-    return library if isinstance(library, str) else None
+    if not isinstance(library, str):
+        return None
+    warn_once(f"The metrics are computed in PyTorch, which is several times slower: {library}")
+    return library
 
 
 def gather(

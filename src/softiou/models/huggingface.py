@@ -131,7 +131,7 @@ def _transformers() -> Any:
     except ImportError as error:
         raise ConfigError(
             "model.architecture: transformers needs the package of that name. Install it with: "
-            "pip install 'softiou[transformers]'"
+            "pip install 'transformers>=5.0'"
         ) from error
     return transformers
 

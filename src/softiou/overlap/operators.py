@@ -6,16 +6,15 @@ first order, with respect to the logits.
 """
 
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from softiou._native import warn_once
 from softiou.overlap import chunked, native, triton
 from softiou.overlap.job import Job, Sums
 from softiou.overlap.settings import PassSettings
@@ -67,6 +66,16 @@ def is_traced(logits: Tensor, tensors: Sequence[Tensor]) -> bool:
     )
 
 
+def served_by(job: Job) -> tuple[str, dict[str, str]]:
+    """Return the implementation that "auto" takes, and why each faster one cannot do a job."""
+    reasons: dict[str, str] = {}
+    for name, one in IMPLEMENTATIONS.items():
+        if (reason := one.unsupported_reason(job)) is None:
+            return name, reasons
+        reasons[name] = reason
+    raise RuntimeError("Expected an implementation that can do everything.")
+
+
 def _choose(job: Job) -> Implementation:
     """Return the implementation of the settings, or for "auto" the first that can do the job.
 
@@ -75,24 +84,19 @@ def _choose(job: Job) -> Implementation:
     impl = job.settings.impl
     if impl == "auto":
         if job.logits.device.type == "cuda" and not triton.is_installed():
-            _warn_once(
+            warn_once(
                 "Triton is not installed, so the overlap losses use impl='chunked', which is "
                 "slower on a GPU: pip install triton"
             )
         elif job.logits.device.type == "cpu" and isinstance(reason := native.library(), str):
-            _warn_once(
+            warn_once(
                 f"The overlap losses use impl='chunked', which is 4 to 6 times slower: {reason}"
             )
-        return next(one for one in IMPLEMENTATIONS.values() if one.unsupported_reason(job) is None)
+        return IMPLEMENTATIONS[served_by(job)[0]]
     chosen = IMPLEMENTATIONS[impl]
     if (reason := chosen.unsupported_reason(job)) is not None:
         raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
     return chosen
-
-
-@cache
-def _warn_once(message: str) -> None:
-    warnings.warn(message, stacklevel=2)
 
 
 def without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any:
