@@ -2,7 +2,7 @@
 #   make demo    train on the embedded data, print a table and the path of the report
 #   make test    run every check, in about eight minutes on two cores
 #   make quick   run the fast checks, in about a minute
-#   make reliability    kill, start twice, fill disks and damage files, in about ten minutes
+#   make reliability    kill, start twice, fill disks and damage files, in about a minute
 #   make docs    build the documentation as a site that needs no network
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,7 @@ quick: venv
 	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/quick
 
 reliability: venv
-	$(BIN)/python -m benchmarks.reliability --short --minutes 2
+	$(BIN)/python -m benchmarks.reliability --short
 
 # The variable keeps the theme from announcing its successor.
 docs: venv

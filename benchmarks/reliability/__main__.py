@@ -1,25 +1,23 @@
 """Reliability: nothing lost, nothing executed, nothing hangs; the figures, measured.
 
-    python -m benchmarks.reliability [--short] [--minutes M] [--only NAME ...]
+    python -m benchmarks.reliability [--short] [--more] [--minutes M] [--only NAME ...]
 
 kills      kill -9 at random moments of train, distill, semi, label, evaluate, export, check --fix
 starts     two trainings that start at once in one folder
 faults     a full disk, no permission, tiny shared memory, few descriptors, ... (needs root)
-inputs     bad settings, words, data sets and checkpoints, generated
+inputs     bad settings, words, data sets, checkpoints and calls, generated
+hostile    files of strangers, of each kind in SECURITY.md
+values     random settings of the losses against loops in float64
 memory     10,000 training steps with two loading processes
-hostile    the tests that SECURITY.md names
-values     random settings of the losses against loops in float64 (the slow test of the losses)
 
-Each stops when its share of the time is over, and says how many trials there were. Writes
-benchmarks/results/reliability/NAME.json; --short, for continuous integration, writes nothing. The
-status is 1 when anything failed.
+Each stops when its minutes are over, and says how many trials there were; --more goes on from there
+(memory begins again). Writes benchmarks/results/reliability/NAME.json; --short, for continuous
+integration, writes nothing. The status is 1 when anything failed.
 """
 
 import argparse
 import json
 import os
-import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -28,72 +26,93 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks._machine import ROOT, current_commit, machine
-from benchmarks.reliability import faults, inputs, kills, memory, starts
+from benchmarks.reliability import faults, hostile, inputs, kills, memory, starts, values
 from benchmarks.reliability.commands import TINY, Figure, import_all, must_run, write_data
 from softiou._files import write_atomically
 
 RESULTS = ROOT / "benchmarks" / "results" / "reliability"
-FULL = {"kills": 200, "starts": 50, "faults": 0, "inputs": 1000, "memory": 10_000}
-SHORT = {"kills": 7, "starts": 2, "faults": 0, "inputs": 24, "memory": 0}
+FIGURES = {
+    "kills": "kill -9 at random moments, resumed bit-identical",
+    "starts": "two simultaneous starts, directories of their own",
+    "faults": "faults of disk and system: named, and cured by --resume",
+    "inputs": "bad inputs: a clear error or handled, no traceback, no hang",
+    "hostile": "hostile files: nothing executed, overwritten or read outside",
+    "values": "random settings against float64 loops",
+    "memory": "training steps with 2 workers: growth of memory",
+}
+FULL = {"kills": 200, "starts": 50, "inputs": 1000, "values": 10_000, "memory": 10_000}
+SHORT = {"kills": 3, "starts": 1, "inputs": 20, "values": 20}
+SHORT_FAULTS = ("full disk",)
 
 
 def main() -> None:
-    """Measure each figure in a process of its own, and write its file."""
+    """Measure each figure, and write its file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--short", action="store_true", help="a few trials of each, in minutes")
+    parser.add_argument("--short", action="store_true", help="a few trials of each, in a minute")
+    parser.add_argument("--more", action="store_true", help="add to the trials that are stored")
     parser.add_argument("--minutes", type=float, default=60, help="for each figure, at most")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and inputs")
-    names = [*FULL, "hostile", "values"]
-    parser.add_argument("--only", nargs="+", choices=names, default=names)
-    parser.add_argument("--fault", help="only one of the faults")
+    parser.add_argument("--only", nargs="+", choices=list(FIGURES), default=list(FIGURES))
+    parser.add_argument("--fault", choices=list(faults.FAULTS), help="only one of the faults")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
     import_all()
     failed = False
     for name in options.only:
-        number = (SHORT if options.short else FULL).get(name)
-        if options.short and (number is None or name == "memory"):
+        if options.short and name == "memory":
             continue
+        figure = Figure(FIGURES[name], _number(name, options))
+        file = RESULTS / f"{name}.json"
+        if options.more and name != "memory" and file.exists():
+            figure.go_on(json.loads(file.read_text(encoding="utf-8")))
         with TemporaryDirectory(prefix=f"reliability-{name}-") as folder:
-            figure = _measure(
-                name, Path(folder), number or 0, options.minutes, options.seed, options.fault
-            )
+            _measure(name, figure, Path(folder), options)
         content = figure.as_dict()
-        print(f"{name}: {content['passed']} of {content['tried']} ({content['seconds']} s)")
+        words = f"{content['passed']} of {content['tried']} ({content['seconds']} s)"
+        print(f"{name}: {words} {figure.details or ''}", flush=True)
         failed |= bool(figure.failures)
         if not options.short:
-            content |= {
-                "seed": options.seed,
-                "commit": current_commit(),
-                "date": date.today().isoformat(),
-                "machine": machine(),
-            }
-            text = json.dumps(content, indent=1) + "\n"
-            RESULTS.mkdir(parents=True, exist_ok=True)
-            write_atomically(text.encode(), RESULTS / f"{name}.json")
+            _write(content | {"seed": options.seed}, file)
     sys.exit(1 if failed else 0)
 
 
-def _measure(
-    name: str, work: Path, number: int, minutes: float, seed: int, fault: str | None
-) -> Figure:
-    deadline = time.monotonic() + 60 * minutes
-    if name in ("hostile", "values"):
-        return _tests(name)
-    data = write_data(work / "data", {"train": 10, "val": 3, "test": 3})
-    measures: dict[str, Callable[[], Figure]] = {
-        "kills": lambda: kills.kill_all(work, data, number, deadline, seed),
-        "starts": lambda: starts.start_two(work, data, number, deadline),
-        "faults": lambda: faults.try_faults(work, data, deadline, fault),
-        "memory": lambda: memory.train_long(work, data, number, deadline),
+def _number(name: str, options: argparse.Namespace) -> int:
+    """Return how many trials there are."""
+    if name == "faults":
+        return len(_faults(options))
+    if name == "hostile":
+        return len(hostile.CASES)
+    return (SHORT if options.short else FULL)[name]
+
+
+def _faults(options: argparse.Namespace) -> tuple[str, ...]:
+    if options.fault:
+        return (options.fault,)
+    return SHORT_FAULTS if options.short else tuple(faults.FAULTS)
+
+
+def _measure(name: str, figure: Figure, work: Path, options: argparse.Namespace) -> None:
+    """Fill a figure."""
+    deadline, number = time.monotonic() + 60 * options.minutes, figure.must
+    sizes = (
+        {"train": 4, "val": 2, "test": 2} if name == "kills" else {"train": 10, "val": 3, "test": 3}
+    )
+    data = write_data(work / "data", sizes)
+    measures: dict[str, Callable[[], None]] = {
+        "kills": lambda: kills.kill_all(figure, work, data, number, deadline, options.seed),
+        "starts": lambda: starts.start_two(figure, work, data, number, deadline),
+        "faults": lambda: faults.try_faults(figure, work, data, _faults(options), deadline),
         "inputs": lambda: inputs.try_inputs(
-            work, data, _teacher(work, data), number, deadline, seed
+            figure, work, data, _trained(work, data), number, deadline, options.seed
         ),
+        "hostile": lambda: hostile.try_hostile(figure, work, data, _trained(work, data), deadline),
+        "values": lambda: values.compare_values(figure, number, deadline),
+        "memory": lambda: memory.train_long(figure, work, data, number, deadline),
     }
-    return measures[name]()
+    measures[name]()
 
 
-def _teacher(work: Path, data: Path) -> Path:
+def _trained(work: Path, data: Path) -> Path:
     """Train a model for the verbs that need one."""
     run = work / "teacher"
     settings = [*TINY, "optim.steps=4", "optim.validations=2"]
@@ -101,24 +120,15 @@ def _teacher(work: Path, data: Path) -> Path:
     return run
 
 
-def _tests(name: str) -> Figure:
-    """Run tests, and count them."""
-    if name == "hostile":
-        figure = Figure("hostile files of SECURITY.md: executed, overwritten or read outside", 0)
-        text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-        words = sorted(set(re.findall(r"`(tests/[^`]+)`", text)))
-    else:
-        figure = Figure("random settings against float64 loops", 10_000)
-        words = ["tests/losses/test_random.py", "-m", "slow"]
-    command = [sys.executable, "-m", "pytest", "-q", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    summary = done.stdout.strip().splitlines()[-1]
-    passed = re.search(r"(\d+) passed", summary)
-    figure.tried = int(passed[1]) if passed else 0
-    figure.details = {"tests": words, "summary": summary}
-    if done.returncode:
-        figure.count(done.stdout[-600:])
-    return figure
+def _write(content: dict[str, object], file: Path) -> None:
+    """Write the file of a figure."""
+    content |= {
+        "commit": current_commit(),
+        "date": date.today().isoformat(),
+        "machine": machine(),
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically((json.dumps(content, indent=1) + "\n").encode(), file)
 
 
 if __name__ == "__main__":

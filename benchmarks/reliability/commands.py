@@ -11,12 +11,17 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 import numpy as np
 import torch
 import yaml
 from PIL import Image
+
+from softiou.errors import SoftiouError
 
 MOST_SECONDS = 60.0
 TINY = [
@@ -35,17 +40,21 @@ class Figure:
     must: int
     tried: int = 0
     failures: list[str] = field(default_factory=list)
-    details: dict[str, object] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0  # of earlier runs of the program
     begun: float = field(default_factory=time.monotonic)
 
-    def count(self, reason: str) -> None:
-        """Count a trial; the reason is empty when all was right."""
+    def count(self, reason: str, kind: str = "") -> None:
+        """Count a trial, also among those of its kind; the reason is empty when all was right."""
         self.tried += 1
+        if kind:
+            trials = self.details.setdefault("trials", {})
+            trials[kind] = trials.get(kind, 0) + 1
         if reason:
             self.failures.append(reason[:600])
             print(f"  {self.name}: {reason[:600]}", flush=True)
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the content of its file."""
         return {
             "figure": self.name,
@@ -54,21 +63,30 @@ class Figure:
             "passed": self.tried - len(self.failures),
             "failures": self.failures,
             "details": self.details,
-            "seconds": round(time.monotonic() - self.begun, 1),
+            "seconds": round(self.seconds + time.monotonic() - self.begun, 1),
         }
+
+    def go_on(self, stored: dict[str, Any]) -> None:
+        """Take over what an earlier run of the program has counted."""
+        self.tried, self.failures = stored["tried"], stored["failures"]
+        self.details, self.seconds = stored["details"], stored["seconds"]
+
+
+Words = list[str] | Callable[[], object]
 
 
 class Command:
-    """`softiou WORDS` in a process group of its own.
+    """`softiou WORDS`, or a function, in a process group of its own.
 
     Args:
-        words: Of the command line.
+        words: Of the command line; or what is called instead, whose errors of softiou are shown as
+            the command line shows them.
         folder: Where it runs.
         before: Called in the new process first, to take something away from it.
     """
 
     def __init__(
-        self, words: list[str], folder: Path, before: Callable[[], None] = lambda: None
+        self, words: Words, folder: Path, before: Callable[[], None] = lambda: None
     ) -> None:
         self.words = words
         self.output = folder / f".output-{random.getrandbits(48):x}"
@@ -89,10 +107,17 @@ class Command:
             os.close(file)
             sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
             before()
-            sys.argv = ["softiou", *self.words]
-            from softiou.__main__ import main
+            if callable(self.words):
+                self.words()
+                status = 0
+            else:
+                sys.argv = ["softiou", *self.words]
+                from softiou.__main__ import main
 
-            main()
+                main()
+        except (SoftiouError, TypeError, ValueError) as error:  # of a function
+            status = 2
+            print(error)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0
         except BaseException:
@@ -135,11 +160,13 @@ class Command:
         return False
 
     def __str__(self) -> str:
+        if callable(self.words):
+            return getattr(self.words, "__name__", "a function")
         return shlex.join(["softiou", *self.words])
 
 
 def run(
-    words: list[str], folder: Path, before: Callable[[], None] = lambda: None
+    words: Words, folder: Path, before: Callable[[], None] = lambda: None
 ) -> tuple[int | None, str]:
     """Run a command to its end; return status and output."""
     command = Command(words, folder, before)
@@ -192,13 +219,14 @@ def write_data(root: Path, sizes: dict[str, int], *, seed: int = 0) -> Path:
 def import_all() -> None:
     """Import what the verbs need, before processes are forked."""
     torch.set_num_threads(1)
-    from importlib import import_module
-
+    for package in ("cli", "jobs", "evaluation", "reports", "data.layouts"):
+        home = import_module(f"softiou.{package}")
+        for module in iter_modules(home.__path__):
+            import_module(f"softiou.{package}.{module.name}")
     for name in (
-        *("softiou.cli", "softiou.training", "softiou.recipes", "softiou.reports"),
-        *("softiou.exporting", "softiou.checking", "softiou.labelling", "softiou.comparison"),
-        *("softiou.jobs.training", "softiou.jobs.run", "softiou.jobs.labelling"),
-        *("softiou.jobs.checking", "segmentation_models_pytorch", "timm", "matplotlib.pyplot"),
-        *("softiou.soft_labels", "softiou.jobs.distilling"),
+        *("softiou.training", "softiou.recipes", "softiou.exporting", "softiou.checking"),
+        *("softiou.labelling", "softiou.comparison", "softiou.soft_labels", "softiou.calibration"),
+        *("segmentation_models_pytorch", "timm", "matplotlib.pyplot", "blosc2", "rich.table"),
+        *("matplotlib.backends.backend_svg", "safetensors.torch", "softiou.metrics.native"),
     ):
         import_module(name)

@@ -3,11 +3,13 @@
 import random
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
 
-from benchmarks.reliability.commands import MOST_SECONDS, TINY, Command, Figure
+from benchmarks.reliability.calls import call
+from benchmarks.reliability.commands import MOST_SECONDS, TINY, Command, Figure, Words
 from softiou.configuration import Config
 
 VALUES = (
@@ -29,31 +31,29 @@ SCRATCH = "bad"
 
 
 def try_inputs(
-    work: Path, data: Path, teacher: Path, number: int, deadline: float, seed: int
-) -> Figure:
+    figure: Figure, work: Path, data: Path, teacher: Path, number: int, deadline: float, seed: int
+) -> None:
     """Give bad inputs to the commands; each has to end in time, with words and no traceback."""
-    figure = Figure("bad inputs: a clear error or handled, no traceback, no hang", 1000)
-    generator = random.Random(seed)
-    kinds = {"setting": _setting, "words": _words, "file": _file, "checkpoint": _checkpoint}
-    counts = dict.fromkeys(kinds, 0)
-    for index in range(number):
-        if time.monotonic() > deadline:
-            break
-        kind = list(kinds)[index % len(kinds)]
+    kinds: dict[str, Callable[[random.Random, Path, Path, Path], Words]] = {
+        "setting": _setting,
+        "words": _words,
+        "file": _file,
+        "checkpoint": _checkpoint,
+        "call": call,
+    }
+    while figure.tried < number and time.monotonic() < deadline:
+        generator = random.Random(f"{seed} {figure.tried}")
+        kind = list(kinds)[figure.tried % len(kinds)]
         folder = work / SCRATCH
         folder.mkdir()
-        words = kinds[kind](generator, folder, data, teacher)
-        counts[kind] += 1
-        command = Command(words, folder)
+        command = Command(kinds[kind](generator, folder, data, teacher), folder)
         status = command.wait(MOST_SECONDS)
-        wrong = _wrong(status, command.text())
-        figure.count(f"{kind}: {command!s:.200}: {wrong}" if wrong else "")
+        found = wrong_end(status, command.text())
+        figure.count(f"{kind} {figure.tried}: {command!s:.200}: {found}" if found else "", kind)
         shutil.rmtree(folder, ignore_errors=True)
-    figure.details = {"trials": counts}
-    return figure
 
 
-def _wrong(status: int | None, text: str) -> str:
+def wrong_end(status: int | None, text: str) -> str:
     """Return what is wrong with an end."""
     if status is None:
         return f"it did not end in {MOST_SECONDS:.0f} s"

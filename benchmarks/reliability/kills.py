@@ -15,7 +15,7 @@ from benchmarks.reliability.comparing import (
     leftovers,
 )
 
-STEPS = ["optim.steps=12", "optim.validations=3", *TINY]
+STEPS = ["optim.steps=6", "optim.validations=2", *TINY]
 
 
 @dataclass
@@ -35,32 +35,27 @@ class Verb:
     prepare: Callable[[Path], None] = lambda path: None
 
 
-def kill_all(work: Path, data: Path, rounds: int, deadline: float, seed: int) -> Figure:
+def kill_all(
+    figure: Figure, work: Path, data: Path, rounds: int, deadline: float, seed: int
+) -> None:
     """Kill each verb in turn, at a random moment, until the rounds or the time are over."""
-    figure = Figure("kill -9 at random moments, resumed bit-identical", 200)
     teacher = work / "teacher"
     must_run(["train", str(data), *STEPS, "--out", str(teacher)], work)
     verbs = _verbs(work, data, teacher)
-    generator = random.Random(seed)
-    durations = {}
-    for name, verb in verbs.items():
-        reference = work / f"reference-{name}"
-        verb.prepare(reference)
-        begun = time.monotonic()
-        must_run(verb.words(reference), work)
-        durations[name] = time.monotonic() - begun
-    counts = dict.fromkeys(verbs, 0)
-    for number in range(rounds):
-        if time.monotonic() > deadline:
-            break
+    durations: dict[str, float] = {}
+    while figure.tried < rounds and time.monotonic() < deadline:
+        number = figure.tried
         name = list(verbs)[number % len(verbs)]
+        verb, reference, result = verbs[name], work / f"reference-{name}", work / f"{name}-{number}"
+        if name not in durations:
+            verb.prepare(reference)
+            begun = time.monotonic()
+            must_run(verb.words(reference), work)
+            durations[name] = time.monotonic() - begun
+        generator = random.Random(f"{seed} {number}")
         moments = [generator.uniform(0, 1.05 * durations[name]) for _ in range(2)]
-        result = work / f"{name}-{number}"
-        figure.count(_trial(verbs[name], work, result, work / f"reference-{name}", moments))
-        counts[name] += 1
+        figure.count(_trial(verb, work, result, reference, moments), name)
         shutil.rmtree(result, ignore_errors=True)
-    figure.details = {"trials": counts}
-    return figure
 
 
 def _trial(verb: Verb, work: Path, result: Path, reference: Path, moments: list[float]) -> str:
@@ -118,12 +113,12 @@ def _verbs(work: Path, data: Path, teacher: Path) -> dict[str, Verb]:
 
     return {
         "train": trained("train"),
-        "distill": trained("distill", f"distillation.teacher={teacher}"),
-        "semi": trained("semi", f"semi_supervised.unlabeled={more / 'train' / 'images'}"),
         "label": Verb(label, label, difference_of_folders),
-        "evaluate": Verb(evaluate, evaluate, _evaluation, copy),
         "export": Verb(export, export, difference_of_folders),
         "check": Verb(fix, lambda out: _fix_again(out, fix(out)), difference_of_folders),
+        "evaluate": Verb(evaluate, evaluate, _evaluation, copy),
+        "distill": trained("distill", f"distillation.teacher={teacher}"),
+        "semi": trained("semi", f"semi_supervised.unlabeled={more / 'train' / 'images'}"),
     }
 
 

@@ -9,28 +9,26 @@ from statistics import median
 from benchmarks.reliability.commands import TINY, Command, Figure
 
 FIRST, MOST_GROWTH = 1000, 0.01  # steps until all is allocated; a share
+_ENDING_S = 5.0  # for processes that their parent has left
 
 
-def train_long(work: Path, data: Path, steps: int, deadline: float) -> Figure:
+def train_long(figure: Figure, work: Path, data: Path, steps: int, deadline: float) -> None:
     """Train for long, and look at the process in between."""
-    figure = Figure(f"{steps} training steps with 2 workers: growth of memory", 1)
     run = work / "long"
-    settings = [f"optim.steps={steps}", "optim.validations=10", "data.workers=2"]
+    settings = [f"optim.steps={steps}", "optim.validations=20", "data.workers=2"]
     command = Command(["train", str(data), *TINY, *settings, "--out", str(run)], work)
     seen: list[tuple[int, int, int]] = []  # step, resident bytes, open files
     while time.monotonic() < deadline and os.waitpid(command.pid, os.WNOHANG)[0] == 0:
         if step := _step(run):
             seen.append((step, *_look(command.pid)))
         time.sleep(1)
-    children = _group(command.pid)
     command.kill()
-    time.sleep(1)
-    left = [pid for pid in children if Path(f"/proc/{pid}").exists()]
-    settled = [row for row in seen if row[0] > FIRST]
-    reached = seen[-1][0] if seen else 0
+    left = _left(command.pid)
+    reached = _step(run)
+    settled = [row for row in seen if row[0] >= FIRST and row[1]]
     if len(settled) < 10:
         figure.count(f"only {reached} steps in the time")
-        return figure
+        return
     fifth = max(1, len(settled) // 5)
     before, after = (median(row[1] for row in part) for part in (settled[:fifth], settled[-fifth:]))
     files = (max(row[2] for row in settled[:fifth]), max(row[2] for row in settled[-fifth:]))
@@ -43,12 +41,12 @@ def train_long(work: Path, data: Path, steps: int, deadline: float) -> Figure:
         "descriptors": files,
         "processes_left": len(left),
     }
-    right = growth <= MOST_GROWTH and files[1] <= files[0] and not left and reached >= steps - 1
+    right = growth <= MOST_GROWTH and files[1] <= files[0] and not left and reached >= steps
     figure.count("" if right else str(figure.details))
-    return figure
 
 
 def _step(run: Path) -> int:
+    """Return the last step that was written down."""
     try:
         last = (run / "metrics.jsonl").read_text().splitlines()[-1]
         return int(json.loads(last)["step"])
@@ -57,6 +55,7 @@ def _step(run: Path) -> int:
 
 
 def _look(pid: int) -> tuple[int, int]:
+    """Return the resident bytes and the open files of a process."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
@@ -64,13 +63,22 @@ def _look(pid: int) -> tuple[int, int]:
         return 0, 0
 
 
-def _group(pid: int) -> list[int]:
-    """Return the processes of a process's group, without it."""
+def _left(group: int) -> list[int]:
+    """Return the processes of a group that live on although their parent has ended."""
+    end = time.monotonic() + _ENDING_S
+    while (left := living(group)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return left
+
+
+def living(group: int) -> list[int]:
+    """Return the processes of a group; one that has ended and waits to be asked for is none."""
     found = []
-    for path in Path("/proc").iterdir():
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            if path.name.isdigit() and os.getpgid(int(path.name)) == pid != int(path.name):
-                found.append(int(path.name))
-        except ProcessLookupError:
-            pass
+            state, _, of_group = (path / "stat").read_text().rpartition(")")[2].split()[:3]
+        except (OSError, ValueError):  # it has ended just now
+            continue
+        if int(of_group) == group and state not in "ZX":
+            found.append(int(path.name))
     return found

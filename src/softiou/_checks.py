@@ -104,7 +104,7 @@ def indices_or_none(name: str, value: Any) -> int | tuple[int, ...] | None:
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise unless `value` is among the `allowed` settings."""
     allowed = list(allowed)
-    if value not in allowed:
+    if not any(isinstance(value, type(a)) and value == a for a in allowed):
         wanted = ", ".join(repr(a) for a in allowed)
         raise ValueError(f"Expected `{name}` to be one of {wanted}, but got {value!r}.")
 
@@ -118,6 +118,14 @@ def in_range(name: str, value: float, low: float, high: float = inf) -> None:
     if not inside:
         wanted = f"at least {low}" if high == inf else f"in [{low}, {high}]"
         raise ValueError(f"Expected `{name}` to be {wanted}, but got {value}.")
+
+
+def whole(name: str, value: object, low: int) -> None:
+    """Raise unless `value` is a whole number of at least `low`."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(
+            f"Expected `{name}` to be a whole number of at least {low}, but got {value!r}."
+        )
 
 
 def finite(name: str, value: float, low: float) -> None:

@@ -126,6 +126,8 @@ def test_train_without_test_split_evaluates_the_validation_split(
     data = make_shapes(tmp_path / "data", train=2, val=2)
     assert softiou("train", data, *short, "--out", "here").status == 0
     assert json.loads(Path("here/evaluation.json").read_text())["split"] == "val"
+    result = softiou("evaluate", "here", data, "--split", "test")
+    result.assert_refused("found only train, val", "`--split val` scores the images that chose")
 
 
 def test_train_from_a_file_with_settings_behind(

@@ -5,19 +5,21 @@ Each kind is read, or refused with a message that says what was found and what t
 
 import struct
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from softiou.checking import check_dataset
 from softiou.data import DatasetDescription, open_dataset, read_image, reading
 from softiou.data.reading import MaskReader
 from softiou.errors import DataError
 from softiou.inference import find_images
+from softiou.reports.image_files import open_image as open_picture
 
 Pixels = NDArray[Any]
 RANDOM = np.random.default_rng(0)
@@ -233,6 +235,26 @@ def test_every_common_format_is_an_image(suffix: str, tmp_path: Path) -> None:
     Image.fromarray(COLOURS).save(tmp_path / f"a{suffix}", kind)
     assert find_images(tmp_path) == [tmp_path / f"a{suffix}"]
     assert read_image(tmp_path / f"a{suffix}").shape == (3, 6, 8)
+
+
+@pytest.mark.parametrize("ending", ["png", "eps"])
+def test_a_picture_that_is_a_program_is_not_run(
+    ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = tmp_path / "gs"
+    interpreter.write_text(f"#!/bin/sh\ntouch {tmp_path}/run\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    path = tmp_path / f"a.{ending}"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    for read in (read_image, open_picture):
+        with pytest.raises(DataError, match=r"a\.(png|eps)"):
+            read(path)
+    assert not (tmp_path / "run").exists()
+    with suppress(OSError), Image.open(path) as image:  # what Pillow does by itself
+        image.load()
+    assert (tmp_path / "run").exists()
 
 
 def test_scenes_beyond_the_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

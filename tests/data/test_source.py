@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import softiou.checking
+import softiou.training
 from layout_trees import TREES, ade20k, cityscapes, deepglobe, lines, picture, voc
+from softiou import jobs
+from softiou._screen import progress_of
+from softiou.configuration import load_config
 from softiou.data import (
     FolderDataset,
     absolute_source,
@@ -20,7 +25,9 @@ from softiou.data import (
     write_splits,
 )
 from softiou.data.layouts import PUBLISHED_LAYOUTS
+from softiou.data.source_names import overlooked
 from softiou.errors import DataError
+from softiou.jobs import learning
 
 
 def write_dataset_file(folder: Path, *texts: str) -> Path:
@@ -228,3 +235,29 @@ def test_images_and_masks_that_do_not_match(tmp_path: Path) -> None:
     assert "annotations/training: Images without mask here: 1 (ADE_train_00000001)" in message
     assert "The mask of images/X.jpg is annotations/X.png" in message
     assert re.search(r"Masks without image: 1 \(ADE_train_00000002\)", message)
+
+
+# A folder of the name of the embedded data set
+
+
+def test_a_folder_called_digits_is_said_to_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(learning.Request, "load", lambda _: load_config(source="digits"))
+    monkeypatch.setattr(softiou.training, "start_training", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(softiou.checking, "check_dataset", lambda *_, **__: None)
+    request = learning.Request("train", "digits", None, None, None, {}, (), "")
+
+    def said() -> str:
+        jobs.check("digits", progress=True)
+        learning.learn(request, progress_of(True))
+        return capsys.readouterr().out
+
+    assert "left out" not in said()
+    (tmp_path / "digits").mkdir()
+    line = "left out  the folder digits here: digits is the embedded data set; the folder is"
+    assert said().count(f"{line} {tmp_path}/digits\n") == 2
+    assert overlooked("./digits") == overlooked(tmp_path / "digits") == []
+    with pytest.raises(DataError, match=r"digits/dataset\.yaml"):
+        available_splits("./digits")

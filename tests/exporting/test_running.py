@@ -21,12 +21,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from softiou._screen import progress_of
 from softiou.checkpoints import TrainedModel
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.exporting import FORMATS, Exported, Format, Report, is_exported, open_exported
 from softiou.exporting.metadata import to_strings
 from softiou.exporting.running import as_dtype
 from softiou.inference import InferenceSettings, predict_probs, probability_bands
+from softiou.jobs.images import find_items
+from softiou.jobs.predicting import Predictions
 from softiou.temperature import LogitScaling
 
 Files = dict[Format, Report]
@@ -157,6 +160,31 @@ def test_onnxruntime_takes_a_gpu_and_as_many_threads_as_torch(
 def test_names() -> None:
     assert is_exported(Path("a/model.ONNX"))
     assert not is_exported(Path("runs/x/checkpoints/best.ckpt"))
+
+
+def test_images_that_are_too_small_are_named(opened: Opened, tmp_path: Path) -> None:
+    """As in the case 25 of ../shared/cases: the others are predicted."""
+    for name, size in (("fine", (50, 71)), ("row", (1, 71)), ("tiny", (5, 5))):
+        Image.fromarray(_image(*size).permute(1, 2, 0).numpy()).save(tmp_path / f"{name}.png")
+    file = opened["torch-export"]
+    items = find_items(tmp_path)
+    shown = progress_of(False)
+    predictions = Predictions(items, file.predictor, file.description, InferenceSettings(), shown)
+    saved = predictions.save(tmp_path / "out")
+    assert (saved.written, saved.interrupted) == (1, False)
+    for line, name, found in zip(saved.failed, ("row", "tiny"), ("71 x 1", "5 x 5"), strict=True):
+        assert line.startswith(f"{tmp_path / name}.png: The program needs 17 pixels")
+        assert f"but got {found}. Use larger windows" in line
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["fine.png"]
+
+
+def test_a_file_that_lies_where_export_writes_it_is_named(files: Files, tmp_path: Path) -> None:
+    """As in the case 28 of ../shared/cases."""
+    best = tmp_path / "checkpoints" / "best.onnx"
+    best.parent.mkdir()
+    best.write_bytes(files["onnx"].path.read_bytes())
+    with pytest.raises(CheckpointError, match=rf"model\.onnx does not exist: .*There is {best}\."):
+        open_exported(tmp_path / "model.onnx")
 
 
 def test_no_such_file(tmp_path: Path) -> None:

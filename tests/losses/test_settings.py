@@ -3,16 +3,18 @@
 import copy
 import io
 import json
+import math
 import pickle
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from softiou.losses import JaccardMetricLoss, OverlapLoss
+from softiou.losses import JaccardMetricLoss, OverlapLoss, TverskyLoss
 from softiou.overlap import PassSettings, operators, overlap_statistics
 
 LOGITS = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -218,3 +220,22 @@ def test_a_small_call_costs_a_small_multiple_of_the_plain_formula() -> None:
             run()
             seconds[name].append(time.perf_counter() - start)
     assert sorted(seconds["loss"])[20] < 4.5 * sorted(seconds["plain"])[20]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"per": 3}, r"Expected `per` to be one of 'batch'.*, but got 3"),
+        ({"per": ["batch"]}, r"Expected `per` to be one of"),
+        ({"activation": np.ones(3), "pos_weight": 1.0}, "Expected `activation` to be one of"),
+        ({"reduction": torch.ones(3)}, "Expected `reduction` to be one of"),
+        ({"class_weights": "x"}, "Expected `class_weights` to be one number a class"),
+        ({"class_weights": {"a": 1}}, "Expected `class_weights` to be one number a class"),
+        ({"class_weights": 1.0}, "Expected `class_weights` to be one number a class"),
+        ({"gamma": {}}, "Expected `gamma` to be greater than 0"),
+        ({"gamma": math.nan}, "Expected `gamma` to be greater than 0"),
+    ],
+)
+def test_settings_of_another_kind_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        TverskyLoss(**settings)

@@ -16,6 +16,7 @@ from reference import metric_loops, score_loops
 from softiou.metrics import (
     BoundaryIoU,
     EvaluationScores,
+    ExpectedCalibrationError,
     MeanAccuracy,
     MeanDice,
     MeanIoU,
@@ -23,6 +24,7 @@ from softiou.metrics import (
     OverlapMetric,
     PixelAccuracy,
     SegmentationScores,
+    SoftIoU,
     confusion_counts,
     mean_score,
     overlap_counts,
@@ -610,3 +612,21 @@ def test_worst_out_of_range_raises(worst: Any) -> None:
 def test_worst_needs_scores_of_images(per: str) -> None:
     with pytest.raises(ValueError, match=rf"`per` to be 'image' or 'class' .* but got '{per}'"):
         MeanDice(2, per=per, worst=10)
+
+
+@pytest.mark.parametrize("kind", [MeanIoU, SoftIoU, ExpectedCalibrationError, BoundaryIoU])
+@pytest.mark.parametrize("num_classes", [-1, 0, 1.5, None, True, "3"])
+def test_classes_that_cannot_be_counted_raise(kind: Any, num_classes: Any) -> None:
+    with pytest.raises(ValueError, match="Expected `num_classes` to be a whole number of at least"):
+        kind(num_classes)
+
+
+@pytest.mark.parametrize("kind", [MeanIoU, SoftIoU, ExpectedCalibrationError, BoundaryIoU])
+@pytest.mark.parametrize(
+    "wrong", [3, [0, 1], np.zeros((2, 4, 5)), torch.tensor(1.0), torch.ones(2, 3).to_sparse()]
+)
+def test_what_is_no_tensor_of_pixels_is_named(kind: Any, wrong: Any) -> None:
+    probs, labels = torch.full((2, 3, 4, 5), 1 / 3), torch.zeros(2, 4, 5).long()
+    for arguments in ((wrong, labels), (probs, wrong)):
+        with pytest.raises((TypeError, ValueError), match=r"Expected `(preds|probs|target)` to"):
+            kind(3).update(*arguments)

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from softiou import jobs
 from softiou._lock import only_writer
 from softiou.errors import CheckpointError, RunExistsError
+from softiou.jobs import calibrating, distilling, model_tables, training
 from softiou.training import next_free_run, resume_training, start_training
 
 Make = Callable[..., Any]
@@ -145,3 +147,26 @@ def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
         resume_training(run)
     start_training(tiny_config("optim.steps=2"), directory=run)
     assert [path.name for path in run.rglob(".*")] == []
+
+
+@pytest.mark.parametrize("verb", ["train", "distill", "semi"])
+def test_a_run_is_held_until_its_evaluation_has_ended(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = jobs.Run(tmp_path)
+    held: list[str] = []
+
+    def last_part(*_: object, **__: object) -> None:
+        with pytest.raises(RunExistsError, match="this very process"), only_writer(tmp_path):
+            pass
+        held.append(verb)
+
+    monkeypatch.setattr(distilling, "learn", lambda *_, **__: run)
+    monkeypatch.setattr(training, "learn", lambda *_, **__: run)
+    monkeypatch.setattr(calibrating, "calibrate_run", lambda *_, **__: None)
+    monkeypatch.setattr(jobs.Run, "evaluate", last_part)
+    monkeypatch.setattr(model_tables, "add_baseline", last_part)
+    monkeypatch.setattr(model_tables, "compare_with_teacher", last_part)
+    assert getattr(jobs, verb)("digits", progress=False) is run
+    assert held == [verb]
+    assert list(tmp_path.iterdir()) == []

@@ -10,9 +10,12 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import blosc2
+import msgpack
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,7 @@ import softiou
 from softiou.data.base import DatasetDescription
 from softiou.errors import DataError
 from softiou.soft_labels.codes import Quantisation, decode, encode, no_class, sparse
+from softiou.soft_labels.files import BrokenFileError, Frame, pack
 from softiou.soft_labels.manifest import Manifest, Normalisation, Teacher
 from softiou.soft_labels.store import SoftLabelStore
 from softiou.targets import SparseTarget
@@ -418,6 +422,21 @@ def test_renamed_and_foreign_files(store: SoftLabelStore, make_store: Make) -> N
     with pytest.raises(DataError, match="'train/a': it belongs to another store"):
         store.read("train", "a", SIZE)
     assert [Path(problem.file).stem for problem in store.verify()] == ["a", "b"]
+
+
+def test_a_file_that_holds_code_is_damaged(tmp_path: Path) -> None:
+    codes = encode(smooth_probs(SIZE), Quantisation())
+    source = f"def evil(x=open({str(tmp_path / 'run')!r}, 'w').close()):\n    return x"
+    recipe = {"kind": "lazyudf", "version": 1, "function_kind": "dsl", "dsl_version": 1}
+    recipe |= {"name": "evil", "udf_source": source, "dtype": "<f8", "shape": [1], "operands": {}}
+    content = pack(codes, {"evil": msgpack.ExtType(43, msgpack.packb(recipe))})
+    with pytest.raises(BrokenFileError, match="blosc2 cannot read it"):
+        Frame(content)
+    assert not (tmp_path / "run").exists()
+    array = blosc2.ndarray_from_cframe(content, deserialize="full")
+    with suppress(Exception):  # what blosc2 would do with it
+        array.schunk.meta["softiou"]
+    assert (tmp_path / "run").exists()
 
 
 def test_image_of_another_size(store: SoftLabelStore) -> None:

@@ -13,6 +13,7 @@ from softiou.data.problems import DataProblemsError, Problem, data_error, some_o
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # others run programs
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
 UNLABELED = "unlabeled"  # folder of images without labels
 

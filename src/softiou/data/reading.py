@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
+from softiou.data.files import FORMATS
 from softiou.data.mask_values import explain_values
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
@@ -67,7 +68,7 @@ def _open(path: Path) -> Image.Image:
     with _LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path)
+            return Image.open(path, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 

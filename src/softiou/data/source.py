@@ -285,6 +285,8 @@ class DataSource:
         if split in ("val", "test"):
             remedy = f"Make it; or `softiou split DATA --{split} 0.2` chooses images of "
             remedy += f"{self.layout.pool}, which are then no longer trained on."
+        if split == "test" and "val" in names:
+            remedy += " `--split val` scores the images that chose the checkpoint."
         found = f"only {', '.join(dict.fromkeys(names))}" if names else "no split at all"
         message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):

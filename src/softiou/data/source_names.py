@@ -15,6 +15,16 @@ def source_name(source: str | Path) -> str:
     return name or Path(place).expanduser().resolve().name
 
 
+def overlooked(source: str | Path) -> list[str]:
+    """Return a line when a folder has the name of the embedded data set, which is taken instead."""
+    if str(source) != "digits" or not Path("digits").is_dir():
+        return []
+    return [
+        "left out  the folder digits here: digits is the embedded data set; the folder is "
+        f"{Path('digits').resolve()}"
+    ]
+
+
 def absolute_source(source: str) -> str:
     """Return the data set with an absolute path."""
     name, place = parse_source(source)

@@ -130,7 +130,9 @@ def open_exported(
         ConfigError: onnxruntime is not installed, or the file has another suffix.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} does not exist: expected an exported file.")
+        others = sorted(path.parent.glob(f"checkpoints/*{path.suffix}"))  # where `export` writes
+        there = f" There is {others[0]}." if others else ""
+        raise CheckpointError(f"{path} does not exist: expected an exported file.{there}")
     device = device or torch.device("cpu")
     suffix = path.suffix.lower()
     if suffix == SUFFIXES["onnx"]:

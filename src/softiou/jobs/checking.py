@@ -53,8 +53,11 @@ def check(
         All findings, a summary of each split, and advice for a training.
     """
     from softiou.checking import check_dataset
+    from softiou.data.source_names import overlooked
 
     shown = progress_of(progress)
+    for line in overlooked(data):
+        shown.say(line)
     return check_dataset(
         str(data),
         unlabeled=None if unlabeled is None else Path(unlabeled),

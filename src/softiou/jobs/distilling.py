@@ -1,6 +1,7 @@
 """Distillation: a student that learns from labels and a teacher, beside one without teacher."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,12 @@ def distill(
     settings |= split_setting(split)
     request = Request("distill", data, config, run, resume, settings, overrides, command)
     done = learn(request, shown, check=_check_baseline)
+    from softiou._lock import only_writer
     from softiou.jobs.model_tables import add_baseline
+    from softiou.training import is_first
 
-    add_baseline(done, shown)
+    with only_writer(done.path) if is_first() else nullcontext():
+        add_baseline(done, shown)
     return done
 
 

@@ -52,6 +52,7 @@ def label(
     from softiou.calibration import load_scaling
     from softiou.configuration import load_labelling_config
     from softiou.data import open_images
+    from softiou.data.source_names import overlooked
     from softiou.labelling import TeacherSettings, logits_stride, make_manifest, own_part
     from softiou.soft_labels import Quantisation, SoftLabelStore
 
@@ -59,6 +60,8 @@ def label(
     config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
     own = own_part(part, os.environ)
     trained, source = as_trained(teacher).load_model(), str(data)
+    for line in overlooked(source):
+        shown.say(line)
     images = [open_images(source, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
     for _, description in images:
         check_classes(trained, description, data=source)

@@ -90,6 +90,7 @@ def learn(
     """
     config = request.load() if request.resume is None else None
     with progress.doing("loading PyTorch"):
+        from softiou.data.source_names import overlooked
         from softiou.jobs.run import Run
         from softiou.training import config_of, resume_training, start_training
 
@@ -105,6 +106,8 @@ def learn(
         check_verb(config_of(directory), request.verb, resume=directory)
         return Run(resume_training(directory, **shown), model)
     check(config)
+    for line in overlooked(config.data.source):
+        progress.say(line)
     directory = start_training(
         config,
         directory=None if request.run is None else Path(request.run),

@@ -77,6 +77,7 @@ def evaluate(
         CheckpointError: There is no checkpoint, or the data set has other classes.
         DataError: There is no such data set or split.
     """
+    from softiou.data.source_names import overlooked
     from softiou.exporting import is_exported
 
     shown, run = progress_of(progress), as_trained(run)
@@ -84,6 +85,8 @@ def evaluate(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
     source, split = default_data(run, data, split)
+    for line in overlooked(source):
+        shown.say(line)
     is_file = is_exported(run.path)
     trained: TrainedModel | Exported
     if is_file:

@@ -64,13 +64,15 @@ def train(
     parts, settings = split_parts(settings | split_setting(split))
     request = Request("train", data, config, run, resume, settings, overrides, command, parts)
     done = learn(request, shown)
+    from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
     from softiou.training import is_first
 
     if is_first():
         own = parts.val_dataset if parts else None
-        calibrate_run(done, shown, data=own)
-        done.evaluate(own, progress=shown.without_lines())
+        with only_writer(done.path):
+            calibrate_run(done, shown, data=own)
+            done.evaluate(own, progress=shown.without_lines())
     return done
 
 
@@ -116,11 +118,13 @@ def semi(
     shown = progress_of(progress)
     settings |= split_setting(split) | unlabeled_setting(unlabeled)
     done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
+    from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
     from softiou.jobs.model_tables import compare_with_teacher
     from softiou.training import is_first
 
     if is_first():
-        calibrate_run(done, shown, models=("student", "teacher"))
-        compare_with_teacher(done, shown.without_lines())
+        with only_writer(done.path):
+            calibrate_run(done, shown, models=("student", "teacher"))
+            compare_with_teacher(done, shown.without_lines())
     return done

@@ -164,11 +164,6 @@ class OverlapLoss(nn.Module, ABC):
         _checks.finite("smooth", smooth, 0.0)
         _checks.in_range("threshold", threshold, 0.0, 1.0)
         _checks.one_of("reduction", reduction, REDUCTIONS)
-        if pos_weight is not None and activation != "sigmoid":
-            raise ValueError(
-                f"`pos_weight` is for activation='sigmoid', but got {activation!r}. Use "
-                "`cross_entropy_weights`."
-            )
         if isinstance(classes, str):
             _checks.one_of("classes", classes, CLASS_RULES)
         else:
@@ -186,6 +181,11 @@ class OverlapLoss(nn.Module, ABC):
             label_smoothing=label_smoothing,
             focal_gamma=focal_gamma,
         )
+        if pos_weight is not None and activation != "sigmoid":
+            raise ValueError(
+                f"`pos_weight` is for activation='sigmoid', but got {activation!r}. Use "
+                "`cross_entropy_weights`."
+            )
         self.cross_entropy = cross_entropy
         self.smooth = smooth
         self.per, self.reduction = parse_per(per), reduction
@@ -450,11 +450,14 @@ def _check_length(name: str, weights: Tensor | None, num_classes: int) -> None:
 def _class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor | None:
     if weights is None:
         return None
-    weights = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
-    right = (weights >= 0).all() & weights.isfinite().all() & (weights.sum() > 0)
-    if weights.ndim != 1 or not bool(right):
+    try:
+        found = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(())
+    right = found.ndim == 1 and (found >= 0).all() & found.isfinite().all() & (found.sum() > 0)
+    if not bool(right):
         raise ValueError(
             f"Expected `{name}` to be one number a class, finite, at least 0 and not all 0, "
-            f"but got {weights.tolist()}."
+            f"but got {getattr(weights, 'tolist', lambda: weights)()}."
         )
-    return weights
+    return found

@@ -127,7 +127,7 @@ class TverskyLoss(OverlapLoss):
         _checks.finite("alpha", alpha, 0.0)
         _checks.finite("beta", beta, 0.0)
         _checks.one_of("form", form, FORMS)
-        if not 0 < gamma < float("inf"):
+        if not isinstance(gamma, int | float) or not 0 < gamma < float("inf"):
             raise ValueError(f"Expected `gamma` to be greater than 0, but got {gamma}.")
         self.alpha, self.beta, self.gamma, self.log, self.form = alpha, beta, gamma, log, form
 

@@ -43,6 +43,7 @@ class CalibrationMetric(BinnedMetric[CalibrationSums]):
         per: str = "dataset",
         **kwargs: Any,
     ) -> None:
+        _checks.whole("num_classes", num_classes, 1)
         _checks.in_range("num_bins", num_bins, 1)
         _checks.one_of("per", per, ("dataset", "image"))
         empty = CalibrationSums.empty(num_bins)

@@ -80,6 +80,7 @@ class AnswerCounts(OverlapCounts):
 
 def empty_counts(num_classes: int, *, independent: bool = False) -> OverlapCounts:
     """Return the counts of no image."""
+    _checks.whole("num_classes", num_classes, 1)
     none = torch.zeros(0, num_classes, dtype=torch.int64)
     return AnswerCounts(*[none] * 4) if independent else OverlapCounts(*[none] * 3)
 
@@ -225,7 +226,7 @@ def check_threshold(threshold: float, independent: bool) -> None:
 
 def predicted_answers(preds: Tensor, num_classes: int, threshold: float) -> Tensor:
     """Return where each independent class is predicted, bool (N, C, *S)."""
-    if preds.ndim < 3 or preds.shape[1] != num_classes:
+    if _checks.dense_tensor("preds", preds).ndim < 3 or preds.shape[1] != num_classes:
         raise ValueError(
             f"Expected `preds` of independent classes to have shape (N, C, *S) with C = "
             f"{num_classes}, but got {tuple(preds.shape)}."
@@ -260,7 +261,8 @@ def top_prediction(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> T
 
 def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
     """Raise unless `preds` are (N, C, *S), or class indices (N, *S), of this shape (N, *S)."""
-    scores_shape = (shape[0], num_classes, *shape[1:])
+    _checks.dense_tensor("preds", preds)
+    scores_shape = (*shape[:1], num_classes, *shape[1:])
     if tuple(preds.shape) == scores_shape:
         return
     if tuple(preds.shape) != shape:

@@ -128,6 +128,11 @@ def _top_label(
     target: Tensor, *, num_classes: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
     """Return the most probable class (N, *S) of a target, and where it is valid, bool (N, *S)."""
+    if _checks.dense_tensor("target", target).ndim < 2:
+        raise ValueError(
+            "Expected `target` to have shape (N, *S) or (N, C, *S), but got "
+            f"{tuple(target.shape)}. A single image needs `unsqueeze(0)`."
+        )
     if not target.is_floating_point():
         return target.long(), valid_labels(
             target, num_classes=num_classes, ignore_index=ignore_index

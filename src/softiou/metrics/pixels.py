@@ -254,6 +254,7 @@ def _decoded(
     probs: Tensor, target: AnyTarget, valid: Tensor | None, settings: _Settings
 ) -> DecodedTarget:
     """Decode the target for the plain pass, and check that the probabilities fit it."""
+    _checks.dense_tensor("probs", probs)
     ignore_index, num_classes = settings.ignore_index, settings.num_classes
     if settings.independent:
         _check_probs(probs, (*probs.shape[:1], *probs.shape[2:]), num_classes)
@@ -273,12 +274,13 @@ def _decoded(
 
 def _check_probs(probs: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
     """Raise unless these are probabilities (N, C, *S) of a target (N, *S) of this shape."""
+    _checks.dense_tensor("probs", probs)
     if not probs.is_floating_point():
         raise TypeError(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. "
             "For class indices use MeanIoU, MeanDice or PixelAccuracy."
         )
-    wanted = (shape[0], num_classes, *shape[1:])
+    wanted = (*shape[:1], num_classes, *shape[1:])
     if tuple(probs.shape) != wanted:
         raise ValueError(
             f"Expected `probs` to have shape (N, C, *S) = {wanted}, matching the target, but "

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou.metrics.decoding import AnyTarget, DecodedTarget
 from softiou.metrics.image_metrics import ImageMetric, MeanMetric
 from softiou.metrics.image_sums import OverlapSums
@@ -89,7 +90,7 @@ def overlap_masses(
         >>> overlap_masses(probs, target).iou()
         tensor([[0.6667, 0.5000]], dtype=torch.float64)
     """
-    if not probs.is_floating_point():
+    if not _checks.dense_tensor("probs", probs).is_floating_point():
         raise TypeError(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. For "
             "predicted classes use MeanIoU or MeanDice."
@@ -145,6 +146,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
     D: list[Tensor]
 
     def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        _checks.whole("num_classes", num_classes, 1)
         none = torch.zeros(0, num_classes, dtype=torch.float64)
         super().__init__(num_classes, empty=OverlapMasses(none, none, none), **kwargs)
 
@@ -154,7 +156,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
         Raises:
             ValueError: `probs` have another number of classes.
         """
-        if probs.ndim < 3 or probs.shape[1] != self.num_classes:
+        if _checks.dense_tensor("probs", probs).ndim < 3 or probs.shape[1] != self.num_classes:
             raise ValueError(
                 f"Expected `probs` to have shape (N, C, *S) with C = {self.num_classes}, but got "
                 f"{tuple(probs.shape)}."

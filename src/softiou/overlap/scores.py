@@ -202,7 +202,10 @@ def _shares(weights: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
 
 def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
     """Read `per` as weights of the reductions: "batch" -> {"batch": 1.0}."""
-    parts = {per: 1.0} if isinstance(per, str) else dict(per)
+    if not isinstance(per, Mapping):
+        _checks.one_of("per", per, PER)
+        return {per: 1.0}
+    parts = dict(per)
     for name, weight in parts.items():
         _checks.one_of("per", name, PER)
         _checks.in_range(f"per[{name!r}]", weight, 0.0)

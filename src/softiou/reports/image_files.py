@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from softiou.data.files import FORMATS
 from softiou.errors import DataError
 
 LONG_SIDE_PX = 640
@@ -27,7 +28,7 @@ def open_image(path: Path) -> Image.Image | None:
     if not path.is_file():
         return None
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             image.load()
             return image
     except (OSError, SyntaxError) as error:  # Pillow reports a broken PNG as SyntaxError

@@ -236,7 +236,7 @@ def _count_votes(
 
 def _check_masks(masks: Tensor) -> None:
     """Raise unless these are class indices (N, R, *S)."""
-    if masks.is_floating_point() or masks.is_complex():
+    if _checks.dense_tensor("masks", masks).is_floating_point():
         raise TypeError(
             f"Expected `masks` to have an integer dtype, but got {masks.dtype}. Votes are class "
             "indices; probabilities are a target already."

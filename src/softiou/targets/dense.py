@@ -40,7 +40,7 @@ class DenseTarget(Target):
     @property
     def shape(self) -> tuple[int, ...]:
         """Return (N, *S)."""
-        return (self.values.shape[0], *self.values.shape[2:])
+        return (*self.values.shape[:1], *self.values.shape[2:])
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the values (C, T) of a tile."""

@@ -1,0 +1,21 @@
+"""Random settings of the losses against loops in float64: value and gradient."""
+
+import sys
+import time
+
+from benchmarks._machine import ROOT
+from benchmarks.reliability.commands import Figure
+
+
+def compare_values(figure: Figure, number: int, deadline: float) -> None:
+    """Compare as the tests of the losses do, a seed after the other."""
+    sys.path.insert(0, str(ROOT / "tests"))  # of the loops
+    from losses.test_random import compare
+
+    while figure.tried < number and time.monotonic() < deadline:
+        try:
+            compare(figure.tried)
+        except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+            figure.count(f"seed {figure.tried}: {error!r}")
+        else:
+            figure.count("")
