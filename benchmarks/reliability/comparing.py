@@ -13,7 +13,12 @@ _CLOCKS = {"seconds", "created", "checkpoint_sha256", "softiou", "date"}
 
 
 def difference_of_runs(run: Path, other: Path) -> str:
-    """Return how the end of a training differs from that of another, "" for not at all."""
+    """Return how an evaluated run differs from another, "" for not at all."""
+    return difference_of_trainings(run, other) or difference_of_evaluations(run, other)
+
+
+def difference_of_trainings(run: Path, other: Path) -> str:
+    """Return how the end of a training differs from that of another."""
     for name in ("last", "best"):
         ours, theirs = (
             read_checkpoint(one / "checkpoints" / f"{name}.ckpt")["state_dict"]
@@ -24,8 +29,6 @@ def difference_of_runs(run: Path, other: Path) -> str:
                 return f"{key} of {name}.ckpt differs"
     if _lines(run) != _lines(other):
         return "metrics.jsonl differs"
-    if difference := difference_of_evaluations(run, other):
-        return difference
     return leftovers(run)
 
 

@@ -5,13 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+import torch
 
 from softiou.checking import check_dataset
-from softiou.data import open_dataset, read_image
+from softiou.data import DatasetDescription, open_dataset, read_image
+from softiou.data.reading import opened
 from softiou.errors import DataError
+from softiou.inference import MaskWriter, Predictor
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
 
@@ -26,6 +30,7 @@ EXPECTED: dict[str, set[str]] = {
     "07-rgb-12-bit-black/data2": {"image_16_bit"},
     "08-names-not-utf8/data": set(),
     "10-long-names/data": set(),
+    "11-huge-scene/data": set(),
     "13-multipage-tiff/data": {"image_mode"},
     "14-masks-of-2-and-4-bits/data": set(),
     "14-masks-of-2-and-4-bits/data2": set(),
@@ -35,6 +40,8 @@ EXPECTED: dict[str, set[str]] = {
     "20-partly-in-subfolders/data": {"layout"},
     "21-val-all-ignored/data": set(),
     "23-palettes-differ/data": {"mask_palette"},
+    "25-pt2-small-images/data": set(),  # and tests/exporting/test_running.py
+    "28-readme-onnx/data": set(),  # and tests/exporting/test_running.py
     "27-one-folder-per-split/data": set(),
 }
 
@@ -100,3 +107,14 @@ def test_the_export_of_cvat_has_its_own_classes(cases: Path) -> None:
     dataset = open_dataset(cases / "26-cvat-export" / "data", split)
     assert dataset.description.classes == ("background", "cat", "dog")
     assert len(dataset) == 6
+
+
+def test_a_huge_scene_needs_windows_and_nothing_else(cases: Path, tmp_path: Path) -> None:
+    scene = cases / "11-huge-scene" / "other" / "scene.png"
+    with opened(scene) as image:  # beyond the limit of Pillow
+        assert image.size == (13_500, 13_500)
+    predictor, description = Mock(spec=Predictor), DatasetDescription(("ground", "box"))
+    pixels = torch.zeros(1, dtype=torch.uint8).expand(3, 13_500, 13_500)
+    writer = MaskWriter(predictor, description, tmp_path)
+    with pytest.raises(DataError, match=r"scene\.png has 13500 x 13500 pixels.* --window 1024"):
+        writer.write(scene, pixels)

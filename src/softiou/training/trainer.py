@@ -1,6 +1,7 @@
 """From a configuration to a run directory with checkpoints: a recipe, end to end."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from softiou.data.crops import spread
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.inference import best_device
 from softiou.models import ModelSpec
+from softiou.models.memory import bytes_for_gradient
 from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.recipes.data import TrainingData, open_labelled
@@ -42,7 +44,7 @@ _PATHS = (
     ("semi_supervised", "unlabeled"),
     ("model", "weights"),
 )
-_BYTES_PER_PIXEL = 256  # at least, forward and backward
+_MOST_BYTES_A_PIXEL = 8192  # that a network keeps for its gradient
 
 
 def train(
@@ -292,7 +294,7 @@ def build_recipe(
             f"data.crop_px: {list(crop)} is no multiple of the encoder's stride {stride}; "
             f"{fitting} is."
         )
-    _check_memory(config, config.data.batch_size * crop[0] * crop[1])
+    _check_memory(recipe, (config.data.batch_size, 3, *crop))
     if config.precision == "fp16" and not torch.accelerator.is_available():
         raise ConfigError("precision: fp16 needs a GPU, and there is none; use bf16 or fp32.")
     if config.optim.monitor not in (known := [f"val/{name}" for name in SCORES]):
@@ -302,16 +304,20 @@ def build_recipe(
     return recipe
 
 
-def _check_memory(config: ResolvedConfig, pixels: int) -> None:
-    """Raise when the smallest of networks would not train a batch in the memory of the machine."""
-    device = best_device()
+def _check_memory(recipe: Recipe, shape: tuple[int, ...]) -> None:
+    """Raise when what the network keeps of a batch for its gradient exceeds the memory."""
+    device, config = best_device(), recipe.config
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if pixels * _BYTES_PER_PIXEL > memory:
+    if math.prod(shape) // 3 * _MOST_BYTES_A_PIXEL < memory:
+        return
+    needed = bytes_for_gradient(recipe.model, shape) // (1 if config.precision == "fp32" else 2)
+    if needed > memory:
         raise ConfigError(
-            f"data.batch_size x data.crop_px: {config.data.batch_size} x "
-            f"{list(config.data.crop_px)} pixels need more than the {memory >> 30} GiB of memory "
-            "that there are. Lower one of them; optim.accumulate makes up for a smaller batch."
+            f"data.batch_size x data.crop_px: the network keeps {needed / 2**30:.1f} GiB of "
+            f"{config.data.batch_size} x {list(config.data.crop_px)} pixels for the gradient, and "
+            f"there are {memory / 2**30:.1f} GiB of memory. Lower one of them; optim.accumulate "
+            "makes up for a smaller batch."
         )
