@@ -40,7 +40,7 @@ for split, number in {"train": 12, "val": 4, "test": 4}.items():
 print(softiou.check(DATA).count("error"), "errors in the data")
 run = softiou.train(
     DATA,
-    run=DATA.parent / "run",
+    out=DATA.parent / "run",
     architecture="linknet",
     encoder="tu-test_efficientnet",
     encoder_weights="none",

@@ -14,6 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from scripts.build_native import build
+from softiou import _screen
 
 # No deadline: the first call of an operator is slow, and so is a machine that also trains.
 settings.register_profile("softiou", deadline=None, max_examples=50)
@@ -99,6 +100,12 @@ def _scene(random: np.random.Generator) -> tuple[Any, Any]:
     mask[top : top + 18, left : left + 18] = 1
     image[mask == 1, 0] += 180
     return image.astype(np.uint8), mask
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_slow() -> None:
+    """A busy machine prints no lines about slow work: tests that want them say so."""
+    _screen.SLOW_SECONDS = 600.0
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,13 @@
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import wraps
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def moved_names(
@@ -32,6 +36,27 @@ def moved_names(
         return getattr(import_module(home), new or name)
 
     return find
+
+
+def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that lets a function take keywords by their old names, as old="new"."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for old in names.keys() & kwargs.keys():
+                warnings.warn(
+                    f"{function.__name__}({old}=...) is now {names[old]}=...; the old name goes in "
+                    "softiou 0.3.",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+                kwargs[names[old]] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def callable_module(module: str, home: str, function: str) -> None:

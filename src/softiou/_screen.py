@@ -2,16 +2,18 @@
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Timer
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 SLOW_SECONDS = 2.0  # after which a person wonders
+LINE_SECONDS = 30.0  # between two lines in a file, where a tenth of the work takes longer
 _VERBOSITY = {"level": 0}  # -1: results and errors alone, 1: everything
 
 
@@ -63,6 +65,48 @@ def _escaped(character: str) -> str:
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
 
 
+class Pace:
+    """Says when a line about slow work is due: at each tenth of it, or every 30 seconds.
+
+    Args:
+        total: Amount of the work.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._tenth = total / 10
+        self.restart(0)
+
+    def restart(self, done: int) -> None:
+        """Count from here, as after a line of another kind."""
+        self._done, self._time = done, time.monotonic()
+
+    def due(self, done: int) -> bool:
+        """Return whether a line is due after some of the work, and count from here if it is."""
+        waited = time.monotonic() - self._time
+        tenth = done - self._done >= self._tenth
+        found = waited >= (SLOW_SECONDS if tenth else LINE_SECONDS)
+        if found:
+            self.restart(done)
+        return found
+
+
+def _say_aside(line: str) -> None:
+    """Print a line on stderr: standard output may be the result of a command."""
+    print(f"softiou: {line}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def doing(what: str, say: Callable[[str], None] = _say_aside) -> Iterator[None]:
+    """While entered, say what takes long, once it takes more than two seconds."""
+    timer = Timer(SLOW_SECONDS, say, (f"{what} ...",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 @dataclass(frozen=True)
 class Progress:
     """What a job shows while it runs.
@@ -70,42 +114,43 @@ class Progress:
     Attributes:
         lines: Whether to print lines.
         bars: Whether to show progress bars.
+        notes: Whether lines tell results, too, and not only what takes long.
     """
 
     lines: bool
     bars: bool
+    notes: bool = True
 
     def say(self, line: str) -> None:
         """Print a line at once, also into a file or pipe."""
-        if self.lines:
+        if self.lines and self.notes:
             say(line)
 
     def track(self, items: Iterable[T], total: int, description: str) -> Iterable[T]:
-        """Wrap an iterable with a progress bar."""
+        """Wrap an iterable with a progress bar, or with lines where nobody watches."""
         if not self.bars:
-            return items
+            return self._with_lines(items, total, description) if self.lines else items
         if in_notebook():
-            return _notebook_bar(items, total, description)
+            bar: Iterable[T] = notebook_bar(items, desc=description, total=total)
+            return bar
         from rich.progress import track
 
         return track(items, description=description, total=total)
 
-    @contextmanager
-    def doing(self, what: str) -> Iterator[None]:
-        """While entered, say on stderr what takes long, once it takes more than two seconds."""
-        words = f"softiou: {what} ..."
-        timer = Timer(SLOW_SECONDS, print, (words,), {"file": sys.stderr, "flush": True})
-        timer.daemon = True
-        if self.lines:
-            timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _with_lines(self, items: Iterable[T], total: int, description: str) -> Iterator[T]:
+        pace = Pace(total)
+        for done, item in enumerate(items, start=1):
+            yield item
+            if pace.due(done):
+                say(f"{description}  {done}/{total}")
 
-    def without_lines(self) -> "Progress":
-        """Return the same with bars alone."""
-        return replace(self, lines=False)
+    def doing(self, what: str) -> AbstractContextManager[None]:
+        """Return what says on stderr what takes long, see `doing`."""
+        return doing(what) if self.lines else nullcontext()
+
+    def without_notes(self) -> "Progress":
+        """Return the same without results."""
+        return replace(self, notes=False)
 
 
 def progress_of(progress: "bool | Progress | None") -> Progress:
@@ -116,9 +161,8 @@ def progress_of(progress: "bool | Progress | None") -> Progress:
     return Progress(lines=shown, bars=is_watched() and shown)
 
 
-def _notebook_bar(items: Iterable[T], total: int, description: str) -> Iterable[T]:
+def notebook_bar(items: Iterable[T] | None = None, **settings: Any) -> Any:
+    """Return a bar of tqdm, which may be iterated over or updated."""
     # The bar made of widgets warns where there are none; rich has no other one for notebooks.
     module = import_module("tqdm.notebook" if find_spec("ipywidgets") else "tqdm")
-    options = {"desc": description, "total": total, "file": sys.stdout, "leave": False}
-    bar: Iterable[T] = module.tqdm(items, **options)
-    return bar
+    return module.tqdm(items, file=sys.stdout, leave=False, **settings)

@@ -39,6 +39,10 @@ def test_calibrate_writes_beside_the_checkpoint(softiou: Run, run_copy: Path, sh
     )
     assert lines[3:] == [f"wrote     {run_copy / 'checkpoints' / 'best.calibration.json'}"]
     assert after < before
+    again = json.loads(softiou("calibrate", run_copy, shapes, "--json").out)
+    assert again["checkpoint"] == str(run_copy)
+    assert again["scaling"] == {key: content[key] for key in ("kind", "scale", "bias")}
+    assert (again["nll"], again["ece"]) == (content["nll"], content["ece"])
     assert (content["split"], content["labels"], content["pixels"]) == ("val", "hard", 5760)
 
 

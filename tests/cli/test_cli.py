@@ -225,6 +225,21 @@ def test_interrupted_training_resumes(
     assert result.out.startswith("run   here: going on from step 1/4\n")
     assert read_checkpoint(Path("here/checkpoints/last.ckpt"))["global_step"] == 4
     assert Path("here/report.html").exists()
+
+    before = {path: path.read_bytes() for path in Path("here").rglob("*") if path.is_file()}
+    done = softiou("train", "--resume", "here")
+    assert (done.status, done.err) == (0, "")
+    first, command = done.out.splitlines()
+    assert first.startswith(
+        "run   here: finished, with 4 of 4 steps and an evaluation; nothing was"
+    )
+    assert {path: path.read_bytes() for path in Path("here").rglob("*") if path.is_file()} == before
+    longer = softiou(*command.split()[1:], "--dry-run", "--json")
+    assert longer.status == 0, longer.err
+    assert json.loads(longer.out)["config"]["model"]["weights"].endswith("here")
+    Path("here/evaluation.json").unlink()  # as after a kill in between
+    assert softiou("train", "--resume", "here").out.startswith("run   here: going on from step 4/4")
+    assert Path("here/evaluation.json").exists()
     softiou("train", "--resume", "nowhere").assert_refused("nowhere cannot be resumed")
 
 
@@ -287,6 +302,14 @@ def test_predict_writes_masks(softiou: Run, run_copy: Path, shapes: Path) -> Non
     assert agree > 0.8
     assert Path("masks/test0.overlay.jpg").is_file()
 
+    as_json = softiou("predict", run_copy, images, "--out", "more", "--json")
+    assert json.loads(as_json.out) == {
+        "out": "more",
+        "images": 3,
+        "written": 3,
+        "failed": [],
+        "interrupted": False,
+    }
     again = softiou("predict", run_copy, images, "--out", "masks")
     again.assert_refused("3 results exist already", "--overwrite")
     assert softiou("predict", run_copy, images, "--out", "masks", "--overwrite").status == 0
@@ -385,6 +408,8 @@ def test_split_writes_lists_and_keeps_other_ones(
     other = softiou("split", data, "--fractions", "1/2", "--seed", 1, "--out", "mine")
     assert (other.status, other.out) == (0, f"{Path('mine') / '1_2.txt'}: 8 images\n")
     assert len(Path("mine/1_2.txt").read_text().splitlines()) == 8
+    lists = json.loads(softiou("split", data, "--fractions", "1/4", "--out", "b", "--json").out)
+    assert lists == {"1_4": {"file": "b/1_4.txt", "images": stems["1_4"]}}
 
 
 def test_split_refuses(softiou: Run, shapes: Path) -> None:
@@ -422,7 +447,9 @@ def test_demo_compares_two_trainings(
     assert reports[1] == "side by side  runs/demo-001/compare.html"
     page = Path("runs/demo-001/compare.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert load_config(file=Path("runs/demo-001/ce/config.yaml")).loss.cross_entropy == 1
+    for folder, method in zip(("ce", "ce_jml"), demo.METHODS.values(), strict=True):
+        config = load_config(file=Path(f"runs/demo-001/{folder}/config.yaml"))
+        assert (config.loss.cross_entropy, config.optim.learning_rate) == method
     assert json.loads(Path("runs/demo-001/ce/evaluation.json").read_text())["split"] == "test"
 
 
@@ -502,6 +529,9 @@ def test_label_goes_on_and_verifies(
     assert "train4" in found.out
     assert "verified: 1 damaged files, made again" in found.out
     assert damaged.read_bytes() == content
+    stored = json.loads(softiou(*command, "--json").out)
+    assert stored["images"] == {"train": 10, "val": 3}
+    assert stored["bytes"] == sum(path.stat().st_size for path in Path("store").rglob("*.b2*"))
 
 
 def test_label_refuses_another_teacher_and_other_settings(
@@ -541,6 +571,7 @@ def test_distill_compares_all_three(
     assert plain == distilled.model_copy(update={"distillation": None})
     assert distilled.distillation is not None
     assert distilled.distillation.teacher == str(teacher)
+    (tmp_path / "kd" / "comparison.json").unlink()  # as after a kill in between
     again = softiou("distill", "--resume", "kd")
     assert again.status == 0, again.err
     repeated = json.loads((tmp_path / "kd" / "comparison.json").read_text())["rows"]
@@ -562,6 +593,7 @@ def test_distill_from_a_store_with_a_baseline_of_ones_own(
     assert (tmp_path / "plain" / "evaluation.json").stat().st_mtime_ns == before
     assert not (tmp_path / "kd" / "baseline").exists()
     alone = softiou(*command, "--no-baseline", "--out", "alone")
+    (tmp_path / "alone" / "comparison.json").unlink()
     again = softiou("distill", "--resume", "alone")  # the choice is kept in the run
     assert "not known" in again.out.replace("\n", " ")
     assert not (tmp_path / "alone" / "baseline").exists()

@@ -68,9 +68,9 @@ def test_onnx_says_what_is_inside_and_predicts_the_same_masks(
         assert Path(f"predictions/{file.stem}.overlay.jpg").is_file()
 
 
-def test_the_file_lies_beside_the_checkpoint(softiou: Run, run_copy: Path) -> None:
+def test_the_file_lies_in_the_run_or_beside_the_checkpoint(softiou: Run, run_copy: Path) -> None:
     _calibrate(run_copy, LogitScaling("vector", (1.0, 2.0, 3.0), (0.0, 0.0, 1.0)))
-    path = run_copy / "checkpoints" / "best.safetensors"
+    path = run_copy / "model.safetensors"
     result = softiou("export", run_copy, "--to", "safetensors")
     assert result.status == 0, result.err
     lines = result.out.splitlines()
@@ -78,19 +78,25 @@ def test_the_file_lies_beside_the_checkpoint(softiou: Run, run_copy: Path) -> No
     assert lines[1] == "checked      largest difference of a probability 0.0e+00"
     assert lines[2].startswith(f"wrote        {path} (")
     softiou("export", run_copy, "--to", "safetensors").assert_refused("exists", "--overwrite")
-    again = softiou("export", run_copy, "--to", "safetensors", "--not-calibrated", "--overwrite")
+    again = softiou("export", run_copy, "--to", "safetensors", "--uncalibrated", "--overwrite")
     assert again.status == 0
     assert again.out.startswith("calibration  none inside (`softiou calibrate` fits one)\n")
     assert open_exported(path).info.scaling is None
+    checkpoint = run_copy / "checkpoints" / "last.ckpt"
+    result = softiou("export", checkpoint, "--to", "safetensors", "--json")
+    written = json.loads(result.out)
+    assert written["path"] == str(run_copy / "checkpoints" / "last.safetensors")
+    assert (written["info"]["scaling"], written["difference"]) == (None, 0)
+    assert written["size_bytes"] == Path(written["path"]).stat().st_size
 
 
 @pytest.mark.slow
 def test_torch_export_of_floating_images(softiou: Run, run_copy: Path, shapes: Path) -> None:
-    result = softiou("export", run_copy, "--to", "torch-export", "--input", "float32")
+    result = softiou("export", run_copy, "--to", "torch-export", "--input-dtype", "float32")
     assert result.status == 0, result.err
     least = "images       float32 RGB (N, 3, H, W) in 0..1, 33 pixels a side at least"
     assert result.out.splitlines()[1] == least
-    file = run_copy / "checkpoints" / "best.pt2"
+    file = run_copy / "model.pt2"
     image = shapes / "test" / "images" / "test0.png"
     softiou("predict", file, image).assert_refused("which can run any code", "give --trust")
     predicted = softiou("predict", file, image, "--trust")
@@ -127,12 +133,12 @@ def test_teacher(softiou: Run, run_copy: Path, shapes: Path) -> None:
     teacher = ("--model", "teacher")
     result = softiou("export", run_copy, "--to", "safetensors", *teacher)
     assert result.status == 0, result.err
-    file = run_copy / "checkpoints" / "best.teacher.safetensors"
+    file = run_copy / "model.teacher.safetensors"
     assert open_exported(file).info.weights == "teacher"
     image = shapes / "test" / "images" / "test0.png"
     assert softiou("predict", file, image, *teacher).status == 0
     softiou("export", run_copy, "--to", "safetensors")
-    students = run_copy / "checkpoints" / "best.safetensors"
+    students = run_copy / "model.safetensors"
     softiou("predict", students, image, *teacher).assert_refused("holds the weights of the student")
 
 
@@ -143,9 +149,9 @@ def test_refuses(softiou: Run, run_copy: Path, shapes: Path) -> None:
     plain = softiou("export", run_copy, "--to", "onnx", "--calibrated")
     plain.assert_refused("has no calibration", "softiou calibrate")
     assert softiou("export", run_copy).status == 2
-    file = run_copy / "checkpoints" / "best.safetensors"
+    file = run_copy / "model.safetensors"
     images = shapes / "test" / "images"
-    softiou("predict", file, images).assert_refused("best.safetensors does not exist")
+    softiou("predict", file, images).assert_refused("model.safetensors does not exist")
     assert softiou("export", run_copy, "--to", "safetensors").status == 0
     refused = softiou("predict", file, images, "--calibrated")
     refused.assert_refused("was exported without a calibration")

@@ -158,7 +158,7 @@ def test_two_commands_lead_to_a_model(
     assert softiou.check(root, progress=False).count("error") == 0
     done = softiou.train(
         root,
-        run=tmp_path / "run",
+        out=tmp_path / "run",
         overrides=[*tiny, "optim.steps=2", "optim.validations=1"],
         progress=False,
     )

@@ -80,7 +80,7 @@ def test_a_run_is_exported_and_predicts_the_same(
     run: softiou.jobs.Run, trained: TrainedRun
 ) -> None:
     written = run.export("safetensors", progress=False)
-    assert written.path == run.path / "checkpoints" / "best.safetensors"
+    assert written.path == run.path / "model.safetensors"
     image = trained.data / "test" / "images" / "test0.png"
     own, exported = (
         next(iter(one.predict(image, progress=False))) for one in (run, softiou.load(written.path))
@@ -92,7 +92,7 @@ def test_training_ends_with_a_temperature(trained: TrainedRun, tmp_path: Path) -
     done = softiou.train(
         trained.data,
         val_split="test",  # any name of the validation split
-        run=tmp_path / "run",
+        out=tmp_path / "run",
         overrides=[*TINY, "optim.steps=20", "optim.validations=2"],
         progress=False,
     )
@@ -194,7 +194,7 @@ def test_soft_labels_are_stored_and_learnt_from(
         trained.data,
         soft_labels=tmp_path / "store",
         baseline="none",
-        run=tmp_path / "student",
+        out=tmp_path / "student",
         overrides=[*TINY, "optim.steps=4", "optim.validations=2"],
         progress=False,
     )
@@ -212,7 +212,7 @@ def test_images_without_masks_are_learnt_from(trained: TrainedRun, tmp_path: Pat
     done = softiou.semi(
         trained.data,
         unlabeled=unlabeled,
-        run=tmp_path / "semi",
+        out=tmp_path / "semi",
         overrides=[*TINY, "optim.steps=4", "optim.validations=2"],
         progress=False,
     )

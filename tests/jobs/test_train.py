@@ -38,7 +38,7 @@ def test_own_model_data_and_logger(tmp_path: Path) -> None:
         train_dataset=Squares(),
         val_dataset=Squares(),
         loggers=[logger],
-        run=tmp_path / "run",
+        out=tmp_path / "run",
         steps=60,
         learning_rate=0.1,
         precision="fp32",

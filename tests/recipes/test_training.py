@@ -147,8 +147,9 @@ def test_progress_is_told(trained: Any) -> None:
     assert trained.said[1].endswith(
         f"{trained.directory}: 10 images to train on, 3 to validate, 80 steps"
     )
-    assert len(trained.said) == 6
-    for number, line in enumerate(trained.said[2:], start=1):
+    validations = [line for line in trained.said if "val mIoU" in line]
+    assert len(validations) == 4
+    for number, line in enumerate(validations, start=1):
         assert line.startswith(f"step     {20 * number}/80  loss ")
         assert "val mIoU" in line
         assert "ECE" in line
@@ -190,15 +191,6 @@ def test_auto_values_are_told_and_kept(tiny_config: Make, tmp_path: Path) -> Non
     ]
     kept = load_config(file=run / "config.yaml")
     assert (kept.data.crop_px, kept.data.batch_size) == ((32, 32), 8)
-
-
-def test_progress_bar_shows_the_loss_and_no_version(
-    tiny_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start_training(tiny_config(), directory=tmp_path / "run", progress_bar=True)
-    shown = capsys.readouterr().out
-    assert "loss: " in shown
-    assert "v_num" not in shown
 
 
 def test_best_checkpoint_is_the_best_validation(trained: Any) -> None:

@@ -34,9 +34,7 @@ Truth = Annotated[
 ]
 Weights = Annotated[
     WeightsChoice,
-    typer.Option(
-        "--model", help="Of a semi-supervised run: the student, or the teacher, its average."
-    ),
+    typer.Option(help="Of a semi-supervised run: the student, or the teacher, its average."),
 ]
 DataOrSetting = Annotated[
     str | None,

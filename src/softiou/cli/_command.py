@@ -11,7 +11,12 @@ from softiou._screen import set_verbosity
 from softiou.errors import ConfigError
 
 # Options that were renamed, which work until the next minor release.
-_RENAMED = {"--run": "--out", "--weights": "--model"}
+_RENAMED = {
+    "--run": "--out",
+    "--weights": "--model",
+    "--not-calibrated": "--uncalibrated",
+    "--input": "--input-dtype",
+}
 
 
 def _quiet(value: bool) -> None:
@@ -42,7 +47,7 @@ def _options(
             "--verbose",
             callback=_verbose,
             expose_value=False,
-            help="What libraries say, too.",
+            help="Why auto became what it is, and what libraries say.",
         ),
     ] = False,
 ) -> None:

@@ -1,13 +1,15 @@
 """What the verbs share: printing, progress, the table of scores."""
 
+import json
 import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softiou._screen import is_watched
+from softiou._screen import is_watched, progress_of
 from softiou._screen import say as say
 from softiou._screen import visible as visible
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
@@ -22,6 +24,16 @@ if TYPE_CHECKING:
 def command_line() -> str:
     """Return the command that was typed."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def loading() -> AbstractContextManager[None]:
+    """Return what says that PyTorch is imported, where that takes long."""
+    return progress_of(None).doing("loading PyTorch")
+
+
+def print_json(content: Mapping[str, object]) -> None:
+    """Print the result of a verb as JSON; paths as text."""
+    print(json.dumps(content, indent=1, allow_nan=False, default=str))
 
 
 def plain_message(error: Exception) -> str:

@@ -31,14 +31,14 @@ def learn(
         print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")
         return
     command = _console.command_line()
-    run = getattr(jobs, verb)(data, run=out, resume=resume, command=command, **given)
-    if not run.evaluation:  # of several processes the first one has it
+    run = getattr(jobs, verb)(data, out=out, resume=resume, command=command, **given)
+    if not run.evaluation:  # it was finished before, or the first of several processes has it
         return
     if json_output:
         contents = run.contents()
         rows = contents.model_table.rows if contents.model_table else ()
         models = {row.name: {"metrics": row.metrics, "intervals": row.intervals} for row in rows}
-        print(json.dumps({"run": str(run.path), **run.evaluation.content, "models": models}))
+        _console.print_json({"run": run.path, **run.evaluation.content, "models": models})
     elif verb == "train":
         _console.show_evaluation(run.evaluation, home=run.path)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice
+from softiou.cli._arguments import Json, LabelsChoice, Truth, Weights, WeightsChoice
 from softiou.cli._inference import Precision, PrecisionChoice
 
 
@@ -46,20 +46,28 @@ def calibrate(
     ] = KindChoice.temperature,
     labels: Truth = LabelsChoice.auto,
     precision: Precision = PrecisionChoice.fp32,
-    weights: Weights = WeightsChoice.student,
+    model: Weights = WeightsChoice.student,
+    json_output: Json = False,
 ) -> None:
     """Fit a temperature, so that probabilities are calibrated, and keep it by the checkpoint.
 
     A new fit of the same checkpoint replaces the one before.
     """
-    from softiou import jobs
+    from softiou.cli import _console
 
-    jobs.calibrate(
+    with _console.loading():
+        from softiou.jobs import calibrate as fit
+    found = fit(
         checkpoint,
         data,
         split=split,
         kind=kind.value,
         labels=labels.value,
         precision=precision.value,
-        weights=weights.value,
+        model=model.value,
+        progress=False if json_output else None,
     )
+    if json_output:
+        from dataclasses import asdict
+
+        _console.print_json({"checkpoint": checkpoint, **asdict(found)})

@@ -61,10 +61,13 @@ def check(
     """
     from functools import partial
 
-    from softiou import jobs
     from softiou._screen import progress_of
-    from softiou.checking import fix_dataset, fix_folder
-    from softiou.cli._check_text import fix_summary, summary, suspect_table
+    from softiou.cli import _console
+
+    with _console.loading():
+        from softiou import jobs
+        from softiou.checking import fix_dataset, fix_folder
+        from softiou.cli._check_text import fix_summary, summary, suspect_table
 
     if fix is not None:
         fix_folder(data, fix)  # fail before the work

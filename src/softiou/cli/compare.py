@@ -57,17 +57,23 @@ def compare(
     By a paired bootstrap over the images that both were evaluated on; P is the probability that the
     run is better than the baseline. Runs that differ in their seed alone are pooled.
     """
-    import json
-
-    from softiou import jobs
     from softiou.cli import _console
 
+    with _console.loading():
+        from softiou.jobs import compare as compare_runs
     drawn = int(together) if together is not None and together.isdecimal() else together
-    result = jobs.compare(
-        *runs, level=level, resamples=resamples, seed=seed, together=drawn, out=out, report=report
+    result = compare_runs(
+        *runs,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+        together=drawn,
+        out=out,
+        report=report,
+        progress=False if json_output else None,
     )
     if json_output:
-        print(json.dumps(result.as_dict(), indent=1, allow_nan=False))
+        _console.print_json(result.as_dict())
         return
     show(result)
     for path in (out, report):

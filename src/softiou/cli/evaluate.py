@@ -46,7 +46,7 @@ def evaluate(
     scales: Scales = "1",
     batch_size: BatchSize = 4,
     precision: Precision = PrecisionChoice.fp32,
-    weights: Weights = WeightsChoice.student,
+    model: Weights = WeightsChoice.student,
     trust: Trust = False,
     out: Annotated[
         Path | None,
@@ -60,11 +60,12 @@ def evaluate(
 
     A calibration that `softiou calibrate` has fitted is reported beside the plain metrics.
     """
-    from softiou import jobs
     from softiou.cli import _console
-    from softiou.evaluation import to_json
 
-    run = jobs.load(checkpoint)
+    with _console.loading():
+        from softiou.evaluation import to_json
+        from softiou.jobs import load
+    run = load(checkpoint)
     evaluation = run.evaluate(
         data,
         split=split,
@@ -75,7 +76,7 @@ def evaluate(
         scales=factors(scales),
         batch_size=batch_size,
         precision=precision.value,
-        weights=weights.value,
+        model=model.value,
         trust=trust,
         out=out,
         progress=False if json_output else None,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli._arguments import Json
+
 
 def label(
     data: Annotated[str, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.")],
@@ -35,12 +37,27 @@ def label(
             "--verify", help="Check every file that is there, and make damaged ones again."
         ),
     ] = False,
+    json_output: Json = False,
 ) -> None:
     """Store a teacher's soft labels, small and restartable, for softiou distill.
 
     An interrupted run continues where it stopped, and any number of processes and machines can
     share the work.
     """
-    from softiou import jobs
+    from softiou.cli import _console
 
-    jobs.label(data, teacher=teacher, out=out, part=part, verify=verify, overrides=settings or [])
+    with _console.loading():
+        from softiou.jobs import label as store_labels
+    store = store_labels(
+        data,
+        teacher=teacher,
+        out=out,
+        part=part,
+        verify=verify,
+        overrides=settings or [],
+        progress=False if json_output else None,
+    )
+    if json_output:
+        folders = [path.name for path in out.iterdir() if path.is_dir()]
+        counts = {name: len(store.stems(name)) for name in sorted(folders)}
+        _console.print_json({"store": out, "images": counts, "bytes": store.size_bytes()})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from softiou.cli._arguments import Weights, WeightsChoice
+from softiou.cli._arguments import Json, Weights, WeightsChoice
 from softiou.cli._inference import (
     BatchSize,
     Flips,
@@ -51,15 +51,17 @@ def predict(
     scales: Scales = "1",
     batch_size: BatchSize = 4,
     precision: Precision = PrecisionChoice.fp32,
-    weights: Weights = WeightsChoice.student,
+    model: Weights = WeightsChoice.student,
     trust: Trust = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
+    json_output: Json = False,
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
-    from softiou import jobs
     from softiou.cli import _console
 
-    predictions = jobs.predict(
+    with _console.loading():
+        from softiou.jobs import predict as predict_images
+    predictions = predict_images(
         checkpoint,
         images,
         calibrated=calibrated,
@@ -69,14 +71,19 @@ def predict(
         scales=factors(scales),
         batch_size=batch_size,
         precision=precision.value,
-        weights=weights.value,
+        model=model.value,
         trust=trust,
+        progress=False if json_output else None,
     )
     saved = predictions.save(
         out, probabilities=probabilities, overlays=overlays, overwrite=overwrite
     )
-    _console.say(f"{saved.written} of {len(predictions)} masks written to {out}")
-    for line in saved.failed:
-        _console.say(f"failed  {line}")
+    if json_output:
+        counts = {"images": len(predictions), "written": saved.written, "failed": saved.failed}
+        _console.print_json({"out": out, **counts, "interrupted": saved.interrupted})
+    else:
+        _console.say(f"{saved.written} of {len(predictions)} masks written to {out}")
+        for line in saved.failed:
+            _console.say(f"failed  {line}")
     if saved.interrupted or saved.failed:
         raise typer.Exit(130 if saved.interrupted else 1)

@@ -14,6 +14,8 @@ def report(
     The page is one file that needs no network. A run that is not evaluated yet, or still
     trains, gets a page with what there is.
     """
-    from softiou import jobs
+    from softiou.cli import _console
 
-    print(jobs.report(run))
+    with _console.loading():
+        from softiou.jobs import report as write_report
+    print(write_report(run))

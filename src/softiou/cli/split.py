@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli._arguments import Json
+
 
 def split(
     data: Annotated[str, typer.Argument(help="Folder with dataset.yaml, or LAYOUT:/path.")],
@@ -36,6 +38,7 @@ def split(
         Path | None,
         typer.Option(help="Folder of the lists; default: DATA/splits."),
     ] = None,
+    json_output: Json = False,
 ) -> None:
     """Divide the training images into splits, or choose parts of them, with classes in balance.
 
@@ -57,5 +60,10 @@ def split(
         chosen = divide_images(data, shares, by=by, seed=seed)
     else:
         chosen = split_fractions(data, parse_fractions(fractions or "1/16,1/8,1/4"), seed=seed)
-    for path, stems in zip(write_splits(data, chosen, folder=out), chosen.values(), strict=True):
-        _console.say(f"{path}: {len(stems)} images")
+    written = dict(zip(chosen, write_splits(data, chosen, folder=out), strict=True))
+    if json_output:
+        lists = {name: {"file": written[name], "images": chosen[name]} for name in chosen}
+        _console.print_json(lists)
+        return
+    for name, path in written.items():
+        _console.say(f"{path}: {len(chosen[name])} images")

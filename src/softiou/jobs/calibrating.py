@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.errors import CheckpointError, SoftiouError
 from softiou.inference import Precision, best_device
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from softiou.temperature import Kind
 
 
+@renamed_arguments(weights="model")
 def calibrate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,
@@ -27,7 +29,7 @@ def calibrate(
     kind: "Kind" = "temperature",
     labels: "TargetKind" = "auto",
     precision: Precision = "fp32",
-    weights: "Weights" = "student",
+    model: "Weights" = "student",
     progress: bool | Progress | None = None,
 ) -> "Calibration":
     """Fit a scaling of the logits, so that probabilities are calibrated; keep it by the checkpoint.
@@ -43,7 +45,7 @@ def calibrate(
             bias for each class.
         labels: As in `evaluate`.
         precision: As in `evaluate`.
-        weights: As in `evaluate`.
+        model: As in `evaluate`.
         progress: As in `evaluate`.
 
     Returns:
@@ -56,7 +58,7 @@ def calibrate(
     from softiou import calibration
 
     shown, run = progress_of(progress), as_trained(run)
-    trained = run.load_model(weights)
+    trained = run.load_model(model)
     earlier = calibration.earlier_calibration(trained)
     found = _fitted(
         trained,
@@ -99,7 +101,7 @@ def calibrate_run(
         name = "temperature" if weights == "student" else f"temperature of the {weights}"
         try:
             trained = run.load_model(weights)
-            found = _fitted(trained, source, split, progress=progress.without_lines(), own=data)
+            found = _fitted(trained, source, split, progress=progress.without_notes(), own=data)
             if doubt := _doubt(found):
                 raise CheckpointError(doubt)
             calibration.save_calibration(found, trained)

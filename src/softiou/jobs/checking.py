@@ -1,9 +1,10 @@
 """What is wrong with a data set."""
 
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from softiou._screen import Progress, progress_of
 from softiou.jobs.trained import RunLike, as_trained
@@ -11,6 +12,8 @@ from softiou.jobs.trained import RunLike, as_trained
 if TYPE_CHECKING:
     from softiou.checking import CheckReport
     from softiou.evaluation.schema import ImageScores, Suspect
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,18 @@ def check(
     from softiou.checking import check_dataset
     from softiou.data.source_names import overlooked
 
-    shown = progress_of(progress)
+    shown, listing = progress_of(progress), ExitStack()
     for line in overlooked(data):
         shown.say(line)
-    return check_dataset(
-        str(data),
-        unlabeled=None if unlabeled is None else Path(unlabeled),
-        watch=partial(shown.track, description="checking files"),
-    )
+
+    def watch(items: Iterable[T], total: int) -> Iterable[T]:
+        listing.close()
+        return shown.track(items, total, "checking files")
+
+    with listing:
+        listing.enter_context(shown.doing(f"listing the files of {data}"))
+        folder = None if unlabeled is None else Path(unlabeled)
+        return check_dataset(str(data), unlabeled=folder, watch=watch)
 
 
 def suspect_labels(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError, DataError
 from softiou.jobs.trained import RunLike, as_trained
 
@@ -19,6 +20,7 @@ def compare(
     together: str | int | None = None,
     out: Path | str | None = None,
     report: Path | str | None = None,
+    progress: bool | Progress | None = None,
 ) -> "Comparison":
     """Estimate whether a run is better than another, and how sure that is.
 
@@ -35,6 +37,7 @@ def compare(
             match, such as a patient's; or a number of neighbours, such as the frames of a video.
         out: New file for the result as JSON.
         report: New HTML page with the images side by side.
+        progress: As in `evaluate`.
 
     Raises:
         ConfigError: A value is out of range.
@@ -49,16 +52,19 @@ def compare(
     file, page = (None if path is None else Path(path) for path in (out, report))
     _check_places(file, page)
     paths = [as_trained(run).path for run in runs]
-    result = comparison.compare(
-        paths, resamples=resamples, seed=seed, level=level, together=together
-    )
+    shown = progress_of(progress)
+    with shown.doing(f"comparing {resamples} resamples of the images"):
+        result = comparison.compare(
+            paths, resamples=resamples, seed=seed, level=level, together=together
+        )
     if file is not None:
         _refuse_existing("--out", file)  # another program may have been faster
         text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
         write_atomically((text + "\n").encode(), file)
     if page is not None:
         _refuse_existing("--report", page)
-        write_comparison_report(result, paths, page)
+        with shown.doing("writing the page"):
+            write_comparison_report(result, paths, page)
     return result
 
 

@@ -5,20 +5,22 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
-from softiou.jobs.learning import Configuration, Request, learn, split_setting
+from softiou.jobs.learning import Configuration, Request, finished_run, learn, split_setting
 
 if TYPE_CHECKING:
     from softiou.configuration import Config
     from softiou.jobs.run import Run
 
 
+@renamed_arguments(run="out")
 def distill(
     data: str | Path | None = None,
     *,
     split: str | Path | None = None,
     config: Configuration = None,
-    run: Path | str | None = None,
+    out: Path | str | None = None,
     resume: Path | str | None = None,
     overrides: Sequence[str] = (),
     command: str = "",
@@ -35,7 +37,7 @@ def distill(
         data: As in `train`.
         split: As in `train`; with `unlabeled`, the other images of train are learnt without masks.
         config: As in `train`.
-        run: As in `train`.
+        out: As in `train`.
         resume: As in `train`.
         overrides: As in `train`.
         command: As in `train`.
@@ -53,7 +55,9 @@ def distill(
     """
     shown = progress_of(progress)
     settings |= split_setting(split)
-    request = Request("distill", data, config, run, resume, settings, overrides, command)
+    request = Request("distill", data, config, out, resume, settings, overrides, command)
+    if finished := finished_run(request, shown):
+        return finished
     done = learn(request, shown, check=_check_baseline)
     from softiou._lock import only_writer
     from softiou.jobs.model_tables import add_baseline

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError
 from softiou.jobs.trained import RunLike, as_trained
@@ -13,12 +14,13 @@ if TYPE_CHECKING:
     from softiou.temperature import LogitScaling
 
 
+@renamed_arguments(weights="model")
 def export(
     run: RunLike,
     to: "Format",
     *,
     out: Path | str | None = None,
-    weights: "Weights" = "student",
+    model: "Weights" = "student",
     calibrated: bool | None = None,
     input_dtype: "InputDtype" = "uint8",
     overwrite: bool = False,
@@ -32,8 +34,9 @@ def export(
     Args:
         run: Run, run directory or checkpoint.
         to: "onnx", "torch-export" or "safetensors", which holds the weights alone.
-        out: File to write; None for one beside the checkpoint.
-        weights: As in `evaluate`.
+        out: File to write; None for RUN/model.onnx (.pt2, .safetensors), or for one beside a
+            checkpoint, of its name.
+        model: As in `evaluate`.
         calibrated: Whether the calibration is inside; None for when there is one.
         input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1].
         overwrite: Whether a file that exists may be replaced.
@@ -52,9 +55,11 @@ def export(
         raise ConfigError(f"Expected `to` to be one of {', '.join(SUFFIXES)}, but got {to!r}.")
     if out is not None and Path(out).suffix.lower() != suffix:
         raise ConfigError(f"--out {out}: a file for --to {to} is named *{suffix}.")
-    trained = as_trained(run).load_model(weights)
-    which = "" if weights == "student" else f".{weights}"
-    path = Path(out) if out else trained.path.with_name(f"{trained.path.stem}{which}{suffix}")
+    own = as_trained(run)
+    trained = own.load_model(model)
+    which = ("" if model == "student" else f".{model}") + suffix
+    beside = own.path / "model" if own.path.is_dir() else trained.path.with_suffix("")
+    path = Path(out) if out else beside.with_name(beside.name + which)
     scaling = _scaling(trained, calibrated=calibrated)
     written = export_model(
         trained, path, to=to, scaling=scaling, input_dtype=input_dtype, overwrite=overwrite

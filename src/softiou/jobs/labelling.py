@@ -59,10 +59,13 @@ def label(
     given = [f"{key}={as_text(value)}" for key, value in settings.items()]
     config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
     own = own_part(part, os.environ)
-    trained, source = as_trained(teacher).load_model(), str(data)
+    source = str(data)
     for line in overlooked(source):
         shown.say(line)
-    images = [open_images(source, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
+    with shown.doing("reading the teacher"):
+        trained = as_trained(teacher).load_model()
+    with shown.doing(f"opening {source}"):
+        images = [open_images(source, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
     for _, description in images:
         check_classes(trained, description, data=source)
     stride = logits_stride(trained.model) if config.stride == "auto" else config.stride

@@ -1,5 +1,6 @@
 """What train, distill and semi share: settings in, a run directory out."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,9 +100,6 @@ def learn(
     if request.parts is not None:
         shown["custom"], model = request.parts, request.parts.model
     if config is None:
-        others = (request.data, request.config, request.run, request.settings, request.overrides)
-        if any(others):
-            raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
         directory = Path(str(request.resume))
         check_verb(config_of(directory), request.verb, resume=directory)
         return Run(resume_training(directory, **shown), model)
@@ -115,6 +113,31 @@ def learn(
         **shown,
     )
     return Run(directory, model)
+
+
+def finished_run(request: Request, progress: Progress) -> "Run | None":
+    """Return the run to resume if there is nothing left to do, and say so; None for others."""
+    if request.resume is None:
+        return None
+    others = (request.data, request.config, request.run, request.settings, request.overrides)
+    if any(others):
+        raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+    with progress.doing("loading PyTorch"):
+        from softiou.jobs.run import Run
+        from softiou.training import config_of, is_finished, is_first
+
+    run = Path(request.resume)
+    if not is_finished(run):
+        return None
+    config = config_of(run)
+    steps, place = config.optim.steps, shlex.quote(str(run))
+    if is_first():
+        progress.say(
+            f"run   {run}: finished, with {steps} of {steps} steps and an evaluation; nothing was "
+            f"done. To train longer, start another run from its weights:\n  softiou {config.verb} "
+            f"--config {place}/config.yaml model.weights={place} optim.steps={steps}"
+        )
+    return Run(run)
 
 
 def split_setting(split: str | Path | None) -> dict[str, str]:

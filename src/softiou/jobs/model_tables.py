@@ -63,7 +63,7 @@ def add_baseline(run: Run, progress: Progress) -> None:
         for one in (run, own) if own else (run,):
             calibrate_run(one, progress)
         named = None if wanted in ("train", "none") else Path(wanted)
-        _compare(run, baseline=named, own_baseline=own, progress=progress.without_lines())
+        _compare(run, baseline=named, own_baseline=own, progress=progress.without_notes())
 
 
 def _train_baseline(run: Run, progress: Progress) -> Run:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of, visible
 from softiou.errors import ConfigError, DataError
 from softiou.inference import (
@@ -180,6 +181,7 @@ class Predictions(Sequence[Prediction]):
         return Prediction(item.stem, probs.argmax(0), probs)
 
 
+@renamed_arguments(weights="model")
 def predict(
     run: RunLike,
     images: Any,
@@ -191,7 +193,7 @@ def predict(
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
     precision: Precision = "fp32",
-    weights: "Weights" = "student",
+    model: "Weights" = "student",
     trust: bool = False,
     progress: bool | Progress | None = None,
 ) -> Predictions:
@@ -211,7 +213,7 @@ def predict(
         scales: As in `evaluate`.
         batch_size: As in `evaluate`.
         precision: As in `evaluate`; programs (ONNX, torch.export) compute in fp32.
-        weights: As in `evaluate`.
+        model: As in `evaluate`.
         trust: Whether a torch.export file (.pt2) may be loaded, which can run any code: only one
             that you wrote or trust as a program.
         progress: As in `evaluate`.
@@ -230,14 +232,15 @@ def predict(
     settings = inference_settings(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
-    items = find_items(images)
+    with shown.doing("listing the images"):
+        items = find_items(images)
     for line in left_out(images):
         shown.say(line)
     if is_exported(run.path):
-        exported = open_file(run.path, precision, shown, weights=weights, trust=trust)
+        exported = open_file(run.path, precision, shown, weights=model, trust=trust)
         opened = _from_file(exported, calibrated=calibrated)
     else:
-        opened = _from_checkpoint(run, precision, shown, weights=weights, calibrated=calibrated)
+        opened = _from_checkpoint(run, precision, shown, weights=model, calibrated=calibrated)
     return Predictions(items, *opened, settings, shown)
 
 
@@ -252,7 +255,8 @@ def _from_checkpoint(
     from softiou.calibration import require_scaling
     from softiou.inference import ModelPredictor
 
-    trained = run.load_model(weights)
+    with progress.doing(f"reading {run.path}"):
+        trained = run.load_model(weights)
     scaling = None
     if calibrated:
         scaling = require_scaling(trained)

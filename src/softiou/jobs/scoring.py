@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from softiou import checkpoints
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.inference import WHOLE_IMAGE, InferenceSettings, Precision, Predictor, best_device
 from softiou.jobs.opening import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
 
+@renamed_arguments(weights="model")
 def evaluate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,
@@ -40,7 +42,7 @@ def evaluate(
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
     precision: Precision = "fp32",
-    weights: "Weights" = "student",
+    model: "Weights" = "student",
     trust: bool = False,
     out: Path | str | None = None,
     progress: bool | Progress | None = None,
@@ -65,7 +67,7 @@ def evaluate(
         batch_size: Windows in one pass of the network.
         precision: Of the network: "fp32", as exported files compute; or "bf16" or "fp16", which is
             faster on some hardware.
-        weights: Those of the "student", or of the "teacher" of a semi-supervised run.
+        model: Those of the "student", or of the "teacher" of a semi-supervised run.
         trust: As in `predict`.
         out: Where to write; None for the run directory, if a checkpoint is in one.
         progress: Whether to show lines and progress bars; None shows bars where someone watches.
@@ -90,9 +92,10 @@ def evaluate(
     is_file = is_exported(run.path)
     trained: TrainedModel | Exported
     if is_file:
-        trained = open_file(run.path, precision, shown, weights=weights, trust=trust)
+        trained = open_file(run.path, precision, shown, weights=model, trust=trust)
     else:
-        trained = run.load_model(weights)
+        with shown.doing(f"reading {run.path}"):
+            trained = run.load_model(model)
     evaluation = score(
         trained,
         source,
@@ -136,7 +139,8 @@ def score(
         path = calibration_path(trained).name if calibration else ""
     else:
         model, calibration, path = trained.predictor, None, ""
-    dataset = open_for(trained, data, split, labels, own=own)
+    with progress.doing(f"opening {data}, {split}"):
+        dataset = open_for(trained, data, split, labels, own=own)
     if dataset.labels in ("hard", "votes") and dataset.annotators == 2:
         progress.say(
             tie_note("mIoU counts as true", "soft IoU and soft Dice (labels votes) use both")

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.jobs.learning import (
     Configuration,
     Request,
+    finished_run,
     learn,
     split_parts,
     split_setting,
@@ -18,12 +20,13 @@ if TYPE_CHECKING:
     from softiou.jobs.run import Run
 
 
+@renamed_arguments(run="out")
 def train(
     data: str | Path | None = None,
     *,
     split: str | Path | None = None,
     config: Configuration = None,
-    run: Path | str | None = None,
+    out: Path | str | None = None,
     resume: Path | str | None = None,
     overrides: Sequence[str] = (),
     command: str = "",
@@ -41,8 +44,9 @@ def train(
         split: Images to learn from: a split, a list in DATA/splits such as "1_8", or a file of
             stems; None for train.
         config: YAML file, name of a recipe (`softiou recipes ls`), or a dictionary of settings.
-        run: New run directory; None for the next free runs/NAME-001.
-        resume: Run directory to continue, after an interruption; takes no other settings.
+        out: New run directory; None for the next free runs/NAME-001.
+        resume: Run directory to continue, after an interruption; takes no other settings. A
+            finished run is returned as it is.
         overrides: Settings as text, such as "optim.steps=2000".
         command: What started the run, for the first line of its config.yaml.
         progress: Whether to show lines and progress bars; None shows bars where someone watches.
@@ -62,7 +66,9 @@ def train(
     """
     shown = progress_of(progress)
     parts, settings = split_parts(settings | split_setting(split))
-    request = Request("train", data, config, run, resume, settings, overrides, command, parts)
+    request = Request("train", data, config, out, resume, settings, overrides, command, parts)
+    if finished := finished_run(request, shown):
+        return finished
     done = learn(request, shown)
     from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
@@ -72,17 +78,18 @@ def train(
         own = parts.val_dataset if parts else None
         with only_writer(done.path):
             calibrate_run(done, shown, data=own)
-            done.evaluate(own, progress=shown.without_lines())
+            done.evaluate(own, progress=shown.without_notes())
     return done
 
 
+@renamed_arguments(run="out")
 def semi(
     data: str | Path | None = None,
     *,
     unlabeled: Path | str | None = None,
     split: str | Path | None = None,
     config: Configuration = None,
-    run: Path | str | None = None,
+    out: Path | str | None = None,
     resume: Path | str | None = None,
     overrides: Sequence[str] = (),
     command: str = "",
@@ -101,7 +108,7 @@ def semi(
         split: Images with masks: a split, a list in DATA/splits such as "1_8", or a file of stems;
             None for train.
         config: As in `train`.
-        run: As in `train`.
+        out: As in `train`.
         resume: As in `train`.
         overrides: As in `train`.
         command: As in `train`.
@@ -117,7 +124,10 @@ def semi(
     """
     shown = progress_of(progress)
     settings |= split_setting(split) | unlabeled_setting(unlabeled)
-    done = learn(Request("semi", data, config, run, resume, settings, overrides, command), shown)
+    request = Request("semi", data, config, out, resume, settings, overrides, command)
+    if finished := finished_run(request, shown):
+        return finished
+    done = learn(request, shown)
     from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
     from softiou.jobs.model_tables import compare_with_teacher
@@ -126,5 +136,5 @@ def semi(
     if is_first():
         with only_writer(done.path):
             calibrate_run(done, shown, models=("student", "teacher"))
-            compare_with_teacher(done, shown.without_lines())
+            compare_with_teacher(done, shown.without_notes())
     return done

@@ -205,7 +205,6 @@ class Recipe(pl.LightningModule, ABC):
             {f"train/{name}": value.detach() for name, value in parts.items()},
             batch_size=1,  # matters for means over several batches alone, and there are none
         )
-        self.log("loss", parts["loss"].detach(), prog_bar=True, logger=False)
         schedule: Any = self.lr_schedulers()
         self.log("learning_rate", schedule.get_last_lr()[0])
         return parts

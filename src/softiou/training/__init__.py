@@ -3,7 +3,7 @@
 from softiou.recipes.custom import CustomParts
 from softiou.training.planning import plan_training
 from softiou.training.processes import is_first
-from softiou.training.runs import config_of, next_free_run
+from softiou.training.runs import config_of, is_finished, next_free_run
 from softiou.training.trainer import resolve_config
 from softiou.training.trainer import resume as resume_training
 from softiou.training.trainer import train as start_training
@@ -11,6 +11,7 @@ from softiou.training.trainer import train as start_training
 __all__ = [
     "CustomParts",
     "config_of",
+    "is_finished",
     "is_first",
     "next_free_run",
     "plan_training",

@@ -1,4 +1,4 @@
-"""Callbacks of the training loop: checkpoints, metrics.jsonl, a line for each validation."""
+"""Callbacks of the training loop: checkpoints and metrics.jsonl."""
 
 import io
 import json
@@ -10,18 +10,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, RichProgressBar, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_only
 
 from softiou._files import write_atomically
 from softiou._reading import parse_json
-from softiou._screen import in_notebook
-from softiou.data.problems import some_of
 from softiou.errors import ConfigError
 from softiou.metrics.registry import higher_is_better
-from softiou.recipes.base import Recipe
 from softiou.training.stopping import Stopped, StopRequest
 
 
@@ -168,67 +165,6 @@ class Checkpoints(Callback):
     def _save_last(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.folder / "last.ckpt")
         self._saved = time.monotonic()
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's progress bar over the batches, without a version number."""
-
-    def get_metrics(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Return the values beside the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return metrics
-
-
-def training_bar() -> Callback:
-    """Return a progress bar: that of rich needs widgets in a notebook."""
-    return TQDMProgressBar(leave=False) if in_notebook() else ProgressBar(leave=False)
-
-
-class ProgressLog(Callback):
-    """Prints a line for each validation, and in the end the classes that are never predicted.
-
-    Args:
-        say: Prints a line.
-        steps: Steps of the whole run.
-    """
-
-    def __init__(self, say: Callable[[str], None], steps: int) -> None:
-        self.say = say
-        self.steps = steps
-        self._start = time.monotonic()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print step, loss, mIoU and calibration error."""
-        if not trainer.is_global_zero:
-            return
-        values = trainer.callback_metrics
-        # Directly after a resumption there is no loss yet.
-        loss = f"{float(values['train/loss']):.3f}" if "train/loss" in values else "    -"
-        self.say(
-            f"step {trainer.global_step:>6}/{self.steps}  loss {loss}  "
-            f"val mIoU {float(values['val/miou_d']):5.1f} %  "
-            f"ECE {float(values['val/ece_d']):4.1f} %  {time.monotonic() - self._start:5.0f} s"
-        )
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Name the classes that are never predicted, and what may help."""
-        if not (trainer.is_global_zero and isinstance(pl_module, Recipe)):
-            return
-        if lost := pl_module.never_predicted:
-            share = pl_module.config.loss.cross_entropy
-            advice = f"lower optim.learning_rate ({pl_module.config.optim.learning_rate:g})"
-            if share < 1:
-                advice = (
-                    "where a class has vanished an overlap has no gradient left, so raise "
-                    f"loss.cross_entropy ({share:g}), {advice}"
-                )
-            self.say(
-                f"lost  never predicted on the validation images: {some_of(lost)}; {advice} or "
-                "train longer"
-            )
 
 
 class JsonLinesLogger(Logger):

@@ -30,12 +30,11 @@ from softiou.training.callbacks import (
     AtomicCheckpointIO,
     Checkpoints,
     JsonLinesLogger,
-    ProgressLog,
-    training_bar,
 )
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
 from softiou.training.processes import is_first, own_process_group, trainer_settings
+from softiou.training.progress import RunProgress
 from softiou.training.stopping import Stopped, StopRequest
 from softiou.training.workers import Loader
 
@@ -65,7 +64,7 @@ def fit(
         run: The run directory.
         custom: Further loggers and callbacks, and the transform.
         say: Prints a line.
-        progress_bar: Whether to show a bar of the batches.
+        progress_bar: Whether to show a bar of the whole run.
         checkpoint: Where to continue.
         step: That the checkpoint was written after.
 
@@ -85,12 +84,11 @@ def fit(
         trainer = pl.Trainer(
             **_trainer_settings(config),
             callbacks=[
-                *([training_bar()] if progress_bar and is_first() else []),
-                *_callbacks(recipe, run, stop, say),
+                *_callbacks(recipe, run, stop, say, bar=progress_bar and is_first()),
                 *custom.callbacks,
             ],
             logger=[*loggers, JsonLinesLogger(run / "metrics.jsonl", step=step), *custom.loggers],
-            enable_progress_bar=progress_bar and is_first(),
+            enable_progress_bar=False,
             default_root_dir=run,
         )
         augmentation = _augmentation(config, data, custom)
@@ -150,7 +148,7 @@ def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
 
 
 def _callbacks(
-    recipe: Recipe, run: Path, stop: StopRequest, say: Callable[[str], None]
+    recipe: Recipe, run: Path, stop: StopRequest, say: Callable[[str], None], *, bar: bool
 ) -> list[Callback]:
     optim = recipe.config.optim
     return [
@@ -159,7 +157,7 @@ def _callbacks(
         Checkpoints(
             run / "checkpoints", stop, monitor=optim.monitor, patience=optim.patience, say=say
         ),
-        ProgressLog(say, optim.steps),
+        RunProgress(say, steps=optim.steps, images=sum(recipe.batch_sizes()), bar=bar),
     ]
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from softiou._screen import verbosity
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, LabelsConfig
 from softiou.data import SegmentationDataset
@@ -90,8 +91,13 @@ def changed(before: Config, after: Config) -> dict[str, object]:
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """Return a line for each value that is worth reading: "data.crop_px: 352 480"."""
+    """Return a line for each value that is worth reading: "data.crop_px: 352 480".
+
+    With --verbose these are all of them, each with its rule.
+    """
     found = changed(before, after)
+    if verbosity() > 0:
+        return [f"{key}: {value}  ({RULES[key]})" for key, value in found.items()]
     if after.loss.classes != "label":
         found = {key: value for key, value in found.items() if not key.startswith("loss.")}
     return [f"{key}: {value}" for key, value in found.items()]

@@ -9,6 +9,7 @@ from typing import Any
 from softiou._files import remove_stale
 from softiou._lock import NAME as LOCK
 from softiou._lock import only_writer
+from softiou._reading import parse_json
 from softiou.checkpoints import read_checkpoint
 from softiou.configuration.files import load_config, save_config
 from softiou.configuration.sections import Config
@@ -92,6 +93,21 @@ def config_of(directory: Path) -> Config:
         return load_config(file=directory / "config.yaml")
     except ConfigError as error:
         raise CheckpointError(f"{directory} cannot be resumed: {error}") from error
+
+
+def is_finished(directory: Path) -> bool:
+    """Return whether a run is trained to its last step, validated there, and evaluated."""
+    config, metrics = config_of(directory), directory / "metrics.jsonl"
+    last = "comparison.json" if config.method else "evaluation.json"
+    if not (metrics.is_file() and (directory / last).is_file()):
+        return False
+    steps = config.optim.steps
+    for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):  # a kill cut it short
+            line = parse_json(text)
+            if line["step"] == steps and "val/miou_d" in line:
+                return True
+    return False
 
 
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from softiou._screen import doing
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
@@ -66,7 +67,7 @@ def train(
             being the data set's.
         command: What started the run, for the first line of config.yaml.
         say: Prints a line.
-        progress_bar: Whether to show a bar of the batches.
+        progress_bar: Whether to show a bar of the whole run.
         custom: Model, loss, data sets and more that are objects of Python.
 
     Returns:
@@ -82,14 +83,17 @@ def train(
         raise ConfigError("Name the run with --out: several processes have to agree on it.")
     if directory is not None and is_first():
         refuse_existing(directory)
-    data = open_data(config, custom)
+    with doing("opening the data set", say):
+        data = open_data(config, custom)
     for line in data.notes:
         say(line)
-    _verify(data, skip=config.data.skip_corrupt, say=say)
+    with doing("reading each image and mask once", say):
+        _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     for line in changes(config, resolved):
         say(f"auto  {line}")
-    recipe = build_recipe(resolved, data, custom, encoder_weights=config.model.encoder_weights)
+    with doing(f"building the network, weights {config.model.encoder_weights}", say):
+        recipe = build_recipe(resolved, data, custom, encoder_weights=config.model.encoder_weights)
     run = directory or next_free_run(source_name(config.data.source))
     with new_run(resolved, run, command=command) if is_first() else nullcontext():
         say(
@@ -163,7 +167,8 @@ def _continue(
     """Continue a run that this process holds."""
     written, last, content = resumable(run)
     written = custom.recorded_in(written)
-    data = open_data(written, custom)
+    with doing("opening the data set", say):
+        data = open_data(written, custom)
     # A run of an earlier version may lack settings that have been added since.
     config = resolve(written, data.training, unlabeled=data.num_unlabeled)
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
