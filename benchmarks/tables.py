@@ -23,11 +23,7 @@ from benchmarks.speed_tables import MEASURED
 PAGES = (
     "README.md",
     "docs/how-to/choosing.md",
-    "docs/how-to/evaluation.md",
-    "docs/how-to/export.md",
     "docs/how-to/migration.md",
-    "docs/how-to/semi-supervised.md",
-    "docs/how-to/soft-labels.md",
     "docs/performance.md",
     "docs/results.md",
 )

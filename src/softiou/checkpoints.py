@@ -90,9 +90,9 @@ def file_sha256(path: Path) -> str:
 
 
 def run_directory(checkpoint: Path) -> Path | None:
-    """Return the run directory that a checkpoint lies in, or None when it lies elsewhere."""
-    run = checkpoint.resolve().parent.parent
-    return run if (run / "config.yaml").is_file() else None
+    """Return the run directory of RUN/checkpoints/FILE or RUN/FILE, or None of a file elsewhere."""
+    folders = checkpoint.resolve().parents[:2]
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

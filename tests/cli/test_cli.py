@@ -353,6 +353,55 @@ def test_check_tells_good_data_from_bad(
     assert len(json.loads(softiou("check", data, "--json").out)["problems"]) >= 1
 
 
+def _list(data: Path, name: str, *stems: str) -> None:
+    (data / "splits").mkdir(exist_ok=True)
+    (data / "splits" / f"{name}.txt").write_text("\n".join(stems))
+
+
+def _copy(data: Path) -> None:
+    for kind in ("images", "masks"):
+        shutil.copy(data / "train" / kind / "train0.png", data / "val" / kind / "copy.png")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "change", "kinds", "statuses"),
+    [
+        ({"train": 3, "val": 2}, lambda data: None, set(), (0, 0)),
+        ({"train": 3}, lambda data: None, set(), (0, 1)),
+        ({"val": 2}, lambda data: None, {"no_train"}, (1, 1)),
+        ({"train": 3, "val": 2}, _copy, {"duplicate_between_splits"}, (1, 1)),
+        (
+            {"train": 3},
+            lambda data: _list(data, "val", "train0"),
+            {"shared_images"},
+            (0, 1),
+        ),
+        (
+            {"train": 3, "val": 2},
+            lambda data: (data / "dataset.yaml").write_text("classes: [ground, box, car]"),
+            {"unseen_class"},
+            (0, 1),
+        ),
+    ],
+    ids=["right", "no val", "no train", "copies", "overlap", "class in no split"],
+)
+def test_check_judges_the_splits(
+    softiou: Run,
+    make_shapes: Callable[..., Path],
+    tmp_path: Path,
+    sizes: dict[str, int],
+    change: Callable[[Path], Any],
+    kinds: set[str],
+    statuses: tuple[int, int],
+) -> None:
+    data = make_shapes(tmp_path / "data", **sizes)
+    (data / "dataset.yaml").write_text("classes: [ground, box]")
+    change(data)
+    plain, strict = softiou("check", data, "--json"), softiou("check", data, "--strict")
+    assert {problem["kind"] for problem in json.loads(plain.out)["problems"]} == kinds
+    assert (plain.status, strict.status) == statuses
+
+
 def test_check_lists_suspect_labels_with_a_run(softiou: Run, trained: TrainedRun) -> None:
     told = softiou("check", trained.data, "--with", trained.directory)
     assert told.status == 0

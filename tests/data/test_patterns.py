@@ -146,7 +146,7 @@ def test_half_a_copy_is_not_written(tmp_path: Path) -> None:
 def test_two_commands_lead_to_a_model(
     tmp_path: Path, make_shapes: Callable[..., Path], tiny: tuple[str, ...]
 ) -> None:
-    """A folder of images, masks under other names, and no validation split: check, train."""
+    """Images, masks under other names, no val split and no dataset.yaml: check, train."""
     import softiou
 
     root = make_shapes(tmp_path / "data", train=8)
@@ -155,6 +155,7 @@ def test_two_commands_lead_to_a_model(
     (root / "train").rmdir()
     for path in list((root / "masks").iterdir()):
         path.rename(path.with_stem(f"{path.stem}_label"))
+    (root / "dataset.yaml").unlink()
     assert softiou.check(root, progress=False).count("error") == 0
     done = softiou.train(
         root,
@@ -168,3 +169,4 @@ def test_two_commands_lead_to_a_model(
         "held_out",
     )
     assert done.evaluation.content["used_for"] == "selection"
+    assert done.load_model().description.classes == ("class_0", "class_1")

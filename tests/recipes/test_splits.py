@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from softiou.data import HELD_OUT, open_dataset, open_source, open_unlabeled
-from softiou.data.source import held_out
+from softiou.data import HELD_OUT, divide_images, open_dataset, open_source, open_unlabeled
 from softiou.errors import DataError
 from softiou.recipes.custom import NOTHING_CUSTOM
 from softiou.recipes.data import TrainingData, open_labelled
@@ -22,14 +21,39 @@ def opened(config: Any) -> TrainingData:
     return open_labelled(with_validation(config), NOTHING_CUSTOM)
 
 
-def test_a_fifth_is_chosen_by_the_names_alone() -> None:
-    stems = [f"image{number}" for number in range(1000)]
-    chosen = held_out(stems)
-    assert 160 < len(chosen) < 240
-    assert held_out(reversed(stems)) == chosen
-    assert held_out(stems[:500]) == chosen & set(stems[:500])  # later images change nothing
-    assert all(len(held_out(stems[n : n + 2])) == 1 for n in range(50))
-    assert held_out(["one"]) in (set(), {"one"})
+def test_classes_are_in_balance_in_what_is_held_out(make_dataset: MakeShapes) -> None:
+    # Three images of twenty show a rare class: one is held out, two are learnt from.
+    masks = {f"a{n:02}": [[0, 1, 2 if n in (3, 11, 17) else 0]] for n in range(20)}
+    source = open_source(make_dataset({"train/masks": masks}, classes=["a", "b", "c"]))
+    chosen = source.held_out()
+    assert len(chosen) == 4
+    assert len({"a03", "a11", "a17"} & set(chosen)) == 1
+    assert source.held_out() == chosen
+
+
+@pytest.mark.parametrize(("images", "held"), [(1, 0), (2, 1), (3, 1), (7, 1), (8, 2)])
+def test_how_many_images_are_held_out(make_dataset: MakeShapes, images: int, held: int) -> None:
+    masks = {f"a{n}": [[0, 1]] for n in range(images)}
+    assert len(open_source(make_dataset({"train/masks": masks})).held_out()) == held
+
+
+def test_a_class_of_one_image_stays_in_train(make_dataset: MakeShapes) -> None:
+    source = open_source(make_dataset({"train/masks": {"a": [[0, 1]], "b": [[0, 0]]}}))
+    assert source.held_out() == ("b",)
+
+
+def test_one_image_is_held_out_where_none_can_be_spared(make_dataset: MakeShapes) -> None:
+    lonely = open_source(make_dataset({"train/masks": {"c": [[0]], "d": [[1]]}}))
+    assert lonely.held_out() == ("c",)
+
+
+def test_a_mask_that_cannot_be_read_is_not_held_out(make_dataset: MakeShapes) -> None:
+    root = make_dataset({"train/masks": {f"a{n}": [[0, 1]] for n in range(6)}})
+    before = open_source(root).held_out()
+    (root / "train" / "masks" / f"{before[0]}.png").write_bytes(b"none")
+    after = open_source(root).held_out()
+    assert len(after) == 1
+    assert after != before
 
 
 def test_without_a_validation_split_images_of_train_are_held_out(
@@ -40,9 +64,10 @@ def test_without_a_validation_split_images_of_train_are_held_out(
     found = opened(config)
     assert with_validation(config).data.val_split == HELD_OUT
     validation, training = set(found.validation.stems), set(found.training.stems)
-    assert validation == held_out(f"train{n}" for n in range(20))
+    assert validation == set(divide_images(data, {"val": 0.2})["val"])  # as `softiou split`
+    assert len(validation) == 4
     assert training == {f"train{n}" for n in range(20)} - validation
-    assert f"{len(validation)} images of train are held out: " in found.notes[0]
+    assert f"{len(validation)} images of train are held out, " in found.notes[0]
     assert found.training[0]["stem"] == found.training.stems[0]
     assert open_dataset(data, HELD_OUT).stems == found.validation.stems  # as `evaluate` does
     assert HELD_OUT not in open_source(data).splits()

@@ -67,6 +67,11 @@ def check_dataset(
     except DataProblemsError as error:
         problems.add(_unopened(Path(source), error.problems))
         return CheckReport(str(source), tuple(problems.kept), {}, groups=problems.groups)
+    if opened.note:
+        message = f"{opened.note[0].upper()}{opened.note[1:]}."
+        problems.add(
+            [Problem(str(opened.root), message, "Or leave it so.", "note", "dataset_file")]
+        )
     reader = opened.mask_reader()
     samples = _samples(opened, problems)
     scan = Scan(samples, reader)

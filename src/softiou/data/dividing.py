@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from softiou.data.files import fingerprint
 from softiou.data.fractions import balanced_order, count_pixels, pool_of
 from softiou.data.problems import data_error, some_of
-from softiou.data.source import open_source
+from softiou.data.source import DataSource, open_source
 from softiou.errors import DataError
 
 
@@ -69,6 +70,32 @@ def divide_images(
         name: tuple(sorted(stems[n] for group in chosen for n in groups[group]))
         for name, chosen in {opened.layout.pool: left.tolist(), **found}.items()
     }
+
+
+_SHARE = 0.2  # of the split held_out
+_held: dict[str, tuple[str, ...]] = {}  # by fingerprint of the files
+
+
+def hold_out(opened: DataSource) -> tuple[str, ...]:
+    """Return a fifth of the images of train, as `divide_images` chooses them; one at least of two.
+
+    Raises:
+        DataError: The images and masks have other errors than files that cannot be decoded.
+    """
+    dataset, numbers = pool_of(opened)
+    version = fingerprint(path for number in numbers for path in dataset.files(number))
+    if version not in _held:
+        try:
+            pixels = count_pixels(dataset, numbers)
+        except DataError:
+            dataset, numbers = pool_of(opened, skip_corrupt=True)
+            pixels = count_pixels(dataset, numbers)
+        order = balanced_order(pixels, len(numbers) - 1, seed=0, spare=True)
+        sizes = np.ones(len(numbers), np.int64)
+        chosen = _up_to(np.array(order, np.int64), sizes, _SHARE * len(numbers))
+        found = sorted(dataset.stems[numbers[place]] for place in chosen or range(len(numbers) > 1))
+        _held[version] = tuple(found)
+    return _held[version]
 
 
 def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) -> list[int]:

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
@@ -44,6 +45,12 @@ def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
         for path in folder.glob("*")
         if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
+
+
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Return a hash of names, sizes and times of files, which changes when one of them does."""
+    facts = [(str(path), (about := path.stat()).st_size, about.st_mtime_ns) for path in paths]
+    return sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()
 
 
 def mask_folders(folder: Path) -> tuple[Path, ...]:

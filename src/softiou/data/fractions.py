@@ -85,14 +85,18 @@ def split_fractions(
     }
 
 
-def pool_of(opened: DataSource) -> tuple[FolderDataset, list[int]]:
+def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDataset, list[int]]:
     """Return the split that lists choose from, and the numbers of its images outside val and test.
+
+    Args:
+        opened: The data set.
+        skip_corrupt: As for `FolderDataset`.
 
     Raises:
         DataError: There are none.
     """
     pool = opened.layout.pool
-    dataset = FolderDataset(opened, pool, labels="hard")
+    dataset = FolderDataset(opened, pool, labels="hard", skip_corrupt=skip_corrupt)
     paths, evaluated = opened.images(pool), opened.images_of(("val", "test"))
     numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
     if not numbers:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from hashlib import blake2b
 from pathlib import Path
 
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import FILE_NAME, read_dataset_file, read_layout_file
 from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
+from softiou.data.inferring import in_words, inferred
 from softiou.data.layouts import (
     PUBLISHED_LAYOUTS,
     Files,
@@ -25,24 +25,6 @@ from softiou.data.source_names import parse_source
 
 _FIRST_SPLITS = ("train", "val", "test")
 HELD_OUT = "held_out"  # a fifth of the images of train, where there is no split val
-_HELD_SHARE = 0.2
-
-
-def held_out(stems: Iterable[str]) -> set[str]:
-    """Choose a fifth of some images by a hash of their stems; one of two or more at least.
-
-    Whether an image is chosen depends on its stem alone: every run and verb sees the same images,
-    and those that are added later do not change places with others.
-    """
-    scores = {
-        stem: int.from_bytes(blake2b(stem.encode(errors="surrogateescape"), digest_size=8).digest())
-        / 2**64
-        for stem in stems
-    }
-    chosen = {stem for stem, score in scores.items() if score < _HELD_SHARE}
-    if len(scores) < 2 or 0 < len(chosen) < len(scores):
-        return chosen
-    return {min(scores, key=scores.__getitem__)}
 
 
 class DataSource:
@@ -50,21 +32,25 @@ class DataSource:
 
     `home`/splits/NAME.txt (one stem per line) restricts the split NAME to the listed images, or
     makes one of images of the layout's pool, mostly train. A split may also be given as the path of
-    such a list, FILE.txt. The split "held_out" is a fifth of the images of train, see `held_out`.
+    such a list, FILE.txt. The split "held_out" is a fifth of the images of train, those that
+    `softiou split DATA --val 0.2` would choose by their classes.
     `home`/unlabeled/images/ holds unlabelled images.
 
     Args:
         layout: Where the files are.
         home: Folder of splits/ and unlabeled/; None for that of the layout.
+        note: What is to be said of the data set wherever it is used.
 
     Attributes:
         layout: As given.
         home: As above.
+        note: As above.
         description: What the labels mean.
     """
 
-    def __init__(self, layout: Layout, *, home: Path | None = None) -> None:
+    def __init__(self, layout: Layout, *, home: Path | None = None, note: str = "") -> None:
         self.layout = layout
+        self.note = note
         self.home = layout.root if home is None else home
         self.description: DatasetDescription = layout.description
 
@@ -147,7 +133,7 @@ class DataSource:
         """
         if split == HELD_OUT:
             samples, found = self.samples(self.layout.pool)
-            kept = held_out(sample.stem for sample in samples)
+            kept = self.held_out()
             return tuple(sample for sample in samples if sample.stem in kept), found
         own = self.own_split(split)
         images = self._images(own)
@@ -186,7 +172,7 @@ class DataSource:
         """
         if split == HELD_OUT:
             everything = self.images(self.layout.pool)
-            return {stem: everything[stem] for stem in sorted(held_out(everything))}
+            return {stem: everything[stem] for stem in sorted(self.held_out())}
         images = self._images(self.own_split(split))
         stems, listed = listed_stems(
             self.list_of(split), images, set(images.by_stem), root=self.root
@@ -194,6 +180,16 @@ class DataSource:
         if problems := (*images.problems, *listed):
             raise DataProblemsError(*problems)
         return {stem: images.by_stem[stem] for stem in sorted(stems)}
+
+    def held_out(self) -> tuple[str, ...]:
+        """Return the stems of the split "held_out": the same for each run and verb.
+
+        Raises:
+            DataError: The images and masks of train have errors.
+        """
+        from softiou.data.dividing import hold_out  # which opens data sets itself
+
+        return hold_out(self)
 
     def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
         """Return the images for training without masks, by FOLDER/STEM, in order.
@@ -301,10 +297,11 @@ def open_source(source: str | Path | DataSource) -> DataSource:
 
     Args:
         source: One that is open already, or LAYOUT:/path for a published data set, or a folder with
-            dataset.yaml, which may also name a layout. The embedded digits have no files.
+            dataset.yaml, which may also name a layout. The embedded digits have no files. Without
+            the file the masks of a folder tell the classes, see `softiou.data.inferring`.
 
     Raises:
-        DataError: There is no such folder or layout, or dataset.yaml is missing or wrong.
+        DataError: There is no such folder or layout, or dataset.yaml is needed or wrong.
     """
     if isinstance(source, DataSource):
         return source
@@ -319,6 +316,8 @@ def open_source(source: str | Path | DataSource) -> DataSource:
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
         remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
         raise data_error(root, message, remedy)
+    if not (root / FILE_NAME).exists() and (found := inferred(root)):
+        return DataSource(FolderLayout(root, found), note=in_words(found))
     described = read_layout_file(root)
     if described is None:
         return DataSource(FolderLayout(root, read_dataset_file(root)))

@@ -14,6 +14,7 @@ from softiou.data import (
     SegmentationDataset,
     TargetKind,
     open_dataset,
+    open_source,
     open_unlabeled,
 )
 from softiou.data.base import tie_note
@@ -70,6 +71,8 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
         notes = [tie_note(f"labels={kind} is", "labels=votes learns from both")]
     if custom.train_dataset is not None or custom.val_dataset is not None:
         return TrainingData(training, validation, notes=tuple(notes))
+    if data.source != "digits" and (note := open_source(data.source).note):
+        notes.append(f"classes: {note}")
     training, found = apart(training, validation, data)
     return TrainingData(training, validation, notes=(*notes, *found))
 

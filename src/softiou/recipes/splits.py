@@ -46,8 +46,8 @@ def apart(
     if val == HELD_OUT:
         stems = validation.stems
         lines = [
-            f"validation: there is no split val, so {len(stems)} images of train are held out: "
-            f"{some_of(stems)}; `softiou split DATA --val 0.2` chooses them by their classes"
+            f"validation: there is no split val, so {len(stems)} images of train are held out, "
+            f"classes in balance: {some_of(stems)}; `softiou split DATA --val 0.2` writes lists"
         ]
     if not isinstance(training, FolderDataset):
         if training.folder == validation.folder or training.folder == "test":

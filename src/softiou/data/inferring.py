@@ -1,0 +1,92 @@
+"""Classes of masks without dataset.yaml: one for each number or colour that occurs in them."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from softiou.data.base import Colour
+from softiou.data.dataset_yaml import FILE_NAME, DatasetFile
+from softiou.data.files import fingerprint
+from softiou.data.layouts import FolderLayout
+from softiou.data.problems import data_error
+from softiou.data.reading import grey_step, opened
+from softiou.errors import DataError
+
+MOST = 100  # more values are those of photographs, instances or blurred borders
+_IGNORED = 255
+
+
+def inferred(root: Path) -> DatasetFile | None:
+    """Return what dataset.yaml would say of the masks of a folder; None where there are none.
+
+    Each number, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 beside two
+    or more other numbers is ignored. All masks are read, again only when one has changed.
+
+    Raises:
+        DataError: The masks hold one value, more than 100, or both numbers and colours.
+    """
+    layout = FolderLayout(root, DatasetFile(classes=["no", "yes"]))
+    try:
+        found = [files for split in layout.splits for files in layout.masks(split)]
+    except DataError:  # the folders are wrong, which has to be said first
+        return None
+    masks = sorted(path for files in found for path in files.by_stem.values())
+    return _contents(root, fingerprint(masks), tuple(masks)) if masks else None
+
+
+def in_words(contents: DatasetFile) -> str:
+    """Say which classes were found, and what to write to give them names."""
+    ignored = f", {_IGNORED} ignored" if contents.ignore_index == _IGNORED else ""
+    text = f"there is no {FILE_NAME}, so the masks name the classes: {', '.join(contents.classes)}"
+    lines = [f"classes: [{', '.join(contents.classes)}]"]
+    if contents.ignore_index != _IGNORED:
+        lines.append(f"ignore_index: {contents.ignore_index}")
+    if contents.label_map:
+        lines.append(f"label_map: {contents.label_map}")
+    if contents.palette:
+        lines.append(f"palette: {[list(colour) for colour in contents.palette]}")
+    return f"{text}{ignored}; to name them write into the file `{'` and `'.join(lines)}`"
+
+
+@lru_cache(maxsize=8)
+def _contents(root: Path, version: str, masks: tuple[Path, ...]) -> DatasetFile:
+    del version  # of the files, for the cache
+    with ThreadPoolExecutor() as pool:
+        values = set[int | Colour]().union(*pool.map(_values, masks))
+    colours = sorted(value for value in values if isinstance(value, tuple))
+    numbers = sorted(value for value in values if isinstance(value, int))
+    if colours and not numbers:
+        names = ["class_" + "_".join(map(str, colour)) for colour in colours]
+    else:
+        if len(numbers) > 2 and _IGNORED in numbers:
+            numbers.remove(_IGNORED)
+        names = [f"class_{number}" for number in numbers]
+    if (colours and numbers) or not 1 < len(names) <= MOST:
+        kinds = "numbers and colours" if colours and numbers else f"{len(names)}"
+        message = f"Expected {FILE_NAME}, or masks of 2 to {MOST} values, but found {kinds}."
+        remedy = "Name the classes in the file: `classes: [background, road]`."
+        raise data_error(root / FILE_NAME, message, remedy, kind="dataset_file")
+    if colours:
+        return DatasetFile(classes=names, palette=colours)
+    own = {} if numbers == list(range(len(numbers))) else {n: i for i, n in enumerate(numbers)}
+    free = next(value for value in (_IGNORED, 254, 253) if value not in numbers)
+    return DatasetFile(classes=names, ignore_index=free, label_map=own)
+
+
+def _values(path: Path) -> Iterable[int | Colour]:
+    """Return the numbers or colours of a mask; nothing of one that cannot be read."""
+    try:
+        with opened(path) as image:
+            if image.mode in ("RGB", "RGBA"):
+                pairs = image.convert("RGB").getcolors(MOST)
+                few = [colour for _, colour in pairs or ()]
+                return few or [(shade, 0, 0) for shade in range(MOST + 1)]  # too many
+            if image.mode in ("L", "P"):
+                step = grey_step(image)
+                return [n // step for n, count in enumerate(image.histogram()) if count]
+            return [int(number) for number in np.unique(np.asarray(image, np.int64))]
+    except DataError:  # `softiou check` names it
+        return ()
