@@ -19,7 +19,7 @@ PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 NEEDED = ("mkdocs", "material", "mkdocstrings", "latex2mathml")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MARKED = re.compile(
-    r"(?:^<!-- (after the block above|not run: [^>]+) -->\n)?^```(\w+)\n(.*?)^```$",
+    r"(?:^<!-- (after the block above|each line alone|not run: [^>]+) -->\n)?^```(\w+)\n(.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 # Attributes by which a browser loads something, by tag; a link that is followed is none.

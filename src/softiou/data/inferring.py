@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from softiou.errors import DataError
 
 MOST = 100  # more values are those of photographs, instances or blurred borders
 _IGNORED = 255
+_TOO_MANY = [(shade, 0, 0) for shade in range(MOST + 1)]
 
 
 def inferred(root: Path) -> DatasetFile | None:
@@ -81,9 +83,8 @@ def _values(path: Path) -> Iterable[int | Colour]:
     try:
         with opened(path) as image:
             if image.mode in ("RGB", "RGBA"):
-                pairs = image.convert("RGB").getcolors(MOST)
-                few = [colour for _, colour in pairs or ()]
-                return few or [(shade, 0, 0) for shade in range(MOST + 1)]  # too many
+                found: Any = image.convert("RGB").getcolors(MOST)  # None if there are more
+                return [colour for _, colour in found or enumerate(_TOO_MANY)]
             if image.mode in ("L", "P"):
                 step = grey_step(image)
                 return [n // step for n, count in enumerate(image.histogram()) if count]
