@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from benchmarks import differences, experiments, grid, results_files, tables, trials
 from benchmarks.trials import Trial
 from softiou.configuration import load_config
+from softiou.data import digits
 from softiou.metrics import OverlapCounts
 from softiou.metrics.bins import CalibrationBins
 from softiou.resampling import ImageStatistics, weighted_metrics
@@ -53,6 +55,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(grid, "GRID", file)
     monkeypatch.setattr(results_files, "RESULTS", results)
     monkeypatch.setattr(trials, "RUNS", tmp_path / "runs")
+    for split in ("val", "test"):
+        few = replace(digits._SOURCES[split], size=6)
+        monkeypatch.setitem(digits._SOURCES, split, few)
     for module in (experiments, trials):
         monkeypatch.setattr(module, "ROOT", tmp_path)
         monkeypatch.setattr(module, "current_commit", lambda: "abc")

@@ -349,8 +349,8 @@ print(mebibytes() - before)
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="ru_maxrss is in other units elsewhere")
 def test_memory_is_that_of_a_row_of_windows() -> None:
-    """The probabilities of the image would be 2.6 GB, the image itself is 103 MiB."""
-    code = MEMORY.format(tests=str(Path(__file__).parents[1]), side=6000)
+    """The probabilities of the image would be 1.1 GB, the image itself is 46 MiB."""
+    code = MEMORY.format(tests=str(Path(__file__).parents[1]), side=4000)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 400

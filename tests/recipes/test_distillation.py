@@ -115,9 +115,9 @@ def _learnt(mix: str, weight: float, make_recipe: Make) -> float:
         "target": torch.ones(1, 2, 2, dtype=torch.long),
         "inside": torch.ones(1, 2, 2, dtype=torch.bool),
     }
-    optimizer = torch.optim.Adam([free], lr=0.05)
-    for step in range(800):
-        optimizer.param_groups[0]["lr"] = 0.05 * 0.993**step
+    optimizer = torch.optim.Adam([free], lr=0.2)
+    for step in range(250):
+        optimizer.param_groups[0]["lr"] = 0.2 * 0.978**step
         optimizer.zero_grad()
         recipe.loss(free, recipe._joint(recipe._pairs(given, taught))).backward()
         optimizer.step()

@@ -22,6 +22,15 @@ from softiou.recipes.base import Recipe
 
 """
 
+TRAIN = """
+import sys
+from pathlib import Path
+from softiou.configuration import load_config
+from softiou.training import start_training
+config = load_config(source=sys.argv[1], overrides=sys.argv[3:])
+start_training(config, directory=Path(sys.argv[2]))
+"""
+
 
 def example() -> list[str]:
     """The recipe, its line in the registry, and its section."""
@@ -56,9 +65,8 @@ def test_a_recipe_is_a_module_a_line_and_a_section(
 
     run = tmp_path / "run"
     settings = [*tiny, "entropy.weight=0.5", "optim.steps=2", "optim.validations=1"]
-    command = [sys.executable, "-m", "softiou", "train", str(shapes), "--out", str(run), *settings]
     subprocess.run(
-        command,
+        [sys.executable, "-c", TRAIN, str(shapes), str(run), *settings],
         check=True,
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from softiou import jobs
+from benchmarks.reliability.commands import Command
+from softiou import _files, jobs
 from softiou._lock import only_writer
 from softiou.errors import CheckpointError, RunExistsError
 from softiou.jobs import calibrating, distilling, model_tables, training
@@ -123,24 +124,19 @@ def test_neither_start_nor_resume_while_another_trains(
     assert {path.name for path in tmp_path.iterdir()} == {".lock", "config.yaml"}
 
 
-KILLED = """
-import os, sys
-from pathlib import Path
-from softiou import _files
-from softiou.configuration import load_config
-from softiou.training.runs import new_run
-_files.move_into_place = lambda *paths: os.kill(os.getpid(), 9)
-with new_run(load_config(source="digits"), Path(sys.argv[1]), command=""):
-    pass
-"""
-
-
 def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
     tiny_config: Make, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(run)], check=False)
-    assert done.returncode == -signal.SIGKILL
+
+    def die(*_: Path) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def start() -> None:
+        pytest.MonkeyPatch().setattr(_files, "move_into_place", die)
+        start_training(tiny_config(), directory=run)
+
+    assert Command(start, tmp_path).wait() == -signal.SIGKILL
     left = {path.name[:5] for path in run.iterdir()}
     assert left == {".lock", ".tmp-"}
     with pytest.raises(CheckpointError, match=f"interrupted before.*Start it with --out {run}"):

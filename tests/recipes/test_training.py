@@ -4,8 +4,7 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.reliability.commands import Command
 from softiou import losses
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.configuration import load_config
@@ -386,42 +386,24 @@ def test_finished_run_resumes_to_its_end_again(
     _assert_same_end(run, finished())
 
 
-SLOW_COMMAND = """
-import time
-from softiou.cli import main
-from softiou.recipes import SupervisedRecipe
-
-step = SupervisedRecipe.training_step
-
-def slow(self, batch, index):
-    time.sleep(0.2)
-    return step(self, batch, index)
-
-SupervisedRecipe.training_step = slow
-main()
-"""
-
-
 def _kill_in_the_second_round(
     number: int, data: Path, run: Path, settings: tuple[str, ...]
-) -> tuple[int, list[str]]:
+) -> tuple[int | None, list[str]]:
     """Start the command line and send it a signal after the first of its two validations."""
-    command = [sys.executable, "-c", SLOW_COMMAND, "train", str(data), *settings, "--out", str(run)]
-    lines = []
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line.rstrip("\n"))
-            if line.startswith("step     10/"):
-                # To the loading process, too, as a terminal does.
-                os.killpg(process.pid, number)
-    return process.returncode, lines
+    step = SupervisedRecipe.training_step
+
+    def slow(self: SupervisedRecipe, batch: Any, index: int) -> Any:
+        time.sleep(0.2)
+        return step(self, batch, index)
+
+    def slow_down() -> None:
+        pytest.MonkeyPatch().setattr(SupervisedRecipe, "training_step", slow)
+
+    words = ["train", str(data), *settings, "--out", str(run)]
+    command = Command(words, run.parent, slow_down)
+    assert command.said("step     10/")
+    os.killpg(command.pid, number)  # to the loading process, too, as a terminal does
+    return command.wait(), command.text().splitlines()
 
 
 @pytest.fixture
