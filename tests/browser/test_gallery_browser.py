@@ -16,7 +16,7 @@ from PIL import Image
 from browser.fake_run import CLASSES, draw_scene
 from browser.pages import NUM_IMAGES, Open, until
 
-OPEN_SECONDS, NEXT_MS = 2.0, 100.0  # what a reader should not have to wait longer than
+OPEN_SECONDS, NEXT_MS = 1.0, 100.0  # what a reader should not have to wait longer than
 TRIES = 3  # on a machine that does something else, too
 
 # Steps with a key and waits until the next image is painted: milliseconds of each step.
@@ -98,15 +98,22 @@ def say(text: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_page_opens_in_time(
     open_page: Open, report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    waits = []
+    waits, worked = [], []
     for _ in range(TRIES):
         page = open_page(report)
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
+        page.reload()
         page.wait_for_selector("#gallery[data-shown]")
         waits.append(page.evaluate("performance.now()") / 1000)
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        worked += [entry["value"] for entry in metrics if entry["name"] == "TaskDuration"]
     size = report.stat().st_size / 1e6
-    say(f"{NUM_IMAGES} images, {size:.1f} MB: open in {min(waits):.2f} s", capsys)
+    text = f"{NUM_IMAGES} images, {size:.1f} MB: open in {min(waits):.2f} s, {min(worked):.2f} s of"
+    say(f"{text} the processor", capsys)
     assert size <= 10
-    assert min(waits) <= OPEN_SECONDS
+    # A busy machine makes the reader wait, too, but that is not the page's doing.
+    assert 0 < min(worked) <= OPEN_SECONDS
 
 
 def test_next_image_shows_in_time(page: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,12 +20,16 @@ def learn(
     json_output: bool,
     **options: Any,
 ) -> None:
-    """Train and print the metrics, or print what would be trained."""
+    """Train and print the metrics, or print what would be trained.
+
+    The arguments are those of the verb; `options` go to the job where they were given.
+    """
     from softiou import jobs
 
     data, settings = data_and_settings(data, overrides)
     progress = False if json_output else None
-    given = {"config": config, "overrides": settings, "progress": progress, **options}
+    given: dict[str, Any] = {"config": config, "overrides": settings, "progress": progress}
+    given |= {key: value for key, value in options.items() if value is not None}
     if dry_run:
         plan = jobs.plan(data, verb=verb, step=True, **given)
         print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")

@@ -47,25 +47,11 @@ def distill(
     The student without teacher is trained with the same settings into RUN/baseline, unless
     --baseline names a run of the same budget. The report of the run has all of them in one table.
     """
+    given = locals()
     from softiou.cli._learning import learn
     from softiou.errors import ConfigError
 
     if baseline and no_baseline:
         raise ConfigError("--baseline and --no-baseline exclude each other.")
-    options = {
-        "teacher": teacher,
-        "soft_labels": soft_labels,
-        "split": split,
-        "distillation.baseline": "none" if no_baseline else baseline and baseline.resolve(),
-    }
-    learn(
-        "distill",
-        data,
-        overrides,
-        config=config,
-        out=out,
-        resume=resume,
-        dry_run=dry_run,
-        json_output=json_output,
-        **{key: value for key, value in options.items() if value is not None},
-    )
+    given["baseline"] = "none" if given.pop("no_baseline") else baseline and baseline.resolve()
+    learn("distill", **given)

@@ -40,17 +40,7 @@ def semi(
     The teacher is the moving average of the student; its pseudo-labels take the place of the masks
     that are missing. Masks of unlabelled images are never opened, even where there are some.
     """
+    given = locals()
     from softiou.cli._learning import learn
 
-    learn(
-        "semi",
-        data,
-        overrides,
-        config=config,
-        out=out,
-        resume=resume,
-        dry_run=dry_run,
-        json_output=json_output,
-        unlabeled=unlabeled,
-        split=split,
-    )
+    learn("semi", **given)

@@ -40,19 +40,10 @@ def train(
 
     The result is evaluated on the split `test`, or on the validation split when there is none.
     """
+    given = locals()
     from softiou.cli._learning import learn
 
-    learn(
-        "train",
-        data,
-        overrides,
-        config=config,
-        out=out,
-        resume=resume,
-        dry_run=dry_run,
-        json_output=json_output,
-        split=split,
-    )
+    learn("train", **given)
 
 
 def main_settings() -> str:

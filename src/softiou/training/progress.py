@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,14 +16,6 @@ from softiou.recipes.base import Recipe
 
 _SMOOTHING = 0.98  # of the loss: a mean over the last 50 batches or so
 _REFRESH_SECONDS = 0.5  # reading the loss makes a GPU wait
-
-
-class _Bar(Protocol):
-    def show(self, step: int, what: str, values: str) -> None:
-        """Draw the bar at a step, with what is being done before it and values behind it."""
-
-    def close(self) -> None:
-        """Remove the bar."""
 
 
 class _TerminalBar:
@@ -79,7 +71,7 @@ class RunProgress(Callback):
     ) -> None:
         self.say, self.steps, self.images = say, steps, images
         self._wants_bar = bar
-        self._bar: _Bar | None = None
+        self._bar: _TerminalBar | _NotebookBar | None = None
         self._pace = Pace(steps)
         self._waiting = ExitStack()  # for the first batch
         self._start = self._shown = time.monotonic()
