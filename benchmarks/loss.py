@@ -46,7 +46,7 @@ Row = dict[str, Any]
 
 RESULTS = ROOT / "benchmarks" / "results" / "loss"
 PACKAGES = ("torch", "segmentation-models-pytorch", "monai", "kornia")
-BASES = ("cross-entropy", "plain formula", "no loss", *PEERS)
+BASES = ("cross-entropy", "plain formula", "no loss", "hard labels", *PEERS)
 KEY = ("case", "shape", "dtype", "contender")
 QUICK_PX = 64
 MIB = 2**20

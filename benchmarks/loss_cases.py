@@ -10,12 +10,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.loss_contenders import Loss, losses
+from benchmarks.loss_contenders import Loss, losses, softiou_loss
+from softiou import targets
+from softiou.targets import Target
 
 Run = Callable[[], Tensor | None]
 
-CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "tiny", "floor")
-CLASSES = (2, 19, 150)
+CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "tiny", "floor", "kinds")
+CLASSES = (1, 2, 19, 150)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STEP_SIZES = {19: (256, 512), 150: (256, 256)}
 TINY_CALLS = 100  # timed together: one takes less than a clock can tell
@@ -46,6 +48,11 @@ class Workload:
     def low_resolution(self) -> bool:
         """Return whether the logits are interpolated to the size of the target."""
         return self.case in ("stride4", "step")
+
+    @property
+    def activation(self) -> str:
+        """Return how the logits are read: one class is there or not."""
+        return "sigmoid" if self.num_classes == 1 else "softmax"
 
     @property
     def calls(self) -> int:
@@ -84,7 +91,9 @@ def workloads(
             continue
         for C in classes:
             for dtype in dtypes:
-                N = 4 if C < 100 else 2 if case == "stride4" else 1
+                if C == 1 and case not in ("hard", "dense", "floor"):
+                    continue  # a sigmoid: what others have for it
+                N = 8 if C < 3 else 4 if C < 100 else 2 if case == "stride4" else 1
                 yield Workload(case, N, C, (512, 512), dtype, device)
 
 
@@ -107,13 +116,39 @@ def prepare(workload: Workload) -> dict[str, Run]:
     logits = _random_logits(workload).requires_grad_()
     target = _soft_labels(workload) if workload.case == "dense" else _labels(workload)
 
-    def run(loss: Loss) -> Tensor:
+    def run(loss: Callable[..., Tensor], target: Tensor | Target) -> Tensor:
         for _ in range(workload.calls):
             value = loss(logits, target)
             torch.autograd.grad(value, logits)
         return value.detach()
 
-    return {name: partial(run, loss) for name, loss in losses(workload.case).items()}
+    if workload.case == "kinds":
+        own = softiou_loss("auto", activation=workload.activation)
+        return {name: partial(run, own, one) for name, one in _kinds(workload, target).items()}
+    found = losses(workload.case, workload.activation)
+    return {name: partial(run, loss, target) for name, loss in found.items()}
+
+
+def _kinds(workload: Workload, labels: Tensor) -> dict[str, Tensor | Target]:
+    """Make a target of every kind that is read in place: annotators who disagree at the borders."""
+    probs = _soft_labels(workload)
+    weights, indices = probs.topk(min(4, probs.shape[1]), 1)
+    shifts = ((0, 0), (2, 1), (-1, 2), (1, -2))
+    masks = torch.stack([labels.roll(shift, (1, 2)) for shift in shifts], 1)
+    logits = _random_logits(workload)
+    return {
+        "hard labels": labels,
+        "probabilities": probs,
+        "smoothed labels": targets.smooth(labels),
+        "4 annotators": targets.votes(masks),
+        "4 of the classes": targets.sparse(indices, weights),
+        "teacher": targets.teacher(logits),
+        "teacher at stride 4": targets.teacher(
+            logits[..., ::4, ::4].contiguous(), size=workload.size
+        ),
+        "Gaussian of width 1": targets.gaussian(labels),
+        "Gaussian of width 3": targets.gaussian(labels, sigma=1.5, width=3),
+    }
 
 
 def _random_logits(workload: Workload) -> Tensor:
@@ -122,7 +157,8 @@ def _random_logits(workload: Workload) -> Tensor:
 
 
 def _soft_labels(workload: Workload) -> Tensor:
-    return _random_logits(workload).softmax(1)
+    logits = _random_logits(workload)
+    return logits.sigmoid() if workload.num_classes == 1 else logits.softmax(1)
 
 
 def _labels(workload: Workload) -> Tensor:
@@ -131,7 +167,7 @@ def _labels(workload: Workload) -> Tensor:
     The last is for the peers: they differ in what an absent class is worth.
     """
     N, C = workload.num_images, workload.num_classes
-    cells = torch.stack([torch.randperm(CELLS * CELLS) % C for _ in range(N)])
+    cells = torch.stack([torch.randperm(CELLS * CELLS) % max(C, 2) for _ in range(N)])
     height, width = (length // CELLS for length in workload.size)
     labels = cells.view(N, CELLS, CELLS).repeat_interleave(height, 1).repeat_interleave(width, 2)
     return labels.contiguous().to(workload.device)

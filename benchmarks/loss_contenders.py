@@ -27,16 +27,19 @@ class UnavailableError(Exception):
     """A contender cannot take part: a package is missing, or an implementation refuses."""
 
 
-def losses(case: str) -> dict[str, Loss]:
+def losses(case: str, activation: str = "softmax") -> dict[str, Loss]:
     """Return the contenders of a case by name; the first one of softiou chooses for itself."""
     softiou = {
         "softiou" if impl == "auto" else f"softiou {impl}": softiou_loss(
             impl,
             cross_entropy=CROSS_ENTROPY if case in ("mixture", "step") else 0.0,
             upsample="bilinear" if case in ("stride4", "step") else None,
+            activation=activation,
         )
         for impl in ("auto", *IMPLEMENTATIONS)
     }
+    if activation == "sigmoid":
+        return softiou | _of_one_class(soft=case == "dense")
     if case in ("hard", "tiny"):
         return softiou | _on_hard_labels()
     if case == "dense":
@@ -56,12 +59,24 @@ def losses(case: str) -> dict[str, Loss]:
     raise ValueError(f"There is no case {case!r}.")
 
 
-def softiou_loss(impl: str, *, cross_entropy: float = 0.0, upsample: str | None = None) -> Loss:
+def softiou_loss(
+    impl: str,
+    *,
+    cross_entropy: float = 0.0,
+    upsample: str | None = None,
+    activation: str = "softmax",
+) -> Loss:
     """Return the Jaccard metric loss with an implementation of the pass.
 
     Without smoothing, so that all contenders compute the same number.
     """
-    loss = JaccardMetricLoss(cross_entropy=cross_entropy, smooth=0.0, upsample=upsample, impl=impl)
+    loss = JaccardMetricLoss(
+        cross_entropy=cross_entropy,
+        smooth=0.0,
+        upsample=upsample,
+        impl=impl,
+        activation=activation,
+    )
     return loss if impl == "auto" else _unless_refused(loss)
 
 
@@ -105,6 +120,22 @@ def _on_soft_labels() -> dict[str, Loss]:
         "cross-entropy": F.cross_entropy,
         "plain formula": plain_jaccard,
         "monai": _peer("monai.losses", "DiceLoss", soft_label=True, **_MONAI),
+    }
+
+
+def _of_one_class(*, soft: bool) -> dict[str, Loss]:
+    """Return the losses of a sigmoid; labels are made floats in the measured time, as they need."""
+    settings = {**_MONAI, "softmax": False, "sigmoid": True}
+    monai = _peer("monai.losses", "DiceLoss", **({"soft_label": True} if soft else {}), **settings)
+    smp = _peer("segmentation_models_pytorch.losses", "JaccardLoss", mode="binary")
+
+    def as_floats(loss: Loss) -> Loss:
+        return lambda logits, target: loss(logits, target.view_as(logits).to(logits.dtype))
+
+    return {
+        "cross-entropy": as_floats(F.binary_cross_entropy_with_logits),
+        "monai": as_floats(monai),
+        **({} if soft else {"smp": lambda logits, target: smp(logits, target.unsqueeze(1))}),
     }
 
 

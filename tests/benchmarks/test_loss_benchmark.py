@@ -49,7 +49,7 @@ def value_of(run: Any) -> float | None:
         return None
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case != "floor"])
+@pytest.mark.parametrize("case", [case for case in CASES if case not in ("floor", "kinds")])
 def test_contenders_that_do_the_same_job_compute_the_same_number(case: str) -> None:
     values = {name: value_of(run) for name, run in prepare(tiny(case)).items()}
     same = {n: v for n, v in values.items() if n not in OTHERS and v is not None}
@@ -58,6 +58,22 @@ def test_contenders_that_do_the_same_job_compute_the_same_number(case: str) -> N
         # The peers add a little to their denominators.
         tolerance = 1e-4 if name in PEERS else 1e-6
         assert value == pytest.approx(values["plain formula"], abs=tolerance), name
+
+
+@pytest.mark.parametrize("case", ["hard", "dense"])
+def test_contenders_of_one_class_compute_the_same_number(case: str) -> None:
+    runs = prepare(Workload(case, 2, 1, (32, 32), "fp32"))
+    values = {name: value_of(run) for name, run in runs.items() if name != "cross-entropy"}
+    assert set(values) > {"softiou", "softiou chunked", "monai"}
+    for name, value in values.items():
+        assert value is None or value == pytest.approx(values["softiou"], abs=1e-4), name
+
+
+def test_hard_labels_are_among_the_kinds_of_target() -> None:
+    values = {name: value_of(run) for name, run in prepare(tiny("kinds")).items()}
+    assert "hard labels" in values
+    assert len(values) == 9
+    assert all(value is not None and 0 < value < 1 for value in values.values())
 
 
 def test_the_step_trains_with_the_same_mixture() -> None:

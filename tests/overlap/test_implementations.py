@@ -505,8 +505,9 @@ def test_auto_is_native_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     overlap_statistics(logits, target)
     overlap_statistics(logits.sigmoid(), target, activation="none")
     overlap_statistics(logits, targets.votes(target.unsqueeze(1)))
-    overlap_statistics(logits.unsqueeze(2), targets.votes(target.view(1, 1, 1, 8)))
-    assert called == ["native", "native", "chunked", "native"]
+    overlap_statistics(logits, targets.confident(target))
+    overlap_statistics(logits.unsqueeze(2), targets.confident(target.unsqueeze(1)))
+    assert called == ["native", "native", "native", "chunked", "native"]
 
 
 def test_a_missing_triton_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -533,7 +534,8 @@ def test_auto_does_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"target": targets.votes(torch.zeros(1, 2, 4).long())}, r"need two spatial dimensions"),
+        ({"target": targets.confident(torch.zeros(1, 4).long())}, r"need two spatial dimensions"),
+        ({"target": targets.gaussian(torch.zeros(1, 4).long())}, r"need two spatial dimensions"),
         ({"target": torch.zeros(1, 4, dtype=torch.uint16)}, r"need two spatial dimensions"),
     ],
 )

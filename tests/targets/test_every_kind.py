@@ -367,6 +367,28 @@ def test_agrees_with_loops(kind: str, data: st.DataObject) -> None:
     np.testing.assert_allclose(np.where(counts, y, 0.0), subject.known.y, rtol=0, atol=1e-12)
 
 
+@every_kind
+@few
+@given(st.data())
+def test_compiled_code_agrees_with_the_definition(kind: str, data: st.DataObject) -> None:
+    """In tiles of any size, wherever pixels are left out or weighted; other spaces are chunked."""
+    subject = data.draw(subjects(kind))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    shape = subject.target.shape
+    options: dict[str, Any] = {
+        "label_smoothing": data.draw(st.sampled_from([0.0, 0.0, 0.3])),
+        "focal_gamma": data.draw(st.sampled_from([0.0, 0.0, 2.0])),
+        "valid": torch.rand(shape, generator=generator) < 0.7 if data.draw(st.booleans()) else None,
+        "weights": torch.rand(shape, generator=generator) if data.draw(st.booleans()) else None,
+    }
+    single = rebuilt(subject.target, lambda x: x.float() if x.is_floating_point() else x)
+    logits = logits_for(subject, torch.float32)
+    expected = results_of(single, logits.double(), subject, impl="torch", **options)
+    found = results_of(single, logits, subject, tile=data.draw(st.integers(1, 9)), **options)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].double(), value, rtol=3e-5, atol=3e-5, msg=name)
+
+
 # Properties
 
 

@@ -1,5 +1,5 @@
-/* The pass over the pixels for the CPU: a softmax, a sigmoid or ready probabilities against labels or
- * probabilities, tile by tile.
+/* The pass over the pixels for the CPU: a softmax, a sigmoid or ready probabilities against targets,
+ * tile by tile.
  *
  * Plain C11, compiled when the package is built; native.py describes the structures below to ctypes.
  * The formulae are those of chunked.py and entropy.py. Inside a tile every loop runs along the
@@ -19,7 +19,7 @@
 /* What a loop over the pixels calls has to be inside of it, for vectors to be used. */
 #define INLINE static inline __attribute__((always_inline))
 
-enum { LABELS, PROBS };
+enum { LABELS, PROBS, VOTES, SPARSE, GAUSSIAN, TEACHER };
 enum { SOFTMAX, SIGMOID, READY };
 /* Masses, the entropies of a class where it is and where it is not, and maxima. */
 enum { P, Y, D, M, T, E, F, P_MAX, Y_MAX, SUMS };
@@ -31,22 +31,34 @@ typedef struct {
     int64_t type;
 } tensor;
 
+/* How a low-resolution map (h, w) is interpolated; h is 0 for full resolution. */
+typedef struct {
+    int64_t h, w;
+    const int32_t *row_first;
+    const float *row_share;
+    const int32_t *column_first;
+    const float *column_share;
+} taps;
+
 typedef struct {
     int64_t kind;
-    tensor values;       /* labels (N, rows, columns) or probabilities (N, C, rows, columns) */
+    tensor values;       /* labels (N, rows, columns), probabilities (N, C, rows, columns), votes or
+                            sparse classes (N, depth, rows, columns), a teacher's logits */
     int64_t ignores;     /* whether there is a value to ignore */
     int64_t ignore;
     int64_t independent; /* probabilities are ignored entry by entry */
-    double epsilon;      /* smoothing of labels */
+    double epsilon;      /* smoothing of labels, rounding of sparse weights, 1 / temperature */
     tensor where;        /* UINT8 (N, 1 or C, rows, columns), or not there for everywhere: labels that
                             are smoothed, probabilities that count */
+    tensor shares;       /* weights of the sparse classes (N, depth, rows, columns) */
+    int64_t depth;       /* annotators, classes of a sparse target, width of a Gaussian */
+    const float *window; /* weights of a Gaussian (2 depth + 1, 2 depth + 1) */
+    taps low;            /* of a teacher */
 } target;
 
 typedef struct {
     int64_t N, C, rows, columns, K;
-    int64_t h, w;                      /* low-resolution logits; 0 for full resolution */
-    const int32_t *row_first, *column_first;
-    const float *row_share, *column_share;
+    taps low;
     tensor logits, valid, weights;
     const target *targets;
     int64_t activation, cross_entropy, maxima, tile, units, threads;
@@ -63,19 +75,33 @@ typedef struct {
 
 /* ---- one tile ------------------------------------------------------------------------------- */
 
+/* What is known of a target in a tile: probabilities `y`; or labels, with `on` for the class of the
+ * label and `off` for all others; or hard labels but for the pixels of which marks tell. */
 typedef struct {
-    const float *w;       /* weight of each pixel */
-    const int32_t *label;
-    const float *on, *off; /* y = label == c ? on : off */
-    const float *y;       /* probabilities, pitch apart; or NULL for labels */
+    float *w, *sure;       /* weight of each pixel, and the same but 0 where marks tell */
+    float *told;           /* whether there are marks */
+    float *on, *off;
+    int32_t *label;
+    int32_t *at, *class;   /* pixel and class of each mark, each pair once; all others have 0 */
+    float *value;
+    int64_t marks;
+    int smoothed;          /* whether there are `on` and `off` */
+    const float *y;        /* pitch apart; or NULL */
     int64_t pitch;
 } known;
+
+/* Labels of a line of pixels, -1 where there is no vote. */
+typedef struct {
+    const int32_t *label;
+    float weight;
+} ballot;
 
 typedef struct {
     float *z, *p, *a;                   /* (C, tile) */
     float *y;                           /* (K, C, tile), where probabilities have to be written */
-    float *w, *on, *off;                /* (K, tile) */
-    int32_t *label;                     /* (K, tile) */
+    int32_t *lines;                     /* votes, neighbours or classes of a target */
+    float *line;                        /* a line of low resolution, or a tile and a margin */
+    ballot *ballots;
     float *most, *sum, *scale, *dot, *any, *entropy, *kept; /* (tile) */
     float *low, *top, *bottom, *other;  /* (C, w + 1), and a line */
     double *banks;                      /* (6, BANKS, C) */
@@ -198,25 +224,38 @@ static int read_labels(const target *y, const void *from, int64_t size, int64_t 
     return !others;
 }
 
-/* The ways to do a tile. HARD: a softmax against labels. BINARY: two outcomes, of a softmax or a
- * sigmoid, against labels. PAIR: a softmax of two classes against anything. ENTRIES: classes on their
- * own. ANY: a softmax against anything. */
-enum { HARD, BINARY, PAIR, ENTRIES, ANY };
+/* The ways to do a tile. HARD: a softmax against labels, or a few classes of each pixel. BINARY: two outcomes, of a softmax or a
+ * sigmoid, against labels. TWO: a softmax of two classes against anything. PAIR: the same, for a focal
+ * or smoothed cross-entropy and for maxima. ENTRIES: classes on their own. ANY: a softmax against
+ * anything. */
+enum { HARD, BINARY, TWO, PAIR, ENTRIES, ANY };
 
 static int way_of(const job *j) {
-    int hard = j->K == 1 && j->targets[0].kind == LABELS && j->targets[0].epsilon == 0.0 &&
-               j->smoothing == 0.0;
+    int64_t kind = j->targets[0].kind;
+    int labels = kind == LABELS && j->targets[0].epsilon == 0.0;
+    int marks = (kind == VOTES || kind == GAUSSIAN) && j->gamma == 0.0;
+    int hard = j->K == 1 && (labels || marks) && j->smoothing == 0.0;
     int two = j->activation == SOFTMAX ? j->C == 2 : j->activation == SIGMOID && j->C == 1;
-    if (hard && two && !j->maxima) return BINARY;
+    if (hard && labels && two && !j->maxima) return BINARY;
     if (j->activation != SOFTMAX) return ENTRIES;
-    if (j->K == 1 && two) return PAIR;
+    int rare = j->maxima || j->gamma != 0.0 || j->smoothing != 0.0;
+    if (j->K == 1 && two) return rare ? PAIR : TWO;
     return hard ? HARD : ANY;
 }
 
-/* Whether labels are written out as probabilities. */
-static int writes_out(const job *j) {
+/* Whether labels and marks are written out as probabilities. */
+static int writes_out(const job *j, const target *y) {
     int way = way_of(j);
-    return way == PAIR || way == ENTRIES || (way == ANY && (j->smoothing != 0.0 || j->gamma != 0.0));
+    return way == TWO || way == PAIR || way == ENTRIES ||
+           (way == ANY && (j->smoothing != 0.0 || j->gamma != 0.0 || y->kind != LABELS));
+}
+
+/* How many marks a pixel can have. */
+static int64_t most_marks(const job *j, const target *y) {
+    int64_t classes = j->C > 1 ? j->C : 2, window = 2 * y->depth + 1;
+    if (y->kind != VOTES && y->kind != GAUSSIAN) return 0;
+    int64_t ballots = y->kind == VOTES ? y->depth : window * window;
+    return ballots < classes ? ballots : classes;
 }
 
 /* The shares of labels: `on` of the label, and `off` of every other class. */
@@ -236,7 +275,8 @@ static void read_shares(const job *j, const target *y, int64_t n, int64_t row, i
 
 /* Weights of probabilities that are ignored pixel by pixel. */
 static void weigh_probs(const job *j, const target *y, const known *knows, int64_t n, int64_t row,
-                        int64_t column, int64_t size, float *restrict w, float *restrict differs) {
+                        int64_t column, int64_t size) {
+    float *restrict w = knows->w, *restrict differs = knows->off;
     for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
     if (y->where.data && !y->where.channel)
         read_floats(&y->where, place(&y->where, n, 0, row, column), size, w);
@@ -255,46 +295,283 @@ static void weigh_probs(const job *j, const target *y, const known *knows, int64
         for (int64_t t = 0; t < size; t++) w[t] = differs[t] != 0.0f ? w[t] : 0.0f;
 }
 
-/* What one target says of a tile: its weights, and labels or probabilities. Returns whether it is
+/* Row `row` of a low-resolution map: (h, w) -> low (w + 1). */
+static void read_low_row(const taps *at, const tensor *map, int64_t n, int64_t c, int64_t row,
+                         float *restrict low, float *restrict other) {
+    int64_t first = at->row_first[row], next = first + 1 < at->h ? first + 1 : first;
+    float share = at->row_share[row];
+    read_floats(map, place(map, n, c, first, 0), at->w, low);
+    read_floats(map, place(map, n, c, next, 0), at->w, other);
+    for (int64_t x = 0; x < at->w; x++) low[x] = (1.0f - share) * low[x] + share * other[x];
+    low[at->w] = low[at->w - 1];
+}
+
+/* The pixels of a tile between the places of such a row. */
+static void interpolate(const taps *at, const float *low, int64_t column, int64_t size,
+                        float *restrict to) {
+    const float *share = at->column_share + column;
+    const int32_t *first = at->column_first + column;
+    for (int64_t t = 0; t < size; t++)
+        to[t] = (1.0f - share[t]) * low[first[t]] + share[t] * low[first[t] + 1];
+}
+
+/* Add the value of a class to a pixel, whose marks begin with number `first`. */
+static void add_mark(known *y, int64_t first, int64_t t, int32_t class, float value) {
+    int64_t i = first;
+    while (i < y->marks && y->class[i] != class) i++;
+    if (i == y->marks) {
+        y->at[i] = (int32_t)t, y->class[i] = class, y->value[i] = 0.0f;
+        y->marks++;
+    }
+    y->value[i] += value;
+}
+
+enum { CHUNK = 64 };
+
+/* In functions with `restrict`, and of a fixed length, for the compiler to make vectors; the memory of
+ * the ballots is that much longer. */
+__attribute__((noinline)) static void extremes(const int32_t *restrict v, int32_t *restrict most, int32_t *restrict least) {
+    for (int64_t t = 0; t < CHUNK; t++) {
+        most[t] = v[t] > most[t] ? v[t] : most[t];
+        /* unsigned, -1 is the largest number */
+        least[t] = (uint32_t)v[t] < (uint32_t)least[t] ? v[t] : least[t];
+    }
+}
+
+__attribute__((noinline)) static void divide_ballot(const int32_t *restrict v, float weight, const int32_t *restrict most,
+                          const int32_t *restrict least, float *restrict upper,
+                          float *restrict lower, int32_t *restrict between) {
+#pragma omp simd
+    for (int64_t t = 0; t < CHUNK; t++) {
+        upper[t] += weight * (float)(v[t] == most[t]);
+        lower[t] += weight * (float)(v[t] == least[t]);
+        between[t] |= (int32_t)(v[t] > least[t]) & (int32_t)(v[t] < most[t]);
+    }
+}
+
+/* Divide the votes of a chunk whose ballots differ, `most` and `least` being the extreme classes:
+ * mostly there are only these two. */
+static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t start,
+                         int64_t length, const int32_t *most, const int32_t *least) {
+    float upper[CHUNK] = {0}, lower[CHUNK] = {0};
+    int32_t between[CHUNK] = {0};
+    for (int64_t b = 0; b < ballots; b++)
+        divide_ballot(s->ballots[b].label + start, s->ballots[b].weight, most, least, upper, lower,
+                      between);
+    for (int64_t t = 0; t < length; t++) {
+        if (most[t] == least[t] || !(y->w[start + t] > 0.0f)) continue;
+        int64_t first = y->marks;
+        float mass = upper[t] + lower[t];
+        y->told[start + t] = 1.0f, y->on[start + t] = 0.0f;
+        add_mark(y, first, start + t, most[t], upper[t]);
+        add_mark(y, first, start + t, least[t], lower[t]);
+        if (between[t])
+            for (int64_t b = 0; b < ballots; b++) {
+                int32_t v = s->ballots[b].label[start + t];
+                if (v <= least[t] || v >= most[t]) continue;
+                add_mark(y, first, start + t, v, s->ballots[b].weight);
+                mass += s->ballots[b].weight;
+            }
+        for (int64_t i = first; i < y->marks; i++) y->value[i] /= mass;
+    }
+}
+
+/* Shares of the ballots: a label where they agree, marks where they do not. A pixel counts where
+ * `own` is a class, or where there is any vote. */
+static void count_votes(scratch *s, known *y, int64_t ballots, const int32_t *own,
+                        int64_t size) {
+    for (int64_t t = 0; t < size; t++) y->told[t] = y->off[t] = 0.0f, y->on[t] = 1.0f;
+    for (int64_t start = 0; start < size; start += CHUNK) {
+        int64_t length = size - start < CHUNK ? size - start : CHUNK;
+        int32_t most[CHUNK], least[CHUNK], differ = 0;
+        for (int64_t t = 0; t < CHUNK; t++) most[t] = least[t] = -1;
+        for (int64_t b = 0; b < ballots; b++) extremes(s->ballots[b].label + start, most, least);
+        for (int64_t t = 0; t < length; t++) {
+            int32_t counts = own ? own[start + t] : most[t];
+            y->w[start + t] = counts >= 0 ? 1.0f : 0.0f;
+            y->label[start + t] = counts >= 0 ? most[t] : 0;
+            differ |= most[t] != least[t];
+        }
+        if (differ) divide_votes(s, y, ballots, start, length, most, least);
+    }
+}
+
+/* A line of labels, with -1 for what is no class; `before` and `after` of them are missing. */
+static void read_ballot(const job *j, scratch *s, const target *y, int64_t n, int64_t channel,
+                        int64_t row, int64_t column, int64_t size, int64_t before, int64_t after,
+                        int32_t *restrict label) {
+    float *restrict w = s->line;
+    int64_t classes = j->C > 1 ? j->C : 2, last = size - after;
+    int strange = 0;
+    for (int64_t t = 0; t < before; t++) label[t] = -1;
+    for (int64_t t = last; t < size; t++) label[t] = -1;
+    const void *from = place(&y->values, n, channel, row, column + before);
+    if (read_labels(y, from, last - before, classes, label + before, w)) return;
+    for (int64_t t = before; t < last; t++) {
+        label[t] = w[t - before] > 0.0f ? label[t] : -1;
+        strange |= w[t - before] < 0.0f;
+    }
+    if (strange) *j->strange = 1;
+}
+
+static void read_votes(const job *j, scratch *s, const target *y, known *knows, int64_t n,
+                       int64_t row, int64_t column, int64_t size) {
+    for (int64_t r = 0; r < y->depth; r++) {
+        int32_t *label = s->lines + r * (j->tile + CHUNK);
+        read_ballot(j, s, y, n, r, row, column, size, 0, 0, label);
+        s->ballots[r] = (ballot){label, 1.0f};
+    }
+    count_votes(s, knows, y->depth, NULL, size);
+}
+
+/* The neighbours' labels; outside of the image there are none. */
+static void read_gaussian(const job *j, scratch *s, const target *y, known *knows, int64_t n,
+                          int64_t row, int64_t column, int64_t size) {
+    int64_t width = y->depth, window = 2 * width + 1, length = size + 2 * width;
+    int64_t left = column - width, right = column + size + width - j->columns;
+    int64_t before = left < 0 ? -left : 0, after = right > 0 ? right : 0;
+    for (int64_t i = 0; i < window; i++) {
+        int32_t *label = s->lines + i * (j->tile + 2 * width + CHUNK);
+        int64_t there = row + i - width;
+        if (there >= 0 && there < j->rows)
+            read_ballot(j, s, y, n, 0, there, left, length, before, after, label);
+        else
+            for (int64_t t = 0; t < length; t++) label[t] = -1;
+        for (int64_t o = 0; o < window; o++)
+            s->ballots[i * window + o] = (ballot){label + o, y->window[i * window + o]};
+    }
+    count_votes(s, knows, window * window, s->ballots[window * window / 2].label, size);
+}
+
+/* The classes of a pixel and their weights; what these leave of 1 is spread over all classes. */
+static void read_sparse(const job *j, scratch *s, const target *y, known *knows, float *to,
+                        int64_t n, int64_t row, int64_t column, int64_t size) {
+    float *restrict w = knows->w, *restrict total = s->any, *restrict share = knows->on;
+    float whole = 1.0f - (float)y->epsilon, unit = y->shares.type == UINT8 ? 1.0f / 255.0f : 1.0f;
+    float most = 1.0f + (unit < 1.0f ? 1e-6f + (float)y->depth / 510.0f : 1e-2f);
+    int strange = 0;
+    for (int64_t t = 0; t < size; t++) w[t] = 1.0f, total[t] = 0.0f;
+    for (int64_t k = 0; k < y->depth; k++) {
+        const void *classes = place(&y->values, n, k, row, column);
+        int all = read_labels(y, classes, size, j->C, knows->label, knows->off);
+        read_floats(&y->shares, place(&y->shares, n, k, row, column), size, share);
+        for (int64_t t = 0; t < size; t++) total[t] += share[t], strange |= !(share[t] >= 0.0f);
+        strange |= !all;
+        for (int64_t t = 0; !all && t < size; t++) w[t] = knows->off[t] > 0.0f ? w[t] : 0.0f;
+    }
+    for (int64_t t = 0; t < size; t++) {
+        float mass = total[t] * unit;
+        strange |= (w[t] > 0.0f) & !(mass < most);
+        to[t] = mass > whole ? 0.0f : (1.0f - mass) / (float)j->C;
+        total[t] = mass > whole ? 1.0f / total[t] : unit;
+    }
+    if (strange) *j->strange = 1;
+    for (int64_t c = 1; c < j->C; c++) memcpy(to + c * j->tile, to, (size_t)size * 4);
+    for (int64_t k = 0; k < y->depth; k++) {
+        const void *classes = place(&y->values, n, k, row, column);
+        read_labels(y, classes, size, j->C, knows->label, knows->off);
+        read_floats(&y->shares, place(&y->shares, n, k, row, column), size, share);
+        for (int64_t t = 0; t < size; t++) share[t] *= total[t];
+        for (int64_t t = 0; t < size; t++) to[knows->label[t] * j->tile + t] += share[t];
+    }
+}
+
+/* softmax(logits / temperature) of a teacher: (C, tile). */
+static void read_teacher(const job *j, scratch *s, const target *y, float *to, int64_t n,
+                         int64_t row, int64_t column, int64_t size) {
+    float *restrict most = s->most, *restrict sum = s->sum, inverse = (float)y->epsilon;
+    for (int64_t c = 0; c < j->C; c++) {
+        float *restrict z = to + c * j->tile;
+        if (y->low.h) {
+            read_low_row(&y->low, &y->values, n, c, row, s->line, s->line + y->low.w + 1);
+            interpolate(&y->low, s->line, column, size, z);
+        } else {
+            read_floats(&y->values, place(&y->values, n, c, row, column), size, z);
+        }
+        for (int64_t t = 0; t < size; t++) {
+            z[t] *= inverse;
+            most[t] = c && most[t] > z[t] ? most[t] : z[t];
+        }
+    }
+    for (int64_t t = 0; t < size; t++) sum[t] = 0.0f;
+    for (int64_t c = 0; c < j->C; c++) {
+        float *restrict z = to + c * j->tile;
+        for (int64_t t = 0; t < size; t++) {
+            z[t] = exp_(z[t] - most[t]);
+            sum[t] += z[t];
+        }
+    }
+    for (int64_t t = 0; t < size; t++) sum[t] = 1.0f / sum[t];
+    for (int64_t c = 0; c < j->C; c++) {
+        float *restrict z = to + c * j->tile;
+        for (int64_t t = 0; t < size; t++) z[t] *= sum[t];
+    }
+}
+
+/* Write labels and marks out as probabilities (C, tile). Of one class, label 1 is the class. */
+static void write_out(const job *j, known *y, int64_t size, float *to) {
+    int32_t one = j->C == 1, *restrict label = y->label;
+    for (int64_t c = 0; c < j->C; c++) memcpy(to + c * j->tile, y->off, (size_t)size * 4);
+    for (int64_t t = 0; t < size; t++)
+        if (label[t] >= one) to[(label[t] - one) * j->tile + t] = y->on[t];
+    for (int64_t i = 0; i < y->marks; i++)
+        if (y->class[i] >= one) to[(y->class[i] - one) * j->tile + y->at[i]] = y->value[i];
+    y->y = to, y->pitch = j->tile;
+}
+
+/* Read one target of a tile: its weights, and labels, marks or probabilities. Returns whether it is
  * known that every pixel has the weight 1. */
 static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t row,
-                        int64_t column, int64_t size) {
+                       int64_t column, int64_t size) {
     const target *y = &j->targets[k];
-    float *w = s->w + k * j->tile, *on = s->on + k * j->tile, *off = s->off + k * j->tile;
     float *to = s->y + k * j->C * j->tile;
-    int32_t *label = s->label + k * j->tile;
     known *knows = &s->knows[k];
-    *knows = (known){.w = w, .label = label, .on = on, .off = off};
+    int all = !y->where.data && !y->ignores && y->values.type < UINT8, way = way_of(j);
+    int64_t classes = j->C > 1 ? j->C : 2;
+    knows->marks = knows->smoothed = 0, knows->y = NULL;
+    if (y->kind == VOTES || y->kind == GAUSSIAN) {
+        if (y->kind == VOTES) read_votes(j, s, y, knows, n, row, column, size);
+        else read_gaussian(j, s, y, knows, n, row, column, size);
+        /* With many marks, one by one takes longer than all classes. */
+        if (writes_out(j, y) || knows->marks > size / 2) write_out(j, knows, size, to);
+        return 0;
+    }
     if (y->kind == LABELS) {
-        int64_t one = j->C == 1, way = way_of(j);
-        int all = read_labels(y, place(&y->values, n, 0, row, column), size, j->C + one, label, w);
-        if (way == BINARY || (way == HARD && !j->maxima)) return all;
-        read_shares(j, y, n, row, column, size, on, off);
-        if (!writes_out(j)) return all;
-        for (int64_t c = 0; c < j->C; c++)
-            for (int64_t t = 0; t < size; t++)
-                to[c * j->tile + t] = label[t] == (int32_t)(c + one) ? on[t] : off[t];
-        knows->label = NULL, knows->y = to, knows->pitch = j->tile;
+        const void *from = place(&y->values, n, 0, row, column);
+        all = read_labels(y, from, size, classes, knows->label, knows->w);
+        knows->smoothed = way != BINARY && way != HARD;
+        if (knows->smoothed) read_shares(j, y, n, row, column, size, knows->on, knows->off);
+        if (writes_out(j, y)) write_out(j, knows, size, to);
         return all;
     }
-    knows->label = NULL;
-    if (y->values.type == FLOAT32 && y->values.column == 1) {
+    knows->y = to, knows->pitch = j->tile;
+    if (y->kind == SPARSE) {
+        read_sparse(j, s, y, knows, to, n, row, column, size);
+        return 0;
+    }
+    if (y->kind == TEACHER) {
+        read_teacher(j, s, y, to, n, row, column, size);
+    } else if (y->values.type == FLOAT32 && y->values.column == 1) {
         knows->y = place(&y->values, n, 0, row, column);
         knows->pitch = y->values.channel;
     } else {
         for (int64_t c = 0; c < j->C; c++)
             read_floats(&y->values, place(&y->values, n, c, row, column), size, to + c * j->tile);
-        knows->y = to;
-        knows->pitch = j->tile;
     }
-    weigh_probs(j, y, knows, n, row, column, size, w, off);
-    return !y->where.data && !y->ignores && y->values.type < UINT8;
+    weigh_probs(j, y, knows, n, row, column, size);
+    return all;
+}
+
+/* Weights of labels where no mark tells, once those of all pixels are known. */
+static void settle(known *y, int64_t size) {
+    y->sure = y->marks ? y->told : y->w;
+    for (int64_t t = 0; y->marks && t < size; t++) y->sure[t] = y->told[t] != 0.0f ? 0.0f : y->w[t];
 }
 
 /* Join the weights of a target with those of the job; say whether every pixel counts. */
 static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, int64_t column,
                  int64_t size) {
-    float *restrict w = s->w + k * j->tile, *given = s->dot;
+    float *restrict w = s->knows[k].w, *given = s->dot;
     if (j->valid.data) {
         read_floats(&j->valid, place(&j->valid, n, 0, row, column), size, given);
         for (int64_t t = 0; t < size; t++) w[t] = given[t] != 0.0f ? w[t] : 0.0f;
@@ -317,15 +594,8 @@ static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, in
 
 /* Interpolate row `row` of all classes vertically: (C, h, w) -> low (C, w + 1). */
 static void read_low(const job *j, scratch *s, int64_t n, int64_t row) {
-    int64_t first = j->row_first[row], next = first + 1 < j->h ? first + 1 : first;
-    float share = j->row_share[row], *other = s->other;
-    for (int64_t c = 0; c < j->C; c++) {
-        float *low = s->low + c * (j->w + 1);
-        read_floats(&j->logits, place(&j->logits, n, c, first, 0), j->w, low);
-        read_floats(&j->logits, place(&j->logits, n, c, next, 0), j->w, other);
-        for (int64_t x = 0; x < j->w; x++) low[x] = (1.0f - share) * low[x] + share * other[x];
-        low[j->w] = low[j->w - 1];
-    }
+    for (int64_t c = 0; c < j->C; c++)
+        read_low_row(&j->low, &j->logits, n, c, row, s->low + c * (j->low.w + 1), s->other);
 }
 
 typedef struct {
@@ -336,16 +606,13 @@ typedef struct {
 /* The logits (C, tile) of a tile: in place where they are floats, otherwise in the buffer. */
 static rows_of read_logits(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                            int64_t size, int all) {
-    int in_place = !j->h && j->logits.type == FLOAT32 && j->logits.column == 1 && all;
+    int in_place = !j->low.h && j->logits.type == FLOAT32 && j->logits.column == 1 && all;
     if (in_place)
         return (rows_of){place(&j->logits, n, 0, row, column), j->logits.channel};
     for (int64_t c = 0; c < j->C; c++) {
         float *z = s->z + c * j->tile;
-        if (j->h) {
-            const float *low = s->low + c * (j->w + 1), *share = j->column_share + column;
-            const int32_t *first = j->column_first + column;
-            for (int64_t t = 0; t < size; t++)
-                z[t] = (1.0f - share[t]) * low[first[t]] + share[t] * low[first[t] + 1];
+        if (j->low.h) {
+            interpolate(&j->low, s->low + c * (j->low.w + 1), column, size, z);
         } else {
             read_floats(&j->logits, place(&j->logits, n, c, row, column), size, z);
         }
@@ -427,13 +694,15 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
     int all = 0;
     for (int64_t k = 0; k < j->K; k++) {
         int plain = read_target(j, s, k, n, row, column, size) && !j->valid.data && !j->weights.data;
-        all |= plain || weigh(j, s, k, n, row, column, size);
+        plain = plain || weigh(j, s, k, n, row, column, size);
+        settle(&s->knows[k], size);
+        all |= plain;
     }
     if (!all) {
         for (int64_t t = 0; t < size; t++) s->any[t] = 0.0f;
         for (int64_t k = 0; k < j->K; k++)
             for (int64_t t = 0; t < size; t++)
-                s->any[t] = s->w[k * j->tile + t] > 0.0f ? 1.0f : s->any[t];
+                s->any[t] = s->knows[k].w[t] > 0.0f ? 1.0f : s->any[t];
     }
     rows_of z = read_logits(j, s, n, row, column, size, all);
     int way = way_of(j);
@@ -448,8 +717,9 @@ static void sum_maxima(const job *j, scratch *s, int64_t k, int64_t size, double
         const float *p = s->p + c * j->tile;
         float p_max = 0.0f, y_max = 0.0f;
         for (int64_t t = 0; t < size; t++) {
-            float value = y->label ? (y->label[t] == c ? y->on[t] : y->off[t])
-                                   : y->y[c * y->pitch + t];
+            float on = y->smoothed ? y->on[t] : 1.0f, off = y->smoothed ? y->off[t] : 0.0f;
+            on = y->sure[t] > 0.0f ? on : 0.0f;
+            float value = y->y ? y->y[c * y->pitch + t] : y->label[t] == c ? on : off;
             float prob = p[t] / s->sum[t];
             if (y->w[t] > 0.0f && prob > p_max) p_max = prob;
             if (y->w[t] > 0.0f && value > y_max) y_max = value;
@@ -457,6 +727,11 @@ static void sum_maxima(const job *j, scratch *s, int64_t k, int64_t size, double
         double *found = sums + c * SUMS;
         if (p_max > found[P_MAX]) found[P_MAX] = p_max;
         if (y_max > found[Y_MAX]) found[Y_MAX] = y_max;
+    }
+    if (y->y) return;
+    for (int64_t i = 0; i < y->marks; i++) {
+        double *y_max = &sums[y->class[i] * SUMS + Y_MAX];
+        if (y->w[y->at[i]] > 0.0f && y->value[i] > *y_max) *y_max = y->value[i];
     }
 }
 
@@ -482,19 +757,32 @@ static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
         for (int64_t t = 0; t < size; t++) s->entropy[t] = log_(s->sum[t]) + s->most[t];
 }
 
-/* One hard target. D is the mass of the prediction off the label plus what is missing on it, so that
- * no large numbers cancel; what is off the label is one product. */
+/* A hard target. D is the mass of the prediction off the label plus what is missing on it, so that
+ * no large numbers cancel; what is off labels and marks is one product. */
 static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
     const known *y = &s->knows[0];
     float *restrict scale = s->scale, gamma = (float)j->gamma;
     int64_t banks = BANKS * j->C;
     double weight = 0.0;
-    memset(s->banks, 0, (size_t)(4 * banks) * sizeof(double));
+    memset(s->banks, 0, (size_t)((y->marks ? 8 : 3) * banks) * sizeof(double));
     for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t];
     if (j->cross_entropy) log_sums(j, s, z, size);
+    for (int64_t i = 0; i < y->marks; i++) {
+        int64_t c = y->class[i], t = y->at[i];
+        float *entry = s->p + c * j->tile + t, w = y->w[t], p = *entry * scale[t], on = y->value[i];
+        double *bank = s->banks + (i % BANKS) * j->C + c;
+        *entry = 0.0f;
+        if (!(w > 0.0f)) continue;
+        if (j->cross_entropy) bank[2 * banks] += w * on * (s->entropy[t] - z.data[c * z.pitch + t]);
+        bank[3 * banks] += w * p;
+        bank[4 * banks] += w * on;
+        bank[5 * banks] += w * fabsf(p - on);
+        bank[6 * banks] += w * p * on;
+        bank[7 * banks] += w * (p < on ? p : on);
+    }
     for (int64_t t = 0; t < size; t++) {
         int64_t c = y->label[t];
-        float *entry = s->p + c * j->tile + t, w = y->w[t], p = *entry * scale[t];
+        float *entry = s->p + c * j->tile + t, w = y->sure[t], p = *entry * scale[t];
         double *bank = s->banks + (t % BANKS) * j->C + c;
         bank[0] += w * p;
         bank[banks] += w;
@@ -524,6 +812,10 @@ static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double
         weight += mass;
     }
     if (j->cross_entropy) fold_banks(j, s, 2, sums, E);
+    if (!y->marks) return weight;
+    for (int value = P; value <= T; value++) fold_banks(j, s, 3 + value, sums, value);
+    weight = 0.0;
+    for (int64_t t = 0; t < size; t++) weight += y->w[t];
     return weight;
 }
 
@@ -592,6 +884,30 @@ INLINE float focus(float p, float y, float gamma) {
     return gamma == 0.0f ? 1.0f : pow_(fabsf(p - y), gamma);
 }
 
+/* Sums of a row of probabilities, in a specialisation for each of the constants. */
+INLINE int add_probs(const float *e, const float *given, const float *z, const float *w,
+                     const float *scale, const float *entropy, float *restrict mass, int64_t size,
+                     int weighted, int costs, double *to) {
+    float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0;
+    int strange = 0;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE) reduction(| : strange)
+    for (int64_t t = 0; t < size; t++) {
+        float weight = weighted ? w[t] : 1.0f;
+        float p = e[t] * scale[t], y = !weighted || weight > 0.0f ? given[t] : 0.0f;
+        sP += weight * p;
+        sY += weight * y;
+        sD += weight * fabsf(p - y);
+        sM += weight * p * y;
+        sT += weight * (p < y ? p : y);
+        if (costs) sE += y != 0.0f ? weight * y * (entropy[t] - z[t]) : 0.0f;
+        mass[t] += y;
+        strange |= !(y >= 0.0f);
+    }
+    float found[] = {sP, sY, sD, sM, sT, sE};
+    for (int i = 0; i < 6; i++) to[i] += found[i];
+    return strange;
+}
+
 /* Probabilities. */
 static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
                         double *sums) {
@@ -600,45 +916,29 @@ static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t 
     float *restrict scale = s->scale, *restrict mass = s->any;
     float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
     float gamma = (float)j->gamma, weight = 0.0f;
-    int strange = 0;
-    for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t], mass[t] = 0.0f;
+    int strange = 0, weighted = 0, focal = j->cross_entropy && (gamma != 0.0f || share != 0.0f);
+    for (int64_t t = 0; t < size; t++) {
+        scale[t] = 1.0f / s->sum[t], mass[t] = 0.0f;
+        weighted |= w[t] != 1.0f;
+    }
     if (j->cross_entropy) log_sums(j, s, z, size);
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile, *given = knows->y + c * knows->pitch;
         const float *row = z.data + c * z.pitch;
-        float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0;
-#pragma omp simd reduction(+ : sP, sY, sD, sM, sT) reduction(| : strange)
+        double *to = sums + c * SUMS;
+        int costs = j->cross_entropy && !focal;
+#define ADD(W, COSTS) add_probs(e, given, row, w, scale, entropy, mass, size, W, COSTS, to)
+        strange |= weighted ? (costs ? ADD(1, 1) : ADD(1, 0)) : costs ? ADD(0, 1) : ADD(0, 0);
+#undef ADD
+        if (!focal) continue;
+        float sE = 0;
+#pragma omp simd reduction(+ : sE)
         for (int64_t t = 0; t < size; t++) {
-            float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f, wp = w[t] * p;
-            sP += wp;
-            sY += w[t] * y;
-            sD += w[t] * fabsf(p - y);
-            sM += wp * y;
-            sT += w[t] * (p < y ? p : y);
-            mass[t] += y;
-            strange |= !(y >= 0.0f);
+            float p = e[t] * scale[t], y = smoothed(w[t] > 0.0f ? given[t] : 0.0f, keep, share);
+            float cost = w[t] * y * focus(p, y, gamma) * (entropy[t] - row[t]);
+            sE += (w[t] > 0.0f) & (y != 0.0f) ? cost : 0.0f;
         }
-        if (j->cross_entropy && (gamma != 0.0f || share != 0.0f)) {
-#pragma omp simd reduction(+ : sE)
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = smoothed(w[t] > 0.0f ? given[t] : 0.0f, keep, share);
-                float cost = w[t] * y * focus(p, y, gamma) * (entropy[t] - row[t]);
-                sE += (w[t] > 0.0f) & (y != 0.0f) ? cost : 0.0f;
-            }
-        } else if (j->cross_entropy) {
-#pragma omp simd reduction(+ : sE)
-            for (int64_t t = 0; t < size; t++) {
-                float y = w[t] > 0.0f ? given[t] : 0.0f;
-                sE += y != 0.0f ? w[t] * y * (entropy[t] - row[t]) : 0.0f;
-            }
-        }
-        double *found = sums + c * SUMS;
-        found[P] += sP;
-        found[Y] += sY;
-        found[D] += sD;
-        found[M] += sM;
-        found[T] += sT;
-        found[E] += sE;
+        to[E] += sE;
     }
     for (int64_t t = 0; t < size; t++) {
         weight += w[t];
@@ -700,16 +1000,60 @@ static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, doub
     return of[4] + of[5];
 }
 
+/* Sums of two classes against probabilities. */
+INLINE int add_two(const float *one, const float *two, const float *y0, const float *y1,
+                   const float *w, int64_t size, int costs, double *to) {
+    float sP0 = 0, sY0 = 0, sD0 = 0, sM0 = 0, sT0 = 0, sE0 = 0, sW = 0;
+    float sP1 = 0, sY1 = 0, sD1 = 0, sM1 = 0, sT1 = 0, sE1 = 0;
+    int strange = 0;
+#pragma omp simd reduction(+ : sP0, sY0, sD0, sM0, sT0, sE0, sP1, sY1, sD1, sM1, sT1, sE1, sW) \
+    reduction(| : strange)
+    for (int64_t t = 0; t < size; t++) {
+        float weight = w[t], y = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
+        sides of = sides_of(one[t] - two[t], costs);
+        sP0 += weight * of.p, sP1 += weight * of.q;
+        sY0 += weight * y, sY1 += weight * v;
+        sD0 += weight * fabsf(of.p - y), sD1 += weight * fabsf(of.q - v);
+        sM0 += weight * of.p * y, sM1 += weight * of.q * v;
+        sT0 += weight * (of.p < y ? of.p : y), sT1 += weight * (of.q < v ? of.q : v);
+        if (costs) {
+            sE0 += y != 0.0f ? weight * y * of.cost : 0.0f;
+            sE1 += v != 0.0f ? weight * v * of.other : 0.0f;
+        }
+        sW += weight;
+        strange |= weight > 0.0f && !(y >= 0.0f && v >= 0.0f && fabsf(y + v - 1.0f) <= 1e-2f);
+    }
+    float first[] = {sP0, sY0, sD0, sM0, sT0, sE0}, second[] = {sP1, sY1, sD1, sM1, sT1, sE1};
+    for (int i = P; i <= E; i++) to[i] += first[i], to[SUMS + i] += second[i];
+    to[2 * SUMS] = sW;
+    return strange;
+}
+
+static double sum_two(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
+    const known *y = &s->knows[0];
+    const float *y0 = y->y, *y1 = y->y + y->pitch, *one = z.data, *two = z.data + z.pitch;
+    double found[2 * SUMS + 1] = {0};
+    if (j->cross_entropy ? add_two(one, two, y0, y1, y->w, size, 1, found)
+                         : add_two(one, two, y0, y1, y->w, size, 0, found))
+        *j->strange = 1;
+    for (int i = 0; i < 2 * SUMS; i++) sums[i] += found[i];
+    return found[2 * SUMS];
+}
+
 /* Sums of a row of entries. */
-INLINE void add_entries(const float *z, const float *y, const float *w, int64_t size,
-                        int activation, int costs, float smoothing, float gamma, double *to) {
-    float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0;
+INLINE float add_entries(const float *z, const float *y, const float *w, int64_t size,
+                         int activation, int costs, float smoothing, float gamma, double *to,
+                         int64_t *odd) {
+    float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0, sW = 0;
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
-#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF)
+    int strange = 0;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF, sW) reduction(| : strange)
     for (int64_t t = 0; t < size; t++) {
         float weight = w[t], x = z[t], target = y[t];
         x = weight > 0.0f ? x : 0.0f;
         target = weight > 0.0f ? target : 0.0f;
+        strange |= !(target >= 0.0f && target <= 1.0f);
+        sW += weight;
         sides of = sides_of(x, costs);
         float p = activation == SIGMOID ? of.p : x;
         sP += weight * p;
@@ -727,6 +1071,8 @@ INLINE void add_entries(const float *z, const float *y, const float *w, int64_t 
     }
     float found[] = {sP, sY, sD, sM, sT, sE, sF};
     for (int i = 0; i < 7; i++) to[i] += found[i];
+    if (strange) *odd = 1;
+    return sW;
 }
 
 /* The weights of the entries of a class, which may be ignored on their own. */
@@ -765,23 +1111,20 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
     int by_class = from->kind == PROBS && (from->independent || from->where.channel);
     int exclusive = j->activation == READY && j->C > 1 && !from->independent, strange = 0;
     float *restrict mass = s->any;
-    for (int64_t t = 0; t < size; t++) mass[t] = exclusive ? 0.0f : 1.0f;
+    for (int64_t t = 0; exclusive && t < size; t++) mass[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
         const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
         double *found = sums + c * SUMS;
-        if (j->activation == READY) add_entries(own, y, w, size, READY, 0, 0, 0, found);
-        else if (!j->cross_entropy) add_entries(own, y, w, size, SIGMOID, 0, 0, 0, found);
-        else if (epsilon == 0.0f && gamma == 0.0f)
-            add_entries(own, y, w, size, SIGMOID, 1, 0, 0, found);
-        else add_entries(own, y, w, size, SIGMOID, 1, epsilon, gamma, found);
-        float total = 0.0f;
-#pragma omp simd reduction(+ : total) reduction(| : strange)
-        for (int64_t t = 0; t < size; t++) {
-            total += w[t];
-            mass[t] += exclusive && w[t] > 0.0f ? y[t] : 0.0f;
-            strange |= w[t] > 0.0f && !(y[t] >= 0.0f && y[t] <= 1.0f);
-        }
+        float total;
+#define ADD(KIND, COSTS, EPSILON, GAMMA) \
+    add_entries(own, y, w, size, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
+        if (j->activation == READY) total = ADD(READY, 0, 0, 0);
+        else if (!j->cross_entropy) total = ADD(SIGMOID, 0, 0, 0);
+        else if (epsilon == 0.0f && gamma == 0.0f) total = ADD(SIGMOID, 1, 0, 0);
+        else total = ADD(SIGMOID, 1, epsilon, gamma);
+#undef ADD
+        for (int64_t t = 0; exclusive && t < size; t++) mass[t] += w[t] > 0.0f ? y[t] : 0.0f;
         if (j->activation == SIGMOID || by_class || c == 0) weight += total;
         if (j->maxima)
             for (int64_t t = 0; t < size; t++) {
@@ -791,7 +1134,7 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
                 if (y[t] > found[Y_MAX]) found[Y_MAX] = y[t];
             }
     }
-    for (int64_t t = 0; t < size; t++)
+    for (int64_t t = 0; exclusive && t < size; t++)
         strange |= knows->w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
     if (strange) *j->strange = 1;
     return weight;
@@ -805,10 +1148,11 @@ static void sum_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t 
         double *sums = j->sums + (unit * j->K + k) * j->C * SUMS, weight;
         if (j->maxima && way != ENTRIES) sum_maxima(j, s, k, size, sums);
         if (way == BINARY) weight = sum_binary(j, s, z, size, sums);
+        else if (way == TWO) weight = sum_two(j, s, z, size, sums);
         else if (way == ENTRIES) weight = sum_entries(j, s, z, k, n, row, column, size, sums);
+        else if (s->knows[k].y) weight = sum_probs(j, s, z, k, size, sums);
         else if (way == HARD) weight = sum_hard(j, s, z, size, sums);
-        else if (s->knows[k].label) weight = sum_labels(j, s, z, k, size, sums);
-        else weight = sum_probs(j, s, z, k, size, sums);
+        else weight = sum_labels(j, s, z, k, size, sums);
         j->weights_of[unit * j->K + k] += weight;
     }
 }
@@ -824,34 +1168,6 @@ static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
     cotangents of = {at, at + 2 * step, at + 3 * step, at + 4 * step, j->zeros, j->zeros};
     if (j->cross_entropy) of.E = at + 5 * step, of.F = at + 6 * step;
     return of;
-}
-
-/* dz of a tile for hard labels. `out` and its pitch may be those of the gradient itself. */
-static void slope_hard(const job *j, scratch *s, int64_t n, int64_t size, const float *u,
-                       float *out, int64_t pitch) {
-    const known *y = &s->knows[0];
-    cotangents d = cotangents_of(j, 0, n);
-    float gamma = (float)j->gamma, *restrict scale = s->scale, *restrict dot = s->dot;
-    float *restrict at_label = s->entropy;
-    for (int64_t t = 0; t < size; t++) {
-        int64_t c = y->label[t];
-        float p = s->p[c * j->tile + t] / s->sum[t], v = d.P[c] - d.D[c] + d.M[c] + d.T[c];
-        float dE = d.E[c];
-        if (gamma != 0.0f) {
-            float gap = 1.0f - p, cost = -log_(p > 1e-37f ? p : 1e-37f);
-            dE *= gamma * pow_(gap, gamma - 1.0f) * p * cost + pow_(gap, gamma);
-        }
-        float mean = dot[t] / s->sum[t] + (v - u[c]) * p - dE;
-        at_label[t] = y->w[t] * (p * (v - mean) - dE);
-        scale[t] = y->w[t] / s->sum[t];
-        dot[t] = mean;
-    }
-    for (int64_t c = 0; c < j->C; c++) {
-        const float *p = s->p + c * j->tile;
-        float *restrict to = out + c * pitch, factor = u[c];
-        for (int64_t t = 0; t < size; t++) to[t] = p[t] * scale[t] * (factor - dot[t]);
-    }
-    for (int64_t t = 0; t < size; t++) out[y->label[t] * pitch + t] = at_label[t];
 }
 
 /* dz for labels with two outcomes: what the label's side gains, the other one loses. */
@@ -893,6 +1209,27 @@ static void slope_binary(const job *j, scratch *s, rows_of z, int64_t n, int64_t
 INLINE float slope(float p, float y, float dP, float dD, float dM, float dT) {
     float sign = p > y ? dD : p < y ? dT - dD : 0.5f * dT;
     return dP + sign + dM * y;
+}
+
+/* dz for two classes against probabilities: what one gains, the other one loses. */
+static void slope_two(const job *j, scratch *s, rows_of z, int64_t n, int64_t size,
+                      float *restrict out, int64_t pitch) {
+    const known *y = &s->knows[0];
+    const float *y0 = y->y, *y1 = y->y + y->pitch, *w = y->w;
+    const float *one = z.data, *two = z.data + z.pitch;
+    cotangents d = cotangents_of(j, 0, n);
+    float P0 = d.P[0], D0 = d.D[0], M0 = d.M[0], T0 = d.T[0], E0 = d.E[0];
+    float P1 = d.P[1], D1 = d.D[1], M1 = d.M[1], T1 = d.T[1], E1 = d.E[1];
+    float *restrict to = out + pitch;
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float weight = w[t], u = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
+        sides of = sides_of(one[t] - two[t], 0);
+        float gap = slope(of.p, u, P0, D0, M0, T0) - slope(of.q, v, P1, D1, M1, T1);
+        float dz = of.p * of.q * gap + of.p * E1 * v - of.q * E0 * u;
+        out[t] = weight * dz;
+        to[t] = -weight * dz;
+    }
 }
 
 /* dz of a row of entries. */
@@ -961,107 +1298,125 @@ INLINE float pull_of_cost(float p, float y, float dE, float gamma) {
     return dE * y * (gamma * pow_(gap, gamma - 1.0f) * sign * p * cost - pow_(gap, gamma));
 }
 
-/* Subtract w sum_c (p_c a_c + h_c) of one target from `rest`. */
-static void add_rest(const job *j, scratch *s, int64_t k, int64_t n, int64_t size) {
-    const known *knows = &s->knows[k];
-    cotangents d = cotangents_of(j, k, n);
-    const float *w = knows->w, *on = knows->on, *off = knows->off;
-    float *restrict scale = s->scale, *restrict dot = s->dot;
-    float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
-    float gamma = (float)j->gamma;
-    for (int64_t t = 0; t < size; t++) dot[t] = 0.0f;
-    for (int64_t c = 0; c < j->C; c++) {
-        const float *e = s->p + c * j->tile;
-        float dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c], dE = d.E[c];
-        if (knows->label) {
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t];
-                dot[t] += p * slope(p, off[t], dP, dD, dM, dT) - dE * off[t];
-            }
-        } else if (gamma == 0.0f) {
-            const float *given = knows->y + c * knows->pitch;
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                dot[t] += p * slope(p, y, dP, dD, dM, dT) - dE * smoothed(y, keep, share);
-            }
-        } else {
-            const float *given = knows->y + c * knows->pitch;
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                dot[t] += p * slope(p, y, dP, dD, dM, dT) +
-                          pull_of_cost(p, smoothed(y, keep, share), dE, gamma);
-            }
-        }
+/* w (p_c a_c + h_c) of a row, which is written to dz or added, and added up in `rest`. */
+INLINE void add_slope(const float *e, const float *scale, const float *given, const float *w,
+                      int64_t size, float keep, float share, float gamma, const float *d,
+                      int weighted, int first, float *restrict to, float *restrict rest) {
+    float dP = d[P], dD = d[D], dM = d[M], dT = d[T], dE = d[E];
+#pragma omp simd
+    for (int64_t t = 0; t < size; t++) {
+        float weight = weighted ? w[t] : 1.0f;
+        float p = e[t] * scale[t], y = !weighted || weight > 0.0f ? given[t] : 0.0f;
+        float found = p * slope(p, y, dP, dD, dM, dT);
+        found += pull_of_cost(p, smoothed(y, keep, share), dE, gamma);
+        found *= weight;
+        to[t] = first ? found : to[t] + found;
+        rest[t] += found;
     }
-    if (knows->label)
-        for (int64_t t = 0; t < size; t++) {
-            int64_t c = knows->label[t];
-            float p = s->p[c * j->tile + t] * scale[t];
-            dot[t] += p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c], d.T[c]) -
-                      d.E[c] * (on[t] - off[t]);
-        }
-    for (int64_t t = 0; t < size; t++) s->entropy[t] -= w[t] * dot[t];
 }
 
-/* Add w (p_c a_c + h_c) of one target to dz; the first one writes it, with p_c rest. */
-static void add_slope(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
-                      int64_t pitch) {
+/* Write or add w (p_c a_c + h_c) of one target to dz, and add what it is of all classes to `rest`. */
+static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
+                       int64_t pitch) {
     const known *knows = &s->knows[k];
-    cotangents d = cotangents_of(j, k, n);
-    const float *w = knows->w, *on = knows->on, *off = knows->off;
-    const float *scale = s->scale, *rest = s->entropy;
+    cotangents of = cotangents_of(j, k, n);
+    const float *w = knows->w, *on = knows->on, *off = knows->off, *scale = s->scale;
     float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
-    float gamma = (float)j->gamma;
-    if (knows->label) keep = 1.0f, share = 0.0f; /* smoothed labels are written out */
+    float gamma = (float)j->gamma, *restrict rest = s->entropy;
+    int weighted = 0;
+    for (int64_t t = 0; t < size; t++) weighted |= w[t] != 1.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
-        const float *given = knows->label ? off : knows->y + c * knows->pitch;
-        float *restrict to = out + c * pitch, dP = d.P[c], dD = d.D[c], dM = d.M[c], dT = d.T[c];
-        float dE = d.E[c];
-        for (int64_t t = 0; t < size; t++) {
-            float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-            float before = k ? to[t] : p * rest[t];
-            float direct = gamma == 0.0f ? -dE * smoothed(y, keep, share) : 0.0f;
-            to[t] = before + w[t] * (p * slope(p, y, dP, dD, dM, dT) + direct);
-        }
-        if (gamma != 0.0f)
-            for (int64_t t = 0; t < size; t++) {
-                float p = e[t] * scale[t], y = w[t] > 0.0f ? given[t] : 0.0f;
-                to[t] += w[t] * pull_of_cost(p, smoothed(y, keep, share), dE, gamma);
-            }
+        const float *y = knows->y ? knows->y + c * knows->pitch : off;
+        float *to = out + c * pitch;
+        float d[] = {of.P[c], 0.0f, of.D[c], of.M[c], of.T[c], of.E[c]};
+#define ADD(KEEP, SHARE, GAMMA, W, FIRST) \
+    add_slope(e, scale, y, w, size, KEEP, SHARE, GAMMA, d, W, FIRST, to, rest)
+        if (gamma != 0.0f || share != 0.0f) ADD(keep, share, gamma, 1, !k);
+        else if (weighted || k) ADD(1.0f, 0.0f, 0.0f, 1, !k);
+        else ADD(1.0f, 0.0f, 0.0f, 0, 1);
+#undef ADD
     }
-    if (!knows->label) return;
+    if (knows->y) return;
     for (int64_t t = 0; t < size; t++) {
         int64_t c = knows->label[t];
         float p = s->p[c * j->tile + t] * scale[t];
-        float more = p * slope_at_label(p, on[t], off[t], d.D[c], d.M[c], d.T[c]);
-        out[c * pitch + t] += w[t] * (more - d.E[c] * (on[t] - off[t]));
+        float more = p * slope_at_label(p, on[t], off[t], of.D[c], of.M[c], of.T[c]);
+        more = w[t] * (more - of.E[c] * (on[t] - off[t]));
+        out[c * pitch + t] += more;
+        rest[t] += more;
+    }
+}
+
+/* dz of a tile for a hard target. `out` and its pitch may be those of the gradient itself. Off labels
+ * and marks a_c is u_c. */
+static void slope_hard(const job *j, scratch *s, int64_t n, int64_t size, const float *u,
+                       float *out, int64_t pitch) {
+    const known *y = &s->knows[0];
+    cotangents d = cotangents_of(j, 0, n);
+    float gamma = (float)j->gamma, *restrict scale = s->scale, *restrict dot = s->dot;
+    float *restrict at_label = s->entropy, *restrict kept = s->kept;
+    for (int64_t t = 0; y->marks && t < size; t++) kept[t] = dot[t] / s->sum[t];
+    for (int64_t t = 0; t < size; t++) {
+        int64_t c = y->label[t];
+        float p = s->p[c * j->tile + t] / s->sum[t], v = d.P[c] - d.D[c] + d.M[c] + d.T[c];
+        float dE = d.E[c];
+        if (gamma != 0.0f) {
+            float gap = 1.0f - p, cost = -log_(p > 1e-37f ? p : 1e-37f);
+            dE *= gamma * pow_(gap, gamma - 1.0f) * p * cost + pow_(gap, gamma);
+        }
+        float mean = dot[t] / s->sum[t] + (v - u[c]) * p - dE;
+        at_label[t] = y->w[t] * (p * (v - mean) - dE);
+        scale[t] = y->w[t] / s->sum[t];
+        dot[t] = mean;
+    }
+    for (int64_t i = 0; i < y->marks; i++) {
+        int64_t c = y->class[i], t = y->at[i];
+        float p = s->p[c * j->tile + t] / s->sum[t], on = y->value[i];
+        float a = slope(p, on, d.P[c], d.D[c], d.M[c], d.T[c]);
+        if (y->w[t] > 0.0f) kept[t] += p * (a - u[c]) - d.E[c] * on;
+    }
+    for (int64_t i = 0; i < y->marks; i++) dot[y->at[i]] = kept[y->at[i]];
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *p = s->p + c * j->tile;
+        float *restrict to = out + c * pitch, factor = u[c];
+        for (int64_t t = 0; t < size; t++) to[t] = p[t] * scale[t] * (factor - dot[t]);
+    }
+    for (int64_t t = 0; t < size; t++) out[y->label[t] * pitch + t] = at_label[t];
+    for (int64_t i = 0; i < y->marks; i++) {
+        int64_t c = y->class[i], t = y->at[i];
+        float p = s->p[c * j->tile + t] / s->sum[t], on = y->value[i], w = y->w[t];
+        float a = slope(p, on, d.P[c], d.D[c], d.M[c], d.T[c]);
+        out[c * pitch + t] = w > 0.0f ? w * (p * (a - dot[t]) - d.E[c] * on) : 0.0f;
     }
 }
 
 /* dz of a tile for a softmax against any targets. */
 static void slope_any(const job *j, scratch *s, int64_t n, int64_t size, float *out,
                       int64_t pitch) {
-    for (int64_t t = 0; t < size; t++) {
-        s->scale[t] = 1.0f / s->sum[t];
-        s->entropy[t] = 0.0f;
+    float *restrict rest = s->entropy, *restrict scale = s->scale;
+    for (int64_t t = 0; t < size; t++) scale[t] = 1.0f / s->sum[t], rest[t] = 0.0f;
+    for (int64_t k = 0; k < j->K; k++) add_slopes(j, s, k, n, size, out, pitch);
+    for (int64_t t = 0; t < size; t++) rest[t] *= scale[t];
+    for (int64_t c = 0; c < j->C; c++) {
+        const float *e = s->p + c * j->tile;
+        float *restrict to = out + c * pitch;
+        for (int64_t t = 0; t < size; t++) to[t] -= e[t] * rest[t];
     }
-    for (int64_t k = 0; k < j->K; k++) add_rest(j, s, k, n, size);
-    for (int64_t k = 0; k < j->K; k++) add_slope(j, s, k, n, size, out, pitch);
 }
 
 /* Add a tile's gradient to the low-resolution rows above and below it: top and bottom (C, w + 1). */
 static void add_adjoint(const job *j, scratch *s, int64_t row, int64_t column, int64_t size,
                         const float *dz, int64_t pitch) {
-    float below = j->row_share[row], above = 1.0f - below;
+    float below = j->low.row_share[row], above = 1.0f - below;
     for (int64_t c = 0; c < j->C; c++) {
         const float *g = dz + c * pitch;
-        float *top = s->top + c * (j->w + 1), *bottom = s->bottom + c * (j->w + 1);
+        float *top = s->top + c * (j->low.w + 1), *bottom = s->bottom + c * (j->low.w + 1);
         for (int64_t t = 0; t < size;) {
-            int32_t first = j->column_first[column + t];
+            int32_t first = j->low.column_first[column + t];
             float left = 0.0f, right = 0.0f;
-            for (; t < size && j->column_first[column + t] == first; t++) {
-                float share = j->column_share[column + t];
+            for (; t < size && j->low.column_first[column + t] == first; t++) {
+                float share = j->low.column_share[column + t];
                 left += (1.0f - share) * g[t];
                 right += share * g[t];
             }
@@ -1078,16 +1433,17 @@ static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t
     int way = way_of(j);
     rows_of z = begin(j, s, n, row, column, size, way == HARD ? u + n * j->C : NULL);
     const tensor *to = &j->gradient;
-    int in_place = !j->h && to->type == FLOAT32 && to->column == 1;
+    int in_place = !j->low.h && to->type == FLOAT32 && to->column == 1;
     float *out = in_place ? place(to, n, 0, row, column) : s->a;
     int64_t pitch = in_place ? to->channel : j->tile;
     if (way == BINARY) slope_binary(j, s, z, n, size, out, pitch);
-    else if (way == HARD) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
+    else if (way == TWO) slope_two(j, s, z, n, size, out, pitch);
+    else if (way == HARD && !s->knows[0].y) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
     else if (way == ENTRIES)
         for (int64_t k = 0; k < j->K; k++)
             slope_entries(j, s, z, k, n, row, column, size, out, pitch);
     else slope_any(j, s, n, size, out, pitch);
-    if (j->h) add_adjoint(j, s, row, column, size, out, pitch);
+    if (j->low.h) add_adjoint(j, s, row, column, size, out, pitch);
     else if (!in_place)
         for (int64_t c = 0; c < j->C; c++)
             write_floats(to, place(to, n, c, row, column), size, out + c * pitch);
@@ -1107,17 +1463,17 @@ typedef struct {
 static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t row, int64_t from,
                    int64_t to) {
     float *rows = s->top;
-    if (row < j->h) {
+    if (row < j->low.h) {
         int border = row == from ? 0 : row == to ? 1 : -1;
         for (int64_t c = 0; c < j->C; c++) {
-            float *x = rows + c * (j->w + 1);
+            float *x = rows + c * (j->low.w + 1);
             if (border >= 0)
-                memcpy(j->borders + ((unit * 2 + border) * j->C + c) * j->w, x, (size_t)j->w * 4);
+                memcpy(j->borders + ((unit * 2 + border) * j->C + c) * j->low.w, x, (size_t)j->low.w * 4);
             else
-                write_floats(&j->gradient, place(&j->gradient, n, c, row, 0), j->w, x);
+                write_floats(&j->gradient, place(&j->gradient, n, c, row, 0), j->low.w, x);
         }
     }
-    memset(rows, 0, (size_t)(j->C * (j->w + 1)) * 4);
+    memset(rows, 0, (size_t)(j->C * (j->low.w + 1)) * 4);
     s->top = s->bottom;
     s->bottom = rows;
 }
@@ -1126,10 +1482,10 @@ static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t ro
 static void low_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t from, int64_t to) {
     const job *j = work->j;
     int64_t at = from;
-    memset(s->top, 0, (size_t)(j->C * (j->w + 1)) * 4);
-    memset(s->bottom, 0, (size_t)(j->C * (j->w + 1)) * 4);
+    memset(s->top, 0, (size_t)(j->C * (j->low.w + 1)) * 4);
+    memset(s->bottom, 0, (size_t)(j->C * (j->low.w + 1)) * 4);
     for (int64_t row = 0; row < j->rows; row++) {
-        int64_t first = j->row_first[row];
+        int64_t first = j->low.row_first[row];
         if (first < from || first >= to) continue;
         if (work->u)
             for (; at < first; at++) finish(j, s, n, unit, at, from, to);
@@ -1155,38 +1511,62 @@ static void full_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t f
     }
 }
 
+/* Cut aligned memory off a block. */
+static void *take(uintptr_t *at, int64_t elements, int64_t bytes) {
+    uintptr_t here = *at;
+    *at += (uintptr_t)(elements * bytes + 63) / 64 * 64;
+    return (void *)here;
+}
+
+/* Lay the buffers out from an address on, and return the first one behind them. */
+static uintptr_t lay_out(const job *j, scratch *s, uintptr_t at) {
+    int64_t line = j->tile, block = j->C * line, low = j->low.h ? j->C * (j->low.w + 1) : 0;
+    int64_t converted = 0, lines = 0, wide = line, ballots = 0;
+    for (int64_t k = 0; k < j->K; k++) {
+        const target *y = &j->targets[k];
+        int64_t window = 2 * y->depth + 1;
+        int64_t of[] = {y->kind == GAUSSIAN ? window * (line + 2 * y->depth + CHUNK)
+                                            : y->depth * (line + CHUNK),
+                        y->kind == GAUSSIAN ? line + 2 * y->depth : 2 * (y->low.w + 1),
+                        y->kind == GAUSSIAN ? window * window : y->depth};
+        int64_t *to[] = {&lines, &wide, &ballots};
+        for (int i = 0; i < 3; i++) *to[i] = of[i] > *to[i] ? of[i] : *to[i];
+        converted |= y->kind != LABELS || writes_out(j, y);
+    }
+    s->knows = take(&at, j->K, sizeof(known));
+    s->banks = take(&at, 8 * BANKS * j->C, sizeof(double));
+    s->ballots = take(&at, ballots, sizeof(ballot));
+    s->lines = take(&at, lines, 4), s->line = take(&at, wide, 4);
+    s->z = take(&at, block, 4), s->p = take(&at, block, 4), s->a = take(&at, block, 4);
+    s->y = take(&at, converted * j->K * block, 4);
+    float **of_size[] = {&s->most, &s->sum, &s->scale, &s->dot, &s->any, &s->entropy, &s->kept};
+    for (int i = 0; i < 7; i++) *of_size[i] = take(&at, line, 4);
+    s->low = take(&at, low, 4), s->top = take(&at, low, 4), s->bottom = take(&at, low, 4);
+    s->other = take(&at, j->low.h ? j->low.w : 0, 4);
+    return at;
+}
+
+/* Lay out the memory of the targets behind the rest. */
+static uintptr_t lay_out_targets(const job *j, known *knows, uintptr_t at) {
+    for (int64_t k = 0; k < j->K; k++) {
+        int64_t marks = most_marks(j, &j->targets[k]) * j->tile;
+        known one = {0};
+        float **of_size[] = {&one.w, &one.told, &one.on, &one.off};
+        for (int i = 0; i < 4; i++) *of_size[i] = take(&at, j->tile, 4);
+        one.label = take(&at, j->tile, 4);
+        one.at = take(&at, marks, 4), one.class = take(&at, marks, 4);
+        one.value = take(&at, marks, 4);
+        if (knows) knows[k] = one;
+    }
+    return at;
+}
+
 static int allocate(const job *j, scratch *s, char **memory) {
-    int64_t line = (j->tile + 15) / 16 * 16, block = j->C * line, low = j->C * (j->w + 1);
-    int64_t converted = 0, lows = j->h ? 3 * low + j->w + 64 : 0;
-    for (int64_t k = 0; k < j->K; k++)
-        converted |= j->targets[k].kind == PROBS || writes_out(j);
-    int64_t floats = 3 * block + converted * j->K * block + 4 * j->K * line + 7 * line + lows;
-    size_t bytes = (size_t)floats * 4 + (size_t)(6 * BANKS * j->C) * sizeof(double) +
-                   (size_t)j->K * sizeof(known) + 128;
-    *memory = malloc(bytes);
+    uintptr_t bytes = lay_out_targets(j, NULL, lay_out(j, s, 0));
+    *memory = malloc(bytes + 63);
     if (!*memory) return 0;
-    float *at = (float *)(((uintptr_t)*memory + 63) / 64 * 64);
-    s->z = at, at += block;
-    s->p = at, at += block;
-    s->a = at, at += block;
-    s->y = at, at += converted * j->K * block;
-    s->w = at, at += j->K * line;
-    s->on = at, at += j->K * line;
-    s->off = at, at += j->K * line;
-    s->label = (int32_t *)at, at += j->K * line;
-    s->most = at, at += line;
-    s->sum = at, at += line;
-    s->scale = at, at += line;
-    s->dot = at, at += line;
-    s->any = at, at += line;
-    s->entropy = at, at += line;
-    s->kept = at, at += line;
-    s->low = at, at += j->h ? low : 0;
-    s->top = at, at += j->h ? low : 0;
-    s->bottom = at, at += j->h ? low : 0;
-    s->other = at, at += j->h ? j->w : 0;
-    s->banks = (double *)(((uintptr_t)at + 15) / 16 * 16);
-    s->knows = (known *)(s->banks + 6 * BANKS * j->C);
+    uintptr_t at = lay_out(j, s, ((uintptr_t)*memory + 63) / 64 * 64);
+    lay_out_targets(j, s->knows, at);
     return 1;
 }
 
@@ -1200,13 +1580,13 @@ static void *worker(void *argument) {
         return NULL;
     }
     int64_t per_row = (j->columns + j->tile - 1) / j->tile;
-    int64_t pieces = j->h ? (j->h > 1 ? j->h - 1 : 1) : j->rows * per_row;
+    int64_t pieces = j->low.h ? (j->low.h > 1 ? j->low.h - 1 : 1) : j->rows * per_row;
     for (;;) {
         int64_t unit = j->first + atomic_fetch_add(&work->next, 1);
         if (unit >= j->last) break;
         int64_t n = unit / j->units, i = unit % j->units;
         int64_t from = pieces * i / j->units, to = pieces * (i + 1) / j->units;
-        if (j->h) low_unit(work, &s, n, unit, from, to);
+        if (j->low.h) low_unit(work, &s, n, unit, from, to);
         else full_unit(work, &s, n, unit, from, to);
     }
     free(memory);
@@ -1220,7 +1600,7 @@ static int run(work *work) {
 
 /* Add up the low-resolution rows at which two units met, and write them: after the last unit. */
 void softiou_join(const job *j) {
-    int64_t pieces = j->h > 1 ? j->h - 1 : 1, line = j->C * j->w;
+    int64_t pieces = j->low.h > 1 ? j->low.h - 1 : 1, line = j->C * j->low.w;
     for (int64_t unit = 0; unit < j->N * j->units; unit++) {
         int64_t n = unit / j->units, i = unit % j->units;
         int64_t from = pieces * i / j->units, to = pieces * (i + 1) / j->units;
@@ -1228,11 +1608,11 @@ void softiou_join(const job *j) {
         if (i > 0)
             for (int64_t x = 0; x < line; x++) first[x] += first[x - line];
         for (int64_t c = 0; c < j->C; c++) {
-            write_floats(&j->gradient, place(&j->gradient, n, c, from, 0), j->w,
-                         first + c * j->w);
-            if (i == j->units - 1 && to < j->h)
-                write_floats(&j->gradient, place(&j->gradient, n, c, to, 0), j->w,
-                             last + c * j->w);
+            write_floats(&j->gradient, place(&j->gradient, n, c, from, 0), j->low.w,
+                         first + c * j->low.w);
+            if (i == j->units - 1 && to < j->low.h)
+                write_floats(&j->gradient, place(&j->gradient, n, c, to, 0), j->low.w,
+                             last + c * j->low.w);
         }
     }
 }

@@ -1,8 +1,8 @@
 """The pass for CPUs in compiled tiles: any activation, any targets.
 
 The arithmetic is in `native.c`, compiled when the package is built; this file hands it pointers and
-strides. Labels, smoothed labels and probabilities are read where they lie; other targets are read
-in Python, for a few units of work at a time.
+strides. Most targets are read where they lie; confident, mixed, pasted ones and those of others are
+read in Python, for a few units of work at a time.
 
 Shapes: N images, C classes, *S space, seen as rows x columns, K targets.
 """
@@ -13,14 +13,25 @@ from collections.abc import Iterator, Sequence
 from ctypes import POINTER, byref, c_double, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from softiou._native import load_library
 from softiou.overlap.job import Job, Sums
-from softiou.targets import DenseTarget, HardTarget, SmoothedTarget, SoftTile, Target
+from softiou.targets import (
+    DenseTarget,
+    GaussianTarget,
+    HardTarget,
+    SmoothedTarget,
+    SoftTile,
+    SparseTarget,
+    Target,
+    TeacherTarget,
+    VotesTarget,
+)
+from softiou.targets.neighbours import gaussian_weights
 from softiou.tiles import Bilinear, Tile
 
 _TYPES = {
@@ -36,6 +47,25 @@ _TYPES = {
 }
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SUMS = 9  # P, Y, D, M, T, E, F, P_MAX, Y_MAX
+
+
+class _Kind(NamedTuple):
+    """A kind of target that is read in place: its number, its tensors and their dimensions."""
+
+    number: int
+    leading: int  # dimensions before the space
+    tensors: tuple[str, ...]
+
+
+_KINDS: dict[type[Target], _Kind] = {
+    HardTarget: _Kind(0, 1, ("labels",)),
+    SmoothedTarget: _Kind(0, 1, ("labels",)),
+    DenseTarget: _Kind(1, 2, ("values",)),
+    VotesTarget: _Kind(2, 2, ("masks",)),
+    SparseTarget: _Kind(3, 2, ("indices", "weights")),
+    GaussianTarget: _Kind(4, 1, ("labels",)),
+    TeacherTarget: _Kind(5, 2, ("logits",)),
+}
 _ACTIVATIONS = {"softmax": 0, "sigmoid": 1, "none": 2}
 # Entries (C T) of a tile: it stays in the second-level cache with its buffers.
 _ENTRIES = 2**16
@@ -48,6 +78,13 @@ class _Tensor(ctypes.Structure):
     ]
 
 
+class _Taps(ctypes.Structure):
+    _fields_ = [
+        *((name, c_int64) for name in ("h", "w")),
+        *((name, c_void_p) for name in ("row_first", "row_share", "column_first", "column_share")),
+    ]
+
+
 class _Target(ctypes.Structure):
     _fields_ = [
         ("kind", c_int64),
@@ -57,17 +94,17 @@ class _Target(ctypes.Structure):
         ("independent", c_int64),
         ("epsilon", c_double),
         ("where", _Tensor),
+        ("shares", _Tensor),
+        ("depth", c_int64),
+        ("window", c_void_p),
+        ("low", _Taps),
     ]
 
 
 class _Job(ctypes.Structure):
     _fields_ = [
-        *((name, c_int64) for name in ("N", "C", "rows", "columns", "K", "h", "w")),
-        *(
-            (f"{axis}_{name}", c_void_p)
-            for name in ("first", "share")
-            for axis in ("row", "column")
-        ),
+        *((name, c_int64) for name in ("N", "C", "rows", "columns", "K")),
+        ("low", _Taps),
         *((name, _Tensor) for name in ("logits", "valid", "weights")),
         ("targets", POINTER(_Target)),
         *(
@@ -149,14 +186,22 @@ def _key(x: Tensor) -> tuple[int, tuple[int, ...]]:
     return x.data_ptr(), x.stride()
 
 
-def _in_place(target: Target) -> bool:
+def _in_place(job: Job, target: Target) -> bool:
     """Whether the compiled code reads a target's own memory."""
-    if isinstance(target, HardTarget | SmoothedTarget):
-        return target.labels.dtype in _TYPES
-    return (
-        isinstance(target, DenseTarget)
-        and target.values.dtype in _TYPES
-        and _holds(target.values.dtype, target.ignore_index)
+    kind = _KINDS.get(type(target))
+    if kind is None or any(getattr(target, name).dtype not in _TYPES for name in kind.tensors):
+        return False
+    if isinstance(target, DenseTarget):
+        return _holds(target.values.dtype, target.ignore_index)
+    if isinstance(target, TeacherTarget) and target.logits.shape[1] != job.num_classes:
+        return False
+    return len(job.size) == 2 or not _is_spatial(target)
+
+
+def _is_spatial(target: Target) -> bool:
+    """Whether a target has to know the rows of the image."""
+    return isinstance(target, GaussianTarget) or (
+        isinstance(target, TeacherTarget) and target.interpolated
     )
 
 
@@ -171,7 +216,7 @@ def _holds(dtype: torch.dtype, value: int | None) -> bool:
 def _layout(job: Job) -> tuple[tuple[int, int] | None, list[bool]]:
     """Return the `_grid` of a job, and which of its targets are read in place."""
     if "layout" not in job.cache:
-        in_place = [_in_place(target) for target in job.targets]
+        in_place = [_in_place(job, target) for target in job.targets]
         job.cache["layout"] = _grid(job, in_place), in_place
     return job.cache["layout"]  # type: ignore[no-any-return]
 
@@ -179,22 +224,18 @@ def _layout(job: Job) -> tuple[tuple[int, int] | None, list[bool]]:
 def _grid(job: Job, in_place: list[bool]) -> tuple[int, int] | None:
     """Return rows and columns that all tensors can be seen as without a copy, or None."""
     maps = [(x, 1) for x in (job.valid, job.weights) if x is not None]
-    maps += [_values(y) for y, own in zip(job.targets, in_place, strict=True) if own]
+    read = [target for target, own in zip(job.targets, in_place, strict=True) if own]
+    for target in read:
+        kind = _KINDS[type(target)]
+        maps += [(getattr(target, name), kind.leading) for name in kind.tensors]
     if job.bilinear is None:
         maps.append((job.logits, 2))
     *outer, columns = job.size
     grids = [(prod(outer), columns)]
-    if job.bilinear is None and all(in_place):
+    if job.bilinear is None and all(in_place) and not any(map(_is_spatial, read)):
         grids.insert(0, (1, prod(job.size)))
-    fitting = (g for g in grids if all(_steps(x, leading, g) is not None for x, leading in maps))
-    return next(fitting, None)
-
-
-def _values(target: Target) -> tuple[Tensor, int]:
-    """Return what a target in place holds, and how many dimensions stand before its space."""
-    if isinstance(target, DenseTarget):
-        return target.values, 2
-    return target.labels, 1  # type: ignore[attr-defined]
+    strided = [one for one in maps if not one[0].is_contiguous()]  # all others fit
+    return next((g for g in grids if all(_steps(x, n, g) is not None for x, n in strided)), None)
 
 
 def _steps(x: Tensor, leading: int, grid: tuple[int, int]) -> tuple[int, int] | None:
@@ -233,6 +274,18 @@ def _tap_arrays(bilinear: Bilinear) -> list[ctypes.Array[Any]]:
     return arrays
 
 
+def _taps(bilinear: Bilinear) -> _Taps:
+    """Describe an interpolation; its arrays live in the cache, and in the call."""
+    return _Taps(*bilinear.source, *(ctypes.addressof(array) for array in _tap_arrays(bilinear)))
+
+
+@lru_cache(maxsize=64)
+def _window(sigma: float, width: int) -> ctypes.Array[Any]:
+    """Write the weights of a Gaussian, row by row."""
+    weights = dict(gaussian_weights(sigma, width, 2))
+    return (c_float * len(weights))(*(weights[offset] for offset in sorted(weights)))
+
+
 class _Call:
     """The structure of a call, but for what it writes to: made once for the sums and the gradient.
 
@@ -250,8 +303,10 @@ class _Call:
         tile = min(tile, max(columns, 1))
         self.job = _Job(N, C, rows, columns, len(job.targets), tile=tile)
         self._pieces = rows * -(-columns // tile)
-        if job.bilinear is not None:
-            self._interpolate(job.bilinear)
+        if job.bilinear is not None:  # source rows are what is shared out
+            self.job.low = _taps(job.bilinear)
+            self._kept.append(_tap_arrays(job.bilinear))
+            self._pieces = max(1, job.bilinear.source[0] - 1)
         # More units than threads balance the load; their number does not depend on the threads.
         self.job.units = max(1, min(self._pieces, -(-64 // max(N, 1))))
         self.key, self.job.logits = _key(job.logits), self.logits(job.logits)
@@ -289,7 +344,7 @@ class _Call:
 
     def logits(self, x: Tensor) -> _Tensor:
         """Describe the logits, or their gradient, at either resolution."""
-        if self.job.h:
+        if self.job.low.h:
             return _Tensor(x.data_ptr(), *x.stride(), _TYPES[x.dtype])
         return self._map(x, 2)
 
@@ -346,34 +401,52 @@ class _Call:
             described.where = _Tensor(valid.data_ptr() - before, 0, channel, columns, 1, 3)
         return SoftTile(y, valid)
 
-    def _interpolate(self, bilinear: Bilinear) -> None:
-        """Describe low-resolution logits, whose source rows are what is shared out."""
-        self.job.h, self.job.w = bilinear.source
-        self._kept += (arrays := _tap_arrays(bilinear))
-        self.job.row_first, self.job.row_share, self.job.column_first, self.job.column_share = (
-            ctypes.addressof(array) for array in arrays
-        )
-        self._pieces = max(1, bilinear.source[0] - 1)
-
     def _target(self, job: Job, target: Target) -> _Target:
         """Describe a target that is read in place; others are described when they are read."""
-        values, leading = _values(target)
+        kind = _KINDS[type(target)]
+        values: Tensor = getattr(target, kind.tensors[0])
         ignore = getattr(target, "ignore_index", None)
-        independent = isinstance(target, DenseTarget) and bool(target.independent)
-        independent = independent and (
-            ignore is not None or not (values.is_floating_point() or values.dtype == torch.bool)
-        )
-        job.check_valid(by_class=independent)
-        described = _Target(
-            leading - 1, self._map(values, leading), ignore is not None, ignore or 0, independent
-        )
-        if isinstance(target, SmoothedTarget):
+        described = _Target(kind.number, ignores=ignore is not None, ignore=ignore or 0)
+        if isinstance(target, TeacherTarget):
+            self._teacher(target, described)
+            return described
+        described.values = self._map(values, kind.leading)
+        if isinstance(target, DenseTarget) and target.independent:
+            described.independent = ignore is not None or not (
+                values.is_floating_point() or values.dtype == torch.bool
+            )
+            job.check_valid(by_class=bool(described.independent))
+        elif isinstance(target, VotesTarget):
+            described.depth = values.shape[1]
+        elif isinstance(target, SparseTarget):
+            described.depth, described.epsilon = values.shape[1], target.rounding
+            described.shares = self._map(target.weights, 2)
+        elif isinstance(target, GaussianTarget):
+            window = _window(target.sigma, target.width)
+            described.depth, described.window = target.width, ctypes.addressof(window)
+            self._kept.append(window)
+        elif isinstance(target, SmoothedTarget):
             described.epsilon = target.epsilon
             band = target.with_band(job.num_classes).band
             if band is not None:
                 self._kept.append(band := band.contiguous())
                 described.where = self._map(band, 1)
         return described
+
+    def _teacher(self, target: TeacherTarget, described: _Target) -> None:
+        x = target.logits
+        described.epsilon = 1 / target.temperature
+        if target.interpolated:
+            height, width = target.shape[1:]
+            bilinear = Bilinear((x.shape[2], x.shape[3]), (height, width), target.align_corners)
+            self._kept.append(_tap_arrays(bilinear))
+            described.low = _taps(bilinear)
+            described.values = _Tensor(x.data_ptr(), *x.stride(), _TYPES[x.dtype])
+        else:
+            described.values = self._map(x, 2)
+        if target.valid is not None:
+            self._kept.append(valid := target.valid.contiguous())
+            described.where = self._map(valid, 1)
 
     def _map(self, x: Tensor, leading: int) -> _Tensor:
         """Describe (N, *S) or (N, C, *S), with one or two leading dimensions."""

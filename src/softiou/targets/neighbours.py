@@ -70,7 +70,7 @@ class GaussianTarget(Target):
         index = around.where(valid, 0)
         box = [part.stop - part.start for part in tile.box]
         y = torch.zeros(C, tile.pixels, dtype=dtype, device=index.device)
-        for offset, weight in _weights(self.sigma, width, len(box)):
+        for offset, weight in gaussian_weights(self.sigma, width, len(box)):
             there = tuple(
                 slice(width + o, width + o + size) for o, size in zip(offset, box, strict=True)
             )
@@ -87,7 +87,9 @@ class GaussianTarget(Target):
         )
 
 
-def _weights(sigma: float, width: int, dimensions: int) -> Iterator[tuple[tuple[int, ...], float]]:
+def gaussian_weights(
+    sigma: float, width: int, dimensions: int
+) -> Iterator[tuple[tuple[int, ...], float]]:
     """List the offsets of the window and their weights, the centre last."""
     centre, total = (0,) * dimensions, 0.0
     for offset in product(range(-width, width + 1), repeat=dimensions):

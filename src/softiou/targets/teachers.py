@@ -48,7 +48,7 @@ class TeacherTarget(Target):
             )
         if (
             self.size is not None
-            and self._interpolated()
+            and self.interpolated
             and not (self.logits.ndim == 4 and len(self.size) == 2)
         ):
             raise ValueError(
@@ -56,7 +56,9 @@ class TeacherTarget(Target):
                 f"(N, C, h, w) or the space {self.size}, but got {tuple(self.logits.shape)}."
             )
 
-    def _interpolated(self) -> bool:
+    @property
+    def interpolated(self) -> bool:
+        """Whether the size of the image is another one than that of the logits."""
         return self.size is not None and tuple(self.size) != tuple(self.logits.shape[2:])
 
     @property
@@ -74,7 +76,7 @@ class TeacherTarget(Target):
                 "distillation needs the same classes in the same order."
             )
         logits = self.logits.detach()
-        if self._interpolated():
+        if self.interpolated:
             _, height, width = self.shape
             source = (int(logits.shape[2]), int(logits.shape[3]))
             reader = Bilinear(source, (height, width), self.align_corners)
@@ -88,7 +90,7 @@ class TeacherTarget(Target):
         """Raise on logits that are NaN or infinite, at a stride wherever they are."""
         finite = self.logits.isfinite()
         for looked_at in (self.valid, valid):
-            if looked_at is not None and not self._interpolated():
+            if looked_at is not None and not self.interpolated:
                 finite = finite | ~looked_at.unsqueeze(1)
         if not bool(finite.all()):
             raise ValueError(

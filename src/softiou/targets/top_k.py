@@ -62,7 +62,7 @@ class SparseTarget(Target):
         known = (indices >= 0) & (indices < num_classes)
         # What rounding leaves of 1 is no mass: it would make every class present.
         total = weights.sum(0)
-        whole = total > 1 - self._rounding
+        whole = total > 1 - self.rounding
         weights = torch.where(whole, weights / torch.where(whole, total, 1.0), weights)
         rest = torch.where(whole, 0.0, (1 - total) / num_classes)
         y = rest.expand(num_classes, -1).contiguous()
@@ -70,7 +70,7 @@ class SparseTarget(Target):
         return SoftTile(y, known.all(0))
 
     @property
-    def _rounding(self) -> float:
+    def rounding(self) -> float:
         """Return how far the sum of rounded weights may be from 1."""
         if self.weights.dtype == torch.uint8:  # half a step each, and rarely all in one direction
             return min(self.weights.shape[1], 4) / 510 + 1e-6
