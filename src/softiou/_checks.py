@@ -101,6 +101,15 @@ def indices_or_none(name: str, value: Any) -> int | tuple[int, ...] | None:
     return found if len(found) > 1 else found[0]
 
 
+def one_label(ignore_index: object) -> None:
+    """Raise unless `ignore_index` is one label or None."""
+    if not isinstance(ignore_index, int | None):
+        raise TypeError(
+            f"Expected `ignore_index` to be one label or None, but got {ignore_index!r}. Make "
+            "several labels one: target.masked_fill(torch.isin(target, torch.tensor(labels)), 255)."
+        )
+
+
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
     """Raise unless `value` is among the `allowed` settings."""
     allowed = list(allowed)

@@ -586,6 +586,10 @@ def test_several_ignored_labels_raise() -> None:
     several: Any = [254, 255]
     with pytest.raises(TypeError, match=r"`ignore_index` to be one label .*\[254, 255\].*isin"):
         MeanIoU(2, ignore_index=several)
+    labels = torch.zeros(1, 4).long()
+    for preds in (labels, labels.expand(1, 2, 4)):  # compiled, and plain
+        with pytest.raises(TypeError, match=r"`ignore_index` to be one label .*\[254, 255\].*isin"):
+            overlap_counts(preds, labels, num_classes=2, ignore_index=several)
 
 
 def test_a_target_with_a_channel_raises() -> None:

@@ -82,12 +82,7 @@ class ImageMetric(ExactMetric, Generic[S]):
     ) -> None:
         super().__init__(**kwargs)
         _checks.in_range("num_classes", num_classes, 1 if independent else 2)
-        if not isinstance(ignore_index, int | None):
-            raise TypeError(
-                f"Expected `ignore_index` to be one label or None, but got {ignore_index!r}. Make "
-                "several labels one: target.masked_fill(torch.isin(target, torch.tensor(labels)), "
-                "255)."
-            )
+        _checks.one_label(ignore_index)
         self.num_classes = num_classes
         self.independent = independent
         self.ignore_index = ignore_index

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from softiou import _checks
 from softiou._native import load_library, warn_once
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 
@@ -115,6 +116,7 @@ def gather(
     Raises:
         RuntimeError: Shapes do not match: the callers check what users give.
     """
+    _checks.one_label(ignore_index)
     _check_shapes(scores, target, valid, num_classes)
     N, P, C = len(target), target[:1].numel(), num_classes
     U = max(1, min(_UNITS, -(-P // _TILE)))

@@ -22,6 +22,7 @@ def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) 
     Returns:
         Bool, of the same shape.
     """
+    _checks.one_label(ignore_index)
     labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
     valid = (labels >= 0) & (labels < max(num_classes, 2))
     return valid if ignore_index is None else valid & (labels != ignore_index)
