@@ -16,6 +16,8 @@ import softiou
 from softiou.metrics import MeanIoU
 
 DATA = Path(mkdtemp()) / "boxes"
+DATA.mkdir()
+(DATA / "dataset.yaml").write_text("classes: [ground, box]\n")
 random = np.random.default_rng(0)
 for split, number in {"train": 12, "val": 4, "test": 4}.items():
     for folder in ("images", "masks"):
@@ -28,7 +30,6 @@ for split, number in {"train": 12, "val": 4, "test": 4}.items():
         name = f"{split}{index}.png"
         Image.fromarray(mask).save(DATA / split / "masks" / name)
         Image.fromarray(image.astype(np.uint8)).save(DATA / split / "images" / name)
-(DATA / "dataset.yaml").write_text("classes: [ground, box]\n")
 
 # %% [markdown]
 # ## Check and train
