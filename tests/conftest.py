@@ -108,6 +108,12 @@ def _nothing_is_slow() -> None:
     _screen.SLOW_SECONDS = 600.0
 
 
+@pytest.fixture
+def plain_charts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the charts of reports out: they take a second, and tests/reports looks at them."""
+    monkeypatch.setattr("softiou.reports.charts._to_svg", lambda *_: "<svg></svg>")
+
+
 @pytest.fixture(scope="session")
 def make_shapes() -> MakeShapes:
     """Return a function that writes a folder of scenes."""

@@ -44,7 +44,15 @@ def test_ordinary_files_with_aliases_and_a_byte_order_mark(tmp_path: Path) -> No
         "\x01",
         "!!python/object/apply:os.mkdir [evil]",
         "{a: [}",
+        "!!bool x",
+        "!!int ''",
+        "!!float a",
+        "!!timestamp x",
+        "a: 1" + ":1" * 500_000,  # a number of base 60
+        "a: 1" + ":1" * 300 + ".5",
+        "0x" + "f" * 1_000_000,
     ],
+    ids=lambda text: text[:20],
 )
 def test_yaml_that_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):

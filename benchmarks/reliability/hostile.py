@@ -353,6 +353,20 @@ def _settings_with_a_call(place: Place) -> Words:
 
 
 @_case("run directory")
+def _lock_that_is_a_link(place: Place) -> Words:
+    (place.copy(place.run, "run") / ".lock").symlink_to(place.outside / "secret.bin")
+    return ["train", "--resume", "run"]
+
+
+@_case("run directory")
+def _curves_that_are_a_link(place: Place) -> Words:
+    file = place.copy(place.run, "run") / "metrics.jsonl"
+    file.unlink()
+    file.symlink_to(place.outside / "new.jsonl")
+    return ["train", "--resume", "run"]
+
+
+@_case("run directory")
 def _curves_with_a_script(place: Place) -> Words:
     line = json.dumps({"step": 1, SCRIPT: 1.0, f"val/{SCRIPT}": 0.5, "seconds": SCRIPT})
     _run_with(place, "metrics.jsonl", line + "\n")

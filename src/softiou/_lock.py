@@ -27,8 +27,13 @@ def only_writer(run: Path) -> Iterator[None]:
     for, which works for processes of this machine.
 
     Raises:
-        RunExistsError: Another process holds it.
+        RunExistsError: Another process holds it, or a file to write to is a link to another one.
     """
+    for path in (run / NAME, run / "metrics.jsonl"):
+        if path.is_symlink():
+            raise RunExistsError(
+                f"{path} is a symbolic link, and writing would change a file elsewhere. Remove it."
+            )
     folder = run.resolve()
     if folder in _held:
         raise _busy(run, "this very process")
@@ -75,9 +80,7 @@ def _lock(file: TextIO) -> bool:
 def _is_owned(file: TextIO) -> bool:
     """Return whether the process that a file names may be alive, where nothing can be locked."""
     found = _OWNER.fullmatch(_owner(file))
-    if found is None:
-        return False
-    return found[2] != platform.node() or is_alive(int(found[1]))
+    return found is not None and (found[2] != platform.node() or is_alive(int(found[1])))
 
 
 def _owner(file: TextIO) -> str:

@@ -17,6 +17,7 @@ MOST_YAML_BYTES = 2 << 20
 MOST_JSON_BYTES = 1 << 29  # an evaluation has about a kilobyte for each image
 MOST_VALUES = 200_000  # of YAML, with those that aliases repeat
 MOST_LEVELS = 50  # of YAML; Python limits those of JSON
+_LONGEST_NUMBER = 100  # letters of YAML, where 1:1:1:... is one number, in time of the square
 
 
 class BoundedLoader(yaml.SafeLoader):
@@ -38,7 +39,9 @@ class BoundedLoader(yaml.SafeLoader):
                 f"expected at most {MOST_VALUES} values and {MOST_LEVELS} levels, but there are "
                 f"more before line {event.start_mark.line + 1}"
             )
-        node = super().compose_node(parent, index)
+        node = cast(Any, super().compose_node(parent, index))
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise ValueError(f"the number of line {event.start_mark.line + 1} is too long")
         self._levels -= 1
         if event.anchor and not alias:
             self._sizes[event.anchor] = self._values - before
@@ -55,6 +58,8 @@ def parse_yaml(text: str, loader: type[BoundedLoader] = BoundedLoader) -> Any:
         return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # !!bool x
+        raise ValueError(f"expected values of the kinds they are said to be ({error!r})") from error
 
 
 def read_yaml(path: Path, loader: type[BoundedLoader] = BoundedLoader) -> Any:

@@ -44,6 +44,8 @@ DIGITS: dict[str, Any] = {
     },
 }
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -32,7 +32,10 @@ class Result:
 
 @pytest.fixture
 def softiou(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    plain_charts: None,
 ) -> Callable[..., Result]:
     """Return a function that runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)

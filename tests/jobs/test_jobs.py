@@ -15,6 +15,8 @@ import softiou.jobs
 from conftest import TINY, TrainedRun
 from softiou.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.usefixtures("plain_charts")
+
 
 @pytest.fixture
 def run(trained: TrainedRun, tmp_path: Path) -> softiou.jobs.Run:

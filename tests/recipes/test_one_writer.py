@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from softiou import _files, jobs
 from softiou._lock import only_writer
 from softiou.errors import CheckpointError, RunExistsError
 from softiou.jobs import calibrating, distilling, model_tables, training
-from softiou.training import next_free_run, resume_training, start_training
+from softiou.training import is_finished, next_free_run, resume_training, start_training
 
 Make = Callable[..., Any]
 
@@ -63,6 +64,18 @@ def test_the_lock_ends_with_its_process_though_a_child_lives(holder: Any, tmp_pa
     with only_writer(tmp_path):
         assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl"])
+def test_files_elsewhere_are_not_written_through_links(name: str, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    run.mkdir()
+    other.write_text("whole")
+    (run / name).symlink_to(other)
+    with pytest.raises(RunExistsError, match=rf"run/{name} is a symbolic link.* Remove it"):
+        only_writer(run).__enter__()
+    assert other.read_text() == "whole"
+    assert (run / name).is_symlink()
 
 
 def test_the_same_process_is_locked_out_too(tmp_path: Path) -> None:
@@ -143,6 +156,14 @@ def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
         resume_training(run)
     start_training(tiny_config("optim.steps=2"), directory=run)
     assert [path.name for path in run.rglob(".*")] == []
+
+
+def test_a_run_that_was_killed_at_its_report_is_not_finished(trained: Any, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained.directory, tmp_path / "run"))
+    (run / "evaluation.json").write_text("{}")
+    assert is_finished(run)
+    (run / ".lock").write_text("process 1 on elsewhere")
+    assert not is_finished(run)
 
 
 @pytest.mark.parametrize("verb", ["train", "distill", "semi"])

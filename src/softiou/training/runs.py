@@ -96,9 +96,11 @@ def config_of(directory: Path) -> Config:
 
 
 def is_finished(directory: Path) -> bool:
-    """Return whether a run is trained to its last step, validated there, and evaluated."""
+    """Return whether a run is trained to its last step, evaluated, and let go of."""
     config, metrics = config_of(directory), directory / "metrics.jsonl"
     last = "comparison.json" if config.method else "evaluation.json"
+    if (directory / LOCK).exists():  # of a process that works on it, or was killed at its report
+        return False
     if not (metrics.is_file() and (directory / last).is_file()):
         return False
     steps = config.optim.steps
