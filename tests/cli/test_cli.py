@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import yaml
 from PIL import Image
 
 from conftest import TrainedRun
-from softiou import __version__
+from softiou import __version__, _screen, jobs
 from softiou.checkpoints import read_checkpoint
 from softiou.cli import _console
 from softiou.configuration import load_config
@@ -500,6 +501,67 @@ def test_demo_compares_two_trainings(
         config = load_config(file=Path(f"runs/demo-001/{folder}/config.yaml"))
         assert (config.loss.cross_entropy, config.optim.learning_rate) == method
     assert json.loads(Path("runs/demo-001/ce/evaluation.json").read_text())["split"] == "test"
+
+
+def test_demo_trains_each_loss_at_its_own_rate(
+    softiou: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[list[str]] = []
+
+    def train(data: str, *, out: Path, overrides: list[str], **_: object) -> Any:
+        trained.append(overrides)
+        scores = {"miou_d": 60.0 + len(trained)}
+        return SimpleNamespace(path=out, evaluation=SimpleNamespace(metrics=scores))
+
+    monkeypatch.setattr(jobs, "train", train)
+    monkeypatch.setattr(jobs, "compare", lambda *runs, **_: None)
+    monkeypatch.setattr(demo, "METHODS", {"CE": (1.0, 0.01), "JML": (0.25, 0.002)})
+    result = softiou("demo", "--out", "here", "--json")
+    assert json.loads(result.out) == {
+        "runs": {
+            "CE": {"run": "here/ce", "miou_d": 61.0},
+            "JML": {"run": "here/ce_jml", "miou_d": 62.0},
+        },
+        "side_by_side": "here/compare.html",
+    }
+    assert [overrides[-1] for overrides in trained] == [
+        "optim.learning_rate=0.01",
+        "optim.learning_rate=0.002",
+    ]
+
+
+class AtOnce:
+    """A timer that does not wait."""
+
+    def __init__(self, seconds: float, say: Callable[[str], None], words: tuple[str]) -> None:
+        self.start = lambda: say(*words)
+
+    def cancel(self) -> None:
+        """Nothing is left to stop."""
+
+
+def test_slow_starts_say_what_they_do(
+    softiou: Run, run_copy: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_screen, "Timer", AtOnce)
+    images, loads = shapes / "test" / "images", "softiou: loading PyTorch ..."
+    reads = f"softiou: reading {run_copy} ..."
+    for command, said in (
+        (("check", shapes), [loads, f"softiou: listing the files of {shapes} ..."]),
+        (("predict", run_copy, images), [loads, "softiou: listing the images ...", reads]),
+        (
+            ("evaluate", run_copy, shapes),
+            [loads, reads, f"softiou: opening {shapes}, test ..."],
+        ),
+        (
+            ("compare", run_copy, run_copy, "--resamples", 50),
+            [loads, "softiou: comparing 50 resamples of the images ..."],
+        ),
+    ):
+        result = softiou(*command)
+        assert (result.status, result.err.splitlines()) == (0, said)
+    aside = softiou("predict", run_copy, images, "--out", "more", "--json")
+    assert (json.loads(aside.out)["written"], aside.err) == (3, f"{loads}\n")
 
 
 def test_demo_settings_are_valid() -> None:

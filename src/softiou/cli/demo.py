@@ -37,11 +37,8 @@ def demo(
     with _console.loading():
         from softiou import jobs
         from softiou.training import next_free_run
-    home, progress = (
-        out or next_free_run("demo"),
-        progress_of(False if json_output else None),
-    )
-    runs = {}
+    progress = progress_of(False if json_output else None)
+    home, runs = out or next_free_run("demo"), {}
     for name, (cross_entropy, rate) in METHODS.items():
         progress.say(f"training with {name}")
         own = (f"loss.cross_entropy={cross_entropy}", f"optim.learning_rate={rate}")
