@@ -38,13 +38,15 @@ def run(
     trainer: Any = SimpleNamespace(
         world_size=world, is_global_zero=True, accumulate_grad_batches=1, callback_metrics=scores
     )
+    trainer.num_training_batches = validate or 1000
     trainer.global_step = steps.start - 1
     module: Any = None
     shown.on_train_start(trainer, module)
     for step in steps:
+        number = (step - 1) % trainer.num_training_batches
         clock.now += 1
         trainer.global_step = step
-        shown.on_train_batch_end(trainer, module, {"loss": torch.tensor(1 / step)})
+        shown.on_train_batch_end(trainer, module, {"loss": torch.tensor(1 / step)}, None, number)
         if validate and step % validate == 0:
             shown.on_validation_start(trainer, module)
             clock.now += 10
@@ -80,7 +82,7 @@ def test_lines_in_a_file(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         "step     10/40",  # a tenth after the validation
         "step     12/40",
     ]
-    assert said[1].endswith("val mIoU  50.0 %  ECE  2.0 %     16 s")
+    assert said[1].endswith("val mIoU  50.0 %  ECE  2.0 %     16 s  ETA 0:01:42")
     assert said[0].endswith("1.0 images/s  ETA 0:00:36")
 
 

@@ -90,13 +90,17 @@ class RunProgress(Callback):
         loss = self.loss
         parts = [f"loss {loss:.3f}"] if loss is not None else []
         if self._first and self._batches:
-            (begin, first), now = self._first, time.monotonic()
-            seconds = max(now - begin - self._validating, 1e-9)
+            seconds = max(time.monotonic() - self._first[0] - self._validating, 1e-9)
             parts.append(f"{self._batches * self.images / seconds:.1f} images/s")
-            if step > first:
-                left = (now - begin) / (step - first) * (self.steps - step)
-                parts.append(f"ETA {timedelta(seconds=round(left))}")
-        return "  ".join(parts)
+        return "  ".join(parts) + self._left(step)
+
+    def _left(self, step: int) -> str:
+        """Return the time left, in words, once a step of this process is known."""
+        if self._first is None or step <= self._first[1]:
+            return ""
+        begin, first = self._first
+        left = (time.monotonic() - begin) / (step - first) * (self.steps - step)
+        return f"  ETA {timedelta(seconds=round(left))}"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the bar, or say what is waited for."""
@@ -108,7 +112,12 @@ class RunProgress(Callback):
             self._waiting.enter_context(doing("loading and learning the first batch", self.say))
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
     ) -> None:
         """Smooth the loss, and show it from time to time."""
         step = trainer.global_step
@@ -123,7 +132,10 @@ class RunProgress(Callback):
         if self._bar and time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._bar.show(step, "training", self.values(step))
             self._shown = time.monotonic()
-        elif not self._wants_bar and trainer.is_global_zero and self._pace.due(step):
+        elif self._wants_bar or not trainer.is_global_zero:
+            return
+        elif batch_idx + 1 < trainer.num_training_batches and self._pace.due(step):
+            # The last batch of a round is followed by the line of its validation.
             self.say(f"step {step:>6}/{self.steps}  {self.values(step)}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -144,6 +156,7 @@ class RunProgress(Callback):
             f"step {step:>6}/{self.steps}  loss {loss}  "
             f"val mIoU {float(values['val/miou_d']):5.1f} %  "
             f"ECE {float(values['val/ece_d']):4.1f} %  {time.monotonic() - self._start:5.0f} s"
+            f"{self._left(step)}"
         )
         self._pace.restart(step)
 
