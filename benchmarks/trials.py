@@ -14,6 +14,7 @@ import yaml
 from benchmarks._machine import ROOT, current_commit, machine
 from benchmarks.peer_losses import peer_loss
 from benchmarks.results_files import result_file, write_result
+from benchmarks.smaller import smaller_copy
 from softiou import jobs
 from softiou._screen import progress_of, say
 from softiou.checkpoints import load_trained
@@ -24,7 +25,7 @@ from softiou.jobs.scoring import score
 from softiou.training import resume_training, start_training
 
 RUNS = ROOT / "runs" / "experiments"
-TEACHERS = ("distillation.teacher", "distillation.soft_labels")
+TEACHERS = ("distillation.teacher", "distillation.soft_labels", "model.weights")
 _PATHS = ("source", "model.encoder_weights")
 
 
@@ -73,6 +74,13 @@ class Trial:
         return f"{self.experiment}, {self.method}, seed {self.seed}"
 
     @property
+    def source(self) -> str:
+        """Return the data set, at the fraction of its size that `smaller` says."""
+        source = _value("source", self.declared["source"])
+        factor: int | None = self.declared.get("smaller")
+        return source if factor is None else str(smaller_copy(Path(source), factor))
+
+    @property
     def result(self) -> Path:
         """Return the results file."""
         return result_file(self.experiment, self.method, self.seed)
@@ -84,7 +92,9 @@ class Trial:
     @property
     def _all_of_it(self) -> tuple[Any, ...]:
         """Return what the figures follow from."""
-        scored = [self.declared.get(key) for key in ("source", "eval_split", "eval_labels")]
+        scored = [
+            self.declared.get(key) for key in ("source", "smaller", "eval_split", "eval_labels")
+        ]
         return (self.settings, self.peer_loss, *scored)
 
     def run_of(self, method: str) -> Path:
@@ -100,7 +110,7 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
     """
     run = trial.run_of(trial.method)
     commit = _begun_at(run)
-    source = _value("source", trial.declared["source"])
+    source = trial.source
     with peer_loss(trial.peer_loss):
         if (run / "config.yaml").exists():
             resume_training(run, say=say)

@@ -114,12 +114,13 @@ def _learnt(mix: str, weight: float, make_recipe: Make) -> float:
     given = {
         "target": torch.ones(1, 2, 2, dtype=torch.long),
         "inside": torch.ones(1, 2, 2, dtype=torch.bool),
+        "soft_logits": taught,
     }
     optimizer = torch.optim.Adam([free], lr=0.2)
     for step in range(250):
         optimizer.param_groups[0]["lr"] = 0.2 * 0.978**step
         optimizer.zero_grad()
-        recipe.loss(free, recipe._joint(recipe._pairs(given, taught))).backward()
+        recipe.loss(free, recipe._joint(recipe._pairs(given))).backward()
         optimizer.step()
     return float(free.softmax(1)[0, 1, 0, 0].detach())
 
@@ -139,9 +140,8 @@ def test_the_label_weighs_as_much_however_few_pixels_have_one(
     target[0, 30:32, 14:16] = 1
     target = target.where(batch["inside"], 255)
     taught = torch.tensor([0.9, 0.1, 1e-9]).log().view(1, 3, 1, 1).expand(2, 3, 16, 8)
-    mixed = recipe._joint(recipe._pairs({**batch, "target": target}, taught)).completed(
-        255, (64, 32)
-    )
+    given = {**batch, "target": target, "soft_logits": taught}
+    mixed = recipe._joint(recipe._pairs(given)).completed(255, (64, 32))
     probs, valid = targets.to_probs(mixed, num_classes=3)
     labelled = target == 1
     assert labelled.any()
@@ -196,7 +196,7 @@ def test_student_temperature_is_that_of_hinton(
     )
     logits = recipe.model(batch["image"])
     taught = teacher_logits(trained, batch["image"])
-    pairs = recipe._pairs(recipe._joined(batch), taught)
+    pairs = recipe._pairs({**recipe._joined(batch), "soft_logits": taught})
     full, soft = (F.interpolate(z, (64, 32), mode="bilinear") for z in (logits, taught))
     inside = batch["inside"]
     hard = F.cross_entropy(full, batch["target"].long(), ignore_index=255)
@@ -231,7 +231,7 @@ def test_teacher_is_scaled_by_its_calibration(
     logits = F.interpolate(teacher_logits(trained, batch["image"]), (64, 32), mode="bilinear")
     if calibrated:
         logits = scaling.apply(logits)
-    target = recipe._soft_target(batch, recipe._teacher_logits(batch["image"]))
+    target = recipe._soft_target(recipe._taught(batch)[0])
     probs, valid = targets.to_probs(target.completed(None, (64, 32)), num_classes=3)
     expected = (logits / 2).softmax(1)
     torch.testing.assert_close(probs.movedim(1, -1)[valid], expected.movedim(1, -1)[valid])
@@ -374,7 +374,7 @@ def test_store_says_what_the_teacher_says(
     stream = TrainingStream(open_dataset(shapes, "train"), augmentation, seed=0, soft_labels=reader)
     batch = collate([stream[draw] for draw in range(4)])
     recipe = make_recipe("distillation.temperature=1.5")
-    target = recipe._soft_target(batch, None).completed(None, (64, 64))
+    target = recipe._soft_target(batch).completed(None, (64, 64))
     ours, valid = targets.to_probs(target, num_classes=3)
     assert torch.equal(valid, batch["inside"])
     theirs = _of_whole_images(load_trained(trained.directory).model, batch, shapes)
@@ -409,7 +409,7 @@ def test_the_teacher_itself_has_nothing_to_learn_from_its_store(
         soft_labels=reader,
     )
     batch = collate([stream[draw] for draw in range(4)])
-    target = make_recipe()._soft_target(batch, None)
+    target = make_recipe()._soft_target(batch)
     model = load_trained(trained.directory).model
     with torch.no_grad():
         logits = model.predict_logits(batch["image"])
@@ -444,7 +444,9 @@ def test_threshold_judges_before_softening(way: str, make_recipe: Make, batch: B
     if way == "soft_labels":
         given["soft_indices"] = torch.arange(3).view(1, 3, 1, 1).expand(2, 3, 64, 32)
         given["soft_weights"] = logits.exp()
-    target = recipe._soft_target(given, logits if way == "teacher" else None)
+    else:
+        given["soft_logits"] = logits
+    target = recipe._soft_target(given)
     probs, valid = targets.to_probs(target.completed(None, (64, 32)), num_classes=3)
     assert valid.all()  # 0.66 is enough, although 0.4 is left of it
     torch.testing.assert_close(probs, (logits / 4).softmax(1))
@@ -697,9 +699,9 @@ def test_student_learns_the_weak_view_on_the_strong_one(
     monkeypatch.setattr("softiou.recipes.distillation.draw_regions", _halves)
     batch, joined = batches[0], recipe._joined(batches[0])
     lesson = recipe._lesson(batch)
-    logits = recipe._teacher_logits(joined["image"])
+    taught, logits = recipe._taught(joined)
     probs, valid = targets.to_probs(
-        recipe._joint(recipe._pairs(joined, logits)).completed(255, (32, 32)), num_classes=3
+        recipe._joint(recipe._pairs(taught)).completed(255, (32, 32)), num_classes=3
     )
     found, inside = targets.to_probs(
         recipe._joint(lesson.pairs).completed(255, (32, 32)), num_classes=3
@@ -753,7 +755,7 @@ def test_classes_are_pasted_from_a_store_of_full_resolution(
         "distillation.class_mix=1",
     )
     joined = recipe._joined(batches[0])
-    region = recipe._regions(joined, None)
+    region = recipe._regions(joined)
     best = joined["soft_indices"][:, 0].long().roll(1, 0)
     both = [n for n in range(4) if len(best[n, ::4, ::4].unique()) == 2]
     assert both

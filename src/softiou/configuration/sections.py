@@ -365,6 +365,11 @@ class DistillationConfig(Method):
         description="divide the student's logits by the temperature, too, where cross-entropy "
         "compares them with the teacher's, and multiply it by the square, as Hinton et al.",
     )
+    align: Share = Field(
+        0.0,
+        description="how far the classes of teacher get the shares that they have in the labels; "
+        "0: off, 1: wholly",
+    )
     threshold: Share = Field(
         0.0, description="leave out pixels whose most probable class is below; 0 is off"
     )
@@ -419,8 +424,9 @@ class DistillationConfig(Method):
                 "channel_wise and correlation need the teacher's logits, and soft_labels are "
                 "probabilities: give teacher instead"
             )
-        if self.teacher_px and self.teacher is None:
-            raise ValueError("teacher_px is for a teacher that looks at crops; it has no use here")
+        for name in ("teacher_px", "align"):
+            if getattr(self, name) and self.teacher is None:
+                raise ValueError(f"{name} is for a teacher that looks at crops; it has no use here")
         if self.weight == self.channel_wise == self.correlation == 0:
             raise ValueError(
                 "weight, channel_wise and correlation are all 0, so nothing is learnt from it"
@@ -456,6 +462,11 @@ class SemiSupervisedConfig(Method):
     )
     temperature: PositiveNumber = Field(
         1.0, description="of the teacher's softmax; below 1 sharpens"
+    )
+    align: Share = Field(
+        0.0,
+        description="how far the classes of the pseudo-labels get the shares that they have in the "
+        "labels, for teachers that neglect rare ones; 0: off, 1: wholly",
     )
     cross_entropy: Share | None = Field(
         None, description="share in the unlabelled loss; null: soft that of the loss, hard 1"

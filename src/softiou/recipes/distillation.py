@@ -31,6 +31,7 @@ from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
+from softiou.recipes.alignment import ClassAlignment
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.recipes.mixing import draw_regions, partners
@@ -109,6 +110,8 @@ class DistillationRecipe(Recipe):
             "correlation": correlation_distance,
         }
         self.teacher = Frozen(teacher)
+        classes = description.num_classes
+        self.alignment = ClassAlignment(classes, settings.align) if settings.align else None
         self.scaling: LogitScaling | None = None  # of the teacher's logits, by its calibration
         self.store: SoftLabelStore | None = None
         if settings.unlabeled and config.data.batch_size == 1:
@@ -208,32 +211,46 @@ class DistillationRecipe(Recipe):
 
     def _lesson(self, batch: Any) -> Lesson:
         """Return what the student sees and learns, after mixing of strong views."""
-        views = self._joined(batch)
-        logits, size = self._teacher_logits(views["image"]), len(views["image"])
-        pairs, images, inside = self._pairs(views, logits), views["view"], views["inside"]
+        views, logits = self._taught(self._joined(batch))
+        pairs, images, inside = self._pairs(views), views["view"], views["inside"]
+        size = len(images)
         labelled = size - len(batch["unlabeled"]["stem"]) if "unlabeled" in batch else size
         weak = {"none": size, "unlabeled": labelled, "all": 0}[self.settings.strong]
         if weak == size or self.settings.cut_mix + self.settings.class_mix == 0:
             return Lesson(images, pairs, logits, inside)
-        region = self._regions(views, logits)
+        region = self._regions(views)
         region[:weak] = False
-        other, theirs = _rolled(views), None if logits is None else partners(logits)
+        other = _rolled(views)
         images = torch.where(region.unsqueeze(1), other["view"], images)
         inside = torch.where(region, other["inside"], inside)
         pasted = [
             (weight, targets.paste(one, another, region))
-            for (weight, one), (_, another) in zip(self._pairs(other, theirs), pairs, strict=True)
+            for (weight, one), (_, another) in zip(self._pairs(other), pairs, strict=True)
         ]
-        if logits is not None and theirs is not None:
+        if logits is not None:
             cells = _at_the_stride_of(logits, region).unsqueeze(1)
-            logits = torch.where(cells, theirs, logits)
+            logits = torch.where(cells, partners(logits), logits)
         return Lesson(images, pasted, logits, inside)
 
-    def _regions(self, batch: DistillationBatch, logits: Tensor | None) -> Tensor:
+    def _taught(self, views: DistillationBatch) -> tuple[DistillationBatch, Tensor | None]:
+        """Return a batch with what soft labels are made of, and the teacher's logits as they are.
+
+        With a store the batch has its soft labels already, and there are no logits of a teacher.
+        """
+        logits = self._teacher_logits(views["image"])
+        if logits is None:
+            return views, None
+        soft = logits if self.scaling is None else self.scaling.apply(logits.float())
+        if self.alignment is not None:
+            counts = views["target"][views["target"] != self.description.ignore_index]
+            self.alignment.add_labels(counts.bincount(minlength=logits.shape[1]))
+            soft = self.alignment(soft, views["inside"])
+        return {**views, "soft_logits": soft}, logits
+
+    def _regions(self, batch: DistillationBatch) -> Tensor:
         """Draw which pixels of each image are those of its partner: bool (N, H, W)."""
         settings, size = self.settings, (batch["view"].shape[-2], batch["view"].shape[-1])
-        if logits is None and "soft_logits" in batch:
-            logits = batch["soft_logits"]
+        logits = batch.get("soft_logits")
         if logits is None:  # a store at full resolution: a quarter of it is enough
             best = batch["soft_indices"][:, 0, ::4, ::4].long()
             classes = torch.arange(self.description.num_classes, device=best.device)
@@ -246,13 +263,13 @@ class DistillationRecipe(Recipe):
             generator=self.generator("mix"),
         )
 
-    def _pairs(self, batch: DistillationBatch, teacher_logits: Tensor | None) -> Pairs:
+    def _pairs(self, batch: DistillationBatch) -> Pairs:
         """Return labels and teacher with their weights, or the one that has a weight."""
         weight, pairs = self.settings.weight, list[tuple[float, Tensor | Target]]()
         if weight < 1:
             pairs.append((1 - weight, self.labels_of(batch)))
         if weight > 0:
-            pairs.append((weight, self._soft_target(batch, teacher_logits)))
+            pairs.append((weight, self._soft_target(batch)))
         return pairs
 
     def _joint(self, pairs: Pairs) -> Targets:
@@ -316,16 +333,14 @@ class DistillationRecipe(Recipe):
         stride = teacher.input_stride
         return height + -height % stride, width + -width % stride
 
-    def _soft_target(self, batch: Batch, teacher_logits: Tensor | None) -> Target:
+    def _soft_target(self, batch: Batch) -> Target:
         """Return the teacher's softened probabilities, without pixels below the threshold.
 
         Threshold and kept classes refer to the probabilities before they are softened.
         """
         settings, temperature = self.settings, self.settings.temperature
         filtered = settings.threshold > 0 or settings.keep is not None
-        logits = batch.get("soft_logits") if teacher_logits is None else teacher_logits
-        if teacher_logits is not None and self.scaling is not None:
-            logits = self.scaling.apply(teacher_logits.float())
+        logits = batch.get("soft_logits")
         if logits is not None and not filtered:
             return targets.teacher(logits, temperature=temperature, valid=batch["inside"])
         if logits is not None:

@@ -33,6 +33,7 @@ from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
+from softiou.recipes.alignment import ClassAlignment
 from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
@@ -121,6 +122,8 @@ class SemiSupervisedRecipe(Recipe):
         self.score("teacher_", teacher, ValidationScores(description))
         self.score("pseudo_", teacher, sure)
         self.watch = PseudoLabelWatch(description.num_classes)
+        classes = description.num_classes
+        self.alignment = ClassAlignment(classes, settings.align) if settings.align else None
         self.shown: Shown | None = None
 
     @classmethod
@@ -202,6 +205,8 @@ class SemiSupervisedRecipe(Recipe):
         loss = self.unlabeled_loss.parts_of(about, weights)["loss"]
         mass, pseudo_mass = (one.Y.detach().sum(0) for one in (found[0], about[0]))
         self.watch.add(labels=mass, pseudo_labels=pseudo_mass, kept=kept[0])
+        if self.alignment is not None:
+            self.alignment.add_labels(mass)
         return {
             **parts,
             "loss": parts["loss"] + self._weight() * loss,
@@ -230,6 +235,8 @@ class SemiSupervisedRecipe(Recipe):
     def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
         """Label the weak views with the teacher, and mix the strong views."""
         logits = self._teacher_logits(batch["image"])
+        if self.alignment is not None:
+            logits = self.alignment(logits, batch["inside"])
         size = (int(batch["inside"].shape[1]), int(batch["inside"].shape[2]))
         target = self._teacher_target(logits, batch["inside"])
         weights = None if self.confidence_threshold else _confidence(logits, size)

@@ -1,0 +1,59 @@
+"""Alignment of a teacher's classes: as frequent in its soft labels as in the labels.
+
+Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_DECAY = 0.99  # of both means: the last 100 steps
+
+
+class ClassAlignment(nn.Module):
+    """Shifts a teacher's logits so that each class has the share that it has in the labels.
+
+        z'_c = z_c + strength log(labels_c / teacher_c)
+
+    labels_c and teacher_c are the shares of class c in the labels and in softmax(z), as moving
+    means over the steps. A teacher of few masks names large classes too often and rare ones too
+    seldom; students learn this from it. A class that the labels do not have keeps its logits.
+
+    Args:
+        num_classes: C.
+        strength: From 0, nothing is shifted, to 1.
+
+    References:
+        Berthelot et al., ReMixMatch, ICLR 2020, "distribution alignment", which divides
+        probabilities; here it is done to logits, before they are interpolated.
+    """
+
+    labels: Tensor
+    teacher: Tensor
+
+    def __init__(self, num_classes: int, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+        for name in ("labels", "teacher"):
+            self.register_buffer(name, torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def add_labels(self, mass: Tensor) -> None:
+        """Add the mass of each class (C,) in the labels of a step."""
+        self.labels.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
+
+    @torch.no_grad()
+    def forward(self, logits: Tensor, inside: Tensor) -> Tensor:
+        """Add the logits (N, C, h, w) of a step to the means, and return them shifted.
+
+        Args:
+            logits: The teacher's.
+            inside: Which pixels show a part of an image, bool (N, H, W).
+        """
+        cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
+        mass = (logits.float().softmax(1) * cells).sum((0, 2, 3))
+        self.teacher.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
+        known = (self.labels > 0) & (self.teacher > 0)
+        shares = [mean / mean.sum().clamp(min=1e-12) for mean in (self.labels, self.teacher)]
+        shift = torch.where(known, shares[0] / shares[1], 1.0).log()
+        return logits + self.strength * shift.to(logits.dtype).view(1, -1, 1, 1)

@@ -1,0 +1,48 @@
+"""The shares of the classes in soft labels come to be those of the labels."""
+
+import torch
+
+from softiou.recipes.alignment import ClassAlignment
+
+
+def test_shift_is_the_ratio_of_the_shares() -> None:
+    alignment = ClassAlignment(3, strength=1.0)
+    alignment.add_labels(torch.tensor([6, 3, 1]))
+    probs = torch.tensor([0.9, 0.09, 0.01]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    shifted = alignment(probs.log(), torch.ones(2, 8, 8, dtype=torch.bool))
+    # 0.9 * 6 / 9, 0.09 * 3 / 0.9, 0.01 * 1 / 0.1: the shares of the labels
+    torch.testing.assert_close(shifted.softmax(1)[0, :, 0, 0], torch.tensor([0.6, 0.3, 0.1]))
+
+
+def test_strength_is_an_exponent() -> None:
+    alignment = ClassAlignment(2, strength=0.5)
+    alignment.add_labels(torch.tensor([1.0, 1.0]))
+    logits = torch.tensor([0.8, 0.2]).log().view(1, 2, 1, 1)
+    shifted = alignment(logits, torch.ones(1, 1, 1, dtype=torch.bool))
+    # 0.8 * (0.5 / 0.8)^0.5 against 0.2 * (0.5 / 0.2)^0.5 is 2 to 1
+    torch.testing.assert_close(shifted.softmax(1).flatten(), torch.tensor([2 / 3, 1 / 3]))
+
+
+def test_cells_outside_of_the_image_and_classes_without_labels_do_not_count() -> None:
+    alignment = ClassAlignment(3, strength=1.0)
+    alignment.add_labels(torch.tensor([5, 5, 0]))
+    logits = torch.tensor([[0.5, 0.4, 0.1], [0.1, 0.1, 0.8]]).log().T.view(1, 3, 1, 2)
+    inside = torch.tensor([[[True, False]]])
+    shift = (alignment(logits, inside) - logits)[0, :, 0, 0]
+    torch.testing.assert_close(shift, torch.tensor([1.0, 1.25, 1.0]).log())
+
+
+def test_nothing_is_shifted_before_there_are_labels() -> None:
+    logits = torch.randn(1, 3, 2, 2)
+    inside = torch.ones(1, 4, 4, dtype=torch.bool)
+    assert ClassAlignment(3, strength=1.0)(logits, inside).equal(logits)
+
+
+def test_means_forget() -> None:
+    alignment = ClassAlignment(2, strength=1.0)
+    for _ in range(1000):
+        alignment.add_labels(torch.tensor([1.0, 0.0]))
+    for _ in range(69):  # the half-life
+        alignment.add_labels(torch.tensor([0.0, 1.0]))
+    shares = alignment.labels / alignment.labels.sum()
+    torch.testing.assert_close(shares, torch.tensor([0.5, 0.5]), atol=2e-3, rtol=0)
