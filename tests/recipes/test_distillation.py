@@ -762,3 +762,25 @@ def test_classes_are_pasted_from_a_store_of_full_resolution(
     for n in both:  # one class of the partner, but for its borders
         agreement = (region[n] == (best[n] == 0)).float().mean()
         assert max(agreement, 1 - agreement) > 0.9
+
+
+def test_aligned_soft_labels_are_those_of_shifted_logits(make_recipe: Make, batch: Batch) -> None:
+    recipe = make_recipe("distillation.align=0.5")
+    views, logits = recipe._taught(recipe._joined(batch))
+    assert recipe.alignment is not None
+    assert logits is not None
+    labels = recipe.alignment.labels / recipe.alignment.labels.sum()
+    counts = batch["target"][batch["target"] != 255].bincount(minlength=3)
+    torch.testing.assert_close(labels, counts / counts.sum())
+    shift = (views["soft_logits"] - logits)[0, :, 0, 0]
+    teacher = recipe.alignment.teacher / recipe.alignment.teacher.sum()
+    known = counts > 0
+    torch.testing.assert_close(shift[known], 0.5 * (labels / teacher).log()[known])
+
+
+def test_a_store_has_no_logits_to_align(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="align is for a teacher"):
+        load_config(
+            source="digits",
+            overrides=["distillation.soft_labels=x", "distillation.align=1"],
+        )

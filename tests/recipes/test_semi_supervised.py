@@ -653,3 +653,20 @@ def test_split_that_is_scored_on_is_not_learnt_from(split: str) -> None:
         match=rf"train_split: .* all \d+ of the split '{split}' .* which models are scored on",
     ):
         resolve_config(config)
+
+
+def test_aligned_pseudo_labels_are_those_of_shifted_logits(make_recipe: Make, batch: Any) -> None:
+    recipe = make_recipe("semi_supervised.align=1", *NO_MIX)
+    recipe.parts(batch)
+    labels = batch["labelled"]["target"]
+    counts = labels[labels != 255].bincount(minlength=3)
+    torch.testing.assert_close(recipe.alignment.labels, counts / counts.sum())
+    recipe.alignment.labels.copy_(torch.tensor([0.2, 0.7, 0.1]))
+    unlabeled = batch["unlabeled"]
+    found = recipe._views(unlabeled)[0].pseudo_target.dense(3, torch.float32).y
+    teacher = recipe.alignment.teacher / recipe.alignment.teacher.sum()
+    ratio = (torch.tensor([0.2, 0.7, 0.1]) / teacher).view(1, 3, 1, 1)
+    expected = ratio * teacher_probs(recipe, unlabeled["image"])
+    expected = (expected / expected.sum(1, keepdim=True)).movedim(1, -1)
+    inside = unlabeled["inside"]
+    torch.testing.assert_close(found.movedim(1, -1)[inside], expected[inside])

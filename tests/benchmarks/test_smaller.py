@@ -1,0 +1,38 @@
+"""Copies of data sets at a fraction of their size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import smaller
+
+
+def test_images_are_averaged_and_masks_keep_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smaller, "COPIES", tmp_path / "copies")
+    source = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (source / "train" / folder).mkdir(parents=True)
+    (source / "dataset.yaml").write_text("classes: [a, b]")
+    grey = np.full((6, 8, 3), 100, np.uint8)
+    Image.fromarray(grey).save(source / "train" / "images" / "1.png")
+    mask = np.zeros((6, 8), np.uint8)
+    mask[:, 4:] = 7
+    Image.fromarray(mask).save(source / "train" / "masks" / "1.png")
+    copy = smaller.smaller_copy(source, 2)
+    assert (copy / "dataset.yaml").read_text() == "classes: [a, b]"
+    assert (np.asarray(Image.open(copy / "train" / "images" / "1.png")) == 100).all()
+    small = np.asarray(Image.open(copy / "train" / "masks" / "1.png"))
+    assert small.tolist() == [[0, 0, 7, 7]] * 3
+
+
+def test_a_copy_that_is_complete_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smaller, "COPIES", tmp_path)
+    (tmp_path / "data_2").mkdir()
+    assert smaller.smaller_copy(tmp_path / "data", 2) == tmp_path / "data_2"
+    assert list((tmp_path / "data_2").iterdir()) == []
