@@ -231,7 +231,7 @@ def test_teacher_is_scaled_by_its_calibration(
     logits = F.interpolate(teacher_logits(trained, batch["image"]), (64, 32), mode="bilinear")
     if calibrated:
         logits = scaling.apply(logits)
-    target = recipe._soft_target(recipe._taught(batch)[0])
+    target = recipe._soft_target(recipe._taught(recipe._joined(batch))[0])
     probs, valid = targets.to_probs(target.completed(None, (64, 32)), num_classes=3)
     expected = (logits / 2).softmax(1)
     torch.testing.assert_close(probs.movedim(1, -1)[valid], expected.movedim(1, -1)[valid])
