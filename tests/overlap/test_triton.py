@@ -5,6 +5,7 @@ send it jobs and compare what comes back.
 """
 
 import importlib.util
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from dataclasses import fields, replace
 from math import inf, nan
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -23,10 +25,11 @@ from hypothesis import assume, given, settings
 from torch import Tensor
 
 from reference.cases import Case, cases
+from softiou import targets
 from softiou.overlap import PassSettings, plain
 from softiou.overlap import triton as kernels
 from softiou.overlap.job import Job, Sums
-from softiou.targets import DenseTarget, HardTarget, Target, as_target, smooth
+from softiou.targets import DenseTarget, HardTarget, Target, as_target
 
 Run = Callable[..., Any]
 KERNELS = ["gather_sums", "write_gradient"]
@@ -53,14 +56,18 @@ def start() -> None:
     np.seterr(all="ignore")  # the interpreter computes in NumPy, where exp(1e4) warns
 
 
-def compile_for_hopper(job: Job, cotangents: Tensor) -> list[str]:
-    """Launch both kernels on a GPU that is not there: up to machine code; return their names."""
+def compile_for(job: Job, cotangents: Tensor, arch: int = 90) -> dict[str, tuple[int, int]]:
+    """Launch the kernels on a GPU that is not there: up to machine code.
+
+    Returns:
+        For each kernel its registers, and the bytes that it spills, as the assembler counts them.
+    """
     import triton  # type: ignore[import-untyped]
     from triton.backends.compiler import GPUTarget  # type: ignore[import-untyped]
 
     class NoDevice:
         def get_current_target(self) -> Any:
-            return GPUTarget("cuda", 90, 32)
+            return GPUTarget("cuda", arch, 32)
 
         def get_current_device(self) -> int:
             return 0
@@ -68,19 +75,33 @@ def compile_for_hopper(job: Job, cotangents: Tensor) -> list[str]:
         def get_current_stream(self, device: int) -> int:
             return 0
 
-    names = []
+    found = {}
 
     def launch(kernel: Any, programs: int, *arguments: Any) -> None:
         options = {"num_warps": arguments[-1].WARPS, "enable_fp_fusion": True}
         compiled = kernel.warmup(*arguments, grid=(programs,), **options)
         if compiled.asm["cubin"]:
-            names.append(compiled.metadata.name)
+            found[compiled.metadata.name] = usage(compiled.asm["cubin"])
 
     triton.runtime.driver.set_active(NoDevice())
     kernels._launch = launch
     kernels.gather(job)
     kernels.gradient(job, cotangents)
-    return names
+    return found
+
+
+def usage(machine_code: bytes) -> tuple[int, int]:
+    """Return the registers of a kernel, and its bytes of local memory."""
+    import triton
+
+    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    with NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(machine_code)
+        file.flush()
+        command = [str(tools / "cuobjdump"), "-res-usage", file.name]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {name: int(n) for name, n in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+    return found["REG"], found["STACK"] + found["LOCAL"]
 
 
 @contextmanager
@@ -141,7 +162,7 @@ def make_job(
 
 def make_cotangents(job: Job) -> Tensor:
     N, C = job.shape[0], job.num_classes
-    return torch.randn(job.rows, N, C)
+    return torch.randn(job.rows * len(job.targets), N, C)
 
 
 def reference(job: Job, cotangents: Tensor) -> tuple[Sums, Tensor]:
@@ -431,13 +452,103 @@ def test_nothing_there(interpreter: Run, shape: tuple[int, ...]) -> None:
     assert gradient.shape == shape
 
 
+# Low-resolution logits, every kind of target, several of them, smoothing of the cross-entropy
+
+
+def low(job: Job, h: int = 3, w: int = 5) -> Job:
+    """The same with logits of another resolution."""
+    logits = 3 * torch.randn(*job.logits.shape[:2], h, w)
+    return replace(job, logits=logits.to(job.logits.dtype))
+
+
+@pytest.mark.parametrize(
+    ("source", "size"),
+    [((3, 5), (7, 13)), ((1, 4), (5, 16)), ((4, 1), (8, 3)), ((6, 9), (4, 5)), ((2, 3), (8, 12))],
+)
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("kind", ["hard", "dense"])
+def test_logits_of_any_resolution(
+    interpreter: Run, source: tuple[int, int], size: tuple[int, int], align_corners: bool, kind: str
+) -> None:
+    job = low(make_job(3, kind=kind, space=size), *source)
+    settings = replace(job.settings, align_corners=align_corners)
+    assert_agrees(interpreter, replace(job, settings=settings))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "activation", "dtype"),
+    [
+        (1, "sigmoid", torch.float32),
+        (19, "softmax", torch.float32),
+        (19, "softmax", torch.bfloat16),
+        (19, "sigmoid", torch.float16),
+    ],
+)
+def test_low_resolution_of_any_classes(
+    interpreter: Run, num_classes: int, activation: str, dtype: torch.dtype
+) -> None:
+    job = make_job(num_classes, activation=activation, space=(6, 10), dtype=dtype)
+    assert_agrees(interpreter, low(job), 1)
+
+
+@pytest.mark.parametrize("layout", ["channels last", "transposed", "strided", "rows"])
+def test_low_resolution_in_any_memory(interpreter: Run, layout: str) -> None:
+    job = low(with_each(make_job(3, space=(6, 10)), lambda x: irregular(x, layout)))
+    assert_agrees(interpreter, replace(job, logits=irregular(job.logits, layout)))
+
+
+TARGETS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "smoothed": lambda hard, soft: targets.smooth(hard, 0.3),
+    "boundary": lambda hard, soft: targets.boundary(hard, width=1, ignore_index=2),
+    "votes": lambda hard, soft: targets.votes(torch.stack([hard, hard.flip(2)], 1)),
+    "sparse": lambda hard, soft: targets.sparse(*soft.topk(2, 1)[::-1]),
+    "teacher": lambda hard, soft: targets.teacher(
+        soft[:, :, ::3, ::2].mul(9), size=(6, 10), temperature=2.0
+    ),
+    "mixed": lambda hard, soft: targets.mix((0.3, hard), (0.7, soft)),
+    "pasted": lambda hard, soft: targets.paste(hard, soft, hard % 2 == 0),
+    "integers": lambda hard, soft: DenseTarget((soft > 0.5).long(), independent=True),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_other_targets(interpreter: Run, kind: str, stride: int) -> None:
+    job = make_job(3, space=(6, 10), activation="sigmoid" if kind == "integers" else "softmax")
+    hard, soft = torch.randint(0, 3, (2, 6, 10)), torch.randn(2, 3, 6, 10).softmax(1)
+    target = as_target(TARGETS[kind](hard, soft), logits_shape=(2, 3, 6, 10))
+    job = replace(job, targets=(target,))
+    assert_agrees(interpreter, job if stride == 1 else low(job))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_several_targets(interpreter: Run, stride: int) -> None:
+    job = make_job(3, space=(6, 10))
+    teacher = targets.TeacherTarget(torch.randn(2, 3, 3, 5), size=(6, 10))
+    job = replace(job, targets=(*job.targets, teacher, *make_job(3, space=(6, 10)).targets))
+    assert_agrees(interpreter, job if stride == 1 else low(job))
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "activation"), [(19, "softmax"), (300, "softmax"), (3, "sigmoid")]
+)
+def test_label_smoothing(interpreter: Run, num_classes: int, activation: str) -> None:
+    job = make_job(num_classes, activation=activation, space=(40,))
+    assert_agrees(interpreter, replace(job, settings=replace(job.settings, label_smoothing=0.1)))
+
+
+def test_every_kind_of_target_is_supported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "gather_sums", None)  # as the interpreter, which takes any device
+    job = low(make_job(19, space=(6, 10)))
+    hard, soft = torch.randint(0, 3, (2, 6, 10)), torch.randn(2, 19, 6, 10).softmax(1)
+    for kind in TARGETS:
+        target = as_target(TARGETS[kind](hard, soft), logits_shape=(2, 19, 6, 10))
+        for how in (PassSettings(), PassSettings("sigmoid", label_smoothing=0.1)):
+            wanted = replace(job, targets=(target, HardTarget(hard)), settings=how)
+            assert kernels.unsupported_reason(wanted) is None
+
+
 # What is refused
-
-
-def with_target(**changes: Any) -> Job:
-    job = make_job(3, kind="dense")
-    (target,) = job.targets
-    return replace(job, targets=(replace(target, **changes),))  # type: ignore[type-var]
 
 
 def irregular_space() -> Job:
@@ -454,17 +565,10 @@ def huge() -> Job:
 REFUSED: list[tuple[str, Callable[[], Job]]] = [
     ("torch.float64", lambda: make_job(3, dtype=torch.float64)),
     ("activation='none'", lambda: make_job(3, activation="none", cross_entropy=False)),
-    ("interpolate", lambda: replace(make_job(3), logits=torch.zeros(2, 3, 2, 9))),
-    ("one target", lambda: replace(make_job(3), targets=make_job(3).targets * 2)),
-    (
-        "SmoothedTarget",
-        lambda: replace(make_job(3), targets=(smooth(torch.ones(2, 7, 37).long()),)),
-    ),
+    ("focal", lambda: replace(make_job(3), settings=PassSettings(focal_gamma=2.0))),
     ("device", lambda: replace(make_job(3), valid=torch.empty(2, 7, 37, device="meta"))),
-    ("torch.int64", lambda: with_target(values=torch.ones(2, 3, 7, 37).long(), independent=True)),
-    ("other classes", lambda: with_target(values=torch.ones(2, 4, 7, 37))),
-    ("independent", lambda: with_target(independent=True)),
     ("1024 classes", lambda: make_job(1025, space=(1,))),
+    ("256 classes", lambda: low(make_job(257, space=(4, 8)))),
     ("pixels", huge),
     ("irregular", irregular_space),
 ]
@@ -525,14 +629,24 @@ def test_compiles_for_hopper(
     compiler: Run, num_classes: int, activation: str, kind: str, dtype: torch.dtype
 ) -> None:
     job = make_job(num_classes, activation=activation, kind=kind, dtype=dtype, space=(32, 64))
-    assert compiler(compile_for_hopper, job, make_cotangents(job)) == KERNELS
+    assert list(compiler(compile_for, job, make_cotangents(job))) == KERNELS
 
 
 @pytest.mark.parametrize("layout", ["channels last", "rows"])
 def test_other_layouts_compile_for_hopper(compiler: Run, layout: str) -> None:
     job = make_job(19, maps=False, cross_entropy=False, maxima=False)
     job = replace(job, logits=irregular(job.logits, layout))
-    assert compiler(compile_for_hopper, job, make_cotangents(job)) == KERNELS
+    assert list(compiler(compile_for, job, make_cotangents(job))) == KERNELS
+
+
+@pytest.mark.parametrize("arch", [80, 90, 100])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_is_spilled_from_stride_4(compiler: Run, arch: int, dtype: torch.dtype) -> None:
+    job = make_job(19, dtype=dtype, space=(32, 64), maxima=False)
+    job = low(job, 8, 16)
+    found = compiler(compile_for, job, make_cotangents(job), arch)
+    assert list(found) == ["gather_sums", "write_low_gradient"]
+    assert {name: spilled for name, (_, spilled) in found.items()} == dict.fromkeys(found, 0)
 
 
 # On a real device
@@ -563,6 +677,15 @@ def test_agrees_with_plain_on_a_gpu(
 def test_memory_layouts_on_a_gpu(layout: str) -> None:
     job = on_cuda(make_job(19, space=(64, 128)))
     assert_agrees(here, replace(job, logits=irregular(job.logits, layout)))
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_classes", [2, 19, 150])
+def test_low_resolution_on_a_gpu(num_classes: int, dtype: torch.dtype) -> None:
+    job = low(make_job(num_classes, space=(64, 512), dtype=dtype), 16, 128)
+    assert_agrees(here, on_cuda(job))
 
 
 @pytest.mark.gpu

@@ -6,7 +6,9 @@ Shapes: N images, C classes, *S space, U programs of an image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -14,8 +16,17 @@ import torch
 from torch import Tensor
 
 from softiou.overlap.job import Job, Sums
-from softiou.overlap.triton_kernels import Input, Map, Plan, gather_sums, write_gradient
+from softiou.overlap.triton_kernels import (
+    Input,
+    Map,
+    Plan,
+    Taps,
+    gather_sums,
+    write_gradient,
+    write_low_gradient,
+)
 from softiou.targets import DenseTarget, HardTarget, Target
+from softiou.tiles import Bilinear, whole
 
 try:
     import triton
@@ -33,9 +44,63 @@ def is_installed() -> bool:
 
 
 def gather(job: Job) -> Sums:
-    """Gather the sums of a job, all programs and then what they wrote."""
-    if job.logits.numel() == 0:
+    """Gather the sums of a job, of one target after the other."""
+    if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
+    found = [[_gather(part) for part in _in_parts(job, target)] for target in job.targets]
+    sums = [_concatenated(parts) for parts in found]
+    if len(sums) == 1:
+        return sums[0]
+    masses = torch.stack([one.masses for one in sums], 1).flatten(0, 1)
+    maxima = [one.maxima for one in sums if one.maxima is not None]
+    largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
+    return Sums(masses, largest, torch.cat([one.weight for one in sums]))
+
+
+def _concatenated(parts: Sequence[Sums]) -> Sums:
+    """Put the images of parts behind each other."""
+    if len(parts) == 1:
+        return parts[0]
+    maxima = [one.maxima for one in parts if one.maxima is not None]
+    masses, weight = (
+        torch.cat(x, 1) for x in ([one.masses for one in parts], [one.weight for one in parts])
+    )
+    return Sums(masses, torch.cat(maxima, 1) if maxima else None, weight)
+
+
+def _in_parts(job: Job, target: Target) -> Iterator[Job]:
+    """Yield jobs of a single target that the kernels read: all images, or one after the other.
+
+    Labels and probabilities are read where they are; other targets become the probabilities of an
+    image first, in PyTorch.
+    """
+    if isinstance(target, HardTarget | DenseTarget) and _unsupported_target(job, target) is None:
+        yield _single(job, target, slice(None), job.valid)
+        return
+    C = job.num_classes
+    for tile in whole(job.shape):
+        read = target.read(tile, C, job.dtype).dense(C, job.dtype)
+        image = slice(tile.image, tile.image + 1)
+        valid = None if job.valid is None else job.valid[image]
+        values, counts = read.y.reshape(1, C, *job.size), read.valid
+        if counts is not None and counts.ndim == 2:  # class by class
+            job.check_valid(by_class=True)
+            values = torch.where(counts.view_as(values), values, -1.0)
+            yield _single(job, DenseTarget(values, -1, independent=True), image, valid)
+            continue
+        if counts is not None:
+            counts = counts.view(1, *job.size)
+            valid = counts if valid is None else counts & valid
+        yield _single(job, DenseTarget(values), image, valid)
+
+
+def _single(job: Job, target: Target, images: slice, valid: Tensor | None) -> Job:
+    weights = None if job.weights is None else job.weights[images]
+    return Job(job.logits[images], (target,), job.size, job.settings, valid, weights)
+
+
+def _gather(job: Job) -> Sums:
+    """Gather the sums of one target, all programs and then what they wrote."""
     inputs, plan, _ = _prepare(job)
     N, C = job.shape[0], job.num_classes
     # About a thousand pixels a program: what it writes is little next to what it reads. Fewer where
@@ -65,13 +130,32 @@ def _entropies(job: Job) -> int:
 def gradient(job: Job, cotangents: Tensor) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     result = torch.empty_like(job.logits)
-    if result.numel() == 0:
-        return result
+    if result.numel() == 0 or 0 in job.size:
+        return result.zero_()
+    K, total = len(job.targets), None
+    for k, target in enumerate(job.targets):
+        # Several are added up in float32.
+        own = result if K == 1 else torch.empty_like(job.logits, dtype=torch.float32)
+        first = 0
+        for part in _in_parts(job, target):
+            images = slice(first, first := first + part.shape[0])
+            _write_gradient(part, own[images], cotangents[k::K, images])
+        total = own if total is None else total.add_(own)
+    return result if K == 1 or total is None else result.copy_(total)
+
+
+def _write_gradient(job: Job, result: Tensor, cotangents: Tensor) -> None:
+    """Write the gradient of one target."""
     inputs, plan, where = _prepare(job, result)
     slopes = cotangents.movedim(0, 1).float().contiguous()  # (N, 5 or 7, C)
-    U = triton.cdiv(inputs.pixels, plan.BLOCK_P)
-    _launch(write_gradient, job.shape[0] * U, where, slopes, U, inputs, plan)
-    return result
+    if job.bilinear is None:
+        U = triton.cdiv(inputs.pixels, plan.BLOCK_P)
+        _launch(write_gradient, job.shape[0] * U, where, slopes, U, inputs, plan)
+        return
+    (h, w), (down, across) = job.bilinear.source, _most_readers(job.bilinear)
+    U = triton.cdiv(h * w, plan.BLOCK_P)
+    steps = down * across
+    _launch(write_low_gradient, job.shape[0] * U, where, slopes, U, steps, across, inputs, plan)
 
 
 # From a job to a launch
@@ -97,16 +181,18 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
         WARPS=warps,
         STAGES=1 + max(1, min(3, 2**16 // tile_bytes)),
         at_once=C <= _MOST_CLASSES_AT_ONCE,
-        flat=rows == 1,
+        flat=rows == 1 and job.bilinear is None,
         sigmoid=job.settings.activation == "sigmoid",
         hard=isinstance(target, HardTarget),
         independent=isinstance(target, DenseTarget) and bool(target.independent),
         ignore_index=target.ignore_index,
         cross_entropy=job.settings.cross_entropy,
         maxima=job.settings.maxima,
+        smoothing=job.settings.label_smoothing if job.settings.cross_entropy else 0.0,
     )
     logits, values, valid, weights = maps
-    inputs = Input(logits, values, valid, weights, columns, rows * columns)
+    taps = None if job.bilinear is None else _taps_on(job.bilinear, job.logits.device)
+    inputs = Input(logits, values, valid, weights, columns, rows * columns, taps)
     return inputs, plan, where
 
 
@@ -146,6 +232,8 @@ def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | No
     values = target.labels if isinstance(target, HardTarget) else target.values
     tensors = (job.logits, values, job.valid, job.weights, result)
     dims = len(job.size)
+    if job.bilinear is not None:  # rows and columns as they are
+        return [None if x is None else _map(x, 2, x.stride()[-2:]) for x in tensors], *job.size
     steps = [(0,) * dims if x is None else x.stride()[-dims:] for x in tensors]
     axes: list[tuple[int, ...]] = []  # length, stride in each map
     # In the memory order of the logits, which may differ from that of the dimensions.
@@ -188,22 +276,18 @@ def unsupported_reason(job: Job) -> str | None:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
     if job.settings.activation == "none":
         return "It computes softmax and sigmoid, not activation='none'."
-    if job.bilinear is not None:
-        return "It does not interpolate logits."
-    if job.settings.label_smoothing or job.settings.focal_gamma:
-        return "It has no label smoothing and no focal cross-entropy."
-    if len(job.targets) != 1:
-        return "It takes one target at a time."
-    return _unsupported_target(job, job.targets[0]) or _unsupported_size(job)
+    if job.settings.focal_gamma:
+        return "It has no focal cross-entropy."
+    if any(x.device != job.logits.device for x in job.tensors()):
+        return "Target, valid or weights are not on the device of the logits."
+    return _unsupported_size(job)
 
 
 def _unsupported_target(job: Job, target: Target) -> str | None:
-    if not isinstance(target, HardTarget | DenseTarget):
-        return f"It cannot read a {type(target).__name__}."
-    if any(x.device != job.logits.device for x in job.tensors()):
-        return "Target, valid or weights are not on the device of the logits."
     if isinstance(target, HardTarget):
         return None
+    if not isinstance(target, DenseTarget):
+        return f"It cannot read a {type(target).__name__}."
     if target.values.dtype not in (*_FLOATS, torch.float64):
         return (
             f"It reads floating probabilities, and those of the target are {target.values.dtype}."
@@ -216,10 +300,55 @@ def _unsupported_target(job: Job, target: Target) -> str | None:
 
 
 def _unsupported_size(job: Job) -> str | None:
-    if job.num_classes > _MOST_CLASSES:
-        return f"It takes up to {_MOST_CLASSES} classes."
+    most = _MOST_CLASSES if job.bilinear is None else _MOST_CLASSES_AT_ONCE
+    if job.num_classes > most:
+        return f"It takes up to {most} classes."
     if prod(job.size) > _MOST_PIXELS:
         return f"It takes up to {_MOST_PIXELS} pixels of an image."
-    if _lay_out(job, torch.empty_like(job.logits, device="meta")) is None:
+    if any(_is_irregular(job, target) for target in job.targets):
         return "The memory of the space is too irregular."
     return None
+
+
+def _is_irregular(job: Job, target: Target) -> bool:
+    """Whether the space cannot be seen as rows and columns; what is read in PyTorch can."""
+    if job.bilinear is not None:
+        return False
+    if _unsupported_target(job, target) is not None:
+        target = DenseTarget(torch.empty((), device="meta").expand(job.logits.shape))
+    only = Job(job.logits, (target,), job.size, job.settings, job.valid, job.weights)
+    return _lay_out(only, torch.empty_like(job.logits, device="meta")) is None
+
+
+@lru_cache(maxsize=32)
+def _taps_on(bilinear: Bilinear, device: torch.device) -> Taps:
+    """Write down on a device where each pixel reads, and who reads each place."""
+    tables: list[Tensor] = []
+    for taps in bilinear.taps:
+        tables += [
+            torch.tensor(taps.first, dtype=torch.int32, device=device),
+            torch.tensor(taps.share, dtype=torch.float32, device=device),
+        ]
+    for readers in _readers(bilinear):
+        tables += [
+            torch.tensor(numbers, dtype=torch.int32, device=device)
+            for numbers in zip(*readers, strict=True)
+        ]
+    return Taps(*tables, *bilinear.source)
+
+
+def _readers(bilinear: Bilinear) -> list[list[tuple[int, int]]]:
+    """Return for rows and columns which pixels, from one to before another, read each place."""
+    return [
+        [
+            (bisect_left(taps.first, place - 1), bisect_left(taps.first, place + 1))
+            for place in range(length)
+        ]
+        for taps, length in zip(bilinear.taps, bilinear.source, strict=True)
+    ]
+
+
+@lru_cache(maxsize=32)
+def _most_readers(bilinear: Bilinear) -> tuple[int, int]:
+    rows, columns = (max(last - first for first, last in one) for one in _readers(bilinear))
+    return rows, columns

@@ -1,4 +1,4 @@
-"""The kernels of the pass on a GPU: one gathers the sums, another writes the gradient.
+"""The kernels of the pass on a GPU: one gathers the sums, others write the gradient.
 
 A program works on a fixed range of the pixels of one image. With p the activated logits z, y the
 target, w the weight of a pixel, P', D', M', T', E', F' the gradients of the sums and [p < y] as in
@@ -8,10 +8,15 @@ target, w the weight of a pixel, P', D', M', T', E', F' the gradients of the sum
     softmax:  dz_c = w (p_c (a_c - r) - E'_c y_c)    r = sum_k (p_k a_k - E'_k y_k)
     sigmoid:  dz_c = w (p_c (1 - p_c) a_c + F'_c (1 - y_c) p_c - E'_c y_c (1 - p_c))
 
-The classes are cut into T
-tiles. Up to 256 classes, the tiles of a pixel stay in registers together; beyond, a program takes
-them in turn, several times, and finds them in the cache. Every program writes sums of its own, and
-torch adds them up in a fixed order: two runs are equal bit by bit.
+With label smoothing y' stands for y behind E' and F'. Low-resolution logits are interpolated where
+they are read, from four of them a pixel. Their gradient is gathered: for each place of the low
+resolution a program adds up what the pixels say that read it. So nothing of full resolution is
+written, and no two programs add to one number; each pixel is computed four times for that.
+
+The classes are cut into T tiles. Up to 256 classes, the tiles of a pixel stay in registers
+together; beyond, a program takes them in turn, several times, and finds them in the cache. Every
+program writes sums of its own, and torch adds them up in a fixed order: two runs are equal bit by
+bit.
 
 Shapes: N images, C classes, *S space, U programs of an image, [BLOCK_C, BLOCK_P] classes and pixels
 of a tile.
@@ -37,7 +42,7 @@ def _jit(function: Callable[..., Any]) -> Any:
     if triton is None:
         return function
     # Not compiled anew for every number of programs.
-    return triton.jit(function, do_not_specialize=("programs", "steps"))
+    return triton.jit(function, do_not_specialize=("programs", "steps", "across"))
 
 
 class Map(NamedTuple):
@@ -47,8 +52,26 @@ class Map(NamedTuple):
     strides: tuple[int, ...]
 
 
+class Taps(NamedTuple):
+    """Where pixels read low-resolution logits, see `softiou.tiles.Taps`, and who reads a place.
+
+    Pixels from `first` on, before `last`, read a row or column of the low resolution.
+    """
+
+    row: Tensor
+    row_share: Tensor
+    column: Tensor
+    column_share: Tensor
+    first_row: Tensor
+    last_row: Tensor
+    first_column: Tensor
+    last_column: Tensor
+    h: int
+    w: int
+
+
 class Input(NamedTuple):
-    """What both kernels read."""
+    """What all kernels read."""
 
     logits: Map
     target: Map
@@ -56,6 +79,7 @@ class Input(NamedTuple):
     weights: Map | None
     columns: int
     pixels: int
+    taps: Taps | None
 
 
 class Plan(NamedTuple):
@@ -75,9 +99,10 @@ class Plan(NamedTuple):
     ignore_index: int | None
     cross_entropy: bool
     maxima: bool
+    smoothing: float
 
 
-# What both kernels share
+# What all kernels share
 
 
 @_jit
@@ -110,10 +135,52 @@ def _ignored(y, plan: tl.constexpr):
 
 
 @_jit
+def _corners(image, indices, inside, inputs):
+    """Point to the first of four logits of each pixel; steps to the next, shares of the next."""
+    taps, strides = inputs.taps, inputs.logits.strides
+    rows, columns = indices // inputs.columns, indices % inputs.columns
+    row = tl.load(taps.row + rows, mask=inside, other=0).to(tl.int64)
+    column = tl.load(taps.column + columns, mask=inside, other=0).to(tl.int64)
+    down = tl.where(row + 1 < taps.h, 1, 0).to(tl.int64) * strides[2]
+    right = tl.where(column + 1 < taps.w, 1, 0).to(tl.int64) * strides[3]
+    lower = tl.load(taps.row_share + rows, mask=inside, other=0)
+    latter = tl.load(taps.column_share + columns, mask=inside, other=0)
+    first = inputs.logits.data + image * strides[0] + row * strides[2] + column * strides[3]
+    return first, down, right, lower[None, :], latter[None, :]
+
+
+@_jit
+def _logits(z_at, t, inside, inputs, plan: tl.constexpr):
+    """Load a tile of logits, or interpolate it."""
+    stride = inputs.logits.strides[1]
+    if inputs.taps is None:
+        z = _load(z_at, stride, t, inside, plan).to(tl.float32)
+    else:
+        first, down, right, lower, latter = z_at
+        z = (1.0 - lower) * (1.0 - latter) * _load(first, stride, t, inside, plan).to(tl.float32)
+        z += (1.0 - lower) * latter * _load(first + right, stride, t, inside, plan).to(tl.float32)
+        below = first + down
+        z += lower * (1.0 - latter) * _load(below, stride, t, inside, plan).to(tl.float32)
+        z += lower * latter * _load(below + right, stride, t, inside, plan).to(tl.float32)
+    return z
+
+
+@_jit
+def _smoothed(y, plan: tl.constexpr):
+    """Return y as the cross-entropy sees it."""
+    if plan.smoothing != 0.0:
+        y = (1.0 - plan.smoothing) * y + plan.smoothing / (2 if plan.sigmoid else plan.C)
+    return y
+
+
+@_jit
 def _pixels(image, indices, inputs, plan: tl.constexpr):
     """Return where logits and target are, which pixels exist, their weight and their label."""
     inside = indices < inputs.pixels
-    z_at = _at(inputs.logits, image, indices, inputs, plan)
+    if inputs.taps is not None:
+        z_at = _corners(image, indices, inside, inputs)
+    else:
+        z_at = _at(inputs.logits, image, indices, inputs, plan)
     y_at = _at(inputs.target, image, indices, inputs, plan)
     counts, label = inside, indices
     if inputs.valid is not None:
@@ -144,7 +211,7 @@ def _tile(pixels, t, inputs, plan: tl.constexpr):
     """Return logits, target and weight of a tile, the first two 0 where nothing counts."""
     z_at, y_at, inside, w, label = pixels
     classes, w = _classes(t, plan), w[None, :]
-    z = _load(z_at, inputs.logits.strides[1], t, inside, plan).to(tl.float32)
+    z = _logits(z_at, t, inside, inputs, plan)
     if plan.sigmoid:
         w = tl.where(classes < plan.C, w, 0.0)
     if plan.hard:
@@ -208,6 +275,7 @@ def _probs(z, norm, plan: tl.constexpr):
 @_jit
 def _entropies(z, y, norm, plan: tl.constexpr):
     """Return the entropies of what is there and, under a sigmoid, of what is not."""
+    y = _smoothed(y, plan)
     if plan.sigmoid:
         # log(1 + u): what the sum loses of a small u is made good by the quotient.
         u = tl.exp(-tl.abs(z))
@@ -324,25 +392,43 @@ def _share(tile, norm, slopes_at, t, plan: tl.constexpr):
     p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
     share = p * a
     if plan.cross_entropy:
-        share -= _slope(slopes_at, 5, t, plan) * tile[1]
+        y = tl.where(_classes(t, plan) < plan.C, _smoothed(tile[1], plan), 0.0)
+        share -= _slope(slopes_at, 5, t, plan) * y
     return share
 
 
 @_jit
-def _write(first, stride, inside, tile, norm, slopes_at, r, t, plan: tl.constexpr):
-    """Write dz of a tile."""
+def _dz(tile, norm, slopes_at, r, t, plan: tl.constexpr):
+    """Return dz of a tile."""
     _, y, w = tile
     p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
     dz = p * (1.0 - p) * a if plan.sigmoid else p * (a - r)
     if plan.cross_entropy:
         of_e = _slope(slopes_at, 5, t, plan)
+        y = _smoothed(y, plan)
         if plan.sigmoid:
             dz += _slope(slopes_at, 6, t, plan) * (1.0 - y) * p - of_e * y * (1.0 - p)
         else:
             dz -= of_e * y
-    dz, classes = tl.where(w > 0, w * dz, 0.0), _classes(t, plan)
-    pointers, there = first[None, :] + classes.to(tl.int64) * stride, (classes < plan.C) & inside
-    tl.store(pointers, dz.to(first.dtype.element_ty), mask=there)
+    return tl.where(w > 0, w * dz, 0.0)
+
+
+@_jit
+def _store_tile(first, stride, inside, values, t, plan: tl.constexpr):
+    """Write a tile of a map."""
+    classes = _classes(t, plan)
+    there = (classes < plan.C) & inside[None, :]
+    pointers = first[None, :] + classes.to(tl.int64) * stride
+    tl.store(pointers, values.to(first.dtype.element_ty), mask=there)
+
+
+@_jit
+def _all_shares(tiles, norm, slopes, plan: tl.constexpr):
+    """Return r of some pixels, whose tiles are there."""
+    shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
+    for t in tl.static_range(plan.T):
+        shares += _share(tiles[t], norm, slopes, t, plan)
+    return tl.sum(shares, 0)[None, :]
 
 
 @_jit
@@ -353,19 +439,60 @@ def write_gradient(result, slopes_at, programs, inputs, plan: tl.constexpr):
     pixels = _pixels(image, indices, inputs, plan)
     first, stride, inside = _at(result, image, indices, inputs, plan), result.strides[1], pixels[2]
     slopes = slopes_at + image * ((7 if plan.cross_entropy else 5) * plan.C)
-    shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     if plan.at_once:
         tiles, norm = _tiles(pixels, inputs, plan)
+        r = _all_shares(tiles, norm, slopes, plan)
         for t in tl.static_range(plan.T):
-            shares += _share(tiles[t], norm, slopes, t, plan)
-        r = tl.sum(shares, 0)[None, :]
-        for t in tl.static_range(plan.T):
-            _write(first, stride, inside, tiles[t], norm, slopes, r, t, plan)
+            dz = _dz(tiles[t], norm, slopes, r, t, plan)
+            _store_tile(first, stride, inside, dz, t, plan)
     else:
         norm = _norm(pixels, inputs, plan)
+        shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
         for t in range(plan.T):
             shares += _share(_tile(pixels, t, inputs, plan), norm, slopes, t, plan)
         r = tl.sum(shares, 0)[None, :]
         for t in range(plan.T):
-            tile = _tile(pixels, t, inputs, plan)
-            _write(first, stride, inside, tile, norm, slopes, r, t, plan)
+            dz = _dz(_tile(pixels, t, inputs, plan), norm, slopes, r, t, plan)
+            _store_tile(first, stride, inside, dz, t, plan)
+
+
+@_jit
+def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan: tl.constexpr):
+    """Write the gradient of some places of low-resolution logits: of one pixel of each in turn."""
+    taps = inputs.taps
+    image = tl.program_id(0).to(tl.int64) // programs
+    places = (tl.program_id(0) % programs) * plan.BLOCK_P + tl.arange(0, plan.BLOCK_P)
+    there = places < taps.h * taps.w
+    row, column = places // taps.w, places % taps.w
+    first_row = tl.load(taps.first_row + row, mask=there, other=0)
+    last_row = tl.load(taps.last_row + row, mask=there, other=0)
+    first_column = tl.load(taps.first_column + column, mask=there, other=0)
+    last_column = tl.load(taps.last_column + column, mask=there, other=0)
+    slopes = slopes_at + image * ((7 if plan.cross_entropy else 5) * plan.C)
+    totals = (tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32),) * plan.T
+    for step in range(steps):
+        y, x = first_row + step // across, first_column + step % across
+        reads = there & (y < last_row) & (x < last_column)
+        pixels = _pixels(
+            image, tl.where(reads, y * inputs.columns + x, inputs.pixels), inputs, plan
+        )
+        share = _share_of(taps.row, taps.row_share, y, row, reads)
+        share *= _share_of(taps.column, taps.column_share, x, column, reads)
+        tiles, norm = _tiles(pixels, inputs, plan)
+        r = _all_shares(tiles, norm, slopes, plan)
+        added = ()
+        for t in tl.static_range(plan.T):
+            added += (totals[t] + share[None, :] * _dz(tiles[t], norm, slopes, r, t, plan),)
+        totals = added
+    first = result.data + image * result.strides[0]
+    first += row.to(tl.int64) * result.strides[2] + column.to(tl.int64) * result.strides[3]
+    for t in tl.static_range(plan.T):
+        _store_tile(first, result.strides[1], there, totals[t], t, plan)
+
+
+@_jit
+def _share_of(first_at, share_at, pixel, place, reads):
+    """Return how much of a place of the low resolution a pixel reads, along one axis."""
+    share = tl.load(share_at + pixel, mask=reads, other=0)
+    first = tl.load(first_at + pixel, mask=reads, other=0)
+    return tl.where(reads, tl.where(first == place, 1.0 - share, share), 0.0)
