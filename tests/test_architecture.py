@@ -45,6 +45,7 @@ LAYERS = (
         "_lock",
         "_memory",
         "_moved",
+        "_processes",
         "_screen",
         "_signals",
         "_validation",

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from softiou import labelling
 from softiou._validation import validated
 from softiou.checkpoints import TrainedModel, file_sha256, load_trained
 from softiou.data import open_dataset, open_images
@@ -19,7 +18,6 @@ from softiou.labelling import (
     label,
     logits_stride,
     make_manifest,
-    own_device,
     own_part,
     own_share,
 )
@@ -83,23 +81,15 @@ def test_parts_share_the_images_and_go_on(
     assert again.stems("train") == tuple(images.stems[n] for n in parts[1])
 
 
-def test_which_part_is_ours() -> None:
-    assert own_part(None, {}) == (1, 1)
-    assert own_part(None, {"RANK": "3", "WORLD_SIZE": "4"}) == (4, 4)
-    assert own_part("1/2", {"RANK": "3", "WORLD_SIZE": "4"}) == (1, 2)
+def test_which_part_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert own_part(None) == (1, 1)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert own_part(None) == (4, 4)
+    assert own_part("1/2") == (1, 2)
     for wrong in ("0/2", "3/2", "1", "a/b", "1/2/3"):
         with pytest.raises(ConfigError, match="--part: expected i/n"):
-            own_part(wrong, {})
-
-
-def test_every_local_rank_has_an_accelerator_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cpu"))
-    assert own_device({"LOCAL_RANK": "1"}) == torch.device("cpu")  # all share it
-    monkeypatch.setattr(labelling, "best_device", lambda: torch.device("cuda"))
-    for count, index in ((4, 1), (1, 0)):  # a launcher may show each process a single one
-        monkeypatch.setattr(torch.accelerator, "device_count", lambda n=count: n)
-        assert own_device({"LOCAL_RANK": "1"}) == torch.device("cuda", index)
-    assert own_device({}) == torch.device("cuda")
+            own_part(wrong)
 
 
 def test_images_without_masks(teacher: TrainedModel, make_shapes: Any, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from threading import Timer
 from typing import Any, TypeVar
 
+from softiou._processes import is_first
+
 T = TypeVar("T")
 SLOW_SECONDS = 2.0  # after which a person wonders
 LINE_SECONDS = 30.0  # between two lines in a file, where a tenth of the work takes longer
@@ -157,7 +159,7 @@ def progress_of(progress: "bool | Progress | None") -> Progress:
     """Return what to show: all of it, nothing, or by default lines, and bars if someone watches."""
     if isinstance(progress, Progress):
         return progress
-    shown = progress is not False and verbosity() >= 0
+    shown = progress is not False and verbosity() >= 0 and is_first()
     return Progress(lines=shown, bars=is_watched() and shown)
 
 

@@ -4,17 +4,18 @@ Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of t
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou._processes import rank, world_size
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.data import ImageSample
 from softiou.errors import ConfigError
-from softiou.inference import Precision, autocast, best_device, require_finite
+from softiou.inference import Precision, autocast, require_finite
 from softiou.models import SegmentationModel
 from softiou.soft_labels import (
     Manifest,
@@ -208,37 +209,22 @@ def _cell_logits(
     return interpolate_at(logits, *places)
 
 
-def own_part(part: str | None, environment: Mapping[str, str]) -> tuple[int, int]:
+def own_part(part: str | None) -> tuple[int, int]:
     """Return the part of this process and their number: of "2/4", else of torchrun, else all.
 
     Args:
         part: As given on the command line, or None.
-        environment: Variables of the process.
 
     Raises:
         ConfigError: `part` is not "i/n" with 1 <= i <= n.
 
     Example:
-        >>> own_part("2/4", {}), own_part(None, {"RANK": "0", "WORLD_SIZE": "8"})
-        ((2, 4), (1, 8))
+        >>> own_part("2/4"), own_part(None)
+        ((2, 4), (1, 1))
     """
     if part is None:
-        return int(environment.get("RANK", 0)) + 1, int(environment.get("WORLD_SIZE", 1))
+        return rank() + 1, world_size()
     first, _, last = part.partition("/")
     if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
         raise ConfigError(f"--part: expected i/n with 1 <= i <= n, such as 2/4, but got {part}.")
     return int(first), int(last)
-
-
-def own_device(environment: Mapping[str, str]) -> torch.device:
-    """Return the accelerator of this process, by the local rank of torchrun, or the CPU.
-
-    Args:
-        environment: Variables of the process.
-    """
-    device = best_device()
-    if device.type == "cpu" or "LOCAL_RANK" not in environment:
-        return device
-    # A launcher may restrict each process to a single accelerator.
-    count = max(1, torch.accelerator.device_count())
-    return torch.device(device.type, int(environment["LOCAL_RANK"]) % count)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import torch
 
+import softiou
+from softiou._processes import is_first
 from softiou.checkpoints import load_trained
 from softiou.configuration import load_config
 from softiou.data import open_dataset
 from softiou.errors import ConfigError
 from softiou.evaluation import evaluate
-from softiou.training import start_training
-from softiou.training.processes import is_first, trainer_settings
+from softiou.training import resume_training, start_training
+from softiou.training.callbacks import Checkpoints
+from softiou.training.processes import trainer_settings
 
 Make = Callable[..., Any]
 
@@ -26,13 +32,15 @@ def validations(run: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "val/miou_d" in line]
 
 
-def torchrun(*arguments: str) -> None:
-    """Run the command line in two processes, without the launcher's option parser in between."""
+ALONE = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def torchrun(*arguments: str, restarts: int = 0) -> None:
+    """Run a script, or -m and a module, in two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "--", "softiou", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command += ["--nproc-per-node", "2", "--max-restarts", str(restarts), *arguments]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=300, check=False
+        command, env=ALONE, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -46,7 +54,9 @@ def two(make_shapes: Make, tiny: tuple[str, ...], tmp_path_factory: pytest.TempP
     (data / "splits").mkdir()
     (data / "splits" / "few.txt").write_text("\n".join(stems[:3]))
     settings = [*tiny, "optim.steps=6", "optim.validations=2"]
-    torchrun("semi", str(data), "--split", "few", "--out", str(root / "two"), *settings)
+    torchrun(
+        "-m", "softiou", "semi", str(data), "--split", "few", "--out", str(root / "two"), *settings
+    )
     doubled = [*settings, "data.batch_size=4", "data.train_split=few"]
     config = load_config(source=str(data), overrides=doubled, section="semi_supervised")
     return root / "two", start_training(config, directory=root / "one"), data
@@ -91,17 +101,168 @@ def test_one_process_writes(two: Any) -> None:
     assert [row["name"] for row in rows] == ["student", "teacher, its average"]
 
 
+# One run that is interrupted, continued by other processes, and started again
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    make_shapes: Make, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path, Path, list[str]]:
+    """A run of one process, its copy at half of the steps, its data and settings."""
+    root = tmp_path_factory.mktemp("interrupted")
+    data = make_shapes(root / "data", train=9, val=3)
+    settings = [*tiny, "data.batch_size=4", "optim.steps=6", "optim.validations=2"]
+    settings += ["optim.optimizer=sgd", "optim.learning_rate=0.0001"]  # rounding stays small
+    config = load_config(source=str(data), overrides=settings)
+    own = Checkpoints.on_validation_start
+
+    def copy(self: Checkpoints, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        own(self, trainer, module)
+        if trainer.global_step == 3:  # as a kill in the validation would leave it
+            shutil.copytree(root / "whole", root / "half")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "on_validation_start", copy)
+        start_training(config, directory=root / "whole")
+    return root / "whole", root / "half", data, settings
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Of all weights and buffers of two last checkpoints."""
+    first, second = (
+        torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (one, other)
+    )
+    assert first["global_step"] == second["global_step"] == 6
+    pairs = ((x, second["state_dict"][name]) for name, x in first["state_dict"].items())
+    return max(float((x.double() - y.double()).abs().max()) for x, y in pairs)
+
+
+def test_a_requeued_job_continues_with_more_processes(
+    interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path
+) -> None:
+    """By srun, without torchrun: the joined batch, its batch norm, the scores of the images."""
+    whole, half, data, settings = interrupted
+    shutil.copytree(half, run := tmp_path / "run")
+    command = [sys.executable, "-m", "softiou", "train", str(data), "--out", str(run)]
+    command += ["--resume-if-exists", *settings, "optim.clip_norm=3"]
+    slurm = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    slurm |= {"SLURM_NNODES": "1", "SLURM_JOB_ID": str(os.getpid()), "SLURM_NODEID": "0"}
+    slurm |= {"SLURM_JOB_NAME": "train", "SLURM_NODELIST": "127.0.0.1"}
+    processes = [
+        subprocess.Popen(
+            command,
+            env=ALONE | slurm | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    said = [process.communicate(timeout=600)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert "keeps its own settings, not optim.clip_norm: 3" in said[0]
+    assert "going on from step 3/6" in said[0]
+    assert said[1] == ""
+    assert largest_difference(whole, run) <= 1e-5
+    together = json.loads((run / "evaluation.json").read_text())
+    alone = softiou.evaluate(run, out=tmp_path, progress=False).content
+    assert [one["stem"] for one in alone["images"]] == [f"val{n}" for n in range(3)]
+    for name in ("metrics", "images", "examples", "confusion", "calibrated"):
+        assert json.dumps(together[name]) == json.dumps(alone[name]), name
+
+
+RESTARTED = """
+import os, signal, sys
+import softiou
+from pytorch_lightning.callbacks import Callback
+
+class Kill(Callback):
+    def on_train_batch_end(self, trainer, *_):
+        first = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        if first and trainer.global_step == 5 and trainer.global_rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    data, run, *settings = sys.argv[1:]
+    softiou.train(data, run=run, resume_if_exists=True, overrides=settings, callbacks=[Kill()])
+"""
+
+
+def test_an_elastic_restart_continues(
+    interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path
+) -> None:
+    whole, _, data, settings = interrupted
+    (tmp_path / "script.py").write_text(RESTARTED)
+    run = str(tmp_path / "run")
+    halved = [*settings, "data.batch_size=2"]
+    torchrun(str(tmp_path / "script.py"), str(data), run, *halved, restarts=1)
+    assert [line["step"] for line in validations(Path(run))] == [3, 6]
+    assert largest_difference(whole, Path(run)) <= 1e-5
+
+
+def test_a_batch_that_cannot_be_shared(
+    interrupted: tuple[Path, Path, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, half, *_ = interrupted
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match=r"by 1 processes, 4 images a step .* 3 cannot share"):
+        resume_training(half)
+
+
+def test_resume_if_exists_needs_a_name() -> None:
+    with pytest.raises(ConfigError, match=r"--resume-if-exists needs .* --out RUN"):
+        softiou.train("digits", resume_if_exists=True)
+
+
+def test_a_process_ends_with_its_parent() -> None:
+    """A launcher that is killed cannot end its processes."""
+    child = "from softiou._processes import end_with_parent as e; e(); print(1, flush=True); "
+    child += "import time; time.sleep(60)"
+    parent = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    parent += "time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"1\n"
+        started.kill()
+        assert started.stdout.read() == b""  # the pipe is closed: the child is gone, too
+
+
+def test_torchrun_leaves_our_options_alone() -> None:
+    """It takes an option for its own where a word of its own begins like it."""
+    from torch.distributed.run import get_args_parser
+
+    from scripts.docs_site.command_line import verbs
+
+    for name, verb in verbs():
+        options = [option for one in verb.params for option in one.opts if option[:2] == "--"]
+        words = ["-m", "softiou", *name.split(), *options]
+        assert get_args_parser().parse_args(words).training_script_args == words[2:]
+
+
 def test_settings_are_those_of_the_launcher(
     monkeypatch: pytest.MonkeyPatch, tiny_config: Make
 ) -> None:
+    def settings() -> tuple[Any, ...]:
+        found = trainer_settings()
+        return tuple(found.get(name) for name in ("devices", "num_nodes", "strategy"))
+
     for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_NTASKS", "8")  # of a job that runs us without srun
     assert is_first()
-    assert trainer_settings() == {"devices": 1}
-    monkeypatch.setenv("WORLD_SIZE", "8")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    monkeypatch.setenv("RANK", "5")
+    assert settings() == (1, None, None)
+    srun = {"STEP_NUM_TASKS": "8", "NNODES": "2", "PROCID": "5", "NTASKS_PER_NODE": "4"}
+    for name, value in srun.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
     assert not is_first()
-    assert trainer_settings() == {"devices": 4, "num_nodes": 2, "strategy": "ddp"}
+    assert settings() == (4, 2, "ddp")
+    monkeypatch.setenv("RANK", "0")  # srun starts torchrun
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert is_first()
+    assert settings() == (2, 1, "ddp")
+    for name, value in {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "RANK": "5"}.items():
+        monkeypatch.setenv(name, value)
+    assert not is_first()
+    assert settings() == (4, 2, "ddp")
     with pytest.raises(ConfigError, match="--out"):
         start_training(tiny_config())

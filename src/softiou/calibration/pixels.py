@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou._processes import joined, own_share
 from softiou.data import Sample, SegmentationDataset, truth
 from softiou.data.base import valid_pixels
 from softiou.errors import CheckpointError, DataError
@@ -47,7 +48,8 @@ def sample_pixels(
         model: In eval mode, on the device to use.
         dataset: The images and targets.
         precision: Of the network.
-        samples: The samples of `dataset` in order, for instance from a loader or a progress bar.
+        samples: This process's share of the samples of `dataset` in order, see
+            `softiou._processes.own_share`, for instance from a loader; None for all.
         most: Approximate number of pixels to keep, at least one of each image.
         seed: Of the random choice, which depends on it and the number of the image only.
 
@@ -60,7 +62,9 @@ def sample_pixels(
     """
     share = math.ceil(most / max(1, len(dataset)))
     logits, targets = [], []
-    for number, sample in enumerate(dataset if samples is None else samples):
+    shared = samples is not None  # among processes
+    numbers = own_share(len(dataset)) if shared else range(len(dataset))
+    for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
         target = truth(sample["target"], dataset.description)
         places = draw_pixels(valid_pixels(target, dataset.description), share, (seed, number))
         found = logits_at(model, sample["image"], places, precision=precision).cpu()
@@ -72,6 +76,8 @@ def sample_pixels(
         logits.append(found)
         flat = target.flatten(-2)  # (H, W) -> (H W), (C, H, W) -> (C, H W)
         targets.append(flat[..., places].mT if flat.ndim == 2 else flat[places])
+    if shared:
+        logits, targets = joined(logits), joined(targets)
     if not sum(map(len, targets)):
         raise DataError(
             f"The split {dataset.split!r} has no pixel with a label to calibrate on. Name another "

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from softiou import __version__
+from softiou._processes import are_several, end_with_parent
 from softiou._screen import set_verbosity, visible
 from softiou._signals import listen, received
 from softiou.cli._command import Verb
@@ -88,6 +89,8 @@ def main() -> None:
     debug = "--debug" in sys.argv  # also behind the verb
     sys.argv = [one for one in sys.argv if one != "--debug"]
     listen()
+    if are_several():
+        end_with_parent()  # a launcher that is killed cannot end them
     set_verbosity(0)
     try:
         app()

@@ -83,6 +83,10 @@ RunToResume = Annotated[
     Path | None,
     typer.Option(metavar="RUN", help="Run directory to continue, after Ctrl-C or a crash."),
 ]
+ResumeIfExists = Annotated[
+    bool,
+    typer.Option("--resume-if-exists", help="Continue --out RUN where it is a run already."),
+]
 DryRun = Annotated[
     bool,
     typer.Option(

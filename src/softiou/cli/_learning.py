@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from softiou._processes import is_first
 from softiou.cli import _console
 from softiou.cli._arguments import data_and_settings
 
@@ -16,6 +17,7 @@ def learn(
     config: Path | None,
     out: Path | None,
     resume: Path | None,
+    resume_if_exists: bool,
     dry_run: bool,
     json_output: bool,
     **options: Any,
@@ -35,8 +37,9 @@ def learn(
         print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")
         return
     command = _console.command_line()
-    run = getattr(jobs, verb)(data, out=out, resume=resume, command=command, **given)
-    if not run.evaluation:  # it was finished before, or the first of several processes has it
+    given |= {"out": out, "resume": resume, "resume_if_exists": resume_if_exists}
+    run = getattr(jobs, verb)(data, command=command, **given)
+    if not (run.evaluation and is_first()):  # it was finished before, or another process prints
         return
     if json_output:
         contents = run.contents()

@@ -12,6 +12,7 @@ from softiou.cli._arguments import (
     Json,
     NewRun,
     Overrides,
+    ResumeIfExists,
     RunToResume,
     TrainSplit,
 )
@@ -39,6 +40,7 @@ def distill(
         bool, typer.Option("--no-baseline", help="Score the student alone.")
     ] = False,
     resume: RunToResume = None,
+    resume_if_exists: ResumeIfExists = False,
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:

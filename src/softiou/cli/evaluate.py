@@ -60,6 +60,7 @@ def evaluate(
 
     A calibration that `softiou calibrate` has fitted is reported beside the plain metrics.
     """
+    from softiou._processes import is_first
     from softiou.cli import _console
 
     with _console.loading():
@@ -81,6 +82,8 @@ def evaluate(
         out=out,
         progress=False if json_output else None,
     )
+    if not is_first():
+        return
     if json_output:
         print(to_json(evaluation.content), end="")
     else:

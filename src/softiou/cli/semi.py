@@ -12,6 +12,7 @@ from softiou.cli._arguments import (
     Json,
     NewRun,
     Overrides,
+    ResumeIfExists,
     RunToResume,
     TrainSplit,
 )
@@ -32,6 +33,7 @@ def semi(
     config: ConfigFile = None,
     out: NewRun = None,
     resume: RunToResume = None,
+    resume_if_exists: ResumeIfExists = False,
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:

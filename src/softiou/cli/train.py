@@ -7,6 +7,7 @@ from softiou.cli._arguments import (
     Json,
     NewRun,
     Overrides,
+    ResumeIfExists,
     RunToResume,
     TrainSplit,
 )
@@ -33,6 +34,7 @@ def train(
     config: ConfigFile = None,
     out: NewRun = None,
     resume: RunToResume = None,
+    resume_if_exists: ResumeIfExists = False,
     dry_run: DryRun = False,
     json_output: Json = False,
 ) -> None:

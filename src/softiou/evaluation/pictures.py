@@ -7,7 +7,7 @@ import base64
 import heapq
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -159,13 +159,25 @@ class Examples:
         self.size = size
         self._high: list[tuple[float, int, Example]] = []
         self._low: list[tuple[float, int, Example]] = []
-        self._seen = 0
+
+    def merge(self, parts: Iterable["Examples"]) -> None:
+        """Keep the best and the worst of several."""
+        several = list(parts)
+        self._high, self._low = (
+            heapq.nlargest(self.size, [x for heap in heaps for x in heap], key=lambda x: x[:2])
+            for heaps in ([x._high for x in several], [x._low for x in several])
+        )
 
     def offer(
-        self, stem: str, miou: float | None, image: Tensor, target: Tensor, preds: Tensor
+        self,
+        number: int,
+        stem: str,
+        miou: float | None,
+        image: Tensor,
+        target: Tensor,
+        preds: Tensor,
     ) -> None:
-        """Keep an image if it is among the best or worst so far."""
-        self._seen += 1
+        """Keep image `number` of the data set if it is among the best or worst so far."""
         if miou is None or self.size == 0:
             return
         wanted = [
@@ -176,7 +188,7 @@ class Examples:
         example = Example(stem, miou, image, target.cpu(), preds.cpu()) if wanted else None
         for heap, key in wanted:
             if example is not None:
-                heapq.heappush(heap, (key, self._seen, example))
+                heapq.heappush(heap, (key, number, example))
             if len(heap) > self.size:
                 heapq.heappop(heap)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 import softiou
 from softiou._html import html_table
+from softiou._processes import are_several, joined, own_share
 from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.evaluation import content as contents
@@ -117,7 +118,8 @@ def evaluate(
         calibration_path: Its file, to be recorded.
         used_for: What the images were used for before: "training" or "selection", see `Evaluation`.
         num_examples: How many best and worst images to keep.
-        samples: The samples of `dataset`, perhaps wrapped by a progress bar or a loader.
+        samples: This process's share of the samples of `dataset` in order, see
+            `softiou._processes.own_share`, perhaps from a loader; None for all.
 
     Returns:
         Scores over the data set, per class and per image, with intervals.
@@ -128,10 +130,13 @@ def evaluate(
     scaling = None if calibration is None else calibration.scaling
     predictor = ModelPredictor(model, precision) if isinstance(model, SegmentationModel) else model
     scorer = _Scorer(dataset, predictor.device, scaling, num_examples)
-    for sample in dataset if samples is None else samples:
+    numbers = range(len(dataset)) if samples is None else own_share(len(dataset))
+    for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
         probs, scaled = _probs(predictor, sample["image"], inference, scaling)
         require_finite(probs, model=checkpoint, image=sample["stem"])
-        scorer.add(sample, probs, scaled)
+        scorer.add(number, sample, probs, scaled)
+    if samples is not None and are_several():
+        scorer.join()
     best, worst = scorer.examples.best(), scorer.examples.worst()
     statistics = ImageStatistics.concatenate(scorer.plain).apply(Tensor.cpu)
     content = {
@@ -193,7 +198,23 @@ class _Scorer:
         self.thumbnails = PictureStore()
         self.identities: list[dict[str, Any]] = []
 
-    def add(self, sample: Sample, probs: Tensor, scaled: Tensor | None) -> None:
+    def join(self) -> None:
+        """Add what other processes have gathered of their images, in the order of the data set."""
+        self.plain, self.calibrated, self.identities = (
+            joined(own)
+            for own in (
+                [image.apply(Tensor.cpu) for image in self.plain],
+                [image.apply(Tensor.cpu) for image in self.calibrated],
+                self.identities,
+            )
+        )
+        self.confusion = torch.stack(joined([self.confusion])).sum(0)
+        self.examples.merge(joined([self.examples]))
+        pictures, self.thumbnails = joined(list(self.thumbnails.items())), PictureStore()
+        for stem, files in pictures:
+            self.thumbnails.add(stem, files)
+
+    def add(self, number: int, sample: Sample, probs: Tensor, scaled: Tensor | None) -> None:
         """Add an image with its probabilities (C, H, W), before and after the scaling."""
         confidence, preds = probs.max(0)
         target = truth(sample["target"], self._description).to(self._device).unsqueeze(0)
@@ -223,15 +244,15 @@ class _Scorer:
         ignore_index = self._description.ignore_index
         shown = decoded.top_labels().where(decoded.valid, ignore_index)[0].cpu()
         surest = confidence if scaled is None else scaled.amax(0)
-        self._keep(sample, shown, preds.cpu(), confidence.cpu(), surest.cpu())
+        self._keep(number, sample, shown, preds.cpu(), confidence.cpu(), surest.cpu())
 
     def _keep(
-        self, sample: Sample, labels: Tensor, preds: Tensor, confidence: Tensor, surest: Tensor
+        self, number: int, sample: Sample, labels: Tensor, preds: Tensor, *of: Tensor
     ) -> None:
-        stem, image = sample["stem"], sample["image"]
+        (confidence, surest), stem, image = of, sample["stem"], sample["image"]
         miou = mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image")
-        self.examples.offer(stem, contents.per_cent(miou), image, labels, preds)
-        if len(self.identities) % self._every == 0:
+        self.examples.offer(number, stem, contents.per_cent(miou), image, labels, preds)
+        if number % self._every == 0:
             palette = self._description.palette
             files = thumbnail(image, labels, preds, confidence, palette)
             self.thumbnails.add(stem, files | full_picture(image, labels, preds, palette))

@@ -5,14 +5,23 @@ from typing import Literal
 
 import torch
 
+from softiou._processes import are_several, local_rank
+
 Precision = Literal["bf16", "fp16", "fp32"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> torch.device:
-    """Return the accelerator of this machine if there is one, else the CPU."""
+    """Return the accelerator of this process if there is one, else the CPU.
+
+    Processes of one machine take one each, by their local rank.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    if accelerator is None or not are_several():
+        return accelerator or torch.device("cpu")
+    # A launcher may restrict each process to a single accelerator.
+    count = max(1, torch.accelerator.device_count())
+    return torch.device(accelerator.type, local_rank() % count)
 
 
 def best_precision(device: torch.device) -> Precision:

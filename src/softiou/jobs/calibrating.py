@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from softiou._moved import renamed_arguments
+from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
 from softiou.errors import CheckpointError, SoftiouError
 from softiou.inference import Precision, best_device
@@ -69,6 +70,8 @@ def calibrate(
         progress=shown,
         own=data if isinstance(data, Dataset) else None,
     )
+    if not is_first():
+        return found
     path = calibration.save_calibration(found, trained)
     doubt = _doubt(found)
     replaced = [f"replaced  {earlier}"] if earlier else []
@@ -104,7 +107,8 @@ def calibrate_run(
             found = _fitted(trained, source, split, progress=progress.without_notes(), own=data)
             if doubt := _doubt(found):
                 raise CheckpointError(doubt)
-            calibration.save_calibration(found, trained)
+            if is_first():
+                calibration.save_calibration(found, trained)
         except SoftiouError as error:
             progress.say(f"{name}: none was kept, {error}")
             continue
@@ -129,6 +133,7 @@ def _fitted(
     from softiou import calibration
 
     dataset = open_for(trained, source, split, labels, own=own)
+    connect()
     return calibration.calibrate(
         trained.model.to(best_device()),
         dataset,

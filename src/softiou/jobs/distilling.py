@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softiou._moved import renamed_arguments
+from softiou._processes import is_first
 from softiou._screen import Progress, progress_of
-from softiou.jobs.learning import Configuration, Request, finished_run, learn, split_setting
+from softiou.jobs.learning import (
+    Configuration,
+    Request,
+    continued,
+    finished_run,
+    learn,
+    split_setting,
+)
 
 if TYPE_CHECKING:
     from softiou.configuration import Config
@@ -22,6 +30,7 @@ def distill(
     config: Configuration = None,
     out: Path | str | None = None,
     resume: Path | str | None = None,
+    resume_if_exists: bool = False,
     overrides: Sequence[str] = (),
     command: str = "",
     progress: bool | Progress | None = None,
@@ -39,6 +48,7 @@ def distill(
         config: As in `train`.
         out: As in `train`.
         resume: As in `train`.
+        resume_if_exists: As in `train`.
         overrides: As in `train`.
         command: As in `train`.
         progress: As in `train`.
@@ -56,12 +66,12 @@ def distill(
     shown = progress_of(progress)
     settings |= split_setting(split)
     request = Request("distill", data, config, out, resume, settings, overrides, command)
+    request = continued(request, shown) if resume_if_exists else request
     if finished := finished_run(request, shown):
         return finished
     done = learn(request, shown, check=_check_baseline)
     from softiou._lock import only_writer
     from softiou.jobs.model_tables import add_baseline
-    from softiou.training import is_first
 
     with only_writer(done.path) if is_first() else nullcontext():
         add_baseline(done, shown)

@@ -1,6 +1,5 @@
 """A teacher's soft labels of a data set, made once and kept on disk."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +57,7 @@ def label(
 
     given = [f"{key}={as_text(value)}" for key, value in settings.items()]
     config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
-    own = own_part(part, os.environ)
+    own = own_part(part)
     source = str(data)
     for line in overlooked(source):
         shown.say(line)
@@ -121,12 +120,11 @@ def _labelled(
     """Label some of the images; yield the stem of each that is done."""
     from torch.utils.data import Subset
 
-    from softiou.inference import best_precision
+    from softiou.inference import best_device, best_precision
     from softiou.labelling import label as label_samples
-    from softiou.labelling import own_device
     from softiou.training.workers import Loader
 
-    device = own_device(os.environ)
+    device = best_device()
     samples = Loader(
         Subset(images, numbers), batch_size=None, workers=config.workers if numbers else 0, say=say
     )

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -115,6 +115,27 @@ def learn(
     return Run(directory, model)
 
 
+def continued(request: Request, progress: Progress) -> Request:
+    """Return the request to continue the new run directory, where it is a run already.
+
+    Raises:
+        ConfigError: There is no name for it.
+    """
+    if request.run is None:
+        raise ConfigError("--resume-if-exists needs a directory that stays the same: --out RUN.")
+    run = Path(request.run)
+    if not (run / "config.yaml").is_file():
+        return request
+    config = request.load()
+    with progress.doing("loading PyTorch"):
+        from softiou.training import config_of, differences
+
+    for line in differences(config, config_of(run)):
+        progress.say(f"{run} exists and keeps its own settings, not {line}")
+    nothing: Any = {"data": None, "config": None, "run": None, "settings": {}, "overrides": ()}
+    return replace(request, **nothing, resume=run)
+
+
 def finished_run(request: Request, progress: Progress) -> "Run | None":
     """Return the run to resume if there is nothing left to do, and say so; None for others."""
     if request.resume is None:
@@ -124,19 +145,18 @@ def finished_run(request: Request, progress: Progress) -> "Run | None":
         raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
     with progress.doing("loading PyTorch"):
         from softiou.jobs.run import Run
-        from softiou.training import config_of, is_finished, is_first
+        from softiou.training import config_of, is_finished
 
     run = Path(request.resume)
     if not is_finished(run):
         return None
     config = config_of(run)
     steps, place = config.optim.steps, shlex.quote(str(run))
-    if is_first():
-        progress.say(
-            f"run   {run}: finished, with {steps} of {steps} steps and an evaluation; nothing was "
-            f"done. To train longer, start another run from its weights:\n  softiou {config.verb} "
-            f"--config {place}/config.yaml model.weights={place} optim.steps={steps}"
-        )
+    progress.say(
+        f"run   {run}: finished, with {steps} of {steps} steps and an evaluation; nothing was "
+        f"done. To train longer, start another run from its weights:\n  softiou {config.verb} "
+        f"--config {place}/config.yaml model.weights={place} optim.steps={steps}"
+    )
     return Run(run)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softiou import reports
+from softiou._processes import is_first
 from softiou._screen import Progress
 from softiou.jobs.calibrating import calibrate_run
 from softiou.jobs.run import Run
@@ -32,6 +33,8 @@ def _save(
     notes: Sequence[str] = (),
 ) -> None:
     """Write models that were scored on the same images into the report of a run."""
+    if not is_first():
+        return
     home = run.require_directory()
     table = ModelTable(evaluation["data"], evaluation["split"], tuple(rows), tuple(notes))
     reports.save_model_table(table, home)
@@ -54,27 +57,23 @@ def compare_with_teacher(run: Run, progress: Progress) -> None:
 
 def add_baseline(run: Run, progress: Progress) -> None:
     """Train the baseline that a run wants, or take the one it names, and compare."""
-    from softiou.training import is_first
-
     settings = run.config.distillation
     wanted = settings.baseline if settings else "none"
     own = _train_baseline(run, progress) if wanted == "train" else None
-    if is_first():
-        for one in (run, own) if own else (run,):
-            calibrate_run(one, progress)
-        named = None if wanted in ("train", "none") else Path(wanted)
-        _compare(run, baseline=named, own_baseline=own, progress=progress.without_notes())
+    for one in (run, own) if own else (run,):
+        calibrate_run(one, progress)
+    named = None if wanted in ("train", "none") else Path(wanted)
+    _compare(run, baseline=named, own_baseline=own, progress=progress.without_notes())
 
 
 def _train_baseline(run: Run, progress: Progress) -> Run:
     """Train the student without teacher inside the run, or continue it."""
     from softiou.recipes import BASELINE, without_teacher
-    from softiou.training import is_first, resume_training, start_training
+    from softiou.training import resume_training, start_training
 
     directory = run.path / BASELINE
     shown: Any = {"say": progress.say, "progress_bar": progress.bars}
-    if is_first():
-        progress.say("now the same student without teacher, the baseline")
+    progress.say("now the same student without teacher, the baseline")
     if (directory / "config.yaml").exists():
         return Run(resume_training(directory, **shown))
     started = start_training(

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
+from softiou._processes import own_share
 from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import InferenceSettings, Precision, best_device
 from softiou.jobs.trained import RunLike, as_trained
@@ -125,10 +126,11 @@ def open_file(
 def loaded(
     dataset: "SegmentationDataset", progress: "Progress", *, description: str
 ) -> "Iterable[Sample]":
-    """Return the samples of a data set in order, loaded by a process of its own."""
+    """Return this process's share of the samples in order, loaded by a process of its own."""
     from softiou.data import CustomDataset
     from softiou.training.workers import Loader
 
     workers = 0 if isinstance(dataset, CustomDataset) else 1  # it may not be copied to a process
-    samples = Loader(dataset, batch_size=None, workers=workers, say=progress.say)
-    return progress.track(samples, total=len(dataset), description=description)
+    own = own_share(len(dataset))
+    samples = Loader(Subset(dataset, own), batch_size=None, workers=workers, say=progress.say)
+    return progress.track(samples, total=len(own), description=description)

@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from softiou import checkpoints
 from softiou._moved import renamed_arguments
+from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
 from softiou.inference import WHOLE_IMAGE, InferenceSettings, Precision, Predictor, best_device
 from softiou.jobs.opening import (
@@ -49,7 +50,8 @@ def evaluate(
 ) -> "EvaluationResult":
     """Score a model, and write evaluation.json and report.html into its run directory.
 
-    A calibration that `calibrate` has fitted is reported beside the plain metrics.
+    A calibration that `calibrate` has fitted is reported beside the plain metrics. Processes that
+    torchrun or srun has started share the images: all of them have to call this.
 
     Args:
         run: Run, run directory, checkpoint, or what `export` has written, which is scored as it is.
@@ -106,12 +108,14 @@ def evaluate(
         progress=shown,
         own=data if isinstance(data, Dataset) else None,
     )
+    run.evaluation = evaluation
+    if not is_first():
+        return evaluation
     if home := Path(out) if out else None if is_file else run.directory:
         _save(evaluation, home, shown)
     else:
         what = "this is an exported file" if is_file else "the checkpoint is in no run directory"
         shown.say(f"nothing was written: {what}; --out names a place")
-    run.evaluation = evaluation
     return evaluation
 
 
@@ -126,12 +130,16 @@ def score(
     progress: Progress,
     own: "Dataset[Any] | None" = None,
 ) -> "EvaluationResult":
-    """Score a model on a split of a data set, or on one of the user's, and write nothing."""
+    """Score a model on a split of a data set, or on one of the user's, and write nothing.
+
+    Several processes share the images, and each returns the whole.
+    """
     from softiou.calibration import calibration_path
     from softiou.checkpoints import TrainedModel
     from softiou.data.base import tie_note
     from softiou.evaluation import evaluate as evaluate_model
 
+    connect()
     model: SegmentationModel | Predictor
     if isinstance(trained, TrainedModel):
         model = trained.model.to(best_device())

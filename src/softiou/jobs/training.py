@@ -1,14 +1,17 @@
 """Training: a data set in, a run with a model, metrics and a report out."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softiou._moved import renamed_arguments
+from softiou._processes import is_first
 from softiou._screen import Progress, progress_of
 from softiou.jobs.learning import (
     Configuration,
     Request,
+    continued,
     finished_run,
     learn,
     split_parts,
@@ -28,6 +31,7 @@ def train(
     config: Configuration = None,
     out: Path | str | None = None,
     resume: Path | str | None = None,
+    resume_if_exists: bool = False,
     overrides: Sequence[str] = (),
     command: str = "",
     progress: bool | Progress | None = None,
@@ -47,6 +51,8 @@ def train(
         out: New run directory; None for the next free runs/NAME-001.
         resume: Run directory to continue, after an interruption; takes no other settings. A
             finished run is returned as it is.
+        resume_if_exists: Whether to continue `out`, with its own settings, where it is a run
+            already: for jobs that a cluster starts again.
         overrides: Settings as text, such as "optim.steps=2000".
         command: What started the run, for the first line of its config.yaml.
         progress: Whether to show lines and progress bars; None shows bars where someone watches.
@@ -67,18 +73,17 @@ def train(
     shown = progress_of(progress)
     parts, settings = split_parts(settings | split_setting(split))
     request = Request("train", data, config, out, resume, settings, overrides, command, parts)
+    request = continued(request, shown) if resume_if_exists else request
     if finished := finished_run(request, shown):
         return finished
     done = learn(request, shown)
     from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
-    from softiou.training import is_first
 
-    if is_first():
-        own = parts.val_dataset if parts else None
-        with only_writer(done.path):
-            calibrate_run(done, shown, data=own)
-            done.evaluate(own, progress=shown.without_notes())
+    own = parts.val_dataset if parts else None
+    with only_writer(done.path) if is_first() else nullcontext():
+        calibrate_run(done, shown, data=own)
+        done.evaluate(own, progress=shown.without_notes())
     return done
 
 
@@ -91,6 +96,7 @@ def semi(
     config: Configuration = None,
     out: Path | str | None = None,
     resume: Path | str | None = None,
+    resume_if_exists: bool = False,
     overrides: Sequence[str] = (),
     command: str = "",
     progress: bool | Progress | None = None,
@@ -110,6 +116,7 @@ def semi(
         config: As in `train`.
         out: As in `train`.
         resume: As in `train`.
+        resume_if_exists: As in `train`.
         overrides: As in `train`.
         command: As in `train`.
         progress: As in `train`.
@@ -125,16 +132,15 @@ def semi(
     shown = progress_of(progress)
     settings |= split_setting(split) | unlabeled_setting(unlabeled)
     request = Request("semi", data, config, out, resume, settings, overrides, command)
+    request = continued(request, shown) if resume_if_exists else request
     if finished := finished_run(request, shown):
         return finished
     done = learn(request, shown)
     from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
     from softiou.jobs.model_tables import compare_with_teacher
-    from softiou.training import is_first
 
-    if is_first():
-        with only_writer(done.path):
-            calibrate_run(done, shown, models=("student", "teacher"))
-            compare_with_teacher(done, shown.without_notes())
+    with only_writer(done.path) if is_first() else nullcontext():
+        calibrate_run(done, shown, models=("student", "teacher"))
+        compare_with_teacher(done, shown.without_notes())
     return done

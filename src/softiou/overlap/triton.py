@@ -233,7 +233,8 @@ def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | No
     tensors = (job.logits, values, job.valid, job.weights, result)
     dims = len(job.size)
     if job.bilinear is not None:  # rows and columns as they are
-        return [None if x is None else _map(x, 2, x.stride()[-2:]) for x in tensors], *job.size
+        as_they_are = [None if x is None else _map(x, 2, x.stride()[-2:]) for x in tensors]
+        return as_they_are, job.size[0], job.size[1]
     steps = [(0,) * dims if x is None else x.stride()[-dims:] for x in tensors]
     axes: list[tuple[int, ...]] = []  # length, stride in each map
     # In the memory order of the logits, which may differ from that of the dimensions.
@@ -323,7 +324,7 @@ def _is_irregular(job: Job, target: Target) -> bool:
 @lru_cache(maxsize=32)
 def _taps_on(bilinear: Bilinear, device: torch.device) -> Taps:
     """Write down on a device where each pixel reads, and who reads each place."""
-    tables: list[Tensor] = []
+    tables: list[Any] = []
     for taps in bilinear.taps:
         tables += [
             torch.tensor(taps.first, dtype=torch.int32, device=device),
@@ -334,7 +335,8 @@ def _taps_on(bilinear: Bilinear, device: torch.device) -> Taps:
             torch.tensor(numbers, dtype=torch.int32, device=device)
             for numbers in zip(*readers, strict=True)
         ]
-    return Taps(*tables, *bilinear.source)
+    h, w = bilinear.source
+    return Taps._make([*tables, h, w])
 
 
 def _readers(bilinear: Bilinear) -> list[list[tuple[int, int]]]:

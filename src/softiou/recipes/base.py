@@ -268,6 +268,7 @@ class Recipe(pl.LightningModule, ABC):
         checkpoint["softiou"] = entry | {
             "learns_from": self.learns_from,
             "data": self.data_identity,
+            "processes": self.trainer.world_size,
         }
 
 

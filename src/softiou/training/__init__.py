@@ -1,8 +1,9 @@
 """Training: from a configuration to a run directory with checkpoints."""
 
+from softiou._processes import is_first
 from softiou.recipes.custom import CustomParts
 from softiou.training.planning import plan_training
-from softiou.training.processes import is_first
+from softiou.training.resolving import differences
 from softiou.training.runs import config_of, is_finished, next_free_run
 from softiou.training.trainer import resolve_config
 from softiou.training.trainer import resume as resume_training
@@ -11,6 +12,7 @@ from softiou.training.trainer import train as start_training
 __all__ = [
     "CustomParts",
     "config_of",
+    "differences",
     "is_finished",
     "is_first",
     "next_free_run",

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from torch.utils.data import Subset
 
 from softiou._memory import keep_freed_memory
+from softiou._processes import connect, is_first
 from softiou._screen import verbosity
 from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
@@ -33,7 +34,7 @@ from softiou.training.callbacks import (
 )
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
-from softiou.training.processes import is_first, own_process_group, trainer_settings
+from softiou.training.processes import trainer_settings
 from softiou.training.progress import RunProgress
 from softiou.training.stopping import Stopped, StopRequest
 from softiou.training.workers import Loader
@@ -74,11 +75,11 @@ def fit(
     """
     config = recipe.config
     keep_freed_memory()
+    connect()
     with (
         _clear_errors(recipe, run, say),
         _quiet(),
         StopRequest(say) as stop,
-        own_process_group(),
         named_loggers(config, run, step=step) as loggers,
     ):
         trainer = pl.Trainer(
@@ -113,7 +114,8 @@ def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomPar
         custom: The transform.
     """
     config = recipe.config
-    with _quiet(), own_process_group():
+    connect()
+    with _quiet():
         settings = _trainer_settings(config) | {
             "max_epochs": 1,
             "limit_train_batches": config.optim.accumulate,
@@ -129,11 +131,10 @@ def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomPar
 
 
 def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
-    optim = config.optim
+    optim, processes = config.optim, trainer_settings()
     return {
         "accelerator": "auto",
-        **trainer_settings(),
-        "sync_batchnorm": torch.cuda.is_available(),  # where there are several processes
+        **processes,
         "precision": _PRECISIONS[config.precision],
         "max_epochs": optim.validations,
         "accumulate_grad_batches": optim.accumulate,
@@ -143,7 +144,7 @@ def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
         "enable_model_summary": False,
         "use_distributed_sampler": False,
         "num_sanity_val_steps": 0,
-        "plugins": [AtomicCheckpointIO()],
+        "plugins": [AtomicCheckpointIO(), *processes["plugins"]],
     }
 
 

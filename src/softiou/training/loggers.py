@@ -11,10 +11,10 @@ from pytorch_lightning.loggers import CSVLogger, MLFlowLogger, TensorBoardLogger
 from pytorch_lightning.loggers.logger import Logger
 
 from softiou._files import write_atomically
+from softiou._processes import is_first
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import LoggerName
 from softiou.errors import ConfigError
-from softiou.training.processes import is_first
 
 PROJECT = "softiou"
 _STORE = "MLFLOW_TRACKING_URI"

@@ -1,38 +1,112 @@
-"""Several processes, as torchrun starts them: how many there are, and which one prints."""
+"""How Lightning's trainer uses several processes: devices, and batch norm over all their images."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.distributed import ReduceOp, all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
-
-def is_first() -> bool:
-    """Return whether this process is the one that writes files and prints lines."""
-    return int(os.environ.get("RANK", 0)) == 0
-
-
-def are_several() -> bool:
-    """Return whether other processes train together with this one."""
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+from softiou._processes import are_several, by_srun, world_size
 
 
 def trainer_settings() -> dict[str, Any]:
     """Return how Lightning's trainer is to use the processes: one device each."""
     if not are_several():
-        return {"devices": 1}
-    world_size = int(os.environ["WORLD_SIZE"])
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
-    return {"devices": here, "num_nodes": world_size // here, "strategy": "ddp"}
+        return {"devices": 1, "plugins": [LightningEnvironment()]}  # not SLURM's without srun
+    settings: dict[str, Any] = {"strategy": "ddp"}
+    if by_srun():
+        nodes = int(os.environ.get("SLURM_NNODES", 1))
+        plugins = [JoinedBatchNorm(), SLURMEnvironment(auto_requeue=False)]
+        devices = world_size() // nodes
+        return settings | {"devices": devices, "num_nodes": nodes, "plugins": plugins}
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    settings |= {"devices": here, "num_nodes": world_size() // here}
+    return settings | {"plugins": [JoinedBatchNorm()]}
 
 
-@contextmanager
-def own_process_group() -> Iterator[None]:
-    """While entered, Lightning may connect the processes; after it each is alone again."""
-    before = torch.distributed.is_initialized()
-    try:
-        yield
-    finally:
-        if torch.distributed.is_initialized() and not before:
-            torch.distributed.destroy_process_group()
+class JoinedBatchNorm(LayerSync):
+    """Lets every batch norm of a model see the images of all processes, on a CPU, too."""
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace the batch norms; torch's own conversion would lose activations of timm's."""
+        if torch.cuda.is_available():
+            converted: nn.Module = convert_sync_batchnorm(model)
+            return converted
+        for module in list(model.modules()):
+            for name, child in module.named_children():
+                if isinstance(child, _BatchNorm):
+                    setattr(module, name, _BatchNormOfAll(child))
+        return model
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Leave the model as it is: it has the same weights, and is not trained any more."""
+        return model
+
+
+class _BatchNormOfAll(_BatchNorm):
+    """A batch norm with the mean and the variance of all processes' images.
+
+    It takes over the tensors of another one under the same names, and what timm's does behind it.
+    """
+
+    def __init__(self, own: _BatchNorm) -> None:
+        super().__init__(own.num_features, own.eps, own.momentum)
+        self._parameters, self._buffers = own._parameters, own._buffers
+        self.train(own.training)
+        self.drop, self.act = getattr(own, "drop", None), getattr(own, "act", None)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise x (N, C, *S)."""
+        x = input
+        across = [0, *range(2, x.ndim)]
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        mean, variance = self.running_mean, self.running_var
+        if self.training or mean is None or variance is None:
+            count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
+            all_reduce(count)
+            mean = _Sum.apply(x.float().sum(across)) / count
+            variance = _Sum.apply((x - mean.view(shape)).float().square().sum(across)) / count
+            self._update(mean.detach(), variance.detach() * count / (count - 1))
+        y = (x - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
+        if self.weight is not None:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        y = y.to(x.dtype)
+        for following in (self.drop, self.act):
+            y = y if following is None else following(y)
+        return y
+
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        """Move the running averages."""
+        if self.running_mean is None or self.running_var is None:
+            return
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked += 1
+        share = self.momentum or 1 / float(self.num_batches_tracked or 1)
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Return the sum."""
+        return _summed(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return its gradient."""
+        return _summed(gradient)
+
+
+def _summed(x: Tensor) -> Tensor:
+    total = x.clone()
+    all_reduce(total, ReduceOp.SUM)
+    return total

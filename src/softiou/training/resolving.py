@@ -103,6 +103,18 @@ def changes(before: Config, after: Config) -> list[str]:
     return [f"{key}: {value}" for key, value in found.items()]
 
 
+def differences(given: Config, written: Config) -> list[str]:
+    """Return what is set to something else than a run was started with: "data.crop_px: 352 480"."""
+    asked = changed(Config.model_validate({"data": {"source": given.data.source}}), given)
+    own = changed(given, written)
+    same = {"data.source", "optim.epochs"}  # written in another way
+    if given.optim.steps == "auto" or written.optim.steps == "auto":
+        same.add("optim.steps")
+    elif 0 <= written.optim.steps - given.optim.steps < written.optim.validations:
+        same.add("optim.steps")  # rounded up
+    return [f"{key}: {value}" for key, value in asked.items() if key in own and key not in same]
+
+
 def _fill(values: dict[str, Any], key: str, choose: Callable[[], object]) -> None:
     """Choose a value where it is "auto" or null."""
     if values[key] in ("auto", None):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from softiou._processes import are_several, is_first, world_size
 from softiou._screen import doing
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
@@ -28,7 +29,6 @@ from softiou.recipes.validation import SCORES
 from softiou.training.environment import save_environment
 from softiou.training.fitting import fit
 from softiou.training.loggers import check_installed
-from softiou.training.processes import are_several, is_first
 from softiou.training.resolving import changes, resolve
 from softiou.training.runs import (
     existing_run,
@@ -87,8 +87,9 @@ def train(
         data = open_data(config, custom)
     for line in data.notes:
         say(line)
-    with doing("reading each image and mask once", say):
-        _verify(data, skip=config.data.skip_corrupt, say=say)
+    if is_first():  # for all
+        with doing("reading each image and mask once", say):
+            _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     for line in changes(config, resolved):
         say(f"auto  {line}")
@@ -171,6 +172,8 @@ def _continue(
         data = open_data(written, custom)
     # A run of an earlier version may lack settings that have been added since.
     config = resolve(written, data.training, unlabeled=data.num_unlabeled)
+    if last:
+        config = _shared_anew(run, config, content["softiou"])
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
     spec = ModelSpec(**content["softiou"]["model"]) if last else None
@@ -194,6 +197,27 @@ def _continue(
         checkpoint=last,
         step=step,
     )
+
+
+def _shared_anew(run: Path, config: ResolvedConfig, saved: dict[str, Any]) -> ResolvedConfig:
+    """Return the settings with which other processes than before have the same joined batch.
+
+    Raises:
+        ConfigError: They cannot share it evenly.
+    """
+    before, now = saved.get("processes", world_size()), world_size()
+    values = config.model_dump()
+    for section in ("data", "semi_supervised"):
+        if values[section] is None:
+            continue
+        joined = before * saved["config"][section]["batch_size"]
+        if joined % now:
+            raise ConfigError(
+                f"{run} was trained by {before} processes, {joined} images a step together, which "
+                f"{now} cannot share evenly. Use a number of processes that divides {joined}."
+            )
+        values[section]["batch_size"] = joined // now
+    return ResolvedConfig.model_validate(values)
 
 
 def _check_classes(

@@ -1,21 +1,19 @@
 """Loading processes that never hang: as many as the machine has room for, and errors in words."""
 
-import ctypes
 import multiprocessing.queues
 import os
 import pickle
 import re
 import resource
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
+from softiou._processes import end_with_parent
 from softiou._signals import raise_if_received
 from softiou.errors import DataError
 
@@ -25,7 +23,6 @@ _PER_PROCESS, _OTHERS = 24, 64  # descriptors that are open at a time
 _PER_CORE = 4
 _PATIENCE_S = 600  # for one batch
 _LOST = (EOFError, ConnectionError, FileNotFoundError)  # when nobody is at the other end
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl.h
 
 
 class Loader:
@@ -149,9 +146,7 @@ def _start(worker: int) -> None:
     """Set up a loading process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to these processes, too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform.startswith("linux"):  # end with the main process, however that ends
-        with suppress(AttributeError):
-            ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()
     # A batch that cannot be sent is lost by default, and the main process waits for it.
     queue: Any = multiprocessing.queues.Queue
     queue._on_queue_feeder_error = _send_error
