@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
@@ -124,7 +123,7 @@ class Target(ABC):
         """
         given = {"ignore_index": ignore_index, "size": space, "independent": independent}
         changes: dict[str, Any] = {}
-        for name in _fields(type(self)):
+        for name in _fields(self):
             value = getattr(self, name)
             if isinstance(value, Target | tuple):
                 changes[name] = _completed(value, given)
@@ -165,20 +164,19 @@ def _completed(value: Any, given: dict[str, Any]) -> Any:
     return value
 
 
-@cache
-def _fields(kind: type) -> list[str]:
-    """Return the names of the fields of a kind of target, in order."""
-    if not is_dataclass(kind):
+def _fields(target: Target) -> list[str]:
+    """Return the names of the fields, in order."""
+    if not is_dataclass(type(target)):
         raise TypeError(
-            f"Expected the target {kind.__qualname__} to be a dataclass. Decorate it with "
+            f"Expected the target {type(target).__qualname__} to be a dataclass. Decorate it with "
             "`@dataclass(frozen=True)` and keep its tensors and settings in fields."
         )
-    return [field.name for field in fields(kind)]
+    return [field.name for field in fields(target)]  # type: ignore[arg-type]
 
 
 def space_of(target: Target) -> tuple[int, ...] | None:
     """Return the space *S that a target covers, or None when it leaves that to the loss."""
-    values = [getattr(target, name) for name in _fields(type(target))]
+    values = [getattr(target, name) for name in _fields(target)]
     parts = [p for v in values for p in (v if isinstance(v, tuple) else (v,))]
     inner = [space_of(part) for part in parts if isinstance(part, Target)]
     if inner:
@@ -193,7 +191,7 @@ def space_of(target: Target) -> tuple[int, ...] | None:
 def tensors_of(target: Target) -> list[Tensor]:
     """Return the tensors of a target and of the targets inside it, in the order of `pack`."""
     found: list[Tensor] = []
-    values = [getattr(target, name) for name in _fields(type(target))]
+    values = [getattr(target, name) for name in _fields(target)]
     while values:
         value = values.pop(0)
         if isinstance(value, Tensor):
@@ -250,7 +248,7 @@ def _pack_target(target: Target, tensors: list[Tensor]) -> str:
         '{"size": true}'
         if name == "size" and getattr(target, name) is not None
         else pack(getattr(target, name), tensors)
-        for name in _fields(type(target))
+        for name in _fields(target)
     ]
     name = f"{type(target).__module__}.{type(target).__qualname__}"
     return '{"target": "' + name + '", "fields": [' + ", ".join(values) + "]}"
