@@ -45,6 +45,7 @@ COLUMNS_OF = {
     "camvid_1_8": SEMI_COLUMNS,
     "camvid_1_8_short": SEMI_COLUMNS,
     "camvid_1_16": SEMI_COLUMNS,
+    "ccp": SEMI_COLUMNS,
 }
 # Each as trained, and after a temperature that was fitted on the validation split.
 CALIBRATION = {"ece_d": "ECE", "ece_i": "ECE per image", "bece_d": "ECE at the borders"}
@@ -69,14 +70,15 @@ def table_of(experiment: str, methods: Sequence[str]) -> str:
 
 
 def calibration_table(experiment: str, methods: Sequence[str]) -> str:
-    """Return a row a method: its calibration errors as trained, and after a temperature."""
-    titles = [title for name in CALIBRATION.values() for title in (name, "after T")]
+    """Return a row a method: calibration errors and NLL as trained, and after a temperature."""
+    shown = CALIBRATION | {"nll": "NLL"}
+    titles = [title for name in shown.values() for title in (name, "after T")]
     lines = [
         f"| method | seeds | {' | '.join(titles)} |",
         f"| --- | ---: |{' ---: |' * len(titles)}",
     ]
     for name, runs in _by_method(experiment, methods):
-        keys = [key for name in CALIBRATION for key in (name, f"calibrated/{name}")]
+        keys = [key for name in shown for key in (name, f"calibrated/{name}")]
         cells = [_spread([_score(run, key) for run in runs], key) for key in keys]
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -182,4 +184,6 @@ def _spread(values: Sequence[float], key: str) -> str:
 
 def _digits(key: str) -> int:
     """Return how many digits behind the point a figure has."""
+    if "nll" in key:
+        return 3
     return 2 if "ece_" in key else 1
