@@ -421,7 +421,7 @@ def test_figures_become_tables_in_the_order_of_the_grid(project: Path) -> None:
     assert lines[3].endswith("| 4.00 ± 1.41 | 8 | 2 |")
     head, _, row = tables.table("digits_calibration", ["jml"]).splitlines()
     assert head.startswith("| method | seeds | ECE | after T | ECE per image | after T |")
-    cells = "2 | 4.00 ± 1.41 | 1.25 ± 0.35 | 4.00 ± 0.00 | 2.00 ± 0.00 | – | – |"  # noqa: RUF001
+    cells = "2 | 4.00 ± 1.41 | 1.25 ± 0.35 | 4.00 ± 0.00 | 2.00 ± 0.00 | – | – | – | – |"  # noqa: RUF001
     assert row == f"| 0.25 CE + 0.75 JML | {cells}"
 
 

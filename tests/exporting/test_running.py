@@ -413,7 +413,8 @@ def test_predict_runs_without(
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=600
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    said = done.stderr.replace("softiou: loading PyTorch ...\n", "")  # on slow machines
+    assert (done.returncode, said) == (0, "")
     assert done.stdout == f"calibrated: vector, inside {file.name}\n1 of 1 masks written to {out}\n"
     rgb = torch.from_numpy(pixels).permute(2, 0, 1)
     flips = InferenceSettings(flips=True)
