@@ -2,11 +2,12 @@
 
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 
 import torch
+
+from softiou.environment import processor as processor
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -28,10 +29,3 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
-
-
-def processor() -> str:
-    """Return the name that the CPU gives itself (Linux), or else its architecture."""
-    about = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*: (.+)", about.read_text()) if about.exists() else None
-    return found[1] if found else platform.machine()

@@ -44,8 +44,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "devices": _devices(),
-        "served": [entry for name in _devices() for entry in _served(torch.device(name))],
+        "devices": (devices := _devices()),
+        "served": [entry for name in devices for entry in _served(torch.device(name))],
     }
 
 

@@ -1,12 +1,10 @@
 """Distillation: a student that learns from labels and a teacher, beside one without teacher."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softiou._moved import renamed_arguments
-from softiou._processes import is_first
 from softiou._screen import Progress, progress_of
 from softiou.jobs.learning import (
     Configuration,
@@ -73,7 +71,7 @@ def distill(
     from softiou._lock import only_writer
     from softiou.jobs.model_tables import add_baseline
 
-    with only_writer(done.path) if is_first() else nullcontext():
+    with only_writer(done.path):
         add_baseline(done, shown)
     return done
 

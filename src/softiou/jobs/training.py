@@ -1,12 +1,11 @@
 """Training: a data set in, a run with a model, metrics and a report out."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softiou._lock import only_writer
 from softiou._moved import renamed_arguments
-from softiou._processes import is_first
 from softiou._screen import Progress, progress_of
 from softiou.jobs.learning import (
     Configuration,
@@ -77,11 +76,10 @@ def train(
     if finished := finished_run(request, shown):
         return finished
     done = learn(request, shown)
-    from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
 
     own = parts.val_dataset if parts else None
-    with only_writer(done.path) if is_first() else nullcontext():
+    with only_writer(done.path):
         calibrate_run(done, shown, data=own)
         done.evaluate(own, progress=shown.without_notes())
     return done
@@ -136,11 +134,10 @@ def semi(
     if finished := finished_run(request, shown):
         return finished
     done = learn(request, shown)
-    from softiou._lock import only_writer
     from softiou.jobs.calibrating import calibrate_run
     from softiou.jobs.model_tables import compare_with_teacher
 
-    with only_writer(done.path) if is_first() else nullcontext():
+    with only_writer(done.path):
         calibrate_run(done, shown, models=("student", "teacher"))
         compare_with_teacher(done, shown.without_notes())
     return done

@@ -4,8 +4,9 @@ Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at the
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from softiou.recipes.mixing import at_the_stride_of
 
 _DECAY = 0.99  # of both means: the last 100 steps
 
@@ -50,7 +51,7 @@ class ClassAlignment(nn.Module):
             logits: The teacher's.
             inside: Which pixels show a part of an image, bool (N, H, W).
         """
-        cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
+        cells = at_the_stride_of(logits, inside).unsqueeze(1)
         mass = (logits.float().softmax(1) * cells).sum((0, 2, 3))
         self.teacher.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
         known = (self.labels > 0) & (self.teacher > 0)

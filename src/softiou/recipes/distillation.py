@@ -34,7 +34,7 @@ from softiou.models import SegmentationModel
 from softiou.recipes.alignment import ClassAlignment
 from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
 from softiou.recipes.data import TrainingData, open_without_labels
-from softiou.recipes.mixing import draw_regions, partners
+from softiou.recipes.mixing import at_the_stride_of, draw_regions, partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
 from softiou.temperature import LogitScaling
@@ -201,7 +201,7 @@ class DistillationRecipe(Recipe):
         if auxiliary_logits is not None:
             parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
         if lesson.teacher_logits is not None:
-            inside = _at_the_stride_of(logits, lesson.inside)
+            inside = at_the_stride_of(logits, lesson.inside)
             for name, divergence in self.of_logits.items():
                 if weight := getattr(self.settings, name):
                     extra = divergence(logits, lesson.teacher_logits, valid=inside)
@@ -228,7 +228,7 @@ class DistillationRecipe(Recipe):
             for (weight, one), (_, another) in zip(self._pairs(other), pairs, strict=True)
         ]
         if logits is not None:
-            cells = _at_the_stride_of(logits, region).unsqueeze(1)
+            cells = at_the_stride_of(logits, region).unsqueeze(1)
             logits = torch.where(cells, partners(logits), logits)
         return Lesson(images, pasted, logits, inside)
 
@@ -377,12 +377,6 @@ def _concatenated(one: Any, other: Any) -> Any:
     depth = max(one.shape[1], other.shape[1])
     lacking = (x.new_zeros(len(x), depth - x.shape[1], *x.shape[2:]) for x in (one, other))
     return torch.cat([torch.cat(pair, 1) for pair in zip((one, other), lacking, strict=True)])
-
-
-def _at_the_stride_of(logits: Tensor, inside: Tensor) -> Tensor:
-    """Return which cells of logits (N, C, h, w) have their centre inside: bool (N, h, w)."""
-    cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
-    return cells[:, 0] > 0
 
 
 def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -91,3 +91,9 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 def _integer(largest: int, generator: torch.Generator) -> int:
     """Draw an integer from 0 to the largest, both included."""
     return int(torch.randint(largest + 1, (), generator=generator).item())
+
+
+def at_the_stride_of(logits: Tensor, inside: Tensor) -> Tensor:
+    """Return which cells of logits (N, C, h, w) have their centre inside: bool (N, h, w)."""
+    cells = F.interpolate(inside.unsqueeze(1).float(), logits.shape[2:], mode="nearest-exact")
+    return cells[:, 0] > 0
