@@ -195,10 +195,7 @@ def measure_steps(
     for name, way in ways.items():
         config = resolve(load_config(source=data, overrides=[*STUDENT, *way.settings]), dataset)
         steps[name] = _step(
-            config,
-            trained,
-            batches[way.stored],
-            teacher=None if way.stored else teacher,
+            config, trained, batches[way.stored], teacher=None if way.stored else teacher
         )
     student = SegmentationModel(ModelSpec(*STUDENT_MODEL, num_classes)).eval()
     steps["teacher, without gradients"] = _forward(teacher, batches[False])
@@ -244,10 +241,7 @@ def _step(
     recipe: Recipe
     if config.distillation is not None:
         recipe = DistillationRecipe(
-            config,
-            trained.description,
-            teacher=teacher,
-            encoder_weights="none",
+            config, trained.description, teacher=teacher, encoder_weights="none"
         )
     else:
         recipe = SupervisedRecipe(config, trained.description, encoder_weights="none")

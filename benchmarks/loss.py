@@ -86,9 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peak-gbs", type=float, help="nominal bandwidth of the GPU in GB/s")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     parser.add_argument(
-        "--out",
-        type=Path,
-        help="default: benchmarks/results/loss/DEVICE.json, with --quick none",
+        "--out", type=Path, help="default: benchmarks/results/loss/DEVICE.json, with --quick none"
     )
     return parser
 

@@ -71,11 +71,7 @@ def softiou_loss(
     Without smoothing, so that all contenders compute the same number.
     """
     loss = JaccardMetricLoss(
-        cross_entropy=cross_entropy,
-        smooth=0.0,
-        upsample=upsample,
-        impl=impl,
-        activation=activation,
+        cross_entropy=cross_entropy, smooth=0.0, upsample=upsample, impl=impl, activation=activation
     )
     return loss if impl == "auto" else _unless_refused(loss)
 

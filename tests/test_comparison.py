@@ -9,14 +9,7 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from evaluation_files import (
-    CLASSES,
-    make_evaluation,
-    make_sums,
-    write_run,
-    write_runs,
-    write_sums,
-)
+from evaluation_files import CLASSES, make_evaluation, make_sums, write_run, write_runs, write_sums
 from evaluation_files import statistics_of as sums_of
 from softiou.comparison import Comparison, Contrast, Difference, compare, groups_of
 from softiou.errors import DataError
@@ -538,18 +531,12 @@ WHOLE = {"window_px": None, "overlap": 0.5, "flips": False, "scales": [1.0], "ba
         (
             WINDOWS,
             WINDOWS | {"overlap": 0.25},
-            (
-                "windows of 64 x 96 pixels, overlap 0.5",
-                "windows of 64 x 96 pixels, overlap 0.25",
-            ),
+            ("windows of 64 x 96 pixels, overlap 0.5", "windows of 64 x 96 pixels, overlap 0.25"),
         ),
     ],
 )
 def test_only_runs_that_were_evaluated_alike_are_pooled(
-    tmp_path: Path,
-    first: dict[str, Any] | None,
-    second: dict[str, Any],
-    words: Sequence[str],
+    tmp_path: Path, first: dict[str, Any] | None, second: dict[str, Any], words: Sequence[str]
 ) -> None:
     runs = []
     for seed, inference in enumerate((first, second)):

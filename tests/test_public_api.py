@@ -41,13 +41,7 @@ RECORDED = {
         "targets",
         "train",
     },
-    "softiou.checking": {
-        "CheckReport",
-        "FixReport",
-        "check_dataset",
-        "fix_dataset",
-        "fix_folder",
-    },
+    "softiou.checking": {"CheckReport", "FixReport", "check_dataset", "fix_dataset", "fix_folder"},
     "softiou.soft_labels": {
         "Manifest",
         "Normalisation",
@@ -136,14 +130,7 @@ RECORDED = {
         "sample_pixels",
         "save_calibration",
     },
-    "softiou.comparison": {
-        "Comparison",
-        "Contrast",
-        "Difference",
-        "Estimate",
-        "Group",
-        "compare",
-    },
+    "softiou.comparison": {"Comparison", "Contrast", "Difference", "Estimate", "Group", "compare"},
     "softiou.drop_in.monai": {
         "DiceCELoss",
         "DiceLoss",

@@ -11,13 +11,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from softiou.metrics import ExpectedCalibrationError
-from softiou.temperature import (
-    KINDS,
-    Kind,
-    LogitScaling,
-    fit_scaling,
-    negative_log_likelihood,
-)
+from softiou.temperature import KINDS, Kind, LogitScaling, fit_scaling, negative_log_likelihood
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

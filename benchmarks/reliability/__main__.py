@@ -122,11 +122,7 @@ def _trained(work: Path, data: Path) -> Path:
 
 def _write(content: dict[str, object], file: Path) -> None:
     """Write the file of a figure."""
-    content |= {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-    }
+    content |= {"commit": current_commit(), "date": date.today().isoformat(), "machine": machine()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), file)
 

@@ -14,15 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.reliability.commands import (
-    TINY,
-    Command,
-    Figure,
-    limit,
-    mount,
-    must_run,
-    run,
-)
+from benchmarks.reliability.commands import TINY, Command, Figure, limit, mount, must_run, run
 from benchmarks.reliability.comparing import difference_of_runs
 
 _NEW_MOUNTS = 0x20000  # CLONE_NEWNS of sched.h

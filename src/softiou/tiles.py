@@ -87,10 +87,7 @@ def _boxes(space: tuple[int, ...], pixels: int) -> Iterator[tuple[slice, ...]]:
         return
     step = max(1, pixels // inner)
     for start in range(0, first, step):
-        yield (
-            slice(start, min(start + step, first)),
-            *(slice(0, length) for length in rest),
-        )
+        yield (slice(start, min(start + step, first)), *(slice(0, length) for length in rest))
 
 
 @dataclass(frozen=True)

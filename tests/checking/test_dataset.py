@@ -47,11 +47,7 @@ def write_unlabeled(root: Path, name: str, *, size: tuple[int, int] = (3, 2)) ->
 
 def found(problem: Problem, root: Path) -> tuple[str, str, str]:
     """Return where a problem is, how bad, and what was found."""
-    return (
-        Path(problem.file).relative_to(root).as_posix(),
-        problem.severity,
-        problem.message,
-    )
+    return (Path(problem.file).relative_to(root).as_posix(), problem.severity, problem.message)
 
 
 def test_good_data_set_is_summarised(make_dataset: Make) -> None:

@@ -371,12 +371,7 @@ def _copy(data: Path) -> None:
         ({"train": 3}, lambda data: None, set(), (0, 1)),
         ({"val": 2}, lambda data: None, {"no_train"}, (1, 1)),
         ({"train": 3, "val": 2}, _copy, {"duplicate_between_splits"}, (1, 1)),
-        (
-            {"train": 3},
-            lambda data: _list(data, "val", "train0"),
-            {"shared_images"},
-            (0, 1),
-        ),
+        ({"train": 3}, lambda data: _list(data, "val", "train0"), {"shared_images"}, (0, 1)),
         (
             {"train": 3, "val": 2},
             lambda data: (data / "dataset.yaml").write_text("classes: [ground, box, car]"),
@@ -549,10 +544,7 @@ def test_slow_starts_say_what_they_do(
     for command, said in (
         (("check", shapes), [loads, f"softiou: listing the files of {shapes} ..."]),
         (("predict", run_copy, images), [loads, "softiou: listing the images ...", reads]),
-        (
-            ("evaluate", run_copy, shapes),
-            [loads, reads, f"softiou: opening {shapes}, test ..."],
-        ),
+        (("evaluate", run_copy, shapes), [loads, reads, f"softiou: opening {shapes}, test ..."]),
         (
             ("compare", run_copy, run_copy, "--resamples", 50),
             [loads, "softiou: comparing 50 resamples of the images ..."],
@@ -572,9 +564,7 @@ def test_demo_settings_are_valid() -> None:
 # Tables
 
 
-def test_table_shows_a_dash_for_undefined_and_any_name(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_table_shows_a_dash_for_undefined_and_any_name(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {"[bold]run": {"miou_d": 12.345, "ece_d": None}}
     _console.score_table(rows, names=("miou_d", "ece_d"), title="data[1], test")
     text = capsys.readouterr().out

@@ -11,12 +11,7 @@ from PIL import Image
 
 from softiou.checkpoints import load_trained
 from softiou.data import read_image
-from softiou.inference import (
-    InferenceSettings,
-    MaskWriter,
-    best_device,
-    predict_probs,
-)
+from softiou.inference import InferenceSettings, MaskWriter, best_device, predict_probs
 
 Run = Callable[..., Any]
 

@@ -81,11 +81,7 @@ def regenerate(count: int) -> list[tuple[int, ...]]:
 
 def test_first_colours_are_those_of_okabe_and_ito_and_background_is_black() -> None:
     assert default_palette(["a"] * 7) == tuple(OKABE_ITO)
-    assert default_palette(["sky", "Background", "car"]) == (
-        OKABE_ITO[0],
-        (0, 0, 0),
-        OKABE_ITO[2],
-    )
+    assert default_palette(["sky", "Background", "car"]) == (OKABE_ITO[0], (0, 0, 0), OKABE_ITO[2])
 
 
 def test_table_is_made_again_from_the_library() -> None:

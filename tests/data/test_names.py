@@ -71,13 +71,7 @@ def test_a_list_that_split_writes_names_every_file(name: bytes, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"a\nb\n",
-        b"\xef\xbb\xbfa\nb",
-        b"a\r\nb\r\n",
-        b"\n a\t\n\nb \n\n",
-        b"\xef\xbb\xbfa\r\n\r\nb",
-    ],
+    [b"a\nb\n", b"\xef\xbb\xbfa\nb", b"a\r\nb\r\n", b"\n a\t\n\nb \n\n", b"\xef\xbb\xbfa\r\n\r\nb"],
 )
 def test_lists_of_any_editor(content: bytes, tmp_path: Path) -> None:
     for stem in (b"a", b"b", b"c"):

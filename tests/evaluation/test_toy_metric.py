@@ -45,10 +45,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_toy_metric_is_everywhere(
-    toy: None,
-    make_shapes: Callable[..., Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    toy: None, make_shapes: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     dataset = open_dataset(make_shapes(tmp_path / "data", test=3), "test")
     runs = [_evaluated(tmp_path / str(seed), dataset, seed) for seed in (0, 1)]

@@ -50,8 +50,7 @@ def _predict(file: Exported, image: Tensor, **settings: Any) -> Tensor:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"flips": True}, {"window_px": (32, 40), "batch_size": 3}, {"window_px": (20, 20)}],
+    "settings", [{"flips": True}, {"window_px": (32, 40), "batch_size": 3}, {"window_px": (20, 20)}]
 )
 @every_format
 def test_files_predict_what_the_checkpoint_does(
@@ -59,11 +58,7 @@ def test_files_predict_what_the_checkpoint_does(
 ) -> None:
     image = _image(61, 75)
     expected = predict_probs(
-        small.model,
-        image,
-        precision="fp32",
-        settings=InferenceSettings(**settings),
-        scaling=sharp,
+        small.model, image, precision="fp32", settings=InferenceSettings(**settings), scaling=sharp
     )
     torch.testing.assert_close(_predict(opened[to], image, **settings), expected, rtol=0, atol=1e-5)
 

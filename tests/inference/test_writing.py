@@ -199,10 +199,7 @@ def test_many_classes_are_written_with_sixteen_bits(tmp_path: Path, images: list
 
 
 def test_large_images_need_windows(
-    model: SegmentationModel,
-    images: list[Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    model: SegmentationModel, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writing, "_LARGEST_PASS", 33 * 47 - 1)
     writer = _writer(model, tmp_path / "out")

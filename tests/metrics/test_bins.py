@@ -75,8 +75,7 @@ def test_fine_bins_refine_those_of_equal_width(seed: int, num_bins: int, dtype: 
     assert 0 <= int(fine.min()) <= int(fine.max()) < num_fine_bins(num_bins)
     wide = equal_width(bins_of(torch.from_numpy(p), torch.zeros(len(p)), num_bins))
     expected = np.bincount(
-        np.minimum((p.astype(np.float64) * num_bins).astype(int), num_bins - 1),
-        minlength=num_bins,
+        np.minimum((p.astype(np.float64) * num_bins).astype(int), num_bins - 1), minlength=num_bins
     )
     assert wide.count[0].tolist() == expected.tolist()
 

@@ -61,10 +61,7 @@ def value(metric: Any, *batch: Any) -> float:
 
 # Two images of two pixels, two classes; the third is predicted a little and never there.
 PROBS = torch.tensor(
-    [
-        [[0.75, 0.5], [0.125, 0.25], [0.125, 0.25]],
-        [[1.0, 0.25], [0.0, 0.75], [0.0, 0.0]],
-    ]
+    [[[0.75, 0.5], [0.125, 0.25], [0.125, 0.25]], [[1.0, 0.25], [0.0, 0.75], [0.0, 0.0]]]
 )
 TARGET = torch.tensor([[0, 1], [0, 0]])
 BY_HAND = {  # with two bins

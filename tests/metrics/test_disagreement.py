@@ -11,11 +11,7 @@ from torch import Tensor
 
 from reference import metric_loops
 from softiou import targets
-from softiou.metrics import (
-    GeneralizedEnergyDistance,
-    generalized_energy_distance,
-    sample_levels,
-)
+from softiou.metrics import GeneralizedEnergyDistance, generalized_energy_distance, sample_levels
 
 
 def ged(samples: Tensor, masks: Tensor, num_classes: int = 2, **settings: Any) -> list[float]:

@@ -49,12 +49,7 @@ def test_answers_by_hand() -> None:
     counts = overlap_counts(probs, target, num_classes=1, independent=True)
     assert isinstance(counts, AnswerCounts)
     found = {name: x.tolist() for name, x in counts.tensors().items()}
-    assert found == {
-        "true_positives": [[1]],
-        "predicted": [[2]],
-        "present": [[2]],
-        "valid": [[4]],
-    }
+    assert found == {"true_positives": [[1]], "predicted": [[2]], "present": [[2]], "valid": [[4]]}
     assert counts.iou().tolist() == [[pytest.approx(1 / 3)]]
     assert counts.accuracy().item() == 2 / 4
     assert counts.recall().tolist() == [[1 / 2]]

@@ -22,12 +22,7 @@ from softiou.metrics import (
     pixel_sums,
 )
 
-OF_LARGEST = (
-    ExpectedCalibrationError,
-    BrierScore,
-    NegativeLogLikelihood,
-    BoundaryCalibrationError,
-)
+OF_LARGEST = (ExpectedCalibrationError, BrierScore, NegativeLogLikelihood, BoundaryCalibrationError)
 OF_CLASSES = (CalibrationScores, EvaluationScores, ClasswiseCalibrationError)
 FUNCTIONS: list[Callable[..., Any]] = [pixel_sums, classwise_bins, confidence_sums]
 HALVES = (torch.bfloat16, torch.float16)

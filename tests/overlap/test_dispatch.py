@@ -209,12 +209,7 @@ def test_halves_add_up_to_the_whole(case: Case) -> None:
         logits: Tensor, target: Tensor, valid: Tensor | None, weights: Tensor | None
     ) -> OverlapStatistics:
         return overlap_statistics(
-            logits,
-            target,
-            valid=valid,
-            weights=weights,
-            **case.settings(),
-            cross_entropy=mixed,
+            logits, target, valid=valid, weights=weights, **case.settings(), cross_entropy=mixed
         )
 
     joined = [

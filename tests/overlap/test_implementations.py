@@ -20,14 +20,7 @@ from reference.cases import Case, cases
 from softiou import targets
 from softiou._native import warn_once
 from softiou.losses import JaccardMetricLoss, TverskyLoss
-from softiou.overlap import (
-    IMPLS,
-    OverlapStatistics,
-    native,
-    operators,
-    overlap_statistics,
-    triton,
-)
+from softiou.overlap import IMPLS, OverlapStatistics, native, operators, overlap_statistics, triton
 from softiou.overlap.job import Job
 from softiou.overlap.operators import IMPLEMENTATIONS
 from softiou.targets import SoftTile, Target
@@ -378,13 +371,7 @@ def test_low_resolution_equals_interpolate_and_loss(
     (expected,) = torch.autograd.grad((s.P + 2 * s.D - 3 * s.M).sum() + s.cross_entropy.sum(), low)
     z = logits.requires_grad_()
     found = overlap_statistics(
-        z,
-        target,
-        impl=impl,
-        upsample="bilinear",
-        align_corners=align_corners,
-        tile=40,
-        **options,
+        z, target, impl=impl, upsample="bilinear", align_corners=align_corners, tile=40, **options
     )
     assert found.cross_entropy is not None
     for name in ("P", "Y", "D", "M", "weight", "cross_entropy"):
@@ -460,11 +447,7 @@ def test_several_weighted_targets_are_the_sum_of_their_losses(impl: str, low: bo
     loss = JaccardMetricLoss(
         cross_entropy=0.25, ignore_index=255, upsample="bilinear" if low else None, impl=impl
     )
-    pairs: list[tuple[float, Any]] = [
-        (0.5, hard),
-        (0.3, soft),
-        (0.2, targets.smooth(hard, 0.2)),
-    ]
+    pairs: list[tuple[float, Any]] = [(0.5, hard), (0.3, soft), (0.2, targets.smooth(hard, 0.2))]
     found = loss.parts(logits, pairs)
     separate = [loss.parts(logits, target) for _, target in pairs]
     for name in ("loss", "overlap", "cross_entropy"):

@@ -412,12 +412,7 @@ def test_zero_weight_for_all_active_classes_is_zero() -> None:
     values, active = torch.ones(1, 2), torch.tensor([[True, False]])
     ways: tuple[Literal["image", "class"], ...] = ("image", "class")
     for per in ways:
-        mean = mean_over(
-            values,
-            active,
-            per=per,
-            class_weights=torch.tensor([0.0, 1.0]),
-        )
+        mean = mean_over(values, active, per=per, class_weights=torch.tensor([0.0, 1.0]))
         assert mean.item() == 0
 
 

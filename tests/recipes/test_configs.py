@@ -192,9 +192,7 @@ def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def teacher_of(
-    source_of: Callable[[str], str],
-    tiny: tuple[str, ...],
-    tmp_path_factory: pytest.TempPathFactory,
+    source_of: Callable[[str], str], tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """Return a function that trains the smallest teacher of a data set, once."""
     root = tmp_path_factory.mktemp("teachers")

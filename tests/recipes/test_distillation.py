@@ -781,6 +781,5 @@ def test_aligned_soft_labels_are_those_of_shifted_logits(make_recipe: Make, batc
 def test_a_store_has_no_logits_to_align(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="align is for a teacher"):
         load_config(
-            source="digits",
-            overrides=["distillation.soft_labels=x", "distillation.align=1"],
+            source="digits", overrides=["distillation.soft_labels=x", "distillation.align=1"]
         )

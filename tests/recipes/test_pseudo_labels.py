@@ -78,11 +78,7 @@ class Recipe(SimpleNamespace):
 
     def __init__(self, watch: PseudoLabelWatch, shown: Shown | None = None) -> None:
         super().__init__(
-            description=CLASSES,
-            confidence_threshold=0.6,
-            label_trace=0.0,
-            watch=watch,
-            shown=shown,
+            description=CLASSES, confidence_threshold=0.6, label_trace=0.0, watch=watch, shown=shown
         )
         self.logged: dict[str, float] = {}
 

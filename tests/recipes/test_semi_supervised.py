@@ -88,9 +88,7 @@ def make_recipe(semi_config: Make, trained: Any) -> Make:
         torch.manual_seed(0)
         assert config.semi_supervised is not None
         recipe = SemiSupervisedRecipe(
-            config,
-            load_trained(trained.directory).description,
-            encoder_weights="none",
+            config, load_trained(trained.directory).description, encoder_weights="none"
         )
         recipe.teacher.module.load_state_dict(load_trained(trained.directory).model.state_dict())
         return recipe.eval()  # batch norm that does not move, so that losses can be repeated

@@ -776,10 +776,7 @@ def test_corrupt_files_are_counted_before_training(
     said: list[str] = []
     config = tiny_config("data.skip_corrupt=true", source=data)
     run = start_training(config, directory=tmp_path / "run", say=said.append)
-    assert said[:2] == [
-        "train: left out 2 unreadable images",
-        "val: left out 1 unreadable images",
-    ]
+    assert said[:2] == ["train: left out 2 unreadable images", "val: left out 1 unreadable images"]
     assert said[3].endswith("8 images to train on, 2 to validate, 6 steps")
     assert _lines(run)[-1]["step"] == 6
 

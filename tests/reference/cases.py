@@ -91,11 +91,7 @@ def hard_target(
 
 
 def dense_target(
-    draw: st.DrawFn,
-    rng: np.random.Generator,
-    shape: tuple[int, ...],
-    *,
-    independent: bool,
+    draw: st.DrawFn, rng: np.random.Generator, shape: tuple[int, ...], *, independent: bool
 ) -> tuple[NDArray[Any], int | None]:
     """Probabilities; some pixels, or entries of independent classes, hold `ignore_index`."""
     ignore_index = draw(st.sampled_from([None, 255, -1]))

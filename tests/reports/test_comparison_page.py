@@ -89,10 +89,7 @@ def test_difference_stands_with_sign_interval_probability_and_mark(runs: list[Pa
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (
-            difference(2.0, (1.0, 3.0)),
-            "has 2.0 points more mIoU over the data set than ce (+",
-        ),
+        (difference(2.0, (1.0, 3.0)), "has 2.0 points more mIoU over the data set than ce (+"),
         (difference(0.0, (0.0, 0.0)), "and ce have the same mIoU over the data set"),
         (difference(-2.0, (-3.0, -1.0)), "has 2.0 points less mIoU over the data set than ce ("),
         (difference(0.2, (-1.0, 3.0)), "The interval includes zero."),

@@ -75,9 +75,7 @@ def test_one_annotator_is_a_hard_target() -> None:
 
 
 masks_of_raters = hnp.arrays(
-    np.uint8,
-    st.tuples(*[st.integers(1, 3)] * 4),
-    elements=st.sampled_from([0, 1, 2, IGNORE]),
+    np.uint8, st.tuples(*[st.integers(1, 3)] * 4), elements=st.sampled_from([0, 1, 2, IGNORE])
 )
 
 

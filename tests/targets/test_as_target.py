@@ -323,8 +323,5 @@ def test_something_else_raises() -> None:
 def test_an_ignore_index_that_is_a_probability_raises(ignore_index: int) -> None:
     with pytest.raises(ValueError, match=rf"ignore_index={ignore_index} is also a probability"):
         as_target(
-            torch.rand(1, 2, 3),
-            logits_shape=(1, 2, 3),
-            ignore_index=ignore_index,
-            independent=True,
+            torch.rand(1, 2, 3), logits_shape=(1, 2, 3), ignore_index=ignore_index, independent=True
         )

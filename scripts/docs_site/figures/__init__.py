@@ -11,14 +11,7 @@ from functools import cache
 
 from matplotlib.figure import Figure
 
-from scripts.docs_site.figures import (
-    calibration,
-    diagrams,
-    experiments,
-    labels,
-    losses,
-    reductions,
-)
+from scripts.docs_site.figures import calibration, diagrams, experiments, labels, losses, reductions
 from scripts.docs_site.figures.style import to_svg
 
 FIGURES: dict[str, Callable[[], Figure]] = {

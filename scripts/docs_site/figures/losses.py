@@ -6,13 +6,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from scripts.docs_site.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, panels, style
-from softiou import (
-    DiceSemimetricLoss,
-    JaccardMetricLoss,
-    OverlapLoss,
-    SoftJaccardLoss,
-    TverskyLoss,
-)
+from softiou import DiceSemimetricLoss, JaccardMetricLoss, OverlapLoss, SoftJaccardLoss, TverskyLoss
 
 
 def _loss_of(loss: OverlapLoss, p: Tensor, y: Tensor) -> Tensor:

@@ -116,11 +116,7 @@ class FixedCopy:
         return report
 
     def _write_samples(
-        self,
-        samples: Mapping[str, Sequence[SampleFiles]],
-        folder: Path,
-        out: Path,
-        watch: Watch,
+        self, samples: Mapping[str, Sequence[SampleFiles]], folder: Path, out: Path, watch: Watch
     ) -> FixReport:
         folders, lists = _folders_and_lists(samples)
         steps: Counter[str] = Counter()
@@ -167,9 +163,7 @@ class FixedCopy:
         return [step for one in masks for step in one.steps]
 
 
-def _folders_and_lists(
-    samples: Mapping[str, Sequence[SampleFiles]],
-) -> tuple[list[str], list[str]]:
+def _folders_and_lists(samples: Mapping[str, Sequence[SampleFiles]]) -> tuple[list[str], list[str]]:
     """Return the splits that become folders, and those that become lists of images of train."""
     train = set(samples.get("train", ()))
     lists = [split for split in samples if split != "train" and train.issuperset(samples[split])]

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.checking.images import ImageCheck, check_image, explain_unreadable, orientation_of
-from softiou.checking.masks import (
-    SWAPPED,
-    check_size,
-    differ_by_whole_factor,
-    with_fewer_channels,
-)
+from softiou.checking.masks import SWAPPED, check_size, differ_by_whole_factor, with_fewer_channels
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError
 from softiou.data.reading import MaskReader, opened

@@ -98,11 +98,7 @@ class Scan:
         train_sizes: (H, W) of the images of train that the size of the crop is chosen by.
     """
 
-    def __init__(
-        self,
-        samples: Mapping[str, Sequence[SampleFiles]],
-        reader: MaskReader,
-    ) -> None:
+    def __init__(self, samples: Mapping[str, Sequence[SampleFiles]], reader: MaskReader) -> None:
         self.statistics = {
             split: SplitStatistics(reader.description, several[0].annotators if several else 0)
             for split, several in samples.items()
@@ -145,9 +141,7 @@ class Scan:
                 yield _duplicate(*everything[second], *everything[first], same_masks=same_masks)
 
 
-def _splits_of(
-    samples: Mapping[str, Sequence[SampleFiles]],
-) -> dict[SampleFiles, tuple[str, ...]]:
+def _splits_of(samples: Mapping[str, Sequence[SampleFiles]]) -> dict[SampleFiles, tuple[str, ...]]:
     """Return every sample once, with the splits that hold it."""
     found: dict[SampleFiles, tuple[str, ...]] = {}
     shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for each combination

@@ -4,13 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from softiou.checking.summaries import SplitSummary
-from softiou.data.files import (
-    IMAGE_SUFFIXES,
-    MASK_SUFFIXES,
-    UNLABELED,
-    SampleFiles,
-    visible_files,
-)
+from softiou.data.files import IMAGE_SUFFIXES, MASK_SUFFIXES, UNLABELED, SampleFiles, visible_files
 from softiou.data.layouts import FolderLayout
 from softiou.data.problems import Problem, some_of, warning
 from softiou.data.source import DataSource

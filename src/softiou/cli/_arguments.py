@@ -37,8 +37,7 @@ Weights = Annotated[
     typer.Option(help="Of a semi-supervised run: the student, or the teacher, its average."),
 ]
 DataOrSetting = Annotated[
-    str | None,
-    typer.Argument(help="Data set folder, LAYOUT:/path, or digits.", show_default=False),
+    str | None, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.", show_default=False)
 ]
 
 
@@ -84,8 +83,7 @@ RunToResume = Annotated[
     typer.Option(metavar="RUN", help="Run directory to continue, after Ctrl-C or a crash."),
 ]
 ResumeIfExists = Annotated[
-    bool,
-    typer.Option("--resume-if-exists", help="Continue --out RUN where it is a run already."),
+    bool, typer.Option("--resume-if-exists", help="Continue --out RUN where it is a run already.")
 ]
 DryRun = Annotated[
     bool,

@@ -41,8 +41,7 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="New file for the result as JSON.", show_default=False),
+        Path | None, typer.Option(help="New file for the result as JSON.", show_default=False)
     ] = None,
     report: Annotated[
         Path | None,

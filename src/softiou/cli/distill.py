@@ -22,8 +22,7 @@ def distill(
     data: DataOrSetting = None,
     overrides: Overrides = None,
     teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="RUN|CKPT", help="Teacher that is run at every step."),
+        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher that is run at every step.")
     ] = None,
     soft_labels: Annotated[
         Path | None,
@@ -33,8 +32,7 @@ def distill(
     config: ConfigFile = None,
     out: NewRun = None,
     baseline: Annotated[
-        Path | None,
-        typer.Option(help="Run of the student without teacher, of the same budget."),
+        Path | None, typer.Option(help="Run of the student without teacher, of the same budget.")
     ] = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Score the student alone.")

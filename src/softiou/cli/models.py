@@ -16,8 +16,7 @@ def models(
         typer.Option(help="This one alone, with the common encoders.", show_default=False),
     ] = None,
     encoder: Annotated[
-        str | None,
-        typer.Option(help="This one alone; tu-NAME: timm.", show_default=False),
+        str | None, typer.Option(help="This one alone; tu-NAME: timm.", show_default=False)
     ] = None,
     crop: Annotated[int, typer.Option(help="Pixels of a side, for the cost.", min=1)] = 512,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 19,

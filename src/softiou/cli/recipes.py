@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from softiou.configuration.recipe_files import RecipeSummary
 
 recipes = typer.Typer(
-    help="List and copy recipes: complete settings of published experiments.",
-    no_args_is_help=True,
+    help="List and copy recipes: complete settings of published experiments.", no_args_is_help=True
 )
 Name = Annotated[str, typer.Argument(help="Name of a recipe, for instance cityscapes-jml.")]
 

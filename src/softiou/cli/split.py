@@ -35,8 +35,7 @@ def split(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the lists; default: DATA/splits."),
+        Path | None, typer.Option(help="Folder of the lists; default: DATA/splits.")
     ] = None,
     json_output: Json = False,
 ) -> None:

@@ -48,11 +48,7 @@ class Example:
 
 
 def thumbnail(
-    image: Tensor,
-    target: Tensor,
-    preds: Tensor,
-    confidence: Tensor,
-    palette: tuple[Colour, ...],
+    image: Tensor, target: Tensor, preds: Tensor, confidence: Tensor, palette: tuple[Colour, ...]
 ) -> dict[str, bytes]:
     """Return an image, its class maps and its uncertainty, at most 320 px long.
 

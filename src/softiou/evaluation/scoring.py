@@ -18,13 +18,7 @@ from softiou._processes import are_several, joined, own_share
 from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
 from softiou.evaluation import content as contents
-from softiou.evaluation.pictures import (
-    Example,
-    Examples,
-    PictureStore,
-    full_picture,
-    thumbnail,
-)
+from softiou.evaluation.pictures import Example, Examples, PictureStore, full_picture, thumbnail
 from softiou.evaluation.schema import SCHEMA_VERSION, Evaluation
 from softiou.evaluation.suspects import suspect_regions
 from softiou.inference import (

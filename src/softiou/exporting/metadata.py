@@ -75,11 +75,7 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
         "output": {"name": OUTPUT, "dtype": "float32", "range": [0, 1], "layout": "NCHW"},
         "calibration": None if info.scaling is None else asdict(info.scaling),
         "model": info.model,
-        "source": {
-            "sha256": info.checkpoint_sha256,
-            "weights": info.weights,
-            "step": info.step,
-        },
+        "source": {"sha256": info.checkpoint_sha256, "weights": info.weights, "step": info.step},
     }
     if info.scaling is None or info.scaling.kind == "temperature":
         values["temperature"] = 1.0 if info.scaling is None else 1 / info.scaling.scale[0]

@@ -27,10 +27,7 @@ def _row(name: str, run: Path, content: Mapping[str, Any]) -> ModelRow:
 
 
 def _save(
-    run: Run,
-    evaluation: Mapping[str, Any],
-    rows: Sequence[ModelRow],
-    notes: Sequence[str] = (),
+    run: Run, evaluation: Mapping[str, Any], rows: Sequence[ModelRow], notes: Sequence[str] = ()
 ) -> None:
     """Write models that were scored on the same images into the report of a run."""
     if not is_first():

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     )
     from softiou.metrics.calibration_sums import CalibrationSums, PixelSums, classwise_error
     from softiou.metrics.classwise import ClasswiseCalibrationError
-    from softiou.metrics.counts import (
-        AnswerCounts,
-        OverlapCounts,
-        confusion_counts,
-        overlap_counts,
-    )
+    from softiou.metrics.counts import AnswerCounts, OverlapCounts, confusion_counts, overlap_counts
     from softiou.metrics.decoding import DecodedTarget, decode_target
     from softiou.metrics.disagreement import (
         GeneralizedEnergyDistance,

@@ -36,12 +36,7 @@ class CalibrationMetric(BinnedMetric[CalibrationSums]):
     higher_is_better = False
 
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        num_bins: int = 15,
-        per: str = "dataset",
-        **kwargs: Any,
+        self, num_classes: int, *, num_bins: int = 15, per: str = "dataset", **kwargs: Any
     ) -> None:
         _checks.whole("num_classes", num_classes, 1)
         _checks.in_range("num_bins", num_bins, 1)

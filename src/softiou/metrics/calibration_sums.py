@@ -8,12 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from softiou.metrics.bins import (
-    CalibrationBins,
-    equal_mass,
-    equal_width,
-    num_fine_bins,
-)
+from softiou.metrics.bins import CalibrationBins, equal_mass, equal_width, num_fine_bins
 from softiou.metrics.counts import OverlapCounts, empty_counts
 from softiou.metrics.image_sums import ImageSums
 

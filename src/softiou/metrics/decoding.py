@@ -95,11 +95,7 @@ def decode_target(
 
 
 def decode_independent(
-    target: AnyTarget,
-    *,
-    shape: tuple[int, ...],
-    ignore_index: int | None,
-    valid: Tensor | None,
+    target: AnyTarget, *, shape: tuple[int, ...], ignore_index: int | None, valid: Tensor | None
 ) -> DecodedTarget:
     """Decode a target of independent classes, each of which is present or absent.
 

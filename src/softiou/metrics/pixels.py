@@ -217,12 +217,7 @@ def classwise_bins(
 
 
 def _compiled(
-    probs: Tensor,
-    target: AnyTarget,
-    valid: Tensor | None,
-    settings: _Settings,
-    *,
-    classwise: bool,
+    probs: Tensor, target: AnyTarget, valid: Tensor | None, settings: _Settings, *, classwise: bool
 ) -> native.Gathered | None:
     """Take the compiled pass, or return None where it cannot be taken."""
     ignore_index = settings.ignore_index

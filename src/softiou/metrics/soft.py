@@ -99,12 +99,7 @@ def overlap_masses(
         valid = target.valid if valid is None else target.valid & valid
         target, ignore_index = target.top_labels() if target.probs is None else target.probs, None
     sums = overlap_statistics(
-        probs,
-        target,
-        activation="none",
-        ignore_index=ignore_index,
-        valid=valid,
-        validate=False,
+        probs, target, activation="none", ignore_index=ignore_index, valid=valid, validate=False
     )
     masses = OverlapMasses(P=sums.P.double(), Y=sums.Y.double(), D=sums.D.double())
     weight = sums.weight.double()

@@ -219,12 +219,7 @@ def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
     return means if isinstance(worst, Sequence) else means[0]
 
 
-def check_average(
-    per: str,
-    worst: Worst,
-    average: str = "macro",
-    absent: str = "exclude",
-) -> None:
+def check_average(per: str, worst: Worst, average: str = "macro", absent: str = "exclude") -> None:
     """Raise unless these settings of an average make sense together."""
     _checks.one_of("per", per, PER)
     _checks.one_of("average", average, AVERAGE)

@@ -12,12 +12,7 @@ from softiou.errors import ConfigError
 from softiou.models.spec import ModelSpec
 
 # Output strides of each architecture's paper, reached by dilating the last stages of the encoder.
-OUTPUT_STRIDES = {
-    "deeplabv3": (8, 16),
-    "deeplabv3plus": (8, 16),
-    "pan": (16,),
-    "pspnet": (8, 16),
-}
+OUTPUT_STRIDES = {"deeplabv3": (8, 16), "deeplabv3plus": (8, 16), "pan": (16,), "pspnet": (8, 16)}
 DILATED = ("deeplabv3", "deeplabv3plus", "pan")  # by default
 NEEDS_STRIDE_2 = ("linknet", "unetplusplus")
 _HIERARCHICAL = "resnet50, mit_b2, tu-convnext_tiny or tu-swin_tiny_patch4_window7_224"

@@ -13,14 +13,7 @@ import torch
 from torch import Tensor
 
 from softiou.overlap.settings import PassSettings
-from softiou.targets import (
-    DenseTarget,
-    HardTarget,
-    HardTile,
-    SmoothedTarget,
-    SoftTile,
-    Target,
-)
+from softiou.targets import DenseTarget, HardTarget, HardTile, SmoothedTarget, SoftTile, Target
 from softiou.targets.base import tensors_of
 from softiou.tiles import Bilinear, Tile, tiles
 

@@ -110,10 +110,7 @@ def overlap_and_errors(
 
 
 def active_classes(
-    statistics: OverlapStatistics,
-    classes: str | Sequence[int],
-    *,
-    threshold: float = 0.01,
+    statistics: OverlapStatistics, classes: str | Sequence[int], *, threshold: float = 0.01
 ) -> Tensor:
     """Return which classes enter the mean, per image.
 

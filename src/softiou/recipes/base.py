@@ -70,10 +70,7 @@ class Recipe(pl.LightningModule, ABC):
     """
 
     def __init__(
-        self,
-        config: ResolvedConfig,
-        description: DatasetDescription,
-        **source: Unpack[ModelSource],
+        self, config: ResolvedConfig, description: DatasetDescription, **source: Unpack[ModelSource]
     ) -> None:
         super().__init__()
         self.config = config

@@ -95,10 +95,7 @@ class SemiSupervisedRecipe(Recipe):
     """
 
     def __init__(
-        self,
-        config: ResolvedConfig,
-        description: DatasetDescription,
-        **source: Unpack[ModelSource],
+        self, config: ResolvedConfig, description: DatasetDescription, **source: Unpack[ModelSource]
     ) -> None:
         super().__init__(config, description, **source)
         if config.semi_supervised is None:

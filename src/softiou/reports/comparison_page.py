@@ -136,10 +136,7 @@ def _groups(comparison: "Comparison", names: Sequence[str]) -> list[View]:
 
 
 def _contrast(
-    comparison: "Comparison",
-    contrast: "Contrast",
-    names: Sequence[str],
-    colours: Sequence[Colour],
+    comparison: "Comparison", contrast: "Contrast", names: Sequence[str], colours: Sequence[Colour]
 ) -> View:
     """One group beside the baseline: a headline, all metrics, and the classes."""
     before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))

@@ -216,11 +216,7 @@ class Intervals:
 
 
 def intervals(
-    statistics: ImageStatistics,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = LEVEL,
+    statistics: ImageStatistics, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Intervals:
     """Compute a confidence interval of every metric, by the bootstrap over images.
 

@@ -105,8 +105,7 @@ class RegionTarget(Target):
             )
         one, other = (read.dense(num_classes, dtype) for read in (one, other))
         return SoftTile(
-            torch.where(region, one.y, other.y),
-            _choose(region, one.valid, other.valid, fill=True),
+            torch.where(region, one.y, other.y), _choose(region, one.valid, other.valid, fill=True)
         )
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:

@@ -149,11 +149,7 @@ def to_probs(
 
 
 def _mismatch(
-    target: Tensor,
-    logits_shape: tuple[int, ...],
-    shape: tuple[int, ...],
-    *,
-    hard: bool,
+    target: Tensor, logits_shape: tuple[int, ...], shape: tuple[int, ...], *, hard: bool
 ) -> str:
     """Return the error message for a shape that does not match, with the likely way out."""
     got = tuple(target.shape)

@@ -27,11 +27,7 @@ from softiou.recipes.base import Augmentations, Recipe, Stream
 from softiou.recipes.baseline import BASELINE
 from softiou.recipes.custom import CustomParts
 from softiou.recipes.data import TrainingData
-from softiou.training.callbacks import (
-    AtomicCheckpointIO,
-    Checkpoints,
-    JsonLinesLogger,
-)
+from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
 from softiou.training.processes import trainer_settings

@@ -30,13 +30,7 @@ from softiou.training.environment import save_environment
 from softiou.training.fitting import fit
 from softiou.training.loggers import check_installed
 from softiou.training.resolving import changes, resolve
-from softiou.training.runs import (
-    existing_run,
-    new_run,
-    next_free_run,
-    refuse_existing,
-    resumable,
-)
+from softiou.training.runs import existing_run, new_run, next_free_run, refuse_existing, resumable
 
 _PATHS = (
     ("data", "source"),

@@ -123,11 +123,7 @@ class MonaiLoss(ActivatedLoss, ABC):
         if self.other_act is not None:
             input = _activated(self.other_act, input)
         truth = inputs.read(
-            input,
-            target,
-            to_onehot_y=self.to_onehot_y,
-            ignore_index=self.ignore_index,
-            mask=mask,
+            input, target, to_onehot_y=self.to_onehot_y, ignore_index=self.ignore_index, mask=mask
         )
         if self.squared_pred:
             found = _squared_statistics(inputs.activated(input, activation), truth)

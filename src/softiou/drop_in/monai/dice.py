@@ -3,12 +3,7 @@
 from torch import Tensor
 
 from softiou.drop_in.distance import smoothed_distance
-from softiou.drop_in.monai.base import (
-    ClassWeight,
-    MonaiLoss,
-    check_class_weight,
-    class_weight,
-)
+from softiou.drop_in.monai.base import ClassWeight, MonaiLoss, check_class_weight, class_weight
 from softiou.drop_in.settings import settings
 from softiou.overlap import OverlapStatistics
 from softiou.overlap.scores import overlap_and_errors

@@ -15,13 +15,7 @@ from torch import Tensor
 from softiou import _checks
 from softiou.drop_in.distance import smoothed_distance
 from softiou.drop_in.settings import SettingsModule, settings
-from softiou.drop_in.smp.inputs import (
-    MODES,
-    class_weights_for,
-    read,
-    several_classes,
-    weights_of,
-)
+from softiou.drop_in.smp.inputs import MODES, class_weights_for, read, several_classes, weights_of
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.overlap.scores import overlap_and_errors
 from softiou.targets import Target
