@@ -90,13 +90,9 @@ def move_into_place(temporary: Path, path: Path) -> None:
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Give an empty folder to write into; it becomes `path` when the block ends without error.
 
-    Args:
-        path: Where it goes; its parents are made.
-        replace: Whether a folder with files may be there, which is then removed. Between two
-            renames there is no folder, so a reader has to expect that.
-
-    Raises:
-        OSError: There is a folder with files, and `replace` is False.
+    With `replace` a folder with files may be there, which is then removed; between two renames
+    there is no folder, so a reader has to expect that. Without, it is an OSError. Parents are
+    made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(path.parent) as scratch:

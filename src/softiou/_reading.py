@@ -49,11 +49,7 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, loader: type[BoundedLoader] = BoundedLoader) -> Any:
-    """Return the plain values of a YAML text.
-
-    Raises:
-        ValueError: It is no YAML, or beyond a bound.
-    """
+    """Return the plain values of a YAML text; ValueError for no YAML, or what is beyond a bound."""
     try:
         return yaml.load(text, Loader=loader)
     except yaml.YAMLError as error:
@@ -63,24 +59,14 @@ def parse_yaml(text: str, loader: type[BoundedLoader] = BoundedLoader) -> Any:
 
 
 def read_yaml(path: Path, loader: type[BoundedLoader] = BoundedLoader) -> Any:
-    """Return the plain values of a YAML file.
-
-    Raises:
-        OSError: There is none.
-        ValueError: As for `read_text` and `parse_yaml`.
-    """
+    """Return the plain values of a YAML file; ValueError as of `read_text` and `parse_yaml`."""
     return parse_yaml(read_text(path, most_bytes=MOST_YAML_BYTES), loader)
 
 
 def parse_json(text: str | bytes, constant: Callable[[str], Any] = float) -> Any:
-    """Return the plain values of a JSON text.
+    """Return the plain values of a JSON text in UTF-8; ValueError for no JSON, or one too deep.
 
-    Args:
-        text: In UTF-8.
-        constant: Gives the value of NaN, Infinity and -Infinity.
-
-    Raises:
-        ValueError: It is no JSON, or too deep.
+    `constant` gives the value of NaN, Infinity and -Infinity.
     """
     try:
         return json.loads(text, parse_constant=constant)
@@ -89,12 +75,7 @@ def parse_json(text: str | bytes, constant: Callable[[str], Any] = float) -> Any
 
 
 def read_json(path: Path, constant: Callable[[str], Any] = float) -> Any:
-    """Return the plain values of a JSON file.
-
-    Raises:
-        OSError: There is none.
-        ValueError: As for `read_text` and `parse_json`.
-    """
+    """Return the plain values of a JSON file; ValueError as of `read_text` and `parse_json`."""
     return parse_json(read_text(path, most_bytes=MOST_JSON_BYTES), constant)
 
 

@@ -68,11 +68,7 @@ def _escaped(character: str) -> str:
 
 
 class Pace:
-    """Says when a line about slow work is due: at each tenth of it, or every 30 seconds.
-
-    Args:
-        total: Amount of the work.
-    """
+    """Says when a line about slow work is due: at each tenth of `total`, or every 30 seconds."""
 
     def __init__(self, total: int) -> None:
         self._tenth = total / 10
@@ -111,17 +107,11 @@ def doing(what: str, say: Callable[[str], None] = _say_aside) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a job shows while it runs.
+    """What a job shows while it runs."""
 
-    Attributes:
-        lines: Whether to print lines.
-        bars: Whether to show progress bars.
-        notes: Whether lines tell results, too, and not only what takes long.
-    """
-
-    lines: bool
-    bars: bool
-    notes: bool = True
+    lines: bool  # whether to print lines
+    bars: bool  # whether to show progress bars
+    notes: bool = True  # whether lines tell results, too, and not only what takes long
 
     def say(self, line: str) -> None:
         """Print a line at once, also into a file or pipe."""

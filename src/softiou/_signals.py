@@ -23,11 +23,7 @@ def received() -> int:
 
 
 def raise_if_received() -> None:
-    """Raise KeyboardInterrupt where an earlier one was swallowed, as destructors do.
-
-    Raises:
-        KeyboardInterrupt: A signal has come.
-    """
+    """Raise KeyboardInterrupt where an earlier one was swallowed, as destructors do."""
     if _received and os.getpid() in _listening:
         raise KeyboardInterrupt
 

@@ -16,15 +16,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Tile:
-    """A box of pixels of one image.
+    """A box of pixels of one image."""
 
-    Attributes:
-        image: Index n of the image.
-        box: One slice for each spatial dimension.
-    """
-
-    image: int
-    box: tuple[slice, ...]
+    image: int  # index n of the image
+    box: tuple[slice, ...]  # one slice for each spatial dimension
 
     @property
     def pixels(self) -> int:

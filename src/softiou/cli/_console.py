@@ -84,11 +84,8 @@ def score_table(
 ) -> None:
     """Print the metrics of models in per cent: a line for each metric, a column for each model.
 
-    Args:
-        rows: The metrics of each model.
-        names: Metrics to print; None for those of an evaluation that any model has.
-        title: Stands above.
-        intervals: Of each model, behind the values.
+    `names` are the metrics to print, None for those of an evaluation that any model has;
+    intervals stand behind the values.
     """
     from rich.markup import escape
     from rich.table import Table
@@ -116,9 +113,7 @@ def score_table(
 def print_table(table: "Table", *, width: int = 100) -> None:
     """Print a table whose numbers and names stay whole: where it is narrow, headings wrap.
 
-    Args:
-        table: Its first column has the names of the rows.
-        width: Characters, in a file.
+    The first column has the names of the rows; `width` is that of a file, in characters.
     """
     from rich.console import Console
 

@@ -44,11 +44,7 @@ BatchSize = Annotated[int, typer.Option(help="Windows in one pass of the network
 
 
 def factors(scales: str) -> tuple[float, ...]:
-    """Read factors to resize by.
-
-    Raises:
-        ConfigError: One of them is no number.
-    """
+    """Read factors to resize by; ConfigError when one of them is no number."""
     from softiou.errors import ConfigError
 
     try:
@@ -60,11 +56,7 @@ def factors(scales: str) -> tuple[float, ...]:
 
 
 def window_px(text: str | None) -> tuple[int, int] | None:
-    """Read height and width of a window.
-
-    Raises:
-        ConfigError: They are no numbers.
-    """
+    """Read height and width of a window; ConfigError when they are no numbers."""
     from softiou.errors import ConfigError
 
     if text is None:

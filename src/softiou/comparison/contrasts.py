@@ -127,17 +127,11 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The metrics of a group in the units of `Estimate`; NaN where they are unknown.
+    """The metrics of a group in the units of `Estimate`; NaN where they are unknown."""
 
-    Attributes:
-        runs: Of the group.
-        values: Of each seed (S, F).
-        drawn: Of each resample (R, F).
-    """
-
-    runs: Sequence[EvaluatedRun]
-    values: Tensor
-    drawn: Tensor
+    runs: Sequence[EvaluatedRun]  # of the group
+    values: Tensor  # of each seed (S, F)
+    drawn: Tensor  # of each resample (R, F)
 
     def means(self) -> Tensor:
         """Return the means over the seeds (F,)."""

@@ -9,11 +9,7 @@ from softiou.errors import DataError
 
 
 def check_same_images(baseline: EvaluatedRun, run: EvaluatedRun) -> None:
-    """Raise unless two runs were evaluated on the same images with the same labels.
-
-    Raises:
-        DataError: Names the file, the first thing that differs, and the way out.
-    """
+    """Raise DataError unless two runs were evaluated on the same images with the same labels."""
     first = baseline.evaluation
     for reason in (_other_classes, _other_truth, _other_images, _other_pixels):
         if (what := reason(baseline, run)) is not None:
@@ -84,11 +80,9 @@ def _some(stems: Sequence[str]) -> str:
 def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
     """Group runs that differ only in their seed, in the order of the first run of each group.
 
-    A run starts a new group if its seed is in the group already, if it has no config.yaml, or if it
-    was evaluated in another way (checkpoint or inference).
-
-    Returns:
-        The groups, the runs of each by seed, then name.
+    A run starts a new group if its seed is in the group already, if it has no config.yaml, or
+    if it was evaluated in another way (checkpoint or inference). The runs of a group are sorted
+    by seed, then name.
     """
     groups: list[list[EvaluatedRun]] = []
     for run in runs:

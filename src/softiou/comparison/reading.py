@@ -37,23 +37,15 @@ _IRRELEVANT = ("seed", "data.workers", "distillation.baseline")
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """An evaluation of schema version 2, and the files beside it.
+    """An evaluation of schema version 2, and the files beside it."""
 
-    Attributes:
-        name: As the caller wrote it.
-        path: Its evaluation.json.
-        evaluation: The content.
-        statistics: Of the images, in the order of their stems.
-        settings: Of the run that change what is learnt, by dotted key; None without a config.yaml.
-        seed: Of the run; None where it is unknown.
-    """
-
-    name: str
-    path: Path
-    evaluation: Evaluation
-    statistics: ImageStatistics
+    name: str  # as the caller wrote it
+    path: Path  # its evaluation.json
+    evaluation: Evaluation  # the content
+    statistics: ImageStatistics  # of the images, in the order of their stems
+    # Of the run that change what is learnt, by dotted key; None without a config.yaml.
     settings: Mapping[str, Any] | None
-    seed: int | None
+    seed: int | None  # of the run; None where it is unknown
 
     @cached_property
     def images(self) -> dict[str, ImageScores]:
@@ -67,10 +59,7 @@ class EvaluatedRun:
 
 
 def read_run(path: Path) -> EvaluatedRun:
-    """Read the evaluation of a run.
-
-    Args:
-        path: Run directory or evaluation.json.
+    """Read the evaluation of a run directory or of its evaluation.json.
 
     Raises:
         DataError: There is none, it is damaged, or of another schema version.
@@ -132,12 +121,10 @@ def _same_counts(one: ImageStatistics, other: ImageStatistics) -> bool:
 
 
 def statistics_of_images(images: Sequence[ImageScores], *, num_classes: int) -> ImageStatistics:
-    """Collect the sums of the images of an evaluation.
+    """Collect the sums of the images of an evaluation, which have `counts`, over C classes.
 
-    Args:
-        images: With `counts`. A sum that one image lacks is left out for all; null is NaN, as of a
-            model that predicts NaN.
-        num_classes: C.
+    A sum that one image lacks is left out for all; null is NaN, as of a model that predicts
+    NaN.
 
     Raises:
         ValueError, RuntimeError: The sums of the images differ in size.

@@ -24,11 +24,7 @@ MOST_PIXELS = 1 << 28  # of a batch, in all of its images
 
 
 def check_limits(name: str, value: Any) -> None:
-    """Raise when a number in the value of a setting is beyond what makes sense.
-
-    Raises:
-        ValueError: Says the limits, and why there are some.
-    """
+    """Raise ValueError when a number in the value of a setting is beyond what makes sense."""
     least, most, reason = _LIMITS.get(name, _NUMBERS)
     for number in _numbers(value):
         if not least <= number <= most:
@@ -37,11 +33,7 @@ def check_limits(name: str, value: Any) -> None:
 
 
 def check_batch(crop_px: Any, batch_size: Any) -> None:
-    """Raise when the images of a batch have too many pixels together.
-
-    Raises:
-        ValueError: Says how many there are, and may be.
-    """
+    """Raise ValueError when the images of a batch have too many pixels together."""
     if "auto" in (crop_px, batch_size):
         return
     pixels = batch_size * crop_px[0] * crop_px[1]

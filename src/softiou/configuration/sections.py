@@ -92,13 +92,9 @@ class Section(BaseModel):
 
 
 class Method(Section):
-    """The section of a recipe: a run has at most one, and learns from the labels alone without.
+    """The section of a recipe: a run has at most one, and learns from the labels alone without."""
 
-    Attributes:
-        verb: Of the command line, that trains and resumes such runs.
-    """
-
-    verb: ClassVar[str] = "train"
+    verb: ClassVar[str] = "train"  # of the command line, that trains and resumes such runs
 
 
 class DataConfig(Section):

@@ -81,9 +81,7 @@ def thumbnail(
 def full_picture(
     image: Tensor, target: Tensor, preds: Tensor, palette: tuple[Colour, ...]
 ) -> dict[str, bytes]:
-    """Return an image and its class maps at full size, at most 4096 px long.
-
-    Arguments as in `thumbnail`.
+    """Return an image and its class maps at full size, at most 4096 px long; see `thumbnail`.
 
     Returns:
         Contents of the files full.jpg and full.js; none for an image that its thumbnail shows at

@@ -88,11 +88,7 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
 
 
 def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
-    """Read the metadata of a file.
-
-    Args:
-        strings: Of `to_strings`.
-        file: Its name, for messages.
+    """Read the metadata of a file from the strings of `to_strings`; messages name the file.
 
     Raises:
         CheckpointError: It was not written by `softiou export`, by a newer one, or is damaged.

@@ -5,17 +5,13 @@ from torch import Tensor, nn
 
 
 class AdaptivePooling(nn.Module):
-    """`nn.AdaptiveAvgPool2d` as two products with matrices, for maps of any size.
+    """`nn.AdaptiveAvgPool2d` to (rows, columns) cells as two products with matrices, for any size.
 
         y = A_H x A_W^T
         A_L[i, k] = 1 / n_i  for k in [floor(i L / S), ceil((i + 1) L / S)), else 0
 
-    S is the number of cells along an axis, L the length of the map and n_i that of the interval. In
-    a traced program the original layer would keep the lengths of the example.
-
-    Args:
-        rows: Cells from top to bottom.
-        columns: Cells from left to right.
+    S is the number of cells along an axis, L the length of the map and n_i that of the
+    interval. In a traced program the original layer would keep the lengths of the example.
     """
 
     def __init__(self, rows: int, columns: int) -> None:

@@ -54,16 +54,11 @@ class Exported:
 
 @dataclass(frozen=True)
 class ProgramPredictor:
-    """A program that returns probabilities, which are resized after the softmax.
+    """A program that returns probabilities, which are resized after the softmax."""
 
-    Attributes:
-        info: Metadata of the file.
-        device: Of the program.
-        run: Images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w).
-    """
-
-    info: ExportInfo
-    device: torch.device
+    info: ExportInfo  # metadata of the file
+    device: torch.device  # of the program
+    # Images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w).
     run: Callable[[Tensor], Tensor]
 
     @property
@@ -72,11 +67,7 @@ class ProgramPredictor:
         return self.info.description.num_classes
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Compute probabilities (N, C, H, W), see `Predictor`.
-
-        Raises:
-            DataError: The images are smaller than the program takes.
-        """
+        """Compute probabilities (N, C, H, W), see `Predictor`; DataError for too small images."""
         height, width = images.shape[-2:]
         if min(height, width) < self.info.smallest_px:
             raise DataError(

@@ -42,17 +42,10 @@ class Archive:
 
 
 def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
-    """Download an archive, unless it exists.
+    """Download an archive to a folder, unless it exists, and return the verified file.
 
-    An incomplete download is kept as NAME.part; a later call resumes it if the server allows it.
-
-    Args:
-        archive: The archive.
-        folder: To download to.
-        watch: Shows the progress.
-
-    Returns:
-        The verified file.
+    An incomplete download is kept as NAME.part; a later call resumes it if the server allows
+    it.
 
     Raises:
         DataError: The network failed, or the file has another checksum.
@@ -131,12 +124,9 @@ def _digest(path: Path, archive: Archive) -> str:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Unpack an archive into a temporary folder beside it.
+    """Unpack a zip or tar file into a temporary folder beside it.
 
     To keep a part of it, rename that to its place, where it then appears as a whole.
-
-    Args:
-        path: A zip or tar file.
     """
     with scratch_folder(path.parent) as folder:
         if zipfile.is_zipfile(path):

@@ -15,14 +15,10 @@ from softiou._files import atomic_file
 
 
 class ProbabilityFile:
-    """An open .npy file of (C, H, W) float16, to write bands of rows into.
+    """A .npy file of `shape` (C, H, W), float16, opened for writing, to write bands of rows into.
 
-    Plain writes instead of a memory map, because a map counts as memory of the process, and a full
-    disk kills the process instead of raising an error.
-
-    Args:
-        file: Opened for writing, at its beginning.
-        shape: (C, H, W).
+    Plain writes instead of a memory map, because a map counts as memory of the process, and a
+    full disk kills the process instead of raising an error.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, int, int]) -> None:

@@ -16,10 +16,7 @@ from softiou.inference.settings import InferenceSettings
 def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSettings) -> Tensor:
     """Compute probabilities (N, C, H, W) in float32, the mean over flips and scales.
 
-    Args:
-        predictor: Computes the probabilities of a view.
-        images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1], on any device.
-        settings: Flips and scales.
+    The images are RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1], on any device.
     """
     size = (int(images.shape[-2]), int(images.shape[-1]))
     views = _views(images.to(predictor.device), settings)

@@ -15,15 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows along one axis.
+    """Windows along one axis."""
 
-    Attributes:
-        starts: First pixels, ascending; the last window ends where the axis ends.
-        weights: (K, n) float32, of the K windows of n pixels; they sum to 1 at each pixel.
-    """
-
-    starts: tuple[int, ...]
-    weights: Tensor
+    starts: tuple[int, ...]  # first pixels, ascending; the last window ends where the axis ends
+    weights: Tensor  # (K, n) float32, of the K windows of n pixels; they sum to 1 at each pixel
 
     @property
     def length(self) -> int:
@@ -43,10 +38,8 @@ class Windows:
 def windows_along(length: int, window_px: int, overlap: float) -> Windows:
     """Return the windows along an axis; the last one is shifted to end with the axis.
 
-    Args:
-        length: Pixels of the axis.
-        window_px: Pixels of a window; cut to `length`.
-        overlap: Share of a window that the next one covers again, in [0, 1).
+    `length` and `window_px` are in pixels; `overlap`, in [0, 1), is the share of a window that
+    the next one covers again.
 
     Example:
         >>> windows_along(10, 4, 0.5).starts, windows_along(9, 4, 0.5).starts

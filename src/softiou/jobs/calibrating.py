@@ -90,12 +90,7 @@ def calibrate_run(
     """Fit the temperature of a run on its validation split, at the end of its training.
 
     A fit that fails or cannot be trusted is said and not kept: the training has succeeded.
-
-    Args:
-        run: The run directory.
-        progress: What to show.
-        data: Validation images of one's own.
-        models: Which of its models.
+    `data` are validation images of one's own.
     """
     from softiou import calibration
 

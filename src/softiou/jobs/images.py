@@ -21,24 +21,15 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One image that is read when it is needed.
+    """One image that is read when it is needed."""
 
-    Attributes:
-        stem: Name of its file without the suffix; its number where there is no file.
-        file: Its file, None for an image in memory.
-        pixels: Of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
-    """
-
-    stem: str
-    file: Path | None = None
+    stem: str  # name of its file without the suffix; its number where there is no file
+    file: Path | None = None  # its file, None for an image in memory
+    # Of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
     pixels: Tensor | None = None
 
     def read(self) -> Tensor:
-        """Return the pixels.
-
-        Raises:
-            DataError: The file cannot be read.
-        """
+        """Return the pixels; DataError when the file cannot be read."""
         return self.pixels if self.pixels is not None else read_image(Path(str(self.file)))
 
 

@@ -21,37 +21,20 @@ Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
 
 @dataclass(frozen=True)
 class Request:
-    """What to train, as the caller says it.
+    """What to train, as the caller says it."""
 
-    Attributes:
-        verb: "train", "distill" or "semi"; "" to show settings of any of them.
-        data: Data set.
-        config: YAML file, name of a recipe, or settings.
-        run: New run directory.
-        resume: Run directory to continue instead.
-        settings: By name, see `as_overrides`.
-        overrides: "dotted.key=value".
-        command: What started the run, for the record.
-        parts: Model, loss, data sets and more that are objects of Python.
-    """
-
-    verb: str
-    data: str | Path | None
-    config: Configuration
-    run: Path | str | None
-    resume: Path | str | None
-    settings: Mapping[str, Any]
-    overrides: Sequence[str]
-    command: str
-    parts: "CustomParts | None" = None
+    verb: str  # "train", "distill" or "semi"; "" to show settings of any of them
+    data: str | Path | None  # data set
+    config: Configuration  # YAML file, name of a recipe, or settings
+    run: Path | str | None  # new run directory
+    resume: Path | str | None  # run directory to continue instead
+    settings: Mapping[str, Any]  # by name, see `as_overrides`
+    overrides: Sequence[str]  # "dotted.key=value"
+    command: str  # what started the run, for the record
+    parts: "CustomParts | None" = None  # model, loss, data sets and more that are objects of Python
 
     def load(self) -> "Config":
-        """Return the configuration, without importing torch: a mistake is answered at once.
-
-        Raises:
-            ConfigError: Lists every mistake at once, or names the verb that the settings are for.
-            DataError: There is no folder of that name.
-        """
+        """Return the configuration, without importing torch: a mistake is answered at once."""
         from softiou.configuration import Config, load_config
 
         section = {verb: name for name, verb in Config.verbs().items()}.get(self.verb)
@@ -210,11 +193,7 @@ def _names_data(lines: list[str]) -> bool:
 
 
 def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
-    """Raise when settings belong to another verb, which would evaluate and compare otherwise.
-
-    Raises:
-        ConfigError: Names the verb to use.
-    """
+    """Raise ConfigError when settings are for another verb, which evaluates otherwise."""
     if config.verb == verb:
         return
     if resume:

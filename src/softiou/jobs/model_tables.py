@@ -87,11 +87,7 @@ def _compare(
 ) -> None:
     """Evaluate teacher, baseline and student on the same images, and write them into the report.
 
-    Args:
-        run: Of the student.
-        baseline: Run that the user named; nothing is written into it.
-        own_baseline: Run inside the student's.
-        progress: What to show.
+    The baseline is one that the user named, where nothing is written, or one inside the run.
     """
     from softiou.recipes import differences_to_baseline
 

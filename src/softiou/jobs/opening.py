@@ -83,12 +83,7 @@ def open_for(
     *,
     own: "Dataset[Any] | None" = None,
 ) -> "SegmentationDataset":
-    """Open a split of a data set, or take one of the user's, with the classes of a model.
-
-    Raises:
-        CheckpointError: The classes differ.
-        DataError: There is no such data set or split.
-    """
+    """Open a split of a data set, or take one of the user's, with the classes of a model."""
     from softiou.checkpoints import check_classes
     from softiou.data import CustomDataset, open_dataset
 
@@ -102,12 +97,7 @@ def open_for(
 def open_file(
     path: Path, precision: Precision, progress: "Progress", *, weights: "Weights", trust: bool
 ) -> "Exported":
-    """Open an exported file, which settles weights and calibration once and for all.
-
-    Raises:
-        CheckpointError: It cannot be read.
-        ConfigError: It holds other weights than asked for, or computes in another precision.
-    """
+    """Open an exported file, which settles weights, precision and calibration once and for all."""
     from softiou.exporting import open_exported
 
     if precision != "fp32" and path.suffix.lower() != ".safetensors":

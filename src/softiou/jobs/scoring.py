@@ -173,10 +173,8 @@ def score(
 def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | None:
     """Return what the images of a split were used for in a training, see `Evaluation`.
 
-    Args:
-        trained_on: Section data of the configuration of the run.
-        source: Data set that is scored.
-        split: Split that is scored.
+    `trained_on` is the section data of the configuration of the run; `source` and `split` are
+    scored.
     """
     from softiou.data import absolute_source, open_source
 

@@ -57,11 +57,7 @@ def _is_plain(text: str) -> bool:
 
 
 def config_file(config: Path | str | None) -> Path | None:
-    """Return a file, or that of a recipe that comes with the package; a file goes first.
-
-    Raises:
-        ConfigError: There is neither.
-    """
+    """Return a file, or that of a recipe that comes with the package; a file goes first."""
     from softiou.configuration import recipe_path
 
     if config is None:

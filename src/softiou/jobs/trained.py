@@ -43,21 +43,13 @@ class Trained:
 
     @property
     def config(self) -> "Config":
-        """The settings of the run.
-
-        Raises:
-            CheckpointError: It is not in a run directory.
-        """
+        """The settings of the run; CheckpointError without a run directory."""
         from softiou.configuration import load_config
 
         return load_config(file=self.require_directory() / "config.yaml")
 
     def require_directory(self) -> Path:
-        """Return the run directory.
-
-        Raises:
-            CheckpointError: There is none.
-        """
+        """Return the run directory; CheckpointError when there is none."""
         if self.directory is None:
             raise CheckpointError(f"{self.path} is in no run directory, which this needs.")
         return self.directory

@@ -92,14 +92,9 @@ def fine_bins(confidence: Tensor, num_bins: int) -> Tensor:
 
 
 def equal_width(bins: CalibrationBins, num_bins: int | None = None) -> CalibrationBins:
-    """Merge fine bins (N, F) into bins of equal width, [b / B, (b + 1) / B).
+    """Merge fine bins (N, F) into `num_bins` bins of equal width (N, B), [b / B, (b + 1) / B).
 
-    Args:
-        bins: Fine bins as `fine_bins` counts them.
-        num_bins: B; None for that of the fine bins, of which it has to be a divisor.
-
-    Returns:
-        (N, B).
+    B is by default that of the fine bins, of which it has to be a divisor.
     """
     N, F = bins.count.shape
     most = (F - TAIL) // PARTS
@@ -115,14 +110,12 @@ def equal_width(bins: CalibrationBins, num_bins: int | None = None) -> Calibrati
 
 
 def equal_mass(bins: CalibrationBins, num_bins: int) -> CalibrationBins:
-    """Merge fine bins (N, F) into adaptive ones, which hold about as many pixels each.
+    """Merge fine bins (N, F) into adaptive ones (N, B), which hold about as many pixels each.
 
         b_f = floor(B (n_0 + ... + n_{f-1} + n_f / 2) / n)
 
-    A fine bin goes where its middle pixel belongs, whole; bins that this leaves empty stay empty.
-
-    Returns:
-        (N, B).
+    A fine bin goes where its middle pixel belongs, whole; bins that this leaves empty stay
+    empty.
     """
     _checks.in_range("num_bins", num_bins, 1)
     count = bins.count.long()  # float64 where the images are pooled

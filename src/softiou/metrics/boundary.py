@@ -180,14 +180,9 @@ class BoundaryCalibrationError(CalibrationMetric):
 def _near_contour(
     labels: Tensor, valid: Tensor, num_classes: int, d: int, *, channels: int
 ) -> Tensor:
-    """Find the pixels within `d` of another class or of the edge of the image.
+    """Find the pixels within `d` along every axis of another class or of the edge of the image.
 
-    Args:
-        labels: int64, `channels` leading dimensions, then *S.
-        valid: Bool of the same shape.
-        num_classes: How many values the labels have.
-        d: Distance in pixels along every axis.
-        channels: Leading dimensions.
+    Labels int64 and `valid` have `channels` leading dimensions, then *S.
     """
     marked = labels.where(valid, -1).flatten(0, channels - 1)
     space = marked.ndim - 1

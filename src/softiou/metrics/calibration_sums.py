@@ -107,17 +107,11 @@ def classwise_error(bins: CalibrationBins) -> Tensor:
 
 
 def check_confidences(bins: CalibrationBins, *, least: float = 0.0) -> None:
-    """Raise when bins cannot be those of probabilities: it costs their number, not that of pixels.
+    """Raise ValueError when bins (N, F) or (N, C, B) cannot be those of probabilities.
 
-    The first and the last bin also hold what lies outside of [0, 1], which shows in their means.
-    NaN passes: it is to show in the scores.
-
-    Args:
-        bins: Of any confidence (N, F) or (N, C, B).
-        least: What the mean confidence of an image cannot be below: 1 / C for the largest of C.
-
-    Raises:
-        ValueError: A mean is off by more than rounding in half precision.
+    It costs the number of bins, not that of pixels. The first and the last bin also hold what
+    lies outside of [0, 1], which shows in their means. The mean confidence of an image cannot
+    be below `least`, 1 / C for the largest of C. NaN passes: it is to show in the scores.
     """
     means = bins.confidence / bins.count
     _refuse("of at least 0", means, means < -_ROUNDING)
@@ -127,13 +121,9 @@ def check_confidences(bins: CalibrationBins, *, least: float = 0.0) -> None:
 
 
 def check_masses(bins: CalibrationBins) -> None:
-    """Raise unless the mean pixel of each image has the mass 1 over the classes; NaN passes.
+    """Raise ValueError unless the mean pixel of each image has the mass 1 over the classes.
 
-    Args:
-        bins: Of the probability of every class (N, C, B).
-
-    Raises:
-        ValueError: It is off by more than rounding in half precision.
+    The bins are those of the probability of every class (N, C, B); NaN passes.
     """
     mass = bins.confidence.sum((1, 2)) / bins.count[:, 0].sum(1)
     _refuse("that sum to 1 over the classes", mass, (mass - 1).abs() > _ROUNDING)

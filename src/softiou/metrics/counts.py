@@ -156,12 +156,8 @@ def count_overlap(
 ) -> OverlapCounts:
     """Count class indices (N, *S) of valid pixels in plain PyTorch: the definition.
 
-    Args:
-        preds: Predicted classes.
-        labels: Classes of the target.
-        valid: Valid pixels of the prediction, bool (N, *S).
-        num_classes: C.
-        valid_labels: Valid pixels of the target, where they differ; a true positive is in both.
+    `valid` are those of the prediction, `valid_labels` those of the target where they differ; a
+    true positive is in both.
     """
     valid_labels = valid if valid_labels is None else valid_labels
     check_range(preds, valid, num_classes)

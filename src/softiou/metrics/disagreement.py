@@ -147,10 +147,7 @@ def generalized_energy_distance(
 def _pair_distances(masks: Tensor, labelled: Tensor, classes: Sequence[int]) -> Tensor:
     """Return d of all pairs of masks (K, P), float64 (K, K); NaN where both labelled no pixel.
 
-    Args:
-        masks: Class indices (K, P).
-        labelled: Bool (K, P).
-        classes: Indices of the classes to average over.
+    `labelled` is bool (K, P); `classes` are the indices of those to average over.
     """
     # float64 counts exactly, and autocast leaves it alone.
     weight = labelled.double()

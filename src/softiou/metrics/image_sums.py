@@ -65,12 +65,10 @@ class OverlapSums(ImageSums, ABC):
         return self.target_size() > 0
 
     def scored(self, scores: Tensor, *, absent: str = "exclude") -> Tensor:
-        """Apply the rule for classes without a pixel in the target to scores (N, C).
+        """Apply the rule for classes without a pixel in the target to scores (N, C) of these sums.
 
-        Args:
-            scores: Of these sums.
-            absent: "exclude" makes them NaN, which leaves them out of means; "zero" makes them 0
-                where they are predicted, NaN where they are not.
+        "exclude" makes them NaN, which leaves them out of means; "zero" makes them 0 where
+        they are predicted, NaN where they are not.
         """
         scores = scores.where(self.occurs(), torch.nan)
         if absent == "exclude":

@@ -50,23 +50,14 @@ class _Job(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Gathered:
-    """Sums of each image.
+    """Sums of each image."""
 
-    Attributes:
-        counts: True positives, predicted and present pixels, int64 (N, 3, C).
-        pixels: int64 (N,).
-        brier: float64 (N,).
-        nll: float64 (N,).
-        fine: Fine bins of the largest probability (N, F).
-        classes: Bins of every class (N, C, B); B = 0 when they were not asked for.
-    """
-
-    counts: Tensor
-    pixels: Tensor
-    brier: Tensor
-    nll: Tensor
-    fine: CalibrationBins
-    classes: CalibrationBins
+    counts: Tensor  # true positives, predicted and present pixels, int64 (N, 3, C)
+    pixels: Tensor  # int64 (N,)
+    brier: Tensor  # float64 (N,)
+    nll: Tensor  # float64 (N,)
+    fine: CalibrationBins  # fine bins of the largest probability (N, F)
+    classes: CalibrationBins  # bins of every class (N, C, B); B = 0 when they were not asked for
 
 
 def unsupported_reason(

@@ -63,34 +63,21 @@ class MetricInfo:
 
 @dataclass(frozen=True)
 class ClassMetricInfo:
-    """A score of each class in the entry `per_class` of evaluation.json, in per cent.
+    """A score of each class in the entry `per_class` of evaluation.json, in per cent."""
 
-    Attributes:
-        key: Its name there.
-        label: Its name in tables.
-        mean: Key of the metric that is its mean over the classes.
-        average: As in `MetricInfo`.
-    """
-
-    key: str
-    label: str
-    mean: str
-    average: str = ""
+    key: str  # its name there
+    label: str  # its name in tables
+    mean: str  # key of the metric that is its mean over the classes
+    average: str = ""  # as in `MetricInfo`
 
 
 @dataclass(frozen=True)
 class ImageMetricInfo:
-    """A score of each image in the entry `images` of evaluation.json, in per cent.
+    """A score of each image in the entry `images` of evaluation.json, in per cent."""
 
-    Attributes:
-        key: Its name there.
-        label: Its name in the gallery.
-        higher_is_better: None where neither end is.
-    """
-
-    key: str
-    label: str
-    higher_is_better: bool | None = True
+    key: str  # its name there
+    label: str  # its name in the gallery
+    higher_is_better: bool | None = True  # None where neither end is
 
 
 _SUMMARY: tuple[Place, ...] = ("console", "models")
@@ -267,13 +254,7 @@ def higher_is_better(name: str) -> bool:
 def metrics_of(
     group: Group | None = None, *, shown: Place | None = None, among: Iterable[str] | None = None
 ) -> list[MetricInfo]:
-    """Return the metrics of a group, or of a place, in the order of the registry.
-
-    Args:
-        group: None for all groups.
-        shown: None for all places.
-        among: Keys to choose from; None for all.
-    """
+    """Return the metrics of a group, a place, or among some keys, in the order of the registry."""
     keys = METRICS if among is None else set(among)
     return [
         info

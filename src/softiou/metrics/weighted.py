@@ -246,14 +246,10 @@ def check_average(per: str, worst: Worst, average: str = "macro", absent: str = 
 
 
 def overlap_metrics(counts: OverlapCounts, weights: Tensor) -> MetricValues:
-    """Compute mIoU, mDice, their worst cases, accuracy and mean accuracy.
+    """Compute mIoU, mDice, their worst cases, accuracy and mean accuracy; weights float64 (R, N).
 
-    A class without a pixel in the target, of the data set or of the image, is left out of its means
-    and is NaN in `per_class`, predicted or not.
-
-    Args:
-        counts: Of N images.
-        weights: (R, N), float64.
+    A class without a pixel in the target, of the data set or of the image, is left out of its
+    means and is NaN in `per_class`, predicted or not.
     """
     total = pool(counts, weights)
     metrics, per_class = _averages(counts, total, weights, iou="miou", dice="mdice")

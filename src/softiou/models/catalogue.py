@@ -81,11 +81,8 @@ def costs(
 ) -> list[Cost]:
     """Return the costs of models: of a pair, or of the usual pairs with an architecture or encoder.
 
-    Args:
-        architecture: None for all.
-        encoder: None for the common ones if an architecture is given, else for a small one.
-        crop_px: Height and width, rounded up to a multiple of the input stride.
-        num_classes: C.
+    Without an encoder, the common ones are taken if an architecture is given, else a small one.
+    `crop_px` is rounded up to a multiple of the input stride.
 
     Raises:
         ConfigError: There is no such name.

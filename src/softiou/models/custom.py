@@ -66,11 +66,7 @@ class CustomModel(SegmentationModel):
 
 
 def logits_of(net: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (N, C, h, w) of a network for floats (N, B, H, W).
-
-    Raises:
-        ValueError: It returns something else.
-    """
+    """Return the logits (N, C, h, w) of a network for floats (N, B, H, W); else a ValueError."""
     found = net(images)
     logits = found.get("out") if isinstance(found, Mapping) else found
     if not isinstance(logits, Tensor) or logits.ndim != 4:

@@ -32,9 +32,7 @@ _PRIVATE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transform
 class TransformersEncoder(nn.Module):
     """A backbone that returns the image and its features, as the other encoders do.
 
-    Args:
-        body: Returns `hidden_states` or `feature_maps`, at strides 4 to 32.
-        channels: Of each feature map.
+    `body` returns `hidden_states` or `feature_maps`, at strides 4 to 32, of so many channels.
     """
 
     def __init__(self, body: nn.Module, channels: list[int]) -> None:
@@ -51,11 +49,7 @@ class TransformersEncoder(nn.Module):
 
 
 class TransformersNetwork(nn.Module):
-    """Encoder and decoder of a model of transformers: images to logits at the decoder's stride.
-
-    Args:
-        model: As transformers builds it.
-    """
+    """Encoder and decoder of a model of transformers: images to logits at the decoder's stride."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

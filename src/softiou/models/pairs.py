@@ -19,11 +19,7 @@ _HIERARCHICAL = "resnet50, mit_b2, tu-convnext_tiny or tu-swin_tiny_patch4_windo
 
 
 def check_names(spec: ModelSpec) -> None:
-    """Raise unless an encoder and an output stride exist.
-
-    Raises:
-        ConfigError: Names similar ones, and what to do.
-    """
+    """Raise ConfigError, which names similar ones, unless an encoder and an output stride exist."""
     encoder, architecture = spec.encoder, spec.architecture
     strides = OUTPUT_STRIDES.get(architecture, ())
     if spec.output_stride is not None and spec.output_stride not in strides:
@@ -55,11 +51,7 @@ def unknown_encoder(encoder: str) -> str:
 
 
 def check_patches(encoder: str, strides: list[int]) -> None:
-    """Raise unless dpt can make a pyramid of an encoder's tokens.
-
-    Raises:
-        ConfigError: Its patches are not 8, 16 or 32 pixels.
-    """
+    """Raise ConfigError unless dpt can make a pyramid of tokens: patches of 8, 16 or 32 pixels."""
     odd = [stride for stride in strides if stride & (stride - 1)]
     if odd:
         raise ConfigError(
@@ -70,12 +62,7 @@ def check_patches(encoder: str, strides: list[int]) -> None:
 
 
 def unsupported_reason(spec: ModelSpec, error: Exception) -> str:
-    """Return why a network cannot be built, and what to use instead.
-
-    Args:
-        spec: With names that exist.
-        error: Raised by the attempt to build it.
-    """
+    """Return why a network cannot be built, after an error, and what to use instead."""
     return f"Cannot build {spec.architecture!r} with the encoder {spec.encoder!r}: " + (
         _known_reason(spec) or str(error) or type(error).__name__
     )
@@ -111,11 +98,8 @@ def _known_reason(spec: ModelSpec) -> str | None:
 def any_size(encoder: str) -> dict[str, bool]:
     """Return the options that let an encoder of timm take images of any size.
 
-    Vision transformers are made for one size of image; most of them have an option to interpolate
-    their positions, or to adapt their windows.
-
-    Raises:
-        ConfigError: It takes one size only.
+    Vision transformers are made for one size of image; most of them have an option to
+    interpolate their positions, or to adapt their windows. Others are a ConfigError.
     """
     return dict(_any_size(encoder.removeprefix("tu-"))) if encoder.startswith("tu-") else {}
 

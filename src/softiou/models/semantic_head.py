@@ -52,11 +52,7 @@ def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 
 
 class Mask2FormerHead(nn.Module):
-    """The decoder of a Mask2Former: features to semantic logits.
-
-    Args:
-        model: `Mask2FormerForUniversalSegmentation` of transformers.
-    """
+    """The decoder of a `Mask2FormerForUniversalSegmentation`: features to semantic logits."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

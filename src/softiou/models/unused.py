@@ -31,10 +31,9 @@ def freeze_unused(model: SegmentationModel) -> list[str]:
 
 
 def _results(model: SegmentationModel) -> list[Tensor]:
-    """Run a small image through the network, without changing the statistics of batch norms.
+    """Return the logits of a small image, and the features for an auxiliary head.
 
-    Returns:
-        The logits, and the features for an auxiliary head.
+    The statistics of batch norms do not change.
     """
     net, seen = model.net, []
     modes = {module: module.training for module in net.modules()}

@@ -19,43 +19,29 @@ from softiou.tiles import Bilinear, Tile, tiles
 
 
 class Sums(NamedTuple):
-    """What a pass gathers, in float32 (float64 for float64 logits), of one target after the other.
+    """What a pass gathers of one target after the other, float32 (float64 for float64 logits)."""
 
-    Attributes:
-        masses: P of each target, then Y, D, M and T of each, and with the cross-entropy `entropy`
-            and `entropy_off`, (5 K or 7 K, N, C).
-        maxima: Largest predictions, then targets, (2 K, N, C); None when not asked for.
-        weight: Weights that the cross-entropy is divided by, (K, N).
-    """
-
+    # P of each target, then Y, D, M and T of each, and with the cross-entropy `entropy` and
+    # `entropy_off`, (5 K or 7 K, N, C).
     masses: Tensor
-    maxima: Tensor | None
-    weight: Tensor
+    maxima: Tensor | None  # largest predictions, then targets, (2 K, N, C); None when not asked for
+    weight: Tensor  # weights that the cross-entropy is divided by, (K, N)
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One pass: a prediction, K targets that are ready to be read, and the settings.
+    """One pass: a prediction, K targets that are ready to be read, and the settings."""
 
-    Attributes:
-        logits: Scores (N, C, *S), or (N, C, h, w) when `size` is another one.
-        targets: K targets that cover (N, *S).
-        size: *S.
-        settings: What is gathered, and how.
-        valid: Bool (N, *S) or None.
-        weights: Floating (N, *S) or None.
-        cache: What an implementation keeps from its `gather` for its `gradient`.
-        bilinear: How low-resolution logits are interpolated; None for those of full resolution.
-    """
-
-    logits: Tensor
-    targets: tuple[Target, ...]
-    size: tuple[int, ...]
-    settings: PassSettings = field(default_factory=PassSettings)
-    valid: Tensor | None = None
-    weights: Tensor | None = None
+    logits: Tensor  # scores (N, C, *S), or (N, C, h, w) when `size` is another one
+    targets: tuple[Target, ...]  # K targets that cover (N, *S)
+    size: tuple[int, ...]  # *S
+    settings: PassSettings = field(default_factory=PassSettings)  # what is gathered, and how
+    valid: Tensor | None = None  # bool (N, *S) or None
+    weights: Tensor | None = None  # floating (N, *S) or None
+    # What an implementation keeps from its `gather` for its `gradient`.
     cache: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
+    # How low-resolution logits are interpolated; None for those of full resolution.
     bilinear: Bilinear | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -119,8 +105,7 @@ class Job:
     def validate(self, *, plain_kinds_only: bool = False) -> None:
         """Raise on targets and weights that are out of range (costs a sync).
 
-        Args:
-            plain_kinds_only: Leave out the kinds of target that take long.
+        `plain_kinds_only` leaves out the kinds of target that take long.
         """
         valid, weights = self.valid, self.weights
         if weights is not None:

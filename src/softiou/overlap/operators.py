@@ -23,16 +23,12 @@ from softiou.targets.base import pack, unpack
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to do the pass.
+    """One way to do the pass."""
 
-    Attributes:
-        gather: Computes the sums.
-        gradient: Computes the gradient of the logits from that of the masses, (5 K or 7 K, N, C).
-        unsupported_reason: Returns why it cannot do a job; None when it can.
-    """
-
-    gather: Callable[[Job], Sums]
+    gather: Callable[[Job], Sums]  # computes the sums
+    # Computes the gradient of the logits from that of the masses, (5 K or 7 K, N, C).
     gradient: Callable[[Job, Tensor], Tensor]
+    # Returns why it cannot do a job; None when it can.
     unsupported_reason: Callable[[Job], str | None]
 
 
@@ -45,12 +41,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 
 
 def gather(job: Job, tensors: Sequence[Tensor]) -> Sums:
-    """Gather the sums of a job, differentiable with respect to the logits.
-
-    Args:
-        job: The pass.
-        tensors: Its `tensors`, which the caller has looked at already.
-    """
+    """Gather the sums of a job, differentiable with respect to the logits, one of its `tensors`."""
     if is_traced(job.logits, tensors):
         masses, maxima, weight = torch.ops.softiou.overlap_sums(*_pack(job))
         return Sums(masses, maxima if job.settings.maxima else None, weight)

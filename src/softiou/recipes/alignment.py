@@ -47,9 +47,7 @@ class ClassAlignment(nn.Module):
     def forward(self, logits: Tensor, inside: Tensor) -> Tensor:
         """Add the logits (N, C, h, w) of a step to the means, and return them shifted.
 
-        Args:
-            logits: The teacher's.
-            inside: Which pixels show a part of an image, bool (N, H, W).
+        `inside` says which pixels show a part of an image, bool (N, H, W).
         """
         cells = at_the_stride_of(logits, inside).unsqueeze(1)
         mass = (logits.float().softmax(1) * cells).sum((0, 2, 3))

@@ -12,14 +12,12 @@ LONGEST = 693  # steps: a decay of 0.999
 
 
 def ema_decay(steps: int) -> float:
-    """Return the decay of an average that suits the length of a run.
+    """Return the decay of an average that suits the number of steps of a whole run.
 
         decay = 0.5 ** (1 / half-life),    half-life = 5 % of the steps, from 1 to 693
 
-    A fixed decay suits one length: with 0.99 the half-life is 69 steps, a sixth of a run of 400.
-
-    Args:
-        steps: Steps of the whole run.
+    A fixed decay suits one length: with 0.99 the half-life is 69 steps, a sixth of a run of
+    400.
 
     Example:
         >>> ema_decay(400), ema_decay(40_000)

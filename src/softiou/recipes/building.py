@@ -23,11 +23,7 @@ def data_labels(kind: Auto | LabelsKind) -> TargetKind:
 
 
 def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
-    """Raise when the labels need several annotators and a data set has one.
-
-    Raises:
-        ConfigError: Names the kind and the way out.
-    """
+    """Raise ConfigError when the labels need several annotators and a data set has one."""
     if settings.kind in _OF_ANNOTATORS and dataset.annotators == 1:
         raise ConfigError(
             f"labels.kind: {settings.kind} needs several annotators (folders masks_1/, masks_2/, "
@@ -64,11 +60,7 @@ def build_target(
 
 
 def check_loss(settings: LossConfig, num_classes: int) -> None:
-    """Raise when the classes in the settings of a loss do not fit the data set.
-
-    Raises:
-        ConfigError: Names the setting that does not fit.
-    """
+    """Raise ConfigError when the classes in the settings of a loss do not fit the data set."""
     classes = settings.classes
     for name in ("class_weights", "cross_entropy_weights"):
         weights = getattr(settings, name)

@@ -103,13 +103,7 @@ NOTHING_CUSTOM = CustomParts()
 
 
 class CustomLoss(nn.Module):
-    """A loss of one's own, called with logits at the resolution of the target.
-
-    Args:
-        function: As `CustomParts.loss`.
-        num_classes: C.
-        ignore_index: Label value whose pixels do not count.
-    """
+    """A loss of one's own, `CustomParts.loss`; gets logits at the resolution of the target."""
 
     def __init__(
         self, function: Callable[[Tensor, Any], Tensor], *, num_classes: int, ignore_index: int

@@ -28,18 +28,12 @@ from softiou.recipes.splits import apart
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data sets of a run.
+    """The data sets of a run."""
 
-    Attributes:
-        training: Images with labels, to learn from.
-        validation: Images with labels that choose the best checkpoint.
-        unlabeled: Images without labels, for recipes that learn from some.
-        notes: What is to be said of the splits, such as images that several of them hold.
-    """
-
-    training: SegmentationDataset
-    validation: SegmentationDataset
-    unlabeled: ImageDataset | None = None
+    training: SegmentationDataset  # images with labels, to learn from
+    validation: SegmentationDataset  # images with labels that choose the best checkpoint
+    unlabeled: ImageDataset | None = None  # images without labels, for recipes that learn from some
+    # What is to be said of the splits, such as images that several of them hold.
     notes: tuple[str, ...] = ()
 
     @property
@@ -49,11 +43,7 @@ class TrainingData:
 
 
 def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
-    """Open the images with labels: those of the configuration, or data sets of one's own.
-
-    Raises:
-        ConfigError, DataError: There is no such data set, or it has no labels as they are wanted.
-    """
+    """Open the images with labels: those of the configuration, or data sets of one's own."""
     data, kind = config.data, config.labels.kind
 
     def opened(own: Dataset[Any] | None, split: str, labels: TargetKind) -> SegmentationDataset:
@@ -78,11 +68,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
 
 
 def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
-    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out.
-
-    Raises:
-        ConfigError, DataError: There are none.
-    """
+    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out."""
     if data.source.startswith(CUSTOM):
         raise ConfigError(
             "Images without masks come from a data set on disk, and both data sets are your own: "
@@ -98,11 +84,7 @@ def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
 
 
 def describe(custom: CustomParts, data: DataConfig) -> DatasetDescription:
-    """Return the classes of data sets of one's own: those of `data.source` beside only one.
-
-    Raises:
-        ConfigError: Nothing says how many there are.
-    """
+    """Return the classes of data sets of one's own: those of `data.source` beside only one."""
     train, classes = custom.train_dataset, custom.classes
     if train is None:
         return open_dataset(data.source, data.train_split).description

@@ -57,19 +57,13 @@ class DistillationBatch(Batch):
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the student learns from a batch.
+    """What the student learns from a batch."""
 
-    Attributes:
-        images: uint8 (N, 3, H, W), strong views after mixing among them.
-        pairs: Targets with their weights, whose sum is 1.
-        teacher_logits: (N, C, h, w) of the same pixels; None with soft labels from a store.
-        inside: Which pixels show a part of an image, bool (N, H, W).
-    """
-
-    images: Tensor
-    pairs: Pairs
+    images: Tensor  # uint8 (N, 3, H, W), strong views after mixing among them
+    pairs: Pairs  # targets with their weights, whose sum is 1
+    # (N, C, h, w) of the same pixels; None with soft labels from a store.
     teacher_logits: Tensor | None
-    inside: Tensor
+    inside: Tensor  # which pixels show a part of an image, bool (N, H, W)
 
 
 @final
@@ -411,11 +405,7 @@ def load_teacher(
 
 
 def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelStore:
-    """Open a store of soft labels, and check that it has all images of a split, undamaged.
-
-    Raises:
-        DataError: Some are missing or damaged; names them.
-    """
+    """Open a store of soft labels; DataError names images that are missing or damaged."""
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
     for folder, stems in stems_by_folder(dataset):

@@ -25,21 +25,11 @@ def draw_regions(
     class_mix: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw for every image which of its pixels are replaced by those of its partner.
+    """Draw for every image which pixels are replaced by those of its partner: bool (N, H, W).
 
-    The partner of image n is image n - 1, as `partners` hands them out. Each image gets a box with
-    the chance `cut_mix`, half of the partner's classes with the chance `class_mix`, and is left
-    alone otherwise.
-
-    Args:
-        logits: The teacher's for each image (N, C, h, w).
-        size: (H, W).
-        cut_mix: Chance of a box; with `class_mix` at most 1.
-        class_mix: Chance of the pixels of half of the partner's classes.
-        generator: On the CPU.
-
-    Returns:
-        Bool (N, H, W) on the device of the logits.
+    The partner of image n is image n - 1, as `partners` hands them out. Each image gets a box
+    with the chance `cut_mix`, half of the partner's classes by the teacher's logits (N, C, h,
+    w) with the chance `class_mix`, and is left alone otherwise. The generator is on the CPU.
     """
     kinds = torch.rand(len(logits), generator=generator).tolist()
     regions = logits.new_zeros((len(logits), *size), dtype=torch.bool)

@@ -31,9 +31,6 @@ class PseudoLabelWatch(nn.Module):
     """Adds up the classes of pseudo-labels over the steps between two validations.
 
     It is part of checkpoints, so that a resumed run reports the same.
-
-    Args:
-        num_classes: C.
     """
 
     labels: Tensor
@@ -71,13 +68,10 @@ class PseudoLabelWatch(nn.Module):
 def vanished(
     labels: Tensor, pseudo_labels: Tensor, *, ratio: float = 0.05, trace: float = 0.0
 ) -> list[int]:
-    """Return the classes whose share of the pseudo-labels is far below that of the labels.
+    """Return the classes whose share of the pseudo-labels is below `ratio` that of the labels.
 
-    Args:
-        labels: Share of each class in the labels (C,).
-        pseudo_labels: In the pseudo-labels (C,), all 0 when there were none.
-        ratio: Of both; below it a class counts as vanished.
-        trace: Share that smoothing gives to every class; one that has no more is not in the labels.
+    Both shares are (C,), those of the pseudo-labels all 0 when there were none. `trace` is the
+    share that smoothing gives to every class; one that has no more is not in the labels.
     """
     gone = (labels > 1.01 * trace) & (pseudo_labels < ratio * labels)
     return gone.nonzero().flatten().tolist() if bool(pseudo_labels.any()) else []
@@ -89,23 +83,14 @@ def _shares(mass: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Shown:
-    """A batch of unlabelled images as the last step has seen it.
+    """A batch of unlabelled images as the last step has seen it."""
 
-    Attributes:
-        stems: Names of the images.
-        weak: What the teacher saw, uint8 (N, 3, H, W).
-        strong: What the student saw, uint8 (N, 3, H, W), after mixing.
-        region: Where the image was replaced by its partner's, bool (N, H, W).
-        inside: Where the crop shows the image, bool (N, H, W).
-        logits: The teacher's (N, C, h, w).
-    """
-
-    stems: list[str]
-    weak: Tensor
-    strong: Tensor
-    region: Tensor
-    inside: Tensor
-    logits: Tensor
+    stems: list[str]  # names of the images
+    weak: Tensor  # what the teacher saw, uint8 (N, 3, H, W)
+    strong: Tensor  # what the student saw, uint8 (N, 3, H, W), after mixing
+    region: Tensor  # where the image was replaced by its partner's, bool (N, H, W)
+    inside: Tensor  # where the crop shows the image, bool (N, H, W)
+    logits: Tensor  # the teacher's (N, C, h, w)
 
     def labels(self, number: int, *, confidence_threshold: float, ignore_index: int) -> Tensor:
         """Return the pseudo-labels (H, W) of one of the images, before mixing."""
@@ -134,13 +119,9 @@ class Watched(Protocol):
 class PseudoLabelReport(Callback):
     """Reports at every validation the pseudo-labels of the steps before it.
 
-    Logs pseudo/kept, and for each class pseudo/class/NAME and labels/class/NAME, its shares of both
-    kinds of labels, all in per cent; says when a class vanishes; and shows some pseudo-labels in
-    TensorBoard and as files in RUN/pseudo_labels/, where the last ones stay.
-
-    Args:
-        run: The run directory.
-        say: Prints a line.
+    Logs pseudo/kept, and for each class pseudo/class/NAME and labels/class/NAME, its shares of
+    both kinds of labels, all in per cent; says when a class vanishes; and shows some
+    pseudo-labels in TensorBoard and as files in RUN/pseudo_labels/, where the last ones stay.
     """
 
     def __init__(self, run: Path, say: Callable[[str], None]) -> None:

@@ -32,13 +32,7 @@ class WarmupPoly:
 def build_optimizer(
     name: str, groups: list[dict[str, Any]], *, momentum: float | None = None
 ) -> torch.optim.Optimizer:
-    """Build adamw or sgd over groups of parameters with rates of their own.
-
-    Args:
-        name: adamw or sgd.
-        groups: As `parameter_groups` returns them.
-        momentum: Of sgd; None: 0.
-    """
+    """Build adamw, or sgd with momentum, over groups of parameters with rates of their own."""
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum or 0.0)
     return torch.optim.AdamW(groups)

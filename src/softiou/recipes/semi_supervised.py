@@ -53,19 +53,12 @@ class SemiSupervisedBatch(TypedDict):
 
 @dataclass(frozen=True)
 class StrongView:
-    """What the student learns from: images, and the teacher's pseudo-labels of their pixels.
+    """What the student learns from: images, and the teacher's pseudo-labels of their pixels."""
 
-    Attributes:
-        images: uint8 (N, 3, H, W), after mixing.
-        pseudo_target: Covers (N, H, W).
-        weights: How much each pixel counts (N, H, W); None for equally.
-        inside: Which pixels show a part of an image, bool (N, H, W).
-    """
-
-    images: Tensor
-    pseudo_target: Target
-    weights: Tensor | None
-    inside: Tensor
+    images: Tensor  # uint8 (N, 3, H, W), after mixing
+    pseudo_target: Target  # covers (N, H, W)
+    weights: Tensor | None  # how much each pixel counts (N, H, W); None for equally
+    inside: Tensor  # which pixels show a part of an image, bool (N, H, W)
 
 
 @final
@@ -288,14 +281,10 @@ class SemiSupervisedRecipe(Recipe):
     def _student(
         self, groups: Sequence[Tensor], *, dropped: int | None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Return the student's logits of each group of images, from one pass over all of them.
+        """Return the logits of each group of images, and the auxiliary head's for the first one.
 
-        Args:
-            groups: uint8 (N_i, 3, H, W).
-            dropped: The group whose features are dropped; None for none.
-
-        Returns:
-            Those of each group, and of the first one the auxiliary head's, if there is one.
+        One pass over all images, uint8 (N_i, 3, H, W); of the group `dropped`, features are
+        dropped.
         """
         sizes = [len(images) for images in groups]
         everything = torch.cat(list(groups))

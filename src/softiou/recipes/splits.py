@@ -11,11 +11,7 @@ from softiou.errors import DataError
 
 
 def with_validation(config: Config) -> Config:
-    """Return the settings with a validation split: val, or valid, or else a fifth of train.
-
-    Raises:
-        DataError: There is no such data set.
-    """
+    """Return the settings with a validation split: val, or valid, or else a fifth of train."""
     data = config.data
     if data.val_split != "val" or data.source == "digits":
         return config
@@ -28,11 +24,6 @@ def apart(
     training: SegmentationDataset, validation: SegmentationDataset, data: DataConfig
 ) -> tuple[SegmentationDataset, list[str]]:
     """Leave images out of the training that are validated or tested on, by their content.
-
-    Args:
-        training: Images to learn from.
-        validation: Images that choose the best checkpoint.
-        data: Where they come from; its split `test` is the one to report.
 
     Returns:
         The training images that are left, and a line for each thing that was found.

@@ -30,17 +30,10 @@ RELIABILITY_INCHES = (4.3, 4.6)
 
 
 def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = None) -> str:
-    """Curves over the steps of training, the first one in front.
+    """Curves over the steps of training as `<svg>`, the first one in front, with one step marked.
 
     The page writes the legend with `line_look`, for only a page can break a long line of names.
-
-    Args:
-        lines: The curves.
-        name: Unique among the charts of a page: it keeps their ids apart.
-        marked_step: A step to mark with a dotted upright line, for instance the best one.
-
-    Returns:
-        An `<svg>` element.
+    The name is unique among the charts of a page: it keeps their ids apart.
     """
     with _style(name):
         figure = Figure(figsize=LINE_INCHES, layout="constrained")
@@ -70,15 +63,9 @@ def line_look(index: int) -> tuple[str, str]:
 
 
 def reliability_chart(reliability: Reliability, *, ece: float | None, name: str) -> str:
-    """Accuracy over confidence, the gap between both, and the bins' share of the pixels.
+    """Accuracy over confidence as `<svg>`, the gap between both, and the bins' share of the pixels.
 
-    Args:
-        reliability: Bins of confidence.
-        ece: Expected calibration error in per cent for the title, None when undefined.
-        name: Unique among the charts of a page: it keeps their ids apart.
-
-    Returns:
-        An `<svg>` element.
+    The ECE of the title is in per cent, None when undefined; the name as in `line_chart`.
     """
     with _style(name):
         figure = Figure(figsize=RELIABILITY_INCHES, layout="constrained")

@@ -42,11 +42,7 @@ class ExamplePictures:
 
 
 def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
-    """Open the pictures of one image, downscaled to 640 px.
-
-    Raises:
-        DataError: One of them is broken.
-    """
+    """Open the pictures of one image, downscaled to 640 px; DataError for a broken one."""
     image = open_image(folder / file_name(score.stem, ".image.jpg"))
     target, preds = (
         open_index_map(folder / file_name(score.stem, f".{suffix}"))

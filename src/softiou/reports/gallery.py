@@ -83,19 +83,10 @@ def pack(
     budget: int = BUDGET_BYTES,
     max_images: int = MAX_IMAGES,
 ) -> Packed:
-    """Encode the pictures of a gallery, as large as the budget allows.
+    """Encode the pictures of a gallery, as large as the budget of bytes of text allows.
 
     First the thumbnails as they are, then smaller and smaller; if even the smallest do not fit,
     images are left out. The best, the worst and an even sample of the others stay.
-
-    Args:
-        images: All images of the split.
-        num_classes: C.
-        budget: Bytes of text.
-        max_images: The most images to show, however small.
-
-    Raises:
-        DataError: A thumbnail is broken.
     """
     shown = choose(images, max_images)
     for level in LEVELS:

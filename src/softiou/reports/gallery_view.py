@@ -56,11 +56,7 @@ def suspect_share(sides: Scores) -> float:
 
 
 def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
-    """The gallery of one run, the worst image first; its page lies in the run directory.
-
-    Raises:
-        DataError: A thumbnail is broken.
-    """
+    """The gallery of one run, the worst image first; its page lies in the run directory."""
     images = [
         GalleryImage(one.stem, (run_dir / FOLDER,), (one,), rank=one.miou)
         for one in evaluation.images
@@ -81,9 +77,6 @@ def paired_gallery_view(
     Args:
         runs: Name, evaluation and directory of each; only images that all of them scored are shown.
         page_dir: Where the page is written, from where it finds the pictures at full size.
-
-    Raises:
-        DataError: A thumbnail is broken.
     """
     names = [name for name, _, _ in runs]
     sides = range(len(runs))

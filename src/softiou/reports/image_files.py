@@ -20,11 +20,7 @@ Size = tuple[int, int]  # width, height, as Pillow has it
 
 
 def open_image(path: Path) -> Image.Image | None:
-    """A picture, None without a file.
-
-    Raises:
-        DataError: The file is broken.
-    """
+    """A picture, None without a file; DataError for a broken one."""
     if not path.is_file():
         return None
     try:
@@ -39,11 +35,7 @@ def open_image(path: Path) -> Image.Image | None:
 
 
 def open_index_map(path: Path) -> Image.Image | None:
-    """A picture of class indices, None without a file.
-
-    Raises:
-        DataError: The file is broken, or in colour.
-    """
+    """A picture of class indices, None without a file; DataError for a broken or coloured one."""
     image = open_image(path)
     if image is not None and image.mode not in INDEX_MODES:
         raise DataError(

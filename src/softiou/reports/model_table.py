@@ -65,11 +65,7 @@ def save_model_table(table: ModelTable, run: Path) -> None:
 
 
 def read_model_table(run: Path) -> ModelTable | None:
-    """Read comparison.json of a run directory, None when there is none.
-
-    Raises:
-        DataError: The file cannot be read.
-    """
+    """Read comparison.json of a run directory, None when there is none."""
     path = run / FILE_NAME
     if not path.is_file():
         return None

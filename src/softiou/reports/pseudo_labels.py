@@ -89,12 +89,7 @@ def read_pseudo_labels(
     """Read the pseudo-labels of a run, None when it has recorded none.
 
     The pictures cannot be written again and the page works without them: broken ones count as
-    missing.
-
-    Args:
-        run_dir: Directory of a run, see `collect`.
-        history: Its metrics.jsonl, which has the names and the order of the classes.
-        colours: Of the classes, by name. If one is missing, those of the pictures are used.
+    missing. If the colour of a class is not in `colours`, those of the pictures are used.
     """
     lines = {line.name: dict(zip(line.steps, line.values, strict=True)) for line in history.series}
     names = [name.removeprefix(LABELS) for name in lines if name.startswith(LABELS)]

@@ -23,17 +23,10 @@ SCRIPTS = (
 
 
 def fill(template: str, values: View) -> str:
-    """The page of a template.
+    """The page of a template in `templates/`, from values under the names that it uses.
 
     Every value is escaped. The policy in the head lets the browser run our script alone, by its
     hash: a text that slipped through could not.
-
-    Args:
-        template: Name of a file in `templates/`.
-        values: Under the names that the template uses.
-
-    Returns:
-        HTML; the same values give the same page.
     """
     script = _joined(SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -62,16 +62,9 @@ def resample(num_images: int, num_resamples: int = RESAMPLES, *, seed: int) -> T
 def resample_in_chunks(
     num_images: int, num_resamples: int, *, seed: int, width: int
 ) -> Iterator[Tensor]:
-    """Draw as `resample` does, some resamples at a time.
+    """Yield the rows that `resample` returns, in order, some at a time.
 
-    Args:
-        num_images: N, at least 1.
-        num_resamples: R, at least 1.
-        seed: As for `resample`.
-        width: Numbers that the caller computes of a resample; more of them, smaller chunks.
-
-    Yields:
-        Rows of what `resample` returns, in order.
+    `width` is how many numbers the caller computes of a resample: more of them, smaller chunks.
     """
     _checks.in_range("num_images", num_images, 1)
     _checks.in_range("num_resamples", num_resamples, 1)

@@ -64,17 +64,12 @@ class Quantisation:
 
 @dataclass(frozen=True)
 class Codes:
-    """The probabilities of one image as bytes.
+    """The probabilities of one image as bytes."""
 
-    Attributes:
-        best: The most probable class (h, w); uint8, or uint16 above 255 classes.
-        levels: The bytes q (P, h, w) of the other classes.
-        classes: The class of each byte map; C is the rest R.
-    """
-
+    # The most probable class (h, w); uint8, or uint16 above 255 classes.
     best: NDArray[np.uint8] | NDArray[np.uint16]
-    levels: Bytes
-    classes: tuple[int, ...]
+    levels: Bytes  # the bytes q (P, h, w) of the other classes
+    classes: tuple[int, ...]  # the class of each byte map; C is the rest R
 
 
 def no_class(num_classes: int) -> int:
@@ -83,15 +78,7 @@ def no_class(num_classes: int) -> int:
 
 
 def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
-    """Turn probabilities into bytes.
-
-    Args:
-        probs: Floating (C, h, w), sum 1 over C, on any device.
-        quantisation: Of the bytes.
-
-    Raises:
-        ValueError: They are not probabilities.
-    """
+    """Turn probabilities, floating (C, h, w) with sum 1 over C, into bytes; else a ValueError."""
     probs = _checked(probs)
     num_classes = probs.shape[0]
     best = probs.argmax(0, keepdim=True)

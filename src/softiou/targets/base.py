@@ -213,10 +213,6 @@ def tensors_of(target: Target) -> list[Tensor]:
 def pack(value: Any, tensors: list[Tensor]) -> str:
     """Write a target as a text that refers to its tensors by number, and append them to a list.
 
-    Args:
-        value: A target, or the value of a field of one.
-        tensors: Where the tensors go.
-
     Raises:
         TypeError: A target is no dataclass, or a field holds nothing that can be packed.
     """
@@ -255,13 +251,7 @@ def _pack_target(target: Target, tensors: list[Tensor]) -> str:
 
 
 def unpack(packed: Any, tensors: Sequence[Tensor], size: tuple[int, ...]) -> Any:
-    """Put together again what `pack` took apart.
-
-    Args:
-        packed: The text, read as JSON.
-        tensors: The tensors.
-        size: *S of the images.
-    """
+    """Put together again what `pack` took apart, from its text, read as JSON; `size` is *S."""
     if isinstance(packed, list):
         return tuple(unpack(item, tensors, size) for item in packed)
     if isinstance(packed, dict):

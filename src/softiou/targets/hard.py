@@ -12,15 +12,9 @@ from softiou.tiles import Tile
 
 
 def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
-    """Return which labels are valid: those that are a class other than `ignore_index`.
+    """Return which labels are a class other than `ignore_index`: bool, of the same shape.
 
-    Args:
-        labels: Class indices of any shape and integer dtype.
-        num_classes: C; one class has the labels 0 and 1.
-        ignore_index: Label whose pixels do not count.
-
-    Returns:
-        Bool, of the same shape.
+    Labels have any shape and integer dtype; one class has the labels 0 and 1.
     """
     _checks.one_label(ignore_index)
     labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
@@ -43,15 +37,9 @@ def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -
 
 
 def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
-    """Cut a tile and a margin around it out of the labels; outside of the image they are -1.
+    """Cut a tile and a margin around it out of the labels (N, *S); outside of images they are -1.
 
-    Args:
-        labels: Class indices (N, *S), any integer dtype.
-        tile: Which pixels.
-        width: How far to look in every direction, in pixels.
-
-    Returns:
-        int64, a box of the tile's size and 2 `width` more along every axis.
+    Returns int64, a box of the tile's size and 2 `width` pixels more along every axis.
     """
     lines = list(zip(tile.box, labels.shape[1:], strict=True))
     around = tuple(
@@ -66,13 +54,9 @@ def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
 def validate_labels(
     labels: Tensor, *, num_classes: int, ignore_index: int | None, valid: Tensor | None
 ) -> None:
-    """Raise on labels that are no class.
+    """Raise on labels of any shape and integer dtype that are no class and not `ignore_index`.
 
-    Args:
-        labels: Class indices of any shape and integer dtype.
-        num_classes: C.
-        ignore_index: Label that may stand there, too.
-        valid: Bool, where to look; broadcast to the labels; None for everywhere.
+    `valid` says where to look, bool, broadcast to the labels; None for everywhere.
     """
     labels = labels.long()
     if valid is not None:
