@@ -204,6 +204,7 @@ RECORDED = {
         "autocast",
         "best_device",
         "best_precision",
+        "emulation",
         "encode_image",
         "find_images",
         "index_image",

@@ -20,6 +20,7 @@ from softiou.inference import (
     InferenceSettings,
     best_device,
     best_precision,
+    emulation,
     predict_bands,
     predict_batch,
     predict_logits,
@@ -83,6 +84,17 @@ def test_one_pass_gives_plain_and_calibrated_probabilities(
 def test_precision_follows_the_hardware() -> None:
     assert best_device().type in ("cpu", "cuda", "mps", "xpu")
     assert best_precision(torch.device("mps")) == "fp32"
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_a_precision_that_the_processor_emulates_is_named(
+    supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported)
+    cpu = torch.device("cpu")
+    line = "precision: bf16 is emulated on this CPU, up to 15 times slower than fp32"
+    assert emulation(cpu, "bf16") == ([] if supported else [line])
+    assert emulation(cpu, "fp32") == emulation(torch.device("cuda"), "bf16") == []
 
 
 # Flips and scales

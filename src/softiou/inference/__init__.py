@@ -1,6 +1,6 @@
 """Inference: probabilities of images at their original resolution, and masks as files."""
 
-from softiou.inference.devices import Precision, autocast, best_device, best_precision
+from softiou.inference.devices import Precision, autocast, best_device, best_precision, emulation
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import (
     image_probs,
@@ -24,6 +24,7 @@ __all__ = [
     "autocast",
     "best_device",
     "best_precision",
+    "emulation",
     "encode_image",
     "find_images",
     "image_probs",

@@ -33,6 +33,13 @@ def best_precision(device: torch.device) -> Precision:
     return "fp32"
 
 
+def emulation(device: torch.device, precision: Precision) -> list[str]:
+    """Return the line that says that a processor has no such arithmetic, or none."""
+    if device.type != "cpu" or precision == "fp32" or best_precision(device) == precision:
+        return []
+    return [f"precision: {precision} is emulated on this CPU, up to 15 times slower than fp32"]
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
     """Return the context that runs a model in a precision."""
     dtype = _DTYPES.get(precision, torch.float32)

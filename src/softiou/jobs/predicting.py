@@ -18,6 +18,7 @@ from softiou.inference import (
     Precision,
     Predictor,
     best_device,
+    emulation,
     probability_bands,
     require_finite,
 )
@@ -262,6 +263,8 @@ def _from_checkpoint(
         scaling = require_scaling(trained)
     elif calibrated is None and (fitted := usable_calibration(trained, progress.say)):
         scaling = fitted.scaling
+    for line in emulation(best_device(), precision):
+        progress.say(line)
     return ModelPredictor(trained.model.to(best_device()), precision, scaling), trained.description
 
 

@@ -10,7 +10,14 @@ from softiou import checkpoints
 from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
-from softiou.inference import WHOLE_IMAGE, InferenceSettings, Precision, Predictor, best_device
+from softiou.inference import (
+    WHOLE_IMAGE,
+    InferenceSettings,
+    Precision,
+    Predictor,
+    best_device,
+    emulation,
+)
 from softiou.jobs.opening import (
     default_data,
     inference_settings,
@@ -147,6 +154,8 @@ def score(
         path = calibration_path(trained).name if calibration else ""
     else:
         model, calibration, path = trained.predictor, None, ""
+    for line in emulation(best_device(), precision):
+        progress.say(line)
     with progress.doing(f"opening {data}, {split}"):
         dataset = open_for(trained, data, split, labels, own=own)
     if dataset.labels in ("hard", "votes") and dataset.annotators == 2:

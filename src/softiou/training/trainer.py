@@ -17,7 +17,7 @@ from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
 from softiou.data.crops import spread
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.inference import best_device
+from softiou.inference import best_device, emulation
 from softiou.models import ModelSpec
 from softiou.models.memory import bytes_for_gradient
 from softiou.recipes.base import Recipe
@@ -85,8 +85,9 @@ def train(
         with doing("reading each image and mask once", say):
             _verify(data, skip=config.data.skip_corrupt, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
-    for line in changes(config, resolved):
-        say(f"auto  {line}")
+    lines = [f"auto  {line}" for line in changes(config, resolved)]
+    for line in lines + emulation(best_device(), resolved.precision):
+        say(line)
     with doing(f"building the network, weights {config.model.encoder_weights}", say):
         recipe = build_recipe(resolved, data, custom, encoder_weights=config.model.encoder_weights)
     run = directory or next_free_run(source_name(config.data.source))
