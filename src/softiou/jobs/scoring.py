@@ -198,10 +198,8 @@ def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | N
     images = opened.images_of([split])
     if images & opened.images_of([str(val)]):
         return "selection"
-    # Training leaves the images of test out.
-    return (
-        "training" if images & opened.images_of([str(train)]) - opened.images_of(["test"]) else None
-    )
+    learnt = opened.images_of([str(train)]) - opened.images_of(["test"])  # never learnt from
+    return "training" if images & learnt else None
 
 
 def _save(evaluation: "EvaluationResult", home: Path, progress: Progress) -> None:

@@ -12,14 +12,12 @@ from torch import Tensor
 
 from softiou.configuration.plan import Cost, Plan
 from softiou.configuration.sections import Config
-from softiou.inference import best_device
+from softiou.inference import autocast, best_device
 from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.training.fitting import one_step
 from softiou.training.resolving import RULES, changed, resolve
 from softiou.training.trainer import build_recipe, open_data, with_own_validation
-
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def plan_training(
@@ -63,11 +61,8 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
         return tensor
 
     parameters = sum(weights.numel() for weights in model.parameters())
-    autocast = torch.autocast(
-        device.type, _DTYPES[config.precision], enabled=config.precision != "fp32"
-    )
     hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
-    with autocast:
+    with autocast(device, config.precision):
         with hooks:
             model(images)
         begin = time.perf_counter()
