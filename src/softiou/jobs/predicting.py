@@ -1,8 +1,8 @@
 """Masks and probabilities of images, from a run, a checkpoint or an exported file."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -62,10 +62,11 @@ class SavedMasks:
     interrupted: bool
 
 
+@dataclass(frozen=True, eq=False)
 class Predictions(Sequence[Prediction]):
     """Predictions for a list of images, each computed when it is asked for; few are kept.
 
-    Args:
+    Attributes:
         items: The images.
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
@@ -73,25 +74,16 @@ class Predictions(Sequence[Prediction]):
         progress: What to show.
     """
 
-    def __init__(
-        self,
-        items: list[ImageItem],
-        predictor: Predictor,
-        description: "DatasetDescription",
-        settings: InferenceSettings,
-        progress: Progress,
-    ) -> None:
-        self._items = items
-        self._predictor = predictor
-        self._settings = settings
-        self._progress = progress
-        self.description = description
-        self._predicted: Callable[[int], Prediction] = lru_cache(maxsize=4)(self._predict)
+    items: list[ImageItem]
+    predictor: Predictor
+    description: "DatasetDescription"
+    settings: InferenceSettings
+    progress: Progress
 
     @property
     def stems(self) -> list[str]:
         """Names of the images."""
-        return [item.stem for item in self._items]
+        return [item.stem for item in self.items]
 
     @property
     def labels(self) -> list[Tensor]:
@@ -104,7 +96,7 @@ class Predictions(Sequence[Prediction]):
         return [one.probs for one in self]
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     @overload
     def __getitem__(self, index: int) -> Prediction: ...
@@ -114,17 +106,11 @@ class Predictions(Sequence[Prediction]):
 
     def __getitem__(self, index: int | slice) -> "Prediction | Predictions":
         if isinstance(index, slice):
-            return Predictions(
-                self._items[index],
-                self._predictor,
-                self.description,
-                self._settings,
-                self._progress,
-            )
+            return replace(self, items=self.items[index])
         return self._predicted(range(len(self))[index])
 
     def __iter__(self) -> Iterator[Prediction]:
-        numbers = self._progress.track(range(len(self)), total=len(self), description="predicting")
+        numbers = self.progress.track(range(len(self)), total=len(self), description="predicting")
         return (self._predicted(number) for number in numbers)
 
     def save(
@@ -148,19 +134,19 @@ class Predictions(Sequence[Prediction]):
             RunExistsError: A result exists already.
         """
         writer = MaskWriter(
-            self._predictor,
+            self.predictor,
             self.description,
             Path(out),
             probabilities=probabilities,
             overlays=overlays,
-            settings=self._settings,
+            settings=self.settings,
         )
-        files = [item.file or Path(item.stem) for item in self._items]
+        files = [item.file or Path(item.stem) for item in self.items]
         writer.prepare(files, overwrite=overwrite)
-        written, failed = 0, []
-        pairs = list(zip(files, self._items, strict=True))
+        written, failed, interrupted = 0, list[str](), False
+        pairs = list(zip(files, self.items, strict=True))
         try:
-            for file, item in self._progress.track(
+            for file, item in self.progress.track(
                 pairs, total=len(pairs), description="predicting"
             ):
                 try:
@@ -171,12 +157,16 @@ class Predictions(Sequence[Prediction]):
                         str(error) if str(file) in str(error) else f"{visible(file)}: {error}"
                     )
         except KeyboardInterrupt:
-            return SavedMasks(written, tuple(failed), interrupted=True)
-        return SavedMasks(written, tuple(failed), interrupted=False)
+            interrupted = True
+        return SavedMasks(written, tuple(failed), interrupted)
+
+    @cached_property
+    def _predicted(self) -> Callable[[int], Prediction]:
+        return lru_cache(maxsize=4)(self._predict)
 
     def _predict(self, number: int) -> Prediction:
-        item = self._items[number]
-        bands = probability_bands(self._predictor, item.read(), settings=self._settings)
+        item = self.items[number]
+        bands = probability_bands(self.predictor, item.read(), settings=self.settings)
         probs = torch.cat([band.cpu() for _, band in bands], dim=1)
         require_finite(probs, model="The model", image=item.stem)
         return Prediction(item.stem, probs.argmax(0), probs)

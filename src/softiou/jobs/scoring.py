@@ -10,14 +10,8 @@ from softiou import checkpoints
 from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
-from softiou.inference import (
-    WHOLE_IMAGE,
-    InferenceSettings,
-    Precision,
-    Predictor,
-    best_device,
-    emulation,
-)
+from softiou.inference import WHOLE_IMAGE, InferenceSettings, Predictor
+from softiou.inference.devices import Precision, best_device, emulation
 from softiou.jobs.opening import (
     default_data,
     inference_settings,
