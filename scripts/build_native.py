@@ -21,7 +21,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "softiou"
 FOLDER = SOURCE / "_compiled"
 SHARED = SOURCE / "_scalars.h"
-FILES = {"overlap": SOURCE / "overlap" / "native.c", "metrics": SOURCE / "metrics" / "native.c"}
+FILES = {name: SOURCE / name / "native.c" for name in ("overlap", "metrics", "data")}
 FLAGS = (
     "-std=gnu11",
     "-O3",

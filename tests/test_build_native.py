@@ -37,7 +37,7 @@ def test_a_library_for_each_file_and_processor(
     libraries = sorted(path.name for path in folder.glob("*.so"))
     assert libraries == [
         f"{name}-{variant}.so"
-        for name in ("metrics", "overlap")
+        for name in ("data", "metrics", "overlap")
         for variant in ("x86-64-v3", "x86-64-v4")
     ]
     assert "softiou_pixels" in (folder / "metrics-x86-64-v4.so").read_text(encoding="utf-8")
@@ -46,6 +46,7 @@ def test_a_library_for_each_file_and_processor(
     assert len((tmp_path / "cc.log").read_text().split()) == runs + 1  # --version
     assert build_native.build("arm64")
     assert sorted(path.name for path in folder.glob("*.so")) == [
+        "data-arm64.so",
         "metrics-arm64.so",
         "overlap-arm64.so",
     ]

@@ -124,7 +124,7 @@ def test_settings_of_another_kind_are_refused() -> None:
 
 
 def test_how_the_data_set_hands_out_labels() -> None:
-    kinds: tuple[Any, ...] = ("auto", "boundary", "majority", "random", "votes", "soft", "staple")
+    kinds: tuple[Any, ...] = ("auto", "coverage", "majority", "random", "votes", "soft", "staple")
     found = [data_labels(kind) for kind in kinds]
     assert found == ["auto", "hard", "hard", "votes", "votes", "soft", "staple"]
 
@@ -157,7 +157,7 @@ def test_training_with_annotators(
     assert kept == ("votes" if kind == "auto" else kind)
 
 
-@pytest.mark.parametrize("kind", ["uniform", "boundary", "gaussian", "soft"])
+@pytest.mark.parametrize("kind", ["uniform", "boundary", "gaussian", "soft", "coverage"])
 def test_training_with_softened_labels(kind: str, tiny_config: Any, tmp_path: Path) -> None:
     run = start_training(tiny_config(f"labels={kind}"), directory=tmp_path / "run")
     assert load_config(file=run / "config.yaml").labels.kind == kind

@@ -124,8 +124,9 @@ class DataConfig(Section):
 
 
 LabelsKind: TypeAlias = Literal[
-    "hard", "soft", "uniform", "boundary", "gaussian", "votes", "majority", "random", "staple"
-]
+    "hard", "soft", "coverage", "uniform", "boundary", "gaussian", "votes", "majority", "random",
+    "staple",
+]  # fmt: skip
 
 EPSILON = {"uniform": 0.1, "boundary": 0.5}
 BOUNDARY_PX = 1
@@ -143,6 +144,8 @@ class LabelsConfig(Section):
 
     - auto: votes for several annotators, hard otherwise; hard: class indices
     - soft: probabilities that the data set knows: covered shares, or the shares of the votes
+    - coverage: the share of each pixel's area that each class covers, exact for polygons and for
+      masks that the crop makes smaller
     - uniform, boundary, gaussian: smoothed everywhere, near other classes, by their surroundings
     - votes, majority, random, staple: of several annotators the shares of the votes, the most
       frequent class, one of them drawn for every sample, or the classes' probabilities by STAPLE
@@ -150,8 +153,8 @@ class LabelsConfig(Section):
 
     kind: Auto | LabelsKind = Field(
         "auto",
-        description="hard, soft, uniform, boundary, gaussian; of several annotators: votes, "
-        "majority, random, staple",
+        description="hard, soft, coverage, uniform, boundary, gaussian; of several annotators: "
+        "votes, majority, random, staple",
     )
     epsilon: Share | None = Field(
         None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"

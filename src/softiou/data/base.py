@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, get_args
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from softiou._screen import visible
 from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
+from softiou.data.drawings import Drawing
 from softiou.targets import vote_shares
 
 TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
@@ -96,12 +97,14 @@ class Sample(TypedDict):
 
     `image` is uint8 (3, H, W). `target` is int64 (H, W) when hard, int64 (R, H, W) when it holds
     the votes of annotators; when soft it is float32 (C, H, W), sums to 1 over C, and an ignored
-    pixel has all its C entries equal to `ignore_index`.
+    pixel has all its C entries equal to `ignore_index`. `drawing` has the shapes of an annotation
+    file, if the target comes from one.
     """
 
     image: Tensor
     target: Tensor
     stem: str
+    drawing: NotRequired[Drawing]
 
 
 class SegmentationDataset(Dataset[Sample], ABC):

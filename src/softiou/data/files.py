@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from softiou.data.drawings import Drawing
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
 IMAGE_SUFFIXES = frozenset(
@@ -29,13 +30,13 @@ class SampleFiles:
 
     stem: str
     image: Path
-    masks: tuple[Path, ...]
+    masks: tuple[Path | Drawing, ...]
     annotators: int = 1
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """Return all of the files."""
-        return (self.image, *self.masks)
+        return (self.image, *(m.file if isinstance(m, Drawing) else m for m in self.masks))
 
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
 from softiou.data.base import Sample, SegmentationDataset
+from softiou.data.coverage import mask_shares
 from softiou.data.views import View
 
 
@@ -51,8 +52,9 @@ class Augmentation:
     """Random scale, crop, flip and colours; the output has exactly the size of the crop.
 
     Images are resized bilinearly with antialiasing, targets (hard and soft) with the nearest
-    neighbour. Where the crop reaches beyond the image, the image is padded with the ImageNet mean
-    and the target with `ignore_index`. Random numbers come from torch's global CPU generator.
+    neighbour, or hard ones to the shares of the area that their classes cover. Where the crop
+    reaches beyond the image, the image is padded with the ImageNet mean and the target with
+    `ignore_index`. Random numbers come from torch's global CPU generator.
 
     Args:
         crop_px: (h, w) of the output.
@@ -60,6 +62,8 @@ class Augmentation:
         flip: Probability of mirroring left to right.
         colour: Largest relative change of brightness, contrast and saturation; 0 for none.
         ignore_index: Label value of padded pixels.
+        coverage: C, for targets (C, h, w) of covered shares, see `mask_shares` and
+            `Drawing.shares`; None for the labels of the nearest neighbours.
 
     Raises:
         ValueError: An argument is out of range.
@@ -70,6 +74,7 @@ class Augmentation:
     flip: float = 0.5
     colour: float = 0.3
     ignore_index: int = 255
+    coverage: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.crop_px) < 1:
@@ -99,13 +104,22 @@ class Augmentation:
         colours = v2.ColorJitter(self.colour, self.colour, self.colour)
         augmented: AugmentedSample = {
             "image": image if len(image) not in (1, 3) else colours(image),
-            "target": view.labels(sample["target"], fill=self.ignore_index),
+            "target": self._target(sample, view, size),
             "stem": sample["stem"],
             "inside": view.inside(size),
         }
         if soft_labels is None:
             return augmented
         return {**augmented, **soft_labels.read(sample["stem"], view, sample["image"])}
+
+    def _target(self, sample: Sample, view: View, size: tuple[int, int]) -> Tensor:
+        """Return the target of a view of an image of (H, W)."""
+        target = sample["target"]
+        if self.coverage is None or target.ndim > 2:
+            return view.labels(target, fill=self.ignore_index)
+        if "drawing" in sample:
+            return sample["drawing"].shares(view, size)
+        return mask_shares(target, view, num_classes=self.coverage, ignore_index=self.ignore_index)
 
     def draw_view(self, height: int, width: int) -> View:
         """Draw the part of an image of (height, width) that becomes the crop."""
@@ -259,7 +273,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
         )
     batch: Any = {"stem": [sample["stem"] for sample in samples]}
     for key in samples[0]:
-        if key != "stem":
+        if key not in ("stem", "drawing"):
             batch[key] = torch.stack(_of_equal_depth([sample[key] for sample in samples]))
     return cast(Batch, batch)
 

@@ -5,6 +5,7 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -159,19 +160,18 @@ def _callbacks(
 
 
 def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomParts) -> Augmentations:
-    settings, ignore_index = config.data, data.training.description.ignore_index
-    if custom.transform is not None:
-        crop = Augmentation(
-            settings.crop_px, scale=(1, 1), flip=0, colour=0, ignore_index=ignore_index
-        )
-        return CustomAugmentation(custom.transform, crop)
-    return Augmentation(
+    settings, about = config.data, data.training.description
+    crop = Augmentation(
         settings.crop_px,
         scale=settings.scale,
         flip=settings.flip,
         colour=settings.colour,
-        ignore_index=ignore_index,
+        ignore_index=about.ignore_index,
+        coverage=about.num_classes if config.labels.kind == "coverage" else None,
     )
+    if custom.transform is None:
+        return crop
+    return CustomAugmentation(custom.transform, replace(crop, scale=(1, 1), flip=0, colour=0))
 
 
 def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], None]) -> Stream:

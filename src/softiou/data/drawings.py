@@ -1,0 +1,240 @@
+"""The common form of all annotation files: the shapes of an image, and the labels that they make.
+
+Shapes of arrays: P points, C classes, H and W the image, h and w a crop of it, in pixels.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from softiou.data.coverage import (
+    Cover,
+    area_shares,
+    inside_shares,
+    normalised,
+    polygon_covers,
+)
+from softiou.data.views import View
+
+Ring: TypeAlias = NDArray[np.float32]  # x and y (P, 2); the upper left corner of the image is 0, 0
+Overlap: TypeAlias = Literal["later", "ignore"]
+
+
+@dataclass(frozen=True, eq=False)
+class Bitmap:
+    """A mask as the lengths of its runs, of zeros and ones in turn.
+
+    Attributes:
+        runs: Lengths, first of zeros.
+        size: (H, W); their product is the sum of the runs.
+        place: Row and column of its corner in the image.
+        by_columns: Whether runs go down the columns, as those of COCO.
+    """
+
+    runs: NDArray[np.int64]
+    size: tuple[int, int]
+    place: tuple[int, int] = (0, 0)
+    by_columns: bool = False
+
+    @classmethod
+    def of(cls, mask: NDArray[np.bool_], place: tuple[int, int] = (0, 0)) -> "Bitmap":
+        """Return a mask (H, W) in this form."""
+        edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False))
+        return cls(np.diff(edges, prepend=0, append=mask.size), mask.shape, place)
+
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the mask (H, W)."""
+        flat = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
+        return flat.reshape(self.size[::-1]).T if self.by_columns else flat.reshape(self.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """An area of one class.
+
+    Attributes:
+        name: Of the class, as in the file.
+        outlines: Of its parts.
+        holes: Outlines of what is cut out of them.
+        bitmap: Instead of outlines.
+    """
+
+    name: str
+    outlines: tuple[Ring, ...] = ()
+    holes: tuple[Ring, ...] = ()
+    bitmap: Bitmap | None = None
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the shapes of a data set mean.
+
+    Attributes:
+        labels: Class or `ignore_index` by the name of a shape; others are not drawn.
+        num_classes: C.
+        ignore_index: The label that is ignored.
+        uncovered: Label of the pixels that no shape covers.
+        overlap: "later" shapes lie above earlier ones, or "ignore" where several classes overlap.
+    """
+
+    labels: Mapping[str, int]
+    num_classes: int
+    ignore_index: int
+    uncovered: int = 0
+    overlap: Overlap = "later"
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """The shapes of an image, in the place of a mask file.
+
+    Attributes:
+        file: The annotation file.
+        image: The image.
+        size: (H, W) of the image that the file states; None where points are shares of its sides.
+        shapes: In the order in which they are drawn.
+        legend: What they mean.
+    """
+
+    file: Path
+    image: Path
+    size: tuple[int, int] | None
+    shapes: tuple[Shape, ...]
+    legend: Legend
+
+    def __str__(self) -> str:
+        return f"{self.file} ({self.image.name})"
+
+    def labels(self, size: tuple[int, int]) -> Tensor:
+        """Return the label of each pixel of the image (H, W): of what covers half of it or more."""
+        legend = self.legend
+        target = np.full(size, legend.uncovered, np.int64)
+        drawn = np.zeros(size if legend.overlap == "ignore" else (0, 0), bool)
+        for label, cover in self._covers(View(0, 0, *size, size), size):
+            inside, below = cover.shares >= 0.5, target[cover.box]
+            if legend.overlap == "ignore":
+                above = drawn[cover.box] & (below != label)
+                drawn[cover.box] |= inside
+                below[inside & above] = legend.ignore_index
+                inside &= ~above
+            below[inside] = label
+        return torch.from_numpy(target)
+
+    def shares(self, view: View, size: tuple[int, int]) -> Tensor:
+        """Return the share of each class in the pixels of a view, as the target of a soft `Sample`.
+
+        The share of a shape is the exact area of its outlines. Where several meet in a pixel, the
+        upper one has its own share and those below what is left, which is exact for shapes side by
+        side and for those that lie wholly on others. Ignored parts are left out as in
+        `mask_shares`.
+
+        Args:
+            view: The crop (h, w).
+            size: (H, W) of the image.
+
+        Returns:
+            float32 (C, h, w).
+        """
+        legend = self.legend
+        covers = list(self._covers(view, size))
+        shares = np.zeros((legend.num_classes, *view.crop_px), np.float32)
+        ignored = np.zeros(view.crop_px, np.float32)
+        planes = dict(enumerate(shares)) | {legend.ignore_index: ignored}
+        inside = inside_shares(view, size)
+        left = inside.copy()
+        if legend.overlap == "later":
+            for label, cover in reversed(covers):
+                seen = np.minimum(cover.shares, left[cover.box])
+                planes[label][cover.box] += seen
+                left[cover.box] -= seen
+        else:
+            left = _side_by_side(covers, planes, inside, ignored)
+        planes[legend.uncovered] += left
+        return normalised(torch.from_numpy(shares), inside - ignored, legend.ignore_index)
+
+    def _covers(self, view: View, size: tuple[int, int]) -> Iterator[tuple[int, Cover]]:
+        """Return the label and the cover of each shape that the view shows, in order."""
+        drawn = [s for s in self.shapes if s.name in self.legend.labels]
+        covers = {cover.shape: cover for cover in _polygons(drawn, view, self._unit(size))}
+        for number, shape in enumerate(drawn):
+            cover = covers.get(number)
+            if shape.bitmap is not None:
+                cover = _bitmap_cover(number, shape.bitmap, view)
+            if cover is not None:
+                yield self.legend.labels[shape.name], cover
+
+    def _unit(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return by what y and x have to be multiplied to be pixels."""
+        return size if self.size is None else (1, 1)
+
+
+def _side_by_side(
+    covers: Sequence[tuple[int, Cover]],
+    planes: Mapping[int, NDArray[np.float32]],
+    inside: NDArray[np.float32],
+    ignored: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Add covers without order, ignore where classes overlap, and return what nothing covers."""
+    for label, cover in covers:
+        planes[label][cover.box] += cover.shares
+    total = np.zeros_like(inside)
+    for label in {label for label, _ in covers}:
+        np.minimum(planes[label], inside, out=planes[label])
+        total += planes[label]
+    left: NDArray[np.float32] = (inside - total).clip(0)
+    twice = total - inside > 1e-3
+    ignored[twice] = inside[twice]
+    return left
+
+
+def _polygons(shapes: Sequence[Shape], view: View, unit: tuple[int, int]) -> Iterator[Cover]:
+    """Return the covers of the shapes that have outlines."""
+    rings = [
+        (ring, number, sign)
+        for number, shape in enumerate(shapes)
+        for sign, several in ((1.0, shape.outlines), (-1.0, shape.holes))
+        for ring in several
+    ]
+    if not rings:
+        return
+    points = np.concatenate([ring for ring, _, _ in rings]).astype(np.float64)
+    (h, w), (y, x) = view.crop_px, unit
+    points *= (x * w / view.width, y * h / view.height)
+    points -= (view.left * w / view.width, view.top * h / view.height)
+    if view.flip:
+        points[:, 0] = w - points[:, 0]
+    yield from polygon_covers(
+        points,
+        np.array([len(ring) for ring, _, _ in rings]),
+        np.array([number for _, number, _ in rings]),
+        np.array([sign for _, _, sign in rings]),
+        (h, w),
+    )
+
+
+def _bitmap_cover(number: int, bitmap: Bitmap, view: View) -> Cover | None:
+    """Return the cover of a bitmap; None where the view does not show it."""
+    firsts, lengths = (view.top, view.left), (view.height, view.width)
+    windows, box = [], []
+    for first, length, new, place, side in zip(
+        firsts, lengths, view.crop_px, bitmap.place, bitmap.size, strict=True
+    ):
+        scale = new / length
+        low = max(0, int(np.floor((place - first) * scale)))
+        high = min(new, int(np.ceil((place + side - first) * scale)))
+        if high <= low:
+            return None
+        windows.append((first + low / scale - place, (high - low) / scale, high - low))
+        box.append(slice(low, high))
+    shares = area_shares(bitmap.mask(), 2, windows[0], windows[1])[1]
+    if view.flip:
+        w = view.crop_px[1]
+        box[1] = slice(w - box[1].stop, w - box[1].start)
+        shares = shares[:, ::-1]
+    return Cover(number, (box[0], box[1]), shares)

@@ -1,0 +1,79 @@
+/* Exact shares of area, for coverage.py, which explains and checks the arguments.
+ *
+ * Shapes: E edges, S shapes, R rows and K columns of pieces, h and w of the raster.
+ */
+
+/* Add the signed area between each edge and the right end of its box to the pixels of a row: in
+ * the pixel that a piece crosses, and in the one behind it. */
+static void add_piece(float *row, double near, double far, double height, double left,
+                      double right) {
+    if (far <= left) {
+        row[0] += (float)height;
+    } else if (near >= right) {
+        row[(int64_t)(right - left)] += (float)height;
+    } else {
+        double first = fmax(floor(near), left - 1.0), last = fmin(ceil(far), right + 1.0);
+        for (double column = first; column < last || column == first; column += 1.0) {
+            double start = column == first ? near : column;
+            double end = column + 1.0 >= last ? far : column + 1.0;
+            double part = far > near ? height * ((end - start) / (far - near)) : height;
+            if (column < left) {
+                row[0] += (float)part;
+            } else if (column >= right) {
+                row[(int64_t)(right - left)] += (float)part;
+            } else {
+                double share = (start + end) / 2 - column;
+                int64_t at = (int64_t)(column - left);
+                row[at] += (float)(part * (1.0 - share));
+                row[at + 1] += (float)(part * share);
+            }
+        }
+    }
+}
+
+/* edges (9, E): x0, y0, x1, y1, weight, and top, bottom, left, right of the shape's box. */
+void softiou_add_edges(const double *edges, const int64_t *offsets, int64_t E, float *flat) {
+    for (int64_t e = 0; e < E; e++) {
+        const double *one = edges + e;
+        double x0 = one[0], y0 = one[E], x1 = one[2 * E], y1 = one[3 * E], weight = one[4 * E];
+        double top = one[5 * E], bottom = one[6 * E], left = one[7 * E], right = one[8 * E];
+        double low = fmax(fmin(y0, y1), top), high = fmin(fmax(y0, y1), bottom);
+        if (!(low < high) || !(left < right)) continue;
+        double slope = (x1 - x0) / (y1 - y0), least = fmin(x0, x1), most = fmax(x0, x1);
+        weight = y0 < y1 ? weight : -weight;
+        for (double line = floor(low); line < high; line += 1.0) {
+            double start = fmax(low, line), end = fmin(high, line + 1.0);
+            double a = fmin(fmax(x0 + (start - y0) * slope, least), most);
+            double b = fmin(fmax(x0 + (end - y0) * slope, least), most);
+            float *row = flat + offsets[e] + (int64_t)((line - top) * (right - left + 1.0));
+            add_piece(row, fmin(a, b), fmax(a, b), (end - start) * weight, left, right);
+        }
+    }
+}
+
+/* Sum up the rows of each box, and turn the sums into shares. */
+void softiou_sum_rows(const double *boxes, const int64_t *offsets, int64_t S, float *flat) {
+    for (int64_t s = 0; s < S; s++) {
+        int64_t width = (int64_t)(boxes[4 * s + 3] - boxes[4 * s + 2]) + 1;
+        for (int64_t at = offsets[s]; at < offsets[s + 1]; at += width) {
+            double sum = 0.0;
+            for (int64_t i = at; i < at + width; i++) {
+                sum += flat[i];
+                flat[i] = (float)fmin(fabs(sum), 1.0);
+            }
+        }
+    }
+}
+
+/* shares (C, h, w) += the areas of pieces (R, K), whose label is that of labels (H, W). */
+void softiou_add_areas(const int64_t *labels, int64_t W, const int64_t *rows,
+                       const int64_t *new_rows, const double *heights, int64_t R,
+                       const int64_t *columns, const int64_t *new_columns, const double *widths,
+                       int64_t K, int64_t h, int64_t w, float *shares) {
+    for (int64_t r = 0; r < R; r++) {
+        const int64_t *source = labels + rows[r] * W;
+        float *target = shares + new_rows[r] * w;
+        for (int64_t k = 0; k < K; k++)
+            target[source[columns[k]] * h * w + new_columns[k]] += (float)(heights[r] * widths[k]);
+    }
+}

@@ -1,0 +1,60 @@
+"""The inner loops of `coverage` in C, several times faster; see native.c."""
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softiou._native import load_library
+
+_Array = NDArray[Any]
+
+
+def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array | None:
+    """Return the shares in the boxes of all shapes, one after another; None without a library.
+
+    Args:
+        edges: Ends, weight and box of each edge, float64 (9, E).
+        own: Number of its shape (E,).
+        boxes: Of the shapes, float64 (S, 4).
+        offsets: Where each box begins in the result, int64 (S + 1,).
+    """
+    library = load_library("data")
+    if isinstance(library, str):
+        return None
+    flat = np.zeros(offsets[-1], np.float32)
+    _call(library.softiou_add_edges, np.ascontiguousarray(edges), offsets[own], len(own), flat)
+    _call(library.softiou_sum_rows, np.ascontiguousarray(boxes), offsets, len(boxes), flat)
+    return flat
+
+
+def areas(
+    labels: _Array, rows: tuple[_Array, ...], columns: tuple[_Array, ...], shape: tuple[int, ...]
+) -> _Array | None:
+    """Return the shares of labels as a new array of the shape (C, h, w); None without a library.
+
+    Args:
+        labels: int64 (H, W).
+        rows: Of each piece its row of the labels, its row of the result, and its height.
+        columns: The same for the columns.
+        shape: (C, h, w).
+    """
+    library = load_library("data")
+    if isinstance(library, str):
+        return None
+    shares = np.zeros(shape, np.float32)
+    labels = np.ascontiguousarray(labels, np.int64)
+    sides = (*rows, len(rows[0]), *columns, len(columns[0]), *shape[1:])
+    _call(library.softiou_add_areas, labels, labels.shape[1], *sides, shares)
+    return shares
+
+
+def _call(function: Any, *values: _Array | int) -> None:
+    """Call a function of the library, with pointers to the arrays."""
+    function(
+        *(
+            ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_void_p(value.ctypes.data)
+            for value in values
+        )
+    )
