@@ -13,13 +13,13 @@ from torch import Tensor
 
 from softiou.checking.images import UPRIGHT, ImageCheck, explain_unreadable, orientation_of
 from softiou.data.base import Colour, DatasetDescription
+from softiou.data.drawings import Drawing
 from softiou.data.folder import size_problem
 from softiou.data.problems import DataProblemsError, Problem, warning
-from softiou.data.reading import MaskReader, grey_step, opened
+from softiou.data.reading import SWAPPED, MaskReader, grey_step, opened
 
 _LOSSY = frozenset({"JPEG", "MPO"})
 _FULL_SCALE = (255, 65535)  # what 1 becomes when a mask is saved as a picture, by depth
-SWAPPED = range(5, 9)  # EXIF orientations that swap height and width
 _FIX = "`softiou check DATA --fix OUT` does it."
 
 
@@ -38,27 +38,36 @@ class MaskCheck:
     problems: tuple[Problem, ...]
 
 
-def check_mask(path: Path, reader: MaskReader) -> MaskCheck:
+def check_mask(path: Path | Drawing, reader: MaskReader) -> MaskCheck:
     """Read a mask once, and collect its problems."""
     values: tuple[int, ...] = ()
+    problems: list[Problem] = []
     try:
-        with opened(path) as image:
-            image.load()
-            values = _values(image, reader)
-            problems = [*_storage_warnings(path, image)]
-            target = reader.decode(path, image)
-            if image.mode == "P" and reader.colours is not None:
-                problems += _palette_warnings(path, image, values, reader, reader.colours)
+        if isinstance(path, Drawing):
+            target = reader.read(path)
+        else:
+            with opened(path) as image:
+                image.load()
+                values = _values(image, reader)
+                problems += _storage_warnings(path, image)
+                target = reader.decode(path, image)
+                if image.mode == "P" and reader.colours is not None:
+                    problems += _palette_warnings(path, image, values, reader, reader.colours)
     except DataProblemsError as error:
-        return MaskCheck(None, values, explain_unreadable(path, error))
+        if not isinstance(path, Drawing):
+            return MaskCheck(None, values, explain_unreadable(path, error))
+        unread = error.problems[0].kind == "unreadable"  # the image, whose check says so
+        return MaskCheck(None, values, () if unread else error.problems)
     if (target == reader.description.ignore_index).all():
         message = "All pixels of the mask are ignored."
         remedy = "Leave the image out, or check `ignore_index` and `label_map` in dataset.yaml."
-        problems.append(warning(path, "ignored_image", message, remedy))
+        problems.append(warning(str(path), "ignored_image", message, remedy))
     return MaskCheck(target, values, tuple(problems))
 
 
-def check_size(path: Path, size: tuple[int, ...], image: Path, found: ImageCheck) -> list[Problem]:
+def check_size(
+    path: Path | Drawing, size: tuple[int, ...], image: Path, found: ImageCheck
+) -> list[Problem]:
     """Check that a mask of size (H, W) fits its image, which EXIF may have rotated."""
     if size == found.size:
         return [] if found.orientation == UPRIGHT else [_rotated(path, image, found)]
@@ -83,7 +92,7 @@ def differ_by_whole_factor(size: tuple[int, ...], other: tuple[int, ...]) -> boo
     return rest == 0 and factor > 1 and other_width == factor * width
 
 
-def _rotated(path: Path, image: Path, found: ImageCheck) -> Problem:
+def _rotated(path: Path | Drawing, image: Path, found: ImageCheck) -> Problem:
     """Report a rotated image with a mask of its size, and whether the mask fits for sure."""
     message = f"{image.name} has the EXIF orientation {found.orientation} and is read upright"
     height, width = found.size
@@ -92,7 +101,7 @@ def _rotated(path: Path, image: Path, found: ImageCheck) -> Problem:
         return Problem(str(path), message, "Nothing to do.", "note", kind="exif_rotation")
     message += "; the sizes do not show whether the mask is upright, too."
     remedy = "Look at a few: does the mask lie on the image as it is displayed?"
-    return warning(path, "exif_rotation", message, remedy)
+    return warning(str(path), "exif_rotation", message, remedy)
 
 
 def _values(image: Image.Image, reader: MaskReader) -> tuple[int, ...]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from softiou.checking.images import ImageCheck, check_image, explain_unreadable, orientation_of
-from softiou.checking.masks import SWAPPED, check_size, differ_by_whole_factor, with_fewer_channels
+from softiou.checking.masks import check_size, differ_by_whole_factor, with_fewer_channels
+from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError
-from softiou.data.reading import MaskReader, opened
+from softiou.data.reading import SWAPPED, MaskReader, opened
 
 Mask = NDArray[np.int64]
 _ROTATIONS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF orientation
@@ -59,7 +60,9 @@ class MaskRepair:
         image = check_image(files.image)
         return [self._read(path, files.image, image) for path in files.masks]
 
-    def _read(self, path: Path, image_path: Path, image: ImageCheck) -> RepairedMask:
+    def _read(self, path: Path | Drawing, image_path: Path, image: ImageCheck) -> RepairedMask:
+        if isinstance(path, Drawing):
+            return RepairedMask(self._reader.read(path).numpy(), ())
         try:
             with opened(path) as stored:
                 stored.load()

@@ -139,7 +139,7 @@ def name_notes(samples: Sequence[SampleFiles]) -> Iterator[Problem]:
     """Note masks that are named otherwise than their images, once for each folder."""
     noted = set()
     for files in samples:
-        for mask in files.masks:
+        for mask in files.paths[1:]:
             if mask.stem != files.stem and mask.parent not in noted:
                 noted.add(mask.parent)
                 message = f"Masks are named otherwise than images: {mask.name} is read as that of "

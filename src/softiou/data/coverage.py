@@ -206,7 +206,7 @@ def normalised(shares: Tensor, known: NDArray[np.float32], ignore_index: int) ->
 
 
 def area_shares(
-    labels: NDArray[np.integer], num_labels: int, rows: Window, columns: Window
+    labels: NDArray[np.integer | np.bool_], num_labels: int, rows: Window, columns: Window
 ) -> NDArray[np.float32]:
     """Return the area of each label within the pixels of a raster, as a share (C, h, w).
 

@@ -13,13 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softiou.data.coverage import (
-    Cover,
-    area_shares,
-    inside_shares,
-    normalised,
-    polygon_covers,
-)
+from softiou.data.coverage import Cover, area_shares, inside_shares, normalised, polygon_covers
 from softiou.data.views import View
 
 Ring: TypeAlias = NDArray[np.float32]  # x and y (P, 2); the upper left corner of the image is 0, 0

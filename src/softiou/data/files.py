@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # others run programs
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
+ANNOTATION_SUFFIXES = frozenset({".json", ".txt", ".xml"})
 UNLABELED = "unlabeled"  # folder of images without labels
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth
+from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image, unreadable
@@ -90,14 +91,18 @@ class FolderDataset(SegmentationDataset):
         files = self._samples[index]
         image = read_image(files.image)
         masks = []
-        for path in files.masks:
-            masks.append(self._mask_reader.read(path))
-            problem = size_problem(path, masks[-1].shape, files.image, image.shape[-2:])
+        for mask in files.masks:
+            masks.append(self._mask_reader.read(mask))
+            problem = size_problem(mask, masks[-1].shape, files.image, image.shape[-2:])
             if problem:
                 raise DataProblemsError(problem)
         unseen = torch.full_like(masks[0], self.description.ignore_index)
         masks += [unseen] * (self.annotators - len(masks))  # of those who left the image out
-        return {"image": image, "target": self._target(torch.stack(masks)), "stem": files.stem}
+        target = self._target(torch.stack(masks))
+        sample: Sample = {"image": image, "target": target, "stem": files.stem}
+        if isinstance(files.masks[0], Drawing):
+            sample["drawing"] = files.masks[0]
+        return sample
 
     def _target(self, masks: Tensor) -> Tensor:
         """Turn the masks (R, H, W) of the annotators into one target."""
@@ -118,7 +123,7 @@ class FolderDataset(SegmentationDataset):
 
 
 def size_problem(
-    mask_path: Path, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
+    mask_path: Path | Drawing, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
 ) -> Problem | None:
     """Report a mask whose size (H, W) is not that of its image."""
     height, width = size

@@ -1,6 +1,7 @@
 """The inner loops of `coverage` in C, several times faster; see native.c."""
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array
 
 
 def areas(
-    labels: _Array, rows: tuple[_Array, ...], columns: tuple[_Array, ...], shape: tuple[int, ...]
+    labels: _Array, rows: Sequence[_Array], columns: Sequence[_Array], shape: tuple[int, int, int]
 ) -> _Array | None:
     """Return the shares of labels as a new array of the shape (C, h, w); None without a library.
 
@@ -45,12 +46,12 @@ def areas(
         return None
     shares = np.zeros(shape, np.float32)
     labels = np.ascontiguousarray(labels, np.int64)
-    sides = (*rows, len(rows[0]), *columns, len(columns[0]), *shape[1:])
-    _call(library.softiou_add_areas, labels, labels.shape[1], *sides, shares)
+    lines, pieces = (*rows, len(rows[0])), (*columns, len(columns[0]))
+    _call(library.softiou_add_areas, labels, labels.shape[1], *lines, *pieces, *shape[1:], shares)
     return shares
 
 
-def _call(function: Any, *values: _Array | int) -> None:
+def _call(function: Any, *values: Any) -> None:
     """Call a function of the library, with pointers to the arrays."""
     function(
         *(

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from torch import Tensor
 
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
-from softiou.data.files import FORMATS
+from softiou.data.drawings import Drawing
+from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
 from softiou.data.mask_values import explain_values
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
@@ -28,7 +29,16 @@ _NO_CLASS = np.iinfo(np.int64).min
 _LARGEST_PX = 1 << 30
 _LIMIT = Lock()  # of Pillow, for the whole process
 _DARK = 1 << 12  # the largest value of many cameras and scanners plus one
-_SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 338, 339  # of TIFF
+_ORIENTATION = 274  # of EXIF
+SWAPPED = range(5, 9)  # orientations that swap height and width
+_ORIENTATION, _SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = (
+    274,
+    254,
+    258,
+    277,
+    338,
+    339,
+)  # of TIFF
 _GREY_STEP, _DEEP = "softiou_grey_step", "softiou_deep"  # entries of Image.info
 
 
@@ -250,15 +260,17 @@ class MaskReader:
             order = np.argsort(codes)
             self._colours = codes[order], np.array(list(colours.values()), dtype=np.int64)[order]
 
-    def read(self, path: Path) -> Tensor:
+    def read(self, mask: Path | Drawing) -> Tensor:
         """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`.
 
         Raises:
             DataError: The file is corrupt, has several channels without `colours`, or holds invalid
-                values; the message names the likely cause.
+                values; the message names the likely cause. Or a drawing is not of its image's size.
         """
-        with opened(path) as image:
-            return self.decode(path, image)
+        if isinstance(mask, Drawing):
+            return mask.labels(_drawn_size(mask))
+        with opened(mask) as image:
+            return self.decode(mask, image)
 
     def class_of(self, value: int) -> int:
         """Return the class or `ignore_index` of a valid number in a mask."""
@@ -314,6 +326,22 @@ class MaskReader:
                 )
             )
         return target
+
+
+def _drawn_size(drawing: Drawing) -> tuple[int, int]:
+    """Return the size (H, W) of the upright image of a drawing, which has to be the stated one."""
+    with opened(drawing.image) as image:
+        turned = image.getexif().get(_ORIENTATION, 1) in SWAPPED
+        size = (image.width, image.height) if turned else (image.height, image.width)
+    if drawing.size in (None, size):
+        return size
+    message = f"Expected an image of {drawing.size[1]}x{drawing.size[0]}, as the file states, but "
+    message += f"{drawing.image.name} has {size[1]}x{size[0]} pixels."
+    remedy = "Take the image that was annotated."
+    if turned:
+        remedy = f"Its EXIF entry rotates {drawing.image.name}: save it upright, or without the "
+        remedy += "entry, as the annotation tool showed it."
+    raise data_error(str(drawing), message, remedy, kind="size_mismatch")
 
 
 def _from_colours(
@@ -381,9 +409,10 @@ def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
 
 
 def unreadable(paths: Iterable[Path]) -> list[Problem]:
-    """Return one problem for each of the files that cannot be decoded."""
+    """Return one problem for each of the images and masks that cannot be decoded."""
+    pictures = (path for path in paths if path.suffix.lower() not in ANNOTATION_SUFFIXES)
     with ThreadPoolExecutor() as pool:
-        return [problem for found in pool.map(_decoding_problems, paths) for problem in found]
+        return [problem for found in pool.map(_decoding_problems, pictures) for problem in found]
 
 
 def _decoding_problems(path: Path) -> tuple[Problem, ...]:
