@@ -251,7 +251,7 @@ def test_a_folder_called_digits_is_said_to_be_left_out(
 
     def said() -> str:
         jobs.check("digits", progress=True)
-        learning.learn(request, progress_of(True))
+        learning.learn(request, progress_of(True), lambda run: None)
         return capsys.readouterr().out
 
     assert "left out" not in said()

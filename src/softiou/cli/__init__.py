@@ -16,7 +16,6 @@ from softiou.cli.check import check
 from softiou.cli.compare import compare
 from softiou.cli.config import config
 from softiou.cli.demo import demo
-from softiou.cli.distill import distill
 from softiou.cli.env import env
 from softiou.cli.evaluate import evaluate
 from softiou.cli.export import export
@@ -26,9 +25,8 @@ from softiou.cli.models import models
 from softiou.cli.predict import predict
 from softiou.cli.recipes import recipes
 from softiou.cli.report import report
-from softiou.cli.semi import semi
 from softiou.cli.split import split
-from softiou.cli.train import main_settings, train
+from softiou.cli.train import distill, main_settings, semi, train
 
 app = typer.Typer(
     name="softiou",

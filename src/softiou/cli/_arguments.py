@@ -1,31 +1,14 @@
-"""Arguments that several verbs take, and how a data set and settings are told apart."""
+"""Arguments that several verbs take, and how their values are read."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class LabelsChoice(StrEnum):
-    """The kinds of `softiou.data.TargetKind`, for the command line."""
-
-    auto = "auto"
-    hard = "hard"
-    soft = "soft"
-    votes = "votes"
-    staple = "staple"
-
-
-class WeightsChoice(StrEnum):
-    """The kinds of `softiou.checkpoints.Weights`, for the command line."""
-
-    student = "student"
-    teacher = "teacher"
-
+from softiou.errors import ConfigError
 
 Truth = Annotated[
-    LabelsChoice,
+    Literal["auto", "hard", "soft", "votes", "staple"],
     typer.Option(
         help="What is true: hard (the majority), soft (probabilities that the data set knows), "
         "votes or staple (of several annotators); auto is soft for a model that was trained so, "
@@ -33,7 +16,7 @@ Truth = Annotated[
     ),
 ]
 Weights = Annotated[
-    WeightsChoice,
+    Literal["student", "teacher"],
     typer.Option(help="Of a semi-supervised run: the student, or the teacher, its average."),
 ]
 DataOrSetting = Annotated[
@@ -91,6 +74,33 @@ DryRun = Annotated[
         "--dry-run", help="Print the settings as softiou config does, take one step, keep nothing."
     ),
 ]
+Precision = Annotated[
+    Literal["fp32", "bf16", "fp16"],
+    typer.Option(help="Of the network: fp32 as exported files compute; bf16, fp16 may be faster."),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        help="Load a .pt2 file, which can run any code: only one that you wrote or trust as a "
+        "program."
+    ),
+]
+Window = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIDE|HxW",
+        help="Slide a window of so many pixels over large images; default: the whole image.",
+        show_default=False,
+    ),
+]
+Overlap = Annotated[float, typer.Option(help="Share of a window that the next one covers again.")]
+Flips = Annotated[
+    bool, typer.Option("--flips", help="Average over the image and its mirror image.")
+]
+Scales = Annotated[
+    str, typer.Option(metavar="S,S,...", help="Average over the image at several sizes.")
+]
+BatchSize = Annotated[int, typer.Option(help="Windows in one pass of the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 
@@ -102,3 +112,26 @@ def data_and_settings(
     if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
         return None, [data, *settings]
     return data, settings
+
+
+def factors(scales: str) -> tuple[float, ...]:
+    """Read factors to resize by; ConfigError when one of them is no number."""
+    try:
+        return tuple(float(factor) for factor in scales.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"--scales: expected factors such as 0.75,1,1.25, but got {scales!r}."
+        ) from error
+
+
+def window_px(text: str | None) -> tuple[int, int] | None:
+    """Read height and width of a window; ConfigError when they are no numbers."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdecimal() for part in parts):
+        raise ConfigError(
+            f"--window: expected a side such as 512, or height x width such as 512x1024, in "
+            f"pixels, but got {text!r}."
+        )
+    return int(parts[0]), int(parts[-1])

@@ -4,10 +4,10 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softiou._screen import is_watched, progress_of
 from softiou._screen import say as say
@@ -29,6 +29,14 @@ def command_line() -> str:
 def loading() -> AbstractContextManager[None]:
     """Return what says that PyTorch is imported, where that takes long."""
     return progress_of(None).doing("loading PyTorch")
+
+
+def for_job(given: dict[str, Any], **readers: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return the arguments of a verb for the job of its name; `readers` read some from text."""
+    read = {name: reader(given[name]) for name, reader in readers.items()}
+    progress = False if given["json_output"] else None
+    given = {name: value for name, value in given.items() if name != "json_output"}
+    return given | read | {"progress": progress}
 
 
 def print_json(content: Mapping[str, object]) -> None:

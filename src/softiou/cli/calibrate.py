@@ -1,25 +1,17 @@
 """softiou calibrate: a scaling of a model's logits, fitted on the validation split."""
 
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from softiou.cli._arguments import Json, LabelsChoice, Truth, Weights, WeightsChoice
-from softiou.cli._inference import Precision, PrecisionChoice
-
-
-class KindChoice(StrEnum):
-    """The kinds of `softiou.temperature.Kind`, for the command line."""
-
-    temperature = "temperature"
-    class_temperature = "class_temperature"
-    vector = "vector"
+from softiou.cli import _console
+from softiou.cli._arguments import Json, Precision, Truth, Weights
 
 
 def calibrate(
-    checkpoint: Annotated[
+    run: Annotated[
         Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
     ],
     data: Annotated[
@@ -38,36 +30,24 @@ def calibrate(
         ),
     ] = None,
     kind: Annotated[
-        KindChoice,
+        Literal["temperature", "class_temperature", "vector"],
         typer.Option(
             help="One temperature, which changes no mask; one for each class; or a scale and a "
             "bias for each class."
         ),
-    ] = KindChoice.temperature,
-    labels: Truth = LabelsChoice.auto,
-    precision: Precision = PrecisionChoice.fp32,
-    model: Weights = WeightsChoice.student,
+    ] = "temperature",
+    labels: Truth = "auto",
+    precision: Precision = "fp32",
+    model: Weights = "student",
     json_output: Json = False,
 ) -> None:
     """Fit a temperature, so that probabilities are calibrated, and keep it by the checkpoint.
 
     A new fit of the same checkpoint replaces the one before.
     """
-    from softiou.cli import _console
-
+    given = _console.for_job(locals())
     with _console.loading():
         from softiou.jobs import calibrate as fit
-    found = fit(
-        checkpoint,
-        data,
-        split=split,
-        kind=kind.value,
-        labels=labels.value,
-        precision=precision.value,
-        model=model.value,
-        progress=False if json_output else None,
-    )
+    found = fit(**given)
     if json_output:
-        from dataclasses import asdict
-
-        _console.print_json({"checkpoint": checkpoint, **asdict(found)})
+        _console.print_json({"checkpoint": run, **asdict(found)})

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from softiou._screen import progress_of
+from softiou.cli import _console
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -59,11 +65,6 @@ def check(
     Looks at every file and ends with status 1 when there are errors; with --fix, when there are
     some that the copy does not repair.
     """
-    from functools import partial
-
-    from softiou._screen import progress_of
-    from softiou.cli import _console
-
     with _console.loading():
         from softiou import jobs
         from softiou.checking import fix_dataset, fix_folder
@@ -92,9 +93,6 @@ def check(
 def _print_json(
     report: CheckReport, fixed: FixReport | None, suspects: Sequence[SuspectLabel]
 ) -> None:
-    import json
-    from dataclasses import asdict
-
     content = {**report.as_dict(), "fix": asdict(fixed) if fixed else None}
     content["suspects"] = [asdict(suspect) for suspect in suspects]
     print(json.dumps(content, indent=2))

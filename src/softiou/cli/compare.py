@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softiou._screen import is_watched, visible
+from softiou.cli import _console
 from softiou.metrics.registry import metric_info
 
 if TYPE_CHECKING:
@@ -56,21 +57,12 @@ def compare(
     By a paired bootstrap over the images that both were evaluated on; P is the probability that the
     run is better than the baseline. Runs that differ in their seed alone are pooled.
     """
-    from softiou.cli import _console
-
+    given = _console.for_job(locals())
     with _console.loading():
         from softiou.jobs import compare as compare_runs
-    drawn = int(together) if together is not None and together.isdecimal() else together
-    result = compare_runs(
-        *runs,
-        level=level,
-        resamples=resamples,
-        seed=seed,
-        together=drawn,
-        out=out,
-        report=report,
-        progress=False if json_output else None,
-    )
+    if together is not None and together.isdecimal():
+        given["together"] = int(together)
+    result = compare_runs(*given.pop("runs"), **given)
     if json_output:
         _console.print_json(result.as_dict())
         return
@@ -83,8 +75,6 @@ def compare(
 def show(comparison: "Comparison") -> None:
     """Print the runs, and for each difference a table of metrics and one of classes."""
     from rich.console import Console
-
-    from softiou.cli import _console
 
     console = Console(width=None if is_watched() else 100)
     number = len(comparison.groups)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from softiou._screen import progress_of
+from softiou.cli import _console
 from softiou.cli._arguments import Json
 
 # Small enough for a laptop; measured as the experiment demo in benchmarks/.
@@ -32,8 +33,6 @@ def demo(
     json_output: Json = False,
 ) -> None:
     """Train on handwritten digits over photographs, twice: with cross-entropy, and with IoU."""
-    from softiou.cli import _console
-
     with _console.loading():
         from softiou import jobs
         from softiou.training import next_free_run

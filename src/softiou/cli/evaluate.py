@@ -5,23 +5,13 @@ from typing import Annotated
 
 import typer
 
-from softiou.cli._arguments import LabelsChoice, Truth, Weights, WeightsChoice
-from softiou.cli._inference import (
-    BatchSize,
-    Flips,
-    Overlap,
-    Precision,
-    PrecisionChoice,
-    Scales,
-    Trust,
-    Window,
-    factors,
-    window_px,
-)
+from softiou._processes import is_first
+from softiou.cli import _arguments as arguments
+from softiou.cli import _console
 
 
 def evaluate(
-    checkpoint: Annotated[
+    run: Annotated[
         Path,
         typer.Argument(
             metavar="RUN|CKPT|FILE",
@@ -39,15 +29,15 @@ def evaluate(
         str | None,
         typer.Option(help="Which split to score; default: test, or val where there is no test."),
     ] = None,
-    labels: Truth = LabelsChoice.auto,
-    window: Window = None,
-    overlap: Overlap = 0.5,
-    flips: Flips = False,
-    scales: Scales = "1",
-    batch_size: BatchSize = 4,
-    precision: Precision = PrecisionChoice.fp32,
-    model: Weights = WeightsChoice.student,
-    trust: Trust = False,
+    labels: arguments.Truth = "auto",
+    window: arguments.Window = None,
+    overlap: arguments.Overlap = 0.5,
+    flips: arguments.Flips = False,
+    scales: arguments.Scales = "1",
+    batch_size: arguments.BatchSize = 4,
+    precision: arguments.Precision = "fp32",
+    model: arguments.Weights = "student",
+    trust: arguments.Trust = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where to write evaluation.json and report.html; default: the run."),
@@ -60,33 +50,16 @@ def evaluate(
 
     A calibration that `softiou calibrate` has fitted is reported beside the plain metrics.
     """
-    from softiou._processes import is_first
-    from softiou.cli import _console
-
+    given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
     with _console.loading():
+        from softiou import jobs
         from softiou.evaluation import to_json
-        from softiou.jobs import load
-    run = load(checkpoint)
-    evaluation = run.evaluate(
-        data,
-        split=split,
-        labels=labels.value,
-        window=window_px(window),
-        overlap=overlap,
-        flips=flips,
-        scales=factors(scales),
-        batch_size=batch_size,
-        precision=precision.value,
-        model=model.value,
-        trust=trust,
-        out=out,
-        progress=False if json_output else None,
-    )
+    given["run"] = trained = jobs.load(run)
+    evaluation = jobs.evaluate(**given)
     if not is_first():
         return
     if json_output:
         print(to_json(evaluation.content), end="")
-    else:
-        _console.show_evaluation(
-            evaluation, home=out or (run.path if run.path.is_dir() else run.directory)
-        )
+        return
+    home = trained.path if trained.path.is_dir() else trained.directory
+    _console.show_evaluation(evaluation, home=out or home)

@@ -1,34 +1,22 @@
 """softiou export: a trained model as one file, for use without softiou or without Lightning."""
 
-from enum import StrEnum
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from softiou.cli._arguments import Json, Weights, WeightsChoice
-
-
-class FormatChoice(StrEnum):
-    """The kinds of `softiou.exporting.Format`, for the command line."""
-
-    onnx = "onnx"
-    torch_export = "torch-export"
-    safetensors = "safetensors"
-
-
-class InputChoice(StrEnum):
-    """The kinds of `softiou.exporting.InputDtype`, for the command line."""
-
-    uint8 = "uint8"
-    float32 = "float32"
+from softiou.cli import _console
+from softiou.cli._arguments import Json, Weights
 
 
 def export(
-    checkpoint: Annotated[
+    run: Annotated[
         Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
     ],
-    to: Annotated[FormatChoice, typer.Option(help="What to write.")],
+    to: Annotated[
+        Literal["onnx", "torch-export", "safetensors"], typer.Option(help="What to write.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -37,7 +25,7 @@ def export(
             show_default=False,
         ),
     ] = None,
-    model: Weights = WeightsChoice.student,
+    model: Weights = "student",
     calibrated: Annotated[
         bool | None,
         typer.Option(
@@ -47,11 +35,11 @@ def export(
         ),
     ] = None,
     input_dtype: Annotated[
-        InputChoice,
+        Literal["uint8", "float32"],
         typer.Option(
             "--input-dtype", help="Images of a program: uint8 in 0..255 or float32 in 0..1."
         ),
-    ] = InputChoice.uint8,
+    ] = "uint8",
     overwrite: Annotated[bool, typer.Option(help="Replace a file that exists already.")] = False,
     json_output: Json = False,
 ) -> None:
@@ -60,21 +48,9 @@ def export(
     Normalisation, padding, interpolation to the image's size, calibration and softmax are inside;
     number and size of the images are free.
     """
-    from softiou.cli import _console
-
+    given = _console.for_job(locals())
     with _console.loading():
         from softiou.jobs import export as write
-    written = write(
-        checkpoint,
-        to.value,
-        out=out,
-        model=model.value,
-        calibrated=calibrated,
-        input_dtype=input_dtype.value,
-        overwrite=overwrite,
-        progress=False if json_output else None,
-    )
+    written = write(**given)
     if json_output:
-        from dataclasses import asdict
-
         _console.print_json(asdict(written))

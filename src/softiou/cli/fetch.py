@@ -1,9 +1,14 @@
 """softiou fetch: published data sets, downloaded where that is free, else how to get them."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from softiou._screen import progress_of
+from softiou.cli import _console
+from softiou.errors import DataError
 
 
 def fetch(
@@ -24,11 +29,6 @@ def fetch(
     voc and ade20k are downloaded with --to DIR. An interrupted download is resumed, archives
     are checked, and no file is ever overwritten.
     """
-    from functools import partial
-
-    from softiou._screen import progress_of
-    from softiou.cli import _console
-    from softiou.errors import DataError
     from softiou.fetching import FETCHED, fetch_dataset, instructions
 
     if sbd and (to is None or name != "voc"):

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli import _console
 from softiou.cli._arguments import Json
 
 
@@ -44,8 +45,6 @@ def label(
     An interrupted run continues where it stopped, and any number of processes and machines can
     share the work.
     """
-    from softiou.cli import _console
-
     with _console.loading():
         from softiou.jobs import label as store_labels
     store = store_labels(

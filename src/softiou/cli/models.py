@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from softiou.cli import _console
+from softiou.errors import ConfigError
 
 if TYPE_CHECKING:
     from softiou.models.catalogue import Cost
@@ -27,9 +32,6 @@ def models(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List architectures and encoders with their size and cost."""
-    import json
-    from dataclasses import asdict
-
     from softiou.models.catalogue import costs, encoder_families, search_encoders
 
     if search is not None:
@@ -46,10 +48,6 @@ def models(
 
 
 def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
-    import json
-
-    from softiou.errors import ConfigError
-
     if json_output:
         print(json.dumps(names, indent=2))
         return
@@ -63,8 +61,6 @@ def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
 def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
     """Print a row for each pair, and below why others cannot be had."""
     from rich.table import Table
-
-    from softiou.cli import _console
 
     table = Table("architecture", "encoder", caption_justify="left")
     table.caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"

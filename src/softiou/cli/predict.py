@@ -5,23 +5,12 @@ from typing import Annotated
 
 import typer
 
-from softiou.cli._arguments import Json, Weights, WeightsChoice
-from softiou.cli._inference import (
-    BatchSize,
-    Flips,
-    Overlap,
-    Precision,
-    PrecisionChoice,
-    Scales,
-    Trust,
-    Window,
-    factors,
-    window_px,
-)
+from softiou.cli import _arguments as arguments
+from softiou.cli import _console
 
 
 def predict(
-    checkpoint: Annotated[
+    run: Annotated[
         Path,
         typer.Argument(
             metavar="RUN|CKPT|FILE",
@@ -45,39 +34,24 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    window: Window = None,
-    overlap: Overlap = 0.5,
-    flips: Flips = False,
-    scales: Scales = "1",
-    batch_size: BatchSize = 4,
-    precision: Precision = PrecisionChoice.fp32,
-    model: Weights = WeightsChoice.student,
-    trust: Trust = False,
+    window: arguments.Window = None,
+    overlap: arguments.Overlap = 0.5,
+    flips: arguments.Flips = False,
+    scales: arguments.Scales = "1",
+    batch_size: arguments.BatchSize = 4,
+    precision: arguments.Precision = "fp32",
+    model: arguments.Weights = "student",
+    trust: arguments.Trust = False,
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
-    json_output: Json = False,
+    json_output: arguments.Json = False,
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
-    from softiou.cli import _console
-
+    given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
+    options = {name: given.pop(name) for name in ("out", "probabilities", "overlays", "overwrite")}
     with _console.loading():
         from softiou.jobs import predict as predict_images
-    predictions = predict_images(
-        checkpoint,
-        images,
-        calibrated=calibrated,
-        window=window_px(window),
-        overlap=overlap,
-        flips=flips,
-        scales=factors(scales),
-        batch_size=batch_size,
-        precision=precision.value,
-        model=model.value,
-        trust=trust,
-        progress=False if json_output else None,
-    )
-    saved = predictions.save(
-        out, probabilities=probabilities, overlays=overlays, overwrite=overwrite
-    )
+    predictions = predict_images(**given)
+    saved = predictions.save(**options)
     if json_output:
         counts = {"images": len(predictions), "written": saved.written, "failed": saved.failed}
         _console.print_json({"out": out, **counts, "interrupted": saved.interrupted})

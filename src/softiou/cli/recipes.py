@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softiou.cli import _console
+from softiou.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,7 +29,6 @@ def ls(
 ) -> None:
     """List the recipes: what each trains, and for how long."""
     from softiou.configuration.recipe_files import recipe_names, summarise_recipe
-    from softiou.errors import ConfigError
 
     found = [summarise_recipe(name) for name in recipe_names() if part in name]
     if json_output:
@@ -54,7 +56,6 @@ def cp(
     ] = None,
 ) -> None:
     """Copy a recipe, to change it and to train with --config FILE. Overwrites nothing."""
-    from softiou.cli import _console
     from softiou.configuration.recipe_files import copy_recipe, summarise_recipe
 
     copy = file or Path(f"{name}.yaml")
@@ -68,8 +69,6 @@ def cp(
 def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
-
-    from softiou.cli import _console
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="softiou VERB DATA --config RECIPE")
     table.caption_justify = "left"

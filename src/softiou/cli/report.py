@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli import _console
+
 
 def report(
     run: Annotated[Path, typer.Argument(help="Directory of a run, as `softiou train` writes it.")],
@@ -14,8 +16,6 @@ def report(
     The page is one file that needs no network. A run that is not evaluated yet, or still
     trains, gets a page with what there is.
     """
-    from softiou.cli import _console
-
     with _console.loading():
         from softiou.jobs import report as write_report
     print(write_report(run))

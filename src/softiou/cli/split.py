@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from softiou.cli import _console
 from softiou.cli._arguments import Json
+from softiou.errors import ConfigError, DataError
 
 
 def split(
@@ -46,9 +48,7 @@ def split(
     alone and from the other images without theirs. Elsewhere than in DATA, give --split
     FOLDER/1_8.txt.
     """
-    from softiou.cli import _console
     from softiou.data import divide_images, parse_fractions, split_fractions, write_splits
-    from softiou.errors import ConfigError, DataError
 
     shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
     if (fractions and (shares or by)) or (by and not shares):

@@ -1,16 +1,15 @@
-"""softiou train: a data set in, a run directory with a model and a report out."""
+"""softiou train, distill and semi: a data set in, a run directory with a model and a report out."""
 
-from softiou.cli._arguments import (
-    ConfigFile,
-    DataOrSetting,
-    DryRun,
-    Json,
-    NewRun,
-    Overrides,
-    ResumeIfExists,
-    RunToResume,
-    TrainSplit,
-)
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from softiou._processes import is_first
+from softiou.cli import _arguments as arguments
+from softiou.cli import _console
+from softiou.errors import ConfigError
 
 # Shown by --help, which imports no settings; a test compares names and defaults.
 MAIN_SETTINGS = {
@@ -28,27 +27,130 @@ MAIN_SETTINGS = {
 
 
 def train(
-    data: DataOrSetting = None,
-    overrides: Overrides = None,
-    split: TrainSplit = None,
-    config: ConfigFile = None,
-    out: NewRun = None,
-    resume: RunToResume = None,
-    resume_if_exists: ResumeIfExists = False,
-    dry_run: DryRun = False,
-    json_output: Json = False,
+    data: arguments.DataOrSetting = None,
+    overrides: arguments.Overrides = None,
+    split: arguments.TrainSplit = None,
+    config: arguments.ConfigFile = None,
+    out: arguments.NewRun = None,
+    resume: arguments.RunToResume = None,
+    resume_if_exists: arguments.ResumeIfExists = False,
+    dry_run: arguments.DryRun = False,
+    json_output: arguments.Json = False,
 ) -> None:
     """Train a model, evaluate it and write its report.
 
     The result is evaluated on the split `test`, or on the validation split when there is none.
     """
-    given = locals()
-    from softiou.cli._learning import learn
+    _learn("train", **locals())
 
-    learn("train", **given)
+
+def distill(
+    data: arguments.DataOrSetting = None,
+    overrides: arguments.Overrides = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher that is run at every step.")
+    ] = None,
+    soft_labels: Annotated[
+        Path | None,
+        typer.Option(help="Folder of softiou label: a teacher's labels, faster than running it."),
+    ] = None,
+    split: arguments.TrainSplit = None,
+    config: arguments.ConfigFile = None,
+    out: arguments.NewRun = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Run of the student without teacher, of the same budget.")
+    ] = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Score the student alone.")
+    ] = False,
+    resume: arguments.RunToResume = None,
+    resume_if_exists: arguments.ResumeIfExists = False,
+    dry_run: arguments.DryRun = False,
+    json_output: arguments.Json = False,
+) -> None:
+    """Train a student with a teacher, and the same student without, and compare all three.
+
+    The student without teacher is trained with the same settings into RUN/baseline, unless
+    --baseline names a run of the same budget. The report of the run has all of them in one table.
+    """
+    given = locals()
+    if baseline and no_baseline:
+        raise ConfigError("--baseline and --no-baseline exclude each other.")
+    given["baseline"] = "none" if given.pop("no_baseline") else baseline and baseline.resolve()
+    _learn("distill", **given)
+
+
+def semi(
+    data: arguments.DataOrSetting = None,
+    overrides: arguments.Overrides = None,
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Images without masks; default: DATA/unlabeled/images, and those of train that "
+            "--split leaves out.",
+        ),
+    ] = None,
+    split: arguments.TrainSplit = None,
+    config: arguments.ConfigFile = None,
+    out: arguments.NewRun = None,
+    resume: arguments.RunToResume = None,
+    resume_if_exists: arguments.ResumeIfExists = False,
+    dry_run: arguments.DryRun = False,
+    json_output: arguments.Json = False,
+) -> None:
+    """Train on images with masks and on images without, and compare student and teacher.
+
+    The teacher is the moving average of the student; its pseudo-labels take the place of the masks
+    that are missing. Masks of unlabelled images are never opened, even where there are some.
+    """
+    _learn("semi", **locals())
 
 
 def main_settings() -> str:
     """Return the settings that matter most, for the help."""
     lines = [f"{key}={default}: {text}" for key, (default, text) in MAIN_SETTINGS.items()]
     return "\n\n".join(["The ten settings that matter most, with their defaults:", *lines])
+
+
+def _learn(
+    verb: str,
+    data: str | None,
+    overrides: list[str] | None,
+    *,
+    config: Path | None,
+    out: Path | None,
+    resume: Path | None,
+    resume_if_exists: bool,
+    dry_run: bool,
+    json_output: bool,
+    **options: Any,
+) -> None:
+    """Train and print the metrics, or print what would be trained.
+
+    The arguments are those of the verb; `options` go to the job where they were given.
+    """
+    from softiou import jobs
+
+    data, settings = arguments.data_and_settings(data, overrides)
+    progress = False if json_output else None
+    given: dict[str, Any] = {"config": config, "overrides": settings, "progress": progress}
+    given |= {key: value for key, value in options.items() if value is not None}
+    if dry_run:
+        plan = jobs.plan(data, verb=verb, step=True, **given)
+        print(json.dumps(plan.as_dict(), indent=1) if json_output else plan.text(), end="")
+        return
+    command = _console.command_line()
+    given |= {"out": out, "resume": resume, "resume_if_exists": resume_if_exists}
+    run = getattr(jobs, verb)(data, command=command, **given)
+    if not (run.evaluation and is_first()):  # it was finished before, or another process prints
+        return
+    if json_output:
+        contents = run.contents()
+        rows = contents.model_table.rows if contents.model_table else ()
+        models = {row.name: {"metrics": row.metrics, "intervals": row.intervals} for row in rows}
+        _console.print_json({"run": run.path, **run.evaluation.content, "models": models})
+    elif verb == "train":
+        _console.show_evaluation(run.evaluation, home=run.path)
+    else:
+        _console.show_models(run)

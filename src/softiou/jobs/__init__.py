@@ -11,15 +11,13 @@ if TYPE_CHECKING:
     from softiou.jobs.calibrating import calibrate
     from softiou.jobs.checking import SuspectLabel, check, suspect_labels
     from softiou.jobs.comparing import compare
-    from softiou.jobs.distilling import distill
     from softiou.jobs.exporting import export
     from softiou.jobs.labelling import label
-    from softiou.jobs.planning import plan
     from softiou.jobs.predicting import Prediction, Predictions, SavedMasks, predict
     from softiou.jobs.reporting import ReportPage, report
     from softiou.jobs.run import Run, load
     from softiou.jobs.scoring import evaluate
-    from softiou.jobs.training import semi, train
+    from softiou.jobs.training import distill, plan, semi, train
 
 __all__ = [
     "Prediction",
@@ -50,14 +48,12 @@ __getattr__, __dir__ = _lazy_names(
         "calibrating": "calibrate",
         "checking": "SuspectLabel check suspect_labels",
         "comparing": "compare",
-        "distilling": "distill",
         "exporting": "export",
         "labelling": "label",
-        "planning": "plan",
         "predicting": "Prediction Predictions SavedMasks predict",
         "reporting": "ReportPage report",
         "run": "Run load",
         "scoring": "evaluate",
-        "training": "semi train",
+        "training": "distill plan semi train",
     },
 )

@@ -35,7 +35,8 @@ def calibrate(
 ) -> "Calibration":
     """Fit a scaling of the logits, so that probabilities are calibrated; keep it by the checkpoint.
 
-    A new fit of the same checkpoint replaces the one before.
+    A new fit of the same checkpoint replaces the one before. Arguments that are not named here are
+    those of `evaluate`.
 
     Args:
         run: Run, run directory or checkpoint.
@@ -44,10 +45,6 @@ def calibrate(
             best checkpoint of the run.
         kind: "temperature", which changes no mask; "class_temperature"; or "vector", a scale and a
             bias for each class.
-        labels: As in `evaluate`.
-        precision: As in `evaluate`.
-        model: As in `evaluate`.
-        progress: As in `evaluate`.
 
     Returns:
         What was fitted, and what it changes.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from softiou._lock import only_writer
 from softiou._screen import Progress
 from softiou.errors import ConfigError, DataError
 from softiou.jobs.settings import as_overrides, config_file
@@ -30,8 +31,9 @@ class Request:
     resume: Path | str | None  # run directory to continue instead
     settings: Mapping[str, Any]  # by name, see `as_overrides`
     overrides: Sequence[str]  # "dotted.key=value"
-    command: str  # what started the run, for the record
+    command: str = ""  # what started the run, for the record
     parts: "CustomParts | None" = None  # model, loss, data sets and more that are objects of Python
+    resume_if_exists: bool = False  # whether to continue the new run directory if it is a run
 
     def load(self) -> "Config":
         """Return the configuration, without importing torch: a mistake is answered at once."""
@@ -44,7 +46,11 @@ class Request:
             file, lines = config_file(self.config), []
         lines += [*as_overrides(self.settings, section=section), *self.overrides]
         source = self.data or (self.parts and self.parts.source)
-        if source is None and self.config is None and not _names_data(lines):
+        if (
+            source is None
+            and self.config is None
+            and not any(line.startswith("data.source=") for line in lines)
+        ):
             if self.verb:
                 raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
             source = NO_DATA
@@ -63,15 +69,29 @@ class Request:
 
 
 def learn(
-    request: Request, progress: Progress, *, check: Callable[["Config"], None] = lambda config: None
+    request: Request,
+    progress: Progress,
+    finish: Callable[["Run"], object],
+    *,
+    check: Callable[["Config"], None] = lambda config: None,
 ) -> "Run":
-    """Train into a new run directory, or continue a run.
+    """Train into a new run directory or continue a run, and then `finish` it while it is locked.
 
-    Args:
-        request: What to train.
-        progress: What to show.
-        check: Raises for a configuration that would fail only after hours.
+    A run that is finished already is returned as it is. `check` raises for a configuration that
+    would fail only after hours.
     """
+    if request.resume_if_exists:
+        request = _continued(request, progress)
+    if finished := _finished_run(request, progress):
+        return finished
+    run = _trained(request, progress, check)
+    with only_writer(run.path):
+        finish(run)
+    return run
+
+
+def _trained(request: Request, progress: Progress, check: Callable[["Config"], None]) -> "Run":
+    """Train into a new run directory, or continue a run."""
     config = request.load() if request.resume is None else None
     with progress.doing("loading PyTorch"):
         from softiou.data.source_names import overlooked
@@ -98,12 +118,8 @@ def learn(
     return Run(directory, model)
 
 
-def continued(request: Request, progress: Progress) -> Request:
-    """Return the request to continue the new run directory, where it is a run already.
-
-    Raises:
-        ConfigError: There is no name for it.
-    """
+def _continued(request: Request, progress: Progress) -> Request:
+    """Return the request to continue the new run directory, where it is a run already."""
     if request.run is None:
         raise ConfigError("--resume-if-exists needs a directory that stays the same: --out RUN.")
     run = Path(request.run)
@@ -119,7 +135,7 @@ def continued(request: Request, progress: Progress) -> Request:
     return replace(request, **nothing, resume=run)
 
 
-def finished_run(request: Request, progress: Progress) -> "Run | None":
+def _finished_run(request: Request, progress: Progress) -> "Run | None":
     """Return the run to resume if there is nothing left to do, and say so; None for others."""
     if request.resume is None:
         return None
@@ -186,10 +202,6 @@ def _require_folder(source: str) -> None:
         f"{source}: there is no such folder. Check the path for typing errors; published data sets "
         "are named LAYOUT:FOLDER, as in voc:/data/VOCdevkit, and the embedded one digits."
     )
-
-
-def _names_data(lines: list[str]) -> bool:
-    return any(line.startswith("data.source=") for line in lines)
 
 
 def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:

@@ -190,6 +190,8 @@ def predict(
 ) -> Predictions:
     """Predict label maps and probabilities of images, in their own size.
 
+    Arguments that are not named here are those of `evaluate`.
+
     Args:
         run: Run, run directory, checkpoint, or what `export` has written.
         images: Path of an image or of a folder, an array (H, W, 3), a tensor (3, H, W) or
@@ -198,16 +200,9 @@ def predict(
         calibrated: Whether to scale the logits as the end of the training or `calibrate` has
             fitted it; None for where there is such a fit. An exported file always does what it was
             exported with.
-        window: As in `evaluate`.
-        overlap: As in `evaluate`.
-        flips: As in `evaluate`.
-        scales: As in `evaluate`.
-        batch_size: As in `evaluate`.
         precision: As in `evaluate`; programs (ONNX, torch.export) compute in fp32.
-        model: As in `evaluate`.
         trust: Whether a torch.export file (.pt2) may be loaded, which can run any code: only one
             that you wrote or trust as a program.
-        progress: As in `evaluate`.
 
     Returns:
         A sequence of predictions, one for each image, computed on access; `save` writes masks.
