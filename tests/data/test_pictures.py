@@ -19,7 +19,7 @@ from softiou.data import DatasetDescription, open_dataset, read_image, reading
 from softiou.data.reading import MaskReader
 from softiou.errors import DataError
 from softiou.inference import find_images
-from softiou.reports.image_files import open_image as open_picture
+from softiou.reports.pictures import open_image as open_picture
 
 Pixels = NDArray[Any]
 RANDOM = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from softiou.exporting.pooling import AdaptivePooling, use_adaptive_pooling
+from softiou.exporting.tracing import AdaptivePooling, use_adaptive_pooling
 
 
 def test_values_by_hand() -> None:

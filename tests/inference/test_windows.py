@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softiou.inference.windows import windows_along
+from softiou.inference.views import windows_along
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from softiou.inference import (
     predict_probs,
     writing,
 )
-from softiou.inference.array_files import ProbabilityFile, probability_file
+from softiou.inference.writing import ProbabilityFile, probability_file
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.temperature import LogitScaling
 

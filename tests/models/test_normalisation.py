@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from softiou.models import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SegmentationModel
-from softiou.models.normalisation import normalisation_of
+from softiou.models.weights import normalisation_of
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)

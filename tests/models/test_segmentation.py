@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from softiou.errors import CheckpointError
 from softiou.models import IMAGENET_MEAN, IMAGENET_STD, ModelSpec, SegmentationModel, architectures
-from softiou.models.downloads import no_waiting_offline
+from softiou.models.weights import no_waiting_offline
 
 ENCODER = "tu-test_efficientnet"  # the smallest that there is
 

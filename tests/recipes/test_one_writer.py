@@ -20,7 +20,7 @@ from benchmarks.reliability.commands import Command
 from softiou import _files, jobs
 from softiou._lock import only_writer
 from softiou.errors import CheckpointError, RunExistsError
-from softiou.jobs import calibrating, distilling, model_tables, training
+from softiou.jobs import calibrating, learning, model_tables
 from softiou.training import is_finished, next_free_run, resume_training, start_training
 
 Make = Callable[..., Any]
@@ -178,8 +178,7 @@ def test_a_run_is_held_until_its_evaluation_has_ended(
             pass
         held.append(verb)
 
-    monkeypatch.setattr(distilling, "learn", lambda *_, **__: run)
-    monkeypatch.setattr(training, "learn", lambda *_, **__: run)
+    monkeypatch.setattr(learning, "_trained", lambda *_: run)
     monkeypatch.setattr(calibrating, "calibrate_run", lambda *_, **__: None)
     monkeypatch.setattr(jobs.Run, "evaluate", last_part)
     monkeypatch.setattr(model_tables, "add_baseline", last_part)

@@ -12,8 +12,8 @@ from torch import nn
 from browser.fake_run import CLASSES, draw_scene, write_run
 from softiou.evaluation.schema import Evaluation, read_evaluation
 from softiou.reports import collect, write_report
-from softiou.reports.csv_files import classes_csv, images_csv
 from softiou.reports.model_table import ModelRow, ModelTable
+from softiou.reports.tables import classes_csv, images_csv
 from softiou.training.environment import save_environment
 
 CONFIG = """# softiou train DATA loss.cross_entropy=0.25

@@ -14,8 +14,8 @@ from softiou.errors import DataError
 from softiou.evaluation import Evaluation, read_evaluation
 from softiou.metrics.registry import metrics_of
 from softiou.reports import collect, render
-from softiou.reports.confusion import LARGEST, confusion_view
-from softiou.reports.metric_display import interval_text
+from softiou.reports.formatting import interval_text
+from softiou.reports.tables import LARGEST, confusion_view
 
 SCENES = [draw_scene(f"s/{index}", seed=index, skill=0.6) for index in range(3)]
 

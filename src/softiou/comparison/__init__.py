@@ -1,7 +1,7 @@
 """Comparison of evaluated runs on the same images: is one better, and how sure is that."""
 
 from softiou.comparison.contrasts import compare, resampled_means
-from softiou.comparison.grouping import groups_of
+from softiou.comparison.pairing import groups_of
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 
 __all__ = [

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.comparison.grouping import groups_of
-from softiou.comparison.pairing import check_same_images, pool_seeds
+from softiou.comparison.pairing import check_same_images, groups_of, pool_seeds
 from softiou.comparison.reading import EvaluatedRun, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 from softiou.errors import DataError

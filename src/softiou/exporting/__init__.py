@@ -4,13 +4,17 @@ Running ONNX and torch.export files does not import the libraries of models and 
 """
 
 from softiou.errors import ExportError
-from softiou.exporting.files import FORMATS, SUFFIXES, Format
+from softiou.exporting.files import FORMATS, SUFFIXES, Format, read_weights
 from softiou.exporting.metadata import ExportInfo, InputDtype
 from softiou.exporting.running import Exported, is_exported, open_exported
 from softiou.exporting.tracing import Probabilities, trace
-from softiou.exporting.verification import TOLERANCE, example_images, largest_difference
-from softiou.exporting.weights import read_weights
-from softiou.exporting.writing import Report, export_model
+from softiou.exporting.writing import (
+    TOLERANCE,
+    Report,
+    example_images,
+    export_model,
+    largest_difference,
+)
 
 __all__ = [
     "FORMATS",

@@ -17,10 +17,9 @@ from torch import Tensor
 from softiou._reading import parse_json
 from softiou.data import DatasetDescription
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.exporting.files import EXTRA_FILE, SUFFIXES
+from softiou.exporting.files import EXTRA_FILE, SUFFIXES, read_weights
 from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
 from softiou.exporting.tracing import first_line, quiet
-from softiou.exporting.weights import read_weights
 from softiou.inference import ModelPredictor, Precision, Predictor
 
 # In this order, if available. TensorRT's would build an engine for each size of image.

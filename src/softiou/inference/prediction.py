@@ -12,8 +12,7 @@ from torch import Tensor
 from softiou.inference.devices import Precision
 from softiou.inference.predictors import ModelPredictor, Predictor, full_logits
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
-from softiou.inference.views import view_probs
-from softiou.inference.windows import Windows, windows_along
+from softiou.inference.views import Windows, view_probs, windows_along
 from softiou.temperature import LogitScaling
 
 if TYPE_CHECKING:

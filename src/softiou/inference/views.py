@@ -1,9 +1,11 @@
-"""Test-time augmentation of images or windows: several scales, and mirror images.
+"""What an image is seen in: windows along each axis, flips and scales.
 
-Shapes: N images, C classes, (H, W) the image.
+Sizes: N images, C classes, H, W height and width.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,50 @@ from torch import Tensor
 
 from softiou.inference.predictors import Predictor
 from softiou.inference.settings import InferenceSettings
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows along one axis."""
+
+    starts: tuple[int, ...]  # first pixels, ascending; the last window ends where the axis ends
+    weights: Tensor  # (K, n) float32, of the K windows of n pixels; they sum to 1 at each pixel
+
+    @property
+    def length(self) -> int:
+        """Return n."""
+        return int(self.weights.shape[1])
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Return for each window the first pixel that later windows still contribute to."""
+        return (*self.starts[1:], self.starts[-1] + self.length)
+
+    def to(self, device: torch.device) -> "Windows":
+        """Return the windows with their weights on a device."""
+        return Windows(self.starts, self.weights.to(device))
+
+
+def windows_along(length: int, window_px: int, overlap: float) -> Windows:
+    """Return the windows along an axis; the last one is shifted to end with the axis.
+
+    `length` and `window_px` are in pixels; `overlap`, in [0, 1), is the share of a window that
+    the next one covers again.
+
+    Example:
+        >>> windows_along(10, 4, 0.5).starts, windows_along(9, 4, 0.5).starts
+        ((0, 2, 4, 6), (0, 2, 4, 5))
+    """
+    size = min(window_px, length)
+    step = max(1, round(size * (1 - overlap)))
+    count = math.ceil((length - size) / step) + 1
+    starts = tuple(min(index * step, length - size) for index in range(count))
+    raw = torch.sin(torch.pi * (torch.arange(size, dtype=torch.float64) + 0.5) / size) ** 2
+    total = torch.zeros(length, dtype=torch.float64)
+    for start in starts:
+        total[start : start + size] += raw
+    weights = torch.stack([raw / total[start : start + size] for start in starts])
+    return Windows(starts, weights.float())
 
 
 def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSettings) -> Tensor:

@@ -1,18 +1,19 @@
 """Write predictions of image files as masks, probabilities and overlays."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from softiou._files import file_name, write_atomically
+from softiou._files import atomic_file, file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
-from softiou.inference.array_files import probability_file
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import probability_bands
 from softiou.inference.predictors import Predictor, require_finite
@@ -137,3 +138,33 @@ def find_images(path: Path) -> list[Path]:
         what = "holds no images" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}: expected an image, or a folder of images.")
     return files
+
+
+class ProbabilityFile:
+    """A .npy file of `shape` (C, H, W), float16, opened for writing, to write bands of rows into.
+
+    Plain writes instead of a memory map, because a map counts as memory of the process, and a
+    full disk kills the process instead of raising an error.
+    """
+
+    def __init__(self, file: IO[bytes], shape: tuple[int, int, int]) -> None:
+        header = {"descr": "<f2", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        self._file = file
+        self._shape = shape
+        self._start = file.tell()
+
+    def write(self, rows: slice, probs: Tensor) -> None:
+        """Write the probabilities (C, rows, W) of some rows."""
+        _, height, width = self._shape
+        halves = probs.half().cpu().numpy().astype("<f2", copy=False)
+        for index, plane in enumerate(halves):
+            self._file.seek(self._start + 2 * width * (index * height + rows.start))
+            self._file.write(plane.tobytes())
+
+
+@contextmanager
+def probability_file(path: Path, shape: tuple[int, int, int]) -> Iterator[ProbabilityFile]:
+    """Open a file of probabilities, which appears when all of it is written."""
+    with atomic_file(path) as file:
+        yield ProbabilityFile(file, shape)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from softiou.metrics.calibration import (
         BrierScore,
         CalibrationMetric,
+        ClasswiseCalibrationError,
         ExpectedCalibrationError,
         MaximumCalibrationError,
         NegativeLogLikelihood,
     )
     from softiou.metrics.calibration_sums import CalibrationSums, PixelSums, classwise_error
-    from softiou.metrics.classwise import ClasswiseCalibrationError
     from softiou.metrics.counts import AnswerCounts, OverlapCounts, confusion_counts, overlap_counts
     from softiou.metrics.decoding import DecodedTarget, decode_target
     from softiou.metrics.disagreement import (
@@ -106,10 +106,9 @@ __getattr__, __dir__ = _lazy_names(
     {
         "bins": "CalibrationBins",
         "boundary": "BoundaryCalibrationError BoundaryIoU boundary_counts",
-        "calibration": "BrierScore CalibrationMetric ExpectedCalibrationError "
-        "MaximumCalibrationError NegativeLogLikelihood",
+        "calibration": "BrierScore CalibrationMetric ClasswiseCalibrationError "
+        "ExpectedCalibrationError MaximumCalibrationError NegativeLogLikelihood",
         "calibration_sums": "CalibrationSums PixelSums classwise_error",
-        "classwise": "ClasswiseCalibrationError",
         "counts": "AnswerCounts OverlapCounts confusion_counts overlap_counts",
         "decoding": "DecodedTarget decode_target",
         "disagreement": "GeneralizedEnergyDistance generalized_energy_distance sample_levels",

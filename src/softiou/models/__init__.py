@@ -5,11 +5,10 @@ Shapes: N images, C classes, (H, W) the image, (h, w) the logits at the decoder'
 
 from softiou.models.building import architectures
 from softiou.models.custom import CustomModel, count_classes
-from softiou.models.normalisation import IMAGENET_MEAN, IMAGENET_STD
 from softiou.models.segmentation import SegmentationModel, model_of_file
 from softiou.models.spec import TRANSFORMERS, ModelSpec
 from softiou.models.unused import freeze_unused
-from softiou.models.weights import load_encoder
+from softiou.models.weights import IMAGENET_MEAN, IMAGENET_STD, load_encoder
 
 __all__ = [
     "IMAGENET_MEAN",

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from softiou.errors import CheckpointError, ConfigError
-from softiou.models.downloads import no_waiting_offline
 from softiou.models.pairs import (
     OUTPUT_STRIDES,
     any_size,
@@ -20,6 +19,7 @@ from softiou.models.pairs import (
     unsupported_reason,
 )
 from softiou.models.spec import TRANSFORMERS, ModelSpec
+from softiou.models.weights import no_waiting_offline
 
 DPT_STRIDE = 32  # the last one of its pyramid, independent of the size of the tokens
 PAN_SMALLEST_PX = 128  # it halves the features of stride 16 three times

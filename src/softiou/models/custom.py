@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from softiou.configuration.naming import qualified_name
 from softiou.models.segmentation import SegmentationModel
-from softiou.models.spec import CUSTOM, ModelSpec
+from softiou.models.spec import CUSTOM, ModelSpec, qualified_name
 
 
 class CustomModel(SegmentationModel):

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from softiou._reading import read_json
 from softiou.errors import CheckpointError, ConfigError
-from softiou.models.downloads import no_waiting_offline, offline
-from softiou.models.normalisation import Normalisation
 from softiou.models.semantic_head import Mask2FormerHead
 from softiou.models.spec import ModelSpec
+from softiou.models.weights import Normalisation, no_waiting_offline, offline
 
 INPUT_STRIDE = 32
 # The parts that depend on the number of classes, by kind of model.

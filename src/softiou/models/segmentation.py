@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models.auxiliary import AuxiliaryHead, second_last
 from softiou.models.building import build_network, input_stride, smallest_px
-from softiou.models.downloads import offline
 from softiou.models.huggingface import build_transformers
-from softiou.models.normalisation import normalisation_of
 from softiou.models.spec import TRANSFORMERS, ModelSpec
-from softiou.models.weights import load_encoder
+from softiou.models.weights import load_encoder, normalisation_of, offline
 
 
 def model_of_file(spec: ModelSpec, file: Path) -> "SegmentationModel":

@@ -63,3 +63,14 @@ class ModelSpec:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
         return asdict(self)
+
+
+def qualified_name(thing: object) -> str:
+    """Return module and name of a class or function, or of the class of an object.
+
+    Example:
+        >>> qualified_name(qualified_name), qualified_name({}.items())
+        ('softiou.models.spec.qualified_name', 'builtins.dict_items')
+    """
+    named = thing if hasattr(thing, "__qualname__") else type(thing)
+    return f"{named.__module__}.{named.__qualname__}"

@@ -1,9 +1,22 @@
-"""Encoder weights from a local safetensors file."""
+"""Pretrained weights of encoders: files, downloads, and the colours that they expect."""
 
+import socket
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
+import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from timm.data.constants import (
+    IMAGENET_DPN_MEAN,
+    IMAGENET_DPN_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+)
 from torch import nn
 
 from softiou.errors import CheckpointError
@@ -33,3 +46,81 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
             f"have another shape, for instance {(missing + wrong)[0]}. Is it another encoder's?"
         )
     encoder.load_state_dict({name: weights[name] for name in own})
+
+
+@contextmanager
+def no_waiting_offline() -> Iterator[None]:
+    """Without a network, make Hugging Face use its cache immediately, not after many retries."""
+    from huggingface_hub import constants
+
+    with nullcontext() if _reachable(constants.ENDPOINT) else offline():
+        yield
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Keep Hugging Face from the network, as for a model that a file describes."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def _reachable(url: str) -> bool:
+    """Return whether a connection can be opened; with a proxy, assume so."""
+    if urllib.request.getproxies():
+        return True
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+Colour = tuple[float, float, float]
+
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+
+
+class Normalisation(NamedTuple):
+    """The input of the network is (image - mean) / std, of RGB in [0, 1]."""
+
+    mean: Colour = IMAGENET_MEAN
+    std: Colour = IMAGENET_STD
+
+
+_INCEPTION = Normalisation(IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
+_FAMILIES = {
+    "dpn": Normalisation(IMAGENET_DPN_MEAN, IMAGENET_DPN_STD),
+    "inception": _INCEPTION,
+    "timm-tf_efficientnet_lite": _INCEPTION,
+    "xception": _INCEPTION,
+}
+
+
+def normalisation_of(encoder: str) -> Normalisation:
+    """Return the normalisation that the weights of an encoder were trained with.
+
+    Args:
+        encoder: As in `ModelSpec`, of segmentation_models_pytorch or timm.
+
+    Example:
+        >>> normalisation_of("xception")
+        Normalisation(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    """
+    if encoder.startswith("tu-"):
+        settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        if settings is None:  # an old name without a tag
+            return Normalisation()
+        return Normalisation(tuple(settings.mean), tuple(settings.std))
+    for family, found in _FAMILIES.items():
+        if encoder.startswith(family):
+            return found
+    return Normalisation()

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from softiou.configuration import Config
-from softiou.configuration.naming import qualified_name
 from softiou.configuration.sections import CustomConfig
 from softiou.errors import ConfigError
 from softiou.losses import Targets
-from softiou.models.spec import CUSTOM
+from softiou.models.spec import CUSTOM, qualified_name
 from softiou.targets import Target, to_probs
 
 

@@ -5,7 +5,7 @@ from softiou.reports.collect import ReportData, collect
 from softiou.reports.comparison_page import render_comparison, write_comparison_report
 from softiou.reports.model_table import ModelRow, ModelTable, save_model_table
 from softiou.reports.page import render, write_report
-from softiou.reports.suspect_view import ranked_suspects
+from softiou.reports.tables import ranked_suspects
 
 __all__ = [
     "ModelRow",

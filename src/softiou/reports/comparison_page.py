@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from softiou._files import write_atomically
 from softiou.evaluation.schema import Colour, Evaluation, evaluation_file, read_evaluation
 from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
-from softiou.reports.formatting import View, counted, percent
+from softiou.reports.formatting import RANGE, View, counted, interval_text, percent
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import paired_gallery_view
-from softiou.reports.metric_display import RANGE, interval_text
 from softiou.reports.templating import fill
 
 if TYPE_CHECKING:

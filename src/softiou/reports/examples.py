@@ -5,6 +5,7 @@ Sizes: H, W image height and width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -12,23 +13,21 @@ from numpy.typing import NDArray
 
 from softiou._files import file_name
 from softiou.evaluation.schema import Colour, Evaluation, ImageScores
-from softiou.reports.formatting import View, percent
-from softiou.reports.image_files import (
-    class_indices,
-    display_size,
-    open_image,
-    open_index_map,
-    pixels,
-)
+from softiou.reports.formatting import View, counted, percent
 from softiou.reports.pictures import (
+    class_indices,
     colourize,
+    display_size,
     is_class,
     jpeg_uri,
     mark_mistakes,
+    open_image,
+    open_index_map,
+    pixels,
     png_uri,
     present_classes,
 )
-from softiou.reports.pseudo_labels import PseudoLabelExample, PseudoLabels
+from softiou.reports.pseudo_labels import LEAST_RATIO, PseudoLabelExample, PseudoLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,3 +129,32 @@ def _legend(
 def _left_out(palette: Sequence[Colour], *maps: NDArray[np.int64] | None) -> bool:
     """Whether a pixel of any of the maps is no class, and so drawn hatched."""
     return any(one is not None and not is_class(one, palette).all() for one in maps)
+
+
+def pseudo_label_view(found: PseudoLabels) -> View:
+    """Explanation, a row for each class, and the pictures of the last validation."""
+    return {
+        "kept": found.kept,
+        "verdict": _verdict(found),
+        "first_step": f"{found.first_step:,}",
+        "last_step": f"{found.last_step:,}",
+        "rows": [
+            {"shares": shares, "colour": colour}
+            for shares, colour in zip_longest(found.classes, found.palette)
+        ],
+        "undefined": any(shares.ratio is None for shares in found.classes),
+        "pictures_step": None if found.pictures_step is None else f"{found.pictures_step:,}",
+        "examples": [pseudo_label_example_view(example, found) for example in found.examples],
+    }
+
+
+def _verdict(found: PseudoLabels) -> str:
+    """How many classes are about to be forgotten, in words."""
+    gone, least = sum(one.vanished for one in found.classes), f"{100 * LEAST_RATIO:.0f} %"
+    if not gone:
+        return f"No class has vanished: each keeps at least {least} of its share of the labels."
+    return (
+        f"{gone} of {counted(len(found.classes), 'class', 'classes')} "
+        f"{'has' if gone == 1 else 'have'} almost vanished: less than {least} of the share of the "
+        f"labels. The table marks {'it' if gone == 1 else 'them'}."
+    )

@@ -21,7 +21,7 @@ from softiou.errors import DataError
 from softiou.evaluation.pictures import deflated, index_map
 from softiou.evaluation.schema import ImageScores
 from softiou.reports.formatting import View
-from softiou.reports.image_files import open_image, open_index_map
+from softiou.reports.pictures import open_image, open_index_map
 
 FOLDER = "gallery"
 BUDGET_BYTES = 8_500_000  # of the gallery: the page around it needs about one megabyte

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from softiou.evaluation.schema import ClassScores, Evaluation
 from softiou.metrics.registry import metrics_of
-from softiou.reports.metric_display import metric_views
+from softiou.reports.formatting import metric_views
 from softiou.reports.templating import fill_text
 
 FILE = "MODEL_CARD.md"

@@ -10,22 +10,23 @@ from softiou._files import write_atomically
 from softiou.evaluation.schema import Evaluation, ImageScores
 from softiou.metrics.registry import metrics_of
 from softiou.reports.calibration_view import calibration_view
-from softiou.reports.class_table import class_table
 from softiou.reports.collect import ReportData, collect
-from softiou.reports.confusion import confusion_view
-from softiou.reports.csv_files import classes_csv, images_csv
 from softiou.reports.curves import best_validation, learning_curves
-from softiou.reports.examples import example_view, read_example
-from softiou.reports.formatting import View, counted, duration
+from softiou.reports.examples import example_view, pseudo_label_view, read_example
+from softiou.reports.formatting import View, counted, duration, metric_views
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import gallery_view
 from softiou.reports.history import History
-from softiou.reports.metric_display import metric_views
 from softiou.reports.model_card import FILE as MODEL_CARD
 from softiou.reports.model_card import model_card
 from softiou.reports.model_table import ModelTable
-from softiou.reports.pseudo_label_view import pseudo_label_view
-from softiou.reports.suspect_view import suspect_view
+from softiou.reports.tables import (
+    class_table,
+    classes_csv,
+    confusion_view,
+    images_csv,
+    suspect_view,
+)
 from softiou.reports.templating import fill
 
 

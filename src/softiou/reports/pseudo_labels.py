@@ -15,13 +15,7 @@ from softiou._reading import read_json
 from softiou.errors import DataError
 from softiou.evaluation.schema import Colour
 from softiou.reports.history import History
-from softiou.reports.image_files import (
-    class_indices,
-    display_size,
-    open_image,
-    open_index_map,
-    pixels,
-)
+from softiou.reports.pictures import class_indices, display_size, open_image, open_index_map, pixels
 
 FOLDER = "pseudo_labels"
 LABELS, PSEUDO_LABELS, KEPT = "labels/class/", "pseudo/class/", "pseudo/kept"  # in metrics.jsonl

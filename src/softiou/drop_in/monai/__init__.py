@@ -1,11 +1,9 @@
 """Overlap losses with the names and arguments of `monai.losses`."""
 
 from softiou.drop_in.monai.base import MonaiLoss
-from softiou.drop_in.monai.dice import DiceLoss, MaskedDiceLoss
+from softiou.drop_in.monai.dice import DiceLoss, GeneralizedDiceLoss, MaskedDiceLoss, TverskyLoss
 from softiou.drop_in.monai.dice_ce import DiceCELoss
 from softiou.drop_in.monai.focal import DiceFocalLoss, FocalLoss, GeneralizedDiceFocalLoss
-from softiou.drop_in.monai.generalized import GeneralizedDiceLoss
-from softiou.drop_in.monai.tversky import TverskyLoss
 
 __all__ = [
     "DiceCELoss",

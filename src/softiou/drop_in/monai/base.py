@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
+from softiou.drop_in.base import SettingsModule, settings
 from softiou.drop_in.monai import inputs
-from softiou.drop_in.settings import SettingsModule, settings
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.targets import Target
 

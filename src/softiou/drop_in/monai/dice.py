@@ -1,10 +1,11 @@
-"""DiceLoss and MaskedDiceLoss as MONAI calls them."""
+"""DiceLoss, TverskyLoss and GeneralizedDiceLoss as MONAI calls them."""
 
+import torch
 from torch import Tensor
 
-from softiou.drop_in.distance import smoothed_distance
+from softiou import _checks
+from softiou.drop_in.base import settings, smoothed_distance
 from softiou.drop_in.monai.base import ClassWeight, MonaiLoss, check_class_weight, class_weight
-from softiou.drop_in.settings import settings
 from softiou.overlap import OverlapStatistics
 from softiou.overlap.scores import overlap_and_errors
 from softiou.targets import Target
@@ -85,3 +86,98 @@ class MaskedDiceLoss(DiceLoss):
             mask: (N, 1, *S) or (1, 1, *S), 1 where pixels count and 0 elsewhere, or a weight.
         """
         return super().forward(input, target, valid if mask is None else mask)
+
+
+@settings
+class TverskyLoss(MonaiLoss):
+    """`monai.losses.TverskyLoss`, in one pass over the pixels and right for soft labels.
+
+        1 - (tp + smooth_nr) / (tp + alpha fp + beta fn + smooth_dr)
+
+    for each image and class. For new code: `softiou.TverskyLoss`.
+
+    Args:
+        include_background: See `MonaiLoss`, as all that is not named here.
+        alpha: Price of false positives, at least 0.
+        beta: Price of false negatives, at least 0.
+        reduction: "mean", "sum" or "none", which returns (N, C), with `batch` (C,).
+    """
+
+    alpha: float = 0.5
+    beta: float = 0.5
+    reduction: str = "mean"
+    smooth_nr: float = 1e-5
+    smooth_dr: float = 1e-5
+    batch: bool = False
+    soft_label: bool = False
+    ignore_index: int | None = None
+
+    broadcasts = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        _checks.in_range("alpha", self.alpha, 0.0)
+        _checks.in_range("beta", self.beta, 0.0)
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the loss of each image and class (n, c)."""
+        tp, errors = overlap_and_errors(statistics, alpha=self.alpha, beta=self.beta, form=1)
+        return smoothed_distance(tp, errors, numerator=self.smooth_nr, denominator=self.smooth_dr)
+
+
+WEIGHTS = ("square", "simple", "uniform")
+
+
+@settings
+class GeneralizedDiceLoss(MonaiLoss):
+    """`monai.losses.GeneralizedDiceLoss`, in one pass over the pixels and right for soft labels.
+
+        1 - (2 sum_c w_c tp + smooth_nr) / (2 sum_c w_c (tp + fp / 2 + fn / 2) + smooth_dr)
+
+    for each image, with w_c = 1 / Y_c^2 by the size Y_c of the class; a class that is absent has
+    the largest weight of the others.
+
+    Args:
+        include_background: See `MonaiLoss`, as all that is not named here.
+        w_type: "square", "simple" (1 / Y_c) or "uniform" (1).
+        reduction: "mean", "sum" or "none", which returns (N, 1, 1, ...), with `batch` (1, 1, ...).
+
+    References:
+        Sudre, Li, Vercauteren, Ourselin, Cardoso, Generalised Dice overlap as a deep learning loss
+        function for highly unbalanced segmentations, DLMIA 2017, section 2.1.
+    """
+
+    w_type: str = "square"
+    reduction: str = "mean"
+    smooth_nr: float = 1e-5
+    smooth_dr: float = 1e-5
+    batch: bool = False
+    soft_label: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        super().__post_init__()
+        self.w_type = str(getattr(self.w_type, "value", self.w_type))  # Weight.SQUARE -> "square"
+        _checks.one_of("w_type", self.w_type, WEIGHTS)
+
+    def distance(self, statistics: OverlapStatistics) -> Tensor:
+        """Return the loss of each image (n, 1)."""
+        tp, errors = overlap_and_errors(statistics, alpha=0.5, beta=0.5, form=1)
+        w = _class_weights(statistics.Y.detach(), self.w_type)
+        return smoothed_distance(
+            2 * (w * tp).sum(1, keepdim=True),
+            2 * (w * errors).sum(1, keepdim=True),
+            numerator=self.smooth_nr,
+            denominator=self.smooth_dr,
+        )
+
+
+def _class_weights(Y: Tensor, w_type: str) -> Tensor:
+    """Return the weights (n, c) of classes of the sizes Y (n, c)."""
+    if w_type == "uniform":
+        return torch.ones_like(Y)
+    present = Y > 0
+    w = torch.where(present, Y, 1.0) ** (-2 if w_type == "square" else -1)
+    w = torch.where(present, w, 0.0)
+    return torch.where(present, w, w.amax(1, keepdim=True))

@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 
 from softiou import _checks
+from softiou.drop_in.base import settings
 from softiou.drop_in.monai import inputs
 from softiou.drop_in.monai.base import ActivatedLoss, reduction_of
 from softiou.drop_in.monai.dice import DiceLoss
-from softiou.drop_in.settings import settings
 from softiou.targets import Target
 
 

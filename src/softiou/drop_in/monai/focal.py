@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import _checks
+from softiou.drop_in.base import SettingsModule, settings
 from softiou.drop_in.monai import inputs
 from softiou.drop_in.monai.base import (
     ActivatedLoss,
@@ -17,9 +18,7 @@ from softiou.drop_in.monai.base import (
     class_weight,
     reduction_of,
 )
-from softiou.drop_in.monai.dice import DiceLoss
-from softiou.drop_in.monai.generalized import GeneralizedDiceLoss
-from softiou.drop_in.settings import SettingsModule, settings
+from softiou.drop_in.monai.dice import DiceLoss, GeneralizedDiceLoss
 from softiou.targets import Target
 
 

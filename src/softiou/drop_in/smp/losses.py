@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.drop_in.distance import smoothed_distance
-from softiou.drop_in.settings import SettingsModule, settings
+from softiou.drop_in.base import SettingsModule, settings, smoothed_distance
 from softiou.drop_in.smp.inputs import MODES, class_weights_for, read, several_classes, weights_of
 from softiou.overlap import OverlapStatistics, overlap_statistics
 from softiou.overlap.scores import overlap_and_errors

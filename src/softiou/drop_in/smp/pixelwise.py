@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import _checks
-from softiou.drop_in.settings import SettingsModule, settings
+from softiou.drop_in.base import SettingsModule, settings
 from softiou.drop_in.smp.inputs import (
     MODES,
     MULTICLASS_MODE,

@@ -1,9 +1,10 @@
-"""Modules whose fields are the arguments of their constructors, in the order of another library."""
+"""What the losses of all libraries share: settings as fields of a module, and the one formula."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, dataclass_transform
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 T = TypeVar("T", bound="SettingsModule")
 
@@ -36,3 +37,21 @@ class SettingsModule(nn.Module):
         """Show the settings in the printed module."""
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+def smoothed_distance(
+    tp: Tensor, errors: Tensor, *, numerator: float, denominator: float
+) -> Tensor:
+    """Compute 1 - (tp + numerator) / (tp + errors + denominator), without its cancellation.
+
+    Args:
+        tp: Overlap, at least 0.
+        errors: Priced false positives and negatives, of the same shape.
+        numerator: Added above, at least 0.
+        denominator: Added below, at least 0.
+
+    Returns:
+        Of the same shape; `-numerator` (0 without smoothing) where there is nothing to divide by.
+    """
+    total = tp + errors + denominator
+    return (errors + (denominator - numerator)) / torch.where(total > 0, total, 1.0)
