@@ -3,8 +3,9 @@
 Names are imported on first use, so `import softiou` costs nothing and needs torch alone.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from softiou._lazy import lazy_names as _lazy_names
 
 if TYPE_CHECKING:
     from softiou import metrics, targets
@@ -38,35 +39,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Accumulation": "softiou.accumulation",
-    "ChannelWiseDistillation": "softiou.losses",
-    "DiceSemimetricLoss": "softiou.losses",
-    "FocalLoss": "softiou.losses",
-    "GeneralizedDiceLoss": "softiou.losses",
-    "JaccardMetricLoss": "softiou.losses",
-    "LovaszSoftmaxLoss": "softiou.losses",
-    "OverlapLoss": "softiou.losses",
-    "OverlapStatistics": "softiou.overlap",
-    "SoftJaccardLoss": "softiou.losses",
-    "TverskyLoss": "softiou.losses",
-    "calibrate": "softiou.jobs",
-    "check": "softiou.jobs",
-    "compare": "softiou.jobs",
-    "distill": "softiou.jobs",
-    "evaluate": "softiou.jobs",
-    "export": "softiou.jobs",
-    "label": "softiou.jobs",
-    "load": "softiou.jobs",
-    "metrics": "softiou",
-    "overlap_statistics": "softiou.overlap",
-    "predict": "softiou.jobs",
-    "semi": "softiou.jobs",
-    "show_env": "softiou.environment",
-    "targets": "softiou",
-    "train": "softiou.jobs",
-}
-
 __all__ = [
     "Accumulation",
     "ChannelWiseDistillation",
@@ -96,17 +68,16 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'softiou' has no attribute {name!r}")
-    home = _HOMES[name]
-    return (
-        import_module(f"softiou.{name}")
-        if home == "softiou"
-        else getattr(import_module(home), name)
-    )
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__ = _lazy_names(
+    __name__,
+    {
+        "accumulation": "Accumulation",
+        "environment": "show_env",
+        "jobs": "calibrate check compare distill evaluate export label load predict semi train",
+        "losses": "ChannelWiseDistillation DiceSemimetricLoss FocalLoss GeneralizedDiceLoss "
+        "JaccardMetricLoss LovaszSoftmaxLoss OverlapLoss SoftJaccardLoss TverskyLoss",
+        "metrics": "metrics",
+        "overlap": "OverlapStatistics overlap_statistics",
+        "targets": "targets",
+    },
+)

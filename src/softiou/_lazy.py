@@ -14,7 +14,8 @@ def lazy_names(
 
     Args:
         package: `__name__` of the package.
-        homes: For each submodule the public names that it defines, separated by spaces.
+        homes: For each submodule the public names that it defines, separated by spaces; its own
+            name stands for itself.
         moved: Old names and their new homes, see `moved_names`.
     """
     modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
@@ -22,7 +23,8 @@ def lazy_names(
 
     def find(name: str) -> Any:
         if name in modules:
-            return getattr(import_module(modules[name]), name)
+            module = import_module(modules[name])
+            return module if modules[name] == f"{package}.{name}" else getattr(module, name)
         return find_moved(name)
 
     return find, lambda: sorted(modules)

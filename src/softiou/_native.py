@@ -6,8 +6,20 @@ import warnings
 from functools import cache
 from pathlib import Path
 
+import torch
 from torch.backends.cpu import get_cpu_capability
 
+# How the C files number the types of tensors, see `_scalars.h`.
+FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+INTEGERS = {
+    torch.uint8: 3,
+    torch.bool: 3,
+    torch.int8: 4,
+    torch.int16: 5,
+    torch.int32: 6,
+    torch.int64: 7,
+}
+TYPES = FLOATS | INTEGERS
 FOLDER = Path(__file__).parent / "_compiled"
 # By what torch finds; the widest first.
 _VARIANTS = {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}

@@ -39,11 +39,7 @@ def calibration_path(trained: TrainedModel) -> Path:
 
 
 def save_calibration(calibration: Calibration, trained: TrainedModel) -> Path:
-    """Write a calibration beside its checkpoint; an earlier one is replaced.
-
-    Returns:
-        The file.
-    """
+    """Write a calibration beside its checkpoint, replacing an earlier one, and return the file."""
     path = calibration_path(trained)
     content = asdict(calibration)
     scaling = content.pop("scaling")
@@ -88,21 +84,13 @@ def load_calibration(trained: TrainedModel) -> Calibration | None:
 
 
 def load_scaling(trained: TrainedModel) -> LogitScaling | None:
-    """Return the scaling of a checkpoint's logits, None when it has none.
-
-    Raises:
-        CheckpointError: As for `load_calibration`.
-    """
+    """Return the scaling of a checkpoint's logits, None if it has none; see `load_calibration`."""
     calibration = load_calibration(trained)
     return None if calibration is None else calibration.scaling
 
 
 def require_scaling(trained: TrainedModel) -> LogitScaling:
-    """Return the scaling of a checkpoint's logits.
-
-    Raises:
-        CheckpointError: It has none, or as for `load_calibration`.
-    """
+    """Return the scaling of a checkpoint's logits; CheckpointError when it has none."""
     scaling = load_scaling(trained)
     if scaling is None:
         raise CheckpointError(

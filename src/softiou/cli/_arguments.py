@@ -19,6 +19,23 @@ Weights = Annotated[
     Literal["student", "teacher"],
     typer.Option(help="Of a semi-supervised run: the student, or the teacher, its average."),
 ]
+RunOrCheckpoint = Annotated[
+    Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
+]
+RunOrFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN|CKPT|FILE",
+        help="Run directory, checkpoint file, or what `softiou export` has written.",
+    ),
+]
+DataOfRun = Annotated[
+    str | None,
+    typer.Argument(
+        help="Data set folder, LAYOUT:/path, or digits; default: that of the run.",
+        show_default=False,
+    ),
+]
 DataOrSetting = Annotated[
     str | None, typer.Argument(help="Data set folder, LAYOUT:/path, or digits.", show_default=False)
 ]

@@ -1,26 +1,17 @@
 """softiou calibrate: a scaling of a model's logits, fitted on the validation split."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from softiou.cli import _arguments as arguments
 from softiou.cli import _console
-from softiou.cli._arguments import Json, Precision, Truth, Weights
 
 
 def calibrate(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Data set folder, LAYOUT:/path, or digits; default: that of the run.",
-            show_default=False,
-        ),
-    ] = None,
+    run: arguments.RunOrCheckpoint,
+    data: arguments.DataOfRun = None,
     split: Annotated[
         str | None,
         typer.Option(
@@ -36,10 +27,10 @@ def calibrate(
             "bias for each class."
         ),
     ] = "temperature",
-    labels: Truth = "auto",
-    precision: Precision = "fp32",
-    model: Weights = "student",
-    json_output: Json = False,
+    labels: arguments.Truth = "auto",
+    precision: arguments.Precision = "fp32",
+    model: arguments.Weights = "student",
+    json_output: arguments.Json = False,
 ) -> None:
     """Fit a temperature, so that probabilities are calibrated, and keep it by the checkpoint.
 

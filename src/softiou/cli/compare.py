@@ -162,7 +162,7 @@ def _difference_cells(
         *(_with_spread(estimate, digits) for estimate in pair),
         _cell(difference.value, digits, sign=True),
         _interval_cell(difference.interval, digits, sign=True),
-        _probability_cell(difference.probability),
+        difference.chance() or "-",
     ]
 
 
@@ -182,14 +182,3 @@ def _cell(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
         return "-"
     rounded = round(value, digits) + 0.0  # no -0.00
     return f"{rounded:+.{digits}f}" if sign and rounded else f"{rounded:.{digits}f}"
-
-
-def _probability_cell(probability: float | None) -> str:
-    """Show per cent, never 0 or 100: a bootstrap cannot show certainty."""
-    if probability is None:
-        return "-"
-    if probability > 0.999:
-        return "> 99.9 %"
-    if probability < 0.001:
-        return "< 0.1 %"
-    return f"{100 * probability:.1f} %"

@@ -11,20 +11,8 @@ from softiou.cli import _console
 
 
 def evaluate(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN|CKPT|FILE",
-            help="Run directory, checkpoint file, or what `softiou export` has written.",
-        ),
-    ],
-    data: Annotated[
-        str | None,
-        typer.Argument(
-            help="Data set folder, LAYOUT:/path, or digits; default: that of the run.",
-            show_default=False,
-        ),
-    ] = None,
+    run: arguments.RunOrFile,
+    data: arguments.DataOfRun = None,
     split: Annotated[
         str | None,
         typer.Option(help="Which split to score; default: test, or val where there is no test."),

@@ -7,13 +7,11 @@ from typing import Annotated, Literal
 import typer
 
 from softiou.cli import _console
-from softiou.cli._arguments import Json, Weights
+from softiou.cli._arguments import Json, RunOrCheckpoint, Weights
 
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
-    ],
+    run: RunOrCheckpoint,
     to: Annotated[
         Literal["onnx", "torch-export", "safetensors"], typer.Option(help="What to write.")
     ],

@@ -10,13 +10,7 @@ from softiou.cli import _console
 
 
 def predict(
-    run: Annotated[
-        Path,
-        typer.Argument(
-            metavar="RUN|CKPT|FILE",
-            help="Run directory, checkpoint file, or what `softiou export` has written.",
-        ),
-    ],
+    run: arguments.RunOrFile,
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")] = Path("predictions"),
     probabilities: Annotated[

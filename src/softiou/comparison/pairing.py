@@ -96,11 +96,7 @@ def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
                 break
         else:
             groups.append([run])
-    return [sorted(group, key=_seed_and_name) for group in groups]
-
-
-def _seed_and_name(run: EvaluatedRun) -> tuple[int, str]:
-    return run.seed or 0, run.name  # an unknown seed is alone in its group
+    return [sorted(group, key=lambda run: (run.seed or 0, run.name)) for group in groups]
 
 
 def _belongs(run: EvaluatedRun, group: Sequence[EvaluatedRun]) -> bool:

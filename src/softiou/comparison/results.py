@@ -45,6 +45,15 @@ class Difference:
     probability: float | None
     better: Literal["higher", "lower"]
 
+    def chance(self) -> str:
+        """Return the probability in per cent, "" if undefined: a bootstrap shows no certainty."""
+        share = self.probability
+        if share is None:
+            return ""
+        if share > 0.999:
+            return "> 99.9 %"
+        return "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
+
 
 @dataclass(frozen=True)
 class Group:

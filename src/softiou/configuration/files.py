@@ -27,11 +27,7 @@ _DEPENDANTS = {
 
 
 def load_labelling_config(overrides: list[str]) -> LabellingConfig:
-    """Read the settings of `softiou label` from "key=value".
-
-    Raises:
-        ConfigError: Lists every mistake at once.
-    """
+    """Read the settings of `softiou label` from "key=value"; a ConfigError lists all mistakes."""
     values: dict[str, Any] = {}
     mistakes = _override(values, overrides)
     return _validated(LabellingConfig, values, mistakes)
@@ -141,12 +137,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def config_text(config: Config, notes: Mapping[str, str] | None = None) -> str:
-    """Return all settings as YAML: a line for each, with its description and a note.
-
-    Args:
-        config: The settings.
-        notes: What to add to a comment, by dotted key.
-    """
+    """Return all settings as YAML: a line each, with its description and a note by dotted key."""
     lines, sections = [], dict(Config.sections())
     for name, field in Config.model_fields.items():
         value = getattr(config, name)

@@ -35,11 +35,7 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def recipe_path(name: str) -> Path:
-    """Return the file of a recipe.
-
-    Raises:
-        ConfigError: There is no recipe of that name; names similar ones.
-    """
+    """Return the file of a recipe; a ConfigError names similar ones where there is none."""
     names = recipe_names()
     if name in names:
         return FOLDER / f"{name}.yaml"
@@ -50,11 +46,7 @@ def recipe_path(name: str) -> Path:
 
 
 def summarise_recipe(name: str) -> RecipeSummary:
-    """Return what a recipe trains, and for how long.
-
-    Raises:
-        ConfigError: There is no recipe of that name.
-    """
+    """Return what a recipe trains, and for how long."""
     import yaml
 
     from softiou.configuration.sections import Config

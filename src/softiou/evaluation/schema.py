@@ -262,10 +262,7 @@ def evaluation_file(path: Path) -> Path:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read an evaluation. An image that is listed twice is returned once.
-
-    Args:
-        path: Run directory or evaluation.json.
+    """Read an evaluation of a run directory, or evaluation.json; an image listed twice counts once.
 
     Raises:
         DataError: There is no file, it is incomplete, or of an unknown schema version.

@@ -36,7 +36,7 @@ InputDtype = Literal["uint8", "float32"]
 
 @dataclass(frozen=True)
 class ExportInfo:
-    """What an exported metadata of an exported file.
+    """The metadata of an exported file.
 
     Attributes:
         description: Names and colours of the classes.

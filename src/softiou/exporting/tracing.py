@@ -30,9 +30,7 @@ class Probabilities(nn.Module):
 
         probs = softmax(scale z + bias),    z the logits of the model, interpolated to (H, W)
 
-    Args:
-        model: In eval mode.
-        scaling: Of the logits; None for none.
+    The model is in eval mode; without a scaling of the logits, scale is 1 and bias 0.
     """
 
     def __init__(self, model: "SegmentationModel", scaling: LogitScaling | None) -> None:
@@ -41,11 +39,7 @@ class Probabilities(nn.Module):
         self.scaling = scaling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute probabilities (N, C, H, W) in float32.
-
-        Args:
-            images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
-        """
+        """Compute probabilities (N, C, H, W) in float32 of RGB, uint8 in [0, 255] or in [0, 1]."""
         height, width = images.shape[-2:]
         # The model pads, too. Padding here lets the tracer infer that the sizes are multiples of
         # the stride; otherwise it would keep those of the example.

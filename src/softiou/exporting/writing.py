@@ -137,12 +137,8 @@ _CELLS_PX = 16  # of the coloured squares
 def example_images(smallest_px: int, *, stride: int) -> list[Tensor]:
     """Return batches of blurred squares with noise: odd sizes, two images at once, a small one.
 
-    Args:
-        smallest_px: Smallest height and width of the program.
-        stride: The network's input is a multiple of it, in pixels.
-
-    Returns:
-        RGB (N, 3, H, W), uint8, always the same.
+    RGB (N, 3, H, W), uint8, always the same. `smallest_px` is the smallest height and width of
+    the program; the network's input is a multiple of `stride`, in pixels.
     """
     random = torch.Generator().manual_seed(0)
     least = max(96, smallest_px)
@@ -169,16 +165,10 @@ def largest_difference(
     scaling: LogitScaling | None,
     batches: Iterable[Tensor],
 ) -> float:
-    """Compute the largest difference between probabilities of a file and its model.
+    """Compute the largest difference between probabilities of a file and its model, on the CPU.
 
-    Args:
-        exported: The file, on the CPU.
-        model: In eval mode, on the CPU; it computes in float32.
-        scaling: Of the model's logits.
-        batches: Images (N, 3, H, W), uint8.
-
-    Returns:
-        In [0, 1]; infinite where the file computes NaN.
+    The model computes in float32, with the scaling of its logits, on batches of images (N, 3,
+    H, W), uint8. The result is in [0, 1]; infinite where the file computes NaN.
     """
     original = ModelPredictor(model, "fp32", scaling)
     largest = 0.0

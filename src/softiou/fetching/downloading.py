@@ -26,14 +26,7 @@ WatchChunks = Callable[[Iterable[bytes], int], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Archive:
-    """A file on the network.
-
-    Args:
-        url: Its address.
-        name: Of the file.
-        algorithm: Of the checksum, for instance "md5".
-        digest: The published checksum in hexadecimal digits.
-    """
+    """A file on the network, with the published checksum in hexadecimal digits."""
 
     url: str
     name: str

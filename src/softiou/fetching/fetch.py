@@ -43,14 +43,7 @@ class Fetched:
 def fetch_dataset(
     name: str, to: Path, *, sbd: bool = False, say: Callable[[str], None], watch: WatchChunks
 ) -> Fetched:
-    """Download and unpack a data set, except files that exist.
-
-    Args:
-        name: One of `FETCHED`.
-        to: Folder of archives and data set.
-        sbd: Whether to add the masks of trainaug, for voc.
-        say: Prints a line.
-        watch: Shows the progress of a download.
+    """Download and unpack one of `FETCHED`, except files that exist; for voc `sbd` adds trainaug.
 
     Raises:
         DataError: It cannot be downloaded freely, the network failed, an archive is damaged, or the
@@ -98,9 +91,6 @@ def _put(source: Path, target: Path) -> None:
 
 def instructions(name: str) -> str:
     """Return where a data set comes from, how to get it, and the resulting folders.
-
-    Args:
-        name: A key of `ORIGINS`, or cityscapes-coarse.
 
     Raises:
         DataError: There is no data set of that name.

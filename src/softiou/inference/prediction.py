@@ -93,15 +93,10 @@ def predict_batch(
     settings: InferenceSettings = WHOLE_IMAGE,
     scaling: LogitScaling | None = None,
 ) -> Tensor:
-    """Compute the class probabilities of several images of one size.
+    """Compute the class probabilities of several images of one size, RGB (N, 3, H, W), N > 0.
 
-    Args:
-        model: As in `predict_probs`.
-        images: RGB (N, 3, H, W), N > 0, for instance a batch of a DataLoader.
-        precision: As in `predict_probs`.
-        settings: As in `predict_probs`; without windows, `batch_size` is the number of images per
-            pass.
-        scaling: As in `predict_probs`.
+    The arguments are those of `predict_probs`; without windows, `batch_size` is the number of
+    images per pass.
 
     Returns:
         Probabilities (N, C, H, W) in float32, on the model's device; equal to those of single
@@ -131,15 +126,8 @@ def predict_bands(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
 
-    Args:
-        model: As in `predict_probs`.
-        image: As in `predict_probs`; it may stay on the CPU.
-        precision: As in `predict_probs`.
-        settings: As in `predict_probs`; without windows the image is one band.
-        scaling: As in `predict_probs`.
-
-    Returns:
-        See `probability_bands`.
+    The arguments are those of `predict_probs`, the result that of `probability_bands`. The
+    image may stay on the CPU.
     """
     return probability_bands(ModelPredictor(model, precision, scaling), image, settings=settings)
 

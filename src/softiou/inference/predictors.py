@@ -32,24 +32,15 @@ class Predictor(Protocol):
         ...
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Compute probabilities of images that may have been resized.
+        """Compute probabilities (N, C, H, W) in float32 of images that had the size (H, W) before.
 
-        Args:
-            images: RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
-            size: (H, W) that they had before.
-
-        Returns:
-            Probabilities (N, C, H, W) in float32.
+        RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
         """
         ...
 
 
 def require_finite(probs: Tensor, *, model: str, image: str) -> None:
-    """Raise unless all probabilities are finite.
-
-    Raises:
-        CheckpointError: Names the model and the image.
-    """
+    """Raise CheckpointError, which names model and image, unless all probabilities are finite."""
     if not bool(probs.isfinite().all()):
         raise CheckpointError(
             f"{model} predicts NaN for {image}: its training has diverged. Use an earlier "

@@ -126,11 +126,7 @@ class MaskWriter:
 
 
 def find_images(path: Path) -> list[Path]:
-    """Return an image file, or the image files of a folder, by name.
-
-    Raises:
-        DataError: There are none.
-    """
+    """Return an image file, or the image files of a folder, by name; DataError for none."""
     if path.is_file():
         return [path]
     files = visible_files(path, IMAGE_SUFFIXES)

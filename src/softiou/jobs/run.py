@@ -29,11 +29,7 @@ class Run(Trained):
     report = reporting.report
 
     def contents(self) -> "ReportData":
-        """Read the run directory: learning curves, the last evaluation, the table of models.
-
-        Raises:
-            CheckpointError: The model is in no run directory.
-        """
+        """Read the run directory: learning curves, the last evaluation, the table of models."""
         from softiou.reports import collect
 
         return collect(self.require_directory())

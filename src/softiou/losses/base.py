@@ -249,11 +249,7 @@ class OverlapLoss(nn.Module, ABC):
         valid: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the loss and what it is made of.
-
-        Returns:
-            "loss", and detached "overlap" and, when mixed in, "cross_entropy".
-        """
+        """Compute "loss", and detached its parts: "overlap" and, if mixed in, "cross_entropy"."""
         statistics = self.statistics(logits, target, valid=valid, weights=weights)
         return self.parts_of(statistics, weights_of(target))
 

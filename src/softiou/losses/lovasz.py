@@ -106,14 +106,9 @@ class LovaszSoftmaxLoss(nn.Module):
 
 
 def lovasz_extension(errors: Tensor, y: Tensor) -> Tensor:
-    """Compute the Lovász extension of the Jaccard loss of one class.
+    """Compute the Lovász extension of the Jaccard loss of one class, a scalar; 0 without pixels.
 
-    Args:
-        errors: Of the pixels (P,), at least 0.
-        y: 0 or 1 (P,), floating.
-
-    Returns:
-        A scalar; 0 without pixels.
+    The errors of the pixels (P,) are at least 0, and y (P,) is 0 or 1, floating.
     """
     errors, order = errors.sort(descending=True)
     y = y[order]

@@ -37,19 +37,14 @@ class CalibrationBins(ImageSums):
         return (self.correct - self.confidence).abs()
 
     def error(self) -> Tensor:
-        """Compute the expected calibration error, sum_b gap_b / n, over the last dimension.
+        """Compute the expected calibration error, sum_b gap_b / n, in [0, 1]; NaN without pixels.
 
-        Returns:
-            float64 (N,) or (N, C) in [0, 1]; NaN without pixels.
+        float64 (N,) or (N, C), over the last dimension.
         """
         return self.gaps().sum(-1) / self.count.sum(-1)
 
     def largest_error(self) -> Tensor:
-        """Compute the maximum calibration error, max_b gap_b / n_b.
-
-        Returns:
-            float64 (N,) or (N, C) in [0, 1]; NaN without pixels.
-        """
+        """Compute the maximum calibration error, max_b gap_b / n_b, in [0, 1]; else NaN."""
         gaps = torch.where(self.count > 0, self.gaps() / self.count, -torch.inf)
         largest = gaps.amax(-1)  # amax, unlike where(largest >= 0), lets a NaN through
         return largest.masked_fill(largest == -torch.inf, torch.nan)

@@ -41,13 +41,7 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
         num_classes: C, at least 2; 1 and more for independent classes.
         width: d in pixels, at least 1; None takes `ratio`.
         ratio: d as a share of the image's diagonal, above 0; rounded, and at least one pixel.
-        per: "dataset", "image", "class" or "none"; see `MeanIoU`.
-        worst: Per cent of the images to average over, the lowest; see `MeanIoU`, also for
-            `average`, `absent`, `include_background` and `threshold`.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel).
-        ignore_index: Label value of the pixels to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: All others of `MeanIoU`.
 
     Example:
         >>> metric = BoundaryIoU(num_classes=2, width=1, per="none")
@@ -94,26 +88,15 @@ def boundary_counts(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> OverlapCounts:
-    """Count the pixels of each class that lie near its contour, image by image.
+    """Count the pixels of each class that lie near its contour; see also `overlap_counts`.
 
     Args:
-        preds: As in `overlap_counts`.
-        target: As in `overlap_counts`.
-        num_classes: C, at least 2; 1 and more for independent classes.
         width: d in pixels, at least 1; None takes `ratio`.
         ratio: d as a share of the image's diagonal, above 0.
-        independent: True when the classes do not exclude each other.
-        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
-        valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
         int64 counts (N, C), whose `iou` is the boundary IoU. A true positive is in the bands of
         both prediction and target.
-
-    Raises:
-        TypeError: `preds` (N, *S) are floating, or `valid` is not bool.
-        ValueError: Shapes do not match, or predictions lie outside the classes.
     """
     _check_width(width, ratio)
     check_threshold(threshold, independent)
@@ -153,12 +136,7 @@ class BoundaryCalibrationError(CalibrationMetric):
             of its own.
         width: Of the band on each side of a boundary, in pixels, at least 1. The edges of the image
             and invalid pixels make no boundary.
-        num_bins: B, at least 1.
-        per: "dataset" for all pixels together, "image" for the mean over the images that have any
-            in the band.
-        independent: True when the classes do not exclude each other; see `CalibrationMetric`.
-        ignore_index: Label value of the pixels to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: `num_bins`, `per`, `independent` and others of `CalibrationMetric`.
     """
 
     def __init__(self, num_classes: int, *, width: int = 3, **kwargs: Any) -> None:

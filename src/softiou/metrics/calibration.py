@@ -59,9 +59,8 @@ class CalibrationMetric(BinnedMetric[CalibrationSums]):
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram of what was seen in this process.
 
-        Returns:
-            "edges" (B + 1,), "count" (B,), and mean "confidence" and "accuracy" of the bins (B,),
-            NaN for empty ones.
+        "edges" (B + 1,), "count" (B,), and mean "confidence" and "accuracy" of the bins
+        (B,), NaN for empty ones.
         """
         return reliability(self.sums().merge_images().equal_width())
 
@@ -86,11 +85,7 @@ class ExpectedCalibrationError(TopLabelMetric):
         num_classes: C, at least 2; 1 and more for independent classes.
         adaptive: Bins that hold about as many pixels each instead, merged from 16 B + 16 fine bins;
             most pixels of a good model lie in the last bins of equal width.
-        num_bins: B, at least 1.
-        per: "dataset" for all pixels together, "image" for the mean over the images that have any.
-        independent: True when the classes do not exclude each other; see `CalibrationMetric`.
-        ignore_index: Label value of the pixels to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: `num_bins`, `per`, `independent` and others of `CalibrationMetric`.
 
     Note:
         The state is 3 (16 B + 16) numbers an image (counts int64, sums float64), whatever the
@@ -176,11 +171,7 @@ class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
         num_classes: C, at least 2; 1 and more for independent classes.
         per: "dataset" for the mean over the classes that occur in the target, "none" for the error
             of each class (C,), NaN for those that do not.
-        num_bins: B, at least 1.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel).
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: `num_bins`, `independent` and others of `CalibrationMetric`.
 
     Note:
         The state is 3 C B numbers an image.
@@ -231,8 +222,7 @@ class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
     def reliability(self) -> dict[str, Tensor]:
         """Return the reliability diagram of every class, of what was seen in this process.
 
-        Returns:
-            "edges" (B + 1,), "count" (C, B), and mean "confidence" and frequency of the class as
-            "accuracy" (C, B), NaN for empty bins.
+        "edges" (B + 1,), "count" (C, B), and mean "confidence" and frequency of the class
+        as "accuracy" (C, B), NaN for empty bins.
         """
         return reliability(self.sums().merge_images())

@@ -182,21 +182,10 @@ def confusion_counts(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Count the pixels of each pair of classes, image by image.
-
-    Args:
-        preds: As in `overlap_counts`.
-        target: As in `overlap_counts`.
-        num_classes: C, at least 2.
-        ignore_index: Label value of the pixels to ignore.
-        valid: Bool (N, *S), False for pixels to ignore.
+    """Count the pixels of each pair of classes, image by image; arguments as in `overlap_counts`.
 
     Returns:
         int64 (N, C, C): rows are the classes of the target, columns those of the prediction.
-
-    Raises:
-        TypeError: `preds` (N, *S) are floating, or `valid` is not bool.
-        ValueError: Shapes do not match, or predictions lie outside the classes.
 
     Example:
         >>> preds, target = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]])

@@ -14,18 +14,9 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou._native import load_library, warn_once
+from softiou._native import FLOATS, INTEGERS, TYPES, load_library, warn_once
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 
-_FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-_INTEGERS = {
-    torch.uint8: 3,
-    torch.bool: 3,
-    torch.int8: 4,
-    torch.int16: 5,
-    torch.int32: 6,
-    torch.int64: 7,
-}
 _TILE = 1024  # pixels, as in native.c
 # Units of an image: more than threads, to balance the load; the sums do not depend on the threads.
 _UNITS = 16
@@ -66,9 +57,9 @@ def unsupported_reason(
     """Say why a pass cannot be done here; None when it can."""
     if not all(x is None or x.device.type == "cpu" for x in (scores, target, valid)):
         return "Not all tensors are on the CPU."
-    if target.dtype not in _INTEGERS:
+    if target.dtype not in INTEGERS:
         return f"It knows labels alone, not a target of {target.dtype}."
-    if scores.dtype not in (_FLOATS if num_bins else {**_FLOATS, **_INTEGERS}):
+    if scores.dtype not in (FLOATS if num_bins else TYPES):
         return f"It computes in float32, and the prediction is {scores.dtype}."
     if num_bins > _MOST_BINS:
         return f"It has at most {_MOST_BINS} bins."
@@ -123,8 +114,8 @@ def gather(
     # The names keep what may be copies alive until the call is over.
     scores, target = scores.detach().contiguous(), target.contiguous()
     valid = None if valid is None else valid.contiguous()
-    job.scores, job.scores_type = scores.data_ptr(), {**_FLOATS, **_INTEGERS}[scores.dtype]
-    job.target, job.target_type = target.data_ptr(), _INTEGERS[target.dtype]
+    job.scores, job.scores_type = scores.data_ptr(), TYPES[scores.dtype]
+    job.target, job.target_type = target.data_ptr(), INTEGERS[target.dtype]
     job.valid = None if valid is None else valid.data_ptr()
     job.counts, job.totals = counts.data_ptr(), totals.data_ptr()
     job.cells, job.classes = cells.data_ptr(), classes.data_ptr()

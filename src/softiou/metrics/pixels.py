@@ -159,17 +159,9 @@ def boundary_confidence_sums(
 ) -> CalibrationSums:
     """Gather the sums of `confidence_sums` from the pixels near a boundary of the labels.
 
-    Args:
-        probs: As in `pixel_sums`.
-        target: As in `pixel_sums`.
-        width: Of the band on each side of a boundary, in pixels, at least 1; the edges of the image
-            and invalid pixels make no boundary. See `softiou.targets.smoothing`.
-        num_classes: C, at least 2; 1 and more for independent classes, each of which has boundaries
-            of its own.
-        num_bins: B, at least 1.
-        independent: True when the classes do not exclude each other.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
-        valid: Bool (N, *S), False for pixels to ignore.
+    The band reaches `width` pixels, at least 1, on each side of a boundary; the edges of the
+    image and invalid pixels make none, see `softiou.targets.smoothing`. Independent classes
+    have boundaries of their own. All other arguments are those of `pixel_sums`.
     """
     settings = _Settings(num_classes, num_bins, independent, ignore_index)
     decoded = _decoded(probs, target, valid, settings)

@@ -15,13 +15,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 def confidence_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
-    """Gather the sums of classes that exclude each other; see `softiou.metrics.confidence_sums`.
-
-    Args:
-        probs: Probabilities (N, C, *S).
-        target: Labels or probabilities of the same space.
-        num_bins: B.
-    """
+    """Gather the sums of classes that exclude each other; see `softiou.metrics.confidence_sums`."""
     confidence, preds = probs.max(1)
     brier = torch.zeros_like(confidence, dtype=torch.float64)
     nll = torch.zeros_like(brier)

@@ -236,9 +236,6 @@ def metric_info(key: str) -> MetricInfo:
 def higher_is_better(name: str) -> bool:
     """Return the direction of a metric by its name in metrics.jsonl, such as "val/miou_d".
 
-    Args:
-        name: A key of `METRICS`, with or without what stands before a slash.
-
     Raises:
         ValueError: There is no such metric.
     """

@@ -33,9 +33,7 @@ class BinnedMetric(ImageMetric[S]):
         num_classes: C, at least 2; 1 and more for independent classes.
         empty: The sums of no image.
         num_bins: B, at least 1.
-        independent: True when the classes do not exclude each other; see `pixel_sums`.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
-        **kwargs: Of `ImageMetric` and `torchmetrics.Metric`.
+        **kwargs: Of `ImageMetric`.
     """
 
     def __init__(self, num_classes: int, *, empty: S, num_bins: int, **kwargs: Any) -> None:
@@ -70,16 +68,9 @@ class BinnedMetric(ImageMetric[S]):
 
 
 class PixelMetric(BinnedMetric[PixelSums]):
-    """Base of the metrics that keep all sums of a pass over the pixels.
+    """Base of the metrics that keep all sums of a pass over the pixels; see `CalibrationMetric`.
 
-    Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        num_bins: B, at least 1.
-        independent: True when the classes do not exclude each other; see `pixel_sums`.
-        **kwargs: `ignore_index`, and those of `torchmetrics.Metric`.
-
-    Note:
-        The state is 3 (C + 16 B + 16 + C B) numbers an image: 13 kB for 19 classes and 15 bins.
+    The state is 3 (C + 16 B + 16 + C B) numbers an image: 13 kB for 19 classes and 15 bins.
     """
 
     def __init__(

@@ -132,8 +132,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
 
     Args:
         num_classes: C, at least 2.
-        ignore_index: Label value of the pixels to ignore, for hard and soft targets.
-        **kwargs: Of `torchmetrics.Metric`.
+        **kwargs: `ignore_index`, for hard and soft targets, and those of `torchmetrics.Metric`.
     """
 
     P: list[Tensor]
@@ -146,11 +145,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
         super().__init__(num_classes, empty=OverlapMasses(none, none, none), **kwargs)
 
     def update(self, probs: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
-        """Add images: see `overlap_masses` for the shapes.
-
-        Raises:
-            ValueError: `probs` have another number of classes.
-        """
+        """Add images: see `overlap_masses` for the shapes."""
         if _checks.dense_tensor("probs", probs).ndim < 3 or probs.shape[1] != self.num_classes:
             raise ValueError(
                 f"Expected `probs` to have shape (N, C, *S) with C = {self.num_classes}, but got "

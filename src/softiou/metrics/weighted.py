@@ -201,15 +201,11 @@ def _mean_of_classes(scores: Tensor, sizes: Tensor) -> Tensor:
 
 
 def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
-    """Average the lowest scores along the images.
+    """Average the lowest scores (N, ...) along the images; NaN is left out.
 
-    Args:
-        scores: (N, ...), NaN for those that are undefined.
-        worst: Per cent q of the defined scores, in (0, 100]. Of n scores the lowest
-            ceil(q n / 100) are averaged, which is one at least.
-
-    Returns:
-        (...), or (Q, ...) for a list; NaN where no score is defined.
+    Of n scores that are defined the lowest ceil(q n / 100) are averaged, with q in (0, 100] the
+    per cent `worst`, or several of them: (...), or (Q, ...) for a list; NaN where no score is
+    defined.
     """
     percent = worst if isinstance(worst, Sequence) else (worst,)
     columns = scores.double().reshape(len(scores), math.prod(scores.shape[1:]))

@@ -66,6 +66,8 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
     timm_name = spec.encoder.removeprefix("tu-")
     if download and timm_name != spec.encoder and not timm.is_model_pretrained(timm_name):
         raise _no_weights(spec)
+    # Each name of timm has one set of weights, which True selects.
+    imagenet = True if spec.encoder.startswith("tu-") else "imagenet"
     try:
         with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
             # dpt works without prefix tokens, too.
@@ -73,7 +75,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
             net = smp.create_model(
                 spec.architecture,
                 encoder_name=spec.encoder,
-                encoder_weights=_imagenet(spec.encoder) if download else None,
+                encoder_weights=imagenet if download else None,
                 classes=spec.num_classes,
                 **_dilation(spec),
                 **any_size(spec.encoder),
@@ -139,8 +141,3 @@ def _dilation(spec: ModelSpec) -> dict[str, Any]:
     if spec.architecture.startswith("deeplab"):
         options["decoder_atrous_rates"] = (12, 24, 36) if stride == 8 else (6, 12, 18)
     return options
-
-
-def _imagenet(encoder: str) -> str | bool:
-    # Each name of timm has one set of weights, which True selects.
-    return True if encoder.startswith("tu-") else "imagenet"

@@ -33,11 +33,8 @@ class CustomModel(SegmentationModel):
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits at the network's own stride.
 
-        Args:
-            images: (N, B, H, W), uint8 in [0, 255] or floating in [0, 1].
-
-        Raises:
-            ValueError: The network returns something else than logits (N, C, h, w).
+        The images are (N, B, H, W), uint8 in [0, 255] or floating in [0, 1]. A network that
+        returns something else than logits (N, C, h, w) raises a ValueError.
         """
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255

@@ -17,11 +17,7 @@ from softiou.models.weights import load_encoder, normalisation_of, offline
 
 
 def model_of_file(spec: ModelSpec, file: Path) -> "SegmentationModel":
-    """Build the model that a file describes, without a network.
-
-    Raises:
-        CheckpointError: It cannot be built from the file alone.
-    """
+    """Build the model that a file describes, without a network; CheckpointError if that fails."""
     if spec.architecture == TRANSFORMERS and spec.settings is None:
         raise CheckpointError(
             f"{file} does not hold the configuration of its model {spec.encoder}."

@@ -39,11 +39,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, file: Path) -> Self:
-        """Undo `as_dict`; `file` is named in errors.
-
-        Raises:
-            CheckpointError: Settings are missing, or not known to this version.
-        """
+        """Undo `as_dict`; CheckpointError names the file where a setting is missing or unknown."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise CheckpointError(

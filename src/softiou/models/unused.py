@@ -13,11 +13,9 @@ from softiou.models.segmentation import SegmentationModel
 def freeze_unused(model: SegmentationModel) -> list[str]:
     """Freeze parameters that do not affect the logits, and return their names.
 
-    Examples are the last stages of the encoder of a PSPNet, or a vision transformer's classifier:
-    they have no gradients, which distributed training would wait for.
-
-    Args:
-        model: In any mode, which does not change.
+    Examples are the last stages of the encoder of a PSPNet, or a vision transformer's
+    classifier: they have no gradients, which distributed training would wait for. The mode is
+    kept.
     """
     used = _reached(_results(model))
     frozen = [

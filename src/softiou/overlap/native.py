@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from softiou._native import load_library
+from softiou._native import FLOATS, TYPES, load_library
 from softiou.overlap.job import Job, Sums
 from softiou.targets import (
     DenseTarget,
@@ -34,18 +34,6 @@ from softiou.targets import (
 from softiou.targets.neighbours import gaussian_weights
 from softiou.tiles import Bilinear, Tile
 
-_TYPES = {
-    torch.float32: 0,
-    torch.bfloat16: 1,
-    torch.float16: 2,
-    torch.uint8: 3,
-    torch.bool: 3,
-    torch.int8: 4,
-    torch.int16: 5,
-    torch.int32: 6,
-    torch.int64: 7,
-}
-_FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _SUMS = 9  # P, Y, D, M, T, E, F, P_MAX, Y_MAX
 
 
@@ -129,7 +117,7 @@ def unsupported_reason(job: Job) -> str | None:
     """Return why a job cannot be done here; None when it can."""
     if job.logits.device.type != "cpu":
         return "The logits are not on the CPU."
-    if job.logits.dtype not in _FLOATS:
+    if job.logits.dtype not in FLOATS:
         return f"It computes in float32, and the logits are {job.logits.dtype}."
     grid, in_place = _layout(job)
     if len(job.size) != 2 and not all(in_place):
@@ -189,7 +177,7 @@ def _key(x: Tensor) -> tuple[int, tuple[int, ...]]:
 def _in_place(job: Job, target: Target) -> bool:
     """Whether the compiled code reads a target's own memory."""
     kind = _KINDS.get(type(target))
-    if kind is None or any(getattr(target, name).dtype not in _TYPES for name in kind.tensors):
+    if kind is None or any(getattr(target, name).dtype not in TYPES for name in kind.tensors):
         return False
     if isinstance(target, DenseTarget):
         return _holds(target.values.dtype, target.ignore_index)
@@ -313,7 +301,7 @@ class _Call:
         if job.valid is not None:
             self.job.valid = self._map(job.valid, 1)
         if job.weights is not None:
-            floats = job.weights.dtype in _FLOATS
+            floats = job.weights.dtype in FLOATS
             weights = job.weights if floats else job.weights.float()
             self._kept.append(weights)
             self.job.weights = self._map(weights, 1)
@@ -345,7 +333,7 @@ class _Call:
     def logits(self, x: Tensor) -> _Tensor:
         """Describe the logits, or their gradient, at either resolution."""
         if self.job.low.h:
-            return _Tensor(x.data_ptr(), *x.stride(), _TYPES[x.dtype])
+            return _Tensor(x.data_ptr(), *x.stride(), TYPES[x.dtype])
         return self._map(x, 2)
 
     def _groups(self, job: Job) -> Iterator[tuple[int, int]]:
@@ -441,7 +429,7 @@ class _Call:
             bilinear = Bilinear((x.shape[2], x.shape[3]), (height, width), target.align_corners)
             self._kept.append(_tap_arrays(bilinear))
             described.low = _taps(bilinear)
-            described.values = _Tensor(x.data_ptr(), *x.stride(), _TYPES[x.dtype])
+            described.values = _Tensor(x.data_ptr(), *x.stride(), TYPES[x.dtype])
         else:
             described.values = self._map(x, 2)
         if target.valid is not None:
@@ -454,4 +442,4 @@ class _Call:
         if steps is None:
             raise RuntimeError("Expected tensors that can be seen as rows and columns.")
         channel = x.stride(1) if leading == 2 else 0
-        return _Tensor(x.data_ptr(), x.stride(0), channel, *steps, _TYPES[x.dtype])
+        return _Tensor(x.data_ptr(), x.stride(0), channel, *steps, TYPES[x.dtype])

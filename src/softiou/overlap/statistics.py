@@ -105,10 +105,7 @@ class OverlapStatistics:
     def sum_cross_entropy(
         self, *, class_weights: Tensor | None = None, pos_weight: Tensor | None = None
     ) -> Tensor:
-        """Return the weighted cross-entropy of each image and class (N, C), as a sum over pixels.
-
-        Arguments and errors as in `mean_cross_entropy`.
-        """
+        """Return the weighted cross-entropy of each image and class (N, C), summed over pixels."""
         if self.entropy is None:
             raise ValueError(
                 "These statistics hold no cross-entropy; gather them with `cross_entropy=True`."

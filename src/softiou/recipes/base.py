@@ -25,6 +25,7 @@ from softiou.data import (
     DatasetDescription,
     Sample,
     TrainingStream,
+    UnlabeledBatch,
     truth,
 )
 from softiou.errors import ConfigError, DataError
@@ -41,6 +42,13 @@ from softiou.targets import Target
 
 Augmentations: TypeAlias = Augmentation | CustomAugmentation
 Stream: TypeAlias = Callable[[Dataset[Any], int], Iterable[Any]]
+
+
+class PartlyLabeledBatch(TypedDict):
+    """A batch of each kind of image; their sizes may differ."""
+
+    labelled: Batch
+    unlabeled: UnlabeledBatch
 
 
 class ModelSource(TypedDict, total=False):
@@ -60,8 +68,8 @@ class Recipe(pl.LightningModule, ABC):
 
     A recipe also says what else it needs: `open_data`, `build`, `training_batches`, `callbacks`
     and `memory_settings` do what learning from the labels alone needs, and may be replaced.
-    Recipes share this much code, against the usual advice to repeat it: validation, schedule and
-    checkpoints must be the same for runs that are compared.
+    Recipes share this much code, against the usual advice to repeat it: validation, schedule
+    and checkpoints must be the same for runs that are compared.
 
     Args:
         config: Resolved configuration, without "auto".
@@ -88,11 +96,7 @@ class Recipe(pl.LightningModule, ABC):
 
     @classmethod
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
-        """Return all data that the recipe learns from; the images with labels are open already.
-
-        Raises:
-            ConfigError, DataError: The data cannot be had, or must not be used.
-        """
+        """Return all data that the recipe learns from; the images with labels are open already."""
         return labelled
 
     @classmethod
@@ -141,11 +145,7 @@ class Recipe(pl.LightningModule, ABC):
         return []
 
     def overlap_loss(self) -> OverlapLoss:
-        """Return the loss, for recipes that need more of it than a number.
-
-        Raises:
-            ConfigError: It is a callable of the user's.
-        """
+        """Return the loss, for recipes that need more of it than a number: not a callable."""
         if not isinstance(self.loss, OverlapLoss):
             raise ConfigError(
                 f"`softiou {self.config.verb}` needs a loss over overlap statistics: give an "
@@ -169,10 +169,20 @@ class Recipe(pl.LightningModule, ABC):
         """Return the target for the labels of a batch, softened as configured."""
         return build_target(batch["target"], self.config.labels, self.description)
 
+    def student_logits(
+        self, images: Tensor, *, count: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the logits, and those of an auxiliary head for the first `count` images."""
+        if self.model.auxiliary is None:
+            return self.model(images), None
+        return self.model.forward_auxiliary(images, count=count)
+
     def with_auxiliary(
-        self, parts: dict[str, Tensor], logits: Tensor, target: Targets
+        self, parts: dict[str, Tensor], logits: Tensor | None, target: Targets
     ) -> dict[str, Tensor]:
-        """Return the parts of the loss with that of the auxiliary head added, by its weight."""
+        """Return the parts of the loss with that of an auxiliary head added, by its weight."""
+        if logits is None:
+            return parts
         auxiliary = self.loss.parts(logits, target)["loss"]
         loss = parts["loss"] + self.config.loss.auxiliary * auxiliary
         return {**parts, "loss": loss, "auxiliary": auxiliary.detach()}

@@ -63,8 +63,8 @@ class CustomParts:
     def recorded_in(self, config: Config) -> Config:
         """Return a configuration that has the names of the parts in its section `custom`.
 
-        Raises:
-            ConfigError: It names parts already, as that of a run does, and they are not given.
+        A ConfigError says that it names parts already, as that of a run does, which are not
+        given.
         """
         named = CustomConfig(
             **{

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack, cast, final
+from typing import Any, Self, Unpack, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,6 @@ from softiou.data import (
     PartlyLabeled,
     SegmentationDataset,
     StrongColours,
-    UnlabeledBatch,
     UnlabeledStream,
     stems_by_folder,
 )
@@ -32,7 +31,14 @@ from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
 from softiou.recipes.alignment import ClassAlignment
-from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream, seed_weights
+from softiou.recipes.base import (
+    Augmentations,
+    ModelSource,
+    PartlyLabeledBatch,
+    Recipe,
+    Stream,
+    seed_weights,
+)
 from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.recipes.mixing import at_the_stride_of, draw_regions, partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
@@ -40,13 +46,6 @@ from softiou.targets import Target
 from softiou.temperature import LogitScaling
 
 Pairs = Sequence[tuple[float, Tensor | Target]]
-
-
-class PartlyLabeledBatch(TypedDict):
-    """A batch of each kind of image; their sizes may differ."""
-
-    labelled: Batch
-    unlabeled: UnlabeledBatch
 
 
 class DistillationBatch(Batch):
@@ -190,10 +189,9 @@ class DistillationRecipe(Recipe):
     def parts(self, batch: Batch | PartlyLabeledBatch) -> dict[str, Tensor]:
         """Return the loss against labels and teacher, and its detached parts."""
         lesson = self._lesson(batch)
-        logits, auxiliary_logits = self._student_logits(lesson.images)
+        logits, auxiliary_logits = self.student_logits(lesson.images)
         parts = self._parts(logits, lesson.pairs)
-        if auxiliary_logits is not None:
-            parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
+        parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
         if lesson.teacher_logits is not None:
             inside = at_the_stride_of(logits, lesson.inside)
             for name, divergence in self.of_logits.items():
@@ -304,12 +302,6 @@ class DistillationRecipe(Recipe):
             other = {**other, "target": ignored, "view": other["strong"][:, 0]}
             joined = {key: _concatenated(joined[key], other[key]) for key in joined}
         return cast(DistillationBatch, joined)
-
-    def _student_logits(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the student's logits, and those of its auxiliary head if it has one."""
-        if self.model.auxiliary is None:
-            return self.model(images), None
-        return self.model.forward_auxiliary(images)
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, cast, final
+from typing import Any, Unpack, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,6 @@ from softiou.configuration.resolved import ResolvedConfig, ResolvedSemiSupervise
 from softiou.configuration.sections import LossConfig
 from softiou.data import (
     Augmentation,
-    Batch,
     DatasetDescription,
     StrongColours,
     UnlabeledBatch,
@@ -35,20 +34,13 @@ from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
 from softiou.recipes.alignment import ClassAlignment
 from softiou.recipes.averaging import averaging
-from softiou.recipes.base import Augmentations, ModelSource, Recipe, Stream
+from softiou.recipes.base import Augmentations, ModelSource, PartlyLabeledBatch, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.data import TrainingData, open_without_labels
 from softiou.recipes.mixing import draw_regions, partners
 from softiou.recipes.pseudo_labels import PseudoLabelReport, PseudoLabelWatch, Shown
 from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
-
-
-class SemiSupervisedBatch(TypedDict):
-    """A batch of each kind of image; their sizes may differ."""
-
-    labelled: Batch
-    unlabeled: UnlabeledBatch
 
 
 @dataclass(frozen=True)
@@ -170,7 +162,7 @@ class SemiSupervisedRecipe(Recipe):
         super().optimizer_step(*args, **kwargs)
         self.teacher.update_parameters(self.model)
 
-    def parts(self, batch: SemiSupervisedBatch) -> dict[str, Tensor]:
+    def parts(self, batch: PartlyLabeledBatch) -> dict[str, Tensor]:
         """Return the loss against labels and pseudo-labels, and its detached parts."""
         labelled, unlabeled = batch["labelled"], batch["unlabeled"]
         views = self._views(unlabeled)
@@ -181,8 +173,7 @@ class SemiSupervisedRecipe(Recipe):
         target = self.labels_of(labelled)
         found = self.overlap_loss().statistics(logits[0], target)
         parts = self.overlap_loss().parts_of(found, [1.0])
-        if auxiliary_logits is not None:
-            parts = self.with_auxiliary(parts, auxiliary_logits, target)
+        parts = self.with_auxiliary(parts, auxiliary_logits, target)
         about = [
             self.unlabeled_loss.statistics(theirs, view.pseudo_target, weights=view.weights)[0]
             for theirs, view in zip(logits[1:], views, strict=True)
@@ -297,9 +288,7 @@ class SemiSupervisedRecipe(Recipe):
             return self._logits(everything, sizes)
 
     def _logits(self, images: Tensor, sizes: list[int]) -> tuple[list[Tensor], Tensor | None]:
-        if self.model.auxiliary is None:
-            return list(self.model(images).split(sizes)), None
-        logits, auxiliary_logits = self.model.forward_auxiliary(images, count=sizes[0])
+        logits, auxiliary_logits = self.student_logits(images, count=sizes[0])
         return list(torch.split(logits, sizes)), auxiliary_logits
 
 

@@ -15,7 +15,5 @@ class SupervisedRecipe(Recipe):
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss against the labels and its detached parts."""
         target = self.labels_of(batch)
-        if self.model.auxiliary is None:
-            return self.loss.parts(self.model(batch["image"]), target)
-        logits, auxiliary_logits = self.model.forward_auxiliary(batch["image"])
+        logits, auxiliary_logits = self.student_logits(batch["image"])
         return self.with_auxiliary(self.loss.parts(logits, target), auxiliary_logits, target)

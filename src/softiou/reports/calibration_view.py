@@ -17,7 +17,8 @@ def calibration_view(evaluation: Evaluation) -> View | None:
     title = "Before" if after else ""
     sides = [_diagram(title, evaluation.metrics.get("ece_d"), evaluation.reliability)]
     if after:
-        sides.append(_diagram(_after(after), after.metrics.get("ece_d"), after.reliability))
+        after_title = f"After temperature ({after.kind.replace('_', ' ')})"
+        sides.append(_diagram(after_title, after.metrics.get("ece_d"), after.reliability))
     return {
         "sides": sides,
         "verdict": _improvement(evaluation, after) if after else sides[0]["verdict"],
@@ -60,10 +61,6 @@ def _bins(reliability: Reliability) -> list[tuple[int, float, float, str]]:
         )
         if count and confidence is not None and accuracy is not None
     ]
-
-
-def _after(calibrated: Calibrated) -> str:
-    return f"After temperature ({calibrated.kind.replace('_', ' ')})"
 
 
 def _improvement(evaluation: Evaluation, after: Calibrated) -> str:

@@ -28,14 +28,8 @@ class ReportData:
 def collect(run_dir: Path) -> ReportData:
     """Read a run directory: configuration, curves, evaluation, pseudo-labels.
 
-    Parts that the run does not have yet are empty or None.
-
-    Args:
-        run_dir: Directory with `config.yaml`, `metrics.jsonl`, `evaluation.json`, `gallery/`,
-            `examples/` and `pseudo_labels/`; one of the three files is enough.
-
-    Returns:
-        The data of the report.
+    Parts that the run does not have yet are empty or None; one of config.yaml, metrics.jsonl
+    and evaluation.json is enough.
 
     Raises:
         DataError: No run lies there, or one of its files cannot be read.

@@ -20,15 +20,12 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out: Path) -> Path:
-    """Write a page that compares runs, whole or not at all.
+    """Write a page that compares runs, whole or not at all, and return its path.
 
     Args:
         comparison: Of these runs, as `softiou.comparison.compare` returns it.
         runs: The run directories, or files evaluation.json, that were compared.
         out: Where to write the page.
-
-    Returns:
-        `out`.
 
     Raises:
         DataError: An evaluation or a picture cannot be read.
@@ -180,7 +177,7 @@ def _row(
         "value": difference.value,
         "interval": _signed_interval(difference.interval, metric.digits),
         "bounds": difference.interval,
-        "probability": _probability(difference.probability),
+        "probability": difference.chance() or percent(None),
         "sort_probability": difference.probability,
         "mark": mark(difference),
     }
@@ -209,15 +206,6 @@ def _signed_interval(interval: tuple[float, float] | None, digits: int) -> str:
         return ""
     separator = RANGE.replace("\N{EN DASH}", "to")
     return separator.join(signed(bound, digits) for bound in interval)
-
-
-def _probability(share: float | None) -> str:
-    """Per cent, never 0 or 100: a bootstrap cannot show certainty."""
-    if share is None:
-        return percent(None)
-    if share > 0.999:
-        return "> 99.9 %"
-    return "< 0.1 %" if share < 0.001 else f"{100 * share:.1f} %"
 
 
 def mark(difference: "Difference") -> Literal["better", "worse", ""]:

@@ -31,15 +31,9 @@ from softiou.reports.templating import fill
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` and `MODEL_CARD.md` into a run directory, each whole or not at all.
+    """Write `report.html` and, if evaluated, `MODEL_CARD.md` into a run directory; return the page.
 
-    The card is written for a run that is evaluated.
-
-    Args:
-        run_dir: Directory of a run, see `collect`.
-
-    Returns:
-        Path of the page.
+    Each is written whole or not at all.
 
     Raises:
         DataError: No run lies there, or one of its files cannot be read.
@@ -55,16 +49,9 @@ def write_report(run_dir: Path) -> Path:
 
 
 def render(data: ReportData) -> str:
-    """The report as one self-contained page.
+    """The report as one self-contained page; the same data give the same page.
 
-    Args:
-        data: What `collect` has read; pictures are read from its directory.
-
-    Returns:
-        HTML; the same data give the same page.
-
-    Raises:
-        DataError: A picture is broken.
+    Pictures are read from the directory of the data; a DataError names a broken one.
     """
     evaluation = data.evaluation
     sections = _evaluated(evaluation, data.directory) if evaluation else _validated(data.history)
@@ -122,24 +109,16 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
 def _examples(evaluation: Evaluation, run_dir: Path) -> list[View]:
     """Best and worst images, where there is no gallery."""
     scores = {score.stem: score for score in evaluation.images}
+
+    def shown(stem: str) -> View:
+        score = scores.get(stem) or ImageScores(stem=stem, miou=None, accuracy=None)
+        return example_view(read_example(run_dir / "examples", score), evaluation)
+
     chosen = evaluation.examples
     return [
-        {
-            "title": title,
-            "items": [
-                example_view(
-                    read_example(run_dir / "examples", scores.get(stem) or _unscored(stem)),
-                    evaluation,
-                )
-                for stem in stems
-            ],
-        }
+        {"title": title, "items": list(map(shown, stems))}
         for title, stems in (("Best images", chosen.best), ("Worst images", chosen.worst))
     ]
-
-
-def _unscored(stem: str) -> ImageScores:
-    return ImageScores(stem=stem, miou=None, accuracy=None)
 
 
 def _results(evaluation: Evaluation) -> View:

@@ -92,34 +92,21 @@ class Target(ABC):
 
     @abstractmethod
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
-        """Return the labels or probabilities of the pixels of a tile.
-
-        Args:
-            tile: Which pixels.
-            num_classes: C.
-            dtype: Of the probabilities.
-        """
+        """Return the labels, or the probabilities in a dtype, of the pixels of a tile."""
 
     @abstractmethod
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
         """Raise a ValueError that names what is wrong with the contents (costs a sync).
 
-        Args:
-            num_classes: C.
-            valid: Bool (N, *S), where to look; None for everywhere.
+        `valid`, bool (N, *S), says where to look; None for everywhere.
         """
 
     def completed(
         self, ignore_index: int | None, space: tuple[int, ...], *, independent: bool | None = None
     ) -> Target:
-        """Fill in what a target leaves to the loss.
+        """Fill in what a target leaves to the loss: its `ignore_index`, `size` and `independent`.
 
-        These are the fields `ignore_index`, `size` and `independent` that are None.
-
-        Args:
-            ignore_index: That of the loss.
-            space: *S of the images.
-            independent: Whether the classes exclude each other.
+        These are the fields that are None; `space` is *S of the images.
         """
         given = {"ignore_index": ignore_index, "size": space, "independent": independent}
         changes: dict[str, Any] = {}

@@ -77,13 +77,10 @@ class MaskedDiceLoss(DiceLoss):
         valid: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Compute the loss.
+        """Compute the loss; arguments as in `MonaiLoss.forward`.
 
-        Args:
-            input: As in `MonaiLoss.forward`.
-            target: As in `MonaiLoss.forward`.
-            valid: The mask, when it stands in the third place.
-            mask: (N, 1, *S) or (1, 1, *S), 1 where pixels count and 0 elsewhere, or a weight.
+        `mask` (N, 1, *S) or (1, 1, *S) is 1 where pixels count and 0 elsewhere, or a
+        weight; `valid` is the mask when it stands in the third place.
         """
         return super().forward(input, target, valid if mask is None else mask)
 
