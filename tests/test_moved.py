@@ -15,7 +15,7 @@ def test_a_moved_name_is_the_new_one_and_warns() -> None:
 
 
 def test_a_renamed_name_is_the_new_one() -> None:
-    find = moved_names("old", {"Store": "softiou.soft_labels:SoftLabelStore"})
+    find = moved_names("old", {"softiou.soft_labels": "Store:SoftLabelStore"})
     with pytest.warns(DeprecationWarning, match=r"old\.Store is now softiou\.soft_labels\.SoftLab"):
         assert find("Store") is soft_labels.SoftLabelStore
 

@@ -19,21 +19,25 @@ def moved_names(
 
     Args:
         module: `__name__` of the module that had the names.
-        homes: For each old name the module that has it now, or "module:NEW_NAME" where the name
-            changed, too.
+        homes: For each module the names that it has now, separated by spaces; OLD:NEW where the
+            name changed, too.
         stacklevel: Of the warning, counted from the function that is returned.
     """
+    places: dict[str, tuple[str, str]] = {}
+    for home, names in homes.items():
+        for old, _, new in (name.partition(":") for name in names.split()):
+            places[old] = home, new or old
 
     def find(name: str) -> Any:
-        if name not in homes:
+        if name not in places:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        home, _, new = homes[name].partition(":")
+        home, new = places[name]
         warnings.warn(
-            f"{module}.{name} is now {home}.{new or name}; the old name goes in softiou 0.3.",
+            f"{module}.{name} is now {home}.{new}; the old name goes in softiou 0.3.",
             DeprecationWarning,
             stacklevel=stacklevel,
         )
-        return getattr(import_module(home), new or name)
+        return getattr(import_module(home), new)
 
     return find
 

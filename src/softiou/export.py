@@ -9,27 +9,10 @@ __all__: list[str] = []
 
 __getattr__ = moved_names(
     __name__,
-    dict.fromkeys(
-        (
-            "FORMATS",
-            "SUFFIXES",
-            "TOLERANCE",
-            "ExportError",
-            "ExportInfo",
-            "Exported",
-            "Format",
-            "InputDtype",
-            "Probabilities",
-            "Report",
-            "example_images",
-            "export_model",
-            "is_exported",
-            "largest_difference",
-            "open_exported",
-            "read_weights",
-            "trace",
-        ),
-        "softiou.exporting",
-    ),
+    {
+        "softiou.exporting": "FORMATS SUFFIXES TOLERANCE ExportError ExportInfo Exported Format "
+        "InputDtype Probabilities Report example_images export_model is_exported "
+        "largest_difference open_exported read_weights trace"
+    },
 )
 callable_module(__name__, "softiou.jobs", "export")

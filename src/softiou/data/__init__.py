@@ -74,21 +74,9 @@ __all__ = [
 __getattr__ = moved_names(
     __name__,
     {
-        "Labels": "softiou.data:TargetKind",
-        **dict.fromkeys(
-            ("CheckReport", "FixReport", "check_dataset", "fix_dataset"), "softiou.checking"
-        ),
-        **dict.fromkeys(
-            (
-                "Manifest",
-                "Normalisation",
-                "Quantisation",
-                "SoftLabelReader",
-                "SoftLabelStore",
-                "Teacher",
-                "interpolate_at",
-            ),
-            "softiou.soft_labels",
-        ),
+        "softiou.data": "Labels:TargetKind",
+        "softiou.checking": "CheckReport FixReport check_dataset fix_dataset",
+        "softiou.soft_labels": "Manifest Normalisation Quantisation SoftLabelReader "
+        "SoftLabelStore Teacher interpolate_at",
     },
 )

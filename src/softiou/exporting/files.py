@@ -88,9 +88,8 @@ def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path:
         for name, tensor in model.state_dict().items()
         if not name.startswith("auxiliary.")
     }
-    path.write_bytes(
-        save(tensors, metadata=strings)
-    )  # save_file of safetensors would make it readable for the owner only
+    # `save_file` of safetensors would make it readable for the owner only.
+    path.write_bytes(save(tensors, metadata=strings))
 
 
 PROGRAM_WRITERS: dict[Format, Callable[[ExportedProgram, dict[str, str], Path], None]] = {

@@ -120,13 +120,8 @@ __getattr__, __dir__ = _lazy_names(
         "weighted": "MetricValues mean_score worst_mean",
     },
     moved={
-        "Figures": "softiou.metrics:MetricValues",
-        "ImageStatistics": "softiou.resampling",
-        "Intervals": "softiou.resampling",
-        "bootstrap_figures": "softiou.resampling:bootstrap_metrics",
-        "intervals": "softiou.resampling",
-        "percentile_interval": "softiou.resampling",
-        "resample": "softiou.resampling",
-        "weighted_figures": "softiou.resampling:weighted_metrics",
+        "softiou.metrics": "Figures:MetricValues",
+        "softiou.resampling": "ImageStatistics Intervals bootstrap_figures:bootstrap_metrics "
+        "intervals percentile_interval resample weighted_figures:weighted_metrics",
     },
 )

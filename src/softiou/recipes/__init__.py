@@ -23,27 +23,9 @@ __all__ = [
 __getattr__ = moved_names(
     __name__,
     {
-        **dict.fromkeys(
-            (
-                "Config",
-                "LabellingConfig",
-                "load_config",
-                "load_labelling_config",
-                "save_config",
-                "validate_config",
-            ),
-            "softiou.configuration",
-        ),
-        **dict.fromkeys(
-            (
-                "config_of",
-                "is_first",
-                "next_free_run",
-                "resolve_config",
-                "resume_training",
-                "start_training",
-            ),
-            "softiou.training",
-        ),
+        "softiou.configuration": "Config LabellingConfig load_config load_labelling_config "
+        "save_config validate_config",
+        "softiou.training": "config_of is_first next_free_run resolve_config resume_training "
+        "start_training",
     },
 )

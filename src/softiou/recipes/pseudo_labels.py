@@ -48,9 +48,8 @@ class PseudoLabelWatch(nn.Module):
     def add(self, *, labels: Tensor, pseudo_labels: Tensor, kept: Tensor) -> None:
         """Add a step: the mass of each class in both kinds of labels (C,), and the share kept."""
         self.labels += _shares(labels)
-        self.pseudo_labels += kept * _shares(
-            pseudo_labels
-        )  # a batch without kept pixels has no shares
+        # A batch without kept pixels has no shares.
+        self.pseudo_labels += kept * _shares(pseudo_labels)
         self.kept += kept
         self.steps += 1
 

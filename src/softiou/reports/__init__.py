@@ -23,8 +23,7 @@ __all__ = [
 __getattr__ = _moved_names(
     __name__,
     {
-        "Comparison": "softiou.reports:ModelTable",
-        "ComparisonRow": "softiou.reports:ModelRow",
-        "save_comparison": "softiou.reports:save_model_table",
+        "softiou.reports": "Comparison:ModelTable ComparisonRow:ModelRow "
+        "save_comparison:save_model_table"
     },
 )

@@ -28,9 +28,8 @@ BUDGET_BYTES = 8_500_000  # of the gallery: the page around it needs about one m
 MAX_IMAGES = 2000
 PROBES = 24
 UNCERTAINTY_LEVELS = 16
-UNCERTAINTY_SCALE = (
-    2 / 3
-)  # it is smooth: at full size it would take as much space as the photograph
+# It is smooth: at full size it would take as much space as the photograph.
+UNCERTAINTY_SCALE = 2 / 3
 
 
 @dataclass(frozen=True)

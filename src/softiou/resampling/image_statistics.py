@@ -93,12 +93,7 @@ class ImageStatistics(ImageSums):
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Undo `tensors`; parts of which a tensor is missing are None.
-
-        Raises:
-            KeyError: There are no counts.
-            ValueError: As for the class.
-        """
+        """Undo `tensors`: parts of which a tensor is missing are None; the counts are needed."""
         parts: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
         for part, kind in _PARTS.items():
             columns = {field.name: tensors.get(f"{part}_{field.name}") for field in fields(kind)}
@@ -133,7 +128,6 @@ def gather_image_statistics(
         probs: Probabilities (N, C, *S).
         preds: Their most probable classes, int64 (N, *S).
         target: The truth, decoded once for all metrics.
-        num_classes: C, at least 2.
         boundaries: Whether to gather the counts of the boundary IoU.
         soft: Whether to gather the masses of soft IoU and Dice.
         masks: Masks of R annotators (N, R, *S), for the energy distance; None leaves it out.

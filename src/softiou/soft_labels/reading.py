@@ -40,8 +40,8 @@ class SoftLabelReader:
     def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W).
 
-        Raises:
-            DataError: They are missing, corrupt, or those of another image; names the image.
+        A DataError names images whose soft labels are missing, corrupt, or those of another
+        image.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
         place = self._place(stem)

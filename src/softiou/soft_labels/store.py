@@ -70,11 +70,7 @@ class SoftLabelStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "SoftLabelStore":
-        """Open a store that exists.
-
-        Raises:
-            DataError: There is none, or its manifest cannot be read.
-        """
+        """Open a store that exists; DataError for none, or a manifest that cannot be read."""
         file = Path(path) / MANIFEST
         try:
             manifest = validated(Manifest, read_json(file))
@@ -92,22 +88,14 @@ class SoftLabelStore:
         return cls(Path(path), manifest)
 
     def check_description(self, description: DatasetDescription) -> None:
-        """Raise unless a data set has the classes of the store, in its order.
-
-        Raises:
-            DataError: Names the first class that differs.
-        """
+        """Raise DataError unless a data set has the classes of the store, in its order."""
         if difference := class_difference(self.manifest.classes, description.classes):
             message = f"Expected the classes of the data set, but found {difference}."
             remedy = "Use soft labels of a teacher of this data set, or its list of classes."
             raise data_error(self.path, message, remedy)
 
     def check_complete(self, split: str, stems: Sequence[str]) -> None:
-        """Raise unless every image of a split has its soft labels.
-
-        Raises:
-            DataError: Counts and names the images without.
-        """
+        """Raise DataError, which names some without, unless every image has its soft labels."""
         missing = [stem for stem in stems if not self.has(split, stem)]
         if missing:
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
@@ -117,11 +105,7 @@ class SoftLabelStore:
             raise data_error(self.path / split, message, remedy)
 
     def file(self, split: str, stem: str) -> Path:
-        """Return where the soft labels of an image lie.
-
-        Raises:
-            ValueError: A name leads out of the store.
-        """
+        """Return where the soft labels of an image lie; ValueError for names leading elsewhere."""
         parts = PurePosixPath(split, file_name(stem, SUFFIX))
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"Expected names inside the store, but got {split!r} and {stem!r}.")
@@ -135,8 +119,6 @@ class SoftLabelStore:
         """Store the soft labels of an image: whole, or not at all.
 
         Args:
-            split: The image's split.
-            stem: The image's stem.
             probs: Floating (C, h, w), sum 1 over C: one of each cell of the grid.
             image: The image, uint8 (3, H, W), to recognise it when they are read.
 
@@ -170,11 +152,9 @@ class SoftLabelStore:
         image_size: tuple[int, int],
         box: tuple[int, int, int, int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Read the soft labels of an image, or of a part of it.
+        """Read the soft labels of an image, or of a part of it; errors as of `read_codes`.
 
         Args:
-            split: The image's split.
-            stem: The image's stem.
             image_size: (H, W) of the image, which the file must agree with.
             box: (top, bottom, left, right): rows top..bottom - 1 of the grid and columns
                 left..right - 1; None for all of it.
@@ -182,9 +162,6 @@ class SoftLabelStore:
         Returns:
             indices: Classes (K, h, w), uint8, or uint16 above 255 classes; the most probable first.
             weights: Their probabilities, float32 (K, h, w), as for `targets.sparse`.
-
-        Raises:
-            DataError, ValueError: See `read_codes`.
         """
         return self.sparse(self.read_codes(split, stem, image_size, box))
 
@@ -222,11 +199,7 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
 
     def check_image(self, split: str, stem: str, image: Tensor) -> None:
-        """Raise unless the soft labels are those of an image, uint8 (3, H, W).
-
-        Raises:
-            DataError: There are none, or they were made for another image of that name.
-        """
+        """Raise DataError unless the soft labels are those of an image, uint8 (3, H, W)."""
         about = self._open_file(split, stem).about
         theirs = torch.tensor(about["thumbnail"]).view(3, _THUMBNAIL_PX, _THUMBNAIL_PX)
         difference = int((thumbnail(image) - theirs).abs().max())
@@ -235,11 +208,7 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise unless the files of some images are complete and of this store, by checksum.
-
-        Raises:
-            DataError: Names every image whose file is damaged or from another store.
-        """
+        """Raise DataError unless the files of images are complete and of this store, by checksum."""
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
         problems = [problem for one in found for problem in one]
@@ -288,12 +257,7 @@ class SoftLabelStore:
         return Problem(str(self.file(split, stem)), message, remedy)
 
     def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
-        """Read every file, and return one problem for each that is damaged.
-
-        Args:
-            split: Restricts it to a split.
-            stem: Restricts it to an image of the split.
-        """
+        """Read every file, perhaps of one split or image; return a problem for each damaged one."""
         images = self._images(split)
         if split is not None and stem is not None:
             images = iter([(split, stem)] if self.has(split, stem) else [])

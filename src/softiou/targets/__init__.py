@@ -46,9 +46,7 @@ __all__ = [
     "votes",
 ]
 
-__getattr__ = moved_names(
-    __name__, {"Labels": "softiou.targets:HardTile", "Probs": "softiou.targets:SoftTile"}
-)
+__getattr__ = moved_names(__name__, {"softiou.targets": "Labels:HardTile Probs:SoftTile"})
 
 
 def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:
