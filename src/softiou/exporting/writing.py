@@ -1,4 +1,7 @@
-"""Export a trained model into a file, which is verified before it appears."""
+"""Export a trained model into a file, which is verified before it appears.
+
+Shapes: N images, C classes, (H, W) the image.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -21,6 +24,9 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
     from softiou.models import SegmentationModel
+
+TOLERANCE = 1e-4  # of probabilities; the order of float32 operations changes 1e-7 to 5e-5
+_CELLS_PX = 16  # of the coloured squares
 
 
 @dataclass(frozen=True)
@@ -128,10 +134,6 @@ def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
             "format; safetensors holds the plain weights."
         )
     return difference
-
-
-TOLERANCE = 1e-4  # of probabilities; the order of float32 operations changes 1e-7 to 5e-5
-_CELLS_PX = 16  # of the coloured squares
 
 
 def example_images(smallest_px: int, *, stride: int) -> list[Tensor]:

@@ -1,6 +1,11 @@
-"""What an image is seen in: windows along each axis, flips and scales.
+"""What a network sees of an image: sliding windows, several scales and mirror images.
 
-Sizes: N images, C classes, H, W height and width.
+Along one axis a window of n pixels has the raw weights sin^2(pi (i + 1/2) / n): highest in the
+middle, where the network has most context, and never 0. They are divided by their sum
+over all windows at each pixel. Windows form a grid, so the weight of a pixel of a window is the
+product of those along both axes, and the weights of each pixel sum to 1.
+
+Shapes: N images, C classes, (H, W) the image.
 """
 
 import math

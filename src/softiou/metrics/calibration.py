@@ -1,4 +1,4 @@
-"""Calibration: of the pixels predicted with 80 % confidence, are 80 % right? And of each class?
+"""Calibration, top-label and class-wise: of pixels with 80 % confidence, are 80 % right?
 
 Shapes: N images, C classes, *S space, B bins.
 """

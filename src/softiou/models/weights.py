@@ -96,6 +96,8 @@ class Normalisation(NamedTuple):
     std: Colour = IMAGENET_STD
 
 
+# Known without a network: timm has its own, and those of segmentation_models_pytorch are ImageNet's
+# except for these families.
 _INCEPTION = Normalisation(IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
 _FAMILIES = {
     "dpn": Normalisation(IMAGENET_DPN_MEAN, IMAGENET_DPN_STD),

@@ -7,6 +7,7 @@ from softiou.evaluation.schema import Colour, Interval
 from softiou.metrics.registry import MetricInfo
 
 View = dict[str, Any]  # plain values under the names that the template uses
+RANGE = "\N{THIN SPACE}\N{EN DASH}\N{THIN SPACE}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -30,9 +31,6 @@ def duration(seconds: float) -> str:
     if minutes < 1:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-RANGE = "\N{THIN SPACE}\N{EN DASH}\N{THIN SPACE}"
 
 
 def interval_text(interval: Interval | None, digits: int = 1) -> str:

@@ -19,6 +19,10 @@ from softiou.evaluation.schema import Colour
 HATCH_PX = 8
 HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)
 MISTAKE: Colour = (255, 85, 0)  # stands out from every grey for any colour vision
+LONG_SIDE_PX = 640
+INDEX_MODES = ("1", "L", "P", "I", "I;16")
+
+Size = tuple[int, int]  # width, height, as Pillow has it
 
 
 def colourize(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.uint8]:
@@ -72,12 +76,6 @@ def _uri(pixels: NDArray[np.uint8], kind: str, **options: object) -> str:
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-LONG_SIDE_PX = 640
-INDEX_MODES = ("1", "L", "P", "I", "I;16")
-
-Size = tuple[int, int]  # width, height, as Pillow has it
 
 
 def open_image(path: Path) -> Image.Image | None:

@@ -13,6 +13,10 @@ from softiou.evaluation.schema import ClassScores, Colour, Evaluation, ImageScor
 from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
 from softiou.reports.formatting import View, interval_text
 
+TABLE_CLASSES = 30  # with more the cells would be too small for numbers
+LARGEST = 8
+LARGEST_SUSPECTS = 24
+
 
 def class_table(evaluation: Evaluation) -> View:
     """Return the rows, the columns that were measured, and the means."""
@@ -78,10 +82,6 @@ def _uri(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return f"data:text/csv;charset=utf-8;base64,{content}"
 
 
-TABLE_CLASSES = 30  # with more the cells would be too small for numbers
-LARGEST = 8
-
-
 def confusion_view(evaluation: Evaluation) -> View | None:
     """Counts, shares of the row, and the largest mistakes; None where there is no matrix."""
     matrix = evaluation.confusion
@@ -145,9 +145,6 @@ def _largest(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> lis
         }
         for count, target, preds in wrong[:LARGEST]
     ]
-
-
-LARGEST_SUSPECTS = 24
 
 
 def ranked_suspects(images: Sequence[ImageScores]) -> list[tuple[ImageScores, Suspect]]:

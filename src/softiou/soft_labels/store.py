@@ -208,7 +208,7 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise DataError unless the files of images are complete and of this store, by checksum."""
+        """Raise DataError unless the files of images are whole and of this store, by checksum."""
         with ThreadPoolExecutor() as pool:
             found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
         problems = [problem for one in found for problem in one]

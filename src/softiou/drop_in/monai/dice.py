@@ -10,6 +10,8 @@ from softiou.overlap import OverlapStatistics
 from softiou.overlap.scores import overlap_and_errors
 from softiou.targets import Target
 
+WEIGHTS = ("square", "simple", "uniform")
+
 
 @settings
 class DiceLoss(MonaiLoss):
@@ -121,9 +123,6 @@ class TverskyLoss(MonaiLoss):
         """Return the loss of each image and class (n, c)."""
         tp, errors = overlap_and_errors(statistics, alpha=self.alpha, beta=self.beta, form=1)
         return smoothed_distance(tp, errors, numerator=self.smooth_nr, denominator=self.smooth_dr)
-
-
-WEIGHTS = ("square", "simple", "uniform")
 
 
 @settings
