@@ -68,7 +68,7 @@ __all__ = [
     "train",
 ]
 
-__getattr__, __dir__ = _lazy_names(
+__getattr__, _ = _lazy_names(
     __name__,
     {
         "accumulation": "Accumulation",
@@ -81,3 +81,7 @@ __getattr__, __dir__ = _lazy_names(
         "targets": "targets",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
