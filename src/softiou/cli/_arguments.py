@@ -45,8 +45,7 @@ def _complete(incomplete: str) -> list[str]:
     """Return the keys that begin so, for the shell."""
     from softiou.configuration.sections import Config
 
-    keys = [f"{name}.{key}" for name, one in Config.sections() for key in one.model_fields]
-    return [f"{key}=" for key in keys if key.startswith(incomplete)]
+    return [f"{key}=" for key in Config.dotted_keys() if key.startswith(incomplete)]
 
 
 Overrides = Annotated[

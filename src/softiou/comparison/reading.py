@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from softiou._reading import read_yaml
 from softiou.comparison.results import WHOLE_IMAGE
+from softiou.configuration.files import by_dotted_key
 from softiou.data import absolute_source
 from softiou.errors import DataError
 from softiou.evaluation.schema import (
@@ -50,7 +52,9 @@ class EvaluatedRun:
     @cached_property
     def images(self) -> dict[str, ImageScores]:
         """The images by stem, sorted."""
-        return {image.stem: image for image in _sorted(self.evaluation.images)}
+        return {
+            image.stem: image for image in sorted(self.evaluation.images, key=attrgetter("stem"))
+        }
 
     @property
     def inference(self) -> str:
@@ -81,10 +85,6 @@ def read_run(path: Path) -> EvaluatedRun:
             "again with `softiou evaluate RUN DATA`."
         ) from error
     return EvaluatedRun(str(path), file, evaluation, statistics, settings, seed)
-
-
-def _sorted(images: Sequence[ImageScores]) -> list[ImageScores]:
-    return sorted(images, key=lambda image: image.stem)
 
 
 def _read_sums(file: Path, evaluation: Evaluation) -> ImageStatistics:
@@ -180,12 +180,7 @@ def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
         raise DataError(f"{file} is no valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise DataError(f"{file} contains no settings. Move it away to compare without them.")
-    values: dict[str, Any] = {}
-    for section, settings in content.items():
-        if isinstance(settings, dict):
-            values |= {f"{section}.{key}": value for key, value in settings.items()}
-        else:
-            values[str(section)] = settings
+    values = by_dotted_key(content)
     seed = values.get("seed")
     for key in _IRRELEVANT:
         values.pop(key, None)

@@ -66,6 +66,15 @@ def load_config(
         raise ConfigError(f"{file}: {error}" if at_fault else str(error)) from error
 
 
+def by_dotted_key(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of nested plain values by "section.key"."""
+    found: dict[str, Any] = {}
+    for name, content in sections.items():
+        inner = isinstance(content, dict)
+        found |= {f"{name}.{key}": x for key, x in content.items()} if inner else {name: content}
+    return found
+
+
 def _is_valid(values: dict[str, Any]) -> bool:
     """Return whether values are valid without the overrides."""
     try:

@@ -67,7 +67,7 @@ def advice(word: str, value: object, kind: type[Section]) -> str:
 def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
     """Return the key that a word means and a usual value; without a key, what to do instead."""
     section, _, name = word.rpartition(".")
-    keys = _keys(kind)
+    keys = [*kind.dotted_keys(), *kind.model_fields]  # of settings, and the sections themselves
     every = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of a name stays
     beside = {key[len(section) + 1 :]: key for key in keys if key.startswith(f"{section}.")}
     if close := get_close_matches(name, beside, n=1, cutoff=0.65):
@@ -155,9 +155,3 @@ def _text(default: object) -> str:
 
 def _plain(word: str) -> str:
     return word.lower().replace("+", "plus").replace("-", "")
-
-
-def _keys(kind: type[Section]) -> list[str]:
-    """Return every dotted key, and the sections themselves."""
-    inner = [f"{name}.{key}" for name, one in kind.sections() for key in one.model_fields]
-    return [*inner, *kind.model_fields]

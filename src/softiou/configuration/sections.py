@@ -90,6 +90,11 @@ class Section(BaseModel):
                 if isinstance(one, type) and issubclass(one, Section):
                     yield name, one
 
+    @classmethod
+    def dotted_keys(cls) -> list[str]:
+        """Return "section.key" of every setting of the sections in it."""
+        return [f"{name}.{key}" for name, one in cls.sections() for key in one.model_fields]
+
 
 class Method(Section):
     """The section of a recipe: a run has at most one, and learns from the labels alone without."""

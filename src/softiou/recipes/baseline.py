@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from softiou.checkpoints import read_checkpoint
-from softiou.configuration.files import load_config
+from softiou.configuration.files import by_dotted_key, load_config
 from softiou.configuration.sections import Config
 from softiou.data import absolute_source
 from softiou.errors import ConfigError
@@ -71,12 +71,7 @@ def _differences(student: Config, baseline: Config, sections: tuple[str, ...]) -
 
 def _plain(config: Config) -> dict[str, Any]:
     """Return the settings by dotted key; the data set by its place, however it was written."""
-    values: dict[str, Any] = {}
-    for section, content in config.model_dump(mode="json").items():
-        if isinstance(content, dict):
-            values |= {f"{section}.{key}": value for key, value in content.items()}
-        else:
-            values[section] = content
+    values = by_dotted_key(config.model_dump(mode="json"))
     values["data.source"] = absolute_source(config.data.source)
     values.pop("data.workers")  # says nothing of what is learnt
     return values
