@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from evaluation_files import CLASSES, make_evaluation, write_run, write_runs
-from softiou.cli.compare import _cell, _probability_cell
+from softiou.cli.compare import _cell
+from softiou.comparison import Difference
 
 Run = Callable[..., Any]  # see conftest.py
 
@@ -174,8 +175,9 @@ def test_cells() -> None:
     assert [_cell(x, sign=True) for x in (0.0, -0.001, 1.234, -5)] == [
         "0.00", "0.00", "+1.23", "-5.00",
     ]  # fmt: skip
-    assert [_probability_cell(x) for x in (None, 0.0, 0.0004, 0.5, 0.9984, 1.0)] == [
-        "-", "< 0.1 %", "< 0.1 %", "50.0 %", "99.8 %", "> 99.9 %",
+    shares = (None, 0.0, 0.0004, 0.5, 0.9984, 1.0)
+    assert [Difference(None, None, share, "higher").chance() for share in shares] == [
+        "", "< 0.1 %", "< 0.1 %", "50.0 %", "99.8 %", "> 99.9 %",
     ]  # fmt: skip
 
 
