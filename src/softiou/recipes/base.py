@@ -145,7 +145,7 @@ class Recipe(pl.LightningModule, ABC):
         return []
 
     def overlap_loss(self) -> OverlapLoss:
-        """Return the loss, for recipes that need more of it than a number: not a callable."""
+        """Return the loss, for recipes that need its statistics; ConfigError for a callable."""
         if not isinstance(self.loss, OverlapLoss):
             raise ConfigError(
                 f"`softiou {self.config.verb}` needs a loss over overlap statistics: give an "
