@@ -201,6 +201,13 @@ def test_ignored_parts_are_left_out() -> None:
     assert shares[:, 0, 1].tolist() == [9, 9]  # a quarter of it is known
 
 
+@pytest.mark.parametrize("label", [-3, 2, 1 << 40])
+def test_labels_that_are_no_class(label: int) -> None:
+    target = torch.full((2, 2), label)
+    with pytest.raises(ValueError, match=rf"Expected labels 0\.\.1, but found {label}"):
+        mask_shares(target, View(0, 0, 2, 2, (1, 1)), num_classes=2, ignore_index=255)
+
+
 @pytest.mark.parametrize("ignore_index", [-1, 255, 1])
 def test_pixels_beyond_the_image_are_ignored(ignore_index: int) -> None:
     target = torch.zeros(2, 2, dtype=torch.int64)
@@ -319,8 +326,7 @@ def test_a_view_maps_the_points(top: int, left: int, side: int, flip: bool) -> N
     factor = 4  # at which the rectangle has whole pixels
     fine = np.zeros((SIZE[0] * factor, SIZE[1] * factor), np.int64)
     fine[10:39, 13:48] = 1
-    window = [factor * n for n in (view.top, view.left, view.height, view.width)]
-    big = View(*window, view.crop_px, flip)
+    big = View(factor * top, factor * left, factor * side, factor * side, view.crop_px, flip)
     expected = mask_shares(torch.from_numpy(fine), big, num_classes=3, ignore_index=9)
     torch.testing.assert_close(drawing(shape).shares(view, SIZE), expected, atol=1e-5, rtol=0)
 

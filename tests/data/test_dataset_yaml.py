@@ -25,7 +25,7 @@ def test_missing_file(tmp_path: Path) -> None:
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
-    text = "classes: [a, b]\nnames: [a]\nignore: 0\npalette: [[0, 0, 0]]\nlabel_map: {3: c, 4: 9}"
+    text = "classes: [a, b]\nnames: [a]\nignored: 0\npalette: [[0, 0, 0]]\nlabel_map: {3: c, 4: 9}"
     with pytest.raises(DataProblemsError) as caught:
         read(tmp_path, text)
     assert [problem.message for problem in caught.value.problems] == [
@@ -33,7 +33,7 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
         "`label_map`: maps to ['c', 9], which are neither classes nor ignore_index; "
         "got {3: 'c', 4: 9}.",
         "Unknown key `names`.",
-        "Unknown key `ignore`.",
+        "Unknown key `ignored`.",
     ]
 
 

@@ -80,10 +80,6 @@ def class_shifts(
 
     Far is a total variation distance (half the sum of the absolute differences) of more than 20 %
     between splits of 20 images or more.
-
-    Args:
-        place_of: Returns where a split lies.
-        summaries: Of each split.
     """
     train = summaries.get("train")
     if train is None or train.images < _ENOUGH_IMAGES:

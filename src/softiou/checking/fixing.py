@@ -71,12 +71,7 @@ def new_folder(out: str | Path, sources: Iterable[Path]) -> Path:
 
 
 class FixedCopy:
-    """Writes a data set anew: repaired masks, links to the images, lists, dataset.yaml.
-
-    Args:
-        repair: Reads the masks.
-        description: The classes and the `ignore_index`.
-    """
+    """Writes a data set anew: repaired masks, links to the images, lists, dataset.yaml."""
 
     def __init__(self, repair: MaskRepair, description: DatasetDescription) -> None:
         self._repair = repair
@@ -91,16 +86,9 @@ class FixedCopy:
         without_masks: Mapping[str, Mapping[str, Path]],
         watch: Watch,
     ) -> FixReport:
-        """Write the folder, which appears when it is complete.
+        """Write the folder `out`, see `new_folder`, which appears when it is complete.
 
         Images are linked to, or copied where the file system has no links.
-
-        Args:
-            samples: Those of each split.
-            out: A new or an empty folder, see `new_folder`.
-            unlabeled: Folder of images without masks, to link to, unless it is among `samples`.
-            without_masks: Images by stem of the splits that have no masks, to link to.
-            watch: Shows the progress.
 
         Raises:
             DataError: No mask can be read, not even repaired.
@@ -191,9 +179,7 @@ def _link(target: Path, link: Path) -> None:
 class MaskEncoder:
     """Writes masks with their own numbers, 8-bit with a palette for viewing, or 16-bit.
 
-    Args:
-        description: The classes and the `ignore_index`. One that no file can hold, such as -1, is
-            written as the largest number.
+    An `ignore_index` that no file can hold, such as -1, is written as the largest number.
     """
 
     def __init__(self, description: DatasetDescription) -> None:

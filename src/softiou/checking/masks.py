@@ -179,13 +179,7 @@ def infer_label_map(
     classes, where C occurs and 0 does not. Masks with both 0 and C are ambiguous: the name of a
     class may be missing, or 0 may mean unlabelled. So are masks where `ignore_index` is the number
     of a class: every way to renumber would have that class ignored.
-
-    Args:
-        values: The distinct numbers of all masks.
-        description: The classes and the `ignore_index`.
-
-    Returns:
-        The class of each number; None when there is nothing to repair, or more than one way.
+    Returns None when there is nothing to repair, or more than one way.
 
     Example:
         >>> two = DatasetDescription(("ground", "box"))

@@ -38,10 +38,8 @@ class RepairedMask:
 class MaskRepair:
     """Reads masks as a `MaskReader` does, and repairs those it rejects if there is one way.
 
-    Args:
-        reader: Reads the masks that are right.
-        label_map: The classes of all numbers, where all masks of the data set were numbered
-            otherwise than `reader` expects (see `infer_label_map`).
+    `label_map` has the classes of all numbers where all masks are numbered otherwise than `reader`
+    expects (see `infer_label_map`).
     """
 
     def __init__(self, reader: MaskReader, label_map: Mapping[int, int] | None) -> None:

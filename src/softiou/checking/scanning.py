@@ -86,11 +86,8 @@ def check_sample(files: SampleFiles, reader: MaskReader) -> SampleCheck:
 class Scan:
     """Statistics and problems of the samples of a data set.
 
-    Besides the list of the files it keeps 24 bytes for each sample, to find duplicates.
-
-    Args:
-        samples: The samples of each split; one that several splits share is read once.
-        reader: Reads the masks.
+    Besides the list of the files it keeps 24 bytes for each sample, to find duplicates. Samples
+    that several splits share are read once.
 
     Attributes:
         statistics: By split, over the samples that can be used.
@@ -112,12 +109,7 @@ class Scan:
         self._sized = {train[number] for number in spread(len(train))}
 
     def run(self, problems: ProblemList, *, watch: Watch) -> None:
-        """Read all samples once.
-
-        Args:
-            problems: Those of the samples are added.
-            watch: Shows the progress.
-        """
+        """Read all samples once, and add their problems."""
         checks = bounded_map(partial(check_sample, reader=self._reader), self._splits_of)
         pairs = zip(self._splits_of.items(), checks, strict=True)
         for (files, splits), check in watch(pairs, len(self._splits_of)):

@@ -105,12 +105,7 @@ def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleS
 
 
 class SplitStatistics:
-    """Adds up the samples of a split.
-
-    Args:
-        description: The classes and the `ignore_index`.
-        annotators: Number of masks of each image.
-    """
+    """Adds up the samples of a split."""
 
     def __init__(self, description: DatasetDescription, annotators: int) -> None:
         self._classes = description.classes

@@ -49,12 +49,7 @@ _GOLDEN_ANGLE = 0.618034
 def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
     """Return a distinct colour for every class; a class called "background" is black.
 
-    Args:
-        classes: Names of the classes.
-
-    Returns:
-        RGB, 0..255, by the position in the list. The first 256 are distinct for any colour vision;
-        those beyond are spread over the hues.
+    The first 256 are distinct for any colour vision; those beyond are spread over the hues.
 
     Example:
         >>> default_palette(["background", "car"])

@@ -6,15 +6,7 @@ from pathlib import Path
 
 
 def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> dict[Path, str]:
-    """Find files with the same content as a file of a split; only files of equal size are read.
-
-    Args:
-        files: The files to look up.
-        splits: Files by the name of their split; one that several hold counts for the last.
-
-    Returns:
-        The split of each file that has a copy in one.
-    """
+    """Return the split of each file that has a copy in one; only files of equal size are read."""
     bytes_of = {path: path.stat().st_size for path in files}
     lengths = set(bytes_of.values())
     split_of = {

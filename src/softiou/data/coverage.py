@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softiou.data import native
+from softiou.data.problems import some_of
 from softiou.data.views import View
 
 _KNOWN = 0.5  # of a pixel, from which on its known part speaks for all of it
@@ -176,7 +177,11 @@ def mask_shares(target: Tensor, view: View, *, num_classes: int, ignore_index: i
     size = (int(target.shape[0]), int(target.shape[1]))
     top, bottom, left, right = view.box(size)
     labels = target.numpy()[top:bottom, left:right]
-    labels = np.where(labels == ignore_index, num_classes, labels)
+    ignored = labels == ignore_index
+    if ((labels < 0) | (labels >= num_classes))[~ignored].any():
+        found = some_of(np.unique(labels))
+        raise ValueError(f"Expected labels 0..{num_classes - 1}, but found {found}.")
+    labels = np.where(ignored, num_classes, labels)
     (h, w), seen = view.crop_px, view.within((top, bottom, left, right))
     rows, columns = (seen.top, seen.height, h), (seen.left, seen.width, w)
     shares = area_shares(labels, num_classes + 1, rows, columns)

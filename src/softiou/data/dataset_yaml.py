@@ -1,7 +1,7 @@
 """`dataset.yaml`: the names of the classes and the meaning of the values in the masks."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,8 +19,9 @@ from pydantic import (
 from softiou._reading import read_yaml
 from softiou._screen import visible
 from softiou.data.base import Colour, DatasetDescription
+from softiou.data.drawings import Overlap
 from softiou.data.patterns import FilePattern
-from softiou.data.problems import DataProblemsError, Problem, data_error
+from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
 
 FILE_NAME = "dataset.yaml"
@@ -32,7 +33,50 @@ _RawValue = Annotated[StrictInt, Field(ge=0, le=65535)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-class DatasetFile(BaseModel):
+class ClassGroups(BaseModel):
+    """What becomes of the classes, by name; the same keys in each kind of dataset.yaml.
+
+    Attributes:
+        merge: Classes by the name of the one that they become, a new one or one of them.
+        ignore: Classes whose pixels are ignored.
+        drop: Classes whose shapes are not drawn; in masks, their pixels become the first class.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    merge: dict[StrictStr, list[StrictStr]] = Field(default_factory=dict)
+    ignore: list[StrictStr] = Field(default_factory=list)
+    drop: list[StrictStr] = Field(default_factory=list)
+
+    @property
+    def mentioned(self) -> list[str]:
+        """Return the classes that something becomes of."""
+        return [
+            *self.drop,
+            *self.ignore,
+            *(one for several in self.merge.values() for one in several),
+        ]
+
+    def grouped(self, classes: Collection[str]) -> dict[str, str | None]:
+        """Return what each class becomes, None for ignored; without those that are dropped.
+
+        Raises:
+            ValueError: There is no such class, or it is named twice.
+        """
+        twice = [name for name, count in Counter(self.mentioned).items() if count > 1]
+        unknown = [name for name in self.mentioned if name not in classes]
+        if twice or unknown:
+            raise ValueError(
+                f"Expected merge, ignore and drop to name classes ({some_of(classes)}), each once, "
+                f"but found {', '.join(unknown or twice)}"
+            )
+        merged = {one: name for name, several in self.merge.items() for one in several}
+        ignored = dict.fromkeys(self.ignore)
+        found = {name: name for name in classes} | merged | ignored
+        return {name: to for name, to in found.items() if name not in self.drop}
+
+
+class DatasetFile(ClassGroups):
     """The contents of `dataset.yaml`; unknown keys are errors.
 
     Attributes:
@@ -45,8 +89,6 @@ class DatasetFile(BaseModel):
         masks: Pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is
             that of the files in masks/.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     classes: list[StrictStr]
     ignore_index: StrictInt = 255
@@ -136,24 +178,34 @@ class DatasetFile(BaseModel):
         return colours
 
 
-class LayoutFile(BaseModel):
-    """A `dataset.yaml` that names a published layout; unknown keys are errors.
+class LayoutFile(ClassGroups):
+    """A `dataset.yaml` that names a layout; unknown keys are errors.
 
     Attributes:
         layout: Name of the layout.
         root: Folder of the files, relative to that of dataset.yaml; None for the same folder.
-        contents: Classes of one's own in that layout; None for those of the published data set.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layout: StrictStr
     root: StrictStr | None = None
-    contents: DatasetFile | None = None
 
     def folder(self, home: Path) -> Path:
         """Return the folder of the files; `home` is that of dataset.yaml."""
         return home / Path(self.root or "").expanduser()
+
+
+class AnnotationFile(LayoutFile):
+    """A `dataset.yaml` that names a format of annotation files.
+
+    Attributes:
+        classes: In order; None for those that the files name.
+        uncovered: Class of the pixels that no shape covers, or "ignore".
+        overlap: Of shapes: "later" ones lie above, or "ignore" where several classes overlap.
+    """
+
+    classes: list[StrictStr] | None = None
+    uncovered: StrictStr = "background"
+    overlap: Overlap = "later"
 
 
 def read_dataset_file(root: Path) -> DatasetFile:
@@ -165,26 +217,29 @@ def read_dataset_file(root: Path) -> DatasetFile:
     return _validated(DatasetFile, root, _contents(root))
 
 
-def read_layout_file(root: Path) -> LayoutFile | None:
-    """Read `dataset.yaml` of a data set if it names a layout.
+def read_layout_file(
+    root: Path, formats: Collection[str]
+) -> tuple[LayoutFile, DatasetFile | None] | None:
+    """Read `dataset.yaml` of a data set if it names a layout, perhaps with classes of one's own.
 
-    Raises:
-        DataError: As for `read_dataset_file`.
+    `formats` are the layouts of annotation files.
     """
     contents = _contents(root)
     if not isinstance(contents, dict) or "layout" not in contents:
         return None
     own = {key: value for key, value in contents.items() if key not in ("layout", "root")}
-    named = {key: value for key, value in contents.items() if key in ("layout", "root")}
-    described = _validated(LayoutFile, root, named)
-    if not own:
-        return described
-    if described.layout != "voc":
+    if contents["layout"] == "voc" and own.keys() - ClassGroups.model_fields.keys():
+        named = {key: value for key, value in contents.items() if key not in own}
+        return _validated(LayoutFile, root, named), _validated(DatasetFile, root, own)
+    if contents["layout"] in tuple(formats):
+        return _validated(AnnotationFile, root, contents), None
+    if unknown := sorted(contents.keys() - LayoutFile.model_fields.keys(), key=str):
         message = (
-            f"Unknown key `{next(iter(own))}`: the layout {described.layout} has its own classes."
+            f"Unknown key `{unknown[0]}`: the layout {contents['layout']} has its own classes."
         )
-        raise data_error(root / FILE_NAME, message, "Known keys are layout, root.")
-    return described.model_copy(update={"contents": _validated(DatasetFile, root, own)})
+        remedy = f"Known keys are {', '.join(LayoutFile.model_fields)}."
+        raise data_error(root / FILE_NAME, message, remedy)
+    return _validated(LayoutFile, root, contents), None
 
 
 def _contents(root: Path) -> object:

@@ -17,6 +17,7 @@ from softiou.data.coverage import Cover, area_shares, inside_shares, normalised,
 from softiou.data.views import View
 
 Ring: TypeAlias = NDArray[np.float32]  # x and y (P, 2); the upper left corner of the image is 0, 0
+_HALF = 0.4999  # of a pixel; shares of the sides in six digits are no nearer to it
 Overlap: TypeAlias = Literal["later", "ignore"]
 
 
@@ -53,13 +54,13 @@ class Shape:
     """An area of one class.
 
     Attributes:
-        name: Of the class, as in the file.
+        name: Of the class, as in the file; None for pixels that are ignored.
         outlines: Of its parts.
         holes: Outlines of what is cut out of them.
         bitmap: Instead of outlines.
     """
 
-    name: str
+    name: str | None
     outlines: tuple[Ring, ...] = ()
     holes: tuple[Ring, ...] = ()
     bitmap: Bitmap | None = None
@@ -77,18 +78,17 @@ class Legend:
         overlap: "later" shapes lie above earlier ones, or "ignore" where several classes overlap.
     """
 
-    labels: Mapping[str, int]
+    labels: Mapping[str | None, int]
     num_classes: int
     ignore_index: int
     uncovered: int = 0
     overlap: Overlap = "later"
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
+class Drawing:  # no dataclass: Lightning would copy it field by field
     """The shapes of an image, in the place of a mask file.
 
-    Attributes:
+    Args:
         file: The annotation file.
         image: The image.
         size: (H, W) of the image that the file states; None where points are shares of its sides.
@@ -96,11 +96,16 @@ class Drawing:
         legend: What they mean.
     """
 
-    file: Path
-    image: Path
-    size: tuple[int, int] | None
-    shapes: tuple[Shape, ...]
-    legend: Legend
+    def __init__(
+        self,
+        file: Path,
+        image: Path,
+        size: tuple[int, int] | None,
+        shapes: tuple[Shape, ...],
+        legend: Legend,
+    ) -> None:
+        self.file, self.image, self.size, self.legend = file, image, size, legend
+        self.shapes = tuple(shape for shape in shapes if shape.name in legend.labels)
 
     def __str__(self) -> str:
         return f"{self.file} ({self.image.name})"
@@ -111,7 +116,7 @@ class Drawing:
         target = np.full(size, legend.uncovered, np.int64)
         drawn = np.zeros(size if legend.overlap == "ignore" else (0, 0), bool)
         for label, cover in self._covers(View(0, 0, *size, size), size):
-            inside, below = cover.shares >= 0.5, target[cover.box]
+            inside, below = cover.shares >= _HALF, target[cover.box]
             if legend.overlap == "ignore":
                 above = drawn[cover.box] & (below != label)
                 drawn[cover.box] |= inside
@@ -154,18 +159,14 @@ class Drawing:
 
     def _covers(self, view: View, size: tuple[int, int]) -> Iterator[tuple[int, Cover]]:
         """Return the label and the cover of each shape that the view shows, in order."""
-        drawn = [s for s in self.shapes if s.name in self.legend.labels]
-        covers = {cover.shape: cover for cover in _polygons(drawn, view, self._unit(size))}
-        for number, shape in enumerate(drawn):
+        unit = size if self.size is None else (1, 1)
+        covers = {cover.shape: cover for cover in _polygons(self.shapes, view, unit)}
+        for number, shape in enumerate(self.shapes):
             cover = covers.get(number)
             if shape.bitmap is not None:
                 cover = _bitmap_cover(number, shape.bitmap, view)
             if cover is not None:
                 yield self.legend.labels[shape.name], cover
-
-    def _unit(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return by what y and x have to be multiplied to be pixels."""
-        return size if self.size is None else (1, 1)
 
 
 def _side_by_side(

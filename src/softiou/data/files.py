@@ -75,13 +75,7 @@ def composed(name: str) -> str:
 def files_by_stem(
     folder: Path, suffixes: frozenset[str], stem_of: Callable[[Path], str | None] | None = None
 ) -> tuple[dict[str, Path], list[Problem]]:
-    """Find the files of a folder by stem; two files of one stem are a problem.
-
-    Args:
-        folder: Where they are.
-        suffixes: Their endings.
-        stem_of: Returns the stem of a file, None for a file of another kind.
-    """
+    """Find the files of a folder by stem (None: of another kind); two of one are a problem."""
     files: dict[str, Path] = {}
     twice = set()
     for path in visible_files(folder, suffixes):

@@ -88,10 +88,6 @@ def split_fractions(
 def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDataset, list[int]]:
     """Return the split that lists choose from, and the numbers of its images outside val and test.
 
-    Args:
-        opened: The data set.
-        skip_corrupt: As for `FolderDataset`.
-
     Raises:
         DataError: There are none.
     """
@@ -122,15 +118,8 @@ def count_pixels(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixel
 def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = False) -> list[int]:
     """Order images so that the first ones of any number have the class frequencies of all.
 
-    Args:
-        pixels: Of each class in each image (I, C).
-        length: How many images to order, at most I.
-        seed: Of the random candidates.
-        spare: Whether every class has to stay in one of the other images: the order ends before the
-            last image of a class.
-
-    Returns:
-        Numbers of images.
+    `pixels` (I, C) are those of each class in each image. With `spare` the order ends before the
+    last image of a class.
     """
     random = np.random.default_rng(seed)
     features = _features(pixels)

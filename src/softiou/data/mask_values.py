@@ -23,12 +23,7 @@ def explain_values(
 ) -> Problem:
     """Report the invalid values of a mask, with the likely cause and what to do.
 
-    Args:
-        path: The mask.
-        found: All distinct values of the mask.
-        offending: Those that are neither a class nor ignored; at least one.
-        description: The classes and the `ignore_index`.
-        label_map: Class or `ignore_index` of raw values.
+    `found` are all its distinct values, `offending` those that are neither a class nor ignored.
     """
     expected = f"values 0..{description.num_classes - 1} or {description.ignore_index} (ignored)"
     message = f"Expected {expected}, but found {some_of(offending.tolist())}."

@@ -17,14 +17,7 @@ def listed_stems(
 ) -> tuple[set[str], list[Problem]]:
     """Restrict stems to those of a list, one per line, if there is such a file.
 
-    Args:
-        path: The list.
-        images: The images that it chooses from.
-        stems: Those that have an image or a mask.
-        root: Folder of the data set, for the messages.
-
-    Returns:
-        The stems, and the problems of the list: it is empty, names others, or is not in UTF-8.
+    `stems` have an image or a mask. Returns those of the list, and what is wrong with it.
     """
     if not path.is_file():
         return stems, []
@@ -49,15 +42,7 @@ def listed_stems(
 def unmatched(
     stems: set[str], images: Files, masks: Files, *, seen: set[str], pairing: str
 ) -> list[Problem]:
-    """Report images without mask and masks without image.
-
-    Args:
-        stems: Those of the split.
-        images: Of the split.
-        masks: Of one annotator.
-        seen: Stems that any annotator has a mask of.
-        pairing: How a mask is found, for the messages.
-    """
+    """Report images without mask of any annotator (`seen`) and masks without image."""
     problems = []
     without_mask = stems.intersection(images.by_stem).difference(seen)
     if without_mask:

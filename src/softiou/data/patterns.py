@@ -68,13 +68,7 @@ def paired(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
 
     Such words are mask, label, L, gt and image at either end. Names that only share what differs
     among them are paired if that makes all of them pairs.
-
-    Args:
-        images: Stems of images without a mask.
-        masks: Stems of masks without an image.
-
-    Returns:
-        The stem of the image by that of the mask; only pairs without another candidate.
+    Returns the stem of the image by that of the mask, of pairs without another candidate.
 
     Example:
         >>> paired(["001", "B2"], ["001_label", "b2"])

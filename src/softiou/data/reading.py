@@ -260,6 +260,32 @@ class MaskReader:
             order = np.argsort(codes)
             self._colours = codes[order], np.array(list(colours.values()), dtype=np.int64)[order]
 
+    def regrouped(self, groups: Mapping[str, str | None]) -> "MaskReader":
+        """Return a reader with other classes.
+
+        Args:
+            groups: What each class becomes, None for ignored; what is left out becomes the first.
+
+        Raises:
+            ValueError: The `ignore_index` is that of a class.
+        """
+        about, ignore_index = self.description, self.description.ignore_index
+        if about.ignores_a_class:
+            raise ValueError(f"Expected `ignore_index` to be that of no class, not {ignore_index}")
+        to = [groups.get(name, "") for name in about.classes]  # "" for dropped
+        names = list(dict.fromkeys(name for name in to if name))
+        indices: dict[str | None, int] = {None: ignore_index, "": 0}
+        indices |= {name: index for index, name in enumerate(names)}
+        new = {ignore_index: ignore_index} | {old: indices[name] for old, name in enumerate(to)}
+        palette = tuple(about.palette[to.index(name)] for name in names)
+        known = np.flatnonzero(self._table != _NO_CLASS).tolist()
+        return MaskReader(
+            DatasetDescription(tuple(names), ignore_index, palette),
+            label_map={number: new[self.class_of(number)] for number in known},
+            colours=self.colours and {rgb: new[index] for rgb, index in self.colours.items()},
+            threshold=self._threshold,
+        )
+
     def read(self, mask: Path | Drawing) -> Tensor:
         """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`.
 

@@ -5,8 +5,15 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from softiou.data.annotations import FORMATS, SIGNS, AnnotationLayout
 from softiou.data.base import DatasetDescription
-from softiou.data.dataset_yaml import FILE_NAME, read_dataset_file, read_layout_file
+from softiou.data.dataset_yaml import (
+    FILE_NAME,
+    AnnotationFile,
+    ClassGroups,
+    read_dataset_file,
+    read_layout_file,
+)
 from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
 from softiou.data.inferring import in_words, inferred
 from softiou.data.layouts import (
@@ -39,18 +46,12 @@ class DataSource:
     Args:
         layout: Where the files are.
         home: Folder of splits/ and unlabeled/; None for that of the layout.
-        note: What is to be said of the data set wherever it is used.
-
-    Attributes:
-        layout: As given.
-        home: As above.
-        note: As above.
-        description: What the labels mean.
+        note: What is to be said of the data set wherever it is used; "" for that of the layout.
     """
 
     def __init__(self, layout: Layout, *, home: Path | None = None, note: str = "") -> None:
         self.layout = layout
-        self.note = note
+        self.note = note or layout.note
         self.home = layout.root if home is None else home
         self.description: DatasetDescription = layout.description
 
@@ -123,10 +124,7 @@ class DataSource:
         raise DataProblemsError(self._no_split(split))
 
     def samples(self, split: str) -> tuple[tuple[SampleFiles, ...], tuple[Problem, ...]]:
-        """Match the images of a split with their masks.
-
-        Returns:
-            The complete samples in the order of their stems, and all problems.
+        """Match the images of a split with their masks: the complete samples, and all problems.
 
         Raises:
             DataError: There is no such split.
@@ -145,6 +143,7 @@ class DataSource:
             problems += error.problems
         for files in (images, *annotators):
             problems += files.problems
+        drawn = self.layout.drawings.get(own, {})
         by_stem = [masks.by_stem for masks in annotators]
         stems, listed = listed_stems(
             self.list_of(split), images, set(images.by_stem).union(*by_stem), root=self.root
@@ -157,7 +156,7 @@ class DataSource:
             SampleFiles(
                 stem,
                 images.by_stem[stem],
-                tuple(masks[stem] for masks in by_stem if stem in masks),
+                tuple(drawn.get(stem) or masks[stem] for masks in by_stem if stem in masks),
                 len(annotators),
             )
             for stem in sorted(stems.intersection(images.by_stem, seen))
@@ -194,11 +193,7 @@ class DataSource:
     def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
         """Return the images for training without masks, by FOLDER/STEM, in order.
 
-        They are those that the list of a split leaves out, and those of unlabeled/images/.
-
-        Args:
-            split: The split to train on with masks.
-            evaluated: Splits that models are selected and evaluated on.
+        They are those that the list of `split` leaves out, and those of unlabeled/images/.
 
         Raises:
             DataError: There is no such split, or its folder holds two images of one stem.
@@ -215,9 +210,6 @@ class DataSource:
 
         They are images of the split that the list chooses from, by stem. Images that a list of that
         split leaves out, such as splits/train.txt, are not used.
-
-        Raises:
-            DataError: As for `images_without_masks`.
         """
         used = {path.resolve() for path in self.images(split).values()}
         used |= self.images_of(evaluated)
@@ -307,24 +299,43 @@ def open_source(source: str | Path | DataSource) -> DataSource:
         return source
     name: str | None
     name, place = parse_source(source)
+    if name in FORMATS:
+        root, described = Path(place).expanduser(), AnnotationFile(layout=name)
+        return DataSource(AnnotationLayout(name, root, described))
     if name:
         return DataSource(published_layout(name, Path(place).expanduser()))
     root = data_folder(place)
-    if (name := recognised(root)) and not (root / FILE_NAME).exists():
-        if name == "voc" and (root / "labelmap.txt").is_file():
-            return DataSource(published_layout("voc", root))
+    described_here = (root / FILE_NAME).exists()
+    name = recognised(root)
+    if name == "voc" and (root / "labelmap.txt").is_file() and not described_here:
+        return DataSource(published_layout("voc", root))
+    if not (name or described_here) and (inferring := inferred(root)):
+        return DataSource(FolderLayout(root, inferring), note=in_words(inferring))
+    formats = (name for sign, name in SIGNS.items() if next(root.glob(sign), None))
+    if not described_here and (name := name or next(formats, None)):
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
         remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
         raise data_error(root, message, remedy)
-    if not (root / FILE_NAME).exists() and (found := inferred(root)):
-        return DataSource(FolderLayout(root, found), note=in_words(found))
-    described = read_layout_file(root)
-    if described is None:
-        return DataSource(FolderLayout(root, read_dataset_file(root)))
-    folder = described.folder(root)
-    if described.contents:
-        return DataSource(Voc(folder, described.contents), home=root)
-    return DataSource(published_layout(described.layout, folder), home=root)
+    found = read_layout_file(root, FORMATS)
+    if found is None:
+        contents = read_dataset_file(root)
+        return DataSource(_regrouped(FolderLayout(root, contents), contents, root))
+    about, own = found
+    folder = about.folder(root)
+    if isinstance(about, AnnotationFile):
+        return DataSource(AnnotationLayout(about.layout, folder, about), home=root)
+    layout = Voc(folder, own) if own else published_layout(about.layout, folder)
+    return DataSource(_regrouped(layout, own or about, root), home=root)
+
+
+def _regrouped(layout: Layout, groups: ClassGroups, root: Path) -> Layout:
+    """Merge, drop and ignore the classes that dataset.yaml says."""
+    if groups.mentioned:
+        try:
+            layout.reader = layout.reader.regrouped(groups.grouped(layout.description.classes))
+        except ValueError as error:
+            raise data_error(root / FILE_NAME, f"{error}.", "Correct the names.") from error
+    return layout
 
 
 def data_folder(source: str | Path) -> Path:
@@ -338,6 +349,6 @@ def data_folder(source: str | Path) -> Path:
         message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
         message += "name 'digits', but there is no such folder."
         remedy = "Check the path for typing errors. Published data sets are opened in place as "
-        remedy += f"NAME:/path, with {', '.join(PUBLISHED_LAYOUTS)} for NAME."
+        remedy += f"NAME:/path, with {', '.join((*PUBLISHED_LAYOUTS, *FORMATS))} for NAME."
         raise data_error(source, message, remedy)
     return folder

@@ -215,15 +215,6 @@ class DrawSampler(Sampler[int]):
     Together the ranks draw exactly start, ..., start + count - 1, each equally many when
     `world_size` divides `count`.
 
-    Args:
-        start: First draw.
-        count: Number of draws of all ranks together.
-        rank: Which process this is, 0..world_size-1.
-        world_size: Number of processes.
-
-    Raises:
-        ValueError: An argument is out of range.
-
     Example:
         >>> list(DrawSampler(10, 6, rank=1, world_size=2))
         [11, 13, 15]

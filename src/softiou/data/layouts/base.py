@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from softiou.data.base import DatasetDescription
+from softiou.data.drawings import Drawing
 from softiou.data.files import composed, lines_of, some_stems
 from softiou.data.layouts.tables import ORIGINS
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
@@ -43,6 +44,8 @@ class Layout(ABC):
         split_form: Where the files of a split are expected, with {split} for its name.
         pairing: How the mask of an image is found, and what to do when it is missing.
         absent: Where to get a split that may be missing, by its name.
+        drawings: By split and stem, in place of mask files.
+        note: What is to be said of the data set wherever it is used.
         folders: By split, the name of the folder of its images where it is not that of the split;
             splits whose images lie in one folder share it.
     """
@@ -55,6 +58,8 @@ class Layout(ABC):
     unlabeled: tuple[str, ...] = ()
     pool: str = "train"
     wider: Mapping[str, str] = MappingProxyType({})
+    drawings: Mapping[str, Mapping[str, Drawing]] = MappingProxyType({})
+    note: str = ""
     split_form: str
     pairing: str
     absent: Mapping[str, str] = MappingProxyType({})
@@ -84,16 +89,7 @@ class Layout(ABC):
 
 
 def require(root: Path, layout: str, expected: Sequence[str]) -> None:
-    """Raise unless there are the folders of a layout.
-
-    Args:
-        root: Folder of the data set.
-        layout: Its name, a key of `ORIGINS`.
-        expected: Paths within `root`.
-
-    Raises:
-        DataError: Says what was expected and found, and where the data come from.
-    """
+    """Raise unless there are the folders of a layout, and say where the data come from."""
     if not all((root / path).is_dir() for path in expected):
         names = " and ".join(f"{path}/" for path in expected)
         message = f"Expected {names} of {ORIGINS[layout].title}, but found {_found_in(root)}."

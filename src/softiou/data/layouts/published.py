@@ -39,15 +39,7 @@ def recognised(root: Path) -> str | None:
 
 
 def published_layout(name: str, root: Path) -> Layout:
-    """Return the published layout of a folder.
-
-    Args:
-        name: One of `PUBLISHED_LAYOUTS`.
-        root: Folder of the data set.
-
-    Raises:
-        DataError: There is no such layout, or the folder does not hold it.
-    """
+    """Return the layout of a folder; raise if there is no such one or the folder lacks it."""
     if name == "python":  # how a run records a data set that is an object
         raise DataError(
             f"The data set {root} is an object of Python and cannot be opened by its name: name a "

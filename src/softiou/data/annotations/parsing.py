@@ -1,0 +1,184 @@
+"""What all readers of annotation files give, and the checks that they share.
+
+Readers raise ValueError with what is wrong; the layout adds the file and the way out.
+"""
+
+import base64
+import binascii
+import io
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from softiou._reading import MOST_JSON_BYTES, read_json, read_text
+from softiou.data.drawings import Bitmap, Ring, Shape
+
+T = TypeVar("T")
+IGNORED = None  # name of a shape whose pixels are ignored
+_LARGEST = 1e6  # pixels; beyond, float32 is no longer exact to a sixteenth
+_MOST_PX = 1 << 30
+_KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """The shapes of one image.
+
+    Attributes:
+        name: Its name or path in the file; without an ending any will do.
+        size: (H, W); None where points are shares of the sides.
+        shapes: In the order in which they are drawn.
+        split: As the file states it; "" where it does not.
+    """
+
+    name: str
+    size: tuple[int, int] | None
+    shapes: tuple[Shape, ...]
+    split: str = ""
+
+
+@dataclass
+class Annotations:
+    """The contents of one file.
+
+    Attributes:
+        images: In any order.
+        names: Of the classes, as far as the file lists them, in its order.
+        left_out: Number of shapes that are not drawn, by what they are.
+    """
+
+    images: list[AnnotatedImage] = field(default_factory=list)
+    names: tuple[str, ...] = ()
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def shape(
+        self, name: str | None, outlines: Iterable[Ring], holes: Iterable[Ring] = ()
+    ) -> list[Shape]:
+        """Return a shape in a list, or none if it has no area."""
+        kept = tuple(ring for ring in outlines if _has_area(ring))
+        self.left_out["shapes without area"] += not kept
+        return [Shape(name, kept, tuple(filter(_has_area, holes)))] if kept else []
+
+
+def json_of(path: Path, kind: type[T]) -> T:
+    """Return the contents of a JSON file, which have to be an object or a list."""
+    content = read_json(path)
+    if not isinstance(content, kind):
+        raise ValueError(f"expected {_KINDS[kind]}, but found {_shown(content)}")
+    return content
+
+
+def xml_of(path: Path) -> ElementTree.Element:
+    """Return the root of an XML file, which may not define entities."""
+    text = read_text(path, most_bytes=MOST_JSON_BYTES)
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("expected XML without a DOCTYPE and entities, but found some")
+    try:
+        return ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise ValueError(f"not XML: {error}") from error
+
+
+def entry(values: Any, key: str, kind: type[T], where: str) -> T:
+    """Return an entry of an object, of the kind that is expected."""
+    value = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(
+            f"{where}: expected `{key}` to be {_KINDS[kind]}, but found {_shown(value)}"
+        )
+    return value
+
+
+def size_of(values: Any, height: str, width: str, where: str) -> tuple[int, int]:
+    """Return the size (H, W) that an object states."""
+    size = entry(values, height, int, where), entry(values, width, int, where)
+    if min(size) < 1 or size[0] * size[1] > _MOST_PX:
+        raise ValueError(
+            f"{where}: expected a size of 1 to 2^30 pixels, but found {size[1]}x{size[0]}"
+        )
+    return size
+
+
+def ring(points: Any, where: str, scale: tuple[float, float] = (1, 1)) -> Ring:
+    """Return points, [x, y, x, y, ...] or [[x, y], ...], as an array (P, 2), times a scale."""
+    try:
+        found = np.asarray(points, np.float64).reshape(-1, 2) * scale
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(
+            f"{where}: expected pairs of numbers, but found {_shown(points)}"
+        ) from None
+    if not (np.abs(found) <= _LARGEST).all():
+        wrong = found[~(np.abs(found) <= _LARGEST)][0]
+        raise ValueError(f"{where}: expected points in pixels, but found {wrong:g}")
+    return found.astype(np.float32)
+
+
+def rectangle(x0: float, y0: float, x1: float, y1: float) -> list[list[float]]:
+    """Return the corners of a rectangle."""
+    return [[x0, y0], [x1, y0], [x1, y1], [x0, y1]]
+
+
+def bitmap(
+    runs: Sequence[int] | NDArray[np.int64],
+    size: tuple[int, int],
+    where: str,
+    place: tuple[int, int] = (0, 0),
+    *,
+    by_columns: bool = False,
+) -> Bitmap:
+    """Return a bitmap of runs, whose sum has to be its number of pixels."""
+    try:
+        lengths = np.asarray(runs, np.int64).reshape(-1)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"{where}: expected run lengths, but found {_shown(runs)}") from None
+    total, pixels = int(lengths.clip(-1, _MOST_PX).sum()), size[0] * size[1]
+    if (lengths < 0).any() or total != pixels:
+        raise ValueError(
+            f"{where}: expected run lengths of 0 or more whose sum is {size[1]}x{size[0]} = "
+            f"{pixels}, but their sum is {total}"
+        )
+    return Bitmap(lengths, size, place, by_columns)
+
+
+def picture(
+    data: str, where: str, most: tuple[int, int], *, packed: bool = False
+) -> NDArray[np.bool_]:
+    """Return which pixels of a PNG in Base64 are not 0 (or not transparent), bool (H, W).
+
+    It is at most as large as `most`. If it is `packed`, zlib has compressed it once more.
+    """
+    try:
+        content = base64.b64decode(data, validate=True)
+        if packed:
+            content = zlib.decompressobj().decompress(content, 4 * most[0] * most[1] + (1 << 16))
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            if image.height > most[0] or image.width > most[1]:
+                sizes = f"{most[1]}x{most[0]}, but found {image.width}x{image.height}"
+                raise ValueError(f"{where}: expected at most {sizes}")
+            found = image.getchannel("A") if "A" in image.getbands() else image.getchannel(0)
+            return np.asarray(found) > 0
+    except (binascii.Error, zlib.error, OSError, SyntaxError) as error:
+        raise ValueError(f"{where}: expected a PNG in Base64 ({error})") from error
+
+
+def _has_area(points: Ring) -> bool:
+    """Return whether an outline has three points or more, and encloses something."""
+    if len(points) < 3:
+        return False
+    x, y = (points - points[0]).astype(np.float64).T
+    # Both lobes of an outline that crosses itself may cancel: its points then lie on no line.
+    return bool(np.abs(x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0)
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of a value."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
