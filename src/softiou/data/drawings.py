@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from softiou.data import native
 from softiou.data.coverage import Cover, area_shares, inside_shares, normalised, polygon_covers
 from softiou.data.views import View
 
@@ -149,9 +150,11 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         left = inside.copy()
         if legend.overlap == "later":
             for label, cover in reversed(covers):
-                seen = np.minimum(cover.shares, left[cover.box])
-                planes[label][cover.box] += seen
-                left[cover.box] -= seen
+                plane, rest = planes[label][cover.box], left[cover.box]
+                if not native.paint(cover.shares, plane, rest):
+                    seen = np.minimum(cover.shares, rest)
+                    plane += seen
+                    rest -= seen
         else:
             left = _side_by_side(covers, planes, inside, ignored)
         planes[legend.uncovered] += left

@@ -77,3 +77,14 @@ void softiou_add_areas(const int64_t *labels, int64_t W, const int64_t *rows,
             target[source[columns[k]] * h * w + new_columns[k]] += (float)(heights[r] * widths[k]);
     }
 }
+
+/* Move what shares (rows, columns) cover of `left` to `plane`, both of w columns. */
+void softiou_paint(const float *shares, int64_t stride, int64_t rows, int64_t columns,
+                   float *restrict plane, float *restrict left, int64_t w) {
+    for (int64_t r = 0; r < rows; r++, shares += stride, plane += w, left += w)
+        for (int64_t c = 0; c < columns; c++) {
+            float seen = shares[c] < left[c] ? shares[c] : left[c];
+            plane[c] += seen;
+            left[c] -= seen;
+        }
+}

@@ -51,6 +51,18 @@ def areas(
     return shares
 
 
+def paint(shares: _Array, plane: _Array, left: _Array) -> bool:
+    """Move what `shares` cover of `left` to `plane`, all (h, w); False without a library."""
+    library = load_library("data")
+    if isinstance(library, str):
+        return False
+    stride, step = (one // 4 for one in shares.strides)
+    if step != 1:
+        shares, stride = np.ascontiguousarray(shares), shares.shape[1]
+    _call(library.softiou_paint, shares, stride, *shares.shape, plane, left, left.strides[0] // 4)
+    return True
+
+
 def _call(function: Any, *values: Any) -> None:
     """Call a function of the library, with pointers to the arrays."""
     function(
