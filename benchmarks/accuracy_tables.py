@@ -21,6 +21,15 @@ COLUMNS = {
 }
 # A figure that runs of other recipes lack is a dash for them.
 SEMI_COLUMNS = COLUMNS | {"teacher/miou_d": "teacher's mIoU^D", "teacher/ece_d": "teacher's ECE"}
+# Smoothing changes the borders.
+SMOOTHING_COLUMNS = {
+    "miou_d": "mIoU^D",
+    "miou_i": "mIoU^I",
+    "miou_c": "mIoU^C",
+    "biou_d": "boundary IoU",
+    "accuracy": "accuracy",
+    "ece_d": "ECE",
+}
 # Against several annotators: a column "class/score" is that of one class.
 ANNOTATOR_COLUMNS = {
     "nodule/soft_dice": "soft Dice",
@@ -42,6 +51,7 @@ COLUMNS_OF = {
     "lidc": ANNOTATOR_COLUMNS,
     "digits": SHARE_COLUMNS,
     "digits_rates": SHARE_COLUMNS,
+    "camvid_half": SMOOTHING_COLUMNS,
     "camvid_1_8": SEMI_COLUMNS,
     "camvid_1_8_short": SEMI_COLUMNS,
     "camvid_1_16": SEMI_COLUMNS,
