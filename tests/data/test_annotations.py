@@ -668,3 +668,13 @@ def test_a_folder_without_files(tmp_path: Path) -> None:
     for name in TREES:
         with pytest.raises(DataProblemsError, match=r"annotation files \(.*but found none"):
             open_source(f"{name}:{tmp_path}")
+
+
+def test_training_says_what_is_not_drawn(tiny_config: Any, tmp_path: Path) -> None:
+    source = coco(tmp_path / "data")
+    content = changed(*POLYGON, to=[])(coco_content(("one", "two")))
+    write(tmp_path / "data" / _COCO, content)
+    config = tiny_config("optim.steps=2", source=source)
+    said: list[str] = []
+    start_training(config, directory=tmp_path / "run", say=said.append)
+    assert "labels: not drawn: 1 boxes and points" in said

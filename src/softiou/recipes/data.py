@@ -62,7 +62,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     if custom.train_dataset is not None or custom.val_dataset is not None:
         return TrainingData(training, validation, notes=tuple(notes))
     if data.source != "digits" and (note := open_source(data.source).note):
-        notes.append(f"classes: {note}")
+        notes.append(f"labels: {note}")
     training, found = apart(training, validation, data)
     return TrainingData(training, validation, notes=(*notes, *found))
 
