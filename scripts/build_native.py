@@ -103,6 +103,8 @@ def _compile(
 ) -> bool:
     """Compile one library; a compiler that does not know the processor makes none."""
     whole = SHARED.read_bytes() + source.read_bytes()
+    # By which softiou._native knows a library of other C files than those beside it.
+    whole += f'\nconst char softiou_sources[] = "{hashlib.sha256(whole).hexdigest()}";\n'.encode()
     system = _of_the_system()
     command = [*compiler, *FLAGS, *options, *system, "-o", str(library), "-x", "c", "-", "-lm"]
     try:

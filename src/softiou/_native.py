@@ -1,6 +1,7 @@
 """The compiled libraries of the package: which one serves this processor."""
 
 import ctypes
+import hashlib
 import platform
 import warnings
 from functools import cache
@@ -20,7 +21,8 @@ INTEGERS = {
     torch.int64: 7,
 }
 TYPES = FLOATS | INTEGERS
-FOLDER = Path(__file__).parent / "_compiled"
+_PACKAGE = Path(__file__).parent
+FOLDER = _PACKAGE / "_compiled"
 # By what torch finds; the widest first.
 _VARIANTS = {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}
 
@@ -38,9 +40,27 @@ def load_library(name: str) -> ctypes.CDLL | str:
             "install gcc or clang and then softiou again from its clone: pip install ."
         )
     try:
-        return ctypes.CDLL(str(found[0]))
+        library = ctypes.CDLL(str(found[0]))
     except OSError as error:
         return f"{found[0]} cannot be loaded: {error}."
+    if _fits(library, name):
+        return library
+    return (
+        f"{found[0]} was compiled from other C files than this version has. Compile them by "
+        "python scripts/build_native.py in the clone, or install softiou again."
+    )
+
+
+def _fits(library: ctypes.CDLL, name: str) -> bool:
+    """Return whether a library was compiled from the C files beside this one."""
+    files = [_PACKAGE / "_scalars.h", _PACKAGE / name / "native.c"]
+    if not all(file.exists() for file in files):  # a bundle without them
+        return True
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    try:
+        return (ctypes.c_char * 64).in_dll(library, "softiou_sources").raw == digest.encode()
+    except ValueError:  # of an earlier version, which does not say
+        return False
 
 
 def cpu_variants() -> tuple[str, ...]:

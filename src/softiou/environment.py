@@ -44,8 +44,8 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "devices": (devices := _devices()),
-        "served": [entry for name in devices for entry in _served(torch.device(name))],
+        "devices": (found := devices()),
+        "served": [entry for name in found for entry in _served(torch.device(name))],
     }
 
 
@@ -101,7 +101,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _devices() -> dict[str, str]:
+def devices() -> dict[str, str]:
+    """Return the processor and the accelerators of this machine, in words."""
     threads = torch.get_num_threads()
     capability = torch.backends.cpu.get_cpu_capability()
     found = {"cpu": f"{processor()}, {capability}, {threads} thread{'s' * (threads > 1)}"}

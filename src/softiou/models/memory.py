@@ -1,5 +1,8 @@
 """What a training step takes of the memory."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
@@ -12,20 +15,27 @@ def bytes_for_gradient(model: nn.Module, shape: tuple[int, ...]) -> int:
     They are counted on the meta device, where tensors have a shape and take no memory, in the dtype
     of the weights; 0 for a model that does not run there.
     """
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()  # once, however many operations keep it
-        return tensor
-
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     state = {name: tensor.to("meta") for name, tensor in state.items()}
     images = torch.empty(shape, dtype=torch.uint8, device="meta")
     try:
-        with saved_tensors_hooks(count, lambda tensor: tensor):
+        with kept_for_gradient() as kept:
             results = functional_call(model, state, (images,))  # keeps what is counted
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return 0
     del results
     return sum(kept.values())
+
+
+@contextmanager
+def kept_for_gradient() -> Iterator[dict[int, int]]:
+    """Count the bytes of each storage that autograd keeps, however many operations keep it."""
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(count, lambda tensor: tensor):
+        yield kept

@@ -7,7 +7,7 @@ Shapes: N images, C classes, *S space, U programs of an image.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -47,8 +47,7 @@ def gather(job: Job) -> Sums:
     """Gather the sums of a job, of one target after the other."""
     if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
-    found = [[_gather(part) for part in _in_parts(job, target)] for target in job.targets]
-    sums = [_concatenated(parts) for parts in found]
+    sums = [_of_images(_gather(part) for part in _in_parts(job, one)) for one in job.targets]
     if len(sums) == 1:
         return sums[0]
     masses = torch.stack([one.masses for one in sums], 1).flatten(0, 1)
@@ -57,15 +56,9 @@ def gather(job: Job) -> Sums:
     return Sums(masses, largest, torch.cat([one.weight for one in sums]))
 
 
-def _concatenated(parts: Sequence[Sums]) -> Sums:
+def _of_images(parts: Iterable[Sums]) -> Sums:
     """Put the images of parts behind each other."""
-    if len(parts) == 1:
-        return parts[0]
-    maxima = [one.maxima for one in parts if one.maxima is not None]
-    masses, weight = (
-        torch.cat(x, 1) for x in ([one.masses for one in parts], [one.weight for one in parts])
-    )
-    return Sums(masses, torch.cat(maxima, 1) if maxima else None, weight)
+    return Sums._make(None if None in x else torch.cat(x, 1) for x in zip(*parts, strict=True))
 
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:

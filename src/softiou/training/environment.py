@@ -8,7 +8,7 @@ from torch import nn
 
 import softiou
 from softiou._files import write_atomically
-from softiou.environment import commit, processor
+from softiou.environment import commit, devices
 from softiou.inference import best_device
 
 FILE = "environment.json"
@@ -20,18 +20,7 @@ def save_environment(model: nn.Module, run: Path) -> None:
         "softiou": softiou.__version__,
         "commit": commit(),
         "torch": torch.__version__,
-        "hardware": _hardware(),
+        "hardware": devices()[best_device().type],
         "parameters": sum(x.numel() for x in model.parameters()),
     }
     write_atomically(json.dumps(content, indent=1).encode(), run / FILE)
-
-
-def _hardware() -> str:
-    """Name the accelerator, or the processor and its threads."""
-    device = best_device()
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if device.type != "cpu":
-        return device.type
-    threads = torch.get_num_threads()
-    return f"{processor()}, {threads} thread{'s' * (threads > 1)}"

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from softiou.configuration.plan import Cost, Plan
 from softiou.configuration.sections import Config
 from softiou.inference import autocast, best_device
+from softiou.models.memory import kept_for_gradient
 from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.training.fitting import one_step
@@ -53,22 +53,14 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     config, device = recipe.config, best_device()
     model = recipe.model.to(device).train()
     images = torch.rand(2, 3, *config.data.crop_px, device=device)
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     parameters = sum(weights.numel() for weights in model.parameters())
-    hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor)
     with autocast(device, config.precision):
-        with hooks:
+        with kept_for_gradient() as kept:
             model(images)
         begin = time.perf_counter()
         model(images).sum().item()  # waits for the GPU
     forward = (time.perf_counter() - begin) / 2
-    own = {weights.untyped_storage().data_ptr() for weights in model.parameters()}
+    own = {weights.untyped_storage()._cdata for weights in model.parameters()}
     activations = sum(size for place, size in kept.items() if place not in own) / 2
     images_a_step = sum(recipe.batch_sizes())
     copies = 4 if config.optim.optimizer == "adamw" else 3  # weights, gradients, averages

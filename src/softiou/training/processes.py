@@ -9,7 +9,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed import ReduceOp, all_reduce
+from torch.distributed import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from softiou._processes import are_several, by_srun, world_size
@@ -98,15 +98,11 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         """Return the sum."""
-        return _summed(x)
+        total = x.clone()
+        all_reduce(total)
+        return total
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         """Return its gradient."""
-        return _summed(gradient)
-
-
-def _summed(x: Tensor) -> Tensor:
-    total = x.clone()
-    all_reduce(total, ReduceOp.SUM)
-    return total
+        return _Sum.forward(ctx, gradient)

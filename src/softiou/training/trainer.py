@@ -71,7 +71,7 @@ def train(
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
     """
-    say = say if is_first() else _silent
+    say = say if is_first() else lambda line: None
     config = _absolute(with_own_validation(custom.recorded_in(config), custom))
     if directory is None and are_several():
         raise ConfigError("Name the run with --out: several processes have to agree on it.")
@@ -153,7 +153,12 @@ def resume(
     Arguments and errors as in `train`.
     """
     with existing_run(run) if is_first() else nullcontext():
-        _continue(run, say=say if is_first() else _silent, progress_bar=progress_bar, custom=custom)
+        _continue(
+            run,
+            say=say if is_first() else lambda line: None,
+            progress_bar=progress_bar,
+            custom=custom,
+        )
     return run
 
 
@@ -250,10 +255,6 @@ def _same_weights(recipe: Recipe, content: dict[str, Any]) -> bool:
     own = [len(group["params"]) for group in optimizer.param_groups]
     saved = content["optimizer_states"][0]["param_groups"]
     return own == [len(group["params"]) for group in saved]
-
-
-def _silent(line: str) -> None:
-    """Print nothing: the first process prints."""
 
 
 def with_own_validation(config: Config, custom: CustomParts) -> Config:
