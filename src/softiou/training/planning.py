@@ -64,11 +64,11 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     activations = sum(size for place, size in kept.items() if place not in own) / 2
     images_a_step = sum(recipe.batch_sizes())
     copies = 4 if config.optim.optimizer == "adamw" else 3  # weights, gradients, averages
-    optim = config.optim
+    steps = config.optim.accumulate * config.optim.steps
     return {
         "parameters": parameters,
         "memory_mib": (4 * copies * parameters + activations * images_a_step) / 2**20,
-        "seconds": 3 * forward * images_a_step * optim.accumulate * optim.steps,
+        "seconds": 3 * forward * images_a_step * steps,
     }
 
 

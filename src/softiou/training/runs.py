@@ -103,11 +103,10 @@ def is_finished(directory: Path) -> bool:
         return False
     if not (metrics.is_file() and (directory / last).is_file()):
         return False
-    steps = config.optim.steps
     for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # a kill cut it short
             line = parse_json(text)
-            if line["step"] == steps and "val/miou_d" in line:
+            if line["step"] == config.optim.steps and "val/miou_d" in line:
                 return True
     return False
 
@@ -122,9 +121,7 @@ def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
     """
     config = config_of(directory)
     last = directory / "checkpoints" / "last.ckpt"
-    if not last.is_file():
-        return config, None, {}
-    return config, last, read_checkpoint(last)
+    return (config, last, read_checkpoint(last)) if last.is_file() else (config, None, {})
 
 
 def next_free_run(name: str) -> Path:
