@@ -58,7 +58,7 @@ def gather(job: Job) -> Sums:
 
 def _of_images(parts: Iterable[Sums]) -> Sums:
     """Put the images of parts behind each other."""
-    return Sums._make(None if None in x else torch.cat(x, 1) for x in zip(*parts, strict=True))
+    return Sums._make(None if x[0] is None else torch.cat(x, 1) for x in zip(*parts, strict=True))
 
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:
