@@ -96,9 +96,10 @@ class FolderDataset(SegmentationDataset):
             problem = size_problem(mask, masks[-1].shape, files.image, image.shape[-2:])
             if problem:
                 raise DataProblemsError(problem)
-        unseen = torch.full_like(masks[0], self.description.ignore_index)
-        masks += [unseen] * (self.annotators - len(masks))  # of those who left the image out
-        target = self._target(torch.stack(masks))
+        for _ in range(self.annotators - len(masks)):  # those who left the image out
+            masks.append(torch.full_like(masks[0], self.description.ignore_index))
+        # A view of a single mask: copies of int64 take time.
+        target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
         sample: Sample = {"image": image, "target": target, "stem": files.stem}
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]

@@ -308,8 +308,8 @@ class MaskReader:
         if image.mode in ("L", "P") or image.mode.startswith("I"):
             if image.mode == "P" and self.colours is None:
                 self._compare_palette(path, image)
-            raw = np.asarray(image) // grey_step(image)
-            return torch.from_numpy(self._from_numbers(path, raw))
+            raw, step = np.asarray(image), grey_step(image)
+            return torch.from_numpy(self._from_numbers(path, raw // step if step > 1 else raw))
         if image.mode == "1":
             return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
