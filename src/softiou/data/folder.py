@@ -98,7 +98,6 @@ class FolderDataset(SegmentationDataset):
                 raise DataProblemsError(problem)
         for _ in range(self.annotators - len(masks)):  # those who left the image out
             masks.append(torch.full_like(masks[0], self.description.ignore_index))
-        # A view of a single mask: copies of int64 take time.
         target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
         sample: Sample = {"image": image, "target": target, "stem": files.stem}
         if isinstance(files.masks[0], Drawing):

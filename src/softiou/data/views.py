@@ -4,7 +4,6 @@ Shapes: C channels, H and W the image, h and w the crop, in pixels.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -97,7 +96,6 @@ def _padding(image: Tensor) -> list[float]:
     return [value / 255 for value in colour] if image.is_floating_point() else list(colour)
 
 
-@lru_cache(maxsize=4)  # rows and columns are asked for twice: of the labels, and of what is inside
 def _nearest(old: int, new: int) -> Tensor:
     """Return the old pixel at the centre of each new one."""
     return ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
