@@ -2,7 +2,7 @@
 
 import torch
 
-from softiou.recipes.alignment import ClassAlignment
+from softiou.recipes.alignment import ClassAlignment, label_mass
 
 
 def test_shift_is_the_ratio_of_the_shares() -> None:
@@ -46,3 +46,11 @@ def test_means_forget() -> None:
         alignment.add_labels(torch.tensor([0.0, 1.0]))
     shares = alignment.labels / alignment.labels.sum()
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.5]), atol=2e-3, rtol=0)
+
+
+def test_the_mass_of_hard_and_of_soft_labels() -> None:
+    hard = torch.tensor([[[0, 2, 255], [2, 2, 0]]])
+    assert label_mass(hard, 3, 255).tolist() == [2, 0, 3]
+    assert label_mass(torch.stack([hard, hard], 1), 3, 255).tolist() == [4, 0, 6]  # annotators
+    soft = torch.tensor([[0.25, 1.0, 255.0], [0.75, 0.0, 255.0]]).view(1, 2, 1, 3)
+    assert label_mass(soft, 2, 255).tolist() == [1.25, 0.75]

@@ -14,7 +14,7 @@
  */
 #include <stdatomic.h>
 
-enum { TILE = 1024, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
+enum { TILE = 1024, SHORT = 64, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
 enum { TRUE_POSITIVES, PREDICTED, PRESENT, COUNTS };
 enum { PIXELS, BRIER, NLL, TOTALS };
 
@@ -172,16 +172,22 @@ static void find_fine(const job *j, scratch *s, int64_t size) {
 
 static void add_calibration(const job *j, scratch *s, int64_t size, double *totals) {
     int64_t F = fine_bins(j), pixels = 0;
-    float brier = 0.0f, nll = 0.0f;
+    double brier = 0.0, nll = 0.0;
     const int32_t *label = s->label;
     const float *at = s->at, *square = s->square;
     find_fine(j, s, size);
-#pragma omp simd reduction(+ : brier, nll, pixels)
-    for (int64_t t = 0; t < size; t++) {
-        float p = at[t] < 1.17549435e-38f ? 1.17549435e-38f : at[t];
-        brier += label[t] >= 0 ? square[t] : 0.0f;
-        nll -= label[t] >= 0 ? log_(p) : 0.0f;
-        pixels += label[t] >= 0;
+    for (int64_t from = 0; from < size; from += SHORT) { /* long sums of floats lose digits */
+        int64_t to = from + SHORT < size ? from + SHORT : size;
+        float squares = 0.0f, costs = 0.0f;
+#pragma omp simd reduction(+ : squares, costs, pixels)
+        for (int64_t t = from; t < to; t++) {
+            float p = at[t] < 1.17549435e-38f ? 1.17549435e-38f : at[t];
+            squares += label[t] >= 0 ? square[t] : 0.0f;
+            costs -= label[t] >= 0 ? log_(p) : 0.0f;
+            pixels += label[t] >= 0;
+        }
+        brier += squares;
+        nll += costs;
     }
     totals[PIXELS] += (double)pixels;
     totals[BRIER] += brier;

@@ -56,3 +56,11 @@ class ClassAlignment(nn.Module):
         shares = [mean / mean.sum().clamp(min=1e-12) for mean in (self.labels, self.teacher)]
         shift = torch.where(known, shares[0] / shares[1], 1.0).log()
         return logits + self.strength * shift.to(logits.dtype).view(1, -1, 1, 1)
+
+
+def label_mass(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Return the mass of each class (C,) in labels (N, ..., H, W), or in soft ones (N, C, H, W)."""
+    known = target != ignore_index
+    if target.is_floating_point():
+        return target.where(known, 0).sum((0, 2, 3))
+    return target[known].bincount(minlength=num_classes)

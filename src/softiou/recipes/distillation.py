@@ -30,7 +30,7 @@ from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
-from softiou.recipes.alignment import ClassAlignment
+from softiou.recipes.alignment import ClassAlignment, label_mass
 from softiou.recipes.base import (
     Augmentations,
     ModelSource,
@@ -234,8 +234,8 @@ class DistillationRecipe(Recipe):
             return views, None
         soft = logits if self.scaling is None else self.scaling.apply(logits.float())
         if self.alignment is not None:
-            counts = views["target"][views["target"] != self.description.ignore_index]
-            self.alignment.add_labels(counts.bincount(minlength=logits.shape[1]))
+            mass = label_mass(views["target"], logits.shape[1], self.description.ignore_index)
+            self.alignment.add_labels(mass)
             soft = self.alignment(soft, views["inside"])
         return {**views, "soft_logits": soft}, logits
 
