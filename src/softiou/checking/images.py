@@ -22,21 +22,13 @@ _DIGEST_BYTES = 16
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What one image file holds.
+    """What one image file holds."""
 
-    Attributes:
-        size: (H, W) as training sees it, upright.
-        stored_size: (H, W) before the EXIF orientation is applied.
-        orientation: The EXIF tag, 1 when the image is stored upright.
-        digest: Equal for equal pixels; None for an image of one colour.
-        problems: Warnings.
-    """
-
-    size: tuple[int, int]
-    stored_size: tuple[int, int]
-    orientation: int
-    digest: bytes | None
-    problems: tuple[Problem, ...]
+    size: tuple[int, int]  # (H, W) as training sees it, upright
+    stored_size: tuple[int, int]  # (H, W) before the EXIF orientation is applied
+    orientation: int  # the EXIF tag, 1 when the image is stored upright
+    digest: bytes | None  # equal for equal pixels; None for an image of one colour
+    problems: tuple[Problem, ...]  # warnings
 
 
 def check_image(path: Path) -> ImageCheck:

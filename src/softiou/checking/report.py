@@ -18,21 +18,13 @@ _SEVERITIES = ("error", "warning", "note")
 
 @dataclass
 class ProblemGroup:
-    """Problems of one kind that have the same remedy.
+    """Problems of one kind that have the same remedy."""
 
-    Attributes:
-        severity: "error", "warning" or "note".
-        kind: What sort of problem it is.
-        remedy: What to do about it.
-        count: How many there are.
-        examples: The first few of them.
-    """
-
-    severity: str
-    kind: str
-    remedy: str
-    count: int = 0
-    examples: list[Problem] = field(default_factory=list)
+    severity: str  # "error", "warning" or "note"
+    kind: str  # what sort of problem it is
+    remedy: str  # what to do about it
+    count: int = 0  # how many there are
+    examples: list[Problem] = field(default_factory=list)  # the first few of them
 
 
 class ProblemList:
@@ -78,15 +70,10 @@ class ListSummary:
 
 @dataclass(frozen=True)
 class UnlabeledSummary:
-    """What is in a folder of images without masks.
+    """What is in a folder of images without masks."""
 
-    Attributes:
-        images: Number of the images that can be read.
-        sizes: The 100 most frequent ones, the most frequent first.
-    """
-
-    images: int
-    sizes: tuple[SizeSummary, ...]
+    images: int  # number of the images that can be read
+    sizes: tuple[SizeSummary, ...]  # the 100 most frequent ones, the most frequent first
 
 
 @dataclass(frozen=True)

@@ -42,19 +42,12 @@ def unwatched(items: Iterable[Any], total: int) -> Iterable[Any]:
 
 @dataclass(frozen=True)
 class SampleCheck:
-    """What is in the files of a sample.
+    """What is in the files of a sample."""
 
-    Attributes:
-        statistics: None when the sample cannot be used.
-        digest: Of the image; None when it is blank or cannot be read.
-        values: The distinct numbers of every mask that holds numbers.
-        problems: Errors and warnings.
-    """
-
-    statistics: SampleStatistics | None
-    digest: bytes | None
-    values: tuple[tuple[int, ...], ...]
-    problems: tuple[Problem, ...]
+    statistics: SampleStatistics | None  # none when the sample cannot be used
+    digest: bytes | None  # of the image; None when it is blank or cannot be read
+    values: tuple[tuple[int, ...], ...]  # the distinct numbers of every mask that holds numbers
+    problems: tuple[Problem, ...]  # errors and warnings
 
 
 def check_sample(files: SampleFiles, reader: MaskReader) -> SampleCheck:

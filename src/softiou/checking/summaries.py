@@ -21,19 +21,12 @@ _DIGEST_BYTES = 8
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """How often a class occurs in a split.
+    """How often a class occurs in a split."""
 
-    Attributes:
-        name: The class.
-        pixel_share: Its share of the valid pixels, in [0, 1], over all annotators.
-        images: Number of images where at least one annotator marked it.
-        frequency: Its share of the valid pixels in those images, in [0, 1].
-    """
-
-    name: str
-    pixel_share: float
-    images: int
-    frequency: float
+    name: str  # the class
+    pixel_share: float  # its share of the valid pixels, in [0, 1], over all annotators
+    images: int  # number of images where at least one annotator marked it
+    frequency: float  # its share of the valid pixels in those images, in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -69,23 +62,14 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class SampleStatistics:
-    """The pixels of the masks of one sample.
+    """The pixels of the masks of one sample."""
 
-    Attributes:
-        size: (H, W).
-        pixels: Pixels of each class (C,), over all annotators.
-        ignored: Ignored pixels, over all annotators.
-        valid: Pixels that no annotator ignored.
-        agreed: Those of them where all annotators give the same class.
-        digest: Equal for equal masks.
-    """
-
-    size: tuple[int, int]
-    pixels: NDArray[np.int64]
-    ignored: int
-    valid: int
-    agreed: int
-    digest: bytes
+    size: tuple[int, int]  # (H, W)
+    pixels: NDArray[np.int64]  # pixels of each class (C,), over all annotators
+    ignored: int  # ignored pixels, over all annotators
+    valid: int  # pixels that no annotator ignored
+    agreed: int  # those of them where all annotators give the same class
+    digest: bytes  # equal for equal masks
 
 
 def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleStatistics:

@@ -26,17 +26,11 @@ Window: TypeAlias = tuple[float, float, int]  # first pixel and length of the so
 
 @dataclass(frozen=True)
 class Cover:
-    """How much of the pixels within a box a shape covers.
+    """How much of the pixels within a box a shape covers."""
 
-    Attributes:
-        shape: Number of the shape.
-        box: Rows and columns.
-        shares: In [0, 1].
-    """
-
-    shape: int
-    box: tuple[slice, slice]
-    shares: NDArray[np.float32]
+    shape: int  # number of the shape
+    box: tuple[slice, slice]  # rows and columns
+    shares: NDArray[np.float32]  # in [0, 1]
 
 
 def polygon_covers(

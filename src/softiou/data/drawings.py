@@ -24,19 +24,12 @@ Overlap: TypeAlias = Literal["later", "ignore"]
 
 @dataclass(frozen=True, eq=False)
 class Bitmap:
-    """A mask as the lengths of its runs, of zeros and ones in turn.
+    """A mask as the lengths of its runs, of zeros and ones in turn."""
 
-    Attributes:
-        runs: Lengths, first of zeros.
-        size: (H, W); their product is the sum of the runs.
-        place: Row and column of its corner in the image.
-        by_columns: Whether runs go down the columns, as those of COCO.
-    """
-
-    runs: NDArray[np.int64]
-    size: tuple[int, int]
-    place: tuple[int, int] = (0, 0)
-    by_columns: bool = False
+    runs: NDArray[np.int64]  # lengths, first of zeros
+    size: tuple[int, int]  # (H, W); their product is the sum of the runs
+    place: tuple[int, int] = (0, 0)  # row and column of its corner in the image
+    by_columns: bool = False  # whether runs go down the columns, as those of COCO
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_], place: tuple[int, int] = (0, 0)) -> "Bitmap":
@@ -52,19 +45,12 @@ class Bitmap:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """An area of one class.
+    """An area of one class."""
 
-    Attributes:
-        name: Of the class, as in the file; None for pixels that are ignored.
-        outlines: Of its parts.
-        holes: Outlines of what is cut out of them.
-        bitmap: Instead of outlines.
-    """
-
-    name: str | None
-    outlines: tuple[Ring, ...] = ()
-    holes: tuple[Ring, ...] = ()
-    bitmap: Bitmap | None = None
+    name: str | None  # of the class, as in the file; None for pixels that are ignored
+    outlines: tuple[Ring, ...] = ()  # of its parts
+    holes: tuple[Ring, ...] = ()  # outlines of what is cut out of them
+    bitmap: Bitmap | None = None  # instead of outlines
 
 
 @dataclass(frozen=True)

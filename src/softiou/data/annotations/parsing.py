@@ -30,19 +30,12 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """The shapes of one image.
+    """The shapes of one image."""
 
-    Attributes:
-        name: Its name or path in the file; without an ending any will do.
-        size: (H, W); None where points are shares of the sides.
-        shapes: In the order in which they are drawn.
-        split: As the file states it; "" where it does not.
-    """
-
-    name: str
-    size: tuple[int, int] | None
-    shapes: tuple[Shape, ...]
-    split: str = ""
+    name: str  # its name or path in the file; without an ending any will do
+    size: tuple[int, int] | None  # (H, W); None where points are shares of the sides
+    shapes: tuple[Shape, ...]  # in the order in which they are drawn
+    split: str = ""  # as the file states it; "" where it does not
 
 
 @dataclass
