@@ -146,6 +146,21 @@ def loss_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def kinds_table(results: dict[str, Any]) -> str:
+    """Return what kinds of target cost beside hard labels: a row a kind, in two types of logits."""
+    dtypes = ("fp32", "bf16")
+    titles = [f"{dtype}, {what}" for dtype in dtypes for what in ("ms", "times hard labels")]
+    lines = [f"| target | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
+    rows = {(row["contender"], row["dtype"]): row for row in results["rows"]}
+    for name in dict.fromkeys(row["contender"] for row in results["rows"]):
+        cells = []
+        for row in (rows[name, dtype] for dtype in dtypes):
+            ratio = row["ratio_to"].get("hard labels", {"median": 1.0})
+            cells += [_milliseconds(row), f"{ratio['median']:.2f}"]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _loss_cells(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return the cells of a job from its rows by contender; a dash for what was not measured."""
     times = [_milliseconds(found.get(n)) for n in ("softiou", "cross-entropy", "plain formula")]
@@ -196,6 +211,7 @@ MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "bootstrap": ("bootstrap", bootstrap_table),
     "export": ("export", export_table),
     "loss": ("loss", loss_table),
+    "kinds": ("loss_kinds", kinds_table),
     "metrics": ("metrics", metrics_table),
     "name_by_name": ("name_by_name", name_table),
     "semi_supervised": ("semi_supervised", semi_table),
