@@ -468,6 +468,25 @@ def _stems_of_a_list_outside(place: Place) -> Words:
     return ["train", "data", *STEP]
 
 
+@_case("annotation files")
+def _entity_of_a_file_outside(place: Place) -> Words:
+    secret = (place.outside / "secret.bin").as_uri()
+    text = f'<!DOCTYPE a [<!ENTITY b SYSTEM "{secret}">]><annotations>&b;</annotations>'
+    (place.folder / "annotations.xml").write_text(text)
+    return ["check", "cvat:."]
+
+
+@_case("annotation files")
+def _annotated_images_outside(place: Place) -> Words:
+    size = {"height": 40, "width": 48}
+    names = (place.upwards("secret.png"), str(place.outside / "secret.png"))
+    images = [{"id": i, "file_name": name, **size} for i, name in enumerate(names)]
+    shape = {"image_id": 0, "category_id": 1, "segmentation": [[0, 0, 9, 0, 9, 9]]}
+    content = {"images": images, "annotations": [shape], "categories": [{"id": 1, "name": "box"}]}
+    (place.folder / "instances_train.json").write_text(json.dumps(content))
+    return ["train", "coco:.", *STEP]
+
+
 def _picture_program(place: Place, kind: str) -> Path:
     """Replace a picture by a program, for which an interpreter is there."""
     interpreter = place.folder / "gs"
