@@ -42,8 +42,10 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "every second": lambda x: torch.stack([x, x], -1)[..., 1],
     "rows with a gap": lambda x: torch.cat([x, x], -1)[..., : x.shape[-1]],
 }
-EXCLUSIVE = ("hard", "soft", "smoothed", "boundary", "gaussian", "votes", "sparse")
-EXCLUSIVE += ("teacher", "mixed", "pasted")
+EXCLUSIVE = (
+    *("hard", "soft", "smoothed", "boundary", "gaussian", "votes", "sparse"),
+    *("teacher", "mixed", "pasted"),
+)
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ def _run(case: Case, logits: Tensor, impl: str) -> tuple[list[Tensor], Tensor]:
     """Return the sums of all targets, and the gradient of a linear function of them."""
     leaf = logits.detach().requires_grad_()
     settings = PassSettings(impl=impl, **case.settings)
-    found = gather_statistics(leaf, case.targets, settings, **case.maps)
+    valid, weights = case.maps.get("valid"), case.maps.get("weights")
+    found = gather_statistics(leaf, case.targets, settings, valid=valid, weights=weights)
     sums = [getattr(one, name) for one in found for name in _names(one)]
     generator = torch.Generator().manual_seed(0)
     total = torch.zeros((), dtype=torch.float64)
