@@ -21,6 +21,12 @@ Run = Callable[..., Any]  # see conftest.py
 
 # What people type behind `softiou train digits`, and what the answer must name.
 MISTAKES = [
+    ("--labels=x", "labels.kind=auto"),
+    ("--labels=boundary", "labels.kind=boundary"),
+    ("--optim=3", "optim.optimizer=adamw"),
+    ("--model=unet", "model.architecture=unet"),
+    ("--loss=dice", "loss.kind=dice"),
+    ("--distillation=x", "distillation.teacher=x"),
     ("lr=0.01", "optim.learning_rate=0.01"),
     ("optim.lr=0.01", "optim.learning_rate=0.01"),
     ("learning_rate=0.01", "optim.learning_rate=0.01"),

@@ -61,12 +61,15 @@ def advice(word: str, value: object, kind: type[Section]) -> str:
     key, usual = _meant(word.lower().replace("-", "_"), kind)
     if not key:
         return usual
+    key = key if usual else _settable(key, kind)
     return f"did you mean {key}? For instance {key}={_example(key, value, usual, kind)}"
 
 
 def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
     """Return the key that a word means and a usual value; without a key, what to do instead."""
     section, _, name = word.rpartition(".")
+    if word in kind.model_fields:
+        return word, ""
     keys = [*kind.dotted_keys(), *kind.model_fields]  # of settings, and the sections themselves
     every = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of a name stays
     beside = {key[len(section) + 1 :]: key for key in keys if key.startswith(f"{section}.")}
@@ -85,6 +88,12 @@ def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
         if close := get_close_matches(name, known, n=1, cutoff=cutoff):
             return known[close[0]], ""
     return "", ""
+
+
+def _settable(key: str, kind: type[Section]) -> str:
+    """Return a key, or the main one of its settings where it is a section."""
+    section = dict(kind.sections()).get(key)
+    return _MAIN.get(key) or f"{key}.{next(iter(section.model_fields))}" if section else key
 
 
 def _example(key: str, value: object, usual: str, kind: type[Section]) -> str:
@@ -114,7 +123,7 @@ def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
     if mistake == "missing" and len(details[0]["loc"]) <= 2:
         return "missing"
     if mistake == "model_type":
-        first = _MAIN.get(key) or f"{key}.{next(iter(dict(kind.sections())[key].model_fields))}"
+        first = _settable(key, kind)
         example = _example(first, value, "", kind)
         return f"is a section; set {key}.KEY, for instance {first}={example}"
     if mistake == "value_error":

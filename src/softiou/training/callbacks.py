@@ -174,9 +174,7 @@ class JsonLinesLogger(Logger):
         seconds       of training, over all resumptions
         train/..., learning_rate    or    val/..., pseudo/..., labels/...    null where undefined
 
-    Args:
-        path: The file.
-        step: At which a run resumes; later lines are dropped, because they are logged again.
+    A run that resumes at `step` drops later lines, because they are logged again.
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:

@@ -54,7 +54,7 @@ def fit(
     checkpoint: Path | None = None,
     step: int = 0,
 ) -> None:
-    """Train a recipe until its last step.
+    """Train a recipe until its last step, from a checkpoint that was written after `step`.
 
     Args:
         recipe: What to train.
@@ -64,7 +64,7 @@ def fit(
         say: Prints a line.
         progress_bar: Whether to show a bar of the whole run.
         checkpoint: Where to continue.
-        step: That the checkpoint was written after.
+        step: Of the checkpoint.
 
     Raises:
         ConfigError: The memory does not suffice, or the settings do not fit the network.
@@ -102,14 +102,7 @@ def fit(
 
 
 def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomParts) -> None:
-    """Take the first step of a training and keep nothing; errors as in `fit`.
-
-    Args:
-        recipe: What to train.
-        data: What it learns from.
-        run: Folder for what callbacks write.
-        custom: The transform.
-    """
+    """Take the first step of a training and keep nothing; `run` is for what callbacks write."""
     config = recipe.config
     connect()
     with _quiet():
