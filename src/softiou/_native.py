@@ -29,7 +29,7 @@ _VARIANTS = {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}
 
 @cache
 def load_library(name: str) -> ctypes.CDLL | str:
-    """Load the library "overlap" or "metrics", or return one sentence on why there is none."""
+    """Load the library of a package, such as "overlap", or say in a sentence why there is none."""
     variants = cpu_variants()
     if not variants:
         return f"There is no compiled code for this processor ({platform.machine()})."

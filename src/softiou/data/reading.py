@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, TiffImagePlugin
+from PIL.ExifTags import Base
 from torch import Tensor
 
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
@@ -29,16 +30,8 @@ _NO_CLASS = np.iinfo(np.int64).min
 _LARGEST_PX = 1 << 30
 _LIMIT = Lock()  # of Pillow, for the whole process
 _DARK = 1 << 12  # the largest value of many cameras and scanners plus one
-_ORIENTATION = 274  # of EXIF
-SWAPPED = range(5, 9)  # orientations that swap height and width
-_ORIENTATION, _SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = (
-    274,
-    254,
-    258,
-    277,
-    338,
-    339,
-)  # of TIFF
+SWAPPED = range(5, 9)  # orientations of EXIF that swap height and width
+_SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 338, 339  # of TIFF
 _GREY_STEP, _DEEP = "softiou_grey_step", "softiou_deep"  # entries of Image.info
 
 
@@ -357,7 +350,7 @@ class MaskReader:
 def _drawn_size(drawing: Drawing) -> tuple[int, int]:
     """Return the size (H, W) of the upright image of a drawing, which has to be the stated one."""
     with opened(drawing.image) as image:
-        turned = image.getexif().get(_ORIENTATION, 1) in SWAPPED
+        turned = image.getexif().get(Base.Orientation, 1) in SWAPPED
         size = (image.width, image.height) if turned else (image.height, image.width)
     if drawing.size in (None, size):
         return size
