@@ -1,6 +1,9 @@
 """What all tests share: how hypothesis runs, one seed, and a tiny run of the trainer."""
 
 import os
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,3 +180,16 @@ def trained(
         say=said.append,
     )
     return TrainedRun(run, shapes, tuple(said))
+
+
+@pytest.fixture
+def processor_seconds() -> Callable[[str], float]:
+    """The processor time of a Python program: on a busy machine the clock tells of neighbours."""
+
+    def seconds(code: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return seconds
