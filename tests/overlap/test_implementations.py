@@ -232,6 +232,39 @@ def test_float64_is_not_for_native() -> None:
     assert overlap_statistics(logits, target).P.dtype == torch.float64
 
 
+@pytest.mark.parametrize("num_classes", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("odd", ["none", "ignored", "ignored class", "no class", "strided"])
+@pytest.mark.parametrize("cross_entropy", [False, True])
+def test_two_outcomes_are_read_in_place(
+    num_classes: int, dtype: torch.dtype, odd: str, cross_entropy: bool
+) -> None:
+    """Tiles in which every label counts, beside tiles with one that does not."""
+    generator = torch.Generator().manual_seed(3)
+    logits = 40 * torch.randn(2, num_classes, 6, 50, generator=generator).to(dtype)
+    labels = torch.randint(0, 2, (2, 6, 50), generator=generator)
+    if odd == "ignored":
+        labels[0, 2, 7] = labels[1, 5] = 255
+    if odd == "no class":
+        labels[0, 3, 49], labels[1, 0, 0] = 2, -(2**40)
+    if odd == "strided":
+        labels = labels.repeat_interleave(2, -1)[..., ::2]
+    options: dict[str, Any] = {
+        "activation": "sigmoid" if num_classes == 1 else "softmax",
+        "ignore_index": {"ignored": 255, "ignored class": 0}.get(odd),
+        "cross_entropy": cross_entropy,
+        "maxima": False,
+    }
+    native = value_and_gradient(logits, labels, impl="native", tile=16, **options)
+    plain = value_and_gradient(logits.float(), labels, impl="torch", **options)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    for name in ("P", "Y", "D", "M", "weight", "cross_entropy"):
+        expected = getattr(plain[0], name)
+        if expected is not None:
+            torch.testing.assert_close(getattr(native[0], name), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(native[1].float(), plain[1], rtol=tolerance, atol=tolerance)
+
+
 @every_tiled
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32])
 def test_labels_of_any_dtype(impl: str, dtype: torch.dtype) -> None:

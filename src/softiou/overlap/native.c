@@ -108,9 +108,9 @@ typedef struct {
     known *knows;
 } scratch;
 
-/* exp to 1 ulp; 0 below -87, and no more than exp(88); NaN stays NaN. */
+/* exp of x <= 88 to 1 ulp; 0 below -87; NaN stays NaN. */
 INLINE float exp_(float x) {
-    float low = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    float low = x < -88.0f ? -88.0f : x; /* its own comparison: the compiler finds an instruction */
     float n = rintf(low * 1.44269504f);
     float r = fmaf(n, -0.693145752f, low);
     r = fmaf(n, -1.42860677e-6f, r);
@@ -121,13 +121,13 @@ INLINE float exp_(float x) {
     q = fmaf(q, r, 1.66666655e-1f);
     q = fmaf(q, r, 5.00000001e-1f);
     q = fmaf(q * r, r, r) + 1.0f;
-    float e = q * as_float((uint32_t)((int32_t)n + 127) << 23);
-    return x < -87.0f ? 0.0f : e;
+    int32_t power = (int32_t)n + 127;
+    return q * as_float(power > 1 ? (uint32_t)power << 23 : 0);
 }
 
 /* x^g for x >= 0, which is 0 at 0 whatever g. */
 INLINE float pow_(float x, float g) {
-    float power = exp_(g * log_(x > 1e-37f ? x : 1e-37f));
+    float log = g * log_(x > 1e-37f ? x : 1e-37f), power = exp_(log > 88.0f ? 88.0f : log);
     return x > 0.0f ? power : 0.0f;
 }
 
@@ -224,10 +224,10 @@ static int read_labels(const target *y, const void *from, int64_t size, int64_t 
     return !others;
 }
 
-/* The ways to do a tile. HARD: a softmax against labels, or a few classes of each pixel. BINARY: two outcomes, of a softmax or a
- * sigmoid, against labels. TWO: a softmax of two classes against anything. PAIR: the same, for a focal
- * or smoothed cross-entropy and for maxima. ENTRIES: classes on their own. ANY: a softmax against
- * anything. */
+/* The ways to do a tile. HARD: a softmax against labels, or a few classes of each pixel. BINARY: two
+ * outcomes, of a softmax or a sigmoid, against labels. TWO: a softmax of two classes against anything.
+ * PAIR: the same, for a focal or smoothed cross-entropy and for maxima. ENTRIES: classes on their own.
+ * ANY: a softmax against anything. */
 enum { HARD, BINARY, TWO, PAIR, ENTRIES, ANY };
 
 static int way_of(const job *j) {
@@ -661,13 +661,22 @@ static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const flo
     exponentials(j, s, z, size, u);
 }
 
-/* The sigmoid of x and of -x, and -log of both, from one exponential. */
+/* exp(-|x|) of a row, x = one - two or x = one, in a loop of its own: with what comes of it, a pixel
+ * would be a chain too long for the processor to work on the next ones meanwhile. */
+static const float *decays(scratch *s, const float *one, const float *two, int64_t size) {
+    float *restrict e = s->most;
+    if (two) for (int64_t t = 0; t < size; t++) e[t] = exp_(-fabsf(one[t] - two[t]));
+    else for (int64_t t = 0; t < size; t++) e[t] = exp_(-fabsf(one[t]));
+    return e;
+}
+
+/* The sigmoid of x and of -x, and -log of both, from e = exp(-|x|). */
 typedef struct {
     float p, q, cost, other;
 } sides;
 
-INLINE sides sides_of(float x, int costs) {
-    float e = exp_(-fabsf(x)), large = 1.0f / (1.0f + e), small = e * large;
+INLINE sides sides_of(float x, float e, int costs) {
+    float large = 1.0f / (1.0f + e), small = e * large;
     sides found = {x >= 0.0f ? large : small, x >= 0.0f ? small : large, 0.0f, 0.0f};
     if (costs) {
         float log = log1p_(e);
@@ -680,9 +689,10 @@ INLINE sides sides_of(float x, int costs) {
 /* A softmax of two classes, from one exponential. */
 static void pair(const job *j, scratch *s, rows_of z, int64_t size) {
     const float *one = z.data, *two = z.data + z.pitch;
+    const float *e = decays(s, one, two, size);
     float *restrict p = s->p, *restrict q = s->p + j->tile;
     for (int64_t t = 0; t < size; t++) {
-        sides of = sides_of(one[t] - two[t], 0);
+        sides of = sides_of(one[t] - two[t], e[t], 0);
         p[t] = of.p, q[t] = of.q;
         s->sum[t] = 1.0f;
     }
@@ -748,12 +758,11 @@ static void fold_banks(const job *j, scratch *s, int value, double *sums, int at
 /* log sum exp z of each pixel. */
 static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
     const float *one = z.data, *two = z.data + z.pitch;
-    if (way_of(j) == PAIR)
-        for (int64_t t = 0; t < size; t++) {
-            float largest = one[t] > two[t] ? one[t] : two[t];
-            s->entropy[t] = largest + sides_of(fabsf(one[t] - two[t]), 1).cost;
-        }
-    else
+    if (way_of(j) == PAIR) {
+        const float *e = decays(s, one, two, size);
+        for (int64_t t = 0; t < size; t++)
+            s->entropy[t] = (one[t] > two[t] ? one[t] : two[t]) + log1p_(e[t]);
+    } else
         for (int64_t t = 0; t < size; t++) s->entropy[t] = log_(s->sum[t]) + s->most[t];
 }
 
@@ -954,14 +963,34 @@ INLINE float margin(const float *z, const float *other, float label, int64_t t, 
     return label > 0.0f ? x : -x;
 }
 
-/* Sums of labels with two outcomes, in a specialisation for each of the constants. */
-INLINE void add_binary(const float *z, const float *other, const int32_t *label, const float *w,
-                       int64_t size, float gamma, int two, int costs, double *to) {
+/* Labels in place, or NULL: 64-bit ones that lie together and count everywhere. Two outcomes take
+ * about as long as reading them, so both are done at once, and done again where one is no class.
+ * They are asked for here, and arrive while exponentials are computed. */
+static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int64_t column,
+                                      int64_t size) {
+    const target *y = &j->targets[0];
+    int ignores = y->ignores && (y->ignore == 0 || y->ignore == 1);
+    int all = !ignores && !j->valid.data && !j->weights.data && j->gamma == 0.0;
+    if (!all || way_of(j) != BINARY || y->values.type != INT64 || y->values.column != 1) return NULL;
+    const int64_t *longs = place(&y->values, n, 0, row, column);
+    for (int64_t t = 0; t < size; t += 8) __builtin_prefetch(longs + t);
+    return longs;
+}
+
+/* Sums of labels with two outcomes, in a specialisation for each of the constants; labels are those
+ * in `longs` of weight 1, or in `label`. Returns whether one of `longs` is no class. */
+INLINE int add_binary(const float *z, const float *other, const float *e, const int64_t *longs,
+                      const int32_t *label, const float *w, int64_t size, int in_place,
+                      float gamma, int two, int costs, double *to) {
     float hit1 = 0, hit0 = 0, miss1 = 0, miss0 = 0, mass1 = 0, mass0 = 0, cost1 = 0, cost0 = 0;
-#pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0)
+    int64_t bits = 0;
+#pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0) \
+    reduction(| : bits)
     for (int64_t t = 0; t < size; t++) {
-        float is1 = (float)label[t], weight = w[t];
-        sides of = sides_of(margin(z, other, is1, t, two), costs);
+        float is1 = (float)(in_place ? (int32_t)longs[t] : label[t]);
+        float weight = in_place ? 1.0f : w[t];
+        if (in_place) bits |= longs[t];
+        sides of = sides_of(margin(z, other, is1, t, two), e[t], costs);
         float w1 = weight * is1, w0 = weight - w1;
         hit1 += w1 * of.p, hit0 += w0 * of.p;
         miss1 += w1 * of.q, miss0 += w0 * of.q;
@@ -973,19 +1002,12 @@ INLINE void add_binary(const float *z, const float *other, const int32_t *label,
     }
     float found[] = {hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0};
     for (int i = 0; i < 8; i++) to[i] += found[i];
+    return bits >> 1 != 0;
 }
 
-static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
-    const known *y = &s->knows[0];
-    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
-    float gamma = (float)j->gamma;
-    double of[8] = {0};
-    int costs = (int)j->cross_entropy, two = j->C == 2;
-    if (costs && gamma != 0.0f) add_binary(own, other, y->label, y->w, size, gamma, two, 1, of);
-    else if (costs && two) add_binary(own, other, y->label, y->w, size, 0.0f, 1, 1, of);
-    else if (costs) add_binary(own, other, y->label, y->w, size, 0.0f, 0, 1, of);
-    else if (two) add_binary(own, other, y->label, y->w, size, 0.0f, 1, 0, of);
-    else add_binary(own, other, y->label, y->w, size, 0.0f, 0, 0, of);
+/* Hand the sums of the two outcomes to their classes; returns the weight of the tile. */
+static double share_out(const job *j, const double *of, double *sums) {
+    int two = j->C == 2;
     for (int64_t c = 0; c < j->C; c++) {
         int off = two && c == 0; /* 1 for the class of label 0 */
         double *found = sums + c * SUMS, hit = of[off], wrong = of[3 - off];
@@ -1000,9 +1022,43 @@ static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, doub
     return of[4] + of[5];
 }
 
+static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
+    const known *y = &s->knows[0];
+    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
+    float gamma = (float)j->gamma;
+    double of[8] = {0};
+    int costs = (int)j->cross_entropy, two = j->C == 2;
+    const float *e = decays(s, own, two ? other : NULL, size);
+#define ADD(GAMMA, TWO, COSTS) \
+    add_binary(own, other, e, NULL, y->label, y->w, size, 0, GAMMA, TWO, COSTS, of)
+    if (costs && gamma != 0.0f) ADD(gamma, two, 1);
+    else if (costs && two) ADD(0.0f, 1, 1);
+    else if (costs) ADD(0.0f, 0, 1);
+    else if (two) ADD(0.0f, 1, 0);
+    else ADD(0.0f, 0, 0);
+#undef ADD
+    return share_out(j, of, sums);
+}
+
+/* The same for labels in place; returns -1, and adds nothing, where one of them is no class. */
+static double sum_in_place(const job *j, scratch *s, rows_of z, const int64_t *longs, int64_t size,
+                           double *sums) {
+    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
+    double of[8] = {0};
+    int costs = (int)j->cross_entropy, two = j->C == 2, odd;
+    const float *e = decays(s, own, two ? other : NULL, size);
+#define ADD(TWO, COSTS) odd = add_binary(own, other, e, longs, NULL, NULL, size, 1, 0.0f, TWO, COSTS, of)
+    if (costs && two) ADD(1, 1);
+    else if (costs) ADD(0, 1);
+    else if (two) ADD(1, 0);
+    else ADD(0, 0);
+#undef ADD
+    return odd ? -1.0 : share_out(j, of, sums);
+}
+
 /* Sums of two classes against probabilities. */
-INLINE int add_two(const float *one, const float *two, const float *y0, const float *y1,
-                   const float *w, int64_t size, int costs, double *to) {
+INLINE int add_two(const float *one, const float *two, const float *e, const float *y0,
+                   const float *y1, const float *w, int64_t size, int costs, double *to) {
     float sP0 = 0, sY0 = 0, sD0 = 0, sM0 = 0, sT0 = 0, sE0 = 0, sW = 0;
     float sP1 = 0, sY1 = 0, sD1 = 0, sM1 = 0, sT1 = 0, sE1 = 0;
     int strange = 0;
@@ -1010,7 +1066,7 @@ INLINE int add_two(const float *one, const float *two, const float *y0, const fl
     reduction(| : strange)
     for (int64_t t = 0; t < size; t++) {
         float weight = w[t], y = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
-        sides of = sides_of(one[t] - two[t], costs);
+        sides of = sides_of(one[t] - two[t], e[t], costs);
         sP0 += weight * of.p, sP1 += weight * of.q;
         sY0 += weight * y, sY1 += weight * v;
         sD0 += weight * fabsf(of.p - y), sD1 += weight * fabsf(of.q - v);
@@ -1032,17 +1088,18 @@ INLINE int add_two(const float *one, const float *two, const float *y0, const fl
 static double sum_two(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
     const known *y = &s->knows[0];
     const float *y0 = y->y, *y1 = y->y + y->pitch, *one = z.data, *two = z.data + z.pitch;
+    const float *e = decays(s, one, two, size);
     double found[2 * SUMS + 1] = {0};
-    if (j->cross_entropy ? add_two(one, two, y0, y1, y->w, size, 1, found)
-                         : add_two(one, two, y0, y1, y->w, size, 0, found))
+    if (j->cross_entropy ? add_two(one, two, e, y0, y1, y->w, size, 1, found)
+                         : add_two(one, two, e, y0, y1, y->w, size, 0, found))
         *j->strange = 1;
     for (int i = 0; i < 2 * SUMS; i++) sums[i] += found[i];
     return found[2 * SUMS];
 }
 
 /* Sums of a row of entries. */
-INLINE float add_entries(const float *z, const float *y, const float *w, int64_t size,
-                         int activation, int costs, float smoothing, float gamma, double *to,
+INLINE float add_entries(const float *z, const float *e, const float *y, const float *w,
+                         int64_t size, int activation, int costs, float smoothing, float gamma, double *to,
                          int64_t *odd) {
     float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0, sW = 0;
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
@@ -1054,7 +1111,7 @@ INLINE float add_entries(const float *z, const float *y, const float *w, int64_t
         target = weight > 0.0f ? target : 0.0f;
         strange |= !(target >= 0.0f && target <= 1.0f);
         sW += weight;
-        sides of = sides_of(x, costs);
+        sides of = sides_of(x, activation == SIGMOID && weight > 0.0f ? e[t] : 1.0f, costs);
         float p = activation == SIGMOID ? of.p : x;
         sP += weight * p;
         sY += weight * target;
@@ -1099,7 +1156,7 @@ static const float *entry_weights(const job *j, scratch *s, int64_t k, int64_t n
 }
 
 static float probability(const job *j, float z) {
-    return j->activation == SIGMOID ? sides_of(z, 0).p : z;
+    return j->activation == SIGMOID ? sides_of(z, exp_(-fabsf(z)), 0).p : z;
 }
 
 static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
@@ -1115,10 +1172,11 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
         const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        const float *e = j->activation == SIGMOID ? decays(s, own, NULL, size) : own;
         double *found = sums + c * SUMS;
         float total;
 #define ADD(KIND, COSTS, EPSILON, GAMMA) \
-    add_entries(own, y, w, size, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
+    add_entries(own, e, y, w, size, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
         if (j->activation == READY) total = ADD(READY, 0, 0, 0);
         else if (!j->cross_entropy) total = ADD(SIGMOID, 0, 0, 0);
         else if (epsilon == 0.0f && gamma == 0.0f) total = ADD(SIGMOID, 1, 0, 0);
@@ -1142,6 +1200,13 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
 
 static void sum_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t row,
                      int64_t column, int64_t size) {
+    const int64_t *longs = labels_in_place(j, n, row, column, size);
+    if (longs) {
+        rows_of z = read_logits(j, s, n, row, column, size, 1);
+        double weight = sum_in_place(j, s, z, longs, size, j->sums + unit * j->C * SUMS);
+        j->weights_of[unit] += weight >= 0.0 ? weight : 0.0;
+        if (weight >= 0.0) return;
+    }
     rows_of z = begin(j, s, n, row, column, size, NULL);
     int way = way_of(j);
     for (int64_t k = 0; k < j->K; k++) {
@@ -1170,39 +1235,57 @@ static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
     return of;
 }
 
-/* dz for labels with two outcomes: what the label's side gains, the other one loses. */
-static void slope_binary(const job *j, scratch *s, rows_of z, int64_t n, int64_t size, float *out,
-                         int64_t pitch) {
+/* dz of labels with two outcomes, as add_binary() reads them: what the label's side gains, the other
+ * one loses. */
+INLINE int add_binary_slopes(const float *z, const float *other, const float *e,
+                             const int64_t *longs, const int32_t *label, const float *w,
+                             int64_t size, int in_place, int two, const float *pull,
+                             const float *cost, float *restrict to, float *restrict opposite) {
+    float pull1 = pull[1], pull0 = pull[0], cost1 = cost[1], cost0 = cost[0];
+    int64_t bits = 0;
+#pragma omp simd reduction(| : bits)
+    for (int64_t t = 0; t < size; t++) {
+        float is1 = (float)(in_place ? (int32_t)longs[t] : label[t]);
+        if (in_place) bits |= longs[t];
+        sides of = sides_of(margin(z, other, is1, t, two), e[t], 0);
+        float gain = of.p * (is1 > 0.0f ? pull1 : pull0) - (is1 > 0.0f ? cost1 : cost0);
+        gain *= in_place ? of.q : w[t] * of.q;
+        to[t] = is1 > 0.0f ? gain : -gain;
+        if (two) opposite[t] = is1 > 0.0f ? -gain : gain;
+    }
+    return bits >> 1 != 0;
+}
+
+/* Returns 0, and is to be called again without `longs`, where one of them is no class. */
+static int slope_binary(const job *j, scratch *s, rows_of z, const int64_t *longs, int64_t n,
+                        int64_t size, float *out, int64_t pitch) {
     const known *y = &s->knows[0];
     const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data, *w = y->w;
     const int32_t *label = y->label;
     cotangents d = cotangents_of(j, 0, n);
     float gamma = (float)j->gamma, pull[2], cost[2], *restrict to = out + (j->C - 1) * pitch;
     int two = j->C == 2;
+    const float *e = decays(s, own, two ? other : NULL, size);
     for (int l = 0; l < 2; l++) {
         int c = two ? l : 0;
         pull[l] = two || l ? d.P[c] - d.D[c] + d.M[c] + d.T[c] : 0.0f;
         pull[l] -= two ? d.P[1 - l] + d.D[1 - l] : l ? 0.0f : d.P[0] + d.D[0];
         cost[l] = two || l ? d.E[c] : d.F[0];
     }
-    float pull1 = pull[1], pull0 = pull[0], cost1 = cost[1], cost0 = cost[0];
-#pragma omp simd
-    for (int64_t t = 0; t < size; t++) {
-        float is1 = (float)label[t];
-        sides of = sides_of(margin(own, other, is1, t, two), 0);
-        float gain = of.p * (is1 > 0.0f ? pull1 : pull0) - (is1 > 0.0f ? cost1 : cost0);
-        gain *= w[t] * of.q;
-        to[t] = is1 > 0.0f ? gain : -gain;
+#define ADD(IN_PLACE, TWO) \
+    add_binary_slopes(own, other, e, longs, label, w, size, IN_PLACE, TWO, pull, cost, to, out)
+    if (longs) return two ? !ADD(1, 1) : !ADD(1, 0);
+    if (two) ADD(0, 1);
+    else ADD(0, 0);
+#undef ADD
+    for (int64_t t = 0; gamma != 0.0f && t < size; t++) {
+        sides of = sides_of(margin(own, other, (float)label[t], t, two), e[t], 1);
+        float focal = gamma * pow_(of.q, gamma - 1.0f) * of.p * of.cost + pow_(of.q, gamma);
+        float more = w[t] * of.q * (label[t] ? cost[1] : cost[0]) * (1.0f - focal);
+        to[t] += label[t] ? more : -more;
+        if (two) out[t] = -to[t];
     }
-    if (gamma != 0.0f)
-        for (int64_t t = 0; t < size; t++) {
-            sides of = sides_of(margin(own, other, (float)label[t], t, two), 1);
-            float focal = gamma * pow_(of.q, gamma - 1.0f) * of.p * of.cost + pow_(of.q, gamma);
-            float more = w[t] * of.q * (label[t] ? cost1 : cost0) * (1.0f - focal);
-            to[t] += label[t] ? more : -more;
-        }
-    if (two)
-        for (int64_t t = 0; t < size; t++) out[t] = -to[t];
+    return 1;
 }
 
 /* a_c of chunked.py for one target of weight 1. */
@@ -1220,11 +1303,12 @@ static void slope_two(const job *j, scratch *s, rows_of z, int64_t n, int64_t si
     cotangents d = cotangents_of(j, 0, n);
     float P0 = d.P[0], D0 = d.D[0], M0 = d.M[0], T0 = d.T[0], E0 = d.E[0];
     float P1 = d.P[1], D1 = d.D[1], M1 = d.M[1], T1 = d.T[1], E1 = d.E[1];
+    const float *e = decays(s, one, two, size);
     float *restrict to = out + pitch;
 #pragma omp simd
     for (int64_t t = 0; t < size; t++) {
         float weight = w[t], u = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
-        sides of = sides_of(one[t] - two[t], 0);
+        sides of = sides_of(one[t] - two[t], e[t], 0);
         float gap = slope(of.p, u, P0, D0, M0, T0) - slope(of.q, v, P1, D1, M1, T1);
         float dz = of.p * of.q * gap + of.p * E1 * v - of.q * E0 * u;
         out[t] = weight * dz;
@@ -1233,8 +1317,8 @@ static void slope_two(const job *j, scratch *s, rows_of z, int64_t n, int64_t si
 }
 
 /* dz of a row of entries. */
-INLINE void add_entry_slopes(const float *z, const float *y, const float *w, int64_t size,
-                             int activation, float smoothing, float gamma,
+INLINE void add_entry_slopes(const float *z, const float *e, const float *y, const float *w,
+                             int64_t size, int activation, float smoothing, float gamma,
                              const float *d, float *restrict to) {
     float dP = d[P], dD = d[D], dM = d[M], dT = d[T], dE = d[E], dF = d[F];
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
@@ -1243,7 +1327,7 @@ INLINE void add_entry_slopes(const float *z, const float *y, const float *w, int
         float weight = w[t], x = z[t], aim = y[t];
         x = weight > 0.0f ? x : 0.0f;
         aim = weight > 0.0f ? aim : 0.0f;
-        sides of = sides_of(x, gamma != 0.0f);
+        sides of = sides_of(x, activation == SIGMOID && weight > 0.0f ? e[t] : 1.0f, gamma != 0.0f);
         float p = activation == SIGMOID ? of.p : x, dz = slope(p, aim, dP, dD, dM, dT);
         if (activation == SIGMOID) {
             aim = smoothed(aim, keep, share);
@@ -1270,13 +1354,14 @@ static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
         const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        const float *e = j->activation == SIGMOID ? decays(s, own, NULL, size) : own;
         float *to = out + c * pitch;
         float d[] = {of.P[c], 0.0f, of.D[c], of.M[c], of.T[c], of.E[c], of.F[c]};
         if (k) memcpy(s->kept, to, (size_t)size * 4);
-        if (j->activation == READY) add_entry_slopes(own, y, w, size, READY, 0, 0, d, to);
+        if (j->activation == READY) add_entry_slopes(own, e, y, w, size, READY, 0, 0, d, to);
         else if (gamma != 0.0f)
-            add_entry_slopes(own, y, w, size, SIGMOID, epsilon, gamma, d, to);
-        else add_entry_slopes(own, y, w, size, SIGMOID, epsilon, 0, d, to);
+            add_entry_slopes(own, e, y, w, size, SIGMOID, epsilon, gamma, d, to);
+        else add_entry_slopes(own, e, y, w, size, SIGMOID, epsilon, 0, d, to);
         if (k)
             for (int64_t t = 0; t < size; t++) to[t] += s->kept[t];
     }
@@ -1428,21 +1513,32 @@ static void add_adjoint(const job *j, scratch *s, int64_t row, int64_t column, i
     }
 }
 
-static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
-                       int64_t size, const float *u) {
+/* dz of the logits in a tile, into `out`. */
+static void slopes(const job *j, scratch *s, int64_t n, int64_t row, int64_t column, int64_t size,
+                   const float *u, float *out, int64_t pitch) {
     int way = way_of(j);
     rows_of z = begin(j, s, n, row, column, size, way == HARD ? u + n * j->C : NULL);
-    const tensor *to = &j->gradient;
-    int in_place = !j->low.h && to->type == FLOAT32 && to->column == 1;
-    float *out = in_place ? place(to, n, 0, row, column) : s->a;
-    int64_t pitch = in_place ? to->channel : j->tile;
-    if (way == BINARY) slope_binary(j, s, z, n, size, out, pitch);
+    if (way == BINARY) slope_binary(j, s, z, NULL, n, size, out, pitch);
     else if (way == TWO) slope_two(j, s, z, n, size, out, pitch);
     else if (way == HARD && !s->knows[0].y) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
     else if (way == ENTRIES)
         for (int64_t k = 0; k < j->K; k++)
             slope_entries(j, s, z, k, n, row, column, size, out, pitch);
     else slope_any(j, s, n, size, out, pitch);
+}
+
+static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
+                       int64_t size, const float *u) {
+    const tensor *to = &j->gradient;
+    int in_place = !j->low.h && to->type == FLOAT32 && to->column == 1, done = 0;
+    float *out = in_place ? place(to, n, 0, row, column) : s->a;
+    int64_t pitch = in_place ? to->channel : j->tile;
+    const int64_t *longs = labels_in_place(j, n, row, column, size);
+    if (longs) {
+        rows_of z = read_logits(j, s, n, row, column, size, 1);
+        done = slope_binary(j, s, z, longs, n, size, out, pitch);
+    }
+    if (!done) slopes(j, s, n, row, column, size, u, out, pitch);
     if (j->low.h) add_adjoint(j, s, row, column, size, out, pitch);
     else if (!in_place)
         for (int64_t c = 0; c < j->C; c++)
