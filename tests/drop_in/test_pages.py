@@ -42,9 +42,12 @@ def test_migration(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", sections("other-trainers.md"))
-def test_other_trainers(title: str) -> None:
+def test_other_trainers(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "Hugging Face" in title:
         pytest.importorskip("transformers", reason="needs softiou[transformers]")
+    if title == "Keras":
+        pytest.importorskip("h5py", reason="needs keras")
+        monkeypatch.setenv("KERAS_BACKEND", "torch")
     run("other-trainers.md", title)
 
 
