@@ -229,6 +229,27 @@ def test_same_seed_same_run(finished: Make, tiny_config: Make, tmp_path: Path) -
     _assert_same_end(again, finished())
 
 
+def test_compiled_training_is_the_same_training(
+    finished: Make, tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that runs what was traced, for generating code takes a minute."""
+    compiled, compile_ = [], torch.compile
+
+    def traced(model: Any) -> Any:
+        compiled.append(model)
+        return compile_(model, backend="eager")
+
+    monkeypatch.setattr(torch, "compile", traced)
+    with pytest.raises(ConfigError, match=r"model.compile: .* set loss.auxiliary=0"):
+        start_training(
+            tiny_config("model.compile=true", "loss.auxiliary=0.4"), directory=tmp_path / "refused"
+        )
+    run = start_training(tiny_config("model.compile=true"), directory=tmp_path / "run")
+    assert [type(model) for model in compiled] == [SegmentationModel]
+    _assert_same_end(finished(), run, tolerance=1e-5)
+    torch._dynamo.reset()
+
+
 def test_another_seed_is_another_run(finished: Make) -> None:
     assert _values(finished("seed=1")) != _values(finished())
 

@@ -224,6 +224,9 @@ class ModelConfig(Section):
         description="of the encoder, by dilation: 8 or 16 for deeplabv3, deeplabv3plus, pspnet; "
         "null: the architecture's own",
     )
+    compile: bool = Field(
+        False, description="torch.compile the network in training: some minutes at the start"
+    )
 
 
 class LossConfig(Section):

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from copy import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
@@ -169,12 +170,17 @@ class Recipe(pl.LightningModule, ABC):
         """Return the target for the labels of a batch, softened as configured."""
         return build_target(batch["target"], self.config.labels, self.description)
 
+    @cached_property
+    def _network(self) -> Callable[[Tensor], Tensor]:
+        """The model for training alone; images of validation have sizes of their own."""
+        return torch.compile(self.model) if self.config.model.compile else self.model
+
     def student_logits(
         self, images: Tensor, *, count: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the logits, and those of an auxiliary head for the first `count` images."""
         if self.model.auxiliary is None:
-            return self.model(images), None
+            return self._network(images), None
         return self.model.forward_auxiliary(images, count=count)
 
     def with_auxiliary(
@@ -292,6 +298,8 @@ def _build_model(
     spec: ModelSpec | None = None,
     custom: CustomParts = NOTHING_CUSTOM,
 ) -> SegmentationModel:
+    if config.model.compile and config.loss.auxiliary:
+        raise ConfigError("model.compile: works without an auxiliary head; set loss.auxiliary=0.")
     if custom.model is not None:
         if config.loss.auxiliary:
             raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")

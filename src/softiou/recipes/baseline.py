@@ -21,17 +21,9 @@ def without_teacher(config: Config) -> Config:
 
 
 def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
-    """Compare the settings of a student with those of a run that is to be its baseline.
+    """Return what differs beside the budget: "loss.cross_entropy: 0.25, baseline 1.0".
 
-    Args:
-        student: Resolved.
-        baseline: Run directory.
-
-    Returns:
-        Settings that differ without changing the budget: "loss.cross_entropy: 0.25, baseline 1.0".
-
-    Raises:
-        ConfigError: The baseline has another budget, is distilled itself, or is not finished.
+    Raises ConfigError where the baseline has another budget, is distilled itself, or not finished.
     """
     own = load_config(file=baseline / "config.yaml")
     if own.verb != "train":

@@ -57,13 +57,8 @@ class RunProgress(Callback):
     """Shows steps, smoothed loss, images per second and the time that is left.
 
     As a bar where someone watches, otherwise as a line after each tenth of the steps or 30 seconds.
-    Each validation has a line, and in the end the classes that are never predicted.
-
-    Args:
-        say: Prints a line.
-        steps: Steps of the whole run.
-        images: Images of a batch of each process.
-        bar: Whether to show a bar.
+    Each validation has a line, and in the end the classes that are never predicted. `images` is the
+    number of a batch of each process.
     """
 
     def __init__(

@@ -30,13 +30,8 @@ class Loader:
 
     A process that dies, shared memory that is exhausted and a lack of file descriptors are errors
     that name the way out; torch's own loader waits for ever in some of these cases.
-
-    Args:
-        samples: The data set.
-        workers: Loading processes; fewer are started where shared memory, descriptors or cores do
-            not suffice, see the attribute of this name.
-        say: Prints a line, when there are fewer.
-        settings: Of `torch.utils.data.DataLoader`.
+    Fewer `workers` are started, with a line, where shared memory, descriptors or cores do not
+    suffice; `settings` are those of `torch.utils.data.DataLoader`.
     """
 
     def __init__(
