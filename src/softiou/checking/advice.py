@@ -24,23 +24,17 @@ _ENOUGH_IMAGES = 20
 
 @dataclass(frozen=True)
 class Advice:
-    """Suggestions for a training on the split `train`.
+    """Suggestions for a training on the split `train`."""
 
-    Attributes:
-        crop_px: Height and width that `data.crop_px=auto` takes.
-        scarce: Of 50 images or more, the classes that are in fewer than 10, or in less than 0.05 %
-            of the pixels (a rule of thumb): merge each with a similar class by `label_map`, or
-            label more.
-        class_weights: By median frequency: median(f) / f_c, where f_c is the share of class c in
-            the images that show it and the median is over the classes that occur; 1 for others.
-            For cross-entropy alone: IoU losses weight the classes equally as they are.
-        imbalance: The largest f_c divided by the smallest one.
-    """
-
-    crop_px: tuple[int, int]
+    crop_px: tuple[int, int]  # height and width that `data.crop_px=auto` takes
+    # of 50 images or more, the classes that are in fewer than 10, or in less than 0.05 % of the
+    # pixels (a rule of thumb): merge each with a similar class by `label_map`, or label more
     scarce: tuple[str, ...]
+    # by median frequency: median(f) / f_c, where f_c is the share of class c in the images that
+    # show it and the median is over the classes that occur; 1 for others. For cross-entropy alone:
+    # IoU losses weight the classes equally as they are.
     class_weights: tuple[float, ...]
-    imbalance: float
+    imbalance: float  # the largest f_c divided by the smallest one
 
 
 def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:

@@ -55,11 +55,7 @@ class FixReport:
 
 
 def new_folder(out: str | Path, sources: Iterable[Path]) -> Path:
-    """Return where a corrected copy of a data set goes.
-
-    Raises:
-        DataError: It holds files already, or it lies within the data set.
-    """
+    """Return where a corrected copy of a data set goes."""
     folder = Path(out).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = "Expected a new or an empty folder for the corrected copy, but found files."
@@ -89,9 +85,6 @@ class FixedCopy:
         """Write the folder `out`, see `new_folder`, which appears when it is complete.
 
         Images are linked to, or copied where the file system has no links.
-
-        Raises:
-            DataError: No mask can be read, not even repaired.
         """
         with atomic_folder(out) as folder:
             report = self._write_samples(samples, folder, out, watch)

@@ -32,11 +32,7 @@ class ImageCheck:
 
 
 def check_image(path: Path) -> ImageCheck:
-    """Decode an image as training will.
-
-    Raises:
-        DataError: It cannot be decoded; the message names the likely cause.
-    """
+    """Decode an image as training will."""
     try:
         with opened(path) as image:
             orientation = orientation_of(image)

@@ -25,17 +25,12 @@ _FIX = "`softiou check DATA --fix OUT` does it."
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """What one mask file holds.
+    """What one mask file holds."""
 
-    Attributes:
-        target: Class indices and `ignore_index` (H, W); None when it cannot be used.
-        values: The distinct numbers in the file, if it holds numbers rather than colours.
-        problems: Errors and warnings.
-    """
-
-    target: Tensor | None
+    target: Tensor | None  # class indices and `ignore_index` (H, W); None when it cannot be used
+    # the distinct numbers in the file, if it holds numbers rather than colours
     values: tuple[int, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[Problem, ...]  # errors and warnings
 
 
 def check_mask(path: Path | Drawing, reader: MaskReader) -> MaskCheck:

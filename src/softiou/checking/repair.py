@@ -50,11 +50,7 @@ class MaskRepair:
             self._reader = MaskReader(description, label_map=label_map, colours=colours)
 
     def read(self, files: SampleFiles) -> list[RepairedMask]:
-        """Return the masks of a sample, each of the size of the image.
-
-        Raises:
-            DataError: A file cannot be read, or there are several ways to repair it.
-        """
+        """Return the masks of a sample, each of the size of the image."""
         image = check_image(files.image)
         return [self._read(path, files.image, image) for path in files.masks]
 

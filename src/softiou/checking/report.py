@@ -56,15 +56,11 @@ class ProblemList:
 
 @dataclass(frozen=True)
 class ListSummary:
-    """A list of images of train/ to train on with their masks.
+    """A list of images of train/ to train on with their masks."""
 
-    Attributes:
-        images: Number of images that it holds.
-        left_out: Number of images that it leaves for training without masks: those of the split
-            `train` that it does not hold, except those that are evaluated on.
-    """
-
-    images: int
+    images: int  # number of images that it holds
+    # number of images that it leaves for training without masks: those of the split `train` that it
+    # does not hold, except those that are evaluated on
     left_out: int
 
 

@@ -40,24 +40,16 @@ class SizeSummary:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What is in the usable samples of a split.
+    """What is in the usable samples of a split."""
 
-    Attributes:
-        images: Number of images that have all their masks.
-        annotators: Number of masks of each image.
-        ignored_share: Share of the labelled pixels that are ignored, in [0, 1].
-        agreement: Share of the pixels that no annotator ignored where all of them give the same
-            class; None when there is one annotator.
-        classes: In the order of their indices.
-        sizes: The 100 most frequent ones, the most frequent first.
-    """
-
-    images: int
-    annotators: int
-    ignored_share: float
+    images: int  # number of images that have all their masks
+    annotators: int  # number of masks of each image
+    ignored_share: float  # share of the labelled pixels that are ignored, in [0, 1]
+    # share of the pixels that no annotator ignored where all of them give the same class; None when
+    # there is one annotator
     agreement: float | None
-    classes: tuple[ClassSummary, ...]
-    sizes: tuple[SizeSummary, ...]
+    classes: tuple[ClassSummary, ...]  # in the order of their indices
+    sizes: tuple[SizeSummary, ...]  # the 100 most frequent ones, the most frequent first
 
 
 @dataclass(frozen=True)

@@ -144,11 +144,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
 
 def check_labels(labels: TargetKind) -> None:
-    """Raise unless `labels` is a `TargetKind`.
-
-    Raises:
-        ValueError: Names the kinds.
-    """
+    """Raise unless `labels` is a `TargetKind`."""
     if labels not in get_args(TargetKind):
         kinds = ", ".join(repr(kind) for kind in get_args(TargetKind))
         raise ValueError(

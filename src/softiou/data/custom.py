@@ -56,11 +56,7 @@ class CustomDataset(SegmentationDataset):
         return ()
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample in our form.
-
-        Raises:
-            DataError: It is no image with a target of the same size.
-        """
+        """Return a sample in our form."""
         index = range(len(self.stems))[index]
         sample = self._dataset[index]
         if isinstance(sample, Mapping) and {"image", "target"} <= set(sample):

@@ -48,12 +48,7 @@ class CustomAugmentation:
     def __call__(
         self, sample: Sample, soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
-        """Augment one sample.
-
-        Raises:
-            ConfigError: The transform returns something else, or there are soft labels: where the
-                pixels come from is not known.
-        """
+        """Augment one sample."""
         if soft_labels is not None:
             raise ConfigError(
                 "Soft labels on disk cannot follow a transform of your own: distil from the "

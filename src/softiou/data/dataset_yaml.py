@@ -34,18 +34,14 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ClassGroups(BaseModel):
-    """What becomes of the classes, by name; the same keys in each kind of dataset.yaml.
-
-    Attributes:
-        merge: Classes by the name of the one that they become, a new one or one of them.
-        ignore: Classes whose pixels are ignored.
-        drop: Classes whose shapes are not drawn; in masks, their pixels become the first class.
-    """
+    """What becomes of the classes, by name; the same keys in each kind of dataset.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # classes by the name of the one that they become, a new one or one of them
     merge: dict[StrictStr, list[StrictStr]] = Field(default_factory=dict)
-    ignore: list[StrictStr] = Field(default_factory=list)
+    ignore: list[StrictStr] = Field(default_factory=list)  # classes whose pixels are ignored
+    # classes whose shapes are not drawn; in masks, their pixels become the first class
     drop: list[StrictStr] = Field(default_factory=list)
 
     @property
@@ -58,11 +54,7 @@ class ClassGroups(BaseModel):
         ]
 
     def grouped(self, classes: Collection[str]) -> dict[str, str | None]:
-        """Return what each class becomes, None for ignored; without those that are dropped.
-
-        Raises:
-            ValueError: There is no such class, or it is named twice.
-        """
+        """Return what each class becomes, None for ignored; without those that are dropped."""
         twice = [name for name, count in Counter(self.mentioned).items() if count > 1]
         unknown = [name for name in self.mentioned if name not in classes]
         if twice or unknown:
@@ -77,25 +69,18 @@ class ClassGroups(BaseModel):
 
 
 class DatasetFile(ClassGroups):
-    """The contents of `dataset.yaml`; unknown keys are errors.
+    """The contents of `dataset.yaml`; unknown keys are errors."""
 
-    Attributes:
-        classes: Names of the classes, two or more.
-        ignore_index: Label value of pixels that are ignored.
-        label_map: Class (its index or name) or `ignore_index` of raw values in the masks.
-        palette: RGB colour of each class, for display and for RGB masks.
-        ignore_colour: Colour of ignored pixels in RGB masks.
-        images: Pattern of the images, such as "photos/{stem}.jpg", see `FilePattern`.
-        masks: Pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is
-            that of the files in masks/.
-    """
-
-    classes: list[StrictStr]
-    ignore_index: StrictInt = 255
-    palette: list[_Colour] | None = None
-    ignore_colour: _Colour | None = None
+    classes: list[StrictStr]  # names of the classes, two or more
+    ignore_index: StrictInt = 255  # label value of pixels that are ignored
+    palette: list[_Colour] | None = None  # RGB colour of each class, for display and for RGB masks
+    ignore_colour: _Colour | None = None  # colour of ignored pixels in RGB masks
+    # class (its index or name) or `ignore_index` of raw values in the masks
     label_map: dict[_RawValue, StrictInt | StrictStr] = Field(default_factory=dict)
+    # pattern of the images, such as "photos/{stem}.jpg", see `FilePattern`
     images: StrictStr | None = None
+    # pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is that of
+    # the files in masks/
     masks: StrictStr | list[StrictStr] | None = None
 
     @field_validator("classes")
@@ -179,14 +164,10 @@ class DatasetFile(ClassGroups):
 
 
 class LayoutFile(ClassGroups):
-    """A `dataset.yaml` that names a layout; unknown keys are errors.
+    """A `dataset.yaml` that names a layout; unknown keys are errors."""
 
-    Attributes:
-        layout: Name of the layout.
-        root: Folder of the files, relative to that of dataset.yaml; None for the same folder.
-    """
-
-    layout: StrictStr
+    layout: StrictStr  # name of the layout
+    # folder of the files, relative to that of dataset.yaml; None for the same folder
     root: StrictStr | None = None
 
     def folder(self, home: Path) -> Path:
@@ -195,25 +176,16 @@ class LayoutFile(ClassGroups):
 
 
 class AnnotationFile(LayoutFile):
-    """A `dataset.yaml` that names a format of annotation files.
+    """A `dataset.yaml` that names a format of annotation files."""
 
-    Attributes:
-        classes: In order; None for those that the files name.
-        uncovered: Class of the pixels that no shape covers, or "ignore".
-        overlap: Of shapes: "later" ones lie above, or "ignore" where several classes overlap.
-    """
-
-    classes: list[StrictStr] | None = None
-    uncovered: StrictStr = "background"
+    classes: list[StrictStr] | None = None  # in order; None for those that the files name
+    uncovered: StrictStr = "background"  # class of the pixels that no shape covers, or "ignore"
+    # of shapes: "later" ones lie above, or "ignore" where several classes overlap
     overlap: Overlap = "later"
 
 
 def read_dataset_file(root: Path) -> DatasetFile:
-    """Read `dataset.yaml` of a data set.
-
-    Raises:
-        DataError: The file is missing or wrong; all mistakes are named at once.
-    """
+    """Read `dataset.yaml` of a data set."""
     return _validated(DatasetFile, root, _contents(root))
 
 

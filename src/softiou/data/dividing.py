@@ -118,11 +118,7 @@ def _groups(keys: Sequence[str]) -> list[list[int]]:
 
 
 def _keys(stems: Sequence[str], by: str | None) -> Sequence[str]:
-    """Return the key of each image.
-
-    Raises:
-        DataError: An image has none, or `by` is neither a pattern nor a column.
-    """
+    """Return the key of each image."""
     if by is None:
         return stems
     table, _, column = by.rpartition(":")

@@ -55,20 +55,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class Legend:
-    """What the shapes of a data set mean.
+    """What the shapes of a data set mean."""
 
-    Attributes:
-        labels: Class or `ignore_index` by the name of a shape; others are not drawn.
-        num_classes: C.
-        ignore_index: The label that is ignored.
-        uncovered: Label of the pixels that no shape covers.
-        overlap: "later" shapes lie above earlier ones, or "ignore" where several classes overlap.
-    """
-
+    # class or `ignore_index` by the name of a shape; others are not drawn
     labels: Mapping[str | None, int]
-    num_classes: int
-    ignore_index: int
-    uncovered: int = 0
+    num_classes: int  # C
+    ignore_index: int  # the label that is ignored
+    uncovered: int = 0  # label of the pixels that no shape covers
+    # "later" shapes lie above earlier ones, or "ignore" where several classes overlap
     overlap: Overlap = "later"
 
 

@@ -126,11 +126,7 @@ def images_below(folder: Path) -> int:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order.
-
-    Raises:
-        DataError: There is no such folder, it holds no images, or two of one stem.
-    """
+    """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order."""
     folder = folder.resolve()  # "." has no name
     inner = folder / "images" if (folder / "images").is_dir() else folder
     if not inner.is_dir():

@@ -83,11 +83,7 @@ class FolderDataset(SegmentationDataset):
         return self._samples[index].paths
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        Raises:
-            DataError: A file is corrupt, the sizes differ or a mask holds invalid values.
-        """
+        """Read one sample."""
         files = self._samples[index]
         image = read_image(files.image)
         masks = []
@@ -142,11 +138,7 @@ def size_problem(
 
 
 def _readable(samples: tuple[SampleFiles, ...]) -> tuple[SampleFiles, ...]:
-    """Return the samples whose files can all be decoded.
-
-    Raises:
-        DataError: There are none.
-    """
+    """Return the samples whose files can all be decoded."""
     problems = unreadable(path for sample in samples for path in sample.paths)
     broken = {problem.file for problem in problems}
     left = tuple(s for s in samples if broken.isdisjoint(str(path) for path in s.paths))

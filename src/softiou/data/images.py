@@ -57,11 +57,7 @@ class ImageDataset(Dataset[ImageSample]):
         return len(self.stems)
 
     def __getitem__(self, index: int) -> ImageSample:
-        """Read one image.
-
-        Raises:
-            DataError: Its file cannot be read.
-        """
+        """Read one image."""
         return {"image": self._read(index), "stem": self.stems[index]}
 
 

@@ -26,9 +26,6 @@ def inferred(root: Path) -> DatasetFile | None:
 
     Each number, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 beside two
     or more other numbers is ignored. All masks are read, again only when one has changed.
-
-    Raises:
-        DataError: The masks hold one value, more than 100, or both numbers and colours.
     """
     layout = FolderLayout(root, DatasetFile(classes=["no", "yes"]))
     try:

@@ -12,24 +12,17 @@ _AFFIX = re.compile(rf"^(?:{_WORDS})[-_. ]|[-_. ](?:{_WORDS})$")
 
 @dataclass(frozen=True)
 class FilePattern:
-    """Where files lie, such as "{split}/labels/{stem}_mask.png".
+    """Where files lie, such as "{split}/labels/{stem}_mask.png"."""
 
-    Attributes:
-        folder: Relative to the data set; {split} stands for the name of the split. A folder without
-            it holds the split train.
-        name: Of a file, where {stem} is what image and mask have in common; the ending may be ".*".
-    """
-
+    # relative to the data set; {split} stands for the name of the split. A folder without it holds
+    # the split train.
     folder: str
+    # of a file, where {stem} is what image and mask have in common; the ending may be ".*"
     name: str
 
     @classmethod
     def parse(cls, text: str) -> "FilePattern":
-        """Read a pattern.
-
-        Raises:
-            ValueError: Its last part has not one {stem}, or {split} is not in the folders alone.
-        """
+        """Read a pattern."""
         folder, _, name = text.rpartition("/")
         if name.count("{stem}") != 1 or folder.count("{split}") > 1 or "{split}" in name:
             raise ValueError("needs one {stem} in its last part, and {split} at most in a folder")

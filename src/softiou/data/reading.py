@@ -37,12 +37,7 @@ _GREY_STEP, _DEEP = "softiou_grey_step", "softiou_deep"  # entries of Image.info
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; any error of its decoder becomes one that names the file.
-
-    Raises:
-        DataError: The file cannot be decoded, has more than 2^30 pixels, or holds more than one
-            picture or other bands than colours and transparency, which would be left out.
-    """
+    """Open an image file; any error of its decoder becomes one that names the file."""
     try:
         with _open(path) as image:
             _check_content(path, image)
@@ -139,11 +134,7 @@ def read_image(path: Path) -> Tensor:
 
 
 def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels (H, W, 3) of an opened image as `read_image` does; rotates it in place.
-
-    Raises:
-        DataError: As for `read_image`; `path` is for the messages.
-    """
+    """Return the pixels (H, W, 3) of an opened image as `read_image` does; rotates it in place."""
     deep = image.info.get(_DEEP, False)
     _require_complete(path, image)
     ImageOps.exif_transpose(image, in_place=True)
@@ -258,9 +249,6 @@ class MaskReader:
 
         Args:
             groups: What each class becomes, None for ignored; what is left out becomes the first.
-
-        Raises:
-            ValueError: The `ignore_index` is that of a class.
         """
         about, ignore_index = self.description, self.description.ignore_index
         if about.ignores_a_class:
@@ -280,12 +268,7 @@ class MaskReader:
         )
 
     def read(self, mask: Path | Drawing) -> Tensor:
-        """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`.
-
-        Raises:
-            DataError: The file is corrupt, has several channels without `colours`, or holds invalid
-                values; the message names the likely cause. Or a drawing is not of its image's size.
-        """
+        """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`."""
         if isinstance(mask, Drawing):
             return mask.labels(_drawn_size(mask))
         with opened(mask) as image:

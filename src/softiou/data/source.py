@@ -339,11 +339,7 @@ def _regrouped(layout: Layout, groups: ClassGroups, root: Path) -> Layout:
 
 
 def data_folder(source: str | Path) -> Path:
-    """Return the folder of a data set.
-
-    Raises:
-        DataError: There is none.
-    """
+    """Return the folder of a data set."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "

@@ -94,9 +94,6 @@ class Augmentation:
         Args:
             sample: Image and target of one size.
             soft_labels: Reads a teacher's soft labels of the same view.
-
-        Raises:
-            DataError: The soft labels are missing, corrupt or those of another image.
         """
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view = self.draw_view(*size)

@@ -36,12 +36,7 @@ OPSET = 18  # the first with all operators of the exporter; needs onnxruntime 1.
 
 
 def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) -> None:
-    """Write a traced program as ONNX, with N, H and W free.
-
-    Raises:
-        ConfigError: The extra `export` is not installed.
-        ExportError: An operator has no equivalent, or the file would be larger than 2 GB.
-    """
+    """Write a traced program as ONNX, with N, H and W free."""
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise ConfigError(

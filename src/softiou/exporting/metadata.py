@@ -88,11 +88,7 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
 
 
 def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
-    """Read the metadata of a file from the strings of `to_strings`; messages name the file.
-
-    Raises:
-        CheckpointError: It was not written by `softiou export`, by a newer one, or is damaged.
-    """
+    """Read the metadata of a file from the strings of `to_strings`; messages name the file."""
     if "softiou_format" not in strings:
         raise CheckpointError(
             f"{file} was not written by `softiou export`: it names no classes. Export the run or "

@@ -34,13 +34,7 @@ class ImageItem:
 
 
 def find_items(images: Any) -> list[ImageItem]:
-    """Return the images in whatever a user has; a list may mix all kinds.
-
-    Raises:
-        DataError: A path does not exist, or a folder has no images.
-        TypeError: Something is no image.
-        ValueError: An array has another shape.
-    """
+    """Return the images in whatever a user has; a list may mix all kinds."""
     found = list(_items(images))
     return [
         item if item.file else ImageItem(str(number), pixels=item.pixels)

@@ -55,11 +55,7 @@ class Trained:
         return self.directory
 
     def load_model(self, weights: "Weights" = "student") -> "TrainedModel":
-        """Return the model with its classes, read again only when the checkpoint has changed.
-
-        Raises:
-            CheckpointError: There is no checkpoint, or the file is an exported one.
-        """
+        """Return the model with its classes, read again only when the checkpoint has changed."""
         from softiou.checkpoints import find_checkpoint, load_trained
         from softiou.exporting import is_exported
 

@@ -38,10 +38,6 @@ def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
     Args:
         spec: Of the model.
         download: Whether to download the encoder's ImageNet weights.
-
-    Raises:
-        ConfigError: Architecture or encoder are unknown or incompatible.
-        CheckpointError: The weights cannot be downloaded.
     """
     net = create(spec, download=download)
     head = net.segmentation_head

@@ -83,9 +83,6 @@ def costs(
 
     Without an encoder, the common ones are taken if an architecture is given, else a small one.
     `crop_px` is rounded up to a multiple of the input stride.
-
-    Raises:
-        ConfigError: There is no such name.
     """
     if architecture == TRANSFORMERS and encoder is None:
         raise ConfigError(

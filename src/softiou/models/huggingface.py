@@ -83,10 +83,6 @@ def build_transformers(
     Args:
         spec: With the configuration in `settings`, or its repository or folder in `encoder`.
         pretrained: Whether to load the weights of the repository or folder, from safetensors only.
-
-    Raises:
-        ConfigError: transformers is not installed, or the model is of another kind.
-        CheckpointError: The repository or folder cannot be read, or has no such weights.
     """
     transformers = _transformers()
     name = str(Path(spec.encoder).expanduser()) if _is_folder(spec.encoder) else spec.encoder

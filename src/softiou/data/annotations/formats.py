@@ -238,11 +238,7 @@ class _ImageIndex:
 
 
 def _legend(found: _Contents, described: AnnotationFile) -> tuple[DatasetDescription, Legend]:
-    """Return the classes, and what the names of the shapes mean.
-
-    Raises:
-        ValueError: A name is no class.
-    """
+    """Return the classes, and what the names of the shapes mean."""
     names, uncovered = list(found.names), described.uncovered
     if uncovered == "background":
         usual = (n for n in names if n.strip("_").casefold() == "background")

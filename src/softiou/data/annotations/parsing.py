@@ -40,16 +40,11 @@ class AnnotatedImage:
 
 @dataclass
 class Annotations:
-    """The contents of one file.
+    """The contents of one file."""
 
-    Attributes:
-        images: In any order.
-        names: Of the classes, as far as the file lists them, in its order.
-        left_out: Number of shapes that are not drawn, by what they are.
-    """
-
-    images: list[AnnotatedImage] = field(default_factory=list)
-    names: tuple[str, ...] = ()
+    images: list[AnnotatedImage] = field(default_factory=list)  # in any order
+    names: tuple[str, ...] = ()  # of the classes, as far as the file lists them, in its order
+    # number of shapes that are not drawn, by what they are
     left_out: Counter[str] = field(default_factory=Counter)
 
     def shape(

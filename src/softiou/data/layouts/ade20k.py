@@ -18,9 +18,6 @@ class Ade20k(Layout):
 
     Args:
         root: The folder ADEChallengeData2016, or its parent.
-
-    Raises:
-        DataError: The folders are missing.
     """
 
     split_form = "images/{split}/ (training, validation)"

@@ -32,11 +32,7 @@ _DESCRIPTION = DatasetDescription(
 
 
 def camvid(root: Path) -> Layout:
-    """Return the form of CamVid that a folder holds.
-
-    Raises:
-        DataError: It holds none of them.
-    """
+    """Return the form of CamVid that a folder holds."""
     numbers = first_of(root, ("CamVid",), "trainannot")
     if (numbers / "trainannot").is_dir():
         return CamVidNumbers(numbers)
@@ -88,9 +84,6 @@ class CamVidColours(Layout):
 
     Args:
         root: Folder of 701_StillsRaw_full/ and LabeledApproved_full/, or of images/ and labels/.
-
-    Raises:
-        DataError: The folders are missing.
 
     References:
         G. Brostow et al. Semantic Object Classes in Video. Pattern Recognition Letters, 2009.

@@ -29,9 +29,6 @@ class Cityscapes(Layout):
     Args:
         root: Folder with leftImg8bit/ and the annotation.
         coarse: Read gtCoarse/, which has train_extra, too, instead of gtFine/.
-
-    Raises:
-        DataError: The folders are missing.
     """
 
     split_form = f"{_IMAGES}/{{split}}/"

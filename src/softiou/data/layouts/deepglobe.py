@@ -26,9 +26,6 @@ class DeepGlobe(Layout):
     Args:
         root: Folder with train/, and optionally valid/ and test/, which have images only.
 
-    Raises:
-        DataError: The folder is missing.
-
     References:
         I. Demir et al. DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images.
         https://arxiv.org/abs/1805.06561

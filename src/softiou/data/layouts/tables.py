@@ -14,21 +14,13 @@ TABLES: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a data set comes from, and its terms of use.
+    """Where a data set comes from, and its terms of use."""
 
-    Args:
-        title: Its name in print.
-        page: Its home page.
-        terms: Its terms of use, as far as its authors state them.
-        steps: How to get it, a sentence each.
-        tree: The resulting folders.
-    """
-
-    title: str
-    page: str
-    terms: str
-    steps: tuple[str, ...]
-    tree: str
+    title: str  # its name in print
+    page: str  # its home page
+    terms: str  # its terms of use, as far as its authors state them
+    steps: tuple[str, ...]  # how to get it, a sentence each
+    tree: str  # the resulting folders
 
 
 ORIGINS = {name: Origin(**values) for name, values in TABLES["origins"].items()}

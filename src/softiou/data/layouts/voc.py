@@ -50,11 +50,7 @@ def voc_colour(index: int) -> Colour:
 
 
 def _reader(labelmap: Path) -> MaskReader:
-    """Return a reader of VOC's masks, or of those of a labelmap.txt.
-
-    Raises:
-        DataError: The file is not of lines NAME:R,G,B:PARTS:ACTIONS.
-    """
+    """Return a reader of VOC's masks, or of those of a labelmap.txt."""
     if not labelmap.is_file():
         palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
         return MaskReader(DatasetDescription(CLASSES, _IGNORE, palette), label_map={})
