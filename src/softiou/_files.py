@@ -67,13 +67,9 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
-    """Give a temporary path for a new file; the file gets its name when the block ends.
+    """Give a temporary path, with a suffix if need be; the file gets its name when the block ends.
 
     Errors of the system, such as a full disk, name the file.
-
-    Args:
-        path: The file; an earlier one is replaced.
-        suffix: Added to the temporary path, for writers that go by it; else it is that of `path`.
     """
     with _temporary(path, suffix) as temporary:
         yield temporary

@@ -12,11 +12,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's `__getattr__` and `__dir__`, which import a submodule on first use.
 
-    Args:
-        package: `__name__` of the package.
-        homes: For each submodule the public names that it defines, separated by spaces; its own
-            name stands for itself.
-        moved: Old names and their new homes, see `moved_names`.
+    `homes` has the public names of each submodule, separated by spaces; its own name stands for
+    itself. `moved` is for `moved_names`.
     """
     modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
     find_moved = moved_names(package, moved or {}, stacklevel=3)

@@ -26,9 +26,6 @@ def only_writer(run: Path) -> Iterator[None]:
     It is a lock of the system on RUN/.lock, which network file systems know, too, and which loading
     processes do not inherit. Where a file system has none, the process that the file names is asked
     for, which works for processes of this machine. Of those that train together the first has it.
-
-    Raises:
-        RunExistsError: Another process holds it, or a file to write to is a link to another one.
     """
     if not is_first():
         yield

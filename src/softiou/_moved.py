@@ -17,11 +17,8 @@ def moved_names(
 ) -> Callable[[str], Any]:
     """Return a module's `__getattr__` that finds old names in their new place.
 
-    Args:
-        module: `__name__` of the module that had the names.
-        homes: For each module the names that it has now, separated by spaces; OLD:NEW where the
-            name changed, too.
-        stacklevel: Of the warning, counted from the function that is returned.
+    `homes` has for each module the names that it has now, separated by spaces; OLD:NEW where the
+    name changed, too. `stacklevel` is counted from the function that is returned.
     """
     places: dict[str, tuple[str, str]] = {}
     for home, names in homes.items():

@@ -80,12 +80,7 @@ def read_json(path: Path, constant: Callable[[str], Any] = float) -> Any:
 
 
 def read_text(path: Path, *, most_bytes: int = MOST_YAML_BYTES) -> str:
-    """Return the text of a file in UTF-8, with or without a byte-order mark.
-
-    Raises:
-        OSError: There is none.
-        ValueError: It is no regular file, larger than the bound or not in UTF-8.
-    """
+    """Return the text of a file in UTF-8, with or without a byte-order mark."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe may never end
         raise ValueError("expected a regular file, but it is a pipe, a device or a socket")

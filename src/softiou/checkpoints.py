@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
-from softiou.data import DatasetDescription
+from softiou.data import Bands, DatasetDescription
 from softiou.data.base import class_difference
 from softiou.errors import CheckpointError, SoftiouError
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, model_of_file
@@ -32,23 +32,19 @@ _PREFIXES: dict[Weights, str] = {"student": "model.", "teacher": "teacher.module
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in eval mode with the classes that it was trained for.
+    """A model in eval mode with the classes that it was trained for."""
 
-    Attributes:
-        model: The network, averaged weights if the run kept them.
-        description: Names and colours of the classes.
-        config: The configuration of the run, as plain values.
-        path: The checkpoint's file.
-        step: Optimiser steps that it was trained for.
-        weights: Of the checkpoint's models, which one this is.
-    """
+    model: SegmentationModel  # the network, averaged weights if the run kept them
+    description: DatasetDescription  # names and colours of the classes
+    config: dict[str, Any]  # the configuration of the run, as plain values
+    path: Path  # the checkpoint's file
+    step: int  # optimiser steps that it was trained for
+    weights: Weights = "student"  # of the checkpoint's models, which one this is
 
-    model: SegmentationModel
-    description: DatasetDescription
-    config: dict[str, Any]
-    path: Path
-    step: int
-    weights: Weights = "student"
+    @property
+    def bands(self) -> Bands | None:
+        """Return the bands that it sees; None for RGB."""
+        return self.model.spec.bands
 
     @property
     def name(self) -> str:
@@ -96,12 +92,7 @@ def run_directory(checkpoint: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file into tensors and plain values.
-
-    Raises:
-        CheckpointError: The file is damaged, holds objects that would have to be unpickled, or was
-            not written by softiou.
-    """
+    """Read a checkpoint file into tensors and plain values."""
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -131,9 +122,6 @@ def _check_archive(path: Path) -> None:
     """Check every byte of a file against its checksums, in little memory.
 
     torch.load does not look at the checksums, and would unpack what is compressed.
-
-    Raises:
-        BadZipFile: A byte was changed, or the file would be larger in memory than on the disk.
     """
     with zipfile.ZipFile(path) as archive:
         if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
@@ -143,11 +131,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_plain(values: object, *, levels: int = _MOST_LEVELS) -> int:
-    """Count the plain values in lists and dicts, each as often as it occurs.
-
-    Raises:
-        ValueError: They are nested too deep, or too many.
-    """
+    """Count the plain values in lists and dicts, each as often as it occurs."""
     inner = list(values.values()) if isinstance(values, dict) else values
     count = 1
     if isinstance(inner, list | tuple):
@@ -176,16 +160,8 @@ def load_trained(
 ) -> TrainedModel:
     """Build the model of a run directory or checkpoint file, in eval mode on the CPU.
 
-    Args:
-        path: Run directory or checkpoint.
-        weights: Of what was trained, or of its moving average, the teacher of a semi-supervised
-            run.
-        model: For a run with a model of one's own: a module of that class, to load the weights
-            into.
-
-    Raises:
-        CheckpointError: There is none, it cannot be read, it has no such teacher, or `model` is
-            missing, of no use or another one.
+    `weights` are those that were trained, or their moving average, the teacher of a semi-supervised
+    run. A run with a model of one's own needs a module of that class, to load them into.
     """
     file = find_checkpoint(path)
     content = read_checkpoint(file)
@@ -225,7 +201,7 @@ def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> Segmentatio
             f"{file} holds a model of your own, {spec.architecture.removeprefix(CUSTOM)}, which is "
             "not built from a file. Load it from Python: load_trained(PATH, model=MODULE)."
         )
-    return CustomModel(module, spec.num_classes)
+    return CustomModel(module, spec.num_classes, spec.bands)
 
 
 class HasClasses(Protocol):
@@ -247,13 +223,13 @@ def load_into(model: SegmentationModel, path: Path, description: DatasetDescript
 
     An auxiliary head is no part of the network: a model without one leaves it out, and one that
     the checkpoint lacks keeps its weights.
-
-    Raises:
-        CheckpointError: The checkpoint has other classes or another network.
     """
     trained = load_trained(path)
     check_classes(trained, description, data="the data set")
-    own, theirs = model.spec.as_dict(), trained.model.spec.as_dict()
+    own, theirs = (
+        {**spec.as_dict(), "bands": spec.bands and spec.channels}  # their ranges may differ
+        for spec in (model.spec, trained.model.spec)
+    )
     different = [f"{key} {theirs[key]}, not {own[key]}" for key in own if own[key] != theirs[key]]
     if different := [one for one in different if not one.startswith("auxiliary ")]:
         raise CheckpointError(
@@ -264,11 +240,7 @@ def load_into(model: SegmentationModel, path: Path, description: DatasetDescript
 
 
 def check_classes(trained: HasClasses, description: DatasetDescription, *, data: str) -> None:
-    """Raise unless a data set has the classes that a model was trained for.
-
-    Raises:
-        CheckpointError: Names the first class that differs.
-    """
+    """Raise unless a data set has the classes that a model was trained for."""
     if difference := class_difference(trained.description.classes, description.classes):
         raise CheckpointError(
             f"The model in {trained.path} has other classes than {data}: {difference}. Use the "

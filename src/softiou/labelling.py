@@ -31,16 +31,11 @@ from softiou.temperature import LogitScaling
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How a teacher predicts what is stored.
+    """How a teacher predicts what is stored."""
 
-    Args:
-        scaling: Of its logits, from its calibration; None for none.
-        flip: Whether to average its probabilities over the image and its mirror image.
-        scales: Sizes of the image whose probabilities are averaged, 1 for its own.
-    """
-
-    scaling: LogitScaling | None = None
-    flip: bool = False
+    scaling: LogitScaling | None = None  # of its logits, from its calibration; None for none
+    flip: bool = False  # whether to average its probabilities over the image and its mirror image
+    # sizes of the image whose probabilities are averaged, 1 for its own
     scales: tuple[float, ...] = (1.0,)
 
     def recorded(self) -> Recorded:
@@ -90,24 +85,21 @@ def _normalisation(model: SegmentationModel) -> Normalisation:
         [round(value, 6) for value in buffer.flatten().tolist()]
         for buffer in (model.mean, model.std)
     )
-    return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+    bands = model.spec.bands
+    order = "RGB" if bands is None else f"bands {', '.join(map(str, bands.numbers))}"
+    return Normalisation(tuple(mean), tuple(std), order)
 
 
 def logits_stride(model: SegmentationModel) -> int:
     """Return the stride of a model's logits, in pixels of the image."""
     side = 2 * model.input_stride
-    image = torch.zeros(1, 3, side, side, device=model.mean.device)
+    image = torch.zeros(1, model.spec.channels, side, side, device=model.mean.device)
     with torch.no_grad():
         return side // int(model(image).shape[-1])
 
 
 def own_share(images: Sized, *, part: int, parts: int) -> list[int]:
     """Return the numbers of the images that one of several processes labels.
-
-    Args:
-        images: All images.
-        part: 1..parts; together the parts have every image once.
-        parts: Number of processes.
 
     Example:
         >>> own_share("abcde", part=2, parts=2)
@@ -158,17 +150,10 @@ def cell_probs(
     precision: Precision,
     settings: TeacherSettings = PLAIN,
 ) -> Tensor:
-    """Compute a model's probabilities at the centres of the cells of a grid over an image.
+    """Compute a model's probabilities (C, h, w) at the centres of the cells of a grid.
 
-    Args:
-        model: In eval mode, on the device to use.
-        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
-        stride: Of the grid in pixels; 1 for the image's own resolution.
-        precision: Of the network; the softmax is taken in float32.
-        settings: How the teacher predicts.
-
-    Returns:
-        Probabilities (C, h, w) in float32, h = ceil(H / stride), on the model's device.
+    A cell is `stride` pixels of the image (B, H, W) wide: h = ceil(H / stride). The softmax is in
+    float32.
     """
     grid = (math.ceil(image.shape[-2] / stride), math.ceil(image.shape[-1] / stride))
     image = image.to(model.mean.device)
@@ -211,12 +196,6 @@ def _cell_logits(
 
 def own_part(part: str | None) -> tuple[int, int]:
     """Return the part of this process and their number: of "2/4", else of torchrun, else all.
-
-    Args:
-        part: As given on the command line, or None.
-
-    Raises:
-        ConfigError: `part` is not "i/n" with 1 <= i <= n.
 
     Example:
         >>> own_part("2/4"), own_part(None)

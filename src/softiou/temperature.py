@@ -29,23 +29,16 @@ class LogitScaling:
     With the kind "temperature", scale = 1 / T and bias = 0 for all classes, so that only the
     confidence changes, not the predicted class. The other kinds may change predictions.
 
-    Attributes:
-        kind: What was fitted, see `fit_scaling`.
-        scale: One number, or one for each class; positive unless the kind is "vector".
-        bias: One number, or one for each class.
-
-    Raises:
-        ValueError: The kind is unknown, or the numbers do not fit together.
-
     Example:
         >>> half = LogitScaling("temperature", scale=(0.5,))  # T = 2
         >>> half.apply(torch.tensor([[4.0, 2.0]]))
         tensor([[2., 1.]])
     """
 
-    kind: Kind
+    kind: Kind  # what was fitted, see `fit_scaling`
+    # one number, or one for each class; positive unless the kind is "vector"
     scale: tuple[float, ...]
-    bias: tuple[float, ...] = (0.0,)
+    bias: tuple[float, ...] = (0.0,)  # one number, or one for each class
 
     def __post_init__(self) -> None:
         _checks.one_of("kind", self.kind, KINDS)
@@ -68,9 +61,6 @@ class LogitScaling:
 
         Returns:
             The scaled logits, same shape and dtype.
-
-        Raises:
-            ValueError: `logits` has another number of classes.
         """
         num_classes = max(len(self.scale), len(self.bias))
         if num_classes not in (1, logits.shape[dim]):

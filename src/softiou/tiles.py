@@ -92,16 +92,11 @@ class Bilinear:
     A large map is A_h z A_w^T with two matrices of two entries a row, so that a tile needs a few of
     their rows, and the gradient is the transposed product. Equal to `F.interpolate` with
     mode="bilinear" to rounding.
-
-    Args:
-        source: (h, w).
-        size: (H, W); any ratio to the source, up or down.
-        align_corners: Whether the corner pixels of both maps have the same centres.
     """
 
-    source: tuple[int, int]
-    size: tuple[int, int]
-    align_corners: bool = False
+    source: tuple[int, int]  # (h, w)
+    size: tuple[int, int]  # (H, W); any ratio to the source, up or down
+    align_corners: bool = False  # whether the corner pixels of both maps have the same centres
     # The matrix of the columns is the same in every tile: it lives as long as this reader.
     _made: dict[tuple[Any, ...], "_Span"] = field(default_factory=dict, repr=False, compare=False)
 

@@ -99,14 +99,7 @@ def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:
 def logits_at(
     model: SegmentationModel, image: Tensor, places: Tensor, *, precision: Precision
 ) -> Tensor:
-    """Compute the logits (P, C) at some pixels of an image, equal to those of `predict_logits`.
-
-    Args:
-        model: In eval mode, on the device to use.
-        image: RGB (3, H, W).
-        places: Flat indices (P,) of pixels.
-        precision: Of the network.
-    """
+    """Compute the logits (P, C) at flat indices (P,) of an image, equal to `predict_logits`."""
     device = model.mean.device
     with autocast(device, precision):
         logits = model(image.to(device).unsqueeze(0))

@@ -38,12 +38,7 @@ class Advice:
 
 
 def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
-    """Draw conclusions from the split `train`.
-
-    Args:
-        summary: Of the split: one image or more, with a valid pixel.
-        sizes: (H, W) of the images that `automatic_crop` is given.
-    """
+    """Draw conclusions from the split `train`, and the sizes that `automatic_crop` is given."""
     frequencies = [c.frequency for c in summary.classes if c.images]
     middle = median(frequencies)
     return Advice(

@@ -19,6 +19,7 @@ from softiou.checking.splits import (
 )
 from softiou.checking.summaries import SplitStatistics, SplitSummary, sample_statistics
 from softiou.checking.unlabeled import check_unlabeled, check_unlabeled_folder
+from softiou.data.bands import Bands
 from softiou.data.crops import spread
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.digits import DIGIT_FRACTIONS, DIGIT_SPLITS, DigitScenes
@@ -46,13 +47,18 @@ _OF_ONE_SAMPLE = frozenset(
 
 
 def check_dataset(
-    source: str | Path, *, unlabeled: str | Path | None = None, watch: Watch = unwatched
+    source: str | Path,
+    *,
+    unlabeled: str | Path | None = None,
+    bands: Bands | None = None,
+    watch: Watch = unwatched,
 ) -> CheckReport:
     """Read every file of a data set and collect all problems.
 
     Args:
         source: Folder of the data set, LAYOUT:/path, or "digits".
         unlabeled: Folder of images without masks, instead of unlabeled/images/ of the data set.
+        bands: Of the images, as `data.bands` of a training; None for RGB.
         watch: Called with what is iterated over and its length; yields the same, and may show the
             progress.
 
@@ -74,16 +80,16 @@ def check_dataset(
         )
     reader = opened.mask_reader()
     samples = _samples(opened, problems)
-    scan = Scan(samples, reader)
+    scan = Scan(samples, reader, bands)
     scan.run(problems, watch=watch)
     summaries = {split: statistics.summary() for split, statistics in scan.statistics.items()}
     for split in samples:
         problems.add(split_warnings(opened, split, samples, summaries))
     problems.add(class_shifts(opened.place, summaries))
     if unlabeled is None:
-        without = check_unlabeled(opened, problems, watch=watch)
+        without = check_unlabeled(opened, problems, bands, watch=watch)
     else:
-        without = check_unlabeled_folder(opened, Path(unlabeled), problems, watch=watch)
+        without = check_unlabeled_folder(opened, Path(unlabeled), problems, bands, watch=watch)
     return CheckReport(
         str(source),
         tuple(problems.kept),
@@ -97,7 +103,12 @@ def check_dataset(
 
 
 def fix_dataset(
-    source: str | Path, out: str | Path, *, report: CheckReport, watch: Watch = unwatched
+    source: str | Path,
+    out: str | Path,
+    *,
+    report: CheckReport,
+    bands: Bands | None = None,
+    watch: Watch = unwatched,
 ) -> FixReport:
     """Write a corrected copy of a data set into a new folder; the original is never changed.
 
@@ -108,6 +119,7 @@ def fix_dataset(
         source: Folder of the data set, or LAYOUT:/path.
         out: Of the copy; new or empty, and outside of the data set.
         report: What `check_dataset` has found in it.
+        bands: As for `check_dataset`.
         watch: As for `check_dataset`.
 
     Raises:
@@ -115,7 +127,8 @@ def fix_dataset(
     """
     folder = fix_folder(source, out)
     opened = open_source(source)
-    copy = FixedCopy(MaskRepair(opened.mask_reader(), report.value_map), opened.description)
+    repair = MaskRepair(opened.mask_reader(), report.value_map, bands)
+    copy = FixedCopy(repair, opened.description)
     samples, not_linked = _samples(opened, ProblemList()), ProblemList()
     written = copy.write(
         samples,

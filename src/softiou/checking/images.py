@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base
 
+from softiou.data.bands import BandImage, Bands, missing
 from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import decode_image, opened
 
 UPRIGHT = 1
 _DIGEST_BYTES = 16
+_ROWS = 512  # of bands, read at once
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class ImageCheck:
     problems: tuple[Problem, ...]  # warnings
 
 
-def check_image(path: Path) -> ImageCheck:
+def check_image(path: Path, bands: Bands | None = None) -> ImageCheck:
     """Decode an image as training will."""
     try:
+        if bands is not None:
+            return _check_bands(BandImage(path, bands))
         with opened(path) as image:
             orientation = orientation_of(image)
             stored_size = image.height, image.width
@@ -43,11 +47,35 @@ def check_image(path: Path) -> ImageCheck:
         raise DataProblemsError(*explain_unreadable(path, error)) from error
     digest = _digest(pixels)
     if digest is None:
-        message = f"Every pixel of the image has the colour {tuple(pixels[0, 0].tolist())}."
-        remedy = "A model learns nothing from it: replace it or leave it out."
-        problems.append(warning(path, "blank_image", message, remedy))
+        problems.append(_blank(path, pixels[0, 0].tolist()))
     height, width = pixels.shape[:2]
     return ImageCheck((height, width), stored_size, orientation, digest, tuple(problems))
+
+
+def _check_bands(image: BandImage) -> ImageCheck:
+    """Read all bands, some rows at a time."""
+    _, *size = image.shape
+    digest, first = hashlib.blake2b(f"{image.shape}".encode(), digest_size=_DIGEST_BYTES), None
+    blank, found = True, 0
+    for top in range(0, size[0], _ROWS):
+        pixels = image[:, slice(top, top + _ROWS)]
+        first = pixels[:, :1, :1] if first is None else first
+        blank = blank and bool((pixels == first).logical_or_(pixels.isnan()).all())
+        found += int((~missing(pixels)).sum())
+        digest.update(pixels.contiguous().numpy().data)
+    problems = [_blank(image.path, first.flatten().tolist())] if blank and first is not None else []
+    if 0 < found < size[0] * size[1]:
+        share = 1 - found / (size[0] * size[1])
+        message = f"{share:.1%} of the pixels have no value (NaN or nodata) and are ignored."
+        problems.append(Problem(str(image.path), message, "Or leave it so.", "note", "no_value"))
+    own = None if blank else digest.digest()
+    return ImageCheck((size[0], size[1]), (size[0], size[1]), UPRIGHT, own, tuple(problems))
+
+
+def _blank(path: Path, colour: list[float]) -> Problem:
+    message = f"Every pixel of the image has the colour {tuple(colour)}."
+    remedy = "A model learns nothing from it: replace it or leave it out."
+    return warning(path, "blank_image", message, remedy)
 
 
 def orientation_of(image: Image.Image) -> int:

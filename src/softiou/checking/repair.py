@@ -13,6 +13,7 @@ from PIL import Image
 
 from softiou.checking.images import ImageCheck, check_image, explain_unreadable, orientation_of
 from softiou.checking.masks import check_size, differ_by_whole_factor, with_fewer_channels
+from softiou.data.bands import Bands
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError
@@ -42,7 +43,10 @@ class MaskRepair:
     expects (see `infer_label_map`).
     """
 
-    def __init__(self, reader: MaskReader, label_map: Mapping[int, int] | None) -> None:
+    def __init__(
+        self, reader: MaskReader, label_map: Mapping[int, int] | None, bands: Bands | None = None
+    ) -> None:
+        self._bands = bands
         self._renumbered = label_map is not None
         self._reader = reader
         if label_map is not None:
@@ -51,7 +55,7 @@ class MaskRepair:
 
     def read(self, files: SampleFiles) -> list[RepairedMask]:
         """Return the masks of a sample, each of the size of the image."""
-        image = check_image(files.image)
+        image = check_image(files.image, self._bands)
         return [self._read(path, files.image, image) for path in files.masks]
 
     def _read(self, path: Path | Drawing, image_path: Path, image: ImageCheck) -> RepairedMask:

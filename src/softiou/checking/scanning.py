@@ -20,6 +20,7 @@ from softiou.checking.masks import check_mask, check_size
 from softiou.checking.report import ProblemList
 from softiou.checking.splits import EVALUATED
 from softiou.checking.summaries import SampleStatistics, SplitStatistics, sample_statistics
+from softiou.data.bands import Bands
 from softiou.data.crops import spread
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem, warning
@@ -50,12 +51,12 @@ class SampleCheck:
     problems: tuple[Problem, ...]  # errors and warnings
 
 
-def check_sample(files: SampleFiles, reader: MaskReader) -> SampleCheck:
+def check_sample(files: SampleFiles, reader: MaskReader, bands: Bands | None = None) -> SampleCheck:
     """Read all files of a sample, even when the first one has an error."""
     problems: list[Problem] = []
     image: ImageCheck | None = None
     try:
-        image = check_image(files.image)
+        image = check_image(files.image, bands)
         problems += image.problems
     except DataProblemsError as error:
         problems += error.problems
@@ -81,14 +82,15 @@ class Scan:
 
     Besides the list of the files it keeps 24 bytes for each sample, to find duplicates. Samples
     that several splits share are read once.
-
-    Attributes:
-        statistics: By split, over the samples that can be used.
-        masks_with: Number of masks in which a number occurs.
-        train_sizes: (H, W) of the images of train that the size of the crop is chosen by.
     """
 
-    def __init__(self, samples: Mapping[str, Sequence[SampleFiles]], reader: MaskReader) -> None:
+    def __init__(
+        self,
+        samples: Mapping[str, Sequence[SampleFiles]],
+        reader: MaskReader,
+        bands: Bands | None = None,
+    ) -> None:
+        self._bands = bands
         self.statistics = {
             split: SplitStatistics(reader.description, several[0].annotators if several else 0)
             for split, several in samples.items()
@@ -103,18 +105,19 @@ class Scan:
 
     def run(self, problems: ProblemList, *, watch: Watch) -> None:
         """Read all samples once, and add their problems."""
-        checks = bounded_map(partial(check_sample, reader=self._reader), self._splits_of)
+        check = partial(check_sample, reader=self._reader, bands=self._bands)
+        checks = bounded_map(check, self._splits_of)
         pairs = zip(self._splits_of.items(), checks, strict=True)
-        for (files, splits), check in watch(pairs, len(self._splits_of)):
-            problems.add(check.problems)
-            for values in check.values:
+        for (files, splits), one in watch(pairs, len(self._splits_of)):
+            problems.add(one.problems)
+            for values in one.values:
                 self.masks_with.update(values)
-            self._digests.add(check.digest, check.statistics and check.statistics.digest)
-            if check.statistics:
+            self._digests.add(one.digest, one.statistics and one.statistics.digest)
+            if one.statistics:
                 for split in splits:
-                    self.statistics[split].add(check.statistics)
+                    self.statistics[split].add(one.statistics)
                 if files in self._sized:
-                    self.train_sizes.append(check.statistics.size)
+                    self.train_sizes.append(one.statistics.size)
         problems.add(self._duplicates())
 
     def _duplicates(self) -> Iterator[Problem]:

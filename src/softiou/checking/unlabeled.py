@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from softiou.checking.images import ImageCheck, check_image
 from softiou.checking.report import ProblemList, UnlabeledSummary
 from softiou.checking.scanning import Watch, bounded_map
 from softiou.checking.summaries import size_summaries
+from softiou.data.bands import Bands
 from softiou.data.copies import same_files
 from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, images_in, visible_files
 from softiou.data.problems import DataProblemsError, Problem, some_of, warning
@@ -17,13 +19,9 @@ _SPLITS = ("train", "test", "val")  # a file that several of them hold counts fo
 
 
 def check_unlabeled(
-    source: DataSource, problems: ProblemList, *, watch: Watch
+    source: DataSource, problems: ProblemList, bands: Bands | None, *, watch: Watch
 ) -> UnlabeledSummary | None:
-    """Check every file of the folder `unlabeled` of a data set.
-
-    Returns:
-        What is in it, None when it has no images/.
-    """
+    """Check the folder `unlabeled` of a data set; None when it has no images/."""
     problems.add(_misplaced(source.unlabeled))
     folder = source.unlabeled / "images"
     if not folder.is_dir():
@@ -32,11 +30,12 @@ def check_unlabeled(
         source.images(UNLABELED)  # as training will open them
     except DataProblemsError as error:
         problems.add(error.problems)
-    return _check_images(source, folder, visible_files(folder, IMAGE_SUFFIXES), problems, watch)
+    paths = visible_files(folder, IMAGE_SUFFIXES)
+    return _check_images(source, folder, paths, problems, bands, watch)
 
 
 def check_unlabeled_folder(
-    source: DataSource, folder: Path, problems: ProblemList, *, watch: Watch
+    source: DataSource, folder: Path, problems: ProblemList, bands: Bands | None, *, watch: Watch
 ) -> UnlabeledSummary | None:
     """Check every image of any folder, for training without masks beside a data set."""
     try:
@@ -44,15 +43,21 @@ def check_unlabeled_folder(
     except DataProblemsError as error:
         problems.add(error.problems)
         return None
-    return _check_images(source, folder, paths, problems, watch)
+    return _check_images(source, folder, paths, problems, bands, watch)
 
 
 def _check_images(
-    source: DataSource, folder: Path, paths: Sequence[Path], problems: ProblemList, watch: Watch
+    source: DataSource,
+    folder: Path,
+    paths: Sequence[Path],
+    problems: ProblemList,
+    bands: Bands | None,
+    watch: Watch,
 ) -> UnlabeledSummary:
     readable: list[Path] = []
     sizes: Counter[tuple[int, int]] = Counter()
-    for path, found in watch(zip(paths, bounded_map(_check, paths), strict=True), len(paths)):
+    checks = bounded_map(partial(_check, bands=bands), paths)
+    for path, found in watch(zip(paths, checks, strict=True), len(paths)):
         problems.add(found.problems)
         if isinstance(found, ImageCheck):
             readable.append(path)
@@ -72,10 +77,10 @@ def _misplaced(folder: Path) -> Iterator[Problem]:
         yield warning(folder, "unlabeled", message, "Move the images to unlabeled/images/.")
 
 
-def _check(path: Path) -> ImageCheck | DataProblemsError:
+def _check(path: Path, bands: Bands | None) -> ImageCheck | DataProblemsError:
     """Read an image as training will."""
     try:
-        return check_image(path)
+        return check_image(path, bands)
     except DataProblemsError as error:
         return error
 

@@ -12,6 +12,7 @@ import typer
 
 from softiou._screen import progress_of
 from softiou.cli import _console
+from softiou.cli._arguments import band_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +33,9 @@ def check(
     unlabeled: Annotated[
         Path | None,
         typer.Option(help="Folder of images without masks to look at, beside those of DATA."),
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
     ] = None,
     fix: Annotated[
         Path | None,
@@ -69,15 +73,18 @@ def check(
         from softiou import jobs
         from softiou.checking import fix_dataset, fix_folder
         from softiou.cli._check_text import fix_summary, summary, suspect_table
+        from softiou.data import Bands
 
     if fix is not None:
         fix_folder(data, fix)  # fail before the work
     progress = progress_of(False if json_output else None)
-    report = jobs.check(data, unlabeled=unlabeled, progress=progress)
+    numbers = band_numbers(bands)
+    report = jobs.check(data, unlabeled=unlabeled, bands=numbers, progress=progress)
     if not json_output:
         _print(summary(report))  # printed even when nothing can be repaired
     watch = partial(progress.track, description="checking files")
-    fixed = None if fix is None else fix_dataset(data, fix, report=report, watch=watch)
+    seen = Bands(numbers) if numbers else None
+    fixed = None if fix is None else fix_dataset(data, fix, report=report, bands=seen, watch=watch)
     suspects = () if run is None else jobs.suspect_labels(run, data, progress=progress)
     if json_output:
         _print_json(report, fixed, suspects)

@@ -63,11 +63,7 @@ class EvaluatedRun:
 
 
 def read_run(path: Path) -> EvaluatedRun:
-    """Read the evaluation of a run directory or of its evaluation.json.
-
-    Raises:
-        DataError: There is none, it is damaged, or of another schema version.
-    """
+    """Read the evaluation of a run directory or of its evaluation.json."""
     file, evaluation = evaluation_file(path), read_evaluation(path)
     if evaluation.schema_version < 2:
         raise DataError(
@@ -125,9 +121,6 @@ def statistics_of_images(images: Sequence[ImageScores], *, num_classes: int) -> 
 
     A sum that one image lacks is left out for all; null is NaN, as of a model that predicts
     NaN.
-
-    Raises:
-        ValueError, RuntimeError: The sums of the images differ in size.
     """
 
     def sums(name: str) -> Tensor | None:

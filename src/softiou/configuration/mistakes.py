@@ -51,13 +51,7 @@ def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
 
 
 def advice(word: str, value: object, kind: type[Section]) -> str:
-    """Return which setting a word may mean, with an example; "" for none.
-
-    Args:
-        word: An unknown key, or the name of an option, such as batch-size.
-        value: What it was given; part of the example where the setting takes it.
-        kind: Configuration.
-    """
+    """Return which setting of `kind` a key or option may mean, with an example; "" for none."""
     key, usual = _meant(word.lower().replace("-", "_"), kind)
     if not key:
         return usual

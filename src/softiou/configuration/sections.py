@@ -43,6 +43,13 @@ def _two(value: Any) -> Any:
     return (value, value) if isinstance(value, int) else value
 
 
+def _several(value: Any) -> Any:
+    """Take 4,3,2 for [4, 3, 2], and 4 for [4]."""
+    if isinstance(value, str):
+        return re.split(r"[, ]+", value.strip())
+    return [value] if isinstance(value, int) else value
+
+
 def _weights(value: list[float]) -> list[float]:
     if sum(value) <= 0:
         raise ValueError("not all weights may be 0")
@@ -121,10 +128,25 @@ class DataConfig(Section):
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
     workers: Auto | Workers = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
+    bands: Annotated[list[Positive], BeforeValidator(_several), Field(min_length=1)] | None = Field(
+        None, description="of the image files, counted from 1, in the order of the model; null: RGB"
+    )
+    band_ranges: list[Annotated[tuple[float, float], AfterValidator(_range)]] | None = Field(
+        None,
+        description="values of each band that become 0 and 1; null: two standard deviations around "
+        "the mean, of train",
+    )
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:
         check_batch(self.crop_px, self.batch_size)
+        if self.band_ranges is not None and len(self.band_ranges) != len(self.bands or ()):
+            raise ValueError(
+                f"band_ranges has {len(self.band_ranges)} ranges of {len(self.bands or ())} bands: "
+                "give one for each of bands, or leave it out"
+            )
+        if any(low == high for low, high in self.band_ranges or ()):
+            raise ValueError("band_ranges: the two values of a range must differ")
         return self
 
 

@@ -1,6 +1,7 @@
 """Data sets: folders of images and masks, embedded scenes, views and augmentation."""
 
 from softiou._moved import moved_names
+from softiou.data.bands import Bands
 from softiou.data.base import (
     Colour,
     DatasetDescription,
@@ -30,6 +31,7 @@ from softiou.data.views import View
 __all__ = [
     "HELD_OUT",
     "Augmentation",
+    "Bands",
     "Batch",
     "Colour",
     "CustomAugmentation",

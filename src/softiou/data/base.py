@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from softiou._screen import visible
+from softiou.data.bands import Bands
 from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
 from softiou.data.drawings import Drawing
@@ -95,10 +96,10 @@ class DatasetDescription:
 class Sample(TypedDict):
     """One image with its labels.
 
-    `image` is uint8 (3, H, W). `target` is int64 (H, W) when hard, int64 (R, H, W) when it holds
-    the votes of annotators; when soft it is float32 (C, H, W), sums to 1 over C, and an ignored
-    pixel has all its C entries equal to `ignore_index`. `drawing` has the shapes of an annotation
-    file, if the target comes from one.
+    `image` is uint8 (3, H, W), or float32 (B, H, W) of chosen bands. `target` is int64 (H, W) when
+    hard, int64 (R, H, W) when it holds the votes of annotators; when soft it is float32 (C, H, W),
+    sums to 1 over C, and an ignored pixel has all its C entries equal to `ignore_index`. `drawing`
+    has the shapes of an annotation file, if the target comes from one.
     """
 
     image: Tensor
@@ -116,6 +117,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
         folder: Of its images, which other splits may share; stems are unique within it.
         labels: Kind of the targets: "hard", "soft", "votes" or "staple"; never "auto".
         annotators: R, number of annotators of each image.
+        bands: That the images have; None for RGB, or what a data set of one's own has.
         stems: A name for every sample, unique within the split.
         skipped: Stems that were left out because their files cannot be read.
     """
@@ -125,6 +127,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     folder: str
     labels: TargetKind
     annotators: int = 1
+    bands: Bands | None = None
     stems: tuple[str, ...]
     skipped: tuple[str, ...] = ()
 

@@ -42,12 +42,8 @@ def polygon_covers(
     the edges is the winding number, averaged over the pixel; its absolute value, at most 1, is the
     share. A polygon that crosses itself covers what it winds around.
 
-    Args:
-        points: x and y in pixels of the raster, of all rings one after another (P, 2).
-        rings: Number of points of each ring.
-        shapes: Number of the shape of each ring, in order.
-        signs: 1 for an outline, -1 for a hole.
-        size: (h, w) of the raster; what lies beyond is cut off.
+    The points (P, 2) are x and y in pixels of the raster (h, w). Rings have their number of points,
+    the number of their shape, in order, and a sign: 1 for an outline, -1 for a hole.
     """
     ends = rings.cumsum()
     starts = ends - rings
@@ -154,19 +150,10 @@ def _repeated(counts: Floats) -> tuple[Integers, Floats]:
 
 
 def mask_shares(target: Tensor, view: View, *, num_classes: int, ignore_index: int) -> Tensor:
-    """Return the share of each class in the pixels of a view of a mask, by area.
+    """Return the share of each class in the pixels of a view of a mask, by area: (C, h, w).
 
     Where a part of a pixel is ignored or lies beyond the image, shares are those of the other part;
     if that is less than half of the pixel, it is ignored.
-
-    Args:
-        target: Classes and `ignore_index`, int64 (H, W).
-        view: The crop (h, w).
-        num_classes: C.
-        ignore_index: The label that is ignored.
-
-    Returns:
-        As the target of a soft `Sample`: float32 (C, h, w).
     """
     size = (int(target.shape[0]), int(target.shape[1]))
     top, bottom, left, right = view.box(size)
@@ -209,12 +196,8 @@ def area_shares(
 ) -> NDArray[np.float32]:
     """Return the area of each label within the pixels of a raster, as a share (C, h, w).
 
-    Args:
-        labels: Numbers 0..C-1 (H, W), or bool.
-        num_labels: C.
-        rows: First row and number of rows of the part of the labels that is shown, which may reach
-            beyond them, and h, the number of rows that it becomes.
-        columns: The same for the columns.
+    A window is the first row and the number of rows that are shown, which may reach beyond the
+    labels (H, W), and how many they become.
     """
     row, column = (
         _pieces(*window, length)

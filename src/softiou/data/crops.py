@@ -10,13 +10,10 @@ _LOOKED_AT = 16
 
 
 def automatic_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the crop for images of these sizes.
+    """Return the crop for images of these sizes (H, W).
 
     It is the (lower) median height and width, at most 512, rounded down to a multiple of 32 and at
     least 32.
-
-    Args:
-        sizes: (H, W) of one or more images.
 
     Example:
         >>> automatic_crop([(480, 640), (360, 480), (500, 300)])
@@ -30,12 +27,12 @@ def automatic_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return height, width
 
 
-def spread(length: int) -> list[int]:
-    """Return the numbers of up to 16 images, spread evenly over the `length` of a data set.
+def spread(length: int, *, most: int = _LOOKED_AT) -> list[int]:
+    """Return the numbers of up to `most` images, spread evenly over the `length` of a data set.
 
     Example:
         >>> spread(32)[:3], len(spread(32)), spread(2)
         ([0, 2, 4], 16, [0, 1])
     """
-    count = min(_LOOKED_AT, length)
+    count = min(most, length)
     return [index * length // count for index in range(count)]

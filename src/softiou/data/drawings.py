@@ -67,14 +67,9 @@ class Legend:
 
 
 class Drawing:  # no dataclass: Lightning would copy it field by field
-    """The shapes of an image, in the place of a mask file.
+    """The shapes of an image in their order, in the place of a mask file.
 
-    Args:
-        file: The annotation file.
-        image: The image.
-        size: (H, W) of the image that the file states; None where points are shares of its sides.
-        shapes: In the order in which they are drawn.
-        legend: What they mean.
+    `size` (H, W) is that of the file; None where points are shares of the sides of the image.
     """
 
     def __init__(
@@ -107,19 +102,12 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         return torch.from_numpy(target)
 
     def shares(self, view: View, size: tuple[int, int]) -> Tensor:
-        """Return the share of each class in the pixels of a view, as the target of a soft `Sample`.
+        """Return the share of each class (C, h, w) in the pixels of a view, as a soft target.
 
         The share of a shape is the exact area of its outlines. Where several meet in a pixel, the
         upper one has its own share and those below what is left, which is exact for shapes side by
         side and for those that lie wholly on others. Ignored parts are left out as in
         `mask_shares`.
-
-        Args:
-            view: The crop (h, w).
-            size: (H, W) of the image.
-
-        Returns:
-            float32 (C, h, w).
         """
         legend = self.legend
         covers = list(self._covers(view, size))

@@ -11,6 +11,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from softiou.data.bands import Bands, measured, missing
 from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
@@ -38,6 +39,7 @@ class FolderDataset(SegmentationDataset):
             votes for several annotators and hard for one.
         skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
             otherwise reading one raises.
+        bands: Of the images; without ranges they are measured here. None for colours.
 
     Raises:
         DataError: The data set has errors; the message names files, values and what to do.
@@ -50,6 +52,7 @@ class FolderDataset(SegmentationDataset):
         *,
         labels: TargetKind = "auto",
         skip_corrupt: bool = False,
+        bands: Bands | None = None,
     ) -> None:
         opened = open_source(source)
         samples, problems = opened.samples(split)
@@ -57,7 +60,7 @@ class FolderDataset(SegmentationDataset):
             raise DataProblemsError(*problems)
         self._samples = samples
         if skip_corrupt:
-            self._samples = _readable(samples)
+            self._samples = _readable(samples, bands)
             left = {sample.stem for sample in self._samples}
             self.skipped = tuple(sample.stem for sample in samples if sample.stem not in left)
         self.description = opened.description
@@ -70,6 +73,9 @@ class FolderDataset(SegmentationDataset):
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
         self._mask_reader = opened.mask_reader()
+        if bands is not None and not bands.ranges:
+            bands = measured([sample.image for sample in self._samples], bands.numbers)
+        self.bands = bands
 
     def without(self, stems: Collection[str]) -> Self:
         """Return the data set without some of its images."""
@@ -85,20 +91,26 @@ class FolderDataset(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         """Read one sample."""
         files = self._samples[index]
-        image = read_image(files.image)
-        masks = []
-        for mask in files.masks:
-            masks.append(self._mask_reader.read(mask))
-            problem = size_problem(mask, masks[-1].shape, files.image, image.shape[-2:])
-            if problem:
-                raise DataProblemsError(problem)
-        for _ in range(self.annotators - len(masks)):  # those who left the image out
-            masks.append(torch.full_like(masks[0], self.description.ignore_index))
-        target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
+        image = read_image(files.image, self.bands)
+        target = self.target(index, image.shape[-2:])
+        if self.bands is not None:
+            target = target.masked_fill(missing(image), self.description.ignore_index)
         sample: Sample = {"image": image, "target": target, "stem": files.stem}
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
         return sample
+
+    def target(self, index: int, size: Sequence[int] | None = None) -> Tensor:
+        """Read the target of a sample, perhaps for an image of `size` (H, W), which is not read."""
+        files = self._samples[index]
+        masks = []
+        for mask in files.masks:
+            masks.append(self._mask_reader.read(mask))
+            if size and (problem := size_problem(mask, masks[-1].shape, files.image, size)):
+                raise DataProblemsError(problem)
+        for _ in range(self.annotators - len(masks)):  # those who left the image out
+            masks.append(torch.full_like(masks[0], self.description.ignore_index))
+        return self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
 
     def _target(self, masks: Tensor) -> Tensor:
         """Turn the masks (R, H, W) of the annotators into one target."""
@@ -137,9 +149,9 @@ def size_problem(
     return Problem(str(mask_path), message, remedy, kind="size_mismatch")
 
 
-def _readable(samples: tuple[SampleFiles, ...]) -> tuple[SampleFiles, ...]:
+def _readable(samples: tuple[SampleFiles, ...], bands: Bands | None) -> tuple[SampleFiles, ...]:
     """Return the samples whose files can all be decoded."""
-    problems = unreadable(path for sample in samples for path in sample.paths)
+    problems = unreadable([sample.paths for sample in samples], bands)
     broken = {problem.file for problem in problems}
     left = tuple(s for s in samples if broken.isdisjoint(str(path) for path in s.paths))
     if not left:

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softiou._files import write_atomically
-from softiou.data.base import SegmentationDataset
 from softiou.data.folder import FolderDataset
 from softiou.data.problems import data_error
 from softiou.data.source import DataSource, open_source
@@ -101,12 +100,12 @@ def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDa
     return dataset, numbers
 
 
-def count_pixels(dataset: SegmentationDataset, numbers: Sequence[int]) -> _Pixels:
+def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
     """Count the pixels of each class in each of some images (I, C)."""
     num_classes = dataset.description.num_classes
 
     def count(number: int) -> NDArray[np.int64]:
-        target = dataset[number]["target"].numpy()
+        target = dataset.target(number).numpy()
         return np.bincount(
             target[target != dataset.description.ignore_index], minlength=num_classes
         )

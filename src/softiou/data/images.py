@@ -11,6 +11,7 @@ from typing import TypedDict
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from softiou.data.bands import Bands
 from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
@@ -21,7 +22,7 @@ from softiou.data.source import open_source
 
 
 class ImageSample(TypedDict):
-    """One image, uint8 (3, H, W), and its name."""
+    """One image, uint8 (3, H, W) or float32 (B, H, W) of chosen bands, and its name."""
 
     image: Tensor
     stem: str
@@ -33,7 +34,7 @@ class ImageDataset(Dataset[ImageSample]):
     Args:
         folder: Of the images; stems are unique within it.
         stems: A name for every image.
-        read: Returns the image of a number, uint8 (3, H, W).
+        read: Returns the image of a number.
         skipped: Stems that were left out because their files cannot be read.
         excluded: Stems that were left out because splits of the data set hold the same images.
     """
@@ -62,7 +63,7 @@ class ImageDataset(Dataset[ImageSample]):
 
 
 def open_images(
-    source: str | Path, split: str, *, skip_corrupt: bool = False
+    source: str | Path, split: str, *, skip_corrupt: bool = False, bands: Bands | None = None
 ) -> tuple[ImageDataset, DatasetDescription]:
     """Open the images of a split, labelled or not, for instance "unlabeled".
 
@@ -70,6 +71,7 @@ def open_images(
         source: As for `open_dataset`.
         split: Name of the split.
         skip_corrupt: Leave out the images whose files cannot be decoded.
+        bands: Of the images, see `read_image`.
 
     Returns:
         The images, and the classes of the data set.
@@ -83,7 +85,8 @@ def open_images(
         return ImageDataset(scenes.folder, scenes.stems, read), scenes.description
     opened = open_source(source)
     paths = opened.images(split)
-    return _of_files(opened.folder(split), paths, skip_corrupt=skip_corrupt), opened.description
+    found = _of_files(opened.folder(split), paths, skip_corrupt=skip_corrupt, bands=bands)
+    return found, opened.description
 
 
 def open_unlabeled(
@@ -93,6 +96,7 @@ def open_unlabeled(
     folder: str | Path | None = None,
     evaluated: Iterable[str] = ("val", "test"),
     skip_corrupt: bool = False,
+    bands: Bands | None = None,
 ) -> ImageDataset:
     """Open the images for training without masks.
 
@@ -103,6 +107,7 @@ def open_unlabeled(
             `train` that the list of the split leaves out.
         evaluated: Splits whose images, and copies of them, are also left out.
         skip_corrupt: Leave out the images whose files cannot be decoded.
+        bands: Of the images, see `read_image`.
 
     Returns:
         The images; their stems are FOLDER/STEM. Masks are never opened.
@@ -115,7 +120,7 @@ def open_unlabeled(
         place = Path(folder).expanduser()
         paths, place = images_in(place), place.resolve()
         if source == "digits":
-            return _of_files(place.name, paths, skip_corrupt=skip_corrupt)
+            return _of_files(place.name, paths, skip_corrupt=skip_corrupt, bands=bands)
     elif source == "digits":
         return _other_scenes(split)
     else:
@@ -133,7 +138,7 @@ def open_unlabeled(
             raise data_error(opened.root, message, remedy)
     unused = _unused(paths, place, source, split, evaluated)
     excluded = tuple(stem for stem in paths if stem not in unused)
-    return _of_files(place.name, unused, skip_corrupt=skip_corrupt, excluded=excluded)
+    return _of_files(place.name, unused, skip_corrupt=skip_corrupt, excluded=excluded, bands=bands)
 
 
 def _unused(
@@ -162,16 +167,21 @@ def _unused(
 
 
 def _of_files(
-    folder: str, paths: Mapping[str, Path], *, skip_corrupt: bool, excluded: tuple[str, ...] = ()
+    folder: str,
+    paths: Mapping[str, Path],
+    *,
+    skip_corrupt: bool,
+    excluded: tuple[str, ...] = (),
+    bands: Bands | None = None,
 ) -> ImageDataset:
     """Open image files by name, after checking that they can be decoded."""
-    problems = unreadable(paths.values())
+    problems = unreadable([(path,) for path in paths.values()], bands)
     broken = {problem.file for problem in problems}
     files = {stem: path for stem, path in paths.items() if str(path) not in broken}
     if problems and not (skip_corrupt and files):
         raise DataProblemsError(*problems)
     skipped = tuple(stem for stem in paths if stem not in files)
-    read = partial(_read_file, tuple(files.values()))
+    read = partial(_read_file, tuple(files.values()), bands)
     return ImageDataset(folder, tuple(files), read, skipped=skipped, excluded=excluded)
 
 
@@ -193,5 +203,5 @@ def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
     return scenes[numbers[index]]["image"]
 
 
-def _read_file(files: tuple[Path, ...], index: int) -> Tensor:
-    return read_image(files[index])
+def _read_file(files: tuple[Path, ...], bands: Bands | None, index: int) -> Tensor:
+    return read_image(files[index], bands)

@@ -15,11 +15,8 @@ _Array = NDArray[Any]
 def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array | None:
     """Return the shares in the boxes of all shapes, one after another; None without a library.
 
-    Args:
-        edges: Ends, weight and box of each edge, float64 (9, E).
-        own: Number of its shape (E,).
-        boxes: Of the shapes, float64 (S, 4).
-        offsets: Where each box begins in the result, int64 (S + 1,).
+    Edges (9, E) have ends, weight and box, and the number of their shape in `own` (E,); boxes are
+    (S, 4), and begin in the result at `offsets` (S + 1,).
     """
     library = load_library("data")
     if isinstance(library, str):
@@ -35,11 +32,8 @@ def areas(
 ) -> _Array | None:
     """Return the shares of labels as a new array of the shape (C, h, w); None without a library.
 
-    Args:
-        labels: int64 (H, W).
-        rows: Of each piece its row of the labels, its row of the result, and its height.
-        columns: The same for the columns.
-        shape: (C, h, w).
+    Pieces of rows, and of columns, have their row of the labels (H, W) and of the result, and their
+    height.
     """
     library = load_library("data")
     if isinstance(library, str):

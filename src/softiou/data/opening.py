@@ -2,14 +2,21 @@
 
 from pathlib import Path
 
+from softiou.data.bands import Bands
 from softiou.data.base import SegmentationDataset, TargetKind
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
 from softiou.data.source import open_source
+from softiou.errors import DataError
 
 
 def open_dataset(
-    source: str | Path, split: str, *, labels: TargetKind = "auto", skip_corrupt: bool = False
+    source: str | Path,
+    split: str,
+    *,
+    labels: TargetKind = "auto",
+    skip_corrupt: bool = False,
+    bands: Bands | None = None,
 ) -> SegmentationDataset:
     """Open one split of a data set.
 
@@ -20,14 +27,17 @@ def open_dataset(
         labels: "hard", "soft", "votes", "staple", or "auto": votes when there are several
             annotators, hard otherwise; see `FolderDataset`.
         skip_corrupt: Leave out the samples whose files cannot be decoded.
+        bands: Of the images, see `FolderDataset`; None for colours.
 
     Raises:
         DataError: There is no such folder or split, or its files have errors.
         ValueError: `labels` is not one of these.
     """
     if source == "digits":
+        if bands is not None:
+            raise DataError("The digits are RGB: leave data.bands out.")
         return DigitScenes(split, labels=labels)
-    return FolderDataset(source, split, labels=labels, skip_corrupt=skip_corrupt)
+    return FolderDataset(source, split, labels=labels, skip_corrupt=skip_corrupt, bands=bands)
 
 
 def available_splits(source: str | Path) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class PartlyLabeled(SegmentationDataset):
         self.folder = ""
         self.labels = labelled.labels
         self.annotators = labelled.annotators
+        self.bands = labelled.bands
         own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
         self.stems = (*own, *unlabeled.stems)
         self.skipped = (*labelled.skipped, *unlabeled.skipped)

@@ -4,7 +4,7 @@ Shapes: H and W in pixels.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base
 from torch import Tensor
 
+from softiou.data.bands import BandImage, Bands
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.drawings import Drawing
 from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
@@ -48,7 +49,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except DataProblemsError:
         raise
     except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
-        if values := _floating_tiff(path):
+        if values := _unusual_tiff(path, error):
             raise _unusual_values(path, values) from error
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
         raise data_error(path, message, _REPLACE, kind="unreadable") from error
@@ -79,12 +80,14 @@ def _check_content(path: Path, image: Image.Image) -> None:
     if (pages := _pages(image)) > 1:
         message = f"Expected one picture, but found {pages} pages or frames."
         remedy = "Save each that you need as a file of its own."
+        remedy += _or_bands(pages) if image.format == "TIFF" else ""
         raise data_error(path, message, remedy, kind="image_mode")
     tags = getattr(image, "tag_v2", {})
     extra = tags.get(_EXTRA_SAMPLES, ())
     if 0 in (extra if isinstance(extra, tuple) else (extra,)):  # neither kind of transparency
         message = f"Expected the bands red, green and blue, but found {tags[_BANDS]} bands."
         remedy = "Save the three that the model should see as an RGB file, in this order."
+        remedy += _or_bands(tags[_BANDS])
         raise data_error(path, message, remedy, kind="image_mode")
 
 
@@ -103,34 +106,51 @@ def _pages(image: Image.Image) -> int:
     return max(pages, 1)
 
 
-def _floating_tiff(path: Path) -> str:
-    """Describe the values of a TIFF that Pillow cannot decode if they are no integers, else ""."""
+def _unusual_tiff(path: Path, error: Exception) -> str:
+    """Describe the bands of a TIFF that Pillow does not know, "" for files that are damaged."""
     try:
         with path.open("rb") as file:
             tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
             file.seek(tags.next)
             tags.load(file)
-            if 3 not in tags.get(_SAMPLE_FORMAT, ()):
+            floating = 3 in tags.get(_SAMPLE_FORMAT, ())
+            if not floating and not isinstance(error, UnidentifiedImageError):
                 return ""
-            return f"{tags[_BANDS]} bands of {tags[_BITS][0]}-bit floating-point values"
+            kind = "floating-point values" if floating else "integers"
+            return f"{tags[_BANDS]} bands of {tags[_BITS][0]}-bit {kind}"
     except Exception:  # it is no TIFF, or a damaged one
         return ""
 
 
-def read_image(path: Path) -> Tensor:
+def read_image(path: Path, bands: Bands | None = None) -> Tensor:
     """Read an image of any common mode as uint8 RGB (3, H, W), upright.
 
     The EXIF orientation is applied, grey becomes three equal channels, transparency is dropped and
-    16-bit values are scaled from 0..65535 to 0..255.
+    16-bit values are scaled from 0..65535 to 0..255. With `bands` it is float32 (B, H, W) instead:
+    the chosen bands of any image, scaled by their ranges, with NaN for missing values.
 
     Raises:
         DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
             all lie below 4096 and would be black; or as for `opened`.
     """
+    if bands is not None:
+        return BandImage(path, bands)[:, :]
     with opened(path) as image:
         pixels = decode_image(path, image)
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def stored_pixels(path: Path) -> NDArray[np.generic]:
+    """Return all bands (H, W, B) of an image as they are stored, upright."""
+    with opened(path) as image:
+        _require_complete(path, image)
+        if image.info[_DEEP] and not image.mode.startswith("I"):
+            message = "Expected at most 8 bits per channel of colours, but found 16."
+            raise data_error(path, message, "Save the bands as TIFF.", kind="image_mode")
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
+    return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
 
 
 def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
@@ -195,10 +215,16 @@ def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     return ((values + 128) // 257).astype(np.uint8)
 
 
+def _or_bands(count: int) -> str:
+    """Name the setting that reads the bands of a file as they are stored."""
+    return f" Or train on all of its values: data.bands={[*range(1, count + 1)]}."
+
+
 def _dark(path: Path) -> DataProblemsError:
     """Return the error of 16-bit values of a camera of 12 bits or fewer."""
     message = f"Expected 16-bit values in 0..65535, but found none of {_DARK} or more."
     remedy = "Scaled to 8 bits they are nearly black: stretch the values, save 8-bit images."
+    remedy += _or_bands(1)
     return data_error(path, message, remedy, kind="image_16_bit")
 
 
@@ -206,6 +232,7 @@ def _unusual_values(path: Path, found: str) -> DataProblemsError:
     """Return the error of values whose range is unknown."""
     message = f"Expected an image of 8 or 16 bits per channel, but found {found}."
     remedy = "Scale the values to 0..255 and save them as 8-bit PNG."
+    remedy += _or_bands(int(found[0]) if found[0].isdigit() else 1)
     return data_error(path, message, remedy, kind="image_mode")
 
 
@@ -214,14 +241,8 @@ class MaskReader:
 
     Single-channel masks (8-bit, 16-bit, palette, 1-bit) hold the classes by number, after the
     `label_map`; a number that is not in the map stays as it is, unless another number is mapped to
-    the same class. RGB masks are read through `colours`.
-
-    Args:
-        description: The classes and the `ignore_index`.
-        label_map: Class index or `ignore_index` of raw values.
-        colours: The class or `ignore_index` of every RGB colour; None rejects RGB masks.
-        threshold: Values of an RGB mask from here on are read as 255 and those below as 0, for
-            masks that were not saved exactly; None takes colours as they are.
+    the same class. RGB masks are read through `colours`; without, they are rejected. Their values
+    from `threshold` on are read as 255 and those below as 0, for masks that were not saved exactly.
     """
 
     def __init__(
@@ -245,11 +266,7 @@ class MaskReader:
             self._colours = codes[order], np.array(list(colours.values()), dtype=np.int64)[order]
 
     def regrouped(self, groups: Mapping[str, str | None]) -> "MaskReader":
-        """Return a reader with other classes.
-
-        Args:
-            groups: What each class becomes, None for ignored; what is left out becomes the first.
-        """
+        """Return a reader of what each class becomes, None for ignored, the first if left out."""
         about, ignore_index = self.description, self.description.ignore_index
         if about.ignores_a_class:
             raise ValueError(f"Expected `ignore_index` to be that of no class, not {ignore_index}")
@@ -332,9 +349,15 @@ class MaskReader:
 
 def _drawn_size(drawing: Drawing) -> tuple[int, int]:
     """Return the size (H, W) of the upright image of a drawing, which has to be the stated one."""
-    with opened(drawing.image) as image:
-        turned = image.getexif().get(Base.Orientation, 1) in SWAPPED
-        size = (image.width, image.height) if turned else (image.height, image.width)
+    turned = False
+    try:
+        with opened(drawing.image) as image:
+            turned = image.getexif().get(Base.Orientation, 1) in SWAPPED
+            size = (image.width, image.height) if turned else (image.height, image.width)
+    except DataProblemsError as error:
+        if error.problems[0].kind != "image_mode":
+            raise
+        size = BandImage(drawing.image, Bands((1,))).shape[1:]
     if drawing.size in (None, size):
         return size
     message = f"Expected an image of {drawing.size[1]}x{drawing.size[0]}, as the file states, but "
@@ -407,19 +430,29 @@ def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
     Returns:
         One problem per unreadable file, in the order of the samples.
     """
-    return unreadable(path for index in range(len(dataset)) for path in dataset.files(index))
+    return unreadable([dataset.files(index) for index in range(len(dataset))], dataset.bands)
 
 
-def unreadable(paths: Iterable[Path]) -> list[Problem]:
-    """Return one problem for each of the images and masks that cannot be decoded."""
-    pictures = (path for path in paths if path.suffix.lower() not in ANNOTATION_SUFFIXES)
+def unreadable(samples: Iterable[Sequence[Path]], bands: Bands | None) -> list[Problem]:
+    """Return one problem for each file of samples, the image first, that cannot be decoded."""
+    files = [
+        (path, None if place else bands)
+        for paths in samples
+        for place, path in enumerate(paths)
+        if path.suffix.lower() not in ANNOTATION_SUFFIXES
+    ]
     with ThreadPoolExecutor() as pool:
-        return [problem for found in pool.map(_decoding_problems, pictures) for problem in found]
+        return [problem for found in pool.map(_decoding_problems, files) for problem in found]
 
 
-def _decoding_problems(path: Path) -> tuple[Problem, ...]:
-    """Decode one file as cheaply as its format allows."""
+def _decoding_problems(file: tuple[Path, Bands | None]) -> tuple[Problem, ...]:
+    """Decode one file as cheaply as its format allows; of bands, the last of its pixels alone."""
+    path, bands = file
     try:
+        if bands is not None:
+            found = BandImage(path, bands)
+            found[:, found.shape[1] - 1 :]
+            return ()
         with opened(path) as image:
             if image.format == "PNG":
                 image.verify()

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 
+from softiou.data.bands import missing
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
 from softiou.data.views import View
@@ -64,6 +65,8 @@ class Augmentation:
         ignore_index: Label value of padded pixels.
         coverage: C, for targets (C, h, w) of covered shares, see `mask_shares` and
             `Drawing.shares`; None for the labels of the nearest neighbours.
+        bands: Whether images are chosen bands: their colours change in brightness and contrast, and
+            pixels without a value are ignored.
 
     Raises:
         ValueError: An argument is out of range.
@@ -75,6 +78,7 @@ class Augmentation:
     colour: float = 0.3
     ignore_index: int = 255
     coverage: int | None = None
+    bands: bool = False
 
     def __post_init__(self) -> None:
         if min(self.crop_px) < 1:
@@ -89,21 +93,22 @@ class Augmentation:
     def __call__(
         self, sample: Sample, soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
-        """Return an augmented sample; the original is not changed.
-
-        Args:
-            sample: Image and target of one size.
-            soft_labels: Reads a teacher's soft labels of the same view.
-        """
+        """Return an augmented sample; the original is not changed."""
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view = self.draw_view(*size)
-        image = view.image(sample["image"])
-        colours = v2.ColorJitter(self.colour, self.colour, self.colour)
+        image, target = view.image(sample["image"]), self._target(sample, view, size)
+        inside = view.inside(size)
+        if self.bands:
+            gone = missing(image)
+            target, inside = target.masked_fill(gone, self.ignore_index), inside & ~gone
+            image = brighter(image, self.colour)
+        elif len(image) in (1, 3):
+            image = v2.ColorJitter(self.colour, self.colour, self.colour)(image)
         augmented: AugmentedSample = {
-            "image": image if len(image) not in (1, 3) else colours(image),
-            "target": self._target(sample, view, size),
+            "image": image,
+            "target": target,
             "stem": sample["stem"],
-            "inside": view.inside(size),
+            "inside": inside,
         }
         if soft_labels is None:
             return augmented
@@ -126,6 +131,15 @@ class Augmentation:
         left = _between(0, width - window_width)
         flip = bool(torch.rand(()) < self.flip)
         return View(top, left, window_height, window_width, self.crop_px, flip)
+
+
+def brighter(image: Tensor, strength: float) -> Tensor:
+    """Change brightness and contrast of bands (B, h, w) at random: x -> b (m + c (x - m)).
+
+    b and c are uniform in 1 +- strength, and m is the mean of all values.
+    """
+    brightness, contrast = torch.empty(2).uniform_(1 - strength, 1 + strength).tolist()
+    return torch.lerp(image.nanmean(), image, contrast).mul_(brightness)
 
 
 def _between(one: int, other: int) -> int:

@@ -4,6 +4,7 @@ Shapes: N images, V strong views, h and w of the crop in pixels.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from softiou.data.bands import missing
 from softiou.data.images import ImageDataset
 from softiou.data.transforms import (
     Augmentation,
     SoftLabels,
     SoftLabelSource,
+    brighter,
     drawn_index,
     random_state_of,
 )
@@ -60,24 +63,25 @@ class StrongColours:
         colour: Largest relative change of the colours, in [0, 1].
         grey: Share of the views without colour.
         blur: Share of the views that are blurred.
+        bands: Whether images are chosen bands, whose brightness and contrast alone change.
     """
 
     colour: float = 0.5
     grey: float = 0.2
     blur: float = 0.5
+    bands: bool = False
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return a changed copy of an image, uint8 (3, h, w)."""
+        """Return a changed copy of an image, uint8 (3, h, w), or of bands."""
+        blurred = v2.RandomApply([v2.GaussianBlur(_BLUR_KERNEL_PX, _BLUR_PX)], p=self.blur)
+        if self.bands:
+            image = brighter(image, self.colour)
+            return cast(Tensor, blurred(image))
         jitter = v2.ColorJitter(self.colour, self.colour, self.colour, _HUE * self.colour)
         change = v2.Compose(
-            [
-                v2.RandomApply([jitter], p=_JITTER),
-                v2.RandomGrayscale(p=self.grey),
-                v2.RandomApply([v2.GaussianBlur(_BLUR_KERNEL_PX, _BLUR_PX)], p=self.blur),
-            ]
+            [v2.RandomApply([jitter], p=_JITTER), v2.RandomGrayscale(p=self.grey), blurred]
         )
-        changed: Tensor = change(image)
-        return changed
+        return cast(Tensor, change(image))
 
 
 class UnlabeledStream(Dataset[UnlabeledSample]):
@@ -119,12 +123,14 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         with random_state_of(self._seed, draw):
             view = self._augmentation.draw_view(*size)
-            weak = view.image(sample["image"])
+            weak, inside = view.image(sample["image"]), view.inside(size)
+            if weak.is_floating_point():
+                inside &= ~missing(weak)
             strong = torch.stack([self._strong(weak) for _ in range(self._views)])
         views: UnlabeledSample = {
             "image": weak,
             "strong": strong,
-            "inside": view.inside(size),
+            "inside": inside,
             "stem": sample["stem"],
         }
         if self._soft_labels is None:

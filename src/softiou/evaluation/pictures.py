@@ -20,6 +20,7 @@ from torch import Tensor
 
 from softiou.data import Colour
 from softiou.inference import encode_image, index_image
+from softiou.inference.pictures import picture_of
 
 THUMBNAIL_PX = 320
 FULL_PX = 4096  # of the long side: a browser draws no larger canvas everywhere
@@ -41,7 +42,7 @@ class Example:
     def files(self, palette: tuple[Colour, ...]) -> dict[str, bytes]:
         """Return the contents of STEM.image.jpg, STEM.target.png and STEM.preds.png."""
         return {
-            "image.jpg": encode_image(_picture(self.image), "JPEG"),
+            "image.jpg": encode_image(picture_of(self.image), "JPEG"),
             "target.png": encode_image(index_image(self.target, palette), "PNG"),
             "preds.png": encode_image(index_image(self.preds, palette), "PNG"),
         }
@@ -50,18 +51,10 @@ class Example:
 def thumbnail(
     image: Tensor, target: Tensor, preds: Tensor, confidence: Tensor, palette: tuple[Colour, ...]
 ) -> dict[str, bytes]:
-    """Return an image, its class maps and its uncertainty, at most 320 px long.
+    """Return an image (B, H, W), its class maps and its uncertainty, at most 320 px long.
 
-    Args:
-        image: (B, H, W), uint8 or floating in [0, 1]; its first three bands are shown.
-        target: Class indices (H, W); the ignored index stays.
-        preds: Class indices (H, W).
-        confidence: Probability of the predicted class (H, W), in [0, 1].
-        palette: Colours of the classes.
-
-    Returns:
-        Contents of the files image.jpg, target.png, preds.png and uncertainty.png, the last in
-        grey levels of 1 - confidence.
+    The files are image.jpg, which shows the first three bands, target.png and preds.png of class
+    indices (H, W), and uncertainty.png, in grey levels of 1 - confidence.
     """
     height, width = image.shape[-2:]
     scale = min(1.0, THUMBNAIL_PX / max(height, width))
@@ -71,7 +64,7 @@ def thumbnail(
     uncertainty = Image.fromarray(levels.byte().cpu().numpy())
     nearest = Image.Resampling.NEAREST
     return {
-        "image.jpg": encode_image(_picture(image).resize(size), "JPEG", quality=80),
+        "image.jpg": encode_image(picture_of(image).resize(size), "JPEG", quality=80),
         "target.png": encode_image(index_image(target, palette).resize(size, nearest), "PNG"),
         "preds.png": encode_image(index_image(preds, palette).resize(size, nearest), "PNG"),
         "uncertainty.png": encode_image(uncertainty.resize(size, nearest), "PNG"),
@@ -83,13 +76,12 @@ def full_picture(
 ) -> dict[str, bytes]:
     """Return an image and its class maps at full size, at most 4096 px long; see `thumbnail`.
 
-    Returns:
-        Contents of the files full.jpg and full.js; none for an image that its thumbnail shows at
-        full size. The second is a script, for a page on disk may open no other file beside it.
+    The files are full.jpg and full.js, a script, for a page on disk may open no other file beside
+    it; none for an image that its thumbnail shows at full size.
     """
     if max(image.shape[-2:]) <= THUMBNAIL_PX:
         return {}
-    photo, nearest = _picture(image), Image.Resampling.NEAREST
+    photo, nearest = picture_of(image), Image.Resampling.NEAREST
     photo.thumbnail((FULL_PX, FULL_PX))
     maps = {
         name: index_map(index_image(x, palette).resize(photo.size, nearest), len(palette))
@@ -195,11 +187,3 @@ class Examples:
         best = {e.stem for e in self.best()}
         ranked = sorted(self._low, key=lambda item: -item[0])
         return tuple(e for _, _, e in ranked if e.stem not in best)
-
-
-def _picture(image: Tensor) -> Image.Image:
-    """Return the first three bands as RGB, or one band in grey."""
-    shown = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
-    if shown.is_floating_point():
-        shown = (shown.clamp(0, 1) * 255).round().byte()
-    return Image.fromarray(shown.permute(1, 2, 0).contiguous().cpu().numpy())

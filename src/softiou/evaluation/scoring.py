@@ -161,13 +161,8 @@ def evaluate(
 class _Scorer:
     """Gathers the sums and pictures of a data set, one image after the other.
 
-    Attributes:
-        plain: Sums of each image.
-        calibrated: Those of the scaled probabilities; empty without a scaling.
-        confusion: Pixels (C, C), rows are the target.
-        examples: The best and the worst images.
-        thumbnails: Pictures of at most `NUM_THUMBNAILS` images, evenly spread.
-        identities: Name, size and labels of each image.
+    Confusion (C, C) has the target in its rows; thumbnails are evenly spread, at most
+    `NUM_THUMBNAILS`; identities are name, size and labels of each image.
     """
 
     def __init__(

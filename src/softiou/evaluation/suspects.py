@@ -18,20 +18,11 @@ MOST = 5
 def suspect_regions(
     target: Tensor, preds: Tensor, confidence: Tensor, num_classes: int
 ) -> list[dict[str, Any]]:
-    """Return the largest regions where a confident model contradicts the labels.
+    """Return the largest regions where a confident model contradicts the labels, at most five.
 
     A region is a connected set of labelled pixels with another predicted class and a confidence of
     at least 0.9, without its parts narrower than 5 pixels. Regions are ranked by the sum of the
-    confidence over their pixels.
-
-    Args:
-        target: Class indices (H, W); an index that is no class is ignored.
-        preds: Class indices (H, W).
-        confidence: Probability of the predicted class (H, W), in [0, 1].
-        num_classes: C.
-
-    Returns:
-        At most five, as `softiou.evaluation.schema.Suspect` describes them.
+    confidence over their pixels. Each is as `softiou.evaluation.schema.Suspect` describes it.
     """
     labels, predicted, sure = target.numpy(), preds.numpy(), confidence.float().numpy()
     labelled = (labels >= 0) & (labels < num_classes)

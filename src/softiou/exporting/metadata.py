@@ -5,7 +5,8 @@
     classes          JSON list of names; a name's position is the class index
     palette          JSON list of [red, green, blue], 0..255
     ignore_index     label value of ignored pixels; never predicted
-    input            JSON: name, dtype ("uint8" or "float32"), range, colours, layout, smallest_px
+    input            JSON: name, dtype ("uint8" or "float32"), range, colours, layout, smallest_px;
+                     for chosen bands the range is null, and the values are those of the files
     output           JSON: name, dtype, range, layout
     calibration      JSON: kind, scale, bias of the logits; null for none
     temperature      T of z / T, 1 without calibration; absent for other kinds of calibration
@@ -24,7 +25,7 @@ from typing import Any, Literal
 import softiou
 from softiou._reading import parse_json
 from softiou._validation import validated
-from softiou.data import DatasetDescription
+from softiou.data import Bands, DatasetDescription
 from softiou.errors import CheckpointError
 from softiou.temperature import LogitScaling
 
@@ -42,7 +43,7 @@ class ExportInfo:
         description: Names and colours of the classes.
         model: `ModelSpec` as plain values.
         scaling: Of the logits, inside the file; None for none.
-        input_dtype: "uint8" for RGB in [0, 255], "float32" for RGB in [0, 1].
+        input_dtype: "uint8" for RGB in [0, 255], "float32" for RGB in [0, 1] or for bands.
         smallest_px: Fewest pixels of a side that the file takes.
         checkpoint_sha256: Of the checkpoint that it was made from.
         weights: "student" or "teacher".
@@ -58,6 +59,11 @@ class ExportInfo:
     weights: str
     step: int
 
+    @property
+    def bands(self) -> Bands | None:
+        """Return the bands of the images; None for RGB."""
+        return Bands.from_dict(self.model.get("bands"))
+
 
 def to_strings(info: ExportInfo) -> dict[str, str]:
     """Return the metadata as strings."""
@@ -67,8 +73,8 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
         "input": {
             "name": INPUT,
             "dtype": info.input_dtype,
-            "range": [0, largest],
-            "colours": "RGB",
+            "range": [0, largest] if info.bands is None else None,
+            "colours": "RGB" if info.bands is None else list(info.bands.numbers),
             "layout": "NCHW",
             "smallest_px": info.smallest_px,
         },

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou._reading import parse_json
-from softiou.data import DatasetDescription
+from softiou.data import Bands, DatasetDescription
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.exporting.files import EXTRA_FILE, SUFFIXES, read_weights
 from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
@@ -46,6 +46,11 @@ class Exported:
         return self.info.description
 
     @property
+    def bands(self) -> Bands | None:
+        """The bands that it sees; None for RGB."""
+        return self.info.bands
+
+    @property
     def name(self) -> str:
         """Name of the file."""
         return self.path.name
@@ -74,6 +79,8 @@ class ProgramPredictor:
                 f"{width} x {height}. Use larger windows or scales, or predict "
                 "from the checkpoint or an export --to safetensors."
             )
+        if self.info.bands is not None:  # the program scales them itself
+            images = self.info.bands.stored(images)
         probs = self.run(as_dtype(images, self.info.input_dtype))
         if (height, width) == size:
             return probs

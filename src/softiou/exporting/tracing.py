@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from softiou.models import ModelSpec, SegmentationModel
 
 # Not multiples of a stride: the tracer would infer that all sizes are.
-_EXAMPLE = (2, 3, 301, 269)
+_EXAMPLE = (2, 301, 269)
 
 
 class Probabilities(nn.Module):
@@ -39,7 +39,12 @@ class Probabilities(nn.Module):
         self.scaling = scaling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute probabilities (N, C, H, W) in float32 of RGB, uint8 in [0, 255] or in [0, 1]."""
+        """Compute probabilities (N, C, H, W) in float32 of RGB, uint8 in [0, 255] or in [0, 1].
+
+        Bands have the values of their files.
+        """
+        if self.model.spec.bands is not None:
+            images = self.model.spec.bands.scaled(images)
         height, width = images.shape[-2:]
         # The model pads, too. Padding here lets the tracer infer that the sizes are multiples of
         # the stride; otherwise it would keep those of the example.
@@ -90,7 +95,8 @@ def trace(
     smallest = smallest_px(model.spec)
     side = Dim.DYNAMIC(min=1 if smallest == 1 else 2 * smallest)
     shapes = {INPUT: {0: Dim.DYNAMIC, 2: side, 3: side}}
-    example = torch.zeros(_EXAMPLE, dtype=getattr(torch, input_dtype))
+    count, *size = _EXAMPLE
+    example = torch.zeros(count, model.spec.channels, *size, dtype=getattr(torch, input_dtype))
     try:
         with quiet(), torch.no_grad():
             return torch.export.export(

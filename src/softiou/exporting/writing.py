@@ -65,7 +65,8 @@ def export_model(
         path: File to write; its folder is created.
         to: "onnx" or "torch-export", a program, or "safetensors", the weights only.
         scaling: Of the logits, such as `softiou.calibration.load_scaling` returns.
-        input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1].
+        input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1]; bands are
+            always float32, with the values of their files.
         overwrite: Whether an existing file may be replaced.
 
     Returns:
@@ -88,7 +89,7 @@ def export_model(
         description=trained.description,
         model=replace(trained.model.spec, auxiliary=False).as_dict(),
         scaling=scaling,
-        input_dtype=input_dtype,
+        input_dtype=input_dtype if trained.bands is None else "float32",
         smallest_px=1,
         checkpoint_sha256=file_sha256(trained.path),
         weights=trained.weights,
@@ -117,7 +118,11 @@ def _write(model: "SegmentationModel", info: ExportInfo, path: Path, *, to: Form
 
 def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
     """Compare the file with the model; raise ExportError unless it computes the same."""
-    images = example_images(info.smallest_px, stride=model.input_stride)
+    channels = model.spec.channels
+    images = example_images(info.smallest_px, stride=model.input_stride, channels=channels)
+    if info.bands is not None:
+        images = [batch / 255 for batch in images]
+        images[0][0, :, :9, :9] = torch.nan
     spec = info.model
     what = f"{spec['architecture']} with {spec['encoder']}, as {path.suffix}"
     try:
@@ -136,10 +141,10 @@ def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
     return difference
 
 
-def example_images(smallest_px: int, *, stride: int) -> list[Tensor]:
+def example_images(smallest_px: int, *, stride: int, channels: int = 3) -> list[Tensor]:
     """Return batches of blurred squares with noise: odd sizes, two images at once, a small one.
 
-    RGB (N, 3, H, W), uint8, always the same. `smallest_px` is the smallest height and width of
+    (N, channels, H, W), uint8, always the same. `smallest_px` is the smallest height and width of
     the program; the network's input is a multiple of `stride`, in pixels.
     """
     random = torch.Generator().manual_seed(0)
@@ -150,13 +155,13 @@ def example_images(smallest_px: int, *, stride: int) -> list[Tensor]:
         (1, even, even + stride),
         (1, smallest_px, smallest_px + 3),
     ]
-    return [_squares(count, (height, width), random) for count, height, width in sizes]
+    return [_squares((count, channels), size, random) for count, *size in sizes]
 
 
-def _squares(count: int, size: tuple[int, int], random: torch.Generator) -> Tensor:
+def _squares(shape: tuple[int, int], size: list[int], random: torch.Generator) -> Tensor:
     cells = [-(-length // _CELLS_PX) + 1 for length in size]
-    colours = torch.rand(count, 3, *cells, generator=random)
-    noise = torch.rand(count, 3, *size, generator=random)
+    colours = torch.rand(*shape, *cells, generator=random)
+    noise = torch.rand(*shape, *size, generator=random)
     images = F.interpolate(colours, size, mode="bilinear") * 0.9 + noise * 0.1
     return (images * 255).round().to(torch.uint8)
 
@@ -170,7 +175,7 @@ def largest_difference(
     """Compute the largest difference between probabilities of a file and its model, on the CPU.
 
     The model computes in float32, with the scaling of its logits, on batches of images (N, 3,
-    H, W), uint8. The result is in [0, 1]; infinite where the file computes NaN.
+    H, W), uint8 or scaled bands. The result is in [0, 1]; infinite where the file computes NaN.
     """
     original = ModelPredictor(model, "fp32", scaling)
     largest = 0.0

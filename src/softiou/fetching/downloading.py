@@ -39,9 +39,6 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
 
     An incomplete download is kept as NAME.part; a later call resumes it if the server allows
     it.
-
-    Raises:
-        DataError: The network failed, or the file has another checksum.
     """
     path = folder / archive.name
     if path.exists():

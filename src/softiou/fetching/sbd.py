@@ -30,18 +30,10 @@ MASKS, LIST = "SegmentationClassAug", "ImageSets/Segmentation/trainaug.txt"
 
 
 def write_trainaug(sbd: Path, voc: Path, *, beside: Path) -> int:
-    """Write the masks and the list of trainaug.
+    """Write the masks and the list of trainaug, and return the number of images.
 
     It holds the images of SBD and of VOC's train that are not in VOC's val. An image of both has
-    the mask of VOC, which is finer.
-
-    Args:
-        sbd: Folder with cls/, train.txt and val.txt.
-        voc: The folder VOC2012.
-        beside: A temporary folder on the same disk, for the masks until they are complete.
-
-    Returns:
-        Number of images.
+    the mask of VOC, which is finer. The masks wait `beside`, on the same disk, until all are there.
     """
     lists = voc / "ImageSets" / "Segmentation"
     train, held_out = _stems(lists / "train.txt"), _stems(lists / "val.txt")

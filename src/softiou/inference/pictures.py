@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from softiou.data import Colour
+from softiou.data.bands import BandImage
 
 _ROWS = 256  # blended at once, in floating point
 
@@ -36,15 +37,29 @@ def _unsigned(array: NDArray[np.integer], dtype: type[np.unsignedinteger]) -> ND
     return np.where((array < 0) | (array > largest), largest, array).astype(dtype)
 
 
+def shown(image: Tensor) -> Tensor:
+    """Return the first three bands of an image (B, H, W), or the first in grey, as uint8."""
+    picture = image[:3] if len(image) >= 3 else image[:1].expand(3, -1, -1)
+    if picture.is_floating_point():
+        picture = (picture.nan_to_num(0).clamp(0, 1) * 255).round().byte()
+    return picture.cpu()
+
+
+def picture_of(image: Tensor) -> Image.Image:
+    """Return an image (B, H, W) as `shown`."""
+    return Image.fromarray(shown(image).permute(1, 2, 0).contiguous().numpy())
+
+
 def overlay(
-    image: Tensor, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
+    image: Tensor | BandImage, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
 ) -> Image.Image:
-    """Return an image (3, H, W) blended with the colours of its classes (H, W)."""
-    table = torch.tensor(palette, dtype=torch.float32)
+    """Return an image (B, H, W) blended with the colours of its classes (H, W)."""
+    table = torch.tensor([*palette, (0, 0, 0)], dtype=torch.float32)  # black: ignored pixels
     mixed = torch.empty(*preds.shape, 3, dtype=torch.uint8)
     for top in range(0, len(preds), _ROWS):
         rows = slice(top, top + _ROWS)
-        pixels, colours = image[:, rows].permute(1, 2, 0).float(), table[preds[rows].long()]
+        pixels = shown(image[:, rows]).permute(1, 2, 0)
+        colours = table[preds[rows].long().clamp(max=len(palette))]
         mixed[rows] = ((1 - opacity) * pixels + opacity * colours).round().byte()
     return Image.fromarray(mixed.numpy())
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from softiou.data.bands import BandImage
 from softiou.inference.devices import Precision
 from softiou.inference.predictors import ModelPredictor, Predictor, full_logits
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
@@ -134,7 +135,7 @@ def predict_bands(
 
 @torch.inference_mode()
 def probability_bands(
-    predictor: Predictor, image: Tensor, *, settings: InferenceSettings
+    predictor: Predictor, image: Tensor | BandImage, *, settings: InferenceSettings
 ) -> Iterator[tuple[slice, Tensor]]:
     """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
 
@@ -144,7 +145,7 @@ def probability_bands(
     Args:
         predictor: A model, or an exported file of `softiou.exporting.open_exported`.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
-            device.
+            device; or bands in a file, of which a row of windows is read at once.
         settings: Windows, flips and scales; without windows the image is one band.
 
     Yields:
@@ -152,7 +153,7 @@ def probability_bands(
         cover every row once, in order.
     """
     if settings.window_px is None:
-        probs = view_probs(predictor, image.unsqueeze(0), settings=settings)
+        probs = view_probs(predictor, image[:, :].unsqueeze(0), settings=settings)
         yield slice(0, int(image.shape[-2])), probs[0]
         return
     device = predictor.device

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from softiou._files import atomic_file, file_name, write_atomically
+from softiou._files import atomic_file, atomic_path, file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
+from softiou.data.bands import TIFF_SUFFIXES, BandImage, missing, opened_tiff
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
 from softiou.inference.pictures import encode_image, index_image, overlay
@@ -19,7 +22,7 @@ from softiou.inference.prediction import probability_bands
 from softiou.inference.predictors import Predictor, require_finite
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 
-_COMPANIONS = (".probs.npy", ".overlay.jpg")
+_COMPANIONS = (".probs.npy", ".overlay.jpg", ".tif")
 _LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
 
 
@@ -30,7 +33,8 @@ class MaskWriter:
     Attributes:
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
-        out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg.
+        out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg; and for STEM.tif, the mask
+            with the georeference of an image that has one, where rasterio is installed.
         probabilities: Whether to write (C, H, W) probabilities in float16.
         overlays: Whether to write the image blended with the colours of its classes.
         settings: Windows, flips and scales.
@@ -45,7 +49,8 @@ class MaskWriter:
 
     def paths(self, file: Path) -> list[Path]:
         """Return the files that `write` creates for an image, the mask first."""
-        asked = zip(_COMPANIONS, (self.probabilities, self.overlays), strict=True)
+        placed = georeference(file) is not None
+        asked = zip(_COMPANIONS, (self.probabilities, self.overlays, placed), strict=True)
         endings = [".png", *(ending for ending, wanted in asked if wanted)]
         return [self.out / file_name(file.stem, ending) for ending in endings]
 
@@ -79,7 +84,7 @@ class MaskWriter:
                     if path not in results and path.resolve() not in own:
                         path.unlink(missing_ok=True)
 
-    def write(self, file: Path, image: Tensor | None = None) -> None:
+    def write(self, file: Path, image: Tensor | BandImage | None = None) -> None:
         """Predict one image, read from its file or given, and write its files atomically.
 
         Probabilities are written band by band: beside the image and its mask, only a row of windows
@@ -95,9 +100,30 @@ class MaskWriter:
         if self.overlays:
             picture = encode_image(overlay(image, preds, palette), "JPEG")
             write_atomically(picture, self.out / file_name(file.stem, ".overlay.jpg"))
+        if place := georeference(file):
+            self._write_geotiff(preds.numpy(), place, self.out / file_name(file.stem, ".tif"))
         write_atomically(encode_image(index_image(preds, palette), "PNG"), self.paths(file)[0])
 
-    def _check_size(self, file: Path, image: Tensor) -> None:
+    def _write_geotiff(self, preds: NDArray[Any], place: dict[str, Any], path: Path) -> None:
+        import rasterio
+
+        height, width = preds.shape
+        about = {"height": height, "width": width, "count": 1, "dtype": preds.dtype, **place}
+        about |= {"nodata": self._ignored(preds.dtype), "tiled": True, "compress": "deflate"}
+        with (
+            atomic_path(path, suffix=".tif") as temporary,
+            rasterio.open(temporary, "w", driver="GTiff", **about) as file,
+        ):
+            if preds.dtype == np.uint8:
+                file.write_colormap(1, dict(enumerate(self.description.palette)))
+            file.write(preds, 1)
+
+    def _ignored(self, dtype: np.dtype[Any]) -> int:
+        """Return the number of ignored pixels in a mask, the largest for one that does not fit."""
+        index, largest = self.description.ignore_index, int(np.iinfo(dtype).max)
+        return index if 0 <= index <= largest else largest
+
+    def _check_size(self, file: Path, image: Tensor | BandImage) -> None:
         height, width = image.shape[-2:]
         if self.settings.window_px is None and height * width > _LARGEST_PASS:
             raise DataError(
@@ -105,8 +131,11 @@ class MaskWriter:
                 "sliding windows, such as --window 1024."
             )
 
-    def _predict(self, file: Path, image: Tensor) -> Tensor:
-        """Return the class indices (H, W), in the dtype of the mask, and write probabilities."""
+    def _predict(self, file: Path, image: Tensor | BandImage) -> Tensor:
+        """Return the class indices (H, W), in the dtype of the mask, and write probabilities.
+
+        Pixels that lack a band are ignored.
+        """
         num_classes = self.description.num_classes
         height, width = image.shape[-2:]
         preds = np.empty((height, width), np.uint8 if num_classes <= 255 else np.uint16)
@@ -120,9 +149,23 @@ class MaskWriter:
             for rows, probs in bands:
                 require_finite(probs, model="The model", image=str(file))
                 preds[rows] = probs.argmax(0).cpu().numpy()
+                if (pixels := image[:, rows]).is_floating_point():
+                    preds[rows][missing(pixels).cpu().numpy()] = self._ignored(preds.dtype)
                 if stored is not None:
                     stored.write(rows, probs)
         return torch.from_numpy(preds)
+
+
+def georeference(path: Path) -> dict[str, Any] | None:
+    """Return where a TIFF lies, in the words of rasterio; None for others, and without it."""
+    if path.suffix.lower() not in TIFF_SUFFIXES or find_spec("rasterio") is None:
+        return None
+    try:
+        with opened_tiff(path) as pages:
+            crs, transform = pages[0].crs, pages[0].transform
+    except DataError:  # whoever reads the image says so
+        return None
+    return None if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
 
 
 def find_images(path: Path) -> list[Path]:

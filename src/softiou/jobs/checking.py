@@ -1,6 +1,6 @@
 """What is wrong with a data set."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,7 @@ def check(
     data: str | Path,
     *,
     unlabeled: Path | str | None = None,
+    bands: Sequence[int] | None = None,
     progress: bool | Progress | None = None,
 ) -> "CheckReport":
     """Find what is wrong with a data set, and how to correct it, before training.
@@ -50,12 +51,14 @@ def check(
     Args:
         data: Folder with dataset.yaml, LAYOUT:/path, or "digits".
         unlabeled: Folder of images without masks to look at, beside those of the data set.
+        bands: Of the images, counted from 1, as `data.bands` of a training; None for RGB.
         progress: As in `evaluate`.
 
     Returns:
         All findings, a summary of each split, and advice for a training.
     """
     from softiou.checking import check_dataset
+    from softiou.data import Bands
     from softiou.data.source_names import overlooked
 
     shown, listing = progress_of(progress), ExitStack()
@@ -69,7 +72,8 @@ def check(
     with listing:
         listing.enter_context(shown.doing(f"listing the files of {data}"))
         folder = None if unlabeled is None else Path(unlabeled)
-        return check_dataset(str(data), unlabeled=folder, watch=watch)
+        seen = Bands(tuple(bands)) if bands else None
+        return check_dataset(str(data), unlabeled=folder, bands=seen, watch=watch)
 
 
 def suspect_labels(

@@ -91,7 +91,11 @@ def _summary(report: "Report") -> list[str]:
     if report.path.suffix != ".safetensors":
         largest = 255 if info.input_dtype == "uint8" else 1
         least = f", {info.smallest_px} pixels a side at least" if info.smallest_px > 1 else ""
-        lines.append(f"images       {info.input_dtype} RGB (N, 3, H, W) in 0..{largest}{least}")
+        seen = f"RGB (N, 3, H, W) in 0..{largest}"
+        if info.bands is not None:
+            numbers = info.bands.numbers
+            seen = f"(N, {len(numbers)}, H, W), bands {', '.join(map(str, numbers))} as stored"
+        lines.append(f"images       {info.input_dtype} {seen}{least}")
         lines.append(f"probs        float32 (N, {info.description.num_classes}, H, W)")
     return [
         *lines,

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from softiou.data import read_image
+from softiou.data import Bands, read_image
+from softiou.data.bands import BandImage
 from softiou.data.files import IMAGE_SUFFIXES, images_below
 from softiou.inference import find_images
 
@@ -27,15 +28,19 @@ class ImageItem:
     file: Path | None = None  # its file, None for an image in memory
     # Of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
     pixels: Tensor | None = None
+    bands: Bands | None = None  # to read of the file
 
-    def read(self) -> Tensor:
-        """Return the pixels; DataError when the file cannot be read."""
-        return self.pixels if self.pixels is not None else read_image(Path(str(self.file)))
+    def read(self) -> Tensor | BandImage:
+        """Return the pixels, or the file of bands; DataError when it cannot be read."""
+        if self.pixels is not None:
+            return self.pixels
+        file = Path(str(self.file))
+        return read_image(file) if self.bands is None else BandImage(file, self.bands)
 
 
-def find_items(images: Any) -> list[ImageItem]:
+def find_items(images: Any, bands: Bands | None = None) -> list[ImageItem]:
     """Return the images in whatever a user has; a list may mix all kinds."""
-    found = list(_items(images))
+    found = list(_items(images, bands))
     return [
         item if item.file else ImageItem(str(number), pixels=item.pixels)
         for number, item in enumerate(found)
@@ -54,27 +59,31 @@ def left_out(images: Any) -> Iterator[str]:
                 yield f"left out  {below} images in folders of {folder}"
 
 
-def _items(images: Any) -> Iterator[ImageItem]:
+def _items(images: Any, bands: Bands | None) -> Iterator[ImageItem]:
     if isinstance(images, list | tuple):
         for image in images:
-            yield from _items(image)
+            yield from _items(image, bands)
     elif isinstance(images, str | Path):
-        yield from (ImageItem(file.stem, file) for file in find_images(Path(images)))
+        yield from (ImageItem(file.stem, file, bands=bands) for file in find_images(Path(images)))
     elif isinstance(images, Tensor):
-        yield from (ImageItem("", pixels=image) for image in _tensors(images))
+        yield from (ImageItem("", pixels=image) for image in _tensors(images, bands))
     elif isinstance(images, np.ndarray):
-        yield from (ImageItem("", pixels=image) for image in _arrays(images))
+        yield from (ImageItem("", pixels=image) for image in _arrays(images, bands))
     elif hasattr(images, "convert"):  # of Pillow
-        yield from _items(np.array(images.convert("RGB")))
+        yield from _items(np.array(images if bands else images.convert("RGB")), bands)
     else:
         raise TypeError(f"{_EXPECTED}, but got {type(images).__name__}.")
 
 
-def _tensors(images: Tensor) -> Tensor:
-    """Return RGB images (N, 3, H, W), uint8 or floating."""
+def _tensors(images: Tensor, bands: Bands | None) -> Tensor:
+    """Return RGB images (N, 3, H, W), uint8 or floating, or scaled bands."""
     batch = images.unsqueeze(0) if images.ndim == 3 else images
-    if batch.ndim != 4 or batch.shape[1] != 3:
-        raise ValueError(f"{_EXPECTED}, but got a tensor of shape {tuple(images.shape)}.")
+    channels = len(bands.numbers) if bands else 3
+    if batch.ndim != 4 or batch.shape[1] != channels:
+        expected = _EXPECTED.replace("3,", f"{channels},").replace("3)", f"{channels})")
+        raise ValueError(f"{expected}, but got a tensor of shape {tuple(images.shape)}.")
+    if bands is not None:
+        return bands.scaled(batch.float())
     if batch.dtype != torch.uint8 and not batch.is_floating_point():
         raise TypeError(
             f"Expected images to be uint8 in [0, 255] or floating in [0, 1], but got {batch.dtype}."
@@ -82,11 +91,12 @@ def _tensors(images: Tensor) -> Tensor:
     return batch
 
 
-def _arrays(images: Any) -> Tensor:
-    """Return RGB images (N, 3, H, W) of arrays (H, W), (H, W, 3) or (N, H, W, 3)."""
-    grey = images.ndim == 2
-    batch = np.repeat(images[..., None], 3, axis=-1) if grey else images
+def _arrays(images: Any, bands: Bands | None) -> Tensor:
+    """Return images (N, B, H, W) as `_tensors` of arrays (H, W), (H, W, B) or (N, H, W, B)."""
+    batch = images
+    if images.ndim == 2:
+        batch = np.repeat(images[..., None], 1 if bands else 3, axis=-1)
     batch = batch[None] if batch.ndim == 3 else batch
-    if batch.ndim != 4 or batch.shape[-1] != 3:
+    if batch.ndim != 4 or not (bands or batch.shape[-1] == 3):
         raise ValueError(f"{_EXPECTED}, but got an array of shape {images.shape}.")
-    return _tensors(torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2))
+    return _tensors(torch.from_numpy(np.ascontiguousarray(batch)).permute(0, 3, 1, 2), bands)

@@ -64,7 +64,10 @@ def label(
     with shown.doing("reading the teacher"):
         trained = as_trained(teacher).load_model()
     with shown.doing(f"opening {source}"):
-        images = [open_images(source, s, skip_corrupt=config.skip_corrupt) for s in config.splits]
+        images = [
+            open_images(source, split, skip_corrupt=config.skip_corrupt, bands=trained.bands)
+            for split in config.splits
+        ]
     for _, description in images:
         check_classes(trained, description, data=source)
     stride = logits_stride(trained.model) if config.stride == "auto" else config.stride

@@ -28,7 +28,7 @@ from softiou.jobs.trained import RunLike, Trained, as_trained
 
 if TYPE_CHECKING:
     from softiou.checkpoints import Weights
-    from softiou.data import DatasetDescription
+    from softiou.data import Bands, DatasetDescription
     from softiou.exporting import Exported
 
 
@@ -123,6 +123,8 @@ class Predictions(Sequence[Prediction]):
     ) -> SavedMasks:
         """Write STEM.png with class indices and the class palette, in the size of the image.
 
+        Where rasterio is installed, an image with a georeference gets STEM.tif, too, in its place.
+
         Args:
             out: Folder for the results.
             probabilities: Whether to write (C, H, W) probabilities, too: STEM.probs.npy, float16.
@@ -150,7 +152,7 @@ class Predictions(Sequence[Prediction]):
                 pairs, total=len(pairs), description="predicting"
             ):
                 try:
-                    writer.write(file, item.pixels)
+                    writer.write(file, item.read())
                     written += 1
                 except DataError as error:  # one bad file must not cost the others
                     failed.append(
@@ -196,7 +198,7 @@ def predict(
         run: Run, run directory, checkpoint, or what `export` has written.
         images: Path of an image or of a folder, an array (H, W, 3), a tensor (3, H, W) or
             (N, 3, H, W), a picture of Pillow, or a list of these; uint8 in [0, 255] or floating in
-            [0, 1].
+            [0, 1]. For a model of chosen bands, these bands as they are stored.
         calibrated: Whether to scale the logits as the end of the training or `calibrate` has
             fitted it; None for where there is such a fit. An exported file always does what it was
             exported with.
@@ -218,16 +220,16 @@ def predict(
     settings = inference_settings(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
-    with shown.doing("listing the images"):
-        items = find_items(images)
-    for line in left_out(images):
-        shown.say(line)
     if is_exported(run.path):
         exported = open_file(run.path, precision, shown, weights=model, trust=trust)
         opened = _from_file(exported, calibrated=calibrated)
     else:
         opened = _from_checkpoint(run, precision, shown, weights=model, calibrated=calibrated)
-    return Predictions(items, *opened, settings, shown)
+    with shown.doing("listing the images"):
+        items = find_items(images, opened[2])
+    for line in left_out(images):
+        shown.say(line)
+    return Predictions(items, *opened[:2], settings, shown)
 
 
 def _from_checkpoint(
@@ -237,7 +239,7 @@ def _from_checkpoint(
     *,
     weights: "Weights",
     calibrated: bool | None,
-) -> "tuple[Predictor, DatasetDescription]":
+) -> "tuple[Predictor, DatasetDescription, Bands | None]":
     from softiou.calibration import require_scaling
     from softiou.inference import ModelPredictor
 
@@ -250,15 +252,16 @@ def _from_checkpoint(
         scaling = fitted.scaling
     for line in emulation(best_device(), precision):
         progress.say(line)
-    return ModelPredictor(trained.model.to(best_device()), precision, scaling), trained.description
+    predictor = ModelPredictor(trained.model.to(best_device()), precision, scaling)
+    return predictor, trained.description, trained.bands
 
 
 def _from_file(
     exported: "Exported", *, calibrated: bool | None
-) -> "tuple[Predictor, DatasetDescription]":
+) -> "tuple[Predictor, DatasetDescription, Bands | None]":
     if calibrated and exported.info.scaling is None:
         raise ConfigError(
             f"--calibrated: {exported.path} was exported without a calibration. Fit one with "
             "softiou calibrate, and export again."
         )
-    return exported.predictor, exported.description
+    return exported.predictor, exported.description, exported.bands

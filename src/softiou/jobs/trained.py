@@ -18,12 +18,8 @@ RunLike: TypeAlias = "Trained | Path | str"
 class Trained:
     """A trained model on disk, which is read on first use.
 
-    Args:
-        path: Run directory, checkpoint or exported file.
-        model: Module of your own that was trained; None for a model that softiou builds.
-
-    Attributes:
-        evaluation: The last one of `evaluate`, None before.
+    It is a run directory, checkpoint or exported file; `model` is the module of one's own that was
+    trained, and `evaluation` the last one of `evaluate`, None before.
     """
 
     def __init__(self, path: Path | str, model: "nn.Module | None" = None) -> None:

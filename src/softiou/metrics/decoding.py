@@ -99,12 +99,8 @@ def decode_independent(
 ) -> DecodedTarget:
     """Decode a target of independent classes, each of which is present or absent.
 
-    Args:
-        target: 0 and 1 or probabilities (N, C, *S), labels 0 and 1 (N, *S) of a single class, or a
-            `Target`.
-        shape: (N, C, *S) of the prediction.
-        ignore_index: Value of the entries to ignore.
-        valid: Bool (N, *S), False for pixels to ignore.
+    It is 0 and 1 or probabilities (N, C, *S), labels 0 and 1 (N, *S) of a single class, or a
+    `Target`; the prediction has the shape (N, C, *S).
     """
     mask = _checks.pixel_map("valid", valid, (shape[0], *shape[2:]), boolean=True)
     if isinstance(target, DecodedTarget):

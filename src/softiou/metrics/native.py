@@ -80,23 +80,10 @@ def gather(
     num_bins: int = 0,
     classwise: bool = False,
 ) -> Gathered | None:
-    """Gather the sums of each image.
+    """Gather the sums of each image; None when a prediction that counts is no class.
 
-    Args:
-        scores: Probabilities (N, C, *S), or without bins also logits, all floating; or without bins
-            class indices (N, *S) of an integer dtype.
-        target: Class indices (N, *S), of any integer dtype.
-        valid: Bool (N, *S), False for pixels to ignore.
-        num_classes: C.
-        ignore_index: Label value of the pixels to ignore.
-        num_bins: B; 0 counts overlap alone.
-        classwise: Whether to fill the bins of every class.
-
-    Returns:
-        The sums; None when a prediction that counts is no class.
-
-    Raises:
-        RuntimeError: Shapes do not match: the callers check what users give.
+    Scores are probabilities (N, C, *S); without bins, which counts overlap alone, also logits or
+    class indices (N, *S). `classwise` fills the bins of every class.
     """
     _checks.one_label(ignore_index)
     _check_shapes(scores, target, valid, num_classes)

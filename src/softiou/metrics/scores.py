@@ -52,10 +52,6 @@ class BinnedMetric(ImageMetric[S]):
             target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
                 `targets.votes(masks)`. Of independent classes 0 and 1 or probabilities (N, C, *S).
             valid: Bool (N, *S), False for pixels to ignore.
-
-        Raises:
-            ValueError: `probs` has another number of classes or another space than the target, or
-                holds no probabilities, such as logits.
         """
         self._append(self.gather(probs, target, valid))
 

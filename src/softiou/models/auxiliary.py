@@ -14,10 +14,6 @@ class AuxiliaryHead(nn.Sequential):
     It is trained with the network's own head, with a weight of 0.4 in the papers, so that the
     gradient reaches the middle of the encoder directly. It is used for training only.
 
-    Args:
-        in_channels: Of the features, (N, in_channels, h, w).
-        num_classes: C.
-
     References:
         Zhao et al., Pyramid Scene Parsing Network, CVPR 2017, arXiv 1612.01105, section 3.3. The
         256 channels are those of `FCNHead` in mmsegmentation's configurations.

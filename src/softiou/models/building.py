@@ -33,12 +33,7 @@ def architectures() -> list[str]:
 
 
 def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
-    """Return a network without its last upsampling, which the loss and the inference do.
-
-    Args:
-        spec: Of the model.
-        download: Whether to download the encoder's ImageNet weights.
-    """
+    """Return a network without its last upsampling, which the loss and the inference do."""
     net = create(spec, download=download)
     head = net.segmentation_head
     if hasattr(head, "upsampling_factor"):  # that of dpt
@@ -72,6 +67,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
                 spec.architecture,
                 encoder_name=spec.encoder,
                 encoder_weights=imagenet if download else None,
+                in_channels=spec.channels,
                 classes=spec.num_classes,
                 **_dilation(spec),
                 **any_size(spec.encoder),

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from softiou.data import Bands
 from softiou.models.segmentation import SegmentationModel
 from softiou.models.spec import CUSTOM, ModelSpec, qualified_name
 
@@ -20,12 +21,13 @@ class CustomModel(SegmentationModel):
             of its own, and `input_stride`: height and width are padded with zeros at the bottom and
             right to multiples of it.
         num_classes: C.
+        bands: As in `ModelSpec`.
     """
 
-    def __init__(self, net: nn.Module, num_classes: int) -> None:
+    def __init__(self, net: nn.Module, num_classes: int, bands: Bands | None = None) -> None:
         nn.Module.__init__(self)  # nothing is built from the spec
         self.net = net
-        self.spec = ModelSpec(f"{CUSTOM}{qualified_name(net)}", "", num_classes)
+        self.spec = ModelSpec(f"{CUSTOM}{qualified_name(net)}", "", num_classes, bands=bands)
         self.auxiliary = None
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
@@ -38,6 +40,8 @@ class CustomModel(SegmentationModel):
         """
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
+        if self.spec.bands is not None:
+            images = images.nan_to_num(0.5)  # the mean of each band
         height, width = images.shape[-2:]
         stride = self.input_stride
         if height % stride or width % stride:

@@ -80,10 +80,13 @@ def build_transformers(
 ) -> tuple[TransformersNetwork, Normalisation]:
     """Build the network of a configuration, and return the normalisation of its colours.
 
-    Args:
-        spec: With the configuration in `settings`, or its repository or folder in `encoder`.
-        pretrained: Whether to load the weights of the repository or folder, from safetensors only.
+    Pretrained weights are read from safetensors only.
     """
+    if spec.channels != 3:
+        raise ConfigError(
+            f"data.bands: transformers take three bands, but got {spec.channels}. Choose three, or "
+            "another model.architecture."
+        )
     transformers = _transformers()
     name = str(Path(spec.encoder).expanduser()) if _is_folder(spec.encoder) else spec.encoder
     with _quiet(transformers), _reading(spec.encoder, local=spec.settings is not None):

@@ -10,7 +10,7 @@ from torch.func import functional_call
 
 
 def bytes_for_gradient(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return the bytes that autograd keeps of a pass over images uint8 (N, 3, H, W).
+    """Return the bytes that autograd keeps of a pass over images uint8 (N, B, H, W).
 
     They are counted on the meta device, where tensors have a shape and take no memory, in the dtype
     of the weights; 0 for a model that does not run there.

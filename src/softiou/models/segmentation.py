@@ -61,6 +61,12 @@ class SegmentationModel(nn.Module):
             self.net = build_network(spec, download=pretrained)
             normalisation = normalisation_of(spec.encoder)
         self.spec = spec
+        mean, std = torch.tensor(normalisation).view(2, 3, 1, 1)
+        if spec.bands is not None:  # from two standard deviations below the mean to two above
+            mean, std = (
+                torch.full((spec.channels, 1, 1), 0.5),
+                torch.full((spec.channels, 1, 1), 0.25),
+            )
         if encoder_weights not in ("none", "imagenet"):
             if spec.architecture == TRANSFORMERS:
                 raise ConfigError(
@@ -72,14 +78,15 @@ class SegmentationModel(nn.Module):
         if spec.auxiliary:
             channels = int(self.net.encoder.out_channels[-2])
             self.auxiliary = AuxiliaryHead(channels, spec.num_classes)
-        self.register_buffer("mean", torch.tensor(normalisation.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(normalisation.std).view(3, 1, 1))
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", std.clone())
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits at the decoder's stride.
 
         Args:
-            images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1].
+            images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1]; or the scaled bands
+                (N, B, H, W) of `spec.bands`, NaN where there is no value.
 
         Returns:
             Logits (N, C, h, w) of the image padded at the right and bottom to a multiple of the
@@ -88,6 +95,8 @@ class SegmentationModel(nn.Module):
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
         images = (images - self.mean) / self.std
+        if self.spec.bands is not None:
+            images = images.nan_to_num(0.0)
         height, width = images.shape[-2:]
         stride = self.input_stride
         # Zero after normalisation is the mean colour.

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from softiou.data import Bands
 from softiou.errors import CheckpointError
 
 # The architecture of all models that a configuration of Hugging Face describes.
@@ -28,6 +29,7 @@ class ModelSpec:
         auxiliary: Whether there is an auxiliary head, for training only.
         settings: For transformers, the configuration as plain values; None reads it from the
             repository or the folder.
+        bands: Of the images; None for RGB.
     """
 
     architecture: str
@@ -36,6 +38,7 @@ class ModelSpec:
     output_stride: int | None = None
     auxiliary: bool = False
     settings: dict[str, Any] | None = field(default=None, hash=False)
+    bands: Bands | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, file: Path) -> Self:
@@ -47,9 +50,14 @@ class ModelSpec:
                 "Update softiou."
             )
         try:
-            return cls(**values)
-        except TypeError as error:
+            return cls(**{**values, "bands": Bands.from_dict(values.get("bands"))})
+        except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{file} does not say what its model is: {error}.") from error
+
+    @property
+    def channels(self) -> int:
+        """Return the number of bands of the images."""
+        return len(self.bands.numbers) if self.bands else 3
 
     @property
     def is_custom(self) -> bool:

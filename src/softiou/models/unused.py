@@ -40,7 +40,8 @@ def _results(model: SegmentationModel) -> list[Tensor]:
     net.eval()
     try:
         with torch.enable_grad():
-            logits: Tensor = net(torch.zeros(1, 3, side, side, device=model.mean.device))
+            images = torch.zeros(1, model.spec.channels, side, side, device=model.mean.device)
+            logits: Tensor = net(images)
     finally:
         handle.remove()
         for module, mode in modes.items():

@@ -17,6 +17,7 @@ from timm.data.constants import (
     IMAGENET_INCEPTION_MEAN,
     IMAGENET_INCEPTION_STD,
 )
+from timm.models import adapt_input_conv
 from torch import nn
 
 from softiou.errors import CheckpointError
@@ -38,6 +39,9 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     own = encoder.state_dict()
+    for name, tensor in weights.items():  # of RGB, for other bands as timm does it
+        if name in own and tensor.ndim == 4 and tensor.shape[1] == 3 != own[name].shape[1]:
+            weights[name] = adapt_input_conv(own[name].shape[1], tensor)
     missing = [name for name in own if name not in weights]
     wrong = [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if missing or wrong:
@@ -109,9 +113,6 @@ _FAMILIES = {
 
 def normalisation_of(encoder: str) -> Normalisation:
     """Return the normalisation that the weights of an encoder were trained with.
-
-    Args:
-        encoder: As in `ModelSpec`, of segmentation_models_pytorch or timm.
 
     Example:
         >>> normalisation_of("xception")

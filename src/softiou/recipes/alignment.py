@@ -14,15 +14,11 @@ _DECAY = 0.99  # of both means: the last 100 steps
 class ClassAlignment(nn.Module):
     """Shifts a teacher's logits so that each class has the share that it has in the labels.
 
-        z'_c = z_c + strength log(labels_c / teacher_c)
+        z'_c = z_c + strength log(labels_c / teacher_c),    strength in [0, 1]
 
     labels_c and teacher_c are the shares of class c in the labels and in softmax(z), as moving
     means over the steps. A teacher of few masks names large classes too often and rare ones too
     seldom; students learn this from it. A class that the labels do not have keeps its logits.
-
-    Args:
-        num_classes: C.
-        strength: From 0, nothing is shifted, to 1.
 
     References:
         Berthelot et al., ReMixMatch, ICLR 2020, "distribution alignment", which divides

@@ -35,7 +35,7 @@ from softiou.losses import OverlapLoss, Targets
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomLoss, CustomParts
-from softiou.recipes.data import TrainingData
+from softiou.recipes.data import TrainingData, bands_of
 from softiou.recipes.schedule import WarmupPoly, build_optimizer, parameter_groups
 from softiou.recipes.validation import ValidationScores
 from softiou.soft_labels import SoftLabelReader
@@ -305,7 +305,7 @@ def _build_model(
             raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")
         if config.model.weights:
             raise ConfigError("model.weights: load them into your own model, and leave this out.")
-        return CustomModel(custom.model, description.num_classes)
+        return CustomModel(custom.model, description.num_classes, bands_of(config.data))
     begin = config.model.weights if spec is None else None  # a checkpoint goes on with its own
     spec = spec or ModelSpec(
         config.model.architecture,
@@ -313,6 +313,7 @@ def _build_model(
         description.num_classes,
         output_stride=config.model.output_stride,
         auxiliary=config.loss.auxiliary > 0,
+        bands=bands_of(config.data),
     )
     model = SegmentationModel(spec, encoder_weights="none" if begin else encoder_weights)
     if begin:

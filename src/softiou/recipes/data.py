@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 from softiou.configuration import Config
 from softiou.configuration.sections import DataConfig
 from softiou.data import (
+    Bands,
     CustomDataset,
     DatasetDescription,
     ImageDataset,
@@ -46,15 +47,24 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     """Open the images with labels: those of the configuration, or data sets of one's own."""
     data, kind = config.data, config.labels.kind
 
-    def opened(own: Dataset[Any] | None, split: str, labels: TargetKind) -> SegmentationDataset:
+    def opened(
+        own: Dataset[Any] | None, split: str, labels: TargetKind, bands: Bands | None
+    ) -> SegmentationDataset:
         if own is None:
-            return open_dataset(data.source, split, labels=labels, skip_corrupt=data.skip_corrupt)
+            return open_dataset(
+                data.source, split, labels=labels, skip_corrupt=data.skip_corrupt, bands=bands
+            )
+        if bands is not None:
+            raise ConfigError(
+                "data.bands: your own data set says which bands it has; leave it out."
+            )
         return CustomDataset(own, describe(custom, data), split)
 
-    training = opened(custom.train_dataset, data.train_split, data_labels(kind))
+    bands = bands_of(data)
+    training = opened(custom.train_dataset, data.train_split, data_labels(kind), bands)
     # However the labels are softened, all that is known of the images chooses the checkpoint.
     known: TargetKind = "soft" if kind == "soft" else "auto"
-    validation = opened(custom.val_dataset, data.val_split, known)
+    validation = opened(custom.val_dataset, data.val_split, known, training.bands)
     check_labels(config.labels, training)
     notes = []
     if kind in ("hard", "majority") and training.annotators == 2:
@@ -67,7 +77,12 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     return TrainingData(training, validation, notes=(*notes, *found))
 
 
-def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
+def bands_of(data: DataConfig) -> Bands | None:
+    """Return the bands of the images, without ranges where they have to be measured."""
+    return Bands(tuple(data.bands), tuple(data.band_ranges or ())) if data.bands else None
+
+
+def open_without_labels(data: DataConfig, folder: str | None, bands: Bands | None) -> ImageDataset:
     """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out."""
     if data.source.startswith(CUSTOM):
         raise ConfigError(
@@ -80,6 +95,7 @@ def open_without_labels(data: DataConfig, folder: str | None) -> ImageDataset:
         folder=folder,
         evaluated=(data.val_split, "val", "test"),
         skip_corrupt=data.skip_corrupt,
+        bands=bands,
     )
 
 

@@ -26,7 +26,7 @@ from softiou.data import (
     UnlabeledStream,
     stems_by_folder,
 )
-from softiou.errors import ConfigError
+from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import autocast
 from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
@@ -118,7 +118,7 @@ class DistillationRecipe(Recipe):
         """Add the images without labels, when the teacher has to label some."""
         if config.distillation is None or not config.distillation.unlabeled:
             return labelled
-        others = open_without_labels(config.data, None)
+        others = open_without_labels(config.data, None, labelled.training.bands)
         return replace(labelled, unlabeled=others)
 
     @classmethod
@@ -159,7 +159,8 @@ class DistillationRecipe(Recipe):
                 "distillation.unlabeled and strong=all: softiou makes the views of the images; "
                 "leave the transform of your own out."
             )
-        strong = StrongColours(colour=settings.colour, grey=settings.grey, blur=settings.blur)
+        bands = self.config.data.bands is not None
+        strong = StrongColours(settings.colour, settings.grey, settings.blur, bands)
         if settings.strong == "all":
             augmentation = replace(augmentation, colour=0)  # of the weak view
             samples = self.labelled_samples(data, augmentation, strong)
@@ -169,7 +170,7 @@ class DistillationRecipe(Recipe):
         if data.unlabeled is None:
             return labelled
         if settings.strong == "none":
-            strong = StrongColours(colour=augmentation.colour, grey=0, blur=0)
+            strong = StrongColours(augmentation.colour, 0, 0, bands)
         unlabeled = UnlabeledStream(
             data.unlabeled,
             augmentation,
@@ -384,14 +385,14 @@ def section_of(config: ResolvedConfig) -> ResolvedDistillation:
 def load_teacher(
     settings: DistillationConfig, dataset: SegmentationDataset
 ) -> tuple[SegmentationModel, LogitScaling | None]:
-    """Load a teacher, frozen and in eval mode, and its calibration where it is wanted.
-
-    Raises:
-        CheckpointError: There is none, it has other classes than the data set, or its calibration
-            is damaged or that of another checkpoint.
-    """
+    """Load a teacher, frozen and in eval mode, and its calibration where it is wanted."""
     trained = load_trained(Path(str(settings.teacher)).expanduser())
     check_classes(trained, dataset.description, data="the data set")
+    if trained.bands != dataset.bands:
+        raise CheckpointError(
+            f"{trained.path} sees {trained.bands or 'RGB'}, the student {dataset.bands or 'RGB'}. "
+            "Set data.bands and data.band_ranges to those of the teacher."
+        )
     scaling = load_scaling(trained) if settings.calibrated else None
     return trained.model.requires_grad_(False), scaling
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from softiou._files import write_atomically
 from softiou.data import DatasetDescription
 from softiou.inference import encode_image, index_image
+from softiou.inference.pictures import picture_of
 from softiou.recipes.mixing import partners
 
 FOLDER = "pseudo_labels"  # of the pictures, in the run directory
@@ -206,4 +207,4 @@ def _picture(content: Tensor, palette: tuple[tuple[int, int, int], ...]) -> tupl
     """Return a picture and the kind of its file."""
     if content.ndim == 2:
         return index_image(content, palette), "PNG"
-    return Image.fromarray(content.permute(1, 2, 0).cpu().contiguous().numpy()), "JPEG"
+    return picture_of(content), "JPEG"

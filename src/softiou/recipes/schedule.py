@@ -10,10 +10,7 @@ from softiou.models import SegmentationModel
 class WarmupPoly:
     """Share of the learning rate at a step: linear warm-up, then (1 - progress) ** power.
 
-    Args:
-        steps: Steps of the whole run.
-        warmup: Share of them that raise the rate.
-        power: 0.9 is usual in segmentation, 1 (a straight line) with transformers; 0 is no decay.
+    A power of 0.9 is usual in segmentation, 1 (a straight line) with transformers; 0 is no decay.
     """
 
     def __init__(self, steps: int, warmup: float, power: float) -> None:

@@ -112,7 +112,9 @@ class SemiSupervisedRecipe(Recipe):
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
         """Add the images without labels."""
         semi = config.semi_supervised
-        others = open_without_labels(config.data, semi.unlabeled if semi else None)
+        others = open_without_labels(
+            config.data, semi.unlabeled if semi else None, labelled.training.bands
+        )
         return replace(labelled, unlabeled=others)
 
     def training_batches(
@@ -128,7 +130,9 @@ class SemiSupervisedRecipe(Recipe):
         unlabeled = UnlabeledStream(
             data.unlabeled,
             augmentation,
-            StrongColours(colour=settings.colour, grey=settings.grey, blur=settings.blur),
+            StrongColours(
+                settings.colour, settings.grey, settings.blur, self.config.data.bands is not None
+            ),
             views=settings.views,
             seed=self.config.seed,
         )

@@ -25,11 +25,7 @@ def apart(
 ) -> tuple[SegmentationDataset, list[str]]:
     """Leave images out of the training that are validated or tested on, by their content.
 
-    Returns:
-        The training images that are left, and a line for each thing that was found.
-
-    Raises:
-        DataError: None are left.
+    Returns what is left, and a line for each thing that was found.
     """
     val, train = validation.split, training.split
     held = {"test": _test_images(data), val: _images(validation)}

@@ -19,10 +19,8 @@ SCORES = (
 class ValidationScores(nn.Module):
     """Scores over a data set: mIoU, Dice, accuracy and the calibration error.
 
-    Args:
-        description: Classes and ignored label.
-        confidence_threshold: Score only the pixels whose highest probability reaches it, and
-            compute their share ("kept"); None scores all pixels.
+    With a `confidence_threshold` only the pixels whose highest probability reaches it are scored;
+    their share is "kept".
     """
 
     def __init__(

@@ -72,12 +72,7 @@ def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
 def paired_gallery_view(
     runs: Sequence[tuple[str, Evaluation, Path]], page_dir: Path | None = None
 ) -> View:
-    """The gallery of several runs on the same images, sorted by the gain of the second in mIoU.
-
-    Args:
-        runs: Name, evaluation and directory of each; only images that all of them scored are shown.
-        page_dir: Where the page is written, from where it finds the pictures at full size.
-    """
+    """The gallery of several runs on the same images, sorted by the gain of the second in mIoU."""
     names = [name for name, _, _ in runs]
     sides = range(len(runs))
     miou = IMAGE_METRICS[0]

@@ -61,16 +61,7 @@ def pack(codes: Codes, about: Mapping[str, Any]) -> bytes:
 
 
 class Frame:
-    """A file of `pack`, verified by its checksum; only the requested part is decompressed.
-
-    Attributes:
-        about: The plain values that were given to `pack`.
-        grid_size: Cells (h, w).
-        classes: The class of each byte map behind the index.
-
-    Raises:
-        BrokenFileError: The file is damaged.
-    """
+    """A file of `pack`, verified by its checksum; only the requested part is decompressed."""
 
     def __init__(self, content: bytes) -> None:
         import blosc2

@@ -201,9 +201,9 @@ class SoftLabelStore:
     def check_image(self, split: str, stem: str, image: Tensor) -> None:
         """Raise DataError unless the soft labels are those of an image, uint8 (3, H, W)."""
         about = self._open_file(split, stem).about
-        theirs = torch.tensor(about["thumbnail"]).view(3, _THUMBNAIL_PX, _THUMBNAIL_PX)
-        difference = int((thumbnail(image) - theirs).abs().max())
-        if difference > _SAME_PICTURE:
+        theirs = torch.tensor(about["thumbnail"]).view(-1, _THUMBNAIL_PX, _THUMBNAIL_PX)
+        own = thumbnail(image)
+        if len(own) != len(theirs) or int((own - theirs).abs().max()) > _SAME_PICTURE:
             reason = "they were made for another image: this one was replaced"
             raise DataProblemsError(self._problem(split, stem, reason))
 
@@ -300,7 +300,9 @@ class SoftLabelStore:
 
 
 def thumbnail(image: Tensor) -> Tensor:
-    """Return an image (3, H, W) as 4 x 4 mean colours, which identify it among others."""
+    """Return an image (B, H, W) as 4 x 4 mean colours, which identify it among others."""
+    if image.is_floating_point():
+        image = image.nan_to_num(0) * 255
     small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
     return small.round().long()
 

@@ -198,11 +198,7 @@ def tensors_of(target: Target) -> list[Tensor]:
 
 
 def pack(value: Any, tensors: list[Tensor]) -> str:
-    """Write a target as a text that refers to its tensors by number, and append them to a list.
-
-    Raises:
-        TypeError: A target is no dataclass, or a field holds nothing that can be packed.
-    """
+    """Write a target as a text that refers to its tensors by number, and append them to a list."""
     if isinstance(value, Tensor):
         tensors.append(value)
         return '{"tensor": ' + str(len(tensors) - 1) + "}"

@@ -39,14 +39,8 @@ class Checkpoints(Callback):
     """Keeps last.ckpt and best.ckpt, and ends the training when a stop was requested.
 
     The last is written before every validation, every quarter of an hour, and when the training is
-    stopped; the best when the monitored metric of the validation is the best so far.
-
-    Args:
-        folder: Where to write.
-        stop: Says whether to stop.
-        monitor: Logged metric that chooses the best: "val/" and a name of the registry.
-        patience: Validations without a better one after which training ends; None for never.
-        say: Prints a line.
+    stopped; the best when the monitored metric of the validation is the best so far. After
+    `patience` validations without a better one the training ends.
     """
 
     SAVE_SECONDS = 900

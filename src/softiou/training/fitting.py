@@ -54,22 +54,7 @@ def fit(
     checkpoint: Path | None = None,
     step: int = 0,
 ) -> None:
-    """Train a recipe until its last step, from a checkpoint that was written after `step`.
-
-    Args:
-        recipe: What to train.
-        data: What it learns from.
-        run: The run directory.
-        custom: Further loggers and callbacks, and the transform.
-        say: Prints a line.
-        progress_bar: Whether to show a bar of the whole run.
-        checkpoint: Where to continue.
-        step: Of the checkpoint.
-
-    Raises:
-        ConfigError: The memory does not suffice, or the settings do not fit the network.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a usable last.ckpt.
-    """
+    """Train a recipe until its last step, from a checkpoint that was written after `step`."""
     config = recipe.config
     keep_freed_memory()
     connect()
@@ -161,6 +146,7 @@ def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomPart
         colour=settings.colour,
         ignore_index=about.ignore_index,
         coverage=about.num_classes if config.labels.kind == "coverage" else None,
+        bands=config.data.bands is not None,
     )
     if custom.transform is None:
         return crop

@@ -15,16 +15,6 @@ class BatchStream:
     Iterating yields the rest of the current round. Batch b of all processes together holds the
     draws from b * B * world_size on, B * world_size of them, so what a run sees depends neither on
     where it was interrupted nor on the number of workers.
-
-    Args:
-        samples: Addressed by the draw number: a `softiou.data.TrainingStream` or `UnlabeledStream`.
-        batch_size: B, images a batch and process.
-        batches: Batches a round.
-        workers: Loading processes.
-        rank: Of this process.
-        world_size: Number of processes.
-        pin_memory: For transfers to a GPU.
-        say: Prints a line.
     """
 
     def __init__(

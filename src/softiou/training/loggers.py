@@ -22,11 +22,7 @@ _PACKAGES: dict[LoggerName, str] = {"wandb": "wandb", "mlflow": "mlflow"}
 
 
 def check_installed(names: Sequence[LoggerName]) -> None:
-    """Raise when the package of a logger is not installed.
-
-    Raises:
-        ConfigError: Names the package, and how to install it.
-    """
+    """Raise when the package of a logger is not installed."""
     for name in names:
         package = _PACKAGES.get(name)
         if package is not None and find_spec(package) is None:
@@ -43,11 +39,6 @@ def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[l
     - tensorboard, csv: files in RUN/tensorboard and RUN/csv (RUN/csv_from_STEP after a resumption)
     - wandb: the project softiou (or WANDB_PROJECT), files in RUN/wandb; the mode is WANDB_MODE
     - mlflow: the experiment softiou at MLFLOW_TRACKING_URI, by default RUN/mlflow.db
-
-    Args:
-        config: Logged as hyperparameters, too.
-        run: The run directory.
-        step: At which a run resumes; 0 for a new one.
     """
     store = os.environ.get(_STORE)
     loggers = [_logger(name, config, run, step) for name in config.loggers]

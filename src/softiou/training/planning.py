@@ -52,7 +52,7 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     """Run the network forward on two crops, and count what the gradient would keep of them."""
     config, device = recipe.config, best_device()
     model = recipe.model.to(device).train()
-    images = torch.rand(2, 3, *config.data.crop_px, device=device)
+    images = torch.rand(2, model.spec.channels, *config.data.crop_px, device=device)
     parameters = sum(weights.numel() for weights in model.parameters())
     with autocast(device, config.precision):
         with kept_for_gradient() as kept:

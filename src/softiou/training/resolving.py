@@ -20,6 +20,7 @@ SURE = 0.95
 RULES = {
     "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
+    "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
     "data.workers": "a process for each core but one, at most 8",
     "labels.kind": "votes for several annotators, hard otherwise",
     "labels.epsilon": "uniform 0.1, boundary 0.5",
@@ -46,13 +47,7 @@ RULES = {
 
 
 def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> ResolvedConfig:
-    """Replace every "auto" by a value, see `RULES`; steps are a multiple of the validations.
-
-    Args:
-        config: As the user gave it.
-        dataset: The training split.
-        unlabeled: Number of images without masks.
-    """
+    """Replace every "auto" by a value, see `RULES`; steps are a multiple of the validations."""
     values = config.model_dump()
     values["labels"] = _labels(config.labels, dataset).model_dump()
     values["optim"] = config.optim.with_defaults().model_dump()
@@ -61,6 +56,8 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
     _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
     _fill(values["data"], "workers", _workers)
+    if dataset.bands is not None:
+        values["data"]["band_ranges"] = dataset.bands.ranges
     _fill_loss(values["loss"], config)
     for section in (values["distillation"], values["semi_supervised"]):
         if section is not None:

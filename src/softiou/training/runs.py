@@ -20,14 +20,7 @@ from softiou.errors import CheckpointError, ConfigError, RunExistsError
 def new_run(config: Config, directory: Path, *, command: str) -> Iterator[None]:
     """Take a run directory, write the resolved configuration into it, and hold it.
 
-    Args:
-        config: Resolved configuration.
-        directory: Where; what a start has left that was killed before it wrote a configuration is
-            removed.
-        command: What started the run, for the first line of config.yaml.
-
-    Raises:
-        RunExistsError: The directory holds something already, or another process takes it.
+    What a start has left that was killed before it wrote a configuration is removed.
     """
     refuse_existing(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -40,12 +33,7 @@ def new_run(config: Config, directory: Path, *, command: str) -> Iterator[None]:
 
 @contextmanager
 def existing_run(directory: Path) -> Iterator[None]:
-    """Hold a run directory to continue, and remove what killed processes have left in it.
-
-    Raises:
-        CheckpointError: It holds no run.
-        RunExistsError: Another process trains it.
-    """
+    """Hold a run directory to continue, and remove what killed processes have left in it."""
     config_of(directory)
     with only_writer(directory):
         remove_stale(directory)
@@ -54,11 +42,7 @@ def existing_run(directory: Path) -> Iterator[None]:
 
 
 def refuse_existing(directory: Path) -> None:
-    """Raise when a run would be written into something else.
-
-    Raises:
-        RunExistsError: The directory holds something already.
-    """
+    """Raise when a run would be written into something else."""
     hidden = (LOCK, ".tmp-")
     if directory.is_file() or (
         directory.is_dir() and not all(p.name.startswith(hidden) for p in directory.iterdir())
@@ -115,9 +99,6 @@ def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
     """Return the configuration of a run, its last checkpoint and what that holds.
 
     Without a checkpoint they are None and empty.
-
-    Raises:
-        CheckpointError: The directory holds no run, or the checkpoint is damaged.
     """
     config = config_of(directory)
     last = directory / "checkpoints" / "last.ckpt"

@@ -16,11 +16,7 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """While entered, a signal only sets `requested`; a second one raises `Stopped` at once.
-
-    Args:
-        say: Prints a line.
-    """
+    """While entered, a signal only sets `requested`; a second one raises `Stopped` at once."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.requested = False

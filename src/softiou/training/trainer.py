@@ -176,7 +176,7 @@ def _continue(
         config = _shared_anew(run, config, content["softiou"])
     # Its weights come from the checkpoint, so nothing has to be downloaded again.
     weights = "none" if last else config.model.encoder_weights
-    spec = ModelSpec(**content["softiou"]["model"]) if last else None
+    spec = ModelSpec.from_dict(content["softiou"]["model"], file=last) if last else None
     if last:
         _check_classes(run, content, data, config)
     recipe = build_recipe(config, data, custom, encoder_weights=weights, spec=spec)
@@ -200,11 +200,7 @@ def _continue(
 
 
 def _shared_anew(run: Path, config: ResolvedConfig, saved: dict[str, Any]) -> ResolvedConfig:
-    """Return the settings with which other processes than before have the same joined batch.
-
-    Raises:
-        ConfigError: They cannot share it evenly.
-    """
+    """Return the settings with which other processes than before have the same joined batch."""
     before, now = saved.get("processes", world_size()), world_size()
     values = config.model_dump()
     for section in ("data", "semi_supervised"):
@@ -291,6 +287,7 @@ def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> No
         problems = [problem for found in corrupt.values() for problem in found]
         lines = [f"  {problem.file}: {problem.message}" for problem in problems[:5]]
         lines += ["  ..."] if len(problems) > 5 else []
+        lines += [problem.remedy for problem in problems[:1] if problem.kind != "unreadable"]
         names = "\n".join(lines)
         raise DataError(
             f"Files cannot be read, {' and '.join(counts)}:\n{names}\n"
@@ -319,7 +316,7 @@ def build_recipe(
             f"data.crop_px: {list(crop)} is no multiple of the encoder's stride {stride}; "
             f"{fitting} is."
         )
-    _check_memory(recipe, (config.data.batch_size, 3, *crop))
+    _check_memory(recipe, (config.data.batch_size, recipe.model.spec.channels, *crop))
     if config.precision == "fp16" and not torch.accelerator.is_available():
         raise ConfigError("precision: fp16 needs a GPU, and there is none; use bf16 or fp32.")
     if config.optim.monitor not in (known := [f"val/{name}" for name in SCORES]):
@@ -336,7 +333,7 @@ def _check_memory(recipe: Recipe, shape: tuple[int, ...]) -> None:
         memory = torch.cuda.get_device_properties(device).total_memory
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if math.prod(shape) // 3 * _MOST_BYTES_A_PIXEL < memory:
+    if math.prod(shape) // shape[1] * _MOST_BYTES_A_PIXEL < memory:
         return
     needed = bytes_for_gradient(recipe.model, shape) // (1 if config.precision == "fp32" else 2)
     if needed > memory:

@@ -220,9 +220,7 @@ class _ImageIndex:
     def find(self, name: str, near: Path) -> Path | None:
         """Return the image of a name; of several, that in the place that name and file say.
 
-        Args:
-            name: Name or path, also with the prefix that uploads of Label Studio get.
-            near: The annotation file, relative to the folder.
+        Uploads of Label Studio have a prefix; `near` is relative to the folder.
         """
         stated = PurePosixPath(composed(name.replace("\\", "/")))
         names = (stated.name, stated.stem, re.sub(r"^[0-9a-f]{8}-", "", stated.name))

@@ -14,11 +14,7 @@ _FOLDERS = {"train": "training", "val": "validation"}
 
 
 class Ade20k(Layout):
-    """Scenes with 150 classes; masks hold 1..150, and 0 for everything else, which is ignored.
-
-    Args:
-        root: The folder ADEChallengeData2016, or its parent.
-    """
+    """Scenes with 150 classes; masks hold 1..150, and 0 for everything else, which is ignored."""
 
     split_form = "images/{split}/ (training, validation)"
     pairing = (

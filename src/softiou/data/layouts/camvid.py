@@ -43,9 +43,6 @@ class CamVidNumbers(Layout):
     """The form of the SegNet tutorial: train/ and trainannot/ and so on, 11 is ignored.
 
     If there is SPLIT.txt beside the folders, it lists the images of the split.
-
-    Args:
-        root: Folder of train/ and trainannot/.
     """
 
     split_form = "{split}/ and {split}annot/"
@@ -81,9 +78,6 @@ class CamVidColours(Layout):
 
     The splits are those of SegNet: 367 frames for train, 101 for val, 233 for test. splits/NAME.txt
     chooses others.
-
-    Args:
-        root: Folder of 701_StillsRaw_full/ and LabeledApproved_full/, or of images/ and labels/.
 
     References:
         G. Brostow et al. Semantic Object Classes in Video. Pattern Recognition Letters, 2009.

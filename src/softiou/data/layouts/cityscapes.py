@@ -24,11 +24,7 @@ class Cityscapes(Layout):
     """Street scenes of 50 cities; stems are CITY_SEQUENCE_FRAME.
 
     Masks are `*_labelIds.png`, or `*_labelTrainIds.png` if there are no others. The labels of
-    `test` are not public: all pixels of its files are ignored.
-
-    Args:
-        root: Folder with leftImg8bit/ and the annotation.
-        coarse: Read gtCoarse/, which has train_extra, too, instead of gtFine/.
+    `test` are not public: all pixels of its files are ignored. The coarse ones have train_extra.
     """
 
     split_form = f"{_IMAGES}/{{split}}/"

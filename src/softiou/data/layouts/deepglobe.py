@@ -23,9 +23,6 @@ class DeepGlobe(Layout):
     the Jaccard metric losses (fold 0 of 5), `train` the others (643). The lists splits/train.txt,
     val.txt and test.txt choose another one, such as the 455, 207 and 142 of GLNet.
 
-    Args:
-        root: Folder with train/, and optionally valid/ and test/, which have images only.
-
     References:
         I. Demir et al. DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images.
         https://arxiv.org/abs/1805.06561
