@@ -78,10 +78,7 @@ class Bands:
 
 
 class BandImage:
-    """An image file of which a window, image[:, rows, columns], is read when it is asked for.
-
-    A window is a float32 tensor (B, h, w).
-    """
+    """An image file whose windows image[:, rows, columns] are read on demand, float32 (B, h, w)."""
 
     def __init__(self, path: Path, bands: Bands) -> None:
         self.path, self.bands = path, bands

@@ -16,11 +16,7 @@ RunLike: TypeAlias = "Trained | Path | str"
 
 
 class Trained:
-    """A trained model on disk, which is read on first use.
-
-    It is a run directory, checkpoint or exported file; `model` is the module of one's own that was
-    trained, and `evaluation` the last one of `evaluate`, None before.
-    """
+    """A run directory, checkpoint or exported file, which is read on first use; see `Run`."""
 
     def __init__(self, path: Path | str, model: "nn.Module | None" = None) -> None:
         self.path = Path(path)

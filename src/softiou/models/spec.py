@@ -66,7 +66,8 @@ class ModelSpec:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        return asdict(self)
+        # Without bands it is what earlier versions wrote, and read.
+        return {key: value for key, value in asdict(self).items() if key != "bands" or value}
 
 
 def qualified_name(thing: object) -> str:
