@@ -5,10 +5,11 @@ the configuration, all plain values. Reading them never unpickles objects.
 """
 
 import hashlib
+import math
 import pickle
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -16,9 +17,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import nn
 
+from softiou._reading import parse_json
+from softiou.configuration.sections import OptimConfig
 from softiou.data import Bands, DatasetDescription
 from softiou.data.base import class_difference
 from softiou.errors import CheckpointError, SoftiouError
+from softiou.metrics.registry import higher_is_better
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, model_of_file
 from softiou.models.spec import CUSTOM
 
@@ -87,8 +91,22 @@ def file_sha256(path: Path) -> str:
 
 def run_directory(checkpoint: Path) -> Path | None:
     """Return the run directory of RUN/checkpoints/FILE or RUN/FILE, or None of a file elsewhere."""
-    folders = checkpoint.resolve().parents[:2]
+    folders = *checkpoint.parents[:2], *checkpoint.resolve().parents[:2]  # as given, if it is one
     return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+
+
+def end_of_training(run: Path, optim: OptimConfig) -> int | None:
+    """Return the step after which a run trains no further, or None if it would go on."""
+    metrics, sign = run / "metrics.jsonl", 1 if higher_is_better(optim.monitor) else -1
+    step, waited, best = 0, 0, -math.inf
+    for text in metrics.read_bytes().splitlines() if metrics.is_file() else ():
+        with suppress(ValueError):  # a kill cut it short
+            line = parse_json(text)
+            if optim.monitor in line:
+                score = -math.inf if line[optim.monitor] is None else sign * line[optim.monitor]
+                waited = 0 if score > best or best == -math.inf else waited + 1
+                step, best = line["step"], max(best, score)
+    return step if step == optim.steps or 0 < (optim.patience or 0) <= waited else None
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

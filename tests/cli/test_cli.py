@@ -263,6 +263,19 @@ def test_evaluate_prints_a_table_and_writes_into_the_run(
     assert json.loads((run_copy / "evaluation.json").read_text())["split"] == "val"
 
 
+def test_paths_are_those_of_the_command(
+    softiou: Run, run_copy: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_copy.parent)
+    softiou("evaluate", "run", shapes)
+    for model in ("run", "run/checkpoints/best.ckpt"):
+        split = "val" if model == "run" else "test"
+        result = softiou("evaluate", model, shapes, "--split", split)
+        assert "\nearlier evaluation  run/evaluation-" in f"\n{result.out}"
+        assert result.out.splitlines()[-1] == "report  run/report.html"
+    assert softiou("report", "run").out == "run/report.html\n"
+
+
 def test_evaluate_json_is_nothing_but_json(softiou: Run, run_copy: Path, shapes: Path) -> None:
     result = softiou("evaluate", run_copy, shapes, "--json")
     assert result.status == 0, result.err

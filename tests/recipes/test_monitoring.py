@@ -12,10 +12,12 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import nn
 
-from softiou.checkpoints import read_checkpoint
+from softiou import jobs
+from softiou.checkpoints import end_of_training, read_checkpoint
 from softiou.configuration import load_config
+from softiou.configuration.sections import OptimConfig
 from softiou.errors import ConfigError
-from softiou.training import CustomParts, loggers, resume_training, start_training
+from softiou.training import CustomParts, finished_at, loggers, resume_training, start_training
 from softiou.training.callbacks import Checkpoints
 
 Make = Callable[..., Any]
@@ -176,3 +178,46 @@ def test_patience_ends_the_training_also_when_resumed(tiny_config: Make, tmp_pat
     resume_training(run, custom=still(99))
     assert validations(run) == validations(whole)
     assert read_checkpoint(run / "checkpoints" / "last.ckpt")["global_step"] == 6
+
+
+def test_a_run_that_stopped_early_is_finished(
+    tiny_config: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = ["optim.steps=8", "optim.validations=4", "optim.patience=2"]
+    config = tiny_config(*settings, "optim.learning_rate=1e-20", "loggers=[]")
+    run = start_training(config, directory=tmp_path / "run", custom=still(99))
+    assert finished_at(run) is None  # it is not evaluated
+    (run / "evaluation.json").write_text("{}")
+    written = (run / "metrics.jsonl").read_bytes()
+    resumed = jobs.train(resume=run, progress=True)
+    assert resumed.path == run
+    assert (run / "metrics.jsonl").read_bytes() == written
+    assert "finished, with 6 of 8 steps (early stop, optim.patience=2)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("values", "monitor", "patience", "ended"),
+    [
+        ([1, 2, 3], "val/miou_d", 2, None),
+        ([1, 3, 2], "val/miou_d", 2, None),
+        ([1, 3, 2, 3], "val/miou_d", 2, 8),
+        ([1, 3, 2, 3], "val/miou_d", None, None),
+        ([3, 1, 2, 2], "val/ece_d", 2, 8),
+        ([None, None, None], "val/miou_d", 2, None),  # undefined: any score would be better
+        ([None, 1, None, None], "val/miou_d", 2, 8),
+        ([1, 2, 3, 4, 5], "val/miou_d", None, 10),
+    ],
+)
+def test_end_of_training(
+    values: list[float | None],
+    monitor: str,
+    patience: int | None,
+    ended: int | None,
+    tmp_path: Path,
+) -> None:
+    optim = OptimConfig(steps=10, validations=5, monitor=monitor, patience=patience)
+    assert end_of_training(tmp_path, optim) is None
+    lines = [{"step": 2 * n, monitor: value} for n, value in enumerate(values, 1)]
+    text = "\n".join(json.dumps(line) for line in (*lines, {"step": 9, "learning_rate": 1}))
+    (tmp_path / "metrics.jsonl").write_text(f'{text}\n{{"step": 10, "val')
+    assert end_of_training(tmp_path, optim) == ended

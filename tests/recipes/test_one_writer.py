@@ -21,7 +21,7 @@ from softiou import _files, jobs
 from softiou._lock import only_writer
 from softiou.errors import CheckpointError, RunExistsError
 from softiou.jobs import calibrating, learning, model_tables
-from softiou.training import is_finished, next_free_run, resume_training, start_training
+from softiou.training import finished_at, next_free_run, resume_training, start_training
 
 Make = Callable[..., Any]
 
@@ -161,9 +161,9 @@ def test_a_start_that_was_killed_before_its_configuration_can_be_started_again(
 def test_a_run_that_was_killed_at_its_report_is_not_finished(trained: Any, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained.directory, tmp_path / "run"))
     (run / "evaluation.json").write_text("{}")
-    assert is_finished(run)
+    assert finished_at(run) == 80
     (run / ".lock").write_text("process 1 on elsewhere")
-    assert not is_finished(run)
+    assert finished_at(run) is None
 
 
 @pytest.mark.parametrize("verb", ["train", "distill", "semi"])

@@ -46,11 +46,8 @@ class Request:
             file, lines = config_file(self.config), []
         lines += [*as_overrides(self.settings, section=section), *self.overrides]
         source = self.data or (self.parts and self.parts.source)
-        if (
-            source is None
-            and self.config is None
-            and not any(line.startswith("data.source=") for line in lines)
-        ):
+        named = any(line.startswith("data.source=") for line in lines)
+        if source is None and self.config is None and not named:
             if self.verb:
                 raise ConfigError(f"Name a data set: softiou {self.verb} DATA, or --config FILE.")
             source = NO_DATA
@@ -144,16 +141,17 @@ def _finished_run(request: Request, progress: Progress) -> "Run | None":
         raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
     with progress.doing("loading PyTorch"):
         from softiou.jobs.run import Run
-        from softiou.training import config_of, is_finished
+        from softiou.training import config_of, finished_at
 
     run = Path(request.resume)
-    if not is_finished(run):
+    if (done := finished_at(run)) is None:
         return None
-    config = config_of(run)
-    steps, place = config.optim.steps, shlex.quote(str(run))
+    config, place = config_of(run), shlex.quote(str(run))
+    steps, patience = config.optim.steps, config.optim.patience
+    early = "" if done == steps else f" (early stop, optim.patience={patience})"
     progress.say(
-        f"run   {run}: finished, with {steps} of {steps} steps and an evaluation; nothing was "
-        f"done. To train longer, start another run from its weights:\n  softiou {config.verb} "
+        f"run   {run}: finished, with {done} of {steps} steps{early} and an evaluation; nothing "
+        f"was done. To train longer, start another run from its weights:\n  softiou {config.verb} "
         f"--config {place}/config.yaml model.weights={place} optim.steps={steps}"
     )
     return Run(run)

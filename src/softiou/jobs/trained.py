@@ -31,7 +31,7 @@ class Trained:
 
         if not self.path.is_dir():
             return run_directory(self.path)
-        return self.path.resolve() if (self.path / "config.yaml").is_file() else None
+        return self.path if (self.path / "config.yaml").is_file() else None
 
     @property
     def config(self) -> "Config":

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from softiou.checkpoints import read_checkpoint
+from softiou.checkpoints import end_of_training
 from softiou.configuration.files import by_dotted_key, load_config
 from softiou.configuration.sections import Config
 from softiou.data import absolute_source
@@ -30,26 +30,18 @@ def differences_to_baseline(student: Config, baseline: Path) -> list[str]:
         raise ConfigError(
             f"{baseline} was trained by `softiou {own.verb}`, with a teacher, too: no baseline."
         )
-    wrong = _differences(student, own, _BUDGET)
-    if wrong:
+    if wrong := _differences(student, own, _BUDGET):
         lines = "\n".join(f"  {line}" for line in wrong)
         raise ConfigError(
             f"{baseline} is no fair baseline: it has another budget.\n{lines}\nLeave --baseline "
             "out to train one, or train both with the same settings."
         )
-    _check_finished(own, baseline)
-    return _differences(student, own, _REPORTED)
-
-
-def _check_finished(config: Config, run: Path) -> None:
-    """Raise when a run has not done all its steps."""
-    last = run / "checkpoints" / "last.ckpt"
-    done = read_checkpoint(last)["global_step"] if last.is_file() else 0
-    if config.optim.steps == "auto" or done < config.optim.steps:
+    if end_of_training(baseline, own.optim) is None:
         raise ConfigError(
-            f"{run} is no fair baseline: it has done {done} of {config.optim.steps} steps. Finish "
-            f"it with `softiou train --resume {run}`."
+            f"{baseline} is no fair baseline: its training has not ended. Finish it with `softiou "
+            f"train --resume {baseline}`."
         )
+    return _differences(student, own, _REPORTED)
 
 
 def _differences(student: Config, baseline: Config, sections: tuple[str, ...]) -> list[str]:

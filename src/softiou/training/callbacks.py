@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -210,12 +211,9 @@ class JsonLinesLogger(Logger):
         """Keep the lines up to a step, without its validation, which is repeated."""
         kept = []
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
+            with suppress(ValueError):  # a kill cut it short
                 line = parse_json(text)
-            except ValueError:  # a kill cut it short
-                continue
-            if line["step"] < step or (line["step"] == step and "learning_rate" in line):
-                kept.append(line)
-        content = "".join(f"{json.dumps(line)}\n" for line in kept)
-        write_atomically(content.encode(), self.path)
+                if line["step"] < step or (line["step"] == step and "learning_rate" in line):
+                    kept.append(line)
+        write_atomically("".join(f"{json.dumps(line)}\n" for line in kept).encode(), self.path)
         self._start -= kept[-1]["seconds"] if kept else 0

@@ -9,8 +9,7 @@ from typing import Any
 from softiou._files import remove_stale
 from softiou._lock import NAME as LOCK
 from softiou._lock import only_writer
-from softiou._reading import parse_json
-from softiou.checkpoints import read_checkpoint
+from softiou.checkpoints import end_of_training, read_checkpoint
 from softiou.configuration.files import load_config, save_config
 from softiou.configuration.sections import Config
 from softiou.errors import CheckpointError, ConfigError, RunExistsError
@@ -79,20 +78,14 @@ def config_of(directory: Path) -> Config:
         raise CheckpointError(f"{directory} cannot be resumed: {error}") from error
 
 
-def is_finished(directory: Path) -> bool:
-    """Return whether a run is trained to its last step, evaluated, and let go of."""
-    config, metrics = config_of(directory), directory / "metrics.jsonl"
-    last = "comparison.json" if config.method else "evaluation.json"
-    if (directory / LOCK).exists():  # of a process that works on it, or was killed at its report
-        return False
-    if not (metrics.is_file() and (directory / last).is_file()):
-        return False
-    for text in metrics.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):  # a kill cut it short
-            line = parse_json(text)
-            if line["step"] == config.optim.steps and "val/miou_d" in line:
-                return True
-    return False
+def finished_at(directory: Path) -> int | None:
+    """Return the last step of a run that is trained, evaluated and let go of; None for others."""
+    config = config_of(directory)
+    last = directory / ("comparison.json" if config.method else "evaluation.json")
+    # The lock is of a process that works on it, or was killed at its report.
+    if (directory / LOCK).exists() or not last.is_file():
+        return None
+    return end_of_training(directory, config.optim)
 
 
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
