@@ -84,12 +84,7 @@ def read_run(path: Path) -> EvaluatedRun:
 
 
 def _read_sums(file: Path, evaluation: Evaluation) -> ImageStatistics:
-    """Read the sums of every image, in the order of the stems.
-
-    They are those of the file of tensors beside evaluation.json, if it belongs to it; otherwise
-    those of the entry `images`. A file of tensors that is damaged, missing or of another evaluation
-    is no error: without it, fewer metrics have intervals.
-    """
+    """Read the sums of every image by stem; of fewer metrics where the file of tensors is none."""
     images = evaluation.images
     listed = statistics_of_images(images, num_classes=len(evaluation.classes))
     stored = _read_tensors(file.with_suffix(".safetensors"), created=evaluation.created)

@@ -141,6 +141,10 @@ class SegmentationDataset(Dataset[Sample], ABC):
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, always the same one for an index."""
 
+    def compact(self, index: int) -> Sample:
+        """Return a sample in any integer type and order in memory, where that takes less time."""
+        return self[index]
+
     @abstractmethod
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files of a sample; none when it is made in memory."""

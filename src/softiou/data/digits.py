@@ -193,11 +193,7 @@ def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
 
 @cache
 def _enlargement(magnification: int) -> _IntArray:
-    """Return m times the matrix (s, 8) of linear interpolation that keeps the total ink per area.
-
-    Each cell spreads over a triangle whose sum is the magnification m, and the triangles sum to 1
-    wherever they overlap, so no share exceeds 1.
-    """
+    """Return m times the matrix (s, 8) of linear interpolation that keeps the ink per area."""
     box = np.ones(magnification, dtype=np.int64)
     triangle = np.convolve(box, box)
     matrix = np.zeros((9 * magnification - 1, 8), dtype=np.int64)

@@ -16,7 +16,7 @@ from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_lab
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
-from softiou.data.reading import read_image, unreadable
+from softiou.data.reading import read_pixels, unreadable
 from softiou.data.source import DataSource, open_source
 from softiou.targets import staple, vote_shares
 
@@ -90,8 +90,15 @@ class FolderDataset(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample."""
+        sample = self.compact(index)
+        if not sample["target"].is_floating_point():
+            sample["target"] = sample["target"].long()
+        return {**sample, "image": sample["image"].contiguous()}
+
+    def compact(self, index: int) -> Sample:
+        """Read a sample as uint8 where that suffices, with the bands of a pixel side by side."""
         files = self._samples[index]
-        image = read_image(files.image, self.bands)
+        image = read_pixels(files.image, self.bands)
         target = self.target(index, image.shape[-2:])
         if self.bands is not None:
             target = target.masked_fill(missing(image), self.description.ignore_index)

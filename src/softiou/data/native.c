@@ -1,7 +1,73 @@
-/* Exact shares of area, for coverage.py, which explains and checks the arguments.
+/* Masks for reading.py, colours for transforms.py, and exact shares of area for coverage.py, which
+ * explain and check the arguments.
  *
  * Shapes: E edges, S shapes, R rows and K columns of pieces, h and w of the raster.
  */
+
+static uint8_t as_byte(float value) {
+    return (uint8_t)(value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value);
+}
+
+/* Multiply each row of m (B, B + 1), a matrix and an offset, and bring it towards the grey by 1 - f:
+ * of its own pixel, or with `mean` (B,) of all pixels. */
+static void change(double m[3][4], int64_t B, double f, const double *mean, double towards) {
+    static const double shares[2][3] = {{1.0}, {0.2989, 0.587, 0.114}};
+    double grey[4] = {0.0};
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i <= B; i++) grey[i] += shares[B == 3][b] * m[b][i];
+    if (mean) {
+        for (int64_t i = 0; i < B; i++) {
+            grey[B] += grey[i] * mean[i];
+            grey[i] = 0.0;
+        }
+    }
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i <= B; i++) m[b][i] = f * m[b][i] + towards * grey[i];
+}
+
+/* changed (B, h, w) = image (B, h, w) of the strides given, B = 1 or 3, after changes of brightness
+ * (0), contrast (1) and saturation (2) in an order, rounded to the nearest number. */
+void softiou_jitter(const uint8_t *image, int64_t B, int64_t h, int64_t w, int64_t band,
+                    int64_t line, int64_t step, const int64_t *order, int64_t changes,
+                    const float *factors, uint8_t *restrict changed) {
+    double mean[3] = {0.0}, exact[3][4] = {{0.0}};
+    float m[3][4];
+    for (int64_t b = 0; b < B; b++) {
+        int64_t sum = 0;
+        for (int64_t r = 0; r < h; r++) {
+            const uint8_t *from = image + b * band + r * line;
+            for (int64_t c = 0; c < w; c++) sum += from[c * step];
+        }
+        mean[b] = (double)sum / (double)(h * w);
+        exact[b][b] = 1.0;
+    }
+    for (int64_t i = 0; i < changes; i++)
+        if (order[i] < 3) {
+            double f = factors[order[i]];
+            change(exact, B, f, order[i] == 1 ? mean : NULL, order[i] ? 1.0 - f : 0.0);
+        }
+    for (int64_t b = 0; b < B; b++)
+        for (int64_t i = 0; i <= B; i++) m[b][i] = (float)(exact[b][i] + (i == B ? 0.5 : 0.0));
+    for (int64_t r = 0; r < h; r++) {
+        const uint8_t *from = image + r * line;
+        uint8_t *to = changed + r * w;
+        if (B == 1) {
+            for (int64_t c = 0; c < w; c++) to[c] = as_byte(m[0][0] * from[c * step] + m[0][1]);
+            continue;
+        }
+        for (int64_t c = 0; c < w; c++, from += step) {
+            float x = from[0], y = from[band], z = from[2 * band];
+            to[c] = as_byte(m[0][0] * x + m[0][1] * y + m[0][2] * z + m[0][3]);
+            to[c + h * w] = as_byte(m[1][0] * x + m[1][1] * y + m[1][2] * z + m[1][3]);
+            to[c + 2 * h * w] = as_byte(m[2][0] * x + m[2][1] * y + m[2][2] * z + m[2][3]);
+        }
+    }
+}
+
+/* Set seen (256,) where a byte occurs. */
+void softiou_mark_bytes(const uint8_t *bytes, int64_t count, uint8_t *seen) {
+    for (int64_t i = 0; i < count; i++) seen[bytes[i]] = 1;
+}
 
 /* Add the signed area between each edge and the right end of its box to the pixels of a row: in
  * the pixel that a piece crosses, and in the one behind it. */

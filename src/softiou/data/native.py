@@ -1,15 +1,45 @@
-"""The inner loops of `coverage` in C, several times faster; see native.c."""
+"""The inner loops of this package in C, several times faster; see native.c."""
 
 import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.transforms import v2
 
 from softiou._native import load_library
 
 _Array = NDArray[Any]
+
+
+def numbers_in(raw: _Array) -> _Array:
+    """Return the distinct numbers in order."""
+    library = load_library("data")
+    if raw.dtype != np.uint8 or isinstance(library, str):
+        return np.unique(raw)
+    raw, seen = np.ascontiguousarray(raw), np.zeros(256, np.uint8)
+    _call(library.softiou_mark_bytes, raw, raw.size, seen)
+    return np.flatnonzero(seen)
+
+
+def jittered(image: Tensor, strength: float) -> Tensor:
+    """Change brightness, contrast and saturation of an image (B, h, w) as `v2.ColorJitter` does.
+
+    Each change is linear, and so are all three. With the library values are rounded and clipped
+    once, at the end, rather than after each change. The draws are the same.
+    """
+    library = load_library("data")
+    if isinstance(library, str) or image.dtype != torch.uint8:
+        found: Tensor = v2.ColorJitter(strength, strength, strength)(image)
+        return found.contiguous()
+    order, factors = torch.randperm(4), torch.empty(3).uniform_(1 - strength, 1 + strength)
+    changed = torch.empty(image.shape, dtype=torch.uint8)
+    given = image.numpy(), *image.shape, *image.stride(), order.numpy(), len(order)
+    _call(library.softiou_jitter, *given, factors.numpy(), changed.numpy())
+    return changed
 
 
 def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array | None:
@@ -57,9 +87,9 @@ def paint(shares: _Array, plane: _Array, left: _Array) -> bool:
     return True
 
 
-def _call(function: Any, *values: Any) -> None:
+def _call(function: Any, *values: Any) -> Any:
     """Call a function of the library, with pointers to the arrays."""
-    function(
+    return function(
         *(
             ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_void_p(value.ctypes.data)
             for value in values

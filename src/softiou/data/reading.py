@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base
 from torch import Tensor
 
+from softiou.data import native
 from softiou.data.bands import BandImage, Bands
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.drawings import Drawing
@@ -27,7 +28,6 @@ from softiou.data.problems import DataProblemsError, Problem, data_error, some_o
 
 _REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
-_NO_CLASS = np.iinfo(np.int64).min
 _LARGEST_PX = 1 << 30
 _LIMIT = Lock()  # of Pillow, for the whole process
 _DARK = 1 << 12  # the largest value of many cameras and scanners plus one
@@ -133,12 +133,17 @@ def read_image(path: Path, bands: Bands | None = None) -> Tensor:
         DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
             all lie below 4096 and would be black; or as for `opened`.
     """
+    return read_pixels(path, bands).contiguous()
+
+
+def read_pixels(path: Path, bands: Bands | None = None) -> Tensor:
+    """Read an image as `read_image` does; the bands of a pixel may lie side by side."""
     if bands is not None:
         return BandImage(path, bands)[:, :]
     with opened(path) as image:
         pixels = decode_image(path, image)
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def stored_pixels(path: Path) -> NDArray[np.generic]:
@@ -257,13 +262,13 @@ class MaskReader:
         self.description = description
         self.colours = colours
         self.label_map = dict(label_map)
-        self._table = _label_table(description, label_map)
+        self._table, self._known = _label_table(description, label_map)
         self._colours = None
         self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
         if colours is not None:
             codes = _colour_codes(np.array(list(colours), dtype=np.uint8))
             order = np.argsort(codes)
-            self._colours = codes[order], np.array(list(colours.values()), dtype=np.int64)[order]
+            self._colours = codes[order], np.array(list(colours.values()), self._table.dtype)[order]
 
     def regrouped(self, groups: Mapping[str, str | None]) -> "MaskReader":
         """Return a reader of what each class becomes, None for ignored, the first if left out."""
@@ -276,7 +281,7 @@ class MaskReader:
         indices |= {name: index for index, name in enumerate(names)}
         new = {ignore_index: ignore_index} | {old: indices[name] for old, name in enumerate(to)}
         palette = tuple(about.palette[to.index(name)] for name in names)
-        known = np.flatnonzero(self._table != _NO_CLASS).tolist()
+        known = np.flatnonzero(self._known).tolist()
         return MaskReader(
             DatasetDescription(tuple(names), ignore_index, palette),
             label_map={number: new[self.class_of(number)] for number in known},
@@ -285,7 +290,7 @@ class MaskReader:
         )
 
     def read(self, mask: Path | Drawing) -> Tensor:
-        """Read a mask as int64 (H, W): class indices 0..C-1 and `ignore_index`."""
+        """Read a mask (H, W): class indices 0..C-1 and `ignore_index`, uint8 if that suffices."""
         if isinstance(mask, Drawing):
             return mask.labels(_drawn_size(mask))
         with opened(mask) as image:
@@ -299,10 +304,11 @@ class MaskReader:
         """Return the classes of an opened mask as `read` does; `path` is for the messages."""
         _require_complete(path, image)
         if image.mode in ("L", "P") or image.mode.startswith("I"):
-            if image.mode == "P" and self.colours is None:
-                self._compare_palette(path, image)
             raw, step = np.asarray(image), grey_step(image)
-            return torch.from_numpy(self._from_numbers(path, raw // step if step > 1 else raw))
+            raw = raw // step if step > 1 else raw
+            if image.mode == "P" and self.colours is None:
+                self._compare_palette(path, image, native.numbers_in(raw).tolist())
+            return torch.from_numpy(self._from_numbers(path, raw))
         if image.mode == "1":
             return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
@@ -312,10 +318,9 @@ class MaskReader:
             rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
         return torch.from_numpy(_from_colours(path, rgb, *self._colours))
 
-    def _compare_palette(self, path: Path, image: Image.Image) -> None:
+    def _compare_palette(self, path: Path, image: Image.Image, used: list[int]) -> None:
         """Raise if a number has another colour than in an earlier mask; greys tell nothing."""
         palette = image.getpalette("RGB") or []
-        used = [value for value, count in enumerate(image.histogram()) if count]
         for value in used:
             colour = tuple(palette[3 * value : 3 * value + 3])
             if value == self.description.ignore_index or colour in ((), (value,) * 3):
@@ -329,22 +334,23 @@ class MaskReader:
                 )
                 raise data_error(path, message, remedy, kind="mask_palette")
 
-    def _from_numbers(self, path: Path, raw: NDArray[np.integer]) -> NDArray[np.int64]:
+    def _from_numbers(self, path: Path, raw: NDArray[Any]) -> NDArray[Any]:
         """Look up the class of raw values."""
-        target = self._table.take(raw, mode="clip")
-        if raw.dtype.itemsize > 2:
-            target[(raw < 0) | (raw >= _LABEL_VALUES)] = _NO_CLASS
-        if target.min() == _NO_CLASS:
+        found = native.numbers_in(raw)
+        wrong = (found < 0) | (found >= _LABEL_VALUES) | ~self._known.take(found, mode="clip")
+        if wrong.any():
+            about, offending = {"description": self.description}, found[wrong]
             raise DataProblemsError(
                 explain_values(
-                    path,
-                    found=np.unique(raw),
-                    offending=np.unique(raw[target == _NO_CLASS]),
-                    description=self.description,
-                    label_map=self.label_map,
+                    path, found=found, offending=offending, label_map=self.label_map, **about
                 )
             )
-        return target
+        if raw.dtype != np.uint8 or self._table.dtype != np.uint8:
+            return self._table.take(raw)
+        if raw.flags.writeable and (self._table[found] == found).all():
+            return raw
+        translated = bytearray(raw).translate(self._table[:256].tobytes())
+        return np.frombuffer(translated, np.uint8).reshape(raw.shape)
 
 
 def _drawn_size(drawing: Drawing) -> tuple[int, int]:
@@ -370,8 +376,8 @@ def _drawn_size(drawing: Drawing) -> tuple[int, int]:
 
 
 def _from_colours(
-    path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[np.int64]
-) -> NDArray[np.int64]:
+    path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[Any]
+) -> NDArray[Any]:
     """Look up the class of colours, by the sorted codes of the known ones."""
     codes = _colour_codes(rgb)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
@@ -389,16 +395,18 @@ def _from_colours(
 
 def _label_table(
     description: DatasetDescription, label_map: Mapping[int, int]
-) -> NDArray[np.int64]:
-    """Tabulate the class of every raw value; invalid ones are `_NO_CLASS`."""
-    table = np.full(_LABEL_VALUES, _NO_CLASS, dtype=np.int64)
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Tabulate the class of every raw value, and which values are valid."""
+    small = description.num_classes < 256 and 0 <= description.ignore_index < 256
+    table = np.zeros(_LABEL_VALUES, np.uint8 if small else np.int64)
+    known = np.zeros(_LABEL_VALUES, bool)
     # The number of a class that other values are mapped to is ambiguous: it needs its own entry.
     plain = set(range(description.num_classes)) - set(label_map.values())
     if 0 <= description.ignore_index < _LABEL_VALUES:
         plain.add(description.ignore_index)
     for value, target in ({value: value for value in plain} | dict(label_map)).items():
-        table[value] = target
-    return table
+        table[value], known[value] = target, True
+    return table, known
 
 
 def _colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
-from torchvision.transforms import v2
 
+from softiou.data import native
 from softiou.data.bands import missing
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
@@ -102,10 +102,10 @@ class Augmentation:
             gone = missing(image)
             target, inside = target.masked_fill(gone, self.ignore_index), inside & ~gone
             image = brighter(image, self.colour)
-        elif len(image) in (1, 3):
-            image = v2.ColorJitter(self.colour, self.colour, self.colour)(image)
+        elif self.colour > 0 and len(image) in (1, 3):
+            image = native.jittered(image, self.colour)
         augmented: AugmentedSample = {
-            "image": image,
+            "image": image.contiguous(),
             "target": target,
             "stem": sample["stem"],
             "inside": inside,
@@ -118,7 +118,10 @@ class Augmentation:
         """Return the target of a view of an image of (H, W)."""
         target = sample["target"]
         if self.coverage is None or target.ndim > 2:
-            return view.labels(target, fill=self.ignore_index)
+            if target.dtype == torch.uint8 and not 0 <= self.ignore_index < 256:
+                target = target.long()
+            labels = view.labels(target, fill=self.ignore_index)
+            return labels if labels.is_floating_point() else labels.long()
         if "drawing" in sample:
             return sample["drawing"].shares(view, size)
         return mask_shares(target, view, num_classes=self.coverage, ignore_index=self.ignore_index)
@@ -182,7 +185,9 @@ class TrainingStream(Dataset[AugmentedSample]):
 
     def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
-        sample = self._dataset[drawn_index(self._seed, draw, len(self._dataset))]
+        index = drawn_index(self._seed, draw, len(self._dataset))
+        own = not isinstance(self._augmentation, Augmentation)  # which may expect int64
+        sample = self._dataset[index] if own else self._dataset.compact(index)
         with random_state_of(self._seed, draw):
             if self._random_rater:
                 sample = _of_one_rater(sample)

@@ -4,6 +4,7 @@ Shapes: C channels, H and W the image, h and w the crop, in pixels.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -46,15 +47,23 @@ class View:
 
     def labels(self, target: Tensor, *, fill: int) -> Tensor:
         """Return the view of labels (..., H, W): nearest neighbour, `fill` beyond the borders."""
-        return self.mirrored(_resize_nearest(self._cut(target, fill=fill), self.crop_px))
+        rows, columns = self._centres
+        height, width = target.shape[-2:]
+        shown = target.index_select(-2, rows.clamp(0, height - 1))
+        shown = shown.index_select(-1, columns.clamp(0, width - 1))
+        if self._is_inside((height, width)):
+            return shown
+        return shown.where(self.inside((height, width)), fill)
 
     def inside(self, size: tuple[int, int]) -> Tensor:
         """Return which pixels of the crop lie in an image of (H, W), bool (h, w)."""
+        if self._is_inside(size):
+            return torch.ones(self.crop_px, dtype=torch.bool)
         rows, columns = (
             (centres >= 0) & (centres < length)
-            for centres, length in zip(self._centres(), size, strict=True)
+            for centres, length in zip(self._centres, size, strict=True)
         )
-        return self.mirrored(rows.unsqueeze(1) & columns)
+        return rows.unsqueeze(1) & columns
 
     def box(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """Return the visible part of an image of (H, W): top, bottom, left, right."""
@@ -70,15 +79,21 @@ class View:
         """Mirror (..., h, w) if the view is mirrored."""
         return picture.flip(-1) if self.flip else picture
 
+    def _is_inside(self, size: tuple[int, int]) -> bool:
+        bottom, right = self.top + self.height, self.left + self.width
+        return self.box(size) == (self.top, bottom, self.left, right)
+
+    @cached_property
     def _centres(self) -> tuple[Tensor, Tensor]:
         """Return the rows (h,) and columns (w,) of the image that the crop's pixels show."""
-        return (
-            self.top + _nearest(self.height, self.crop_px[0]),
-            self.left + _nearest(self.width, self.crop_px[1]),
+        rows, columns = (
+            _nearest(self.height, self.crop_px[0]),
+            _nearest(self.width, self.crop_px[1]),
         )
+        return self.top + rows, self.left + self.mirrored(columns)
 
-    def _cut(self, picture: Tensor, *, fill: int | list[float]) -> Tensor:
-        """Cut the window out of (..., H, W), padded with `fill`."""
+    def _cut(self, picture: Tensor, *, fill: list[float]) -> Tensor:
+        """Cut the window out of an image (B, H, W), padded with `fill`."""
         rows, columns = picture.shape[-2:]
         bottom, right = self.top + self.height, self.left + self.width
         before = [max(0, -self.left), max(0, -self.top)]
@@ -86,9 +101,8 @@ class View:
         inside = picture[..., max(0, self.top) : bottom, max(0, self.left) : right]
         if not any(before + behind):
             return inside
-        # (H, W) -> (1, H, W): torchvision pads images with channels only.
-        padded: Tensor = F.pad(inside.unsqueeze(0), before + behind, fill=fill)
-        return padded.squeeze(0)
+        padded: Tensor = F.pad(inside, before + behind, fill=fill)
+        return padded
 
 
 def _padding(image: Tensor) -> list[float]:
@@ -97,16 +111,5 @@ def _padding(image: Tensor) -> list[float]:
 
 
 def _nearest(old: int, new: int) -> Tensor:
-    """Return the old pixel at the centre of each new one."""
+    """Return the old pixel at the centre of each new one, where torchvision takes a corner."""
     return ((torch.arange(new) + 0.5) * (old / new)).long().clamp(max=old - 1)
-
-
-def _resize_nearest(target: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize (..., H, W) to the label at the centre of each new pixel.
-
-    The masks of torchvision take the label at its corner instead, half a pixel off the image.
-    """
-    for dim, new in zip((-2, -1), size, strict=True):
-        if target.shape[dim] != new:
-            target = target.index_select(dim, _nearest(target.shape[dim], new))
-    return target

@@ -174,11 +174,7 @@ def score(
 
 
 def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | None:
-    """Return what the images of a split were used for in a training, see `Evaluation`.
-
-    `trained_on` is the section data of the configuration of the run; `source` and `split` are
-    scored.
-    """
+    """Return for what a training with the data section `trained_on` used a split's images."""
     from softiou.data import absolute_source, open_source
 
     train, val = trained_on.get("train_split"), trained_on.get("val_split")

@@ -30,9 +30,8 @@ class ExactMetric(Metric, ABC):
     def _share_states_by(self, *settings: object) -> None:
         """Let only metrics of the same settings share their states in a `MetricCollection`.
 
-        It merges metrics whose states are equal after the first update, which also happens when no
-        pixel was valid. It compares the names of the states, too, so this adds a state whose name
-        is a digest of the settings.
+        It merges metrics whose states are equal after the first update, also when no pixel was
+        valid, unless their names differ: this adds one, a digest of the settings.
         """
         identity = (self._place("update"), self._place("gather"), *settings)
         digest = sha256(repr(identity).encode()).hexdigest()[:16]

@@ -275,11 +275,7 @@ def _window(sigma: float, width: int) -> ctypes.Array[Any]:
 
 
 class _Call:
-    """The structure of a call, but for what it writes to: made once for the sums and the gradient.
-
-    It keeps no reference to the logits, which autograd may free in between; `key` tells whether
-    the structure still points to them.
-    """
+    """The structure of a call, but for what it writes to; `key` tells whether it still is right."""
 
     def __init__(self, job: Job) -> None:
         (grid, self._in_place), N, C = _layout(job), job.shape[0], job.num_classes
@@ -337,11 +333,7 @@ class _Call:
         return self._map(x, 2)
 
     def _groups(self, job: Job) -> Iterator[tuple[int, int]]:
-        """Divide the units into those that are done in one call.
-
-        All of them, unless a target has to be read in Python first: then as many of one image as
-        there are threads, so that its probabilities are in memory for these alone.
-        """
+        """Divide the units into those of one call: as many as threads for a target in Python."""
         units, threads = self.job.units, self.job.threads
         read = [k for k, own in enumerate(self._in_place) if not own]
         if not read:

@@ -62,11 +62,7 @@ def _of_images(parts: Iterable[Sums]) -> Sums:
 
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:
-    """Yield jobs of a single target that the kernels read: all images, or one after the other.
-
-    Labels and probabilities are read where they are; other targets become the probabilities of an
-    image first, in PyTorch.
-    """
+    """Yield jobs of a target that the kernels read: of an image where PyTorch makes it first."""
     if isinstance(target, HardTarget | DenseTarget) and _unsupported_target(job, target) is None:
         yield _single(job, target, slice(None), job.valid)
         return
@@ -215,12 +211,7 @@ def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
 
 
 def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | None:
-    """See the space as rows x columns in all maps.
-
-    Returns:
-        The maps of logits, target, valid, weights and gradient, None where there is none, and the
-        number of rows and of columns; or None when the memory of the space is too irregular.
-    """
+    """Return all maps as rows x columns, and both numbers; None for too irregular a memory."""
     target = _only_target(job)
     values = target.labels if isinstance(target, HardTarget) else target.values
     tensors = (job.logits, values, job.valid, job.weights, result)

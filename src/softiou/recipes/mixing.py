@@ -61,11 +61,7 @@ def _box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, i
 def _half_of_the_classes(
     logits: Tensor, size: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Return the pixels (H, W) that are more likely one of half of the classes than of the others.
-
-    Computed at the stride of the logits (C, h, w), so that no probabilities of the size of the crop
-    are made.
-    """
+    """Return the pixels (H, W) that are likelier one of half of the classes, from (C, h, w)."""
     probs = logits.float().softmax(0)
     present = torch.unique(probs.argmax(0)).cpu()
     order = torch.randperm(len(present), generator=generator)

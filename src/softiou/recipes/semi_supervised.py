@@ -276,11 +276,7 @@ class SemiSupervisedRecipe(Recipe):
     def _student(
         self, groups: Sequence[Tensor], *, dropped: int | None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Return the logits of each group of images, and the auxiliary head's for the first one.
-
-        One pass over all images, uint8 (N_i, 3, H, W); of the group `dropped`, features are
-        dropped.
-        """
+        """Return the logits of each group, and the auxiliary head's of the first, in one pass."""
         sizes = [len(images) for images in groups]
         everything = torch.cat(list(groups))
         if dropped is None:

@@ -30,9 +30,6 @@ def collect(run_dir: Path) -> ReportData:
 
     Parts that the run does not have yet are empty or None; one of config.yaml, metrics.jsonl
     and evaluation.json is enough.
-
-    Raises:
-        DataError: No run lies there, or one of its files cannot be read.
     """
     config, metrics, evaluation = (
         run_dir / name for name in ("config.yaml", "metrics.jsonl", FILE)

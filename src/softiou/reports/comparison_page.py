@@ -20,17 +20,7 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out: Path) -> Path:
-    """Write a page that compares runs, whole or not at all, and return its path.
-
-    Args:
-        comparison: Of these runs, as `softiou.comparison.compare` returns it.
-        runs: The run directories, or files evaluation.json, that were compared.
-        out: Where to write the page.
-
-    Raises:
-        DataError: An evaluation or a picture cannot be read.
-        ValueError: A run of the comparison is not among `runs`.
-    """
+    """Write a page that compares runs (directories or files evaluation.json); return its path."""
     write_atomically(
         render_comparison(comparison, runs, out.parent).encode(errors="backslashreplace"), out
     )

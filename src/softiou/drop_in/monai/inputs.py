@@ -68,15 +68,7 @@ def activated(input: Tensor, activation: str) -> Tensor:
 def _read(
     input: Tensor, target: Tensor | Target, *, to_onehot_y: bool, ignore_index: int | None
 ) -> Truth:
-    """Read a target (N, 1, *S) of labels, or (N, C, *S) of one-hot or soft labels.
-
-    Args:
-        input: (N, C, *S).
-        target: A tensor of any dtype, or a `Target`.
-        to_onehot_y: Whether it holds labels; without effect for C = 1.
-        ignore_index: Label value whose pixels do not count; of one-hot labels the class, or when
-            there is no such class the pixels that are 0 in every class.
-    """
+    """Read labels (N, 1, *S), or one-hot ones (N, C, *S), where all 0 is an ignored pixel, too."""
     num_classes = input.shape[1]
     if not isinstance(target, Tensor):
         return Truth(target)
