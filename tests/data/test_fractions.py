@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from softiou.data import open_dataset, parse_fractions, split_fractions, write_splits
+from softiou.data.folder import FolderDataset
 from softiou.data.fractions import balanced_order, count_pixels, name_of
 from softiou.errors import DataError
 
@@ -136,10 +137,16 @@ def test_at_least_one_image(make_dataset: Make) -> None:
     assert [len(stems) for stems in parts.values()] == [1, 2]
 
 
+def hard_labels(root: Path) -> FolderDataset:
+    dataset = open_dataset(root, "train", labels="hard")
+    assert isinstance(dataset, FolderDataset)
+    return dataset
+
+
 def test_ignored_pixels_do_not_count(make_dataset: Make) -> None:
     masks = {"a": [[0, 7, 7]], "b": [[1, 1, 7]], "c": [[7, 7, 7]]}
     root = make_dataset({"train/masks": masks}, ignore_index=7)
-    dataset = open_dataset(root, "train", labels="hard")
+    dataset = hard_labels(root)
     assert count_pixels(dataset, range(3)).tolist() == [[1, 0], [0, 2], [0, 0]]
     assert count_pixels(dataset, [2, 1]).tolist() == [[0, 0], [0, 2]]
     for seed in range(5):  # c is worth nothing
@@ -154,7 +161,7 @@ def test_images_without_a_label_can_be_chosen(make_dataset: Make) -> None:
 def test_majority_of_annotators_counts(make_dataset: Make) -> None:
     by_rater = [{"a": [[1]], "b": [[0]]}, {"a": [[1]], "b": [[1]]}, {"a": [[0]], "b": [[0]]}]
     root = make_dataset({f"train/masks_{r + 1}": masks for r, masks in enumerate(by_rater)})
-    dataset = open_dataset(root, "train", labels="hard")
+    dataset = hard_labels(root)
     assert count_pixels(dataset, range(2)).tolist() == [[0, 1], [1, 0]]
 
 
@@ -243,7 +250,7 @@ def test_committed_lists_of_camvid(shared_data: Path) -> None:
         committed = (COMMITTED / f"{name}.txt").read_text(encoding="utf-8")
         assert tuple(committed.splitlines()) == stems
 
-    dataset = open_dataset(root, "train", labels="hard")
+    dataset = hard_labels(root)
     pixels = count_pixels(dataset, range(len(dataset)))
     number_of = {stem: number for number, stem in enumerate(dataset.stems)}
     # 12 % off for the fence in a sixteenth, 5 % in an eighth; the sky has 60 times the bicyclist.

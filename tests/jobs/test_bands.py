@@ -188,7 +188,7 @@ def test_what_cannot_have_bands_says_so(four: tuple[Path, Path]) -> None:
 def test_encoder_weights_of_rgb_are_adapted(tmp_path: Path, bands: int) -> None:
     spec = ModelSpec("fpn", "mobilenet_v2", 2)
     rgb = SegmentationModel(spec).net.encoder.state_dict()
-    save_file(rgb, tmp_path / "rgb.safetensors")
+    save_file({name: w.contiguous() for name, w in rgb.items()}, tmp_path / "rgb.safetensors")
     ranges = ((0.0, 1.0),) * bands
     spec = ModelSpec("fpn", "mobilenet_v2", 2, bands=Bands(tuple(range(1, bands + 1)), ranges))
     model = SegmentationModel(spec, encoder_weights=str(tmp_path / "rgb.safetensors"))
