@@ -161,6 +161,28 @@ def kinds_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def outcomes_table(results: dict[str, Any]) -> str:
+    """Return what one and two classes cost beside PyTorch's function and the fastest peer."""
+    lines = [
+        "| logits | labels | dtype | softiou, ms | times PyTorch's | times the fastest peer |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
+    ]
+    jobs = dict.fromkeys((row["case"], row["shape"], row["dtype"]) for row in results["rows"])
+    for case, shape, dtype in jobs:
+        found = {
+            row["contender"]: row
+            for row in results["rows"]
+            if (row["case"], row["shape"], row["dtype"]) == (case, shape, dtype)
+        }
+        own, peers = found["softiou"], [row for row in found.values() if row["peer"]]
+        peer = min(peers, key=lambda row: row["seconds_median"])["contender"]
+        ratios = [own["ratio_to"][base]["median"] for base in ("cross-entropy", peer)]
+        cells = [_milliseconds(own), f"{ratios[0]:.2f}", f"{ratios[1]:.2f} ({peer})"]
+        labels = "hard" if case == "hard" else "soft"
+        lines.append(f"| {shape} | {labels} | {dtype} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def _loss_cells(found: dict[str, dict[str, Any]]) -> list[str]:
     """Return the cells of a job from its rows by contender; a dash for what was not measured."""
     times = [_milliseconds(found.get(n)) for n in ("softiou", "cross-entropy", "plain formula")]
@@ -212,6 +234,7 @@ MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "export": ("export", export_table),
     "loss": ("loss", loss_table),
     "kinds": ("loss_kinds", kinds_table),
+    "outcomes": ("loss_outcomes", outcomes_table),
     "metrics": ("metrics", metrics_table),
     "name_by_name": ("name_by_name", name_table),
     "semi_supervised": ("semi_supervised", semi_table),

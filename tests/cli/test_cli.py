@@ -556,7 +556,7 @@ def test_slow_starts_say_what_they_do(
     reads = f"softiou: reading {run_copy} ..."
     for command, said in (
         (("check", shapes), [loads, f"softiou: listing the files of {shapes} ..."]),
-        (("predict", run_copy, images), [loads, "softiou: listing the images ...", reads]),
+        (("predict", run_copy, images), [loads, reads, "softiou: listing the images ..."]),
         (("evaluate", run_copy, shapes), [loads, reads, f"softiou: opening {shapes}, test ..."]),
         (
             ("compare", run_copy, run_copy, "--resamples", 50),

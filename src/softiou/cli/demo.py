@@ -21,7 +21,7 @@ SETTINGS = [
     "optim.validations=5",
 ]
 # Share of the cross-entropy, and the learning rate that is best on validation.
-METHODS = {"CE": (1.0, 0.003), "0.25 CE + 0.75 JML": (0.25, 0.003)}
+METHODS = {"CE": (1.0, 0.006), "0.25 CE + 0.75 JML": (0.25, 0.006)}
 
 
 def demo(
