@@ -963,9 +963,8 @@ INLINE float margin(const float *z, const float *other, float label, int64_t t, 
     return label > 0.0f ? x : -x;
 }
 
-/* Labels in place, or NULL: 64-bit ones that lie together and count everywhere. Two outcomes take
- * about as long as reading them, so both are done at once, and done again where one is no class.
- * They are asked for here, and arrive while exponentials are computed. */
+/* Labels in place, or NULL: 64-bit ones that lie together and count everywhere. They are asked for
+ * here, and arrive while the exponentials of `two_outcomes` are computed. */
 static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int64_t column,
                                       int64_t size) {
     const target *y = &j->targets[0];
@@ -977,19 +976,43 @@ static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int6
     return longs;
 }
 
-/* Sums of labels with two outcomes, in a specialisation for each of the constants; labels are those
- * in `longs` of weight 1, or in `label`. Returns whether one of `longs` is no class. */
-INLINE int add_binary(const float *z, const float *other, const float *e, const int64_t *longs,
-                      const int32_t *label, const float *w, int64_t size, int in_place,
-                      float gamma, int two, int costs, double *to) {
-    float hit1 = 0, hit0 = 0, miss1 = 0, miss0 = 0, mass1 = 0, mass0 = 0, cost1 = 0, cost0 = 0;
+/* What a tile of labels with two outcomes is computed from; the labels are `longs`, or in `knows`. */
+typedef struct {
+    const float *own, *other, *e;
+    const int64_t *longs;
+    int two;
+} outcomes;
+
+/* `longs` become NULL where one of them is no class: they have to be read with their weights. */
+static outcomes two_outcomes(const job *j, scratch *s, rows_of z, const int64_t *longs,
+                             int64_t size) {
+    outcomes of = {z.data + (j->C - 1) * z.pitch, z.data, NULL, longs, j->C == 2};
     int64_t bits = 0;
-#pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0) \
-    reduction(| : bits)
+    of.e = decays(s, of.own, of.two ? of.other : NULL, size);
+    for (int64_t t = 0; longs && t < size; t++) bits |= longs[t];
+    if (bits >> 1) of.longs = NULL;
+    return of;
+}
+
+/* The same of a tile whose labels are in place; `longs` are NULL for all others. */
+static outcomes outcomes_in_place(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
+                                  int64_t size) {
+    outcomes of = {.longs = labels_in_place(j, n, row, column, size)};
+    if (!of.longs) return of;
+    return two_outcomes(j, s, read_logits(j, s, n, row, column, size, 1), of.longs, size);
+}
+
+/* Sums of labels with two outcomes, in a specialisation for each of the constants; labels are those
+ * in place, of weight 1, or those in `label`. */
+INLINE void add_binary(outcomes x, const int32_t *label, const float *w, int64_t size, int in_place,
+                       float gamma, int two, int costs, double *to) {
+    const float *z = x.own, *other = x.other, *e = x.e;
+    const int64_t *longs = x.longs;
+    float hit1 = 0, hit0 = 0, miss1 = 0, miss0 = 0, mass1 = 0, mass0 = 0, cost1 = 0, cost0 = 0;
+#pragma omp simd reduction(+ : hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0)
     for (int64_t t = 0; t < size; t++) {
         float is1 = (float)(in_place ? (int32_t)longs[t] : label[t]);
         float weight = in_place ? 1.0f : w[t];
-        if (in_place) bits |= longs[t];
         sides of = sides_of(margin(z, other, is1, t, two), e[t], costs);
         float w1 = weight * is1, w0 = weight - w1;
         hit1 += w1 * of.p, hit0 += w0 * of.p;
@@ -1002,12 +1025,27 @@ INLINE int add_binary(const float *z, const float *other, const float *e, const 
     }
     float found[] = {hit1, hit0, miss1, miss0, mass1, mass0, cost1, cost0};
     for (int i = 0; i < 8; i++) to[i] += found[i];
-    return bits >> 1 != 0;
 }
 
-/* Hand the sums of the two outcomes to their classes; returns the weight of the tile. */
-static double share_out(const job *j, const double *of, double *sums) {
-    int two = j->C == 2;
+static double sum_binary(const job *j, scratch *s, outcomes x, int64_t size, double *sums) {
+    const known *y = &s->knows[0];
+    float gamma = (float)j->gamma;
+    double of[8] = {0};
+    int costs = (int)j->cross_entropy, two = x.two;
+#define ADD(IN_PLACE, GAMMA, TWO, COSTS) \
+    add_binary(x, y->label, y->w, size, IN_PLACE, GAMMA, TWO, COSTS, of)
+#define ADD_ONE_OR_TWO(IN_PLACE, COSTS)         \
+    do {                                        \
+        if (two) ADD(IN_PLACE, 0.0f, 1, COSTS); \
+        else ADD(IN_PLACE, 0.0f, 0, COSTS);     \
+    } while (0)
+    if (costs && gamma != 0.0f) ADD(0, gamma, two, 1);
+    else if (x.longs && costs) ADD_ONE_OR_TWO(1, 1);
+    else if (x.longs) ADD_ONE_OR_TWO(1, 0);
+    else if (costs) ADD_ONE_OR_TWO(0, 1);
+    else ADD_ONE_OR_TWO(0, 0);
+#undef ADD_ONE_OR_TWO
+#undef ADD
     for (int64_t c = 0; c < j->C; c++) {
         int off = two && c == 0; /* 1 for the class of label 0 */
         double *found = sums + c * SUMS, hit = of[off], wrong = of[3 - off];
@@ -1020,40 +1058,6 @@ static double share_out(const job *j, const double *of, double *sums) {
         if (!two) found[F] += of[7];
     }
     return of[4] + of[5];
-}
-
-static double sum_binary(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
-    const known *y = &s->knows[0];
-    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
-    float gamma = (float)j->gamma;
-    double of[8] = {0};
-    int costs = (int)j->cross_entropy, two = j->C == 2;
-    const float *e = decays(s, own, two ? other : NULL, size);
-#define ADD(GAMMA, TWO, COSTS) \
-    add_binary(own, other, e, NULL, y->label, y->w, size, 0, GAMMA, TWO, COSTS, of)
-    if (costs && gamma != 0.0f) ADD(gamma, two, 1);
-    else if (costs && two) ADD(0.0f, 1, 1);
-    else if (costs) ADD(0.0f, 0, 1);
-    else if (two) ADD(0.0f, 1, 0);
-    else ADD(0.0f, 0, 0);
-#undef ADD
-    return share_out(j, of, sums);
-}
-
-/* The same for labels in place; returns -1, and adds nothing, where one of them is no class. */
-static double sum_in_place(const job *j, scratch *s, rows_of z, const int64_t *longs, int64_t size,
-                           double *sums) {
-    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data;
-    double of[8] = {0};
-    int costs = (int)j->cross_entropy, two = j->C == 2, odd;
-    const float *e = decays(s, own, two ? other : NULL, size);
-#define ADD(TWO, COSTS) odd = add_binary(own, other, e, longs, NULL, NULL, size, 1, 0.0f, TWO, COSTS, of)
-    if (costs && two) ADD(1, 1);
-    else if (costs) ADD(0, 1);
-    else if (two) ADD(1, 0);
-    else ADD(0, 0);
-#undef ADD
-    return odd ? -1.0 : share_out(j, of, sums);
 }
 
 /* Sums of two classes against probabilities. */
@@ -1200,19 +1204,18 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
 
 static void sum_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t row,
                      int64_t column, int64_t size) {
-    const int64_t *longs = labels_in_place(j, n, row, column, size);
-    if (longs) {
-        rows_of z = read_logits(j, s, n, row, column, size, 1);
-        double weight = sum_in_place(j, s, z, longs, size, j->sums + unit * j->C * SUMS);
-        j->weights_of[unit] += weight >= 0.0 ? weight : 0.0;
-        if (weight >= 0.0) return;
+    double *first = j->sums + unit * j->K * j->C * SUMS;
+    outcomes of = outcomes_in_place(j, s, n, row, column, size);
+    if (of.longs) {
+        j->weights_of[unit] += sum_binary(j, s, of, size, first);
+        return;
     }
     rows_of z = begin(j, s, n, row, column, size, NULL);
     int way = way_of(j);
     for (int64_t k = 0; k < j->K; k++) {
-        double *sums = j->sums + (unit * j->K + k) * j->C * SUMS, weight;
+        double *sums = first + k * j->C * SUMS, weight;
         if (j->maxima && way != ENTRIES) sum_maxima(j, s, k, size, sums);
-        if (way == BINARY) weight = sum_binary(j, s, z, size, sums);
+        if (way == BINARY) weight = sum_binary(j, s, two_outcomes(j, s, z, NULL, size), size, sums);
         else if (way == TWO) weight = sum_two(j, s, z, size, sums);
         else if (way == ENTRIES) weight = sum_entries(j, s, z, k, n, row, column, size, sums);
         else if (s->knows[k].y) weight = sum_probs(j, s, z, k, size, sums);
@@ -1237,35 +1240,31 @@ static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
 
 /* dz of labels with two outcomes, as add_binary() reads them: what the label's side gains, the other
  * one loses. */
-INLINE int add_binary_slopes(const float *z, const float *other, const float *e,
-                             const int64_t *longs, const int32_t *label, const float *w,
-                             int64_t size, int in_place, int two, const float *pull,
-                             const float *cost, float *restrict to, float *restrict opposite) {
+INLINE void add_binary_slopes(outcomes x, const int32_t *label, const float *w, int64_t size,
+                              int in_place, int two, const float *pull, const float *cost,
+                              float *restrict to, float *restrict opposite) {
+    const float *z = x.own, *other = x.other, *e = x.e;
+    const int64_t *longs = x.longs;
     float pull1 = pull[1], pull0 = pull[0], cost1 = cost[1], cost0 = cost[0];
-    int64_t bits = 0;
-#pragma omp simd reduction(| : bits)
+#pragma omp simd
     for (int64_t t = 0; t < size; t++) {
         float is1 = (float)(in_place ? (int32_t)longs[t] : label[t]);
-        if (in_place) bits |= longs[t];
         sides of = sides_of(margin(z, other, is1, t, two), e[t], 0);
         float gain = of.p * (is1 > 0.0f ? pull1 : pull0) - (is1 > 0.0f ? cost1 : cost0);
         gain *= in_place ? of.q : w[t] * of.q;
         to[t] = is1 > 0.0f ? gain : -gain;
         if (two) opposite[t] = is1 > 0.0f ? -gain : gain;
     }
-    return bits >> 1 != 0;
 }
 
-/* Returns 0, and is to be called again without `longs`, where one of them is no class. */
-static int slope_binary(const job *j, scratch *s, rows_of z, const int64_t *longs, int64_t n,
-                        int64_t size, float *out, int64_t pitch) {
+static void slope_binary(const job *j, scratch *s, outcomes x, int64_t n, int64_t size, float *out,
+                         int64_t pitch) {
     const known *y = &s->knows[0];
-    const float *own = z.data + (j->C - 1) * z.pitch, *other = z.data, *w = y->w;
+    const float *w = y->w;
     const int32_t *label = y->label;
     cotangents d = cotangents_of(j, 0, n);
     float gamma = (float)j->gamma, pull[2], cost[2], *restrict to = out + (j->C - 1) * pitch;
-    int two = j->C == 2;
-    const float *e = decays(s, own, two ? other : NULL, size);
+    int two = x.two;
     for (int l = 0; l < 2; l++) {
         int c = two ? l : 0;
         pull[l] = two || l ? d.P[c] - d.D[c] + d.M[c] + d.T[c] : 0.0f;
@@ -1273,19 +1272,19 @@ static int slope_binary(const job *j, scratch *s, rows_of z, const int64_t *long
         cost[l] = two || l ? d.E[c] : d.F[0];
     }
 #define ADD(IN_PLACE, TWO) \
-    add_binary_slopes(own, other, e, longs, label, w, size, IN_PLACE, TWO, pull, cost, to, out)
-    if (longs) return two ? !ADD(1, 1) : !ADD(1, 0);
-    if (two) ADD(0, 1);
+    add_binary_slopes(x, label, w, size, IN_PLACE, TWO, pull, cost, to, out)
+    if (x.longs && two) ADD(1, 1);
+    else if (x.longs) ADD(1, 0);
+    else if (two) ADD(0, 1);
     else ADD(0, 0);
 #undef ADD
     for (int64_t t = 0; gamma != 0.0f && t < size; t++) {
-        sides of = sides_of(margin(own, other, (float)label[t], t, two), e[t], 1);
+        sides of = sides_of(margin(x.own, x.other, (float)label[t], t, two), x.e[t], 1);
         float focal = gamma * pow_(of.q, gamma - 1.0f) * of.p * of.cost + pow_(of.q, gamma);
         float more = w[t] * of.q * (label[t] ? cost[1] : cost[0]) * (1.0f - focal);
         to[t] += label[t] ? more : -more;
         if (two) out[t] = -to[t];
     }
-    return 1;
 }
 
 /* a_c of chunked.py for one target of weight 1. */
@@ -1518,7 +1517,8 @@ static void slopes(const job *j, scratch *s, int64_t n, int64_t row, int64_t col
                    const float *u, float *out, int64_t pitch) {
     int way = way_of(j);
     rows_of z = begin(j, s, n, row, column, size, way == HARD ? u + n * j->C : NULL);
-    if (way == BINARY) slope_binary(j, s, z, NULL, n, size, out, pitch);
+    if (way == BINARY)
+        slope_binary(j, s, two_outcomes(j, s, z, NULL, size), n, size, out, pitch);
     else if (way == TWO) slope_two(j, s, z, n, size, out, pitch);
     else if (way == HARD && !s->knows[0].y) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
     else if (way == ENTRIES)
@@ -1530,15 +1530,12 @@ static void slopes(const job *j, scratch *s, int64_t n, int64_t row, int64_t col
 static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                        int64_t size, const float *u) {
     const tensor *to = &j->gradient;
-    int in_place = !j->low.h && to->type == FLOAT32 && to->column == 1, done = 0;
+    int in_place = !j->low.h && to->type == FLOAT32 && to->column == 1;
     float *out = in_place ? place(to, n, 0, row, column) : s->a;
     int64_t pitch = in_place ? to->channel : j->tile;
-    const int64_t *longs = labels_in_place(j, n, row, column, size);
-    if (longs) {
-        rows_of z = read_logits(j, s, n, row, column, size, 1);
-        done = slope_binary(j, s, z, longs, n, size, out, pitch);
-    }
-    if (!done) slopes(j, s, n, row, column, size, u, out, pitch);
+    outcomes of = outcomes_in_place(j, s, n, row, column, size);
+    if (of.longs) slope_binary(j, s, of, n, size, out, pitch);
+    else slopes(j, s, n, row, column, size, u, out, pitch);
     if (j->low.h) add_adjoint(j, s, row, column, size, out, pitch);
     else if (!in_place)
         for (int64_t c = 0; c < j->C; c++)
