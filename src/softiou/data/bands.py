@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softiou.data.crops import spread
-from softiou.data.problems import data_error
+from softiou.data.problems import REPLACE, data_error
 from softiou.errors import ConfigError
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -145,9 +145,7 @@ def opened_tiff(path: Path) -> Iterator[list[Any]]:
             yield pages
     except rasterio.errors.RasterioError as error:
         message = f"Cannot decode the image: {error}"
-        remedy = "Replace the file, or leave unreadable ones out of a training "
-        remedy += "(data.skip_corrupt=true)."
-        raise data_error(path, message, remedy, kind="unreadable") from error
+        raise data_error(path, message, REPLACE, kind="unreadable") from error
     finally:
         for page in pages:
             page.close()

@@ -8,6 +8,7 @@ from typing import Literal
 from softiou._screen import visible
 from softiou.errors import DataError
 
+REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LISTED = 5
 
 

@@ -24,9 +24,8 @@ from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.drawings import Drawing
 from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
 from softiou.data.mask_values import explain_values
-from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
+from softiou.data.problems import REPLACE, DataProblemsError, Problem, data_error, some_of
 
-_REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
 _LARGEST_PX = 1 << 30
 _LIMIT = Lock()  # of Pillow, for the whole process
@@ -52,7 +51,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if values := _unusual_tiff(path, error):
             raise _unusual_values(path, values) from error
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
-        raise data_error(path, message, _REPLACE, kind="unreadable") from error
+        raise data_error(path, message, REPLACE, kind="unreadable") from error
 
 
 def grey_step(image: Image.Image) -> int:
@@ -183,7 +182,7 @@ def _require_complete(path: Path, image: Image.Image) -> None:
         expected, found = _png_bytes(file)
     if found < expected:
         message = f"Cannot decode the image: {found} bytes of pixels instead of {expected}."
-        raise data_error(path, message, _REPLACE, kind="unreadable")
+        raise data_error(path, message, REPLACE, kind="unreadable")
 
 
 def _png_bytes(file: BinaryIO) -> tuple[int, int]:
