@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from softiou.errors import DataError
 from softiou.training import workers
@@ -88,6 +89,24 @@ def test_a_batch_that_cannot_be_sent_is_an_error_at_once() -> None:
 def test_what_the_system_refuses_is_said(third: Callable[[], None], message: str) -> None:
     with pytest.raises(DataError, match=message):
         loaded(Loader(Blocks(third), batch_size=None, workers=1))
+
+
+def test_a_lost_connection_ends_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch watches those that are left, and would raise an error of its own at any time."""
+    receive: Any = _MultiProcessingDataLoaderIter._try_get_data
+    started: list[Any] = []
+
+    def broken(batches: Any, timeout: float = 5) -> Any:
+        if batches._rcvd_idx < 2:
+            return receive(batches, timeout)
+        started.extend(batches._workers)
+        raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", broken)
+    with pytest.raises(DataError, match="a loading process was killed") as kept:
+        loaded(Loader(Blocks(), batch_size=None, workers=2))
+    assert isinstance(kept.value.__cause__, ConnectionResetError)
+    assert [process.is_alive() for process in started] == [False, False]
 
 
 def test_errors_of_the_data_set_stay_what_they_are() -> None:

@@ -18,22 +18,13 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model.
+    """One model; metrics and intervals are as in evaluation.json, None where unknown."""
 
-    Attributes:
-        name: Its role, such as "teacher".
-        checkpoint: Path of its run or checkpoint.
-        metrics: As in evaluation.json; None where undefined.
-        steps: Optimiser steps of its training; None when unknown.
-        seconds: Of its training; None when unknown.
-        intervals: Of the metrics, as in evaluation.json; None in files of earlier versions.
-    """
-
-    name: str
-    checkpoint: str
+    name: str  # its role, such as "teacher"
+    checkpoint: str  # path of its run or checkpoint
     metrics: Mapping[str, float | None]
-    steps: int | None = None
-    seconds: float | None = None
+    steps: int | None = None  # of its training
+    seconds: float | None = None  # of its training
     intervals: Mapping[str, Sequence[float | None] | None] | None = None
 
 

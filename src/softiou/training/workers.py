@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Loader:
 
     def __iter__(self) -> Iterator[Any]:
         self._settle()
+        batches: Any = None
         try:
             loader: DataLoader[Any] = DataLoader(
                 self._samples,
@@ -59,11 +61,15 @@ class Loader:
                 timeout=_PATIENCE_S if self.workers else 0,
                 **self._settings,
             )
-            for batch in loader:
+            batches = iter(loader)
+            for batch in batches:
                 raise_if_received()
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
             if self.workers and (reason := _reason(error)):
+                if batches is not None:  # torch would report a dead process at any later moment
+                    with suppress(RuntimeError):
+                        batches._shutdown_workers()
                 raise DataError(
                     f"Loading failed: {reason} Fewer processes need less: data.workers=0 in "
                     "training, or workers=0 in softiou label, uses none."
