@@ -74,8 +74,26 @@ def validate_labels(
         )
 
 
+class LabelsTarget(Target):
+    """Base of the targets that are made of class indices `labels` (N, *S)."""
+
+    labels: Tensor
+    ignore_index: int | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return (N, *S)."""
+        return tuple(self.labels.shape)
+
+    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
+        """Raise on labels that are no class."""
+        validate_labels(
+            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
+        )
+
+
 @dataclass(frozen=True)
-class HardTarget(Target):
+class HardTarget(LabelsTarget):
     """Class indices (N, *S) of any integer dtype or bool.
 
     Becomes one-hot; for one class (binary, sigmoid) label 1 is the class and label 0 is not.
@@ -93,11 +111,6 @@ class HardTarget(Target):
     def __post_init__(self) -> None:
         check_labels(self.labels, "Probabilities are a DenseTarget.")
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return (N, *S)."""
-        return tuple(self.labels.shape)
-
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
         """Return the labels of a tile, or for one class whether it is there."""
         read = read_labels(
@@ -106,9 +119,3 @@ class HardTarget(Target):
         if num_classes > 1:
             return read
         return SoftTile((read.index == 1).to(dtype).unsqueeze(0), read.valid)
-
-    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on labels that are no class."""
-        validate_labels(
-            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
-        )

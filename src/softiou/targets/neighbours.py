@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import SoftTile, Target
-from softiou.targets.hard import check_labels, labels_around, valid_labels, validate_labels
+from softiou.targets.base import SoftTile
+from softiou.targets.hard import LabelsTarget, check_labels, labels_around, valid_labels
 from softiou.tiles import Tile
 
 
 @dataclass(frozen=True)
-class GaussianTarget(Target):
+class GaussianTarget(LabelsTarget):
     """Gaussian-weighted average of the labels (N, *S) in a window around each pixel.
 
         y_c(s) = sum_o w_o [label(s + o) = c] / sum_o w_o [label(s + o) counts]
@@ -57,11 +57,6 @@ class GaussianTarget(Target):
                 "neighbour is to change are a HardTarget."
             )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return (N, *S)."""
-        return tuple(self.labels.shape)
-
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
         """Return the shares of the neighbours' votes (C, T)."""
         C, width = max(num_classes, 2), self.width
@@ -79,12 +74,6 @@ class GaussianTarget(Target):
         own = valid[(slice(width, -width),) * len(box)].reshape(-1)
         mass = torch.where(own, y.sum(0), 1.0)
         return SoftTile(y[-num_classes:] / mass, own)
-
-    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on labels that are no class."""
-        validate_labels(
-            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
-        )
 
 
 def gaussian_weights(

@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
-from softiou.targets.base import HardTile, Target
+from softiou.targets.base import HardTile
 from softiou.targets.hard import (
+    LabelsTarget,
     check_labels,
     labels_around,
     read_labels,
     valid_labels,
-    validate_labels,
 )
 from softiou.tiles import Tile
 
 
 @dataclass(frozen=True)
-class SmoothedTarget(Target):
+class SmoothedTarget(LabelsTarget):
     """Class indices (N, *S) of which a share is spread evenly over the classes.
 
         y_c = (1 - epsilon) [c = label] + epsilon / C
@@ -52,11 +52,6 @@ class SmoothedTarget(Target):
         if self.width is not None:
             _checks.in_range("width", self.width, 1)
         _checks.pixel_map("band", self.band, tuple(self.labels.shape), boolean=True)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Return (N, *S)."""
-        return tuple(self.labels.shape)
 
     def with_band(self, num_classes: int) -> "SmoothedTarget":
         """Find the band once, instead of in the forward and again in the backward pass."""
@@ -100,12 +95,6 @@ class SmoothedTarget(Target):
             adaptive=self.adaptive,
         )
         return band[0][(slice(margin, -margin),) * len(tile.box)].reshape(-1)
-
-    def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on labels that are no class."""
-        validate_labels(
-            self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
-        )
 
 
 def boundary_band(
