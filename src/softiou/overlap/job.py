@@ -5,7 +5,7 @@ Shapes: N images, C classes, *S space, K targets, T pixels of a tile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,6 +26,15 @@ class Sums(NamedTuple):
     masses: Tensor
     maxima: Tensor | None  # largest predictions, then targets, (2 K, N, C); None when not asked for
     weight: Tensor  # weights that the cross-entropy is divided by, (K, N)
+
+    @classmethod
+    def of_targets(cls, each: Sequence[Sums]) -> Sums:
+        """Interleave the sums of one target after the other; each weight is (N,) or (1, N)."""
+        masses = torch.stack([one.masses for one in each], 1).flatten(0, 1)
+        maxima = [one.maxima for one in each if one.maxima is not None]
+        largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
+        weights = [one.weight.reshape(1, -1) for one in each]
+        return cls(masses, largest, torch.cat(weights))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,13 +16,7 @@ from softiou.overlap.job import Job, Sums
 def gather(job: Job) -> Sums:
     """Gather the sums of a job; differentiable with respect to logits and soft targets."""
     logits = _full_resolution(job)
-    found = [_gather(job, logits, index) for index in range(len(job.targets))]
-    if len(found) == 1:
-        return found[0]._replace(weight=found[0].weight.unsqueeze(0))
-    masses = torch.stack([sums.masses for sums in found], 1).flatten(0, 1)
-    maxima = [sums.maxima for sums in found if sums.maxima is not None]
-    largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
-    return Sums(masses, largest, torch.stack([sums.weight for sums in found]))
+    return Sums.of_targets([_gather(job, logits, index) for index in range(len(job.targets))])
 
 
 def _full_resolution(job: Job) -> Tensor:

@@ -52,24 +52,17 @@ def gather_images(statistics: OverlapStatistics, group: Any = "world") -> Overla
     joined: dict[str, Tensor] = {}
     for index, (name, x) in enumerate(zip(names, own, strict=True)):
         of_ranks = [one[index].reshape(-1, *x.shape[1:]) for one in split]
-        of_ranks[rank] = _ScaledGradient.apply(x, size)
+        of_ranks[rank] = _with_scaled_gradient(x, size)
         joined[name] = torch.cat(of_ranks)
     return replace(statistics, **joined)
 
 
-class _ScaledGradient(torch.autograd.Function):
-    """The same value with a multiple of its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
-        """Return x."""
-        ctx.factor = factor
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Return the multiple."""
-        return ctx.factor * gradient, None
+def _with_scaled_gradient(x: Tensor, factor: int) -> Any:
+    """Return the same value with a multiple of its gradient."""
+    scaled: Any = x.view_as(x)
+    if scaled.requires_grad:
+        scaled.register_hook(lambda gradient: factor * gradient)
+    return scaled
 
 
 def _all(own: Tensor, size: int, group: Any) -> list[Tensor]:

@@ -48,12 +48,7 @@ def gather(job: Job) -> Sums:
     if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
     sums = [_of_images(_gather(part) for part in _in_parts(job, one)) for one in job.targets]
-    if len(sums) == 1:
-        return sums[0]
-    masses = torch.stack([one.masses for one in sums], 1).flatten(0, 1)
-    maxima = [one.maxima for one in sums if one.maxima is not None]
-    largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
-    return Sums(masses, largest, torch.cat([one.weight for one in sums]))
+    return sums[0] if len(sums) == 1 else Sums.of_targets(sums)
 
 
 def _of_images(parts: Iterable[Sums]) -> Sums:
