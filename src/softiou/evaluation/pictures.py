@@ -4,8 +4,8 @@ Shapes: (H, W) the image, (h, w) its thumbnail.
 """
 
 import base64
-import heapq
 import json
+import pickle
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -105,33 +105,32 @@ def deflated(values: NDArray[np.integer]) -> Deflated:
     return {"width": width, "height": height, "data": data}
 
 
+_Ranked = tuple[float, int, Example]  # mIoU or its negative, number of the image
+
+
 class PictureStore(Mapping[str, dict[str, bytes]]):
     """Contents of the files of each image by its stem, in a temporary file instead of memory."""
 
     def __init__(self) -> None:
         self._file = _temporary_file()
-        self._places: dict[str, dict[str, tuple[int, int]]] = {}  # of each file: start, length
+        self._places: dict[str, int] = {}
         finalize(self, self._file.close)
 
     def add(self, stem: str, files: Mapping[str, bytes]) -> None:
         """Add the files of an image, by their ending."""
-        places = self._places[stem] = {}
-        for ending, content in files.items():
-            places[ending] = (self._file.seek(0, 2), len(content))
-            self._file.write(content)
+        self._places[stem] = self._file.seek(0, 2)
+        pickle.dump(dict(files), self._file)
 
     def __getitem__(self, stem: str) -> dict[str, bytes]:
-        return {ending: self._read(*place) for ending, place in self._places[stem].items()}
+        self._file.seek(self._places[stem])
+        files: dict[str, bytes] = pickle.load(self._file)
+        return files
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 
     def __len__(self) -> int:
         return len(self._places)
-
-    def _read(self, start: int, length: int) -> bytes:
-        self._file.seek(start)
-        return self._file.read(length)
 
 
 def _temporary_file() -> IO[bytes]:
@@ -143,47 +142,28 @@ class Examples:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._high: list[tuple[float, int, Example]] = []
-        self._low: list[tuple[float, int, Example]] = []
+        self._high: list[_Ranked] = []
+        self._low: list[_Ranked] = []
 
     def merge(self, parts: Iterable["Examples"]) -> None:
         """Keep the best and the worst of several."""
         several = list(parts)
-        self._high, self._low = (
-            heapq.nlargest(self.size, [x for heap in heaps for x in heap], key=lambda x: x[:2])
-            for heaps in ([x._high for x in several], [x._low for x in several])
-        )
+        self._high = self._first([one for part in several for one in part._high])
+        self._low = self._first([one for part in several for one in part._low])
 
-    def offer(
-        self,
-        number: int,
-        stem: str,
-        miou: float | None,
-        image: Tensor,
-        target: Tensor,
-        preds: Tensor,
-    ) -> None:
+    def offer(self, number: int, example: Example) -> None:
         """Keep image `number` of the data set if it is among the best or worst so far."""
-        if miou is None or self.size == 0:
-            return
-        wanted = [
-            (heap, key)
-            for heap, key in ((self._high, miou), (self._low, -miou))
-            if len(heap) < self.size or key > heap[0][0]
-        ]
-        example = Example(stem, miou, image, target.cpu(), preds.cpu()) if wanted else None
-        for heap, key in wanted:
-            if example is not None:
-                heapq.heappush(heap, (key, number, example))
-            if len(heap) > self.size:
-                heapq.heappop(heap)
+        self._high = self._first([*self._high, (-example.miou, number, example)])
+        self._low = self._first([*self._low, (example.miou, number, example)])
+
+    def _first(self, ranked: list[_Ranked]) -> list[_Ranked]:
+        return sorted(ranked, key=lambda one: one[:2])[: self.size]
 
     def best(self) -> tuple[Example, ...]:
         """Return the highest, the best first."""
-        return tuple(e for _, _, e in sorted(self._high, key=lambda item: -item[0]))
+        return tuple(example for *_, example in self._high)
 
     def worst(self) -> tuple[Example, ...]:
         """Return the lowest, without those among the best of a small data set."""
-        best = {e.stem for e in self.best()}
-        ranked = sorted(self._low, key=lambda item: -item[0])
-        return tuple(e for _, _, e in ranked if e.stem not in best)
+        best = {example.stem for example in self.best()}
+        return tuple(example for *_, example in self._low if example.stem not in best)

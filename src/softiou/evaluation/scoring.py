@@ -239,8 +239,9 @@ class _Scorer:
         self, number: int, sample: Sample, labels: Tensor, preds: Tensor, *of: Tensor
     ) -> None:
         (confidence, surest), stem, image = of, sample["stem"], sample["image"]
-        miou = mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image")
-        self.examples.offer(number, stem, contents.per_cent(miou), image, labels, preds)
+        miou = contents.per_cent(mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image"))
+        if miou is not None:
+            self.examples.offer(number, Example(stem, miou, image, labels, preds))
         if number % self._every == 0:
             palette = self._description.palette
             files = thumbnail(image, labels, preds, confidence, palette)
