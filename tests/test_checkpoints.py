@@ -285,6 +285,7 @@ def test_weights_of_another_model_are_refused(tmp_path: Path, content: dict[str,
 )
 def test_other_classes_are_refused(classes: tuple[str, ...], message: str, file: Path) -> None:
     trained: TrainedModel = load_trained(file)
-    check_classes(trained, DatasetDescription(("sky", "road")), data="DATA")  # colours may differ
+    own = trained.path, trained.description
+    check_classes(*own, DatasetDescription(("sky", "road")), data="DATA")  # colours may differ
     with pytest.raises(CheckpointError, match=f"{message}.*same list of classes"):
-        check_classes(trained, DatasetDescription(classes), data="DATA")
+        check_classes(*own, DatasetDescription(classes), data="DATA")

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -222,20 +222,6 @@ def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> Segmentatio
     return CustomModel(module, spec.num_classes, spec.bands)
 
 
-class HasClasses(Protocol):
-    """A trained model, or an exported file."""
-
-    @property
-    def description(self) -> DatasetDescription:
-        """Names of the classes."""
-        ...
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        ...
-
-
 def load_into(model: SegmentationModel, path: Path, description: DatasetDescription) -> None:
     """Load the weights of a run directory or checkpoint file into a new model of the same network.
 
@@ -243,7 +229,7 @@ def load_into(model: SegmentationModel, path: Path, description: DatasetDescript
     the checkpoint lacks keeps its weights.
     """
     trained = load_trained(path)
-    check_classes(trained, description, data="the data set")
+    check_classes(trained.path, trained.description, description, data="the data set")
     own, theirs = (
         {**spec.as_dict(), "bands": spec.bands and spec.channels}  # their ranges may differ
         for spec in (model.spec, trained.model.spec)
@@ -257,11 +243,13 @@ def load_into(model: SegmentationModel, path: Path, description: DatasetDescript
     model.load_state_dict(trained.model.state_dict(), strict=False)
 
 
-def check_classes(trained: HasClasses, description: DatasetDescription, *, data: str) -> None:
-    """Raise unless a data set has the classes that a model was trained for."""
-    if difference := class_difference(trained.description.classes, description.classes):
+def check_classes(
+    path: Path, own: DatasetDescription, description: DatasetDescription, *, data: str
+) -> None:
+    """Raise unless a data set has the classes that the model of a file was trained for."""
+    if difference := class_difference(own.classes, description.classes):
         raise CheckpointError(
-            f"The model in {trained.path} has other classes than {data}: {difference}. Use the "
+            f"The model in {path} has other classes than {data}: {difference}. Use the "
             "data set that it was trained for, or give this one the same list of classes in "
             "dataset.yaml."
         )

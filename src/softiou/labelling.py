@@ -4,7 +4,7 @@ Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of t
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -96,16 +96,6 @@ def logits_stride(model: SegmentationModel) -> int:
     image = torch.zeros(1, model.spec.channels, side, side, device=model.mean.device)
     with torch.no_grad():
         return side // int(model(image).shape[-1])
-
-
-def own_share(images: Sized, *, part: int, parts: int) -> list[int]:
-    """Return the numbers of the images that one of several processes labels.
-
-    Example:
-        >>> own_share("abcde", part=2, parts=2)
-        [1, 3]
-    """
-    return list(range(part - 1, len(images), parts))
 
 
 def label(

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch.utils.data import Subset
+
+from softiou import labelling
 from softiou._screen import Progress, progress_of
-from softiou.checkpoints import check_classes
+from softiou.calibration import load_scaling
+from softiou.checkpoints import TrainedModel, check_classes
+from softiou.configuration import LabellingConfig, load_labelling_config
+from softiou.data import ImageDataset, open_images
+from softiou.data.source_names import overlooked
+from softiou.inference import best_device, best_precision
 from softiou.jobs.settings import as_text
 from softiou.jobs.trained import RunLike, as_trained
-
-if TYPE_CHECKING:
-    from softiou.checkpoints import TrainedModel
-    from softiou.configuration import LabellingConfig
-    from softiou.data import ImageDataset
-    from softiou.soft_labels import SoftLabelStore
+from softiou.soft_labels import Quantisation, SoftLabelStore
 
 
 def label(
@@ -26,7 +29,7 @@ def label(
     overrides: Sequence[str] = (),
     progress: bool | Progress | None = None,
     **settings: Any,
-) -> "SoftLabelStore":
+) -> SoftLabelStore:
     """Store a teacher's soft labels, small and restartable, for `distill`.
 
     An interrupted run continues where it stopped, and any number of processes and machines can
@@ -48,16 +51,9 @@ def label(
         CheckpointError: There is no teacher, or the data set has other classes.
         DataError: The folder holds soft labels of another teacher, or with other settings.
     """
-    from softiou.calibration import load_scaling
-    from softiou.configuration import load_labelling_config
-    from softiou.data import open_images
-    from softiou.data.source_names import overlooked
-    from softiou.labelling import TeacherSettings, logits_stride, make_manifest, own_part
-    from softiou.soft_labels import Quantisation, SoftLabelStore
-
     given = [f"{key}={as_text(value)}" for key, value in settings.items()]
     config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
-    own = own_part(part)
+    own = labelling.own_part(part)
     source = str(data)
     for line in overlooked(source):
         shown.say(line)
@@ -69,12 +65,12 @@ def label(
             for split in config.splits
         ]
     for _, description in images:
-        check_classes(trained, description, data=source)
-    stride = logits_stride(trained.model) if config.stride == "auto" else config.stride
+        check_classes(trained.path, trained.description, description, data=source)
+    stride = config.stride if config.stride != "auto" else labelling.logits_stride(trained.model)
     quantisation = Quantisation(stride=stride, k=config.k, mass=config.mass, levels=config.levels)
     scaling = load_scaling(trained) if config.calibrated else None
-    how = TeacherSettings(scaling, config.flip, config.scales)
-    manifest = make_manifest(trained, quantisation, data=source, settings=how)
+    how = labelling.TeacherSettings(scaling, config.flip, config.scales)
+    manifest = labelling.make_manifest(trained, quantisation, data=source, settings=how)
     store = SoftLabelStore.create(Path(out), manifest)
     calibrated = "" if scaling is None else ", calibrated"
     shown.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}{calibrated}")
@@ -84,20 +80,18 @@ def label(
 
 
 def _label_images(
-    trained: "TrainedModel",
-    images: "ImageDataset",
-    store: "SoftLabelStore",
-    config: "LabellingConfig",
+    trained: TrainedModel,
+    images: ImageDataset,
+    store: SoftLabelStore,
+    config: LabellingConfig,
     own: tuple[int, int],
     *,
     verify: bool,
     progress: Progress,
 ) -> None:
     """Label what a store lacks of our part of some images, and say how it went."""
-    from softiou.labelling import own_share
-
     part, parts = own
-    share = own_share(images, part=part, parts=parts)
+    share = range(part - 1, len(images), parts)
     damaged = _damaged(store, images, share, progress) if verify else []
     todo = [n for n in share if n in damaged or not store.has(images.folder, images.stems[n])]
     done = _labelled(trained, images, store, config, todo, progress.say)
@@ -113,25 +107,21 @@ def _label_images(
 
 
 def _labelled(
-    trained: "TrainedModel",
-    images: "ImageDataset",
-    store: "SoftLabelStore",
-    config: "LabellingConfig",
+    trained: TrainedModel,
+    images: ImageDataset,
+    store: SoftLabelStore,
+    config: LabellingConfig,
     numbers: list[int],
     say: Callable[[str], None],
 ) -> Iterator[str]:
     """Label some of the images; yield the stem of each that is done."""
-    from torch.utils.data import Subset
-
-    from softiou.inference import best_device, best_precision
-    from softiou.labelling import label as label_samples
-    from softiou.training.workers import Loader
+    from softiou.training.workers import Loader  # with all of the training, after the settings
 
     device = best_device()
     samples = Loader(
         Subset(images, numbers), batch_size=None, workers=config.workers if numbers else 0, say=say
     )
-    return label_samples(
+    return labelling.label(
         trained.model.to(device),
         samples,
         store,
@@ -141,7 +131,7 @@ def _labelled(
 
 
 def _damaged(
-    store: "SoftLabelStore", images: "ImageDataset", share: list[int], progress: Progress
+    store: SoftLabelStore, images: ImageDataset, share: Sequence[int], progress: Progress
 ) -> list[int]:
     """Check the files of a share of the images, say which are damaged, and return their numbers."""
     found = []

@@ -2,19 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from softiou import reports
 from softiou._processes import is_first
 from softiou._screen import Progress
+from softiou.checkpoints import file_sha256, find_checkpoint, run_directory
+from softiou.configuration import Config
+from softiou.data import TargetKind
 from softiou.jobs.calibrating import calibrate_run
 from softiou.jobs.run import Run
 from softiou.jobs.scoring import evaluate, score
+from softiou.recipes import BASELINE, differences_to_baseline, without_teacher
 from softiou.reports import ModelRow, ModelTable
-
-if TYPE_CHECKING:
-    from softiou.configuration import Config
-    from softiou.data import TargetKind
+from softiou.soft_labels import SoftLabelStore
+from softiou.training import resume_training, start_training
 
 PLAIN = "student without teacher"
 
@@ -65,9 +67,6 @@ def add_baseline(run: Run, progress: Progress) -> None:
 
 def _train_baseline(run: Run, progress: Progress) -> Run:
     """Train the student without teacher inside the run, or continue it."""
-    from softiou.recipes import BASELINE, without_teacher
-    from softiou.training import resume_training, start_training
-
     directory = run.path / BASELINE
     shown: Any = {"say": progress.say, "progress_bar": progress.bars}
     progress.say("now the same student without teacher, the baseline")
@@ -89,8 +88,6 @@ def _compare(
 
     The baseline is one that the user named, where nothing is written, or one inside the run.
     """
-    from softiou.recipes import differences_to_baseline
-
     config = run.config
     student = evaluate(run, progress=progress).content
     split, labels = student["split"], student["labels"]
@@ -119,12 +116,9 @@ def _compare(
 
 
 def _teacher_row(
-    config: "Config", split: str, labels: "TargetKind", progress: Progress
+    config: Config, split: str, labels: TargetKind, progress: Progress
 ) -> ModelRow | None:
     """Score the teacher, or return None when there are only its soft labels."""
-    from softiou.checkpoints import file_sha256, find_checkpoint, run_directory
-    from softiou.soft_labels import SoftLabelStore
-
     settings = config.distillation
     if settings is None:
         return None

@@ -90,7 +90,7 @@ def open_for(
     if own is not None:
         return CustomDataset(own, trained.description, split)
     dataset = open_dataset(data, split, labels=labels_for(trained, labels), bands=trained.bands)
-    check_classes(trained, dataset.description, data=str(data))
+    check_classes(trained.path, trained.description, dataset.description, data=str(data))
     return dataset
 
 

@@ -387,7 +387,7 @@ def load_teacher(
 ) -> tuple[SegmentationModel, LogitScaling | None]:
     """Load a teacher, frozen and in eval mode, and its calibration where it is wanted."""
     trained = load_trained(Path(str(settings.teacher)).expanduser())
-    check_classes(trained, dataset.description, data="the data set")
+    check_classes(trained.path, trained.description, dataset.description, data="the data set")
     if trained.bands != dataset.bands:
         raise CheckpointError(
             f"{trained.path} sees {trained.bands or 'RGB'}, the student {dataset.bands or 'RGB'}. "
