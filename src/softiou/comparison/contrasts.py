@@ -31,6 +31,7 @@ from softiou.resampling import (
     resample,
     weighted_metrics,
 )
+from softiou.resampling.bootstrap import limits_of
 
 T = TypeVar("T")
 
@@ -233,7 +234,7 @@ def _group(sample: _Sample, names: Sequence[str], level: float) -> Group:
     intervals = percentile_interval(sample.drawn, level=level)
     metrics, iou = _split(
         [
-            Estimate(_number(value), _number(sd), _pair(interval))
+            Estimate(_number(value), _number(sd), limits_of(interval))
             for value, sd, interval in zip(sample.means(), spread, intervals, strict=True)
         ],
         names,
@@ -260,7 +261,7 @@ def _contrast(
         differences.append(
             Difference(
                 value=_number(value),
-                interval=_pair(intervals[i]),
+                interval=limits_of(intervals[i]),
                 probability=_share_above_zero(-drawn[:, i] if lower else drawn[:, i]),
                 better="lower" if lower else "higher",
             )
@@ -283,8 +284,3 @@ def _split(columns: Sequence[T], names: Sequence[str]) -> tuple[Mapping[str, T],
 
 def _number(value: Tensor) -> float | None:
     return None if math.isnan(value) else float(value)
-
-
-def _pair(interval: Tensor) -> tuple[float, float] | None:
-    low, high = interval.tolist()
-    return None if math.isnan(low) else (low, high)

@@ -261,19 +261,20 @@ def intervals(
         return percentile_interval(samples, level=level)
 
     of_metrics = {
-        name: _pair(limits(name, samples, found.metrics[name]))
+        name: limits_of(limits(name, samples, found.metrics[name]))
         for name, samples in resampled.metrics.items()
         if group_sizes.get(name, WORST_IMAGES) >= WORST_IMAGES
     }
     return Intervals(
         {name: pair for name, pair in of_metrics.items() if pair is not None},
         {
-            name: [_pair(row) for row in limits(name, samples, found.per_class[name])]
+            name: [limits_of(row) for row in limits(name, samples, found.per_class[name])]
             for name, samples in resampled.per_class.items()
         },
     )
 
 
-def _pair(interval: Tensor) -> Interval | None:
+def limits_of(interval: Tensor) -> Interval | None:
+    """Return low and high of an interval (2,), None where it is undefined."""
     low, high = interval.tolist()
     return None if math.isnan(low) else (low, high)

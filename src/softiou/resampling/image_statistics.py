@@ -8,7 +8,7 @@ Shapes: N images, C classes, B bins of confidence, F fine bins, R weightings of 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Self, get_args, get_type_hints
 
 import torch
 from torch import Tensor
@@ -25,17 +25,6 @@ from softiou.metrics.soft import OverlapMasses, overlap_masses
 from softiou.metrics.weighted import MetricValues
 
 BOUNDARY_PX = 3
-
-_PARTS: Mapping[str, type[ImageSums]] = {
-    "counts": OverlapCounts,
-    "bins": CalibrationBins,
-    "fine_bins": CalibrationBins,
-    "boundary": OverlapCounts,
-    "boundary_bins": CalibrationBins,
-    "class_bins": CalibrationBins,
-    "masses": OverlapMasses,
-}
-_TENSORS = ("brier", "nll", "pixels", "energy")
 
 
 @dataclass(frozen=True)
@@ -94,8 +83,12 @@ class ImageStatistics(ImageSums):
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
         """Undo `tensors`: parts of which a tensor is missing are None; the counts are needed."""
-        parts: dict[str, Any] = {name: tensors.get(name) for name in _TENSORS}
-        for part, kind in _PARTS.items():
+        parts: dict[str, Any] = {}
+        for part, hint in get_type_hints(cls).items():
+            kind = (get_args(hint) or (hint,))[0]  # without "or None"
+            if kind is Tensor:
+                parts[part] = tensors.get(part)
+                continue
             columns = {field.name: tensors.get(f"{part}_{field.name}") for field in fields(kind)}
             whole = all(column is not None for column in columns.values())
             parts[part] = kind(**columns) if whole else None
