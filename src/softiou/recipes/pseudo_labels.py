@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,10 +19,12 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from softiou._files import write_atomically
-from softiou.data import DatasetDescription
 from softiou.inference import encode_image, index_image
 from softiou.inference.pictures import picture_of
 from softiou.recipes.mixing import partners
+
+if TYPE_CHECKING:
+    from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 
 FOLDER = "pseudo_labels"  # of the pictures, in the run directory
 _SHOWN = 3
@@ -103,19 +105,6 @@ class Shown:
         )
 
 
-class Watched(Protocol):
-    """What the callback reads from a recipe."""
-
-    description: DatasetDescription
-    confidence_threshold: float
-    label_trace: float
-    watch: PseudoLabelWatch
-    shown: Shown | None
-
-    def log_dict(self, dictionary: Any) -> None:
-        """Log several values."""
-
-
 class PseudoLabelReport(Callback):
     """Reports at every validation the pseudo-labels of the steps before it.
 
@@ -136,7 +125,7 @@ class PseudoLabelReport(Callback):
         if trainer.is_global_zero and recipe.shown is not None:
             self._show(trainer, recipe, recipe.shown)
 
-    def _report(self, recipe: Watched) -> None:
+    def _report(self, recipe: "SemiSupervisedRecipe") -> None:
         classes, watch = recipe.description.classes, recipe.watch
         if not int(watch.steps):
             return
@@ -156,7 +145,7 @@ class PseudoLabelReport(Callback):
         self.vanished = gone
         watch.reset()
 
-    def _show(self, trainer: pl.Trainer, recipe: Watched, shown: Shown) -> None:
+    def _show(self, trainer: pl.Trainer, recipe: "SemiSupervisedRecipe", shown: Shown) -> None:
         self.folder.mkdir(exist_ok=True)
         boards = [one for one in trainer.loggers if isinstance(one, TensorBoardLogger)]
         palette = recipe.description.palette
@@ -187,7 +176,7 @@ class PseudoLabelReport(Callback):
         self.vanished = state_dict["vanished"]
 
 
-def _pictures(shown: Shown, number: int, recipe: Watched) -> dict[str, Tensor]:
+def _pictures(shown: Shown, number: int, recipe: "SemiSupervisedRecipe") -> dict[str, Tensor]:
     """Return pictures (3, H, W) and label maps (H, W) of one image, by name of their file."""
     ignore = recipe.description.ignore_index
     numbers = torch.arange(len(shown.weak))

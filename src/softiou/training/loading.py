@@ -1,6 +1,7 @@
 """Batches for training, as a stream that can be resumed at any batch."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -9,6 +10,7 @@ from softiou.data import DrawSampler, collate
 from softiou.training.workers import Loader
 
 
+@dataclass(eq=False)
 class BatchStream:
     """Rounds of batches from an infinite stream of samples; its position is part of a checkpoint.
 
@@ -17,27 +19,16 @@ class BatchStream:
     where it was interrupted nor on the number of workers.
     """
 
-    def __init__(
-        self,
-        samples: Dataset[Any],
-        *,
-        batch_size: int,
-        batches: int,
-        workers: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        pin_memory: bool = False,
-        say: Callable[[str], None] = lambda line: None,
-    ) -> None:
-        self.samples = samples
-        self.batch_size = batch_size
-        self.batches = batches
-        self.workers = workers
-        self.rank = rank
-        self.world_size = world_size
-        self.pin_memory = pin_memory
-        self.say = say
-        self.position = 0  # batches handed out since the start of the run
+    samples: Dataset[Any]
+    _: KW_ONLY
+    batch_size: int
+    batches: int  # of a round
+    workers: int = 0
+    rank: int = 0
+    world_size: int = 1
+    pin_memory: bool = False
+    say: Callable[[str], None] = lambda line: None
+    position: int = 0  # batches handed out since the start of the run
 
     def __len__(self) -> int:
         """Return the batches of a round."""
