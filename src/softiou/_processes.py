@@ -43,6 +43,13 @@ def are_several() -> bool:
     return world_size() > 1
 
 
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def end_with_parent() -> None:
     """Let the system end this process when the one that started it ends, however that happens."""
     if sys.platform.startswith("linux"):

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from softiou._processes import cores
 from softiou.checking import check_dataset
 from softiou.checking.report import KEPT, ProblemList
-from softiou.checking.scanning import _cores, bounded_map
+from softiou.checking.scanning import bounded_map
 from softiou.data import Problem, open_dataset
 
 Make = Callable[..., Path]
@@ -61,7 +62,7 @@ def test_few_items_are_taken_ahead() -> None:
 
     results = bounded_map(abs, items())
     assert next(results) == 0
-    assert len(taken) <= 4 * _cores() + 1
+    assert len(taken) <= 4 * cores() + 1
     results.close()  # type: ignore[attr-defined]  # it is a generator
 
 
@@ -75,7 +76,7 @@ def test_who_stops_early_leaves_no_threads() -> None:
 def test_cores_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.sched_getaffinity", raising=False)
     monkeypatch.setattr("os.cpu_count", lambda: None)
-    assert _cores() == 1
+    assert cores() == 1
 
 
 def test_interrupt_ends_the_check(make_dataset: Make) -> None:

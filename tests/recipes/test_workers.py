@@ -52,7 +52,7 @@ def fail(text: str) -> Callable[[], None]:
 
 @pytest.fixture(autouse=True)
 def _much(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_cores", lambda: 64)
+    monkeypatch.setattr(workers, "cores", lambda: 64)
 
 
 def loaded(loader: Loader) -> list[int]:
@@ -141,7 +141,7 @@ def test_as_many_processes_as_shared_memory_has_room_for(
 @pytest.mark.filterwarnings(MORE_THAN_CORES)
 def test_as_many_processes_as_cores_and_descriptors_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    monkeypatch.setattr(workers, "cores", lambda: 2)
     assert Loader(Blocks(), workers=1000, say=said.append).workers == 8
     monkeypatch.setattr(workers, "_free_descriptors", lambda: 112)
     assert Loader(Blocks(), workers=8, say=said.append).workers == 2

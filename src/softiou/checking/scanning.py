@@ -3,7 +3,6 @@
 Shapes: H and W in pixels.
 """
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from softiou._processes import cores
 from softiou.checking.images import ImageCheck, check_image
 from softiou.checking.masks import check_mask, check_size
 from softiou.checking.report import ProblemList
@@ -197,7 +197,7 @@ def bounded_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     Threads suffice: decoding and counting release the interpreter's lock. A caller that stops
     early, by an error or an interrupt, waits for the running items only.
     """
-    workers = _cores()
+    workers = cores()
     rest = iter(items)
     pool = ThreadPoolExecutor(workers)
     try:
@@ -210,10 +210,3 @@ def bounded_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -14,7 +14,7 @@ from typing import Any
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset
 
-from softiou._processes import end_with_parent
+from softiou._processes import cores, end_with_parent
 from softiou._signals import raise_if_received
 from softiou.errors import DataError
 
@@ -103,7 +103,7 @@ def _affordable(
     workers: int, samples: Dataset[Any], settings: dict[str, Any], say: Callable[[str], None]
 ) -> int:
     """Return how many loading processes there is room for."""
-    bounds = {f"{_cores()} cores": _PER_CORE * _cores()}
+    bounds = {f"{cores()} cores": _PER_CORE * cores()}
     free = _free_descriptors()
     bounds[f"{free} file descriptors (ulimit -n)"] = max(0, free - _OTHERS) // _PER_PROCESS
     room = _free_shared_memory()
@@ -118,10 +118,6 @@ def _affordable(
     fewer = max(0, bounds[reason])
     say(f"workers  {fewer} instead of {workers}: there are only {reason}")
     return fewer
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _free_shared_memory() -> int:
