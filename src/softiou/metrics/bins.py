@@ -69,13 +69,8 @@ def fine_bins(confidence: Tensor, num_bins: int) -> Tensor:
         f = floor(16 B p), in [0, 16 B)     the last of which, 1 - p = u / (16 B), is divided:
         f + k                               1/2^(k+1) <= u < 1/2^k, k = 0, ..., 16
 
-    Args:
-        confidence: Probabilities of any shape and floating dtype. What lies outside of [0, 1] is in
-            the first or last bin, NaN in the first.
-        num_bins: B.
-
-    Returns:
-        int64 in [0, F), of the same shape; the fine bin rises with the confidence.
+    The result, int64 in [0, F) of the same shape, rises with the confidence. What lies outside of
+    [0, 1] is in the first or last bin, NaN in the first.
     """
     uniform = num_bins * PARTS
     p = confidence.double()

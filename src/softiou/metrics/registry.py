@@ -6,7 +6,8 @@ rest of `softiou.metrics`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 Group: TypeAlias = Literal["overlap", "soft", "calibration"]
@@ -84,30 +85,17 @@ _SUMMARY: tuple[Place, ...] = ("console", "models")
 _HEADLINE: tuple[Place, ...] = ("headline", *_SUMMARY)
 
 
-def _overlap(key: str, label: str, average: str, text: str, **more: Any) -> MetricInfo:
-    return MetricInfo(key, label, text, "overlap", average, **more)
+def _metric(group: Group, key: str, label: str, average: str, text: str, **more: Any) -> MetricInfo:
+    return MetricInfo(key, label, text, group, average, **more)
+
+
+_overlap, _soft = partial(_metric, "overlap"), partial(_metric, "soft")
+_error = partial(_metric, "calibration", higher_is_better=False, interval="mirrored squares")
 
 
 def _worst(percent: int, average: str, text: str) -> MetricInfo:
     key, label = f"miou_{average.lower()}_q{percent}", f"Worst {percent} % mIoU"
     return _overlap(key, label, average, text, interval="mirrored")
-
-
-def _soft(key: str, label: str, average: str, text: str, **more: Any) -> MetricInfo:
-    return MetricInfo(key, label, text, "soft", average, **more)
-
-
-def _error(
-    key: str,
-    label: str,
-    average: str,
-    text: str,
-    *,
-    interval: IntervalKind = "mirrored squares",
-    **more: Any,
-) -> MetricInfo:
-    info = MetricInfo(key, label, text, "calibration", average, higher_is_better=False, **more)
-    return replace(info, interval=interval)
 
 
 # In the order in which tables list them.

@@ -77,31 +77,20 @@ def pool(sums: S, weights: Tensor) -> S:
 
 
 def weighted_mean(values: Tensor, weights: Tensor, *, valid: Tensor | None = None) -> Tensor:
-    """Average over the images where a value is defined.
+    """Average (N,) or (N, C) over the images where it is defined: float64 (R,) or (R, C), else NaN.
 
-    Args:
-        values: Of the images, floating (N,) or (N, C).
-        weights: (R, N), float64.
-        valid: Bool, of the shape of `values`: which ones are defined; a NaN among them makes every
-            mean NaN. None for those that are not NaN.
-
-    Returns:
-        float64 (R,) or (R, C); NaN where nothing is defined.
+    `valid` says where, bool of the same shape; a NaN there makes every mean NaN. None for
+    everywhere but at NaN.
     """
     valid = values.isfinite() if valid is None else valid
     return (weights @ values.double().where(valid, 0.0)) / (weights @ valid.double())
 
 
 def worst_means(values: Tensor, weights: Tensor, *, percent: Sequence[float]) -> list[Tensor]:
-    """Average the lowest values, an image of weight w being w images.
+    """Average the lowest values (N,), an image of weight w being w images; NaN is left out.
 
-    Args:
-        values: Of the images, float64 (N,); NaN is left out.
-        weights: Whole numbers (R, N), float64.
-        percent: Shares q in (0, 100]; the lowest ceil(q M / 100) of M images are averaged.
-
-    Returns:
-        float64 (R,) for each q; NaN where nothing is defined.
+    For each q of `percent`, in (0, 100], the lowest ceil(q M / 100) of M images: float64 (R,), NaN
+    where nothing is defined. The weights (R, N) are whole numbers.
     """
     order = values.argsort()[: int(values.isfinite().sum())]  # NaN comes last
     drawn = weights @ values.isfinite().double()
@@ -125,14 +114,10 @@ def worst_means(values: Tensor, weights: Tensor, *, percent: Sequence[float]) ->
 
 
 def worst_group_sizes(counts: OverlapCounts) -> dict[str, int]:
-    """Return how many images each of the worst-case metrics averages over.
+    """Return how many images each of the worst-case metrics averages over, 0 without any.
 
-    Args:
-        counts: Of N images.
-
-    Returns:
-        ceil(q n / 100) by metric, n being the images that have a score; for miou_c_q10 and
-        miou_c_q5 those of the rarest class that occurs. 0 without any.
+    It is ceil(q n / 100), n being the images that have a score; for miou_c_q10 and miou_c_q5 those
+    of the rarest class that occurs.
     """
     occurs = counts.occurs()
     of_classes = occurs.sum(0)
@@ -288,16 +273,11 @@ def confidence_metrics(
     nll: Tensor | None = None,
     pixels: Tensor | None = None,
 ) -> MetricValues:
-    """Compute the metrics of top-label calibration that the given sums allow.
+    """Compute the metrics of top-label calibration that the given sums allow; weights (R, N).
 
-    Args:
-        weights: (R, N), float64.
-        bins: Bins of equal width (N, B): ece_d, ece_i, mce_d.
-        fine_bins: As `softiou.metrics.bins.fine_bins` counts them (N, F): ace_d.
-        boundary_bins: Bins of the pixels near a boundary (N, B): bece_d.
-        brier: Sums of the squared distances (N,).
-        nll: Sums of the negative log-likelihoods (N,), nats.
-        pixels: Valid pixels (N,), for `brier` and `nll`.
+    Bins of equal width (N, B) give ece_d, ece_i and mce_d; fine ones (N, F) ace_d; those of the
+    pixels near a boundary (N, B) bece_d; the sums of `ImageStatistics` (N,) brier and nll, beside
+    the valid pixels (N,).
     """
     found: dict[str, Tensor] = {}
     if bins is not None:
