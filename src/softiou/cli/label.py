@@ -45,17 +45,11 @@ def label(
     An interrupted run continues where it stopped, and any number of processes and machines can
     share the work.
     """
+    given = _console.for_job(locals())
+    given["overrides"] = given.pop("settings") or []
     with _console.loading():
         from softiou.jobs import label as store_labels
-    store = store_labels(
-        data,
-        teacher=teacher,
-        out=out,
-        part=part,
-        verify=verify,
-        overrides=settings or [],
-        progress=False if json_output else None,
-    )
+    store = store_labels(**given)
     if json_output:
         folders = [path.name for path in out.iterdir() if path.is_dir()]
         counts = {name: len(store.stems(name)) for name in sorted(folders)}

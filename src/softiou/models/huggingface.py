@@ -19,7 +19,12 @@ from softiou.models.spec import ModelSpec
 from softiou.models.weights import Normalisation, no_waiting_offline, offline
 
 INPUT_STRIDE = 32
-# The parts that depend on the number of classes, by kind of model.
+# By kind of model its class, and the parts that depend on the number of classes.
+CLASSES = {
+    "mask2former": "Mask2FormerForUniversalSegmentation",
+    "segformer": "SegformerForSemanticSegmentation",
+    "upernet": "UperNetForSemanticSegmentation",
+}
 CLASSIFIERS = {
     "mask2former": ("class_predictor.", "criterion."),
     "segformer": ("decode_head.classifier.",),
@@ -133,18 +138,13 @@ def _is_folder(name: str) -> bool:
 
 
 def _class_of(transformers: Any, config: Any) -> Any:
-    classes = {
-        "mask2former": transformers.Mask2FormerForUniversalSegmentation,
-        "segformer": transformers.SegformerForSemanticSegmentation,
-        "upernet": transformers.UperNetForSemanticSegmentation,
-    }
-    if config.model_type not in classes:
+    if config.model_type not in CLASSES:
         raise ConfigError(
             f"model.encoder: softiou cannot train a {config.model_type!r} of transformers, only "
-            f"{', '.join(sorted(classes))}. Its backbone may be available from timm, as tu-NAME, "
+            f"{', '.join(sorted(CLASSES))}. Its backbone may be available from timm, as tu-NAME, "
             "for another architecture."
         )
-    return classes[config.model_type]
+    return getattr(transformers, CLASSES[config.model_type])
 
 
 def _load(kind: Any, name: str, config: Any) -> Any:
