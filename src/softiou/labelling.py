@@ -8,23 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from softiou._processes import rank, world_size
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.data import ImageSample
 from softiou.errors import ConfigError
-from softiou.inference import Precision, autocast, require_finite
+from softiou.inference import Precision, require_finite
+from softiou.inference.predictors import full_logits
+from softiou.inference.views import resized
 from softiou.models import SegmentationModel
-from softiou.soft_labels import (
-    Manifest,
-    Normalisation,
-    Quantisation,
-    SoftLabelStore,
-    Teacher,
-    interpolate_at,
-)
+from softiou.soft_labels import Manifest, Normalisation, Quantisation, SoftLabelStore, Teacher
 from softiou.soft_labels.manifest import Recorded
 from softiou.temperature import LogitScaling
 
@@ -149,39 +143,15 @@ def cell_probs(
     image = image.to(model.mean.device)
     found: list[Tensor] = []
     for scale in settings.scales:
-        view = _rescaled(image, scale)
+        view = resized(image.unsqueeze(0), scale)
         for mirrored in (False, True) if settings.flip else (False,):
-            logits = _cell_logits(model, view.flip(-1) if mirrored else view, grid, precision)
+            seen = view.flip(-1) if mirrored else view
+            logits = full_logits(model, seen, precision=precision, size=grid)[0]
             if settings.scaling is not None:
                 logits = settings.scaling.apply(logits, dim=0)
             probs = logits.softmax(0)
             found.append(probs.flip(-1) if mirrored else probs)
     return found[0] if len(found) == 1 else torch.stack(found).mean(0)
-
-
-def _rescaled(image: Tensor, scale: float) -> Tensor:
-    """Resize RGB (3, H, W), uint8 or in [0, 1]; floating where its size changes."""
-    height, width = (max(1, round(scale * length)) for length in image.shape[-2:])
-    if (height, width) == tuple(image.shape[-2:]):
-        return image
-    floating = image if image.is_floating_point() else image.float() / 255
-    size = (height, width)
-    return F.interpolate(floating.unsqueeze(0), size, mode="bilinear", antialias=True)[0]
-
-
-def _cell_logits(
-    model: SegmentationModel, image: Tensor, grid: tuple[int, int], precision: Precision
-) -> Tensor:
-    """Compute logits (C, *grid) at the centres of the cells of a grid over an image."""
-    device = model.mean.device
-    with autocast(device, precision):
-        logits = model(image.unsqueeze(0))[0].float()
-    places = []
-    for length, cells, count in zip(image.shape[-2:], logits.shape[-2:], grid, strict=True):
-        centres = (torch.arange(count, device=device) + 0.5) * (length / count)
-        covered = length + -length % model.input_stride  # the logits cover the padding, too
-        places.append(centres * (cells / covered) - 0.5)
-    return interpolate_at(logits, *places)
 
 
 def own_part(part: str | None) -> tuple[int, int]:

@@ -98,7 +98,6 @@ def images_by_stem(
 ) -> tuple[dict[str, Path], list[Problem]]:
     """Find the images of a folder by stem; it is a problem when there are none."""
     images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
-    images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
     if not images:
         return images, [_no_images(folder)]
     return images, problems if stem_of else [*problems, *left_below(folder)]

@@ -27,15 +27,10 @@ def predict_logits(model: "SegmentationModel", image: Tensor, *, precision: Prec
     """Compute the logits of one image as a whole.
 
     They give plain and calibrated probabilities from one pass of the network, equal to those of
-    `predict_probs` with its default settings:
+    `predict_probs` with its default settings, whose arguments are the same:
 
         logits = predict_logits(model, image, precision=precision)
         plain, calibrated = logits.softmax(0), scaling.apply(logits, dim=0).softmax(0)
-
-    Args:
-        model: In eval mode, on the device to use.
-        image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size.
-        precision: Of the network.
 
     Returns:
         Logits (C, H, W) in float32, on the model's device.

@@ -24,19 +24,16 @@ class Predictor(Protocol):
     @property
     def num_classes(self) -> int:
         """C."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """The device of images and probabilities."""
-        ...
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Compute probabilities (N, C, H, W) in float32 of images that had the size (H, W) before.
 
         RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
         """
-        ...
 
 
 def require_finite(probs: Tensor, *, model: str, image: str) -> None:

@@ -82,13 +82,13 @@ def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSetti
 def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor, bool]]:
     """Yield the views of some images, and whether they are mirrored."""
     for scale in settings.scales:
-        scaled = _resized(images, scale)
+        scaled = resized(images, scale)
         yield scaled, False
         if settings.flips:
             yield scaled.flip(-1), True
 
 
-def _resized(images: Tensor, scale: float) -> Tensor:
+def resized(images: Tensor, scale: float) -> Tensor:
     """Resize RGB images by a factor, with antialiasing."""
     if scale == 1:
         return images

@@ -102,8 +102,8 @@ def semi(
     """Train on images with masks and on images without, and compare student and teacher.
 
     The teacher is the moving average of the student; its pseudo-labels take the place of the masks
-    that are missing. Masks of unlabelled images are never opened, even where there are some. The
-    arguments that are not named here are those of `train`.
+    that are missing. Masks of unlabelled images are never opened, even where there are some.
+    Errors, and arguments that are not named here, are those of `train`.
 
     Args:
         unlabeled: Folder of images without masks; None for DATA/unlabeled/images, and the images of
@@ -114,10 +114,6 @@ def semi(
 
     Returns:
         The run; its `contents().model_table` has both models.
-
-    Raises:
-        ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
-        KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
     """
     shown = progress_of(progress)
     settings |= split_setting(split) | unlabeled_setting(unlabeled)
@@ -153,8 +149,8 @@ def distill(
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
     `baseline` names a run of the same budget. The report of the run has all of them in one table.
-    With `baseline="none"` the student alone is scored. The arguments that are not named here are
-    those of `train`.
+    With `baseline="none"` the student alone is scored. Errors, and arguments that are not named
+    here, are those of `train`.
 
     Args:
         split: As in `train`; with `unlabeled`, the other images of train are learnt without masks.
@@ -164,10 +160,6 @@ def distill(
 
     Returns:
         The run; its `contents().model_table` has all models.
-
-    Raises:
-        ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
-        KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
     """
     shown = progress_of(progress)
     settings |= split_setting(split)

@@ -23,13 +23,8 @@ class CalibrationMetric(BinnedMetric[CalibrationSums]):
     F is 16 B + 16: 256 fine bins of three numbers an image for B = 15, however many its pixels.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        num_bins: B, at least 1.
+        num_classes, num_bins, independent, ignore_index: As for `pixel_sums`.
         per: "dataset" for all pixels together, "image" for the mean over the images that have any.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel). Then every entry, pixel and class, counts by itself: its confidence is the
-            probability of the class, compared with how often the class is present.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
