@@ -194,9 +194,16 @@ def test_shares_of_labels_by_repetition(height: int, width: int, h: int, w: int)
     )
 
 
+def shares_of(target: torch.Tensor, view: View, **about: int) -> torch.Tensor:
+    """Return the shares in a view of a whole mask (H, W)."""
+    size = (len(target), len(target[0]))
+    top, bottom, left, right = view.box(size)
+    return mask_shares(target[top:bottom, left:right], view, size, **about)
+
+
 def test_ignored_parts_are_left_out() -> None:
     target = torch.tensor([[0, 1, 9, 1], [0, 9, 9, 9]])
-    shares = mask_shares(target, View(0, 0, 2, 4, (1, 2)), num_classes=2, ignore_index=9)
+    shares = shares_of(target, View(0, 0, 2, 4, (1, 2)), num_classes=2, ignore_index=9)
     assert shares[:, 0, 0].tolist() == pytest.approx([2 / 3, 1 / 3])
     assert shares[:, 0, 1].tolist() == [9, 9]  # a quarter of it is known
 
@@ -205,15 +212,13 @@ def test_ignored_parts_are_left_out() -> None:
 def test_labels_that_are_no_class(label: int) -> None:
     target = torch.full((2, 2), label)
     with pytest.raises(ValueError, match=rf"Expected labels 0\.\.1, but found {label}"):
-        mask_shares(target, View(0, 0, 2, 2, (1, 1)), num_classes=2, ignore_index=255)
+        shares_of(target, View(0, 0, 2, 2, (1, 1)), num_classes=2, ignore_index=255)
 
 
 @pytest.mark.parametrize("ignore_index", [-1, 255, 1])
 def test_pixels_beyond_the_image_are_ignored(ignore_index: int) -> None:
     target = torch.zeros(2, 2, dtype=torch.int64)
-    shares = mask_shares(
-        target, View(-2, 0, 4, 2, (4, 2)), num_classes=2, ignore_index=ignore_index
-    )
+    shares = shares_of(target, View(-2, 0, 4, 2, (4, 2)), num_classes=2, ignore_index=ignore_index)
     assert (shares[:, :2] == ignore_index).all()
     assert shares[:, 2:].tolist() == [[[1, 1], [1, 1]], [[0, 0], [0, 0]]]
 
@@ -226,7 +231,7 @@ def test_a_view_that_enlarges_by_whole_numbers_is_nearest_neighbour(
     target[target == 3] = 9
     view = View(top, left, side, side, (2 * side, 3 * side), flip)
     labels = view.labels(target, fill=9)
-    shares = mask_shares(target, view, num_classes=3, ignore_index=9)
+    shares = shares_of(target, view, num_classes=3, ignore_index=9)
     assert torch.equal(shares.argmax(0)[labels != 9], labels[labels != 9])
     assert (shares[:, labels == 9] == 9).all()
     torch.testing.assert_close(shares.sum(0)[labels != 9], torch.ones(int((labels != 9).sum())))
@@ -312,7 +317,7 @@ def test_a_bitmap_is_drawn_like_a_mask_file(top: int, left: int, side: int, flip
     mask = np.zeros(SIZE, bool)
     mask[2:9, 3:12] = np.random.default_rng(1).random((7, 9)) < 0.7
     shape = Shape("a", bitmap=Bitmap.of(mask[2:9, 3:12], (2, 3)))
-    expected = mask_shares(
+    expected = shares_of(
         torch.from_numpy(mask.astype(np.int64)), view, num_classes=3, ignore_index=9
     )
     torch.testing.assert_close(drawing(shape).shares(view, SIZE), expected, atol=1e-5, rtol=0)
@@ -327,7 +332,7 @@ def test_a_view_maps_the_points(top: int, left: int, side: int, flip: bool) -> N
     fine = np.zeros((SIZE[0] * factor, SIZE[1] * factor), np.int64)
     fine[10:39, 13:48] = 1
     big = View(factor * top, factor * left, factor * side, factor * side, view.crop_px, flip)
-    expected = mask_shares(torch.from_numpy(fine), big, num_classes=3, ignore_index=9)
+    expected = shares_of(torch.from_numpy(fine), big, num_classes=3, ignore_index=9)
     torch.testing.assert_close(drawing(shape).shares(view, SIZE), expected, atol=1e-5, rtol=0)
 
 

@@ -259,8 +259,9 @@ def test_a_picture_that_is_a_program_is_not_run(
 
 def test_scenes_beyond_the_limit_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    Image.fromarray(COLOURS).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png").permute(1, 2, 0), COLOURS)
+    for name, how in (("a.png", {}), ("a.tif", {}), ("b.tif", {"compression": "tiff_lzw"})):
+        Image.fromarray(COLOURS).save(tmp_path / name, **how)
+        assert np.array_equal(read_image(tmp_path / name).permute(1, 2, 0), COLOURS)
     assert Image.MAX_IMAGE_PIXELS == 10  # that of other code is left alone
     monkeypatch.setattr(reading, "_LARGEST_PX", 47)
     with pytest.raises(DataError, match="Expected at most 2\\^30 pixels, but found 8 x 6"):

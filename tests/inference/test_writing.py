@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from softiou._files import atomic_file
 from softiou.data import DatasetDescription
 from softiou.errors import DataError, RunExistsError
 from softiou.inference import (
@@ -20,7 +21,7 @@ from softiou.inference import (
     predict_probs,
     writing,
 )
-from softiou.inference.writing import ProbabilityFile, probability_file
+from softiou.inference.writing import ProbabilityFile
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.temperature import LogitScaling
 
@@ -246,7 +247,8 @@ def test_interrupt_leaves_whole_files_or_none(
 def test_the_name_appears_when_all_is_written(tmp_path: Path) -> None:
     """A process that is killed before leaves a hidden file alone."""
     path = tmp_path / "a.probs.npy"
-    with probability_file(path, (2, 4, 3)) as file:
+    with atomic_file(path) as opened:
+        file = ProbabilityFile(opened, (2, 4, 3))
         file.write(slice(0, 4), torch.rand(2, 4, 3))
         assert not path.exists()
         assert [p.name.startswith(".tmp-") for p in tmp_path.iterdir()] == [True]
@@ -256,7 +258,8 @@ def test_the_name_appears_when_all_is_written(tmp_path: Path) -> None:
 def test_bands_find_their_place_in_the_file(tmp_path: Path) -> None:
     probs = torch.rand(3, 7, 5)
     path = tmp_path / "a.npy"
-    with probability_file(path, (3, 7, 5)) as file:
+    with atomic_file(path) as opened:
+        file = ProbabilityFile(opened, (3, 7, 5))
         for rows in (slice(5, 7), slice(0, 2), slice(2, 5)):
             file.write(rows, probs[:, rows])
     np.testing.assert_array_equal(np.load(path), probs.half().numpy())
@@ -272,9 +275,9 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
     try:
         with (
             pytest.raises(OSError, match="File too large"),
-            probability_file(tmp_path / "a.npy", (2, 100, 100)) as file,
+            atomic_file(tmp_path / "a.npy") as opened,
         ):
-            file.write(slice(0, 100), torch.rand(2, 100, 100))
+            ProbabilityFile(opened, (2, 100, 100)).write(slice(0, 100), torch.rand(2, 100, 100))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []

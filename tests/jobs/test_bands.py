@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 import softiou
 from band_files import PLACE, band_values, write_bands, write_dataset
 from softiou import checkpoints
+from softiou.cli import app
 from softiou.configuration import load_config
-from softiou.data import Bands
+from softiou.data import Bands, read_image
+from softiou.data.bands import Tiff
 from softiou.errors import CheckpointError, ConfigError, DataError
+from softiou.inference import encode_image, overlay
 from softiou.jobs import plan
 from softiou.models import ModelSpec, SegmentationModel
 
@@ -107,6 +112,36 @@ def test_windows_agree_with_the_whole_image_and_arrays_with_files(four: tuple[Pa
         softiou.predict(run, torch.zeros(3, 8, 8), progress=False)
 
 
+def test_prediction_reads_each_row_of_windows_once(
+    four: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = four
+    path = data / "val" / "images" / "1.tif"
+    opened, read = [], []
+    start, window = Tiff.__init__, Tiff.read
+
+    def open_tiff(self: Tiff, file: Path) -> None:
+        opened.append(file)
+        start(self, file)
+
+    def read_window(self: Tiff, *place: Any) -> NDArray[Any]:
+        values = window(self, *place)
+        read.append(values.shape)
+        return values
+
+    monkeypatch.setattr(Tiff, "__init__", open_tiff)
+    monkeypatch.setattr(Tiff, "read", read_window)
+    found = softiou.predict(run, path, window=(32, 88), overlap=0, progress=False)
+    found.save(tmp_path, overlays=True)
+    assert read == [(4, 32, 88)] * 3
+    assert len(opened) == 3  # before the work, for the pixels, and for the place of the mask
+    with rasterio.open(tmp_path / "1.tif") as file:
+        mask = torch.from_numpy(file.read(1))
+    bands, palette = checkpoints.load_trained(run).bands, found.description.palette
+    picture = encode_image(overlay(read_image(path, bands), mask, palette), "JPEG")
+    assert (tmp_path / "1.overlay.jpg").read_bytes() == picture
+
+
 @pytest.mark.parametrize("to", ["onnx", "torch-export", "safetensors"])
 def test_exported_files_take_the_values_of_the_files(
     four: tuple[Path, Path], tmp_path: Path, to: Any
@@ -169,6 +204,11 @@ def test_check_looks_at_bands(four: tuple[Path, Path]) -> None:
     report = softiou.check(data, bands=[4, 1], progress=False)
     assert report.errors == ()
     assert {problem.kind for problem in report.problems} == {"no_value"}
+    for text in ("4,1", "[4, 1]"):
+        asked = CliRunner().invoke(app, ["check", str(data), "--bands", text, "--json"])
+        assert json.loads(asked.stdout)["counts"] == {"errors": 0, "warnings": 0, "notes": 6}
+    refused = CliRunner().invoke(app, ["check", str(data), "--bands", "4,x"])
+    assert "data.bands: expected a whole number, but got 'x'" in str(refused.exception)
     wrong = softiou.check(data, bands=[7], progress=False)
     assert "Expected a band 7, but found 4" in wrong.problems[0].message
 

@@ -140,16 +140,6 @@ def factors(scales: str) -> tuple[float, ...]:
         ) from error
 
 
-def band_numbers(text: str | None) -> tuple[int, ...] | None:
-    """Read numbers of bands; ConfigError when they are none."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.strip("[] ").split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise ConfigError(f"--bands: expected numbers from 1 such as 4,3,2, but got {text!r}.")
-    return tuple(int(part) for part in parts)
-
-
 def window_px(text: str | None) -> tuple[int, int] | None:
     """Read height and width of a window; ConfigError when they are no numbers."""
     if text is None:

@@ -12,7 +12,6 @@ import typer
 
 from softiou._screen import progress_of
 from softiou.cli import _console
-from softiou.cli._arguments import band_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,17 +72,19 @@ def check(
         from softiou import jobs
         from softiou.checking import fix_dataset, fix_folder
         from softiou.cli._check_text import fix_summary, summary, suspect_table
+        from softiou.configuration import load_config
         from softiou.data import Bands
 
     if fix is not None:
         fix_folder(data, fix)  # fail before the work
     progress = progress_of(False if json_output else None)
-    numbers = band_numbers(bands)
+    asked = [] if bands is None else [f"data.bands={bands}"]
+    numbers = load_config(source=data, overrides=asked).data.bands
     report = jobs.check(data, unlabeled=unlabeled, bands=numbers, progress=progress)
     if not json_output:
         _print(summary(report))  # printed even when nothing can be repaired
     watch = partial(progress.track, description="checking files")
-    seen = Bands(numbers) if numbers else None
+    seen = Bands(tuple(numbers)) if numbers else None
     fixed = None if fix is None else fix_dataset(data, fix, report=report, bands=seen, watch=watch)
     suspects = () if run is None else jobs.suspect_labels(run, data, progress=progress)
     if json_output:

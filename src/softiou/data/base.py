@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, cast, get_args
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -108,6 +108,13 @@ class Sample(TypedDict):
     drawing: NotRequired[Drawing]
 
 
+def whole(sample: Mapping[str, Any]) -> Sample:
+    """Read all of a sample of `SegmentationDataset.compact`."""
+    image, target = sample["image"][..., :, :], sample["target"][..., :, :]
+    target = target.contiguous() if target.is_floating_point() else target.long().contiguous()
+    return cast(Sample, {**sample, "image": image.contiguous(), "target": target})
+
+
 class SegmentationDataset(Dataset[Sample], ABC):
     """Images with labels, addressed by number.
 
@@ -141,8 +148,11 @@ class SegmentationDataset(Dataset[Sample], ABC):
     def __getitem__(self, index: int) -> Sample:
         """Return a sample, always the same one for an index."""
 
-    def compact(self, index: int) -> Sample:
-        """Return a sample in any integer type and order in memory, where that takes less time."""
+    def compact(self, index: int) -> Mapping[str, Any]:
+        """Return a sample whose image and target have windows [..., rows, columns], to save time.
+
+        They are tensors of any integer type and order in memory, or read what is indexed.
+        """
         return self[index]
 
     @abstractmethod

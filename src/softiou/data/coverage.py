@@ -149,21 +149,22 @@ def _repeated(counts: Floats) -> tuple[Integers, Floats]:
     return item, np.arange(len(item), dtype=np.float64) - np.repeat(whole.cumsum() - whole, whole)
 
 
-def mask_shares(target: Tensor, view: View, *, num_classes: int, ignore_index: int) -> Tensor:
+def mask_shares(
+    target: Tensor, view: View, size: tuple[int, int], *, num_classes: int, ignore_index: int
+) -> Tensor:
     """Return the share of each class in the pixels of a view of a mask, by area: (C, h, w).
 
+    `target` is the part of the mask (H, W) that the view shows, `view.box(size)`.
     Where a part of a pixel is ignored or lies beyond the image, shares are those of the other part;
     if that is less than half of the pixel, it is ignored.
     """
-    size = (int(target.shape[0]), int(target.shape[1]))
-    top, bottom, left, right = view.box(size)
-    labels = target.numpy()[top:bottom, left:right]
+    labels = target.numpy()
     ignored = labels == ignore_index
     if ((labels < 0) | (labels >= num_classes))[~ignored].any():
         found = some_of(np.unique(labels))
         raise ValueError(f"Expected labels 0..{num_classes - 1}, but found {found}.")
     labels = np.where(ignored, num_classes, labels)
-    (h, w), seen = view.crop_px, view.within((top, bottom, left, right))
+    (h, w), seen = view.crop_px, view.within(view.box(size))
     rows, columns = (seen.top, seen.height, h), (seen.left, seen.width, w)
     shares = area_shares(labels, num_classes + 1, rows, columns)
     mirrored = view.mirrored(torch.from_numpy(shares))

@@ -3,16 +3,17 @@
 Shapes: R annotators, C classes, H and W in pixels.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from softiou.data.bands import Bands, measured, missing
-from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth
+from softiou.data.bands import BandImage, Bands, Box, measured, missing
+from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth, whole
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem
@@ -90,34 +91,38 @@ class FolderDataset(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample."""
-        sample = self.compact(index)
-        if not sample["target"].is_floating_point():
-            sample["target"] = sample["target"].long()
-        return {**sample, "image": sample["image"].contiguous()}
+        return whole(self.compact(index))
 
-    def compact(self, index: int) -> Sample:
-        """Read a sample as uint8 where that suffices, with the bands of a pixel side by side."""
+    def compact(self, index: int) -> Mapping[str, Any]:
+        """Read a sample as uint8 where that suffices, or chosen bands where they are indexed."""
         files = self._samples[index]
-        image = read_pixels(files.image, self.bands)
-        target = self.target(index, image.shape[-2:])
-        if self.bands is not None:
-            target = target.masked_fill(missing(image), self.description.ignore_index)
-        sample: Sample = {"image": image, "target": target, "stem": files.stem}
+        sample: dict[str, Any] = {"stem": files.stem}
+        if self.bands is None:
+            sample["image"] = read_pixels(files.image)
+            sample["target"] = self.target(index, sample["image"].shape[-2:])
+        else:
+            sample["image"] = BandImage(files.image, self.bands)
+            sample["target"] = _StoredTarget(self, index, sample["image"])
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
         return sample
 
-    def target(self, index: int, size: Sequence[int] | None = None) -> Tensor:
-        """Read the target of a sample, perhaps for an image of `size` (H, W), which is not read."""
+    def target(
+        self, index: int, size: Sequence[int] | None = None, box: Box | None = None
+    ) -> Tensor:
+        """Read a target, or rows and columns of it, perhaps for an image of `size` (H, W)."""
         files = self._samples[index]
+        within = None if self.labels == "staple" else box  # which takes all pixels
         masks = []
         for mask in files.masks:
-            masks.append(self._mask_reader.read(mask))
-            if size and (problem := size_problem(mask, masks[-1].shape, files.image, size)):
+            found, own = self._mask_reader.part(mask, within)
+            if size and (problem := size_problem(mask, own, files.image, size)):
                 raise DataProblemsError(problem)
+            masks.append(found)
         for _ in range(self.annotators - len(masks)):  # those who left the image out
             masks.append(torch.full_like(masks[0], self.description.ignore_index))
-        return self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
+        target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
+        return target[..., *box] if box and not within else target
 
     def _target(self, masks: Tensor) -> Tensor:
         """Turn the masks (R, H, W) of the annotators into one target."""
@@ -135,6 +140,20 @@ class FolderDataset(SegmentationDataset):
         # (1, C, H, W) -> (C, H, W), or the first of the largest -> (H, W)
         target = probs[0].argmax(dim=0) if self.labels == "hard" else probs[0]
         return target.where(valid[0], ignore_index)
+
+
+@dataclass(frozen=True)
+class _StoredTarget:
+    """The target of an image of bands, ignored where one of them has no value."""
+
+    dataset: FolderDataset
+    index: int
+    image: BandImage
+
+    def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
+        target = self.dataset.target(self.index, self.image.shape[-2:], place[-2:])
+        gone = missing(self.image[place])
+        return target.masked_fill(gone, self.dataset.description.ignore_index)
 
 
 def size_problem(

@@ -11,7 +11,7 @@ from typing import TypedDict
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from softiou.data.bands import Bands
+from softiou.data.bands import BandImage, Bands
 from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
@@ -34,7 +34,7 @@ class ImageDataset(Dataset[ImageSample]):
     Args:
         folder: Of the images; stems are unique within it.
         stems: A name for every image.
-        read: Returns the image of a number.
+        read: Returns the image of a number, or what reads windows of it.
         skipped: Stems that were left out because their files cannot be read.
         excluded: Stems that were left out because splits of the data set hold the same images.
     """
@@ -43,7 +43,7 @@ class ImageDataset(Dataset[ImageSample]):
         self,
         folder: str,
         stems: tuple[str, ...],
-        read: Callable[[int], Tensor],
+        read: Callable[[int], Tensor | BandImage],
         *,
         skipped: tuple[str, ...] = (),
         excluded: tuple[str, ...] = (),
@@ -59,7 +59,11 @@ class ImageDataset(Dataset[ImageSample]):
 
     def __getitem__(self, index: int) -> ImageSample:
         """Read one image."""
-        return {"image": self._read(index), "stem": self.stems[index]}
+        return {"image": self.stored(index)[..., :, :], "stem": self.stems[index]}
+
+    def stored(self, index: int) -> Tensor | BandImage:
+        """Return an image, or of chosen bands what reads windows of it."""
+        return self._read(index)
 
 
 def open_images(
@@ -106,8 +110,7 @@ def open_unlabeled(
         folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
             `train` that the list of the split leaves out.
         evaluated: Splits whose images, and copies of them, are also left out.
-        skip_corrupt: Leave out the images whose files cannot be decoded.
-        bands: Of the images, see `read_image`.
+        skip_corrupt, bands: As for `open_images`.
 
     Returns:
         The images; their stems are FOLDER/STEM. Masks are never opened.
@@ -203,5 +206,5 @@ def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
     return scenes[numbers[index]]["image"]
 
 
-def _read_file(files: tuple[Path, ...], bands: Bands | None, index: int) -> Tensor:
-    return read_image(files[index], bands)
+def _read_file(files: tuple[Path, ...], bands: Bands | None, index: int) -> Tensor | BandImage:
+    return read_image(files[index]) if bands is None else BandImage(files[index], bands)

@@ -3,12 +3,14 @@
 Shapes: H and W in pixels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from softiou.data.base import Sample, SegmentationDataset
+from softiou.data.base import Sample, SegmentationDataset, whole
 from softiou.data.images import ImageDataset
 
 
@@ -34,7 +36,7 @@ class PartlyLabeled(SegmentationDataset):
         own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
         self.stems = (*own, *unlabeled.stems)
         self.skipped = (*labelled.skipped, *unlabeled.skipped)
-        self._like: Tensor | None = None  # an empty target: type, and annotators or classes
+        self._like: Tensor | None = None  # a pixel's target: type, and annotators or classes
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files of a labelled sample; those without masks were verified on opening."""
@@ -42,14 +44,18 @@ class PartlyLabeled(SegmentationDataset):
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; masks of the unlabelled images are never opened."""
+        return whole(self.compact(index))
+
+    def compact(self, index: int) -> Mapping[str, Any]:
+        """Return a sample as its data set does, and one ignored pixel for those without a mask."""
         index = range(len(self))[index]
         if index < len(self._labelled):
-            return {**self._labelled[index], "stem": self.stems[index]}
-        image = self._unlabeled[index - len(self._labelled)]["image"]
+            return {**self._labelled.compact(index), "stem": self.stems[index]}
+        image = self._unlabeled.stored(index - len(self._labelled))
         if self._like is None:
-            self._like = self._labelled[0]["target"][..., :0, :0]
-        shape = (*self._like.shape[:-2], *image.shape[-2:])
-        target = self._like.new_full(shape, self.description.ignore_index)
+            self._like = self._labelled.compact(0)["target"][..., :1, :1]
+        ignored = torch.full_like(self._like, self.description.ignore_index)
+        target = ignored.expand(*self._like.shape[:-2], *image.shape[-2:])
         return {"image": image, "target": target, "stem": self.stems[index]}
 
 

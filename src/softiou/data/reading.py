@@ -6,7 +6,7 @@ Shapes: H and W in pixels.
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ from PIL.ExifTags import Base
 from torch import Tensor
 
 from softiou.data import native
-from softiou.data.bands import BandImage, Bands
+from softiou.data.bands import TIFF_SUFFIXES, BandImage, Bands, Box, Tiff
 from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.drawings import Drawing
 from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with _open(path) as image:
             _check_content(path, image)
             raw = "".join(str(tile[3]) for tile in getattr(image, "tile", [])[:1])
-            image.info[_GREY_STEP] = {"L;2": 85, "L;4": 17}.get(raw, 1)
+            image.info[_GREY_STEP] = 85 if "L;2" in raw else 17 if "L;4" in raw else 1
             image.info[_DEEP] = ";16" in raw
             yield image
     except DataProblemsError:
@@ -66,7 +66,11 @@ def _open(path: Path) -> Image.Image:
     with _LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=FORMATS)
+            image = Image.open(path, formats=FORMATS)
+            pixels = image.width * image.height
+            if image.format == "TIFF" and (before or pixels) < pixels <= _LARGEST_PX:
+                image.load_prepare()  # which asks for the limit again
+            return image
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
@@ -132,13 +136,11 @@ def read_image(path: Path, bands: Bands | None = None) -> Tensor:
         DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
             all lie below 4096 and would be black; or as for `opened`.
     """
-    return read_pixels(path, bands).contiguous()
+    return read_pixels(path).contiguous() if bands is None else BandImage(path, bands)[:, :]
 
 
-def read_pixels(path: Path, bands: Bands | None = None) -> Tensor:
-    """Read an image as `read_image` does; the bands of a pixel may lie side by side."""
-    if bands is not None:
-        return BandImage(path, bands)[:, :]
+def read_pixels(path: Path) -> Tensor:
+    """Read an image as `read_image` does; the colours of a pixel may lie side by side."""
     with opened(path) as image:
         pixels = decode_image(path, image)
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
@@ -295,6 +297,19 @@ class MaskReader:
         with opened(mask) as image:
             return self.decode(mask, image)
 
+    def part(self, mask: Path | Drawing, box: Box | None) -> tuple[Tensor, Sequence[int]]:
+        """Read rows and columns of a mask, or all, and its size (H, W).
+
+        TIFFs of numbers are read by rasterio, which decodes no others; all else as a whole.
+        """
+        if box and isinstance(mask, Path) and mask.suffix.lower() in TIFF_SUFFIXES:
+            with suppress(DataProblemsError):  # Pillow knows other files, and explains the rest
+                tiff = Tiff(mask)
+                if tiff.holds_numbers:
+                    return self._classes_of(mask, tiff.read([1], *box)[0], tiff.palette), tiff.size
+        whole = self.read(mask)
+        return whole[box] if box else whole, whole.shape
+
     def class_of(self, value: int) -> int:
         """Return the class or `ignore_index` of a valid number in a mask."""
         return int(self._table[value])
@@ -302,14 +317,12 @@ class MaskReader:
     def decode(self, path: Path, image: Image.Image) -> Tensor:
         """Return the classes of an opened mask as `read` does; `path` is for the messages."""
         _require_complete(path, image)
-        if image.mode in ("L", "P") or image.mode.startswith("I"):
-            raw, step = np.asarray(image), grey_step(image)
-            raw = raw // step if step > 1 else raw
-            if image.mode == "P" and self.colours is None:
-                self._compare_palette(path, image, native.numbers_in(raw).tolist())
-            return torch.from_numpy(self._from_numbers(path, raw))
-        if image.mode == "1":
-            return torch.from_numpy(self._from_numbers(path, np.asarray(image, np.uint8)))
+        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
+            raw = np.asarray(image, np.uint8 if image.mode == "1" else None)
+            if (step := grey_step(image)) > 1:
+                raw = raw // step
+            palette = image.getpalette("RGB") if image.mode == "P" else None
+            return self._classes_of(path, raw, palette or ())
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
             raise _several_channels(path, image)
         rgb = np.asarray(image)[..., :3]
@@ -317,9 +330,14 @@ class MaskReader:
             rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
         return torch.from_numpy(_from_colours(path, rgb, *self._colours))
 
-    def _compare_palette(self, path: Path, image: Image.Image, used: list[int]) -> None:
+    def _classes_of(self, path: Path, raw: NDArray[Any], palette: Sequence[int]) -> Tensor:
+        """Return the classes of the numbers in a mask (H, W), which may have a palette."""
+        if palette and self.colours is None:
+            self._compare_palette(path, palette, native.numbers_in(raw).tolist())
+        return torch.from_numpy(self._from_numbers(path, raw))
+
+    def _compare_palette(self, path: Path, palette: Sequence[int], used: list[int]) -> None:
         """Raise if a number has another colour than in an earlier mask; greys tell nothing."""
-        palette = image.getpalette("RGB") or []
         for value in used:
             colour = tuple(palette[3 * value : 3 * value + 3])
             if value == self.description.ignore_index or colour in ((), (value,) * 3):

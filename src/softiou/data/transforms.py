@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from softiou.data import native
-from softiou.data.bands import missing
+from softiou.data.bands import BandImage, missing
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
+from softiou.data.drawings import Drawing
 from softiou.data.views import View
 
 
@@ -33,8 +34,8 @@ class SoftLabels(TypedDict, total=False):
 class SoftLabelSource(Protocol):
     """Reads a teacher's soft labels, as `softiou.soft_labels.SoftLabelReader` does."""
 
-    def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
-        """Read the soft labels of a view of an image, uint8 (3, H, W)."""
+    def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
+        """Read the soft labels of a view of an image, uint8 (3, H, W) or bands."""
 
 
 class AugmentedSample(Sample, SoftLabels):
@@ -91,9 +92,9 @@ class Augmentation:
             raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
 
     def __call__(
-        self, sample: Sample, soft_labels: SoftLabelSource | None = None
+        self, sample: Mapping[str, Any], soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
-        """Return an augmented sample; the original is not changed."""
+        """Return an augmented sample; the original is not changed, and read where it is shown."""
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view = self.draw_view(*size)
         image, target = view.image(sample["image"]), self._target(sample, view, size)
@@ -114,17 +115,19 @@ class Augmentation:
             return augmented
         return {**augmented, **soft_labels.read(sample["stem"], view, sample["image"])}
 
-    def _target(self, sample: Sample, view: View, size: tuple[int, int]) -> Tensor:
+    def _target(self, sample: Mapping[str, Any], view: View, size: tuple[int, int]) -> Tensor:
         """Return the target of a view of an image of (H, W)."""
-        target = sample["target"]
+        top, bottom, left, right = box = view.box(size)
+        target: Tensor = sample["target"][..., top:bottom, left:right]
         if self.coverage is None or target.ndim > 2:
             if target.dtype == torch.uint8 and not 0 <= self.ignore_index < 256:
                 target = target.long()
-            labels = view.labels(target, fill=self.ignore_index)
+            labels = view.within(box).labels(target, fill=self.ignore_index)
             return labels if labels.is_floating_point() else labels.long()
         if "drawing" in sample:
-            return sample["drawing"].shares(view, size)
-        return mask_shares(target, view, num_classes=self.coverage, ignore_index=self.ignore_index)
+            return cast(Drawing, sample["drawing"]).shares(view, size)
+        classes, ignored = self.coverage, self.ignore_index
+        return mask_shares(target, view, size, num_classes=classes, ignore_index=ignored)
 
     def draw_view(self, height: int, width: int) -> View:
         """Draw the part of an image of (height, width) that becomes the crop."""
@@ -169,7 +172,7 @@ class TrainingStream(Dataset[AugmentedSample]):
     def __init__(
         self,
         dataset: SegmentationDataset,
-        augmentation: Callable[[Sample, SoftLabelSource | None], AugmentedSample],
+        augmentation: Callable[[Any, SoftLabelSource | None], AugmentedSample],
         *,
         seed: int,
         random_rater: bool = False,
@@ -187,7 +190,7 @@ class TrainingStream(Dataset[AugmentedSample]):
         """Return the augmented sample of a draw."""
         index = drawn_index(self._seed, draw, len(self._dataset))
         own = not isinstance(self._augmentation, Augmentation)  # which may expect int64
-        sample = self._dataset[index] if own else self._dataset.compact(index)
+        sample: Any = self._dataset[index] if own else self._dataset.compact(index)
         with random_state_of(self._seed, draw):
             if self._random_rater:
                 sample = _of_one_rater(sample)
@@ -197,9 +200,9 @@ class TrainingStream(Dataset[AugmentedSample]):
             return augmented
 
 
-def _of_one_rater(sample: Sample) -> Sample:
+def _of_one_rater(sample: Mapping[str, Any]) -> Mapping[str, Any]:
     """Keep the mask of one annotator out of (R, H, W)."""
-    masks = sample["target"]
+    masks = sample["target"][..., :, :]
     return {**sample, "target": masks[int(torch.randint(len(masks), ()).item())]}
 
 

@@ -3,8 +3,9 @@
 Shapes: N images, V strong views, h and w of the crop in pixels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,21 +30,12 @@ _HUE = 0.5  # of the strength of the other changes; more would hide the colour o
 _JITTER = 0.8  # share of the views whose colours are changed
 
 
-class UnlabeledSample(SoftLabels):
-    """One crop of an image that has no labels, perhaps with a teacher's soft labels.
-
-    `image`, the weak view, is uint8 (3, h, w); `strong` (V, 3, h, w) shows the same pixels with
-    other colours; `inside` is bool (h, w), False where the crop reaches beyond the image.
-    """
-
-    image: Tensor
-    strong: Tensor
-    inside: Tensor
-    stem: str
-
-
 class UnlabeledBatch(SoftLabels):
-    """Several samples: tensors with a batch dimension in front."""
+    """Crops of images that have no labels, perhaps with a teacher's soft labels.
+
+    `image`, the weak views, is uint8 (N, 3, h, w); `strong` (N, V, 3, h, w) shows the same pixels
+    with other colours; `inside` is bool (N, h, w), False where a crop reaches beyond the image.
+    """
 
     image: Tensor
     strong: Tensor
@@ -84,7 +76,7 @@ class StrongColours:
         return cast(Tensor, change(image))
 
 
-class UnlabeledStream(Dataset[UnlabeledSample]):
+class UnlabeledStream(Dataset[Mapping[str, Any]]):
     """An endless stream of views of unlabelled images, addressed by the number of the draw.
 
     As in `TrainingStream` a draw depends on (seed, draw) alone, and every image comes once per
@@ -117,22 +109,18 @@ class UnlabeledStream(Dataset[UnlabeledSample]):
         # Another seed than for the labelled images, whose draws have the same numbers.
         self._seed = int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
 
-    def __getitem__(self, draw: int) -> UnlabeledSample:
-        """Return the views of a draw."""
-        sample = self._images[drawn_index(self._seed, draw, len(self._images))]
-        size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
+    def __getitem__(self, draw: int) -> Mapping[str, Any]:
+        """Return the views of a draw, as in `UnlabeledBatch` without N."""
+        index = drawn_index(self._seed, draw, len(self._images))
+        image, stem = self._images.stored(index), self._images.stems[index]
+        size = (int(image.shape[-2]), int(image.shape[-1]))
         with random_state_of(self._seed, draw):
             view = self._augmentation.draw_view(*size)
-            weak, inside = view.image(sample["image"]), view.inside(size)
+            weak, inside = view.image(image), view.inside(size)
             if weak.is_floating_point():
                 inside &= ~missing(weak)
             strong = torch.stack([self._strong(weak) for _ in range(self._views)])
-        views: UnlabeledSample = {
-            "image": weak,
-            "strong": strong,
-            "inside": inside,
-            "stem": sample["stem"],
-        }
+        views = {"image": weak, "strong": strong, "inside": inside, "stem": stem}
         if self._soft_labels is None:
             return views
-        return {**views, **self._soft_labels.read(sample["stem"], view, sample["image"])}
+        return {**views, **self._soft_labels.read(stem, view, image)}

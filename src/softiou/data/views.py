@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from softiou.data.bands import BandImage
+
 # The mean that encoders subtract, so padding becomes zero inside the model.
 _IMAGENET_MEAN = (124.0, 116.0, 104.0)
 
@@ -37,13 +39,12 @@ class View:
     crop_px: tuple[int, int]
     flip: bool = False
 
-    def image(self, image: Tensor) -> Tensor:
+    def image(self, image: Tensor | BandImage) -> Tensor:
         """Return the view of an image (B, H, W): bilinear, the ImageNet mean beyond its borders.
 
-        Images of other than three bands continue in grey.
+        Images of other than three bands continue in grey. Of a file, the window alone is read.
         """
-        resized = F.resize(self._cut(image, fill=_padding(image)), self.crop_px, antialias=True)
-        return self.mirrored(resized)
+        return self.mirrored(F.resize(self._cut(image), self.crop_px, antialias=True))
 
     def labels(self, target: Tensor, *, fill: int) -> Tensor:
         """Return the view of labels (..., H, W): nearest neighbour, `fill` beyond the borders."""
@@ -92,8 +93,8 @@ class View:
         )
         return self.top + rows, self.left + self.mirrored(columns)
 
-    def _cut(self, picture: Tensor, *, fill: list[float]) -> Tensor:
-        """Cut the window out of an image (B, H, W), padded with `fill`."""
+    def _cut(self, picture: Tensor | BandImage) -> Tensor:
+        """Cut the window out of an image (B, H, W), padded where it reaches beyond."""
         rows, columns = picture.shape[-2:]
         bottom, right = self.top + self.height, self.left + self.width
         before = [max(0, -self.left), max(0, -self.top)]
@@ -101,7 +102,7 @@ class View:
         inside = picture[..., max(0, self.top) : bottom, max(0, self.left) : right]
         if not any(before + behind):
             return inside
-        padded: Tensor = F.pad(inside, before + behind, fill=fill)
+        padded: Tensor = F.pad(inside, before + behind, fill=_padding(inside))
         return padded
 
 

@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from softiou.data import Colour
-from softiou.data.bands import BandImage
 
 _ROWS = 256  # blended at once, in floating point
 
@@ -51,7 +50,7 @@ def picture_of(image: Tensor) -> Image.Image:
 
 
 def overlay(
-    image: Tensor | BandImage, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
+    image: Tensor, preds: Tensor, palette: tuple[Colour, ...], *, opacity: float = 0.5
 ) -> Image.Image:
     """Return an image (B, H, W) blended with the colours of its classes (H, W)."""
     table = torch.tensor([*palette, (0, 0, 0)], dtype=torch.float32)  # black: ignored pixels

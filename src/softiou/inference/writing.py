@@ -1,7 +1,6 @@
 """Write predictions of image files as masks, probabilities and overlays."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import IO, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from softiou._files import atomic_file, atomic_path, file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
-from softiou.data.bands import TIFF_SUFFIXES, BandImage, missing, opened_tiff
+from softiou.data.bands import TIFF_SUFFIXES, BandImage, Tiff, missing
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.errors import DataError, RunExistsError
 from softiou.inference.pictures import encode_image, index_image, overlay
@@ -95,14 +95,14 @@ class MaskWriter:
         """
         image = read_image(file) if image is None else image
         self._check_size(file, image)
-        preds = self._predict(file, image)
-        palette = self.description.palette
-        if self.overlays:
-            picture = encode_image(overlay(image, preds, palette), "JPEG")
+        preds, mixed = self._predict(file, image)
+        if mixed is not None:
+            picture = encode_image(Image.fromarray(mixed), "JPEG")
             write_atomically(picture, self.out / file_name(file.stem, ".overlay.jpg"))
         if place := georeference(file):
             self._write_geotiff(preds.numpy(), place, self.out / file_name(file.stem, ".tif"))
-        write_atomically(encode_image(index_image(preds, palette), "PNG"), self.paths(file)[0])
+        mask = encode_image(index_image(preds, self.description.palette), "PNG")
+        write_atomically(mask, self.out / file_name(file.stem, ".png"))
 
     def _write_geotiff(self, preds: NDArray[Any], place: dict[str, Any], path: Path) -> None:
         import rasterio
@@ -131,29 +131,35 @@ class MaskWriter:
                 "sliding windows, such as --window 1024."
             )
 
-    def _predict(self, file: Path, image: Tensor | BandImage) -> Tensor:
+    def _predict(
+        self, file: Path, image: Tensor | BandImage
+    ) -> tuple[Tensor, NDArray[np.uint8] | None]:
         """Return the class indices (H, W), in the dtype of the mask, and write probabilities.
 
-        Pixels that lack a band are ignored.
+        Pixels that lack a band are ignored. The second array is the overlay (H, W, 3), if wanted.
         """
         num_classes = self.description.num_classes
         height, width = image.shape[-2:]
         preds = np.empty((height, width), np.uint8 if num_classes <= 255 else np.uint16)
+        mixed = np.empty((height, width, 3), np.uint8) if self.overlays else None
         bands = probability_bands(self.predictor, image, settings=self.settings)
         with ExitStack() as stack:
             stored = None
             if self.probabilities:
                 path = self.out / file_name(file.stem, ".probs.npy")
                 shape = (num_classes, height, width)
-                stored = stack.enter_context(probability_file(path, shape))
+                stored = ProbabilityFile(stack.enter_context(atomic_file(path)), shape)
             for rows, probs in bands:
                 require_finite(probs, model="The model", image=str(file))
                 preds[rows] = probs.argmax(0).cpu().numpy()
                 if (pixels := image[:, rows]).is_floating_point():
                     preds[rows][missing(pixels).cpu().numpy()] = self._ignored(preds.dtype)
+                if mixed is not None:
+                    classes = torch.from_numpy(preds[rows])
+                    mixed[rows] = np.asarray(overlay(pixels, classes, self.description.palette))
                 if stored is not None:
                     stored.write(rows, probs)
-        return torch.from_numpy(preds)
+        return torch.from_numpy(preds), mixed
 
 
 def georeference(path: Path) -> dict[str, Any] | None:
@@ -161,8 +167,8 @@ def georeference(path: Path) -> dict[str, Any] | None:
     if path.suffix.lower() not in TIFF_SUFFIXES or find_spec("rasterio") is None:
         return None
     try:
-        with opened_tiff(path) as pages:
-            crs, transform = pages[0].crs, pages[0].transform
+        page = Tiff(path).pages[0]
+        crs, transform = page.crs, page.transform
     except DataError:  # whoever reads the image says so
         return None
     return None if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
@@ -200,10 +206,3 @@ class ProbabilityFile:
         for index, plane in enumerate(halves):
             self._file.seek(self._start + 2 * width * (index * height + rows.start))
             self._file.write(plane.tobytes())
-
-
-@contextmanager
-def probability_file(path: Path, shape: tuple[int, int, int]) -> Iterator[ProbabilityFile]:
-    """Open a file of probabilities, which appears when all of it is written."""
-    with atomic_file(path) as file:
-        yield ProbabilityFile(file, shape)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from softiou.data.bands import BandImage
 from softiou.data.transforms import SoftLabels
 from softiou.data.views import View
 from softiou.soft_labels.codes import Codes, no_class
@@ -37,8 +38,8 @@ class SoftLabelReader:
         self._split = split
         self._verified: set[tuple[str, str]] = set()  # images that this process has compared
 
-    def read(self, stem: str, view: View, image: Tensor) -> SoftLabels:
-        """Read the soft labels of a view of an image, uint8 (3, H, W).
+    def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
+        """Read the soft labels of a view of an image, uint8 (3, H, W) or bands.
 
         A DataError names images whose soft labels are missing, corrupt, or those of another
         image.
@@ -46,7 +47,7 @@ class SoftLabelReader:
         size = (int(image.shape[-2]), int(image.shape[-1]))
         place = self._place(stem)
         if place not in self._verified:
-            self._store.check_image(*place, image)
+            self._store.check_image(*place, image[..., :, :])
             self._verified.add(place)
         if self._store.manifest.quantisation.stride == 1:
             indices, weights = self._store.sparse(self._codes(place, view, size))

@@ -1,9 +1,9 @@
 """Values that a configuration leaves open, chosen by the data and the machine."""
 
-import os
 from collections.abc import Callable
 from typing import Any
 
+from softiou._processes import cores
 from softiou._screen import verbosity
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config, LabelsConfig
@@ -55,7 +55,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     _fill(values["data"], "crop_px", lambda: _crop(dataset))
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
     _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
-    _fill(values["data"], "workers", _workers)
+    _fill(values["data"], "workers", lambda: min(8, cores() - 1))
     if dataset.bands is not None:
         values["data"]["band_ranges"] = dataset.bands.ranges
     _fill_loss(values["loss"], config)
@@ -161,9 +161,5 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
-    shapes = [dataset[index]["image"].shape for index in spread(len(dataset))]
+    shapes = [dataset.compact(index)["image"].shape for index in spread(len(dataset))]
     return automatic_crop([(height, width) for _, height, width in shapes])
-
-
-def _workers() -> int:
-    return min(8, len(os.sched_getaffinity(0)) - 1) if hasattr(os, "sched_getaffinity") else 2
