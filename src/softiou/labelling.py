@@ -14,9 +14,8 @@ from softiou._processes import rank, world_size
 from softiou.checkpoints import TrainedModel, file_sha256
 from softiou.data import ImageSample
 from softiou.errors import ConfigError
-from softiou.inference import Precision, require_finite
-from softiou.inference.predictors import full_logits
-from softiou.inference.views import resized
+from softiou.inference import InferenceSettings, ModelPredictor, Precision, require_finite
+from softiou.inference.views import view_probs
 from softiou.models import SegmentationModel
 from softiou.soft_labels import Manifest, Normalisation, Quantisation, SoftLabelStore, Teacher
 from softiou.soft_labels.manifest import Recorded
@@ -140,18 +139,9 @@ def cell_probs(
     float32.
     """
     grid = (math.ceil(image.shape[-2] / stride), math.ceil(image.shape[-1] / stride))
-    image = image.to(model.mean.device)
-    found: list[Tensor] = []
-    for scale in settings.scales:
-        view = resized(image.unsqueeze(0), scale)
-        for mirrored in (False, True) if settings.flip else (False,):
-            seen = view.flip(-1) if mirrored else view
-            logits = full_logits(model, seen, precision=precision, size=grid)[0]
-            if settings.scaling is not None:
-                logits = settings.scaling.apply(logits, dim=0)
-            probs = logits.softmax(0)
-            found.append(probs.flip(-1) if mirrored else probs)
-    return found[0] if len(found) == 1 else torch.stack(found).mean(0)
+    predictor = ModelPredictor(model, precision, settings.scaling)
+    views = InferenceSettings(flips=settings.flip, scales=settings.scales)
+    return view_probs(predictor, image.unsqueeze(0), settings=views, size=grid)[0]
 
 
 def own_part(part: str | None) -> tuple[int, int]:

@@ -24,10 +24,7 @@ def open_dataset(
         source: "digits" for the embedded scenes, a folder with `dataset.yaml` (one of that name is
             "./digits"), or LAYOUT:/path for a published data set; see `open_source`.
         split: Name of the split; `available_splits` lists them.
-        labels: "hard", "soft", "votes", "staple", or "auto": votes when there are several
-            annotators, hard otherwise; see `FolderDataset`.
-        skip_corrupt: Leave out the samples whose files cannot be decoded.
-        bands: Of the images, see `FolderDataset`; None for colours.
+        labels, skip_corrupt, bands: As for `FolderDataset`.
 
     Raises:
         DataError: There is no such folder or split, or its files have errors.

@@ -64,12 +64,18 @@ def windows_along(length: int, window_px: int, overlap: float) -> Windows:
     return Windows(starts, weights.float())
 
 
-def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSettings) -> Tensor:
+def view_probs(
+    predictor: Predictor,
+    images: Tensor,
+    *,
+    settings: InferenceSettings,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
     """Compute probabilities (N, C, H, W) in float32, the mean over flips and scales.
 
     The images are RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1], on any device.
     """
-    size = (int(images.shape[-2]), int(images.shape[-1]))
+    size = size or (int(images.shape[-2]), int(images.shape[-1]))
     views = _views(images.to(predictor.device), settings)
     total = torch.zeros(())
     for number, (seen, flipped) in enumerate(views):
@@ -82,13 +88,13 @@ def view_probs(predictor: Predictor, images: Tensor, *, settings: InferenceSetti
 def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor, bool]]:
     """Yield the views of some images, and whether they are mirrored."""
     for scale in settings.scales:
-        scaled = resized(images, scale)
+        scaled = _resized(images, scale)
         yield scaled, False
         if settings.flips:
             yield scaled.flip(-1), True
 
 
-def resized(images: Tensor, scale: float) -> Tensor:
+def _resized(images: Tensor, scale: float) -> Tensor:
     """Resize RGB images by a factor, with antialiasing."""
     if scale == 1:
         return images
