@@ -196,7 +196,7 @@ def test_images_without_masks_are_read_in_windows(
     found = [stream[draw] for draw in range(6)]
     assert max(height * width for _, height, width in windows) <= 32 * 32
     read = [images[index]["image"] for index in range(2)]
-    images._read = read.__getitem__
+    images.stored = read.__getitem__
     for one, draw in zip(found, range(6), strict=True):
         other = stream[draw]
         for key in ("image", "strong", "inside"):

@@ -153,7 +153,12 @@ class BandImage:
         self._file: Tiff | NDArray[Any]
         if path.suffix.lower() in TIFF_SUFFIXES:
             self._file = Tiff(path)
-            _check_pages(self._file)
+            found = {name for page in self._file.pages for name in page.dtypes} - {*_READABLE}
+            sizes = sorted({page.shape for page in self._file.pages})
+            if found or len(sizes) > 1:
+                message = f"Expected bands of one size and of {', '.join(_READABLE)}, but found "
+                message += ", ".join(map(str, [*sorted(found), *sizes]))
+                raise data_error(path, f"{message}.", "Save them so.", kind="image_mode")
             (height, width), count = self._file.size, len(self._file.nodata)
         else:
             from softiou.data.reading import stored_pixels
@@ -165,9 +170,6 @@ class BandImage:
             remedy = "Name bands that all images have: data.bands=[1, 2, ...]."
             raise data_error(path, message, remedy, kind="image_mode")
         self.shape = (len(bands.numbers), height, width)
-
-    def __len__(self) -> int:
-        return len(self.bands.numbers)
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
         """Read a window: place is (..., rows, columns) or (:, rows), of slices with a step of 1."""
@@ -197,16 +199,6 @@ class BandImage:
         if values.dtype.kind == "f":
             found.masked_fill_(~found.isfinite(), torch.nan)
         return self.bands.scaled(found) if self.bands.ranges else found
-
-
-def _check_pages(tiff: Tiff) -> None:
-    """Raise unless all bands have one size and a type that is known."""
-    found = {name for page in tiff.pages for name in page.dtypes} - {*_READABLE}
-    sizes = sorted({page.shape for page in tiff.pages})
-    if found or len(sizes) > 1:
-        message = f"Expected bands of one size and of {', '.join(_READABLE)}, but found "
-        message += ", ".join(map(str, [*sorted(found), *sizes]))
-        raise data_error(tiff.path, f"{message}.", "Save them so.", kind="image_mode")
 
 
 def missing(image: Tensor) -> Tensor:

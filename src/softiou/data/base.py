@@ -149,10 +149,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
         """Return a sample, always the same one for an index."""
 
     def compact(self, index: int) -> Mapping[str, Any]:
-        """Return a sample whose image and target have windows [..., rows, columns], to save time.
-
-        They are tensors of any integer type and order in memory, or read what is indexed.
-        """
+        """Return a sample of any integer type, or read where [..., rows, columns] are indexed."""
         return self[index]
 
     @abstractmethod

@@ -52,7 +52,7 @@ class ImageDataset(Dataset[ImageSample]):
         self.stems = stems
         self.skipped = skipped
         self.excluded = excluded
-        self._read = read
+        self.stored = read
 
     def __len__(self) -> int:
         return len(self.stems)
@@ -60,10 +60,6 @@ class ImageDataset(Dataset[ImageSample]):
     def __getitem__(self, index: int) -> ImageSample:
         """Read one image."""
         return {"image": self.stored(index)[..., :, :], "stem": self.stems[index]}
-
-    def stored(self, index: int) -> Tensor | BandImage:
-        """Return an image, or of chosen bands what reads windows of it."""
-        return self._read(index)
 
 
 def open_images(

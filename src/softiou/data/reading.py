@@ -321,8 +321,7 @@ class MaskReader:
             raw = np.asarray(image, np.uint8 if image.mode == "1" else None)
             if (step := grey_step(image)) > 1:
                 raw = raw // step
-            palette = image.getpalette("RGB") if image.mode == "P" else None
-            return self._classes_of(path, raw, palette or ())
+            return self._classes_of(path, raw, image.getpalette("RGB") or ())
         if self._colours is None or image.mode not in ("RGB", "RGBA"):
             raise _several_channels(path, image)
         rgb = np.asarray(image)[..., :3]
