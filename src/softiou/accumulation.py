@@ -1,11 +1,13 @@
 """The exact loss of a large batch from micro-batches: statistics first, gradients second."""
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from softiou.losses import OverlapLoss, Targets, weights_of
+from softiou.losses.base import PixelMaps
 from softiou.overlap import OverlapStatistics
 
 
@@ -45,14 +47,7 @@ class Accumulation:
         self._turn = 0
 
     @torch.no_grad()
-    def add(
-        self,
-        logits: Tensor,
-        target: Targets,
-        *,
-        valid: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> None:
+    def add(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> None:
         """Gather the statistics of a micro-batch; arguments as in the loss.
 
         Raises:
@@ -63,7 +58,7 @@ class Accumulation:
                 "Expected all micro-batches to be added before the first loss is asked for: the "
                 "gradient of each depends on all others. Make two loops."
             )
-        self._parts.append(self.criterion.statistics(logits, target, valid=valid, weights=weights))
+        self._parts.append(self.criterion.statistics(logits, target, **maps))
         self._weights = weights_of(target)
 
     def value(self) -> Tensor:
@@ -72,14 +67,7 @@ class Accumulation:
             raise ValueError("Expected micro-batches to be added before their loss is asked for.")
         return self.criterion.parts_of(self._joined(self._parts), self._weights)["loss"]
 
-    def loss(
-        self,
-        logits: Tensor,
-        target: Targets,
-        *,
-        valid: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> Tensor:
         """Compute the loss of the joined batch, differentiable for one micro-batch of it.
 
         The micro-batches come in the order in which they were added; call `backward` on each
@@ -88,7 +76,7 @@ class Accumulation:
         Raises:
             ValueError: There are more micro-batches than were added, or another number of images.
         """
-        own = self.criterion.statistics(logits, target, valid=valid, weights=weights)
+        own = self.criterion.statistics(logits, target, **maps)
         turn = self._turn
         if turn >= len(self._parts):
             raise ValueError(

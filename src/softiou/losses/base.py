@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,13 @@ class LossSettings(TypedDict, total=False):
     impl: str
     tile: int | None
     process_group: Any
+
+
+class PixelMaps(TypedDict, total=False):
+    """Which pixels count, and how much: see `OverlapLoss.forward`."""
+
+    valid: Tensor | None
+    weights: Tensor | None
 
 
 Targets = Tensor | Target | Sequence[tuple[float, Tensor | Target]]
@@ -242,26 +249,16 @@ class OverlapLoss(nn.Module, ABC):
         return self.parts(logits, target, valid=valid, weights=weights)["loss"]
 
     def parts(
-        self,
-        logits: Tensor,
-        target: Targets,
-        *,
-        valid: Tensor | None = None,
-        weights: Tensor | None = None,
+        self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]
     ) -> dict[str, Tensor]:
-        """Compute "loss", and detached its parts: "overlap" and, if mixed in, "cross_entropy"."""
-        statistics = self.statistics(logits, target, valid=valid, weights=weights)
-        return self.parts_of(statistics, weights_of(target))
+        """Compute "loss", and detached its parts: "overlap" and, if mixed in, "cross_entropy".
 
-    def per_class(
-        self,
-        logits: Tensor,
-        target: Targets,
-        *,
-        valid: Tensor | None = None,
-        weights: Tensor | None = None,
-    ) -> Tensor:
-        """Compute the loss of each class, from the same single pass.
+        Arguments as in `forward`.
+        """
+        return self.parts_of(self.statistics(logits, target, **maps), weights_of(target))
+
+    def per_class(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> Tensor:
+        """Compute the loss of each class, from the same single pass; arguments as in `forward`.
 
             loss_c = w CE_c + (1 - w) mean_n distance_{n, c}
 
@@ -272,8 +269,7 @@ class OverlapLoss(nn.Module, ABC):
         Returns:
             Losses (C,), differentiable; NaN for classes that are not in the mean.
         """
-        found = self.statistics(logits, target, valid=valid, weights=weights)
-        shares = weights_of(target)
+        found, shares = self.statistics(logits, target, **maps), weights_of(target)
         return sum(
             (share * self._per_class(one) for share, one in zip(shares, found, strict=True)),
             start=logits.new_zeros((), dtype=found[0].P.dtype),
@@ -299,12 +295,7 @@ class OverlapLoss(nn.Module, ABC):
         )
 
     def statistics(
-        self,
-        logits: Tensor,
-        target: Targets,
-        *,
-        valid: Tensor | None = None,
-        weights: Tensor | None = None,
+        self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]
     ) -> list[OverlapStatistics]:
         """Gather what the loss is a function of, of all processes: an entry for each target."""
         cross_entropy, maxima = self.cross_entropy > 0, needs_maxima(self.classes)
@@ -312,12 +303,7 @@ class OverlapLoss(nn.Module, ABC):
             self.settings = replace(self.settings, cross_entropy=cross_entropy, maxima=maxima)
         targets = [one for _, one in _weighted(target)]
         found = gather_statistics(
-            logits,
-            targets,
-            self.settings,
-            valid=valid,
-            weights=weights,
-            in_full=self._is_first_call(),
+            logits, targets, self.settings, **maps, in_full=self._is_first_call()
         )
         if self.process_group is None:
             return found

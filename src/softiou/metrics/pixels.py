@@ -4,6 +4,7 @@ Shapes: N images, C classes, *S space, B bins, F fine bins.
 """
 
 from dataclasses import dataclass, replace
+from typing import Required, TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -23,12 +24,21 @@ from softiou.targets import HardTarget
 from softiou.targets.smoothing import boundary_band
 
 
-@dataclass(frozen=True)
-class _Settings:
-    num_classes: int
+class PixelOptions(TypedDict, total=False):
+    """How pixels are counted; `pixel_sums` explains it."""
+
+    num_classes: Required[int]
     num_bins: int
     independent: bool
     ignore_index: int | None
+
+
+@dataclass(frozen=True)
+class _Settings:
+    num_classes: int
+    num_bins: int = 15
+    independent: bool = False
+    ignore_index: int | None = None
 
     def __post_init__(self) -> None:
         _checks.in_range("num_classes", self.num_classes, 1 if self.independent else 2)
@@ -115,11 +125,8 @@ def confidence_sums(
     probs: Tensor,
     target: AnyTarget,
     *,
-    num_classes: int,
-    num_bins: int = 15,
-    independent: bool = False,
-    ignore_index: int | None = None,
     valid: Tensor | None = None,
+    **options: Unpack[PixelOptions],
 ) -> CalibrationSums:
     """Gather the bins of top-label confidence, the Brier score and the log-likelihood.
 
@@ -137,12 +144,12 @@ def confidence_sums(
     Note:
         Probabilities below 1.2e-38 count as that in the log-likelihood, which is 87 for them.
     """
-    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    settings = _Settings(**options)
     found = _compiled(probs, target, valid, settings, classwise=False)
     if found is not None:
         return settings.checked(_sums(found))
     decoded = _decoded(probs, target, valid, settings)
-    return settings.checked(_plain_sums(probs, decoded, num_bins))
+    return settings.checked(_plain_sums(probs, decoded, settings.num_bins))
 
 
 @torch.no_grad()
@@ -151,11 +158,8 @@ def boundary_confidence_sums(
     target: AnyTarget,
     *,
     width: int,
-    num_classes: int,
-    num_bins: int = 15,
-    independent: bool = False,
-    ignore_index: int | None = None,
     valid: Tensor | None = None,
+    **options: Unpack[PixelOptions],
 ) -> CalibrationSums:
     """Gather the sums of `confidence_sums` from the pixels near a boundary of the labels.
 
@@ -163,19 +167,18 @@ def boundary_confidence_sums(
     image and invalid pixels make none, see `softiou.targets.smoothing`. Independent classes
     have boundaries of their own. All other arguments are those of `pixel_sums`.
     """
-    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    settings = _Settings(**options)
     decoded = _decoded(probs, target, valid, settings)
     if decoded.labels is not None:
         labels = decoded.labels.where(decoded.valid, -1)
-        band = boundary_band(labels, width=width, num_classes=num_classes)
+        band = boundary_band(labels, width=width, num_classes=settings.num_classes)
         if decoded.probs is None:
-            return confidence_sums(
-                probs, replace(decoded, valid=band), num_classes=num_classes, num_bins=num_bins
-            )
+            return confidence_sums(probs, replace(decoded, valid=band), **options)
     else:
         labels = decoded.is_present().long().where(decoded.valid, -1).flatten(0, 1)  # (N C, *S)
         band = boundary_band(labels, width=width, num_classes=2).view(probs.shape)
-    return settings.checked(_plain_sums(probs, replace(decoded, valid=band), num_bins))
+    sums = _plain_sums(probs, replace(decoded, valid=band), settings.num_bins)
+    return settings.checked(sums)
 
 
 @torch.no_grad()
@@ -183,11 +186,8 @@ def classwise_bins(
     probs: Tensor,
     target: AnyTarget,
     *,
-    num_classes: int,
-    num_bins: int = 15,
-    independent: bool = False,
-    ignore_index: int | None = None,
     valid: Tensor | None = None,
+    **options: Unpack[PixelOptions],
 ) -> CalibrationBins:
     """Gather the bins of the probability of every class, against how often the class is there.
 
@@ -200,12 +200,13 @@ def classwise_bins(
     Raises:
         ValueError: As for `pixel_sums`.
     """
-    settings = _Settings(num_classes, num_bins, independent, ignore_index)
+    settings = _Settings(**options)
     found = _compiled(probs, target, valid, settings, classwise=True)
     if found is not None:
         return settings.checked_classes(found.classes)
     decoded = _decoded(probs, target, valid, settings)
-    return settings.checked_classes(plain.class_bins(probs, decoded, num_bins=num_bins))
+    bins = plain.class_bins(probs, decoded, num_bins=settings.num_bins)
+    return settings.checked_classes(bins)
 
 
 def _compiled(
