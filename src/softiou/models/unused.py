@@ -1,9 +1,7 @@
 """Parameters of a network that do not affect its logits."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from softiou.models.auxiliary import second_last
 from softiou.models.building import smallest_px
@@ -17,15 +15,17 @@ def freeze_unused(model: SegmentationModel) -> list[str]:
     classifier: they have no gradients, which distributed training would wait for. The mode is
     kept.
     """
-    used = _reached(_results(model))
-    frozen = [
-        (name, parameter)
+    trained = {
+        name: parameter
         for name, parameter in model.net.named_parameters(prefix="net")
-        if parameter.requires_grad and parameter not in used
-    ]
-    for _, parameter in frozen:
-        parameter.requires_grad_(False)
-    return [name for name, _ in frozen]
+        if parameter.requires_grad
+    }
+    sums = [result.sum() for result in _results(model)]
+    gradients = torch.autograd.grad(sums, list(trained.values()), allow_unused=True)
+    unused = [name for name, own in zip(trained, gradients, strict=True) if own is None]
+    for name in unused:
+        trained[name].requires_grad_(False)
+    return unused
 
 
 def _results(model: SegmentationModel) -> list[Tensor]:
@@ -47,18 +47,3 @@ def _results(model: SegmentationModel) -> list[Tensor]:
         for module, mode in modes.items():
             module.training = mode
     return [logits] if model.auxiliary is None else [logits, second_last(seen[0])]
-
-
-def _reached(results: list[Tensor]) -> set[nn.Parameter]:
-    """Return the parameters in the computation graph of results."""
-    found: set[Any] = set()
-    waiting: list[Any] = [result.grad_fn for result in results]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        if hasattr(node, "variable"):
-            found.add(node.variable)
-        following = {before for before, _ in node.next_functions if before is not None} - seen
-        seen |= following
-        waiting += following
-    return found
