@@ -26,7 +26,6 @@ from softiou.data.digits import DIGIT_FRACTIONS, DIGIT_SPLITS, DigitScenes
 from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, SampleFiles, mask_folders, visible_files
 from softiou.data.layouts import FolderLayout
 from softiou.data.problems import DataProblemsError, Problem, data_error
-from softiou.data.reading import MaskReader
 from softiou.data.source import DataSource, open_source
 
 # Errors after which a sample is repaired in a copy, or left out of it.
@@ -97,7 +96,10 @@ def check_dataset(
         _lists(opened, samples),
         without,
         groups=problems.groups,
-        value_map=_value_map(scan, reader),
+        # Unless dataset.yaml has one already.
+        value_map=None
+        if reader.label_map
+        else infer_label_map(scan.masks_with, reader.description),
         advice=_advice(scan, summaries),
     )
 
@@ -201,11 +203,6 @@ def _without_masks(
             except DataProblemsError as error:
                 problems.add(error.problems)
     return found
-
-
-def _value_map(scan: Scan, reader: MaskReader) -> dict[int, int] | None:
-    """Return the only label map that the masks allow, unless dataset.yaml has one."""
-    return None if reader.label_map else infer_label_map(scan.masks_with, reader.description)
 
 
 def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:

@@ -31,25 +31,15 @@ DEFAULT_VIT = "tu-vit_small_patch16_224"  # for dpt
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a model.
-
-    Attributes:
-        architecture: As in `ModelSpec`.
-        encoder: As in `ModelSpec`.
-        parameters: Number of weights, unused ones included.
-        gmacs: Billions of multiply-add operations for one crop.
-        stride: Of the logits, in pixels of the image.
-        input_stride: Height and width of a crop are multiples of it.
-        refusal: Why architecture and encoder are incompatible; the numbers are then 0.
-    """
+    """The cost of a model, whose architecture and encoder are those of its `ModelSpec`."""
 
     architecture: str
     encoder: str
-    parameters: int = 0
-    gmacs: float = 0.0
-    stride: int = 0
-    input_stride: int = 0
-    refusal: str | None = None
+    parameters: int = 0  # number of weights, unused ones included
+    gmacs: float = 0.0  # billions of multiply-add operations for one crop
+    stride: int = 0  # of the logits, in pixels of the image
+    input_stride: int = 0  # height and width of a crop are multiples of it
+    refusal: str | None = None  # why the two are incompatible; the numbers are then 0
 
 
 def encoder_families() -> dict[str, list[str]]:
@@ -89,7 +79,9 @@ def costs(
             "Models of transformers are not listed: name one, --encoder REPOSITORY|FOLDER."
         )
     if architecture is None:
-        pairs = [(name, encoder or _usual(name)) for name in architectures()]
+        usual = {"dpt": DEFAULT_VIT}
+        names = architectures()
+        pairs = [(name, encoder or usual.get(name, DEFAULT_ENCODER)) for name in names]
     else:
         pairs = [(architecture, name) for name in ([encoder] if encoder else COMMON_ENCODERS)]
     found = [cost_of(ModelSpec(one, other, num_classes), crop_px=crop_px) for one, other in pairs]
@@ -115,10 +107,6 @@ def cost_of(spec: ModelSpec, *, crop_px: int) -> Cost:
         stride=side // int(logits.shape[-1]),
         input_stride=model.input_stride,
     )
-
-
-def _usual(architecture: str) -> str:
-    return DEFAULT_VIT if architecture == "dpt" else DEFAULT_ENCODER
 
 
 def _without_memory(spec: ModelSpec) -> SegmentationModel:

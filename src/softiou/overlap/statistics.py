@@ -63,7 +63,9 @@ class OverlapStatistics:
 
     def __add__(self, other: OverlapStatistics) -> OverlapStatistics:
         """Join the statistics of two sets of pixels of the same images."""
-        return _of_fields(lambda name, x, y: _joining(name)(x, y), self, other)
+        return _of_fields(
+            lambda name, x, y: torch.maximum(x, y) if name in _LARGEST else x + y, self, other
+        )
 
     def merge_images(self) -> OverlapStatistics:
         """Join the images: (N, C) -> (1, C), as if they were one large image."""
@@ -134,10 +136,6 @@ def _of_fields(join: Callable[..., Tensor], *parts: OverlapStatistics) -> Overla
         if all(x is not None for x in column):
             joined[name] = join(name, *column)
     return OverlapStatistics(**joined)
-
-
-def _joining(name: str) -> Callable[[Tensor, Tensor], Tensor]:
-    return torch.maximum if name in _LARGEST else torch.add
 
 
 def _largest(x: Tensor) -> Tensor:

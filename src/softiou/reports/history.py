@@ -1,7 +1,6 @@
 """metrics.jsonl: every quantity that was recorded, over the steps of training."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +38,10 @@ def read_history(text: str) -> History:
             if name not in ("step", "seconds") and number is not None:
                 # A resumed run repeats the steps since its checkpoint: the later line is used.
                 points.setdefault(name, {})[step] = number
-    series = (Series(name, *_columns(sorted(values.items()))) for name, values in points.items())
+    series = (
+        Series(name, steps := tuple(sorted(values)), tuple(values[step] for step in steps))
+        for name, values in points.items()
+    )
     return History(series=tuple(series), last_step=last_step, seconds=seconds)
 
 
@@ -61,7 +63,3 @@ def _records(text: str) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("step"), int):
             records.append(record)
     return records
-
-
-def _columns(pairs: Sequence[tuple[int, float]]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    return tuple(step for step, _ in pairs), tuple(value for _, value in pairs)

@@ -158,8 +158,7 @@ def suspect_view(evaluation: Evaluation) -> View | None:
     ranked = ranked_suspects(evaluation.images)
     if not ranked:
         return None
-    pairs = list(zip(evaluation.classes, evaluation.palette, strict=True))
-    classes = [{"name": name, "colour": colour} for name, colour in pairs]
+    classes = _classes(evaluation)
     return {
         "rows": [
             {

@@ -235,20 +235,17 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, "there is no such file")) from None
         except (OSError, BrokenFileError) as error:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
-        about = frame.about
+        about, grid_size = frame.about, self.manifest.quantisation.grid_size
         reason = ""
         if about.get("store") != self.manifest.identity:
             reason = "it belongs to another store, of another teacher or quantisation"
         elif (about["split"], about["stem"]) != (split, visible(stem)):
             reason = f"it is the file of '{about['split']}/{about['stem']}' under another name"
-        elif frame.grid_size != self._grid_size(about):
+        elif frame.grid_size != grid_size((about["height"], about["width"])):
             reason = f"its grid {frame.grid_size} does not fit its image"
         if reason:
             raise DataProblemsError(self._problem(split, stem, reason))
         return frame
-
-    def _grid_size(self, about: dict[str, int]) -> tuple[int, int]:
-        return self.manifest.quantisation.grid_size((about["height"], about["width"]))
 
     def _problem(self, split: str, stem: str, reason: str) -> Problem:
         """Report why the soft labels of an image cannot be used."""
