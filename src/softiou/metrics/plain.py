@@ -3,6 +3,8 @@
 Shapes: N images, C classes, *S space, P pixels, B bins.
 """
 
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -34,26 +36,19 @@ def confidence_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> C
 
 def answer_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
     """Gather the sums of independent classes: every entry (pixel, class) has its own."""
-    N, C = probs.shape[:2]
-    device = probs.device
-    F = num_fine_bins(num_bins)
-    exact = torch.zeros(N, F, dtype=torch.float64, device=device)
-    total = CalibrationSums(
-        CalibrationBins(exact.long(), exact, exact), exact[:, 0], exact[:, 0], exact[:, 0].long()
-    )
-    for c in range(C):
+
+    def of_class(c: int) -> CalibrationSums:
         p, y, valid = probs[:, c].double(), target.of_class(c), target.valid[:, c]
         nll = torch.where(y > 0, y * p.clamp(min=TINY).log(), 0.0)
         nll += torch.where(y < 1, (1 - y) * (1 - p).clamp(min=TINY).log(), 0.0)
-        total = total.plus(
-            CalibrationSums(
-                _top_bins(probs[:, c], y, valid, num_bins),
-                brier=(p - y).square().where(valid, 0.0).flatten(1).sum(1),
-                nll=-nll.where(valid, 0.0).flatten(1).sum(1),
-                pixels=valid.flatten(1).sum(1),
-            )
+        return CalibrationSums(
+            _top_bins(probs[:, c], y, valid, num_bins),
+            brier=(p - y).square().where(valid, 0.0).flatten(1).sum(1),
+            nll=-nll.where(valid, 0.0).flatten(1).sum(1),
+            pixels=valid.flatten(1).sum(1),
         )
-    return total
+
+    return reduce(CalibrationSums.plus, map(of_class, range(probs.shape[1])))
 
 
 def class_bins(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationBins:

@@ -62,14 +62,7 @@ class SmoothedTarget(LabelsTarget):
             )
         if self.width is None or self.band is not None:
             return self
-        band = boundary_band(
-            self.labels,
-            width=self.width,
-            num_classes=num_classes,
-            ignore_index=self.ignore_index,
-            adaptive=self.adaptive,
-        )
-        return replace(self, band=band)
+        return replace(self, band=self._band_of(self.labels, self.width, num_classes))
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> HardTile:
         """Return the labels of a tile and how much each of them is smoothed."""
@@ -87,14 +80,18 @@ class SmoothedTarget(LabelsTarget):
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
         margin = 2 * width if self.adaptive else width
-        band = boundary_band(
-            labels_around(self.labels, tile, margin).unsqueeze(0),
+        around = labels_around(self.labels, tile, margin).unsqueeze(0)
+        band = self._band_of(around, width, num_classes)[0]
+        return band[(slice(margin, -margin),) * len(tile.box)].reshape(-1)
+
+    def _band_of(self, labels: Tensor, width: int, num_classes: int) -> Tensor:
+        return boundary_band(
+            labels,
             width=width,
             num_classes=num_classes,
             ignore_index=self.ignore_index,
             adaptive=self.adaptive,
         )
-        return band[0][(slice(margin, -margin),) * len(tile.box)].reshape(-1)
 
 
 def boundary_band(

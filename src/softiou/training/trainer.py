@@ -172,31 +172,20 @@ def _continue(
         data = open_data(written, custom)
     # A run of an earlier version may lack settings that have been added since.
     config = resolve(written, data.training, unlabeled=data.num_unlabeled)
-    if last:
+    step, weights = content.get("global_step", 0), config.model.encoder_weights
+    if last is None:
+        recipe = build_recipe(config, data, custom, encoder_weights=weights)
+        say(f"run   {run}: going on from the start: no checkpoint yet")
+    else:
         config = _shared_anew(run, config, content["softiou"])
-    # Its weights come from the checkpoint, so nothing has to be downloaded again.
-    weights = "none" if last else config.model.encoder_weights
-    spec = ModelSpec.from_dict(content["softiou"]["model"], file=last) if last else None
-    if last:
+        spec = ModelSpec.from_dict(content["softiou"]["model"], file=last)
         _check_classes(run, content, data, config)
-    recipe = build_recipe(config, data, custom, encoder_weights=weights, spec=spec)
-    if last:
+        # Its weights come from the checkpoint, so nothing has to be downloaded again.
+        recipe = build_recipe(config, data, custom, encoder_weights="none", spec=spec)
         _check_same(run, content, recipe)
-    step = content.get("global_step", 0)
-    where = (
-        f"from step {step}/{config.optim.steps}" if last else "from the start: no checkpoint yet"
-    )
-    say(f"run   {run}: going on {where}")
-    fit(
-        recipe,
-        data,
-        run,
-        custom=custom,
-        say=say,
-        progress_bar=progress_bar,
-        checkpoint=last,
-        step=step,
-    )
+        say(f"run   {run}: going on from step {step}/{config.optim.steps}")
+    shown: dict[str, Any] = {"custom": custom, "say": say, "progress_bar": progress_bar}
+    fit(recipe, data, run, checkpoint=last, step=step, **shown)
 
 
 def _shared_anew(run: Path, config: ResolvedConfig, saved: dict[str, Any]) -> ResolvedConfig:
