@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from softiou.configuration import Config, load_config
-from softiou.configuration.sections import DataConfig
+from softiou.configuration.data_sections import DataConfig
 from softiou.training.resolving import RULES
 
 Run = Callable[..., Any]  # see conftest.py

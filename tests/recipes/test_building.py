@@ -8,7 +8,8 @@ import torch
 
 from softiou import targets
 from softiou.configuration import load_config
-from softiou.configuration.sections import LabelsConfig, LossConfig
+from softiou.configuration.data_sections import LabelsConfig
+from softiou.configuration.sections import LossConfig
 from softiou.data import Augmentation, DatasetDescription, TrainingStream, open_dataset
 from softiou.errors import ConfigError
 from softiou.losses.overlap import OVERLAP_LOSSES

@@ -40,7 +40,7 @@ def test_all_mistakes_are_reported_at_once() -> None:
             "optm: unknown key; did you mean optim.ema? For instance optim.ema=0.5",
             "steps: unknown key; did you mean optim.steps? For instance optim.steps=3",
             "data.flip: expected a number of at most 1, but got 2 (chance of a horizontal flip; "
-            "default 0.5)",
+            "default null)",
             "data.batch_size: expected auto or a number of at least 1, but got 0 (images a batch "
             "and process; default auto)",
             "data.skip_corrupt: expected true or false, but got 'maybe' (leave unreadable images "

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from softiou.configuration import Config, load_config
+from softiou.configuration.data_sections import PRESETS, Preset
+from softiou.configuration.resolved import ResolvedConfig
 from softiou.data import DatasetDescription, Sample, SegmentationDataset
 from softiou.inference import best_precision
 from softiou.training import resolving
@@ -125,6 +127,7 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
     after = resolving.resolve(before, Blank(*[(64, 96)] * 4))
     assert resolving.changes(before, after) == [
         "data.crop_px: (64, 96)",
+        "data.augmentation: street",
         "labels.kind: hard",
         "optim.steps: 200",
         "optim.learning_rate: 0.0005",
@@ -134,6 +137,11 @@ def test_changes_list_what_was_filled_in_and_nothing_else() -> None:
 
 
 def test_given_values_stay() -> None:
+    shares = ("flip", "vertical_flip", "elastic", "colour", "gamma", "noise")
+    changed: dict[str, object] = dict.fromkeys(shares, 0.25)
+    changed |= {"scale": [0.5, 0.75], "quarter_turns": True, "rotation": 7.5, "blur": 0.5}
+    changed |= {"channel_dropout": 0.125}
+    assert {*changed} == {*PRESETS["none"]}
     given = _config(
         "labels.kind=hard",
         "loss.classes=present",
@@ -142,6 +150,8 @@ def test_given_values_stay() -> None:
         "precision=bf16",
         "data.batch_size=1",
         "data.crop_px=[40, 50]",
+        "data.augmentation=none",
+        *(f"data.{key}={value}" for key, value in changed.items()),
         "optim.steps=20",
         "optim.learning_rate=0.1",
         "optim.weight_decay=0",
@@ -152,7 +162,51 @@ def test_given_values_stay() -> None:
 def test_the_rules_of_auto_stand_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs/how-to/recipes.md").read_text(encoding="utf-8")
     for key, rule in resolving.RULES.items():
-        assert key == "optim.epochs" or f"| `{key}` | {rule} |" in page
+        own = key != "optim.epochs" and key.removeprefix("data.") not in PRESETS["none"]
+        assert not own or f"| `{key}` | {rule} |" in page
+    assert "| `data.scale` to `data.noise` | of data.augmentation |" in page
+
+
+@pytest.mark.parametrize(
+    ("settings", "preset"),
+    [
+        ([], "street"),
+        (["data.source=deepglobe:land"], "aerial"),
+        (["data.bands=[4, 3]"], "aerial"),
+        (["data.augmentation=medical"], "medical"),
+    ],
+)
+def test_a_preset_fills_what_is_null(settings: list[str], preset: Preset) -> None:
+    config = _config("data.flip=0.25", *settings)
+    data = resolving.resolve(config, Blank((32, 32))).data
+    assert data.augmentation == preset
+    found = {key: getattr(data, key) for key in PRESETS[preset]}
+    assert found == PRESETS[preset] | {"flip": 0.25}
+
+
+def test_presets_stand_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/augmentation.md").read_text(encoding="utf-8")
+    for key in PRESETS["none"]:
+        cells = (
+            _cell(PRESETS[name][key]) for name in ("street", "aerial", "microscopy", "medical")
+        )
+        assert f"| `data.{key}` | {' | '.join(cells)} |" in page
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, tuple):
+        return f"{value[0]:g} to {value[1]:g}"
+    return "yes" if value is True else f"{value:g}" if value else ""
+
+
+def test_runs_of_before_the_presets_are_read_as_they_were_trained() -> None:
+    values = resolving.resolve(_config("data.flip=0.25"), Blank((32, 32))).model_dump()
+    new = {*PRESETS["none"]} - {"scale", "flip", "colour"}
+    for key in (*new, "augmentation"):
+        del values["data"][key]
+    data = ResolvedConfig.model_validate(values).data
+    assert all(getattr(data, key) == PRESETS["none"][key] for key in new)
+    assert (data.scale, data.flip, data.colour) == ((0.5, 2), 0.25, 0.3)
 
 
 def test_epochs_become_steps() -> None:

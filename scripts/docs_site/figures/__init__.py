@@ -11,7 +11,15 @@ from functools import cache
 
 from matplotlib.figure import Figure
 
-from scripts.docs_site.figures import calibration, diagrams, experiments, labels, losses, reductions
+from scripts.docs_site.figures import (
+    augmentation,
+    calibration,
+    diagrams,
+    experiments,
+    labels,
+    losses,
+    reductions,
+)
 from scripts.docs_site.figures.style import to_svg
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -22,6 +30,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "tversky": losses.tversky,
     "reductions": reductions.worked_example,
     "processes": reductions.processes,
+    "augmentation": augmentation.presets,
     "smoothing": labels.smoothing,
     "calibration": calibration.reliability,
     "budget": experiments.budget,

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from softiou._files import write_atomically
 from softiou._reading import BoundedLoader, parse_yaml, read_yaml
 from softiou.configuration.mistakes import mistakes_in
-from softiou.configuration.sections import Config, LabellingConfig, Section
+from softiou.configuration.section import Section
+from softiou.configuration.sections import Config, LabellingConfig
 from softiou.errors import ConfigError
 
 S = TypeVar("S", bound=Section)

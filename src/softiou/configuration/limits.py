@@ -10,6 +10,7 @@ _LIMITS: dict[str, tuple[float, float, str]] = {
     "crop_px": _SIDE,
     "teacher_px": _SIDE,
     "scale": (0.05, 20, "beyond, nothing of an image is left to learn from"),
+    "blur": (0, 16, "the time grows with it, and nothing is left to see"),
     "batch_size": (1, 65_536, "more images fit in no memory; optim.accumulate adds up batches"),
     "workers": (0, 256, "more loading processes wait for each other"),
     "accumulate": (1, 10_000, "a step of more batches takes days"),

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from softiou.configuration.sections import Section
+from softiou.configuration.section import Section
 
 # What a value has to be, by pydantic's name of the mistake.
 _WANTED = {

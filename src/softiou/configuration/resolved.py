@@ -3,30 +3,50 @@
 Each section narrows the types of some settings; defaults and descriptions are in `sections`.
 """
 
+from softiou.configuration.data_sections import (
+    DataConfig,
+    Degrees,
+    LabelsConfig,
+    LabelsKind,
+    Preset,
+    Zoom,
+)
+from softiou.configuration.section import (
+    Decay,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    Share,
+    Workers,
+)
 from softiou.configuration.sections import (
     Classes,
     Config,
-    DataConfig,
-    Decay,
     DistillationConfig,
-    LabelsConfig,
-    LabelsKind,
     LossConfig,
-    NotNegative,
     OptimConfig,
-    Positive,
-    PositiveNumber,
     Precision,
     SemiSupervisedConfig,
-    Share,
-    Workers,
 )
 
 
 class ResolvedData(DataConfig):
-    """`DataConfig` with the size of crops and batches."""
+    """`DataConfig` with the size of crops and batches, and every setting of the augmentation."""
 
     crop_px: tuple[Positive, Positive]
+    augmentation: Preset = "street"
+    scale: Zoom
+    flip: Share
+    colour: Share
+    # Those that older runs do not have.
+    vertical_flip: Share = 0.0
+    quarter_turns: bool = False
+    rotation: Degrees = 0.0
+    elastic: Share = 0.0
+    gamma: Share = 0.0
+    blur: NotNegative = 0.0
+    channel_dropout: Share = 0.0
+    noise: Share = 0.0
     batch_size: Positive
     workers: Workers
 

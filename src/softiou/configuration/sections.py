@@ -1,53 +1,26 @@
 """The settings of a run, one class for each section of the configuration."""
 
-import math
-import re
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import Annotated, Literal, Self, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from softiou.configuration.data_sections import DataConfig, LabelsConfig
+from softiou.configuration.section import (
+    Auto,
+    Decay,
+    Method,
+    NotNegative,
+    Positive,
+    PositiveNumber,
+    Section,
+    Share,
+    Workers,
+    two,
 )
 
-from softiou.configuration.limits import check_batch, check_limits
-
-Auto: TypeAlias = Literal["auto"]
 Precision: TypeAlias = Literal["bf16", "fp16", "fp32"]
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-PositiveNumber = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Decay = Annotated[float, Field(ge=0, lt=1)]
 LoggerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "csv"]
-Workers = Annotated[int, Field(ge=0)]
 Classes: TypeAlias = Literal["present", "all", "prob", "label", "both"] | list[int]
-
-
-def _range(value: tuple[float, float]) -> tuple[float, float]:
-    if value[0] > value[1]:
-        raise ValueError("the smallest must come first")
-    return value
-
-
-def _two(value: Any) -> Any:
-    """Take 352x480 and 352,480 for [352, 480], and one whole number for both sides."""
-    if isinstance(value, str) and value != "auto":
-        return re.split(r"[x, ]+", value.strip())
-    return (value, value) if isinstance(value, int) else value
-
-
-def _several(value: Any) -> Any:
-    """Take 4,3,2 for [4, 3, 2], and 4 for [4]."""
-    if isinstance(value, str):
-        return re.split(r"[, ]+", value.strip())
-    return [value] if isinstance(value, int) else value
 
 
 def _weights(value: list[float]) -> list[float]:
@@ -74,154 +47,6 @@ Architecture: TypeAlias = Literal[
 def _check_mix(cut_mix: float, class_mix: float) -> None:
     if cut_mix + class_mix > 1:
         raise ValueError("cut_mix and class_mix are shares of the same views: at most 1 in all")
-
-
-class Section(BaseModel):
-    """Settings that belong together; unknown ones are errors."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
-    )
-
-    @field_validator("*")
-    @classmethod
-    def _check_limits(cls, value: Any, info: ValidationInfo) -> Any:
-        check_limits(info.field_name or "", value)
-        return value
-
-    @classmethod
-    def sections(cls) -> Iterator[tuple[str, "type[Section]"]]:
-        """Yield the names and classes of the sections in it, also of those that may be null."""
-        for name, field in cls.model_fields.items():
-            for one in get_args(field.annotation) or (field.annotation,):
-                if isinstance(one, type) and issubclass(one, Section):
-                    yield name, one
-
-    @classmethod
-    def dotted_keys(cls) -> list[str]:
-        """Return "section.key" of every setting of the sections in it."""
-        return [f"{name}.{key}" for name, one in cls.sections() for key in one.model_fields]
-
-
-class Method(Section):
-    """The section of a recipe: a run has at most one, and learns from the labels alone without."""
-
-    verb: ClassVar[str] = "train"  # of the command line, that trains and resumes such runs
-
-
-class DataConfig(Section):
-    """What to train on, and how an image becomes a training sample."""
-
-    source: str = Field(
-        description="data set folder, LAYOUT:FOLDER as in voc:/data/VOCdevkit, or digits"
-    )
-    train_split: str = Field("train", description="split to learn from")
-    val_split: str = Field("val", description="split that chooses the best checkpoint")
-    crop_px: Annotated[Auto | tuple[Positive, Positive], BeforeValidator(_two)] = Field(
-        "auto", description="height, width"
-    )
-    scale: Annotated[
-        tuple[PositiveNumber, PositiveNumber], BeforeValidator(_two), AfterValidator(_range)
-    ] = Field((0.5, 2.0), description="random zoom, smallest and largest")
-    flip: Share = Field(0.5, description="chance of a horizontal flip")
-    colour: Share = Field(0.3, description="strength of colour jitter")
-    batch_size: Auto | Positive = Field("auto", description="images a batch and process")
-    workers: Auto | Workers = Field("auto", description="loading processes")
-    skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
-    bands: Annotated[list[Positive], BeforeValidator(_several), Field(min_length=1)] | None = Field(
-        None, description="of the image files, counted from 1, in the order of the model; null: RGB"
-    )
-    band_ranges: list[Annotated[tuple[float, float], AfterValidator(_range)]] | None = Field(
-        None,
-        description="values of each band that become 0 and 1; null: two standard deviations around "
-        "the mean, of train",
-    )
-
-    @model_validator(mode="after")
-    def _check_batch(self) -> Self:
-        check_batch(self.crop_px, self.batch_size)
-        if self.band_ranges is not None and len(self.band_ranges) != len(self.bands or ()):
-            raise ValueError(
-                f"band_ranges has {len(self.band_ranges)} ranges of {len(self.bands or ())} bands: "
-                "give one for each of bands, or leave it out"
-            )
-        if any(low == high for low, high in self.band_ranges or ()):
-            raise ValueError("band_ranges: the two values of a range must differ")
-        return self
-
-
-LabelsKind: TypeAlias = Literal[
-    "hard", "soft", "coverage", "uniform", "boundary", "gaussian", "votes", "majority", "random",
-    "staple",
-]  # fmt: skip
-
-EPSILON = {"uniform": 0.1, "boundary": 0.5}
-BOUNDARY_PX = 1
-SIGMA_PX = 1.0
-SETTINGS_OF_LABELS = {
-    "epsilon": ("uniform", "boundary"),
-    "width": ("boundary", "gaussian"),
-    "sigma": ("gaussian",),
-    "adaptive": ("boundary",),
-}
-
-
-class LabelsConfig(Section):
-    """What the labels of the training split become before the loss sees them.
-
-    - auto: votes for several annotators, hard otherwise; hard: class indices
-    - soft: probabilities that the data set knows: covered shares, or the shares of the votes
-    - coverage: the share of each pixel's area that each class covers, exact for polygons and for
-      masks that the crop makes smaller
-    - uniform, boundary, gaussian: smoothed everywhere, near other classes, by their surroundings
-    - votes, majority, random, staple: of several annotators the shares of the votes, the most
-      frequent class, one of them drawn for every sample, or the classes' probabilities by STAPLE
-    """
-
-    kind: Auto | LabelsKind = Field(
-        "auto",
-        description="hard, soft, coverage, uniform, boundary, gaussian; of several annotators: "
-        "votes, majority, random, staple",
-    )
-    epsilon: Share | None = Field(
-        None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"
-    )
-    width: Positive | None = Field(
-        None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
-    )
-    adaptive: bool = Field(
-        False,
-        description="boundary: objects at most 2 width pixels thick, such as poles, stay hard",
-    )
-    sigma: PositiveNumber | None = Field(None, description="of the Gaussian, in pixels; null: 1")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_name(cls, value: Any) -> Any:
-        """Take `labels=boundary` for `labels.kind=boundary`."""
-        return {"kind": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _check_use(self) -> Self:
-        for setting, kinds in SETTINGS_OF_LABELS.items():
-            if getattr(self, setting) not in (None, False) and self.kind not in kinds:
-                raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
-        if self.kind == "gaussian":
-            check_limits("sigma", self.width)
-        return self
-
-    def with_defaults(self) -> Self:
-        """Return the settings with a value for each that the kind needs."""
-        defaults: dict[str, float] = {}
-        if self.kind in EPSILON:
-            defaults["epsilon"] = EPSILON[self.kind]
-        if self.kind == "boundary":
-            defaults["width"] = BOUNDARY_PX
-        if self.kind == "gaussian":
-            defaults["sigma"] = self.sigma or SIGMA_PX
-            defaults["width"] = math.ceil(defaults["sigma"])
-        missing = {key: value for key, value in defaults.items() if getattr(self, key) is None}
-        return self.model_copy(update=missing)
 
 
 class ModelConfig(Section):
@@ -416,7 +241,7 @@ class DistillationConfig(Method):
         description="weight of the correlations between and within classes, added to the rest, as "
         "in DIST; 1 is usual",
     )
-    teacher_px: Annotated[tuple[Positive, Positive] | None, BeforeValidator(_two)] = Field(
+    teacher_px: Annotated[tuple[Positive, Positive] | None, BeforeValidator(two)] = Field(
         None, description="height, width the teacher sees the crop in; null is as it is"
     )
     unlabeled: bool = Field(

@@ -5,7 +5,7 @@ Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the cro
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NotRequired, Protocol, TypedDict, cast
 
@@ -20,7 +20,9 @@ from softiou.data.bands import BandImage, missing
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
 from softiou.data.drawings import Drawing
+from softiou.data.sensors import SensorNoise
 from softiou.data.views import View
+from softiou.data.warps import Warp, draw_grid
 
 
 class SoftLabels(TypedDict, total=False):
@@ -51,18 +53,24 @@ class AugmentedSample(Sample, SoftLabels):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, flip and colours; the output has exactly the size of the crop.
+    """Random scale, crop, turns and colours; the output has exactly the size of the crop.
 
     Images are resized bilinearly with antialiasing, targets (hard and soft) with the nearest
-    neighbour, or hard ones to the shares of the area that their classes cover. Where the crop
-    reaches beyond the image, the image is padded with the ImageNet mean and the target with
-    `ignore_index`. Random numbers come from torch's global CPU generator.
+    neighbour, or hard ones to the shares of the area that their classes cover. Rotation and
+    deformation come after that, see `Warp`. Where the crop reaches beyond the image, the image is
+    padded with the ImageNet mean and the target with `ignore_index`. Random numbers come from
+    torch's global CPU generator.
 
     Args:
         crop_px: (h, w) of the output.
         scale: Smallest and largest enlargement before cropping.
         flip: Probability of mirroring left to right.
         colour: Largest relative change of brightness, contrast and saturation; 0 for none.
+        vertical_flip: Probability of mirroring top to bottom.
+        quarter_turns: Whether to turn by 0, 90, 180 or 270 degrees, each as often.
+        rotation: Largest angle of a rotation to either side, in degrees.
+        elastic: Largest displacement of a smooth deformation, as a share of the shorter side.
+        sensor: Tone, blur, lost bands and noise of the image.
         ignore_index: Label value of padded pixels.
         coverage: C, for targets (C, h, w) of covered shares, see `mask_shares` and
             `Drawing.shares`; None for the labels of the nearest neighbours.
@@ -77,6 +85,11 @@ class Augmentation:
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     colour: float = 0.3
+    vertical_flip: float = 0.0
+    quarter_turns: bool = False
+    rotation: float = 0.0
+    elastic: float = 0.0
+    sensor: SensorNoise = field(default_factory=SensorNoise)
     ignore_index: int = 255
     coverage: int | None = None
     bands: bool = False
@@ -86,34 +99,37 @@ class Augmentation:
             raise ValueError(f"Expected `crop_px` to be positive, but got {self.crop_px}.")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"Expected 0 < smallest <= largest `scale`, but got {self.scale}.")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"Expected `flip` to be in [0, 1], but got {self.flip}.")
-        if not 0 <= self.colour <= 1:
-            raise ValueError(f"Expected `colour` to be in [0, 1], but got {self.colour}.")
+        for name in ("flip", "colour", "vertical_flip", "elastic"):
+            if not 0 <= (value := getattr(self, name)) <= 1:
+                raise ValueError(f"Expected `{name}` to be in [0, 1], but got {value}.")
+        if not 0 <= self.rotation <= 180:
+            raise ValueError(f"Expected `rotation` to be in [0, 180], but got {self.rotation}.")
 
     def __call__(
         self, sample: Mapping[str, Any], soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
         """Return an augmented sample; the original is not changed, and read where it is shown."""
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
-        view = self.draw_view(*size)
+        view, warp = self.draw(*size)
         image, target = view.image(sample["image"]), self._target(sample, view, size)
         inside = view.inside(size)
         if self.bands:
             gone = missing(image)
             target, inside = target.masked_fill(gone, self.ignore_index), inside & ~gone
-            image = brighter(image, self.colour)
-        elif self.colour > 0 and len(image) in (1, 3):
-            image = native.jittered(image, self.colour)
-        augmented: AugmentedSample = {
-            "image": image.contiguous(),
-            "target": target,
-            "stem": sample["stem"],
-            "inside": inside,
-        }
-        if soft_labels is None:
-            return augmented
-        return {**augmented, **soft_labels.read(sample["stem"], view, sample["image"])}
+        soft = (
+            {} if soft_labels is None else soft_labels.read(sample["stem"], view, sample["image"])
+        )
+        crop = {"image": image, "target": target, "stem": sample["stem"], "inside": inside, **soft}
+        augmented = cast(AugmentedSample, warp(crop))
+        augmented["image"] = self.sensor(self._coloured(augmented["image"]))
+        return augmented
+
+    def _coloured(self, image: Tensor) -> Tensor:
+        if self.bands:
+            return brighter(image, self.colour)
+        if self.colour > 0 and len(image) in (1, 3):
+            return native.jittered(image, self.colour)
+        return image
 
     def _target(self, sample: Mapping[str, Any], view: View, size: tuple[int, int]) -> Tensor:
         """Return the target of a view of an image of (H, W)."""
@@ -129,14 +145,25 @@ class Augmentation:
         classes, ignored = self.coverage, self.ignore_index
         return mask_shares(target, view, size, num_classes=classes, ignore_index=ignored)
 
-    def draw_view(self, height: int, width: int) -> View:
-        """Draw the part of an image of (height, width) that becomes the crop."""
+    def draw(self, height: int, width: int) -> tuple[View, Warp]:
+        """Draw the part of an image of (height, width) that is seen, and how it becomes the crop.
+
+        A rotation, or a deformation, needs more of the image around the crop.
+        """
+        turns = int(torch.randint(4, ())) if self.quarter_turns else 0
+        crop = self.crop_px[::-1] if turns % 2 else self.crop_px
         scale = torch.empty(()).uniform_(*self.scale).item()
-        window_height, window_width = (max(1, round(side / scale)) for side in self.crop_px)
-        top = _between(0, height - window_height)
-        left = _between(0, width - window_width)
+        sides = [max(1, round(side / scale)) for side in crop]
+        places = [_between(0, height - sides[0]), _between(0, width - sides[1])]
         flip = bool(torch.rand(()) < self.flip)
-        return View(top, left, window_height, window_width, self.crop_px, flip)
+        upside_down = self.vertical_flip > 0 and bool(torch.rand(()) < self.vertical_flip)
+        grid, larger = draw_grid(crop, rotation=self.rotation, elastic=self.elastic)
+        if grid is not None:
+            wider = [round(a * b / c) for a, b, c in zip(sides, larger, crop, strict=True)]
+            places = [a - (b - c) // 2 for a, b, c in zip(places, wider, sides, strict=True)]
+            sides = wider
+        view = View(places[0], places[1], sides[0], sides[1], larger, flip)
+        return view, Warp(grid, larger, turns, upside_down)
 
 
 def brighter(image: Tensor, strength: float) -> Tensor:

@@ -115,12 +115,12 @@ class UnlabeledStream(Dataset[Mapping[str, Any]]):
         image, stem = self._images.stored(index), self._images.stems[index]
         size = (int(image.shape[-2]), int(image.shape[-1]))
         with random_state_of(self._seed, draw):
-            view = self._augmentation.draw_view(*size)
-            weak, inside = view.image(image), view.inside(size)
+            view, warp = self._augmentation.draw(*size)
+            weak, inside, soft = view.image(image), view.inside(size), SoftLabels()
             if weak.is_floating_point():
                 inside &= ~missing(weak)
-            strong = torch.stack([self._strong(weak) for _ in range(self._views)])
-        views = {"image": weak, "strong": strong, "inside": inside, "stem": stem}
-        if self._soft_labels is None:
-            return views
-        return {**views, **self._soft_labels.read(stem, view, image)}
+            if self._soft_labels is not None:
+                soft = self._soft_labels.read(stem, view, image)
+            views = warp({"image": weak, "inside": inside, "stem": stem, **soft})
+            weak = views["image"]
+            return views | {"strong": torch.stack([self._strong(weak) for _ in range(self._views)])}

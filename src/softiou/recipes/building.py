@@ -5,7 +5,9 @@ from inspect import signature
 from torch import Tensor
 
 from softiou import targets
-from softiou.configuration.sections import Auto, LabelsConfig, LabelsKind, LossConfig
+from softiou.configuration.data_sections import LabelsConfig, LabelsKind
+from softiou.configuration.section import Auto
+from softiou.configuration.sections import LossConfig
 from softiou.data import DatasetDescription, SegmentationDataset, TargetKind
 from softiou.errors import ConfigError
 from softiou.losses import LossSettings, OverlapLoss

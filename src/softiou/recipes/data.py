@@ -6,7 +6,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from softiou.configuration import Config
-from softiou.configuration.sections import DataConfig
+from softiou.configuration.data_sections import DataConfig
 from softiou.data import (
     Bands,
     CustomDataset,

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softiou.configuration.sections import Config, DataConfig
+from softiou.configuration.data_sections import DataConfig
+from softiou.configuration.sections import Config
 from softiou.data import HELD_OUT, FolderDataset, SegmentationDataset, open_source
 from softiou.data.copies import same_files
 from softiou.data.problems import some_of

@@ -5,7 +5,6 @@ import shlex
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +18,10 @@ from softiou._memory import keep_freed_memory
 from softiou._processes import connect, is_first
 from softiou._screen import verbosity
 from softiou.configuration import load_config
-from softiou.configuration.resolved import ResolvedConfig
+from softiou.configuration.resolved import ResolvedConfig, ResolvedData
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
+from softiou.data.sensors import SensorNoise
 from softiou.errors import ConfigError, DataError
 from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, Recipe, Stream
@@ -138,19 +138,36 @@ def _callbacks(
 
 
 def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomParts) -> Augmentations:
-    settings, about = config.data, data.training.description
-    crop = Augmentation(
-        settings.crop_px,
-        scale=settings.scale,
-        flip=settings.flip,
-        colour=settings.colour,
+    about = data.training.description
+    crop = augmentation_of(
+        config.data,
         ignore_index=about.ignore_index,
         coverage=about.num_classes if config.labels.kind == "coverage" else None,
-        bands=config.data.bands is not None,
     )
     if custom.transform is None:
         return crop
-    return CustomAugmentation(custom.transform, replace(crop, scale=(1, 1), flip=0, colour=0))
+    kept = {key: getattr(crop, key) for key in ("ignore_index", "coverage", "bands")}
+    return CustomAugmentation(custom.transform, Augmentation(crop.crop_px, (1, 1), 0, 0, **kept))
+
+
+def augmentation_of(
+    data: ResolvedData, *, ignore_index: int, coverage: int | None = None
+) -> Augmentation:
+    """Return the augmentation of a configuration; see `Augmentation` for the other arguments."""
+    return Augmentation(
+        data.crop_px,
+        data.scale,
+        data.flip,
+        data.colour,
+        data.vertical_flip,
+        data.quarter_turns,
+        data.rotation,
+        data.elastic,
+        SensorNoise(data.gamma, data.blur, data.channel_dropout, data.noise),
+        ignore_index=ignore_index,
+        coverage=coverage,
+        bands=data.bands is not None,
+    )
 
 
 def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], None]) -> Stream:

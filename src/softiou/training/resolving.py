@@ -1,14 +1,17 @@
 """Values that a configuration leaves open, chosen by the data and the machine."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from softiou._processes import cores
 from softiou._screen import verbosity
+from softiou.configuration.data_sections import PRESETS, DataConfig, LabelsConfig, Preset
 from softiou.configuration.resolved import ResolvedConfig
-from softiou.configuration.sections import Config, LabelsConfig
+from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset
 from softiou.data.crops import automatic_crop, spread
+from softiou.data.source_names import source_name
 from softiou.inference import best_device, best_precision
 from softiou.recipes.averaging import ema_decay
 
@@ -16,9 +19,13 @@ EPOCHS = 40
 THRESHOLD, LIKELY = 0.01, 0.5
 SURE = 0.95
 
+_NAMED = PRESETS["none"]  # settings that the name of their preset stands for
+
 # How "auto", or null where it stands for that, is replaced.
 RULES = {
     "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
+    "data.augmentation": "aerial for DeepGlobe and chosen bands, else street",
+    **{f"data.{key}": "of data.augmentation" for key in PRESETS["none"]},
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
     "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
     "data.workers": "a process for each core but one, at most 8",
@@ -53,6 +60,10 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     values["optim"] = config.optim.with_defaults().model_dump()
     _fill(values, "precision", lambda: best_precision(best_device()))
     _fill(values["data"], "crop_px", lambda: _crop(dataset))
+    _fill(values["data"], "augmentation", lambda: _preset(config.data))
+    preset = PRESETS[values["data"]["augmentation"]]
+    for key in preset:
+        _fill(values["data"], key, partial(preset.get, key))
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
     _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
     _fill(values["data"], "workers", lambda: min(8, cores() - 1))
@@ -95,6 +106,7 @@ def changes(before: Config, after: Config) -> list[str]:
     found = changed(before, after)
     if verbosity() > 0:
         return [f"{key}: {value}  ({RULES[key]})" for key, value in found.items()]
+    found = {key: value for key, value in found.items() if key.removeprefix("data.") not in _NAMED}
     if after.loss.classes != "label":
         found = {key: value for key, value in found.items() if not key.startswith("loss.")}
     return [f"{key}: {value}" for key, value in found.items()]
@@ -158,6 +170,12 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
     epochs = values["optim"]["epochs"]
     steps = (epochs or EPOCHS) * epoch / values["optim"]["accumulate"]
     return max(1, round(steps)) if epochs else max(200, int(steps))
+
+
+def _preset(data: DataConfig) -> Preset:
+    """Return the augmentation of what has no upright position, or that of photographs."""
+    from_above = source_name(data.source) == "deepglobe" or data.bands is not None
+    return "aerial" if from_above else "street"
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:

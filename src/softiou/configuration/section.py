@@ -1,0 +1,71 @@
+"""What every section of the configuration is, and the types of their settings."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from softiou.configuration.limits import check_limits
+
+Auto: TypeAlias = Literal["auto"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+PositiveNumber = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Workers = Annotated[int, Field(ge=0)]
+
+
+def ordered(value: tuple[float, float]) -> tuple[float, float]:
+    """Raise unless the first of two numbers is at most the second."""
+    if value[0] > value[1]:
+        raise ValueError("the smallest must come first")
+    return value
+
+
+def two(value: Any) -> Any:
+    """Take 352x480 and 352,480 for [352, 480], and one whole number for both sides."""
+    if isinstance(value, str) and value != "auto":
+        return re.split(r"[x, ]+", value.strip())
+    return (value, value) if isinstance(value, int) else value
+
+
+def several(value: Any) -> Any:
+    """Take 4,3,2 for [4, 3, 2], and 4 for [4]."""
+    if isinstance(value, str):
+        return re.split(r"[, ]+", value.strip())
+    return [value] if isinstance(value, int) else value
+
+
+class Section(BaseModel):
+    """Settings that belong together; unknown ones are errors."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _check_limits(cls, value: Any, info: ValidationInfo) -> Any:
+        check_limits(info.field_name or "", value)
+        return value
+
+    @classmethod
+    def sections(cls) -> Iterator[tuple[str, "type[Section]"]]:
+        """Yield the names and classes of the sections in it, also of those that may be null."""
+        for name, field in cls.model_fields.items():
+            for one in get_args(field.annotation) or (field.annotation,):
+                if isinstance(one, type) and issubclass(one, Section):
+                    yield name, one
+
+    @classmethod
+    def dotted_keys(cls) -> list[str]:
+        """Return "section.key" of every setting of the sections in it."""
+        return [f"{name}.{key}" for name, one in cls.sections() for key in one.model_fields]
+
+
+class Method(Section):
+    """The section of a recipe: a run has at most one, and learns from the labels alone without."""
+
+    verb: ClassVar[str] = "train"  # of the command line, that trains and resumes such runs

@@ -1,0 +1,103 @@
+"""What happens to a crop after it was cut out: turned, rotated, deformed; labels and images alike.
+
+Shapes: C channels, h and w of the crop, H and W of the larger one that it is taken from, in pixels.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_CONTROL_POINTS = 4  # of a deformation, along each side
+_MULTIPLE = 32  # of the larger crop, so that soft labels at a stride have whole cells
+_INTERPOLATED = ("image", "soft_logits")
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Rotation and deformation of a crop, then quarter turns and mirroring top to bottom.
+
+    Args:
+        grid: Where each pixel of the result comes from, (2, h, w): row and column in the larger
+            crop (H, W); None for the crop as it is.
+        size: (H, W) of the larger crop.
+        quarter_turns: Counter-clockwise, 0 to 3.
+        vertical_flip: Mirror top to bottom.
+    """
+
+    grid: Tensor | None = None
+    size: tuple[int, int] = (1, 1)
+    quarter_turns: int = 0
+    vertical_flip: bool = False
+
+    def __call__(self, crop: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a warped sample: images and logits bilinear, all others by nearest neighbour."""
+        return {
+            key: (self.bilinear if key in _INTERPOLATED else self.nearest)(value)
+            if isinstance(value, Tensor)
+            else value
+            for key, value in crop.items()
+        }
+
+    def bilinear(self, picture: Tensor) -> Tensor:
+        """Warp a picture (C, H, W), or one of (C, H / s, W / s) at a stride s."""
+        if self.grid is None:
+            return self._turned(picture)
+        stride = self.size[0] // picture.shape[-2]
+        height, width = self.grid.shape[-2:]
+        cells = (math.ceil(height / stride), math.ceil(width / stride))
+        places = F.adaptive_avg_pool2d(self.grid, cells)
+        limits = torch.tensor(self.size, dtype=torch.float32).view(2, 1, 1)
+        grid = ((2 * places + 1) / limits - 1).flip(0).permute(1, 2, 0)  # x first, -1 to 1
+        found = F.grid_sample(
+            picture.float().unsqueeze(0),
+            grid.unsqueeze(0),
+            padding_mode="border",
+            align_corners=False,
+        )[0]
+        return self._turned(found if picture.is_floating_point() else found.round_()).to(
+            picture.dtype
+        )
+
+    def nearest(self, labels: Tensor) -> Tensor:
+        """Warp labels (..., H, W)."""
+        if self.grid is None:
+            return self._turned(labels)
+        rows, columns = self.grid.round().long()
+        rows, columns = rows.clamp(0, self.size[0] - 1), columns.clamp(0, self.size[1] - 1)
+        return self._turned(labels[..., rows, columns])
+
+    def _turned(self, crop: Tensor) -> Tensor:
+        turned = torch.rot90(crop, self.quarter_turns, (-2, -1)) if self.quarter_turns else crop
+        return (turned.flip(-2) if self.vertical_flip else turned).contiguous()
+
+
+def draw_grid(
+    size: tuple[int, int], *, rotation: float, elastic: float
+) -> tuple[Tensor | None, tuple[int, int]]:
+    """Draw a rotation and a deformation of a crop of (h, w) from torch's global CPU generator.
+
+    The angle is uniform in +-rotation, in degrees. A deformation moves 4 x 4 points by up to
+    `elastic` of the shorter side in each direction, uniformly, and what lies between them smoothly.
+
+    Returns:
+        The grid of a `Warp`, None for neither, and the size (H, W) of the crop that it needs.
+    """
+    if not (rotation or elastic):
+        return None, size
+    angle = math.radians(float(torch.empty(()).uniform_(-rotation, rotation)))
+    rows, columns = (torch.arange(length) - (length - 1) / 2 for length in size)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    cosine, sine = math.cos(angle), math.sin(angle)
+    grid = torch.stack([cosine * y + sine * x, cosine * x - sine * y])
+    if elastic:
+        points = torch.empty(1, 2, _CONTROL_POINTS, _CONTROL_POINTS).uniform_(-1, 1)
+        moved = F.interpolate(points, size, mode="bicubic", align_corners=True)[0]
+        grid += elastic * min(size) * moved
+    reach = [math.ceil((2 * float(part.abs().max()) + 1) / _MULTIPLE) * _MULTIPLE for part in grid]
+    centre = torch.tensor([(length - 1) / 2 for length in reach]).view(2, 1, 1)
+    return grid + centre, (reach[0], reach[1])
