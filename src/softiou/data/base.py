@@ -124,6 +124,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
         folder: Of its images, which other splits may share; stems are unique within it.
         labels: Kind of the targets: "hard", "soft", "votes" or "staple"; never "auto".
         annotators: R, number of annotators of each image.
+        parents: Whether some labels name no class, but several that a pixel may be of.
         bands: That the images have; None for RGB, or what a data set of one's own has.
         stems: A name for every sample, unique within the split.
         skipped: Stems that were left out because their files cannot be read.
@@ -134,6 +135,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     folder: str
     labels: TargetKind
     annotators: int = 1
+    parents: bool = False
     bands: Bands | None = None
     stems: tuple[str, ...]
     skipped: tuple[str, ...] = ()

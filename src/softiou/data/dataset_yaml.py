@@ -43,6 +43,8 @@ class ClassGroups(BaseModel):
     ignore: list[StrictStr] = Field(default_factory=list)  # classes whose pixels are ignored
     # classes whose shapes are not drawn; in masks, their pixels become the first class
     drop: list[StrictStr] = Field(default_factory=list)
+    # classes whose pixels are one of several others, nobody said which, by name
+    parents: dict[StrictStr, list[StrictStr]] = Field(default_factory=dict)
 
     @property
     def mentioned(self) -> list[str]:
@@ -65,7 +67,19 @@ class ClassGroups(BaseModel):
         merged = {one: name for name, several in self.merge.items() for one in several}
         ignored = dict.fromkeys(self.ignore)
         found = {name: name for name in classes} | merged | ignored
-        return {name: to for name, to in found.items() if name not in self.drop}
+        found = {name: to for name, to in found.items() if name not in self.drop}
+        children = [child for several in self.parents.values() for child in several]
+        left = {name for name in found.values() if name} - self.parents.keys()
+        if odd := [name for name in children if name not in left] or [
+            name
+            for name, several in self.parents.items()
+            if name not in found.values() or len({*several}) < 2
+        ]:
+            raise ValueError(
+                "Expected parents to name classes, and two or more other classes for each, but "
+                f"found {', '.join(odd)}"
+            )
+        return found
 
 
 class DatasetFile(ClassGroups):

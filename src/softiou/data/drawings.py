@@ -113,7 +113,7 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         covers = list(self._covers(view, size))
         shares = np.zeros((legend.num_classes, *view.crop_px), np.float32)
         ignored = np.zeros(view.crop_px, np.float32)
-        planes = dict(enumerate(shares)) | {legend.ignore_index: ignored}
+        planes = dict.fromkeys(legend.labels.values(), ignored) | dict(enumerate(shares))
         inside = inside_shares(view, size)
         left = inside.copy()
         if legend.overlap == "later":
@@ -150,9 +150,12 @@ def _side_by_side(
     for label, cover in covers:
         planes[label][cover.box] += cover.shares
     total = np.zeros_like(inside)
-    for label in {label for label, _ in covers}:
-        np.minimum(planes[label], inside, out=planes[label])
-        total += planes[label]
+    several = {
+        id(planes[label]): planes[label] for label, _ in covers
+    }  # one of all that is ignored
+    for plane in several.values():
+        np.minimum(plane, inside, out=plane)
+        total += plane
     left: NDArray[np.float32] = (inside - total).clip(0)
     twice = total - inside > 1e-3
     ignored[twice] = inside[twice]

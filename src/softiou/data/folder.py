@@ -16,7 +16,7 @@ from softiou.data.bands import BandImage, Bands, Box, measured, missing
 from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth, whole
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
-from softiou.data.problems import DataProblemsError, Problem
+from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import read_pixels, unreadable
 from softiou.data.source import DataSource, open_source
 from softiou.targets import staple, vote_shares
@@ -37,7 +37,8 @@ class FolderDataset(SegmentationDataset):
             lowest index). "votes" gives the masks of all annotators, "soft" the share of each class
             among those who did not ignore the pixel, "staple" the probability of each class given
             how well each annotator agrees with the others (see `softiou.targets.staple`). "auto" is
-            votes for several annotators and hard for one.
+            votes for several annotators and hard for one. Pixels that only a parent class is known
+            of have a vote for each of its children, and are ignored in hard labels.
         skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
             otherwise reading one raises.
         bands: Of the images; without ranges they are measured here. None for colours.
@@ -74,6 +75,11 @@ class FolderDataset(SegmentationDataset):
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
         self._mask_reader = opened.mask_reader()
+        self.parents = bool(self._mask_reader.parents)
+        if self.parents and self.annotators > 1:
+            message = f"Expected one mask for each image beside `parents`, but {split} has "
+            message += f"{self.annotators} annotators."
+            raise data_error(opened.root, message, "Leave `parents` out of dataset.yaml.")
         if bands is not None and not bands.ranges:
             bands = measured([sample.image for sample in self._samples], bands.numbers)
         self.bands = bands
@@ -113,12 +119,13 @@ class FolderDataset(SegmentationDataset):
         """Read a target, or rows and columns of it, perhaps for an image of `size` (H, W)."""
         files = self._samples[index]
         within = None if self.labels == "staple" else box  # which takes all pixels
-        masks = []
+        votes = self.parents and self.labels != "hard"
+        masks: list[Tensor] = []
         for mask in files.masks:
-            found, own = self._mask_reader.part(mask, within)
+            found, own = self._mask_reader.part(mask, within, votes=votes)
             if size and (problem := size_problem(mask, own, files.image, size)):
                 raise DataProblemsError(problem)
-            masks.append(found)
+            masks += found if votes else [found]
         for _ in range(self.annotators - len(masks)):  # those who left the image out
             masks.append(torch.full_like(masks[0], self.description.ignore_index))
         target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))

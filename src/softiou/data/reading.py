@@ -249,6 +249,8 @@ class MaskReader:
     `label_map`; a number that is not in the map stays as it is, unless another number is mapped to
     the same class. RGB masks are read through `colours`; without, they are rejected. Their values
     from `threshold` on are read as 255 and those below as 0, for masks that were not saved exactly.
+
+    A label of `parents` is no class, but stands for several of them.
     """
 
     def __init__(
@@ -258,11 +260,13 @@ class MaskReader:
         label_map: Mapping[int, int],
         colours: Mapping[Colour, int] | None = None,
         threshold: int | None = None,
+        parents: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         self._threshold = threshold
         self.description = description
         self.colours = colours
         self.label_map = dict(label_map)
+        self.parents = parents or {}
         self._table, self._known = _label_table(description, label_map)
         self._colours = None
         self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
@@ -271,15 +275,20 @@ class MaskReader:
             order = np.argsort(codes)
             self._colours = codes[order], np.array(list(colours.values()), self._table.dtype)[order]
 
-    def regrouped(self, groups: Mapping[str, str | None]) -> "MaskReader":
-        """Return a reader of what each class becomes, None for ignored, the first if left out."""
+    def regrouped(
+        self, groups: Mapping[str, str | None], parents: Mapping[str, Sequence[str]]
+    ) -> "MaskReader":
+        """Return a reader of what each class becomes, None for ignored, the first if left out.
+
+        Those that become one of `parents` stand for several others.
+        """
         about, ignore_index = self.description, self.description.ignore_index
         if about.ignores_a_class:
             raise ValueError(f"Expected `ignore_index` to be that of no class, not {ignore_index}")
         to = [groups.get(name, "") for name in about.classes]  # "" for dropped
-        names = list(dict.fromkeys(name for name in to if name))
+        names = list(dict.fromkeys(name for name in to if name and name not in parents))
         indices: dict[str | None, int] = {None: ignore_index, "": 0}
-        indices |= {name: index for index, name in enumerate(names)}
+        indices |= {name: index for index, name in enumerate((*names, *parents))}
         new = {ignore_index: ignore_index} | {old: indices[name] for old, name in enumerate(to)}
         palette = tuple(about.palette[to.index(name)] for name in names)
         known = np.flatnonzero(self._known).tolist()
@@ -288,27 +297,60 @@ class MaskReader:
             label_map={number: new[self.class_of(number)] for number in known},
             colours=self.colours and {rgb: new[index] for rgb, index in self.colours.items()},
             threshold=self._threshold,
+            parents={
+                indices[name]: [indices[child] for child in several]
+                for name, several in parents.items()
+            },
         )
 
     def read(self, mask: Path | Drawing) -> Tensor:
-        """Read a mask (H, W): class indices 0..C-1 and `ignore_index`, uint8 if that suffices."""
-        if isinstance(mask, Drawing):
-            return mask.labels(_drawn_size(mask))
-        with opened(mask) as image:
-            return self.decode(mask, image)
+        """Read a mask (H, W): class indices 0..C-1 and `ignore_index`, uint8 if that suffices.
 
-    def part(self, mask: Path | Drawing, box: Box | None) -> tuple[Tensor, Sequence[int]]:
+        Pixels that only a parent is known of are ignored.
+        """
+        return self.part(mask, None)[0]
+
+    def part(
+        self, mask: Path | Drawing, box: Box | None, *, votes: bool = False
+    ) -> tuple[Tensor, Sequence[int]]:
         """Read rows and columns of a mask, or all, and its size (H, W).
 
         TIFFs of numbers are read by rasterio, which decodes no others; all else as a whole.
+
+        With `votes` these are the classes that a pixel may be of, then `ignore_index`: (R, H, W),
+        where R is the largest number of children of a parent, or 1.
         """
+        labels, size = self._labels(mask, box)
+        return self._votes(labels) if votes else self._classes(labels), size
+
+    def _labels(self, mask: Path | Drawing, box: Box | None) -> tuple[Tensor, Sequence[int]]:
+        """Read rows and columns of a mask, with the numbers of parents, and its size."""
         if box and isinstance(mask, Path) and mask.suffix.lower() in TIFF_SUFFIXES:
             with suppress(DataProblemsError):  # Pillow knows other files, and explains the rest
                 tiff = Tiff(mask)
                 if tiff.holds_numbers:
                     return self._classes_of(mask, tiff.read([1], *box)[0], tiff.palette), tiff.size
-        whole = self.read(mask)
-        return whole[box] if box else whole, whole.shape
+        if isinstance(mask, Drawing):
+            labels = mask.labels(_drawn_size(mask))
+        else:
+            with opened(mask) as image:
+                labels = self._decoded(mask, image)
+        return labels[box] if box else labels, labels.shape
+
+    def _classes(self, labels: Tensor) -> Tensor:
+        """Ignore the pixels of parents."""
+        for number in self.parents:
+            labels = labels.masked_fill(labels == number, self.description.ignore_index)
+        return labels
+
+    def _votes(self, labels: Tensor) -> Tensor:
+        classes = self._classes(labels)
+        several = max(1, *map(len, self.parents.values()))
+        votes = [classes, *[torch.full_like(classes, self.description.ignore_index)] * (several - 1)]
+        for number, children in self.parents.items():
+            for place, child in enumerate(children):
+                votes[place] = votes[place].masked_fill(labels == number, child)
+        return torch.stack(votes)
 
     def class_of(self, value: int) -> int:
         """Return the class or `ignore_index` of a valid number in a mask."""
@@ -316,6 +358,9 @@ class MaskReader:
 
     def decode(self, path: Path, image: Image.Image) -> Tensor:
         """Return the classes of an opened mask as `read` does; `path` is for the messages."""
+        return self._classes(self._decoded(path, image))
+
+    def _decoded(self, path: Path, image: Image.Image) -> Tensor:
         _require_complete(path, image)
         if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
             raw = np.asarray(image, np.uint8 if image.mode == "1" else None)

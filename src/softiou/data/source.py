@@ -329,10 +329,11 @@ def open_source(source: str | Path | DataSource) -> DataSource:
 
 
 def _regrouped(layout: Layout, groups: ClassGroups, root: Path) -> Layout:
-    """Merge, drop and ignore the classes that dataset.yaml says."""
-    if groups.mentioned:
+    """Merge, drop and ignore the classes that dataset.yaml says, and note those of parents."""
+    if groups.mentioned or groups.parents:
         try:
-            layout.reader = layout.reader.regrouped(groups.grouped(layout.description.classes))
+            becomes = groups.grouped(layout.description.classes)
+            layout.reader = layout.reader.regrouped(becomes, groups.parents)
         except ValueError as error:
             raise data_error(root / FILE_NAME, f"{error}.", "Correct the names.") from error
     return layout

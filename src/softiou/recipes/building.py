@@ -26,7 +26,8 @@ def data_labels(kind: Auto | LabelsKind) -> TargetKind:
 
 def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
     """Raise ConfigError when the labels need several annotators and a data set has one."""
-    if settings.kind in _OF_ANNOTATORS and dataset.annotators == 1:
+    enough = dataset.annotators > 1 or (dataset.parents and settings.kind == "votes")
+    if settings.kind in _OF_ANNOTATORS and not enough:
         raise ConfigError(
             f"labels.kind: {settings.kind} needs several annotators (folders masks_1/, masks_2/, "
             "...), and there is one mask for each image. Use hard, uniform, boundary or gaussian."

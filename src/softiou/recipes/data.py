@@ -62,6 +62,8 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
 
     bands = bands_of(data)
     training = opened(custom.train_dataset, data.train_split, data_labels(kind), bands)
+    if training.parents and kind == "auto":
+        training = opened(None, data.train_split, "votes", training.bands)
     # However the labels are softened, all that is known of the images chooses the checkpoint.
     known: TargetKind = "soft" if kind == "soft" else "auto"
     validation = opened(custom.val_dataset, data.val_split, known, training.bands)

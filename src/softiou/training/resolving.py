@@ -29,7 +29,7 @@ RULES = {
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
     "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
     "data.workers": "a process for each core but one, at most 8",
-    "labels.kind": "votes for several annotators, hard otherwise",
+    "labels.kind": "votes for several annotators and parent classes, hard otherwise",
     "labels.epsilon": "uniform 0.1, boundary 0.5",
     "labels.width": "boundary 1, gaussian sigma rounded up",
     "labels.sigma": "gaussian 1",

@@ -101,10 +101,10 @@ class AnnotationLayout(Layout):
         files = (root,) if root.is_file() else _files(name, root)
         found = _contents(name, self.root, files, fingerprint(files))
         try:
-            description, legend = _legend(found, described)
+            description, legend, parents = _legend(found, described)
         except ValueError as error:
             raise data_error(root, f"{error}.", "Say so in dataset.yaml.") from error
-        self.reader = MaskReader(description, label_map={})
+        self.reader = MaskReader(description, label_map={}, parents=parents)
         self._problems = tuple(found.problems)
         left_out = found.left_out + Counter()  # without those that are 0
         self.drawings = drawings = dict[str, dict[str, Drawing]]()
@@ -235,8 +235,10 @@ class _ImageIndex:
         return self.root / found[scores.index(max(scores))]
 
 
-def _legend(found: _Contents, described: AnnotationFile) -> tuple[DatasetDescription, Legend]:
-    """Return the classes, and what the names of the shapes mean."""
+def _legend(
+    found: _Contents, described: AnnotationFile
+) -> tuple[DatasetDescription, Legend, dict[int, list[int]]]:
+    """Return the classes, what the names of the shapes mean, and the children of parents."""
     names, uncovered = list(found.names), described.uncovered
     if uncovered == "background":
         usual = (n for n in names if n.strip("_").casefold() == "background")
@@ -257,20 +259,27 @@ def _legend(found: _Contents, described: AnnotationFile) -> tuple[DatasetDescrip
             f"Expected `uncovered`, of the pixels that no shape covers, to be ignore or one of "
             f"{', '.join(classes)}, but it is {uncovered}"
         )
-    kept = tuple(dict.fromkeys(to for name in classes if (to := groups.get(name)) is not None))
-    ignore_index = 255 if len(kept) <= 255 else 65535
+    named = dict.fromkeys(to for name in classes if (to := groups.get(name)) is not None)
+    kept = tuple(name for name in named if name not in described.parents)
+    ignore_index = 255 if len(kept) + len(described.parents) <= 255 else 65535
+    numbers = {name: number for number, name in enumerate((*kept, *described.parents))}
     labels = {
-        name: ignore_index if to is None else kept.index(to)
+        name: ignore_index if to is None else numbers[to]
         for name, to in groups.items()
-        if to is None or to in kept
+        if to is None or to in numbers
     }
-    return DatasetDescription(kept, ignore_index), Legend(
+    legend = Legend(
         labels | {IGNORED: ignore_index},
         len(kept),
         ignore_index,
         labels.get(uncovered, ignore_index),
         described.overlap,
     )
+    parents = {
+        numbers[name]: [numbers[child] for child in several]
+        for name, several in described.parents.items()
+    }
+    return DatasetDescription(kept, ignore_index), legend, parents
 
 
 def _shows(shape: Shape, size: tuple[int, int] | None) -> bool:
