@@ -100,9 +100,11 @@ def test_rates_are_those_of_the_optimiser(
 
 
 def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    for cores, workers in ((1, 0), (4, 3), (64, 8)):
+    for cores, workers in ((1, 0), (4, 3), (64, 16)):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, n=cores: set(range(n)))
         assert resolving.resolve(_config(), Blank((32, 32))).data.workers == workers
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 7  # of 64 cores
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 2
 

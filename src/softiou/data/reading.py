@@ -346,7 +346,10 @@ class MaskReader:
     def _votes(self, labels: Tensor) -> Tensor:
         classes = self._classes(labels)
         several = max(1, *map(len, self.parents.values()))
-        votes = [classes, *[torch.full_like(classes, self.description.ignore_index)] * (several - 1)]
+        votes = [
+            classes,
+            *[torch.full_like(classes, self.description.ignore_index)] * (several - 1),
+        ]
         for number, children in self.parents.items():
             for place, child in enumerate(children):
                 votes[place] = votes[place].masked_fill(labels == number, child)
@@ -490,8 +493,10 @@ def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
     return data_error(path, message, remedy, kind="mask_mode")
 
 
-def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
-    """Check in parallel that the files of a data set can be decoded.
+def verify_readable(
+    dataset: SegmentationDataset, numbers: Iterable[int] | None = None
+) -> list[Problem]:
+    """Check in parallel that the files of a data set, or of some samples, can be decoded.
 
     Much faster than reading the samples: PNG files are verified by their checksums, JPEG files are
     decoded at an eighth of their size.
@@ -499,7 +504,8 @@ def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
     Returns:
         One problem per unreadable file, in the order of the samples.
     """
-    return unreadable([dataset.files(index) for index in range(len(dataset))], dataset.bands)
+    chosen = range(len(dataset)) if numbers is None else numbers
+    return unreadable([dataset.files(index) for index in chosen], dataset.bands)
 
 
 def unreadable(samples: Iterable[Sequence[Path]], bands: Bands | None) -> list[Problem]:

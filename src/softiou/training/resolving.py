@@ -1,5 +1,6 @@
 """Values that a configuration leaves open, chosen by the data and the machine."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ RULES = {
     **{f"data.{key}": "of data.augmentation" for key in PRESETS["none"]},
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
     "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
-    "data.workers": "a process for each core but one, at most 8",
+    "data.workers": "a process for each core but one, shared by torchrun's processes, at most 16",
     "labels.kind": "votes for several annotators and parent classes, hard otherwise",
     "labels.epsilon": "uniform 0.1, boundary 0.5",
     "labels.width": "boundary 1, gaussian sigma rounded up",
@@ -66,7 +67,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         _fill(values["data"], key, partial(preset.get, key))
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
     _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
-    _fill(values["data"], "workers", lambda: min(8, cores() - 1))
+    _fill(values["data"], "workers", _workers)
     if dataset.bands is not None:
         values["data"]["band_ranges"] = dataset.bands.ranges
     _fill_loss(values["loss"], config)
@@ -181,3 +182,7 @@ def _preset(data: DataConfig) -> Preset:
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
     shapes = [dataset.compact(index)["image"].shape for index in spread(len(dataset))]
     return automatic_crop([(height, width) for _, height, width in shapes])
+
+
+def _workers() -> int:
+    return max(0, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
