@@ -105,8 +105,10 @@ def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
         assert resolving.resolve(_config(), Blank((32, 32))).data.workers == workers
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 7  # of 64 cores
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 2
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 5
 
 
 def test_precision_is_the_best_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
