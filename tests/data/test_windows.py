@@ -161,7 +161,7 @@ def test_only_what_a_crop_shows_is_read_and_once(
         stream[draw]
         height, width = SIZES[drawn_index(1, draw, len(dataset))]
         with random_state_of(1, draw):
-            top, bottom, left, right = augmentation.draw_view(height, width).box((height, width))
+            top, bottom, left, right = augmentation.draw(height, width)[0].box((height, width))
         shown = (bottom - top, right - left)
         assert sorted(windows) == [("images", *shown), ("masks", *shown)]
 

@@ -148,11 +148,13 @@ def test_exported_files_take_the_values_of_the_files(
 ) -> None:
     data, run = four
     suffix = {"onnx": "onnx", "torch-export": "pt2"}.get(to, to)
-    written = softiou.export(run, to, out=tmp_path / f"model.{suffix}", progress=False)
+    written = softiou.export(
+        run, to, out=tmp_path / f"model.{suffix}", calibrated=False, progress=False
+    )
     assert written.info.bands == checkpoints.load_trained(run).bands
     assert written.info.input_dtype == "float32"
     image = data / "val" / "images" / "0.tif"
-    own = softiou.predict(run, image, progress=False)[0].probs
+    own = softiou.predict(run, image, calibrated=False, progress=False)[0].probs
     exported = softiou.predict(written.path, image, trust=True, progress=False)[0].probs
     torch.testing.assert_close(exported, own, atol=1e-4, rtol=0)
     if to == "onnx":
