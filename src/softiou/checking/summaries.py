@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from softiou.data.base import DatasetDescription
+from softiou.data.base import DatasetDescription, count_classes
 
 LISTED_SIZES = 100
 _DIGEST_BYTES = 8
@@ -66,16 +65,14 @@ class SampleStatistics:
 
 def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleStatistics:
     """Count the pixels of the masks (R, H, W) by class."""
-    valid = masks != description.ignore_index
-    labels = masks.masked_select(valid)  # indexing would list the places of all pixels first
-    pixels = torch.bincount(labels, minlength=description.num_classes)
-    by_all = valid.all(dim=0)
+    pixels, several = count_classes(masks, description), len(masks) > 1  # one agrees with nobody
+    by_all = (masks != description.ignore_index).all(dim=0) if several else masks.new_zeros(0)
     return SampleStatistics(
         size=(masks.shape[1], masks.shape[2]),
         pixels=pixels.numpy(),
-        ignored=masks.numel() - len(labels),
-        valid=int(by_all.sum()) if len(masks) > 1 else 0,  # one alone agrees with nobody
-        agreed=int((by_all & (masks == masks[0]).all(dim=0)).sum()) if len(masks) > 1 else 0,
+        ignored=masks.numel() - int(pixels.sum()),
+        valid=int(by_all.sum()),
+        agreed=int((by_all & (masks == masks[0]).all(dim=0)).sum()) if several else 0,
         digest=hashlib.blake2b(masks.numpy().data, digest_size=_DIGEST_BYTES).digest(),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, cast, get_args
 
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,6 +19,8 @@ from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
 from softiou.data.drawings import Drawing
 from softiou.targets import vote_shares
+
+_PIECE_PX = 1 << 20  # counting takes many times the memory of uint8 labels
 
 TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
 
@@ -201,6 +204,18 @@ def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
     """Return which pixels of a target of `truth` are not ignored, bool (H, W)."""
     valid = target != description.ignore_index
     return valid.any(0) if target.is_floating_point() else valid
+
+
+def count_classes(labels: Tensor, description: DatasetDescription) -> Tensor:
+    """Count the pixels of each class (C,) in class indices of any shape, in little memory."""
+    none = torch.zeros(description.num_classes, dtype=torch.int64)
+    return sum(
+        (
+            piece[piece != description.ignore_index].bincount(minlength=len(none))
+            for piece in torch.split(labels.flatten(), _PIECE_PX)
+        ),
+        start=none,
+    )
 
 
 def class_difference(classes: Sequence[str], expected: Sequence[str]) -> str | None:

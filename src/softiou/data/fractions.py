@@ -9,9 +9,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from softiou._files import write_atomically
+from softiou.data.base import count_classes
 from softiou.data.folder import FolderDataset
 from softiou.data.problems import data_error
 from softiou.data.source import DataSource, open_source
@@ -102,16 +105,12 @@ def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDa
 
 def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
     """Count the pixels of each class in each of some images (I, C)."""
-    num_classes = dataset.description.num_classes
 
-    def count(number: int) -> NDArray[np.int64]:
-        target = dataset.target(number).numpy()
-        return np.bincount(
-            target[target != dataset.description.ignore_index], minlength=num_classes
-        )
+    def count(number: int) -> Tensor:
+        return count_classes(dataset.target(number), dataset.description)
 
     with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(count, numbers))).astype(np.float64)
+        return torch.stack(list(pool.map(count, numbers))).double().numpy()
 
 
 def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = False) -> list[int]:
