@@ -1,6 +1,7 @@
 """Images of any number of bands, from training to exported files."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from rasterio.warp import transform_geom
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -18,10 +20,11 @@ from band_files import PLACE, band_values, write_bands, write_dataset
 from softiou import checkpoints
 from softiou.cli import app
 from softiou.configuration import load_config
-from softiou.data import Bands, read_image
+from softiou.data import Bands, DatasetDescription, read_image
 from softiou.data.bands import Tiff
 from softiou.errors import CheckpointError, ConfigError, DataError
-from softiou.inference import encode_image, overlay
+from softiou.inference import encode_image, overlay, writing
+from softiou.inference.writing import polygons
 from softiou.jobs import plan
 from softiou.models import ModelSpec, SegmentationModel
 
@@ -85,6 +88,7 @@ def test_masks_keep_the_georeference_and_ignore_what_has_no_value(
         assert file.crs.to_string() == PLACE["crs"]
         assert file.transform == PLACE["transform"]
         assert file.nodata == 255
+        assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         mask = file.read(1)
     assert (mask[:4, :6] == 255).all()
     assert (mask == 255).sum() == 24
@@ -94,6 +98,55 @@ def test_masks_keep_the_georeference_and_ignore_what_has_no_value(
     assert found[0].labels[inside].equal(torch.from_numpy(mask).long()[inside])
     with Image.open(tmp_path / "0.overlay.jpg") as overlay:
         assert overlay.size == (88, 72)
+
+
+def test_polygons_have_the_areas_of_the_mask_in_longitude_and_latitude(
+    four: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, run = four
+    found = softiou.predict(run, data / "val" / "images" / "0.tif", progress=False)
+    found.save(tmp_path, polygons=True)
+    content = json.loads((tmp_path / "0.geojson").read_text(encoding="utf-8"))
+    with rasterio.open(tmp_path / "0.tif") as file:
+        mask, metres = file.read(1), abs(file.transform.a * file.transform.e)
+        crs = file.crs
+    areas = dict.fromkeys(range(found.description.num_classes), 0.0)
+    for feature in content["features"]:
+        number = feature["properties"]["class_index"]
+        assert feature["properties"]["class"] == found.description.classes[number]
+        outline = feature["geometry"]
+        assert all(-180 <= x <= 180 and -90 <= y <= 90 for x, y in outline["coordinates"][0])
+        rings = transform_geom("EPSG:4326", crs, outline)["coordinates"]
+        areas[number] += abs(area(rings[0])) - sum(abs(area(ring)) for ring in rings[1:])
+    for number, size in areas.items():
+        assert size == pytest.approx(metres * (mask == number).sum(), rel=1e-3, abs=1)
+
+
+def area(ring: list[tuple[float, float]]) -> float:
+    """Return the signed area of a closed ring."""
+    pairs = pairwise(ring)
+    return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs) / 2
+
+
+def test_polygons_of_an_image_without_a_place_are_in_pixels() -> None:
+    mask = np.array([[0, 0, 1], [0, 255, 1]], np.uint8)
+    content = polygons(mask, DatasetDescription(("ground", "roof")), {})
+    ground, roof = sorted(content["features"], key=lambda one: one["properties"]["class_index"])
+    assert roof["properties"] == {"class": "roof", "class_index": 1}
+    outline = map(tuple, roof["geometry"]["coordinates"][0][:-1])
+    assert sorted(outline) == [(2, 0), (2, 2), (3, 0), (3, 2)]
+    assert abs(area(ground["geometry"]["coordinates"][0])) == 3
+
+
+def test_polygons_without_rasterio_say_what_to_install(
+    four: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = four
+    found = softiou.predict(run, torch.zeros(4, 64, 64), progress=False)
+    monkeypatch.setattr(writing, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install rasterio"):
+        found.save(tmp_path / "out", polygons=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_windows_agree_with_the_whole_image_and_arrays_with_files(four: tuple[Path, Path]) -> None:

@@ -19,6 +19,9 @@ def predict(
     overlays: Annotated[
         bool, typer.Option(help="Write the image with its classes in colour, too.")
     ] = False,
+    polygons: Annotated[
+        bool, typer.Option(help="Write the outlines of the classes, too (STEM.geojson).")
+    ] = False,
     calibrated: Annotated[
         bool | None,
         typer.Option(
@@ -41,7 +44,10 @@ def predict(
 ) -> None:
     """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
     given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
-    options = {name: given.pop(name) for name in ("out", "probabilities", "overlays", "overwrite")}
+    options = {
+        name: given.pop(name)
+        for name in ("out", "probabilities", "overlays", "polygons", "overwrite")
+    }
     with _console.loading():
         from softiou.jobs import predict as predict_images
     predictions = predict_images(**given)

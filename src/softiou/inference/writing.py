@@ -1,5 +1,7 @@
 """Write predictions of image files as masks, probabilities and overlays."""
 
+import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,13 +18,13 @@ from softiou._files import atomic_file, atomic_path, file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
 from softiou.data.bands import TIFF_SUFFIXES, BandImage, Tiff, missing
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
-from softiou.errors import DataError, RunExistsError
+from softiou.errors import ConfigError, DataError, RunExistsError
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import probability_bands
 from softiou.inference.predictors import Predictor, require_finite
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 
-_COMPANIONS = (".probs.npy", ".overlay.jpg", ".tif")
+_COMPANIONS = (".probs.npy", ".overlay.jpg", ".geojson", ".tif")
 _LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
 
 
@@ -33,11 +35,16 @@ class MaskWriter:
     Attributes:
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
-        out: Folder for STEM.png, STEM.probs.npy and STEM.overlay.jpg; and for STEM.tif, the mask
-            with the georeference of an image that has one, where rasterio is installed.
+        out: Folder for STEM.png, STEM.probs.npy, STEM.overlay.jpg and STEM.geojson; and for
+            STEM.tif, the mask with the georeference of an image that has one, where rasterio is
+            installed.
         probabilities: Whether to write (C, H, W) probabilities in float16.
         overlays: Whether to write the image blended with the colours of its classes.
+        polygons: Whether to write the outlines of the areas of each class, see `polygons`.
         settings: Windows, flips and scales.
+
+    Raises:
+        ConfigError: Polygons are wanted, and rasterio is missing.
     """
 
     predictor: Predictor
@@ -45,13 +52,19 @@ class MaskWriter:
     out: Path
     probabilities: bool = False
     overlays: bool = False
+    polygons: bool = False
     settings: InferenceSettings = WHOLE_IMAGE
+
+    def __post_init__(self) -> None:
+        if self.polygons and find_spec("rasterio") is None:
+            raise ConfigError("Polygons need rasterio. Install it with: pip install rasterio")
 
     def paths(self, file: Path) -> list[Path]:
         """Return the files that `write` creates for an image, the mask first."""
         placed = georeference(file) is not None
-        asked = zip(_COMPANIONS, (self.probabilities, self.overlays, placed), strict=True)
-        endings = [".png", *(ending for ending, wanted in asked if wanted)]
+        wanted = (self.probabilities, self.overlays, self.polygons, placed)
+        asked = zip(_COMPANIONS, wanted, strict=True)
+        endings = [".png", *(ending for ending, one in asked if one)]
         return [self.out / file_name(file.stem, ending) for ending in endings]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:
@@ -99,7 +112,13 @@ class MaskWriter:
         if mixed is not None:
             picture = encode_image(Image.fromarray(mixed), "JPEG")
             write_atomically(picture, self.out / file_name(file.stem, ".overlay.jpg"))
-        if place := georeference(file):
+        place = georeference(file)
+        if self.polygons:
+            content = polygons(preds.numpy(), self.description, place or {})
+            write_atomically(
+                json.dumps(content).encode(), self.out / file_name(file.stem, ".geojson")
+            )
+        if place:
             self._write_geotiff(preds.numpy(), place, self.out / file_name(file.stem, ".tif"))
         mask = encode_image(index_image(preds, self.description.palette), "PNG")
         write_atomically(mask, self.out / file_name(file.stem, ".png"))
@@ -109,19 +128,16 @@ class MaskWriter:
 
         height, width = preds.shape
         about = {"height": height, "width": width, "count": 1, "dtype": preds.dtype, **place}
-        about |= {"nodata": self._ignored(preds.dtype), "tiled": True, "compress": "deflate"}
+        about |= {"nodata": ignored_number(self.description, preds.dtype), "compress": "deflate"}
         with (
-            atomic_path(path, suffix=".tif") as temporary,
-            rasterio.open(temporary, "w", driver="GTiff", **about) as file,
+            atomic_path(path, suffix=".tif") as temporary,  # a cloud-optimised GeoTIFF
+            rasterio.open(
+                temporary, "w", driver="COG", overview_resampling="nearest", **about
+            ) as file,
         ):
             if preds.dtype == np.uint8:
                 file.write_colormap(1, dict(enumerate(self.description.palette)))
             file.write(preds, 1)
-
-    def _ignored(self, dtype: np.dtype[Any]) -> int:
-        """Return the number of ignored pixels in a mask, the largest for one that does not fit."""
-        index, largest = self.description.ignore_index, int(np.iinfo(dtype).max)
-        return index if 0 <= index <= largest else largest
 
     def _check_size(self, file: Path, image: Tensor | BandImage) -> None:
         height, width = image.shape[-2:]
@@ -141,6 +157,7 @@ class MaskWriter:
         num_classes = self.description.num_classes
         height, width = image.shape[-2:]
         preds = np.empty((height, width), np.uint8 if num_classes <= 255 else np.uint16)
+        ignored = ignored_number(self.description, preds.dtype)
         mixed = np.empty((height, width, 3), np.uint8) if self.overlays else None
         bands = probability_bands(self.predictor, image, settings=self.settings)
         with ExitStack() as stack:
@@ -153,13 +170,41 @@ class MaskWriter:
                 require_finite(probs, model="The model", image=str(file))
                 preds[rows] = probs.argmax(0).cpu().numpy()
                 if (pixels := image[:, rows]).is_floating_point():
-                    preds[rows][missing(pixels).cpu().numpy()] = self._ignored(preds.dtype)
+                    preds[rows][missing(pixels).cpu().numpy()] = ignored
                 if mixed is not None:
                     classes = torch.from_numpy(preds[rows])
                     mixed[rows] = np.asarray(overlay(pixels, classes, self.description.palette))
                 if stored is not None:
                     stored.write(rows, probs)
         return torch.from_numpy(preds), mixed
+
+
+def ignored_number(about: DatasetDescription, dtype: np.dtype[Any]) -> int:
+    """Return the number of ignored pixels in a mask, the largest for one that does not fit."""
+    index, largest = about.ignore_index, int(np.iinfo(dtype).max)
+    return index if 0 <= index <= largest else largest
+
+
+def polygons(
+    preds: NDArray[Any], about: DatasetDescription, place: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the areas of each class of a mask (H, W) as GeoJSON, along the edges of the pixels.
+
+    A feature is a connected area, with the name and number of its class. With a coordinate system
+    points are longitude and latitude, as GeoJSON has them (RFC 7946); else x and y as the transform
+    of the image says, or in pixels. Ignored pixels are left out.
+    """
+    from rasterio.features import shapes
+    from rasterio.warp import transform_geom
+
+    crs, known = place.get("crs"), preds != ignored_number(about, preds.dtype)
+    where = {"transform": place["transform"]} if place else {}
+    features = []
+    for outline, number in shapes(preds, mask=known, **where):
+        names = {"class": about.classes[int(number)], "class_index": int(number)}
+        outline = transform_geom(crs, "EPSG:4326", outline) if crs else outline
+        features.append({"type": "Feature", "properties": names, "geometry": outline})
+    return {"type": "FeatureCollection", "features": features}
 
 
 def georeference(path: Path) -> dict[str, Any] | None:

@@ -119,6 +119,7 @@ class Predictions(Sequence[Prediction]):
         *,
         probabilities: bool = False,
         overlays: bool = False,
+        polygons: bool = False,
         overwrite: bool = False,
     ) -> SavedMasks:
         """Write STEM.png with class indices and the class palette, in the size of the image.
@@ -129,6 +130,8 @@ class Predictions(Sequence[Prediction]):
             out: Folder for the results.
             probabilities: Whether to write (C, H, W) probabilities, too: STEM.probs.npy, float16.
             overlays: Whether to write the image with its classes in colour, too.
+            polygons: Whether to write the outlines of the classes, too: STEM.geojson, in longitude
+                and latitude for an image with a coordinate system. Needs rasterio.
             overwrite: Whether results that exist may be replaced.
 
         Raises:
@@ -141,6 +144,7 @@ class Predictions(Sequence[Prediction]):
             Path(out),
             probabilities=probabilities,
             overlays=overlays,
+            polygons=polygons,
             settings=self.settings,
         )
         files = [item.file or Path(item.stem) for item in self.items]
