@@ -1,5 +1,6 @@
 """Names of images and masks: patterns in dataset.yaml, and pairs that are found without them."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,3 +171,17 @@ def test_two_commands_lead_to_a_model(
     )
     assert done.evaluation.content["used_for"] == "selection"
     assert done.load_model().description.classes == ("class_0", "class_1")
+
+
+def test_pairing_takes_time_in_proportion() -> None:
+    def seconds(number: int) -> float:
+        images = [f"{index:05d}" for index in range(number)]
+        masks = [f"{name}_mask" for name in images]
+        times = []
+        for _ in range(3):
+            start = time.process_time()
+            assert len(paired(images, masks)) == number
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert seconds(20_000) < 40 * seconds(2_000)  # 10; that of its square would be 100

@@ -1,6 +1,7 @@
 """Names of files: patterns with {split} and {stem}, and masks whose names differ by habit."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -71,7 +72,8 @@ def paired(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key in (str.casefold, _without_words):
         found |= _by_key(left, right, key)
-        left = [stem for stem in left if stem not in found.values()]
+        taken = {*found.values()}
+        left = [stem for stem in left if stem not in taken]
         right = [stem for stem in right if stem not in found]
     if not found and len(left) == len(right) > 1 and _cores(left) == _cores(right):
         return dict(zip(right, left, strict=True))
@@ -88,7 +90,8 @@ def _by_key(
 def _unique(stems: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
     """Return the stems by a key that no other one has."""
     keys = [key(stem) for stem in stems]
-    return {name: stem for name, stem in zip(keys, stems, strict=True) if keys.count(name) == 1}
+    times = Counter(keys)
+    return {name: stem for name, stem in zip(keys, stems, strict=True) if times[name] == 1}
 
 
 def _without_words(stem: str) -> str:
