@@ -5,9 +5,9 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from softiou.data.drawings import Drawing
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
@@ -21,8 +21,7 @@ ANNOTATION_SUFFIXES = frozenset({".json", ".txt", ".xml"})
 UNLABELED = "unlabeled"  # folder of images without labels
 
 
-@dataclass(frozen=True)
-class SampleFiles:
+class SampleFiles(NamedTuple):
     """The files of one sample: an image and one mask per annotator.
 
     An annotator of a data set with several may have left an image out: then there are fewer masks
@@ -42,11 +41,12 @@ class SampleFiles:
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     """Return the files with one of the suffixes, by name, without hidden ones (macOS's `._*`)."""
-    return sorted(
-        path
-        for path in folder.glob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+    names = os.listdir(folder) if folder.is_dir() else []
+    return [
+        folder / name
+        for name in sorted(names)
+        if os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
+    ]
 
 
 def fingerprint(paths: Iterable[Path]) -> str:

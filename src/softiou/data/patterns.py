@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 
@@ -50,11 +51,13 @@ class FilePattern:
 
     def stem_of(self, path: Path) -> str | None:
         """Return the stem of a file, None for one that does not have such a name."""
-        form = re.escape(self.name).replace(re.escape("{stem}"), "(.+)")
-        match = re.fullmatch(
-            form.replace(r"\.\*", r"\.[^.]+"), path.name, re.IGNORECASE | re.DOTALL
-        )
+        match = self._form.fullmatch(path.name)
         return match and match[1]
+
+    @cached_property
+    def _form(self) -> re.Pattern[str]:
+        form = re.escape(self.name).replace(re.escape("{stem}"), "(.+)")
+        return re.compile(form.replace(r"\.\*", r"\.[^.]+"), re.IGNORECASE | re.DOTALL)
 
 
 def paired(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:

@@ -62,6 +62,7 @@ class FolderLayout(Layout):
         if self._masks:
             self.pairing = f"Masks are {' and '.join(masks)}: add or rename them."
         self.absent = {"train": _MAKE_TRAIN}
+        self._listed: dict[str, Files] = {}
 
     def mask_places(self, split: str) -> tuple[Path, ...]:
         """Return the folder of the masks of each annotator, as far as they exist."""
@@ -72,7 +73,12 @@ class FolderLayout(Layout):
         return tuple(place for place in places if place.is_dir())
 
     def images(self, split: str) -> Files:
-        """Return the images of the folder."""
+        """Return the images of the folder, which is listed once."""
+        if split not in self._listed:
+            self._listed[split] = self._list(split)
+        return self._listed[split]
+
+    def _list(self, split: str) -> Files:
         folder = self._images.place(self.root, split)
         beside = [mask for mask in self._masks if mask.place(self.root, split) == folder]
 
