@@ -8,7 +8,7 @@ import torch
 
 from softiou.configuration import Config, load_config
 from softiou.configuration.data_sections import PRESETS, Preset
-from softiou.configuration.resolved import ResolvedConfig
+from softiou.configuration.resolved import ResolvedData
 from softiou.data import DatasetDescription, Sample, SegmentationDataset
 from softiou.inference import best_precision
 from softiou.training import resolving
@@ -203,14 +203,15 @@ def _cell(value: object) -> str:
     return "yes" if value is True else f"{value:g}" if value else ""
 
 
-def test_runs_of_before_the_presets_are_read_as_they_were_trained() -> None:
-    values = resolving.resolve(_config("data.flip=0.25"), Blank((32, 32))).model_dump()
+@pytest.mark.parametrize("source", ["data.bands=[4, 3]", "data.source=deepglobe:land"])
+def test_runs_of_before_the_presets_are_resumed_as_they_began(source: str) -> None:
+    old = _config("data.scale=[0.5, 2]", "data.flip=0.25", "data.colour=0.3", source)
+    data = resolving.resolve(old, Blank((32, 32))).data
     new = {*PRESETS["none"]} - {"scale", "flip", "colour"}
-    for key in (*new, "augmentation"):
-        del values["data"][key]
-    data = ResolvedConfig.model_validate(values).data
     assert all(getattr(data, key) == PRESETS["none"][key] for key in new)
     assert (data.scale, data.flip, data.colour) == ((0.5, 2), 0.25, 0.3)
+    written = data.model_dump(exclude=new | {"augmentation"})
+    assert ResolvedData.model_validate(written) == data
 
 
 def test_epochs_become_steps() -> None:

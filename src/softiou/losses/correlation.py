@@ -28,8 +28,11 @@ def correlation_distance(
         loss = T^2 (between + within)
 
     Args:
-        student_logits, teacher_logits, valid: As for `channel_wise_divergence`.
+        student_logits: Scores (N, C, *S), any floating dtype.
+        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for images, at any
+            stride: they are interpolated bilinearly to the student's size.
         temperature: Above 0; more than 1 softens.
+        valid: Bool (N, *S), True where the pixel of the student's logits counts; None counts all.
 
     Returns:
         A scalar in [0, 4 T^2] in float32 (float64 for float64 student's logits); where no pixel

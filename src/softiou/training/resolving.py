@@ -174,9 +174,13 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
 
 
 def _preset(data: DataConfig) -> Preset:
-    """Return the augmentation of what has no upright position, or that of photographs."""
+    """Return the augmentation of what has no upright position, or that of photographs.
+
+    Runs of before the presets have the first three settings, and the others were off.
+    """
+    given = None not in (data.scale, data.flip, data.colour)
     from_above = source_name(data.source) == "deepglobe" or data.bands is not None
-    return "aerial" if from_above else "street"
+    return "aerial" if from_above and not given else "street"
 
 
 def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
