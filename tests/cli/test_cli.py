@@ -105,10 +105,10 @@ def test_train_ends_with_scores_and_a_report(
     assert result.status == 0, result.err
     run = Path("runs") / f"{shapes.name}-001"
     lines = result.out.splitlines()
-    assert lines[0] == "auto  labels.kind: hard"
-    assert lines[1] == f"run   {run}: 10 images to train on, 3 to validate, 4 steps"
-    assert lines[2].startswith("step      2/4  loss ")
-    assert lines[3].startswith("step      4/4  loss ")
+    assert lines[:2] == ["auto  data.augmentation: street", "auto  labels.kind: hard"]
+    assert lines[2] == f"run   {run}: 10 images to train on, 3 to validate, 4 steps"
+    assert lines[3].startswith("step      2/4  loss ")
+    assert lines[4].startswith("step      4/4  loss ")
     assert f"{shapes},test" in "".join(result.out.split())  # folded where it is long
     assert "mIoU D" in result.out
     assert lines[-1] == f"report  {run / 'report.html'}"

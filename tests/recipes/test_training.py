@@ -144,8 +144,8 @@ def test_run_directory_is_complete(trained: Any) -> None:
 
 
 def test_progress_is_told(trained: Any) -> None:
-    assert trained.said[0] == "auto  labels.kind: hard"
-    assert trained.said[1].endswith(
+    assert trained.said[:2] == ("auto  data.augmentation: street", "auto  labels.kind: hard")
+    assert trained.said[2].endswith(
         f"{trained.directory}: 10 images to train on, 3 to validate, 80 steps"
     )
     validations = [line for line in trained.said if "val mIoU" in line]
@@ -185,8 +185,9 @@ def test_auto_values_are_told_and_kept(tiny_config: Make, tmp_path: Path) -> Non
         "data.crop_px=auto", "data.batch_size=auto", "optim.steps=1", "optim.validations=1"
     )
     run = start_training(config, directory=tmp_path / "run", say=said.append)
-    assert said[:3] == [
+    assert said[:4] == [
         "auto  data.crop_px: (32, 32)",
+        "auto  data.augmentation: street",
         "auto  data.batch_size: 8",
         "auto  labels.kind: hard",
     ]
