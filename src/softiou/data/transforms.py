@@ -36,6 +36,10 @@ class SoftLabels(TypedDict, total=False):
 class SoftLabelSource(Protocol):
     """Reads a teacher's soft labels, as `softiou.soft_labels.SoftLabelReader` does."""
 
+    @property
+    def stride(self) -> int:
+        """Return the stride of the logits, 1 for labels of pixels."""
+
     def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W) or bands."""
 
@@ -116,11 +120,12 @@ class Augmentation:
         if self.bands:
             gone = missing(image)
             target, inside = target.masked_fill(gone, self.ignore_index), inside & ~gone
-        soft = (
-            {} if soft_labels is None else soft_labels.read(sample["stem"], view, sample["image"])
-        )
-        crop = {"image": image, "target": target, "stem": sample["stem"], "inside": inside, **soft}
-        augmented = cast(AugmentedSample, warp(crop))
+        crop = {"image": image, "target": target, "stem": sample["stem"], "inside": inside}
+        stride = 1
+        if soft_labels is not None:
+            crop |= soft_labels.read(sample["stem"], view, sample["image"])
+            stride = soft_labels.stride
+        augmented = cast(AugmentedSample, warp(crop, stride=stride))
         augmented["image"] = self.sensor(self._coloured(augmented["image"]))
         return augmented
 

@@ -116,11 +116,13 @@ class UnlabeledStream(Dataset[Mapping[str, Any]]):
         size = (int(image.shape[-2]), int(image.shape[-1]))
         with random_state_of(self._seed, draw):
             view, warp = self._augmentation.draw(*size)
-            weak, inside, soft = view.image(image), view.inside(size), SoftLabels()
+            weak, inside, stride = view.image(image), view.inside(size), 1
             if weak.is_floating_point():
                 inside &= ~missing(weak)
+            crop: dict[str, Any] = {"image": weak, "inside": inside, "stem": stem}
             if self._soft_labels is not None:
-                soft = self._soft_labels.read(stem, view, image)
-            views = warp({"image": weak, "inside": inside, "stem": stem, **soft})
+                crop |= self._soft_labels.read(stem, view, image)
+                stride = self._soft_labels.stride
+            views = warp(crop, stride=stride)
             weak = views["image"]
             return views | {"strong": torch.stack([self._strong(weak) for _ in range(self._views)])}

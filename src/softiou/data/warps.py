@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _CONTROL_POINTS = 4  # of a deformation, along each side
-_MULTIPLE = 32  # of the larger crop, so that soft labels at a stride have whole cells
 _INTERPOLATED = ("image", "soft_logits")
 
 
@@ -34,23 +33,26 @@ class Warp:
     quarter_turns: int = 0
     vertical_flip: bool = False
 
-    def __call__(self, crop: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a warped sample: images and logits bilinear, all others by nearest neighbour."""
-        return {
-            key: (self.bilinear if key in _INTERPOLATED else self.nearest)(value)
-            if isinstance(value, Tensor)
-            else value
-            for key, value in crop.items()
-        }
+    def __call__(self, crop: Mapping[str, Any], *, stride: int = 1) -> dict[str, Any]:
+        """Return a warped sample: images and logits bilinear, all others by nearest neighbour.
 
-    def bilinear(self, picture: Tensor) -> Tensor:
-        """Warp a picture (C, H, W), or one of (C, H / s, W / s) at a stride s."""
+        Logits are at a stride.
+        """
+        warped = dict(crop)
+        for key, value in crop.items():
+            if key in _INTERPOLATED:
+                warped[key] = self.bilinear(value, stride=stride if key == "soft_logits" else 1)
+            elif isinstance(value, Tensor):
+                warped[key] = self.nearest(value)
+        return warped
+
+    def bilinear(self, picture: Tensor, *, stride: int = 1) -> Tensor:
+        """Warp a picture (C, H, W), or one of ceil(H / s) x ceil(W / s) cells at a stride s."""
         if self.grid is None:
             return self._turned(picture)
-        stride = self.size[0] // picture.shape[-2]
         height, width = self.grid.shape[-2:]
         cells = (math.ceil(height / stride), math.ceil(width / stride))
-        places = F.adaptive_avg_pool2d(self.grid, cells)
+        places = F.interpolate(self.grid.unsqueeze(0), cells, mode="bilinear")[0]  # their centres
         limits = torch.tensor(self.size, dtype=torch.float32).view(2, 1, 1)
         grid = ((2 * places + 1) / limits - 1).flip(0).permute(1, 2, 0)  # x first, -1 to 1
         found = F.grid_sample(
@@ -98,6 +100,6 @@ def draw_grid(
         points = torch.empty(1, 2, _CONTROL_POINTS, _CONTROL_POINTS).uniform_(-1, 1)
         moved = F.interpolate(points, size, mode="bicubic", align_corners=True)[0]
         grid += elastic * min(size) * moved
-    reach = [math.ceil((2 * float(part.abs().max()) + 1) / _MULTIPLE) * _MULTIPLE for part in grid]
+    reach = [math.ceil(2 * float(part.abs().max()) + 1) for part in grid]
     centre = torch.tensor([(length - 1) / 2 for length in reach]).view(2, 1, 1)
     return grid + centre, (reach[0], reach[1])

@@ -38,6 +38,11 @@ class SoftLabelReader:
         self._split = split
         self._verified: set[tuple[str, str]] = set()  # images that this process has compared
 
+    @property
+    def stride(self) -> int:
+        """Return the stride of the logits, 1 for labels of pixels."""
+        return self._store.manifest.quantisation.stride
+
     def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W) or bands.
 
@@ -49,7 +54,7 @@ class SoftLabelReader:
         if place not in self._verified:
             self._store.check_image(*place, image[..., :, :])
             self._verified.add(place)
-        if self._store.manifest.quantisation.stride == 1:
+        if self.stride == 1:
             indices, weights = self._store.sparse(self._codes(place, view, size))
             return {"soft_indices": indices, "soft_weights": weights}
         return {"soft_logits": view.mirrored(self._interpolated(place, view, size)).half()}
@@ -78,7 +83,7 @@ class SoftLabelReader:
     def _interpolated(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Tensor:
         """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""
         manifest = self._store.manifest
-        stride = manifest.quantisation.stride
+        stride = self.stride
         cells = [math.ceil(length / stride) for length in size]
         rows, columns = (
             _cells_of(start, length, crop, stride, count / whole)
