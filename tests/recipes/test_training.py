@@ -20,12 +20,11 @@ from benchmarks.reliability.commands import Command
 from softiou import losses
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.configuration import load_config
-from softiou.data.problems import Problem
 from softiou.errors import CheckpointError, ConfigError, DataError, RunExistsError
 from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import SupervisedRecipe, build_loss
 from softiou.recipes.schedule import WarmupPoly, parameter_groups
-from softiou.training import next_free_run, resume_training, start_training, trainer
+from softiou.training import next_free_run, resume_training, start_training
 from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 
 Make = Callable[..., Any]
@@ -802,25 +801,6 @@ def test_corrupt_files_are_counted_before_training(
     assert said[:2] == ["train: left out 2 unreadable images", "val: left out 1 unreadable images"]
     assert any(line.endswith("8 images to train on, 2 to validate, 6 steps") for line in said)
     assert _lines(run)[-1]["step"] == 6
-
-
-def test_processes_share_the_files_that_are_checked(
-    make_shapes: Make, tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the first of two processes, whose other one has found train3 to be unreadable."""
-    data = make_shapes(tmp_path / "data")
-    for name in ("train/images/train3", "train/images/train4"):
-        (data / f"{name}.png").write_bytes(b"")
-    other = [Problem(str(data / "train/images/train3.png"), "Nothing in it.", "Replace it.")]
-    monkeypatch.setattr(trainer, "own_share", lambda number: range(0, number, 2))
-    monkeypatch.setattr(trainer, "joined", lambda own: [*own, other])
-    with pytest.raises(DataError) as caught:
-        start_training(tiny_config(source=data), directory=tmp_path / "run")
-    text = str(caught.value)
-    assert text.startswith("Files cannot be read, 2 in the split 'train' and 1 in the split 'val':")
-    assert "train4.png: Cannot decode" in text
-    assert "train3.png: Nothing in it" in text
-    assert "train3.png: Cannot decode" not in text
 
 
 def test_mask_values_outside_the_classes_stop_with_file_and_cause(

@@ -493,10 +493,8 @@ def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
     return data_error(path, message, remedy, kind="mask_mode")
 
 
-def verify_readable(
-    dataset: SegmentationDataset, numbers: Iterable[int] | None = None
-) -> list[Problem]:
-    """Check in parallel that the files of a data set, or of some samples, can be decoded.
+def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
+    """Check in parallel that the files of a data set can be decoded.
 
     Much faster than reading the samples: PNG files are verified by their checksums, JPEG files are
     decoded at an eighth of their size.
@@ -504,8 +502,7 @@ def verify_readable(
     Returns:
         One problem per unreadable file, in the order of the samples.
     """
-    chosen = range(len(dataset)) if numbers is None else numbers
-    return unreadable([dataset.files(index) for index in chosen], dataset.bands)
+    return unreadable([dataset.files(index) for index in range(len(dataset))], dataset.bands)
 
 
 def unreadable(samples: Iterable[Sequence[Path]], bands: Bands | None) -> list[Problem]:

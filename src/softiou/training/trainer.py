@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from softiou._processes import are_several, connect, is_first, joined, own_share, world_size
+from softiou._processes import are_several, is_first, world_size
 from softiou._screen import doing
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
 from softiou.data.crops import spread
-from softiou.data.problems import Problem
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.inference import best_device, emulation
 from softiou.models import ModelSpec
@@ -271,7 +270,7 @@ def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> No
             if stems:
                 say(f"{name}: left out {len(stems)} unreadable images")
         return
-    corrupt = {dataset.split: _unreadable(dataset) for dataset in datasets}
+    corrupt = {dataset.split: verify_readable(dataset) for dataset in datasets}
     counts = [f"{len(found)} in the split {split!r}" for split, found in corrupt.items() if found]
     if counts:
         problems = [problem for found in corrupt.values() for problem in found]
@@ -284,13 +283,6 @@ def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> No
             "Repair or remove them (`softiou check` lists all), or leave them out with "
             "data.skip_corrupt=true."
         )
-
-
-def _unreadable(dataset: SegmentationDataset) -> list[Problem]:
-    """Check the files of a data set, a part in each process; return the problems of all."""
-    connect()
-    own = verify_readable(dataset, own_share(len(dataset)))
-    return [problem for found in joined([own]) for problem in found]
 
 
 def build_recipe(
