@@ -13,7 +13,9 @@ from PIL import Image
 import softiou
 import softiou.jobs
 from conftest import TINY, TrainedRun
+from softiou._screen import progress_of
 from softiou.errors import CheckpointError, ConfigError
+from softiou.jobs import calibrating
 
 pytestmark = pytest.mark.usefixtures("plain_charts")
 
@@ -253,3 +255,19 @@ def test_results_are_tables_in_a_notebook(run: softiou.jobs.Run, tmp_path: Path)
     assert "<th>mIoU D</th><td>0.00</td>" in compared
     report = softiou.check(run.config.data.source, progress=False)
     assert report._repr_html_().startswith("<table><caption>")
+
+
+def test_processes_wait_until_a_calibration_is_written(
+    trained: TrainedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = shutil.copytree(trained.directory, tmp_path / "run")
+    path = run / "checkpoints" / "best.calibration.json"
+    met: list[tuple[list[Any], bool]] = []
+    monkeypatch.setattr(calibrating, "joined", lambda own: met.append((own, path.is_file())))
+    for first in (False, True):
+        monkeypatch.setattr(calibrating, "is_first", lambda first=first: first)
+        softiou.calibrate(run, trained.data, progress=False)
+    assert met == [([None], False), ([path], True)]
+    path.unlink()
+    calibrating.calibrate_run(softiou.load(run), progress_of(False))
+    assert met[-1] == ([path], True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor
 
 from softiou import overlap_statistics, targets
@@ -20,6 +21,7 @@ from softiou.calibration import Calibration, Change, save_calibration
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.cli.label import label
 from softiou.configuration import load_config
+from softiou.configuration.data_sections import PRESETS
 from softiou.data import Augmentation, Batch, TrainingStream, collate, open_dataset
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.evaluation import evaluate
@@ -547,11 +549,28 @@ def test_unfair_baseline_is_refused(trained: Any, tiny_config: Make) -> None:
         "loss.threshold=0.01",
         "loss.cross_entropy=1",
     )
-    assert differences_to_baseline(told, trained.directory) == [
+    assert differences_to_baseline(resolve_config(told), trained.directory) == [
         "loss.cross_entropy: 1.0, baseline 0.25"
     ]
+    short = resolve_config(tiny_config("distillation.teacher=a"))
     with pytest.raises(ConfigError, match=r"another budget\.\n  optim\.steps: 6, baseline 80"):
-        differences_to_baseline(tiny_config("distillation.teacher=a"), trained.directory)
+        differences_to_baseline(short, trained.directory)
+
+
+def test_baseline_of_before_the_presets_is_fair(
+    trained: Any, tiny_config: Make, tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained.directory, tmp_path / "run")
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    for name in ({*PRESETS["none"], "augmentation"}) - {"scale", "flip", "colour"}:
+        del written["data"][name]
+    (run / "config.yaml").write_text(yaml.safe_dump(written))
+    settings = ("optim.steps=80", "optim.validations=4", "loss.classes=present")
+    config = tiny_config("distillation.teacher=a", "loss.threshold=0.01", *settings)
+    assert differences_to_baseline(resolve_config(config), run) == []
+    turned = resolve_config(tiny_config("distillation.teacher=a", "data.rotation=5", *settings))
+    with pytest.raises(ConfigError, match=r"another budget\.\n  data\.rotation: 5\.0, baseline 0"):
+        differences_to_baseline(turned, run)
 
 
 def test_unfinished_baseline_is_refused(trained: Any, tiny_config: Make, tmp_path: Path) -> None:

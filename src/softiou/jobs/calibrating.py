@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from softiou._moved import renamed_arguments
-from softiou._processes import connect, is_first
+from softiou._processes import connect, is_first, joined
 from softiou._screen import Progress, progress_of
 from softiou.errors import CheckpointError, SoftiouError
 from softiou.inference import Precision, best_device
@@ -67,9 +67,10 @@ def calibrate(
         progress=shown,
         own=data if isinstance(data, Dataset) else None,
     )
-    if not is_first():
+    path = calibration.save_calibration(found, trained) if is_first() else None
+    joined([path])  # no process reads the file before it is there
+    if path is None:
         return found
-    path = calibration.save_calibration(found, trained)
     doubt = _doubt(found)
     replaced = [f"replaced  {earlier}"] if earlier else []
     for line in (*_summary(found), *([doubt] if doubt else []), *replaced, f"wrote     {path}"):
@@ -99,8 +100,7 @@ def calibrate_run(
             found = _fitted(trained, source, split, progress=progress.without_notes(), own=data)
             if doubt := _doubt(found):
                 raise CheckpointError(doubt)
-            if is_first():
-                calibration.save_calibration(found, trained)
+            joined([calibration.save_calibration(found, trained)] if is_first() else [])
         except SoftiouError as error:
             progress.say(f"{name}: none was kept, {error}")
             continue

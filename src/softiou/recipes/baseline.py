@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from softiou.checkpoints import end_of_training
+from softiou.configuration.data_sections import PRESETS
 from softiou.configuration.files import by_dotted_key, load_config
 from softiou.configuration.sections import Config
 from softiou.data import absolute_source
@@ -57,5 +58,9 @@ def _plain(config: Config) -> dict[str, Any]:
     """Return the settings by dotted key; the data set by its place, however it was written."""
     values = by_dotted_key(config.model_dump(mode="json"))
     values["data.source"] = absolute_source(config.data.source)
-    values.pop("data.workers")  # says nothing of what is learnt
+    for name in ("data.workers", "data.augmentation"):  # say nothing of what is learnt
+        values.pop(name)
+    for name, off in PRESETS["none"].items():  # null in a run of before the setting
+        if values[f"data.{name}"] is None:
+            values[f"data.{name}"] = off
     return values
