@@ -18,6 +18,7 @@ from softiou._memory import keep_freed_memory
 from softiou._processes import connect, is_first
 from softiou._screen import verbosity
 from softiou.configuration import load_config
+from softiou.configuration.data_sections import PRESETS
 from softiou.configuration.resolved import ResolvedConfig, ResolvedData
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
@@ -138,16 +139,15 @@ def _callbacks(
 
 
 def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomParts) -> Augmentations:
-    about = data.training.description
+    about, settings = data.training.description, config.data
+    if custom.transform is not None:  # in place of all of these
+        settings = settings.model_copy(update=PRESETS["none"])
     crop = augmentation_of(
-        config.data,
+        settings,
         ignore_index=about.ignore_index,
         coverage=about.num_classes if config.labels.kind == "coverage" else None,
     )
-    if custom.transform is None:
-        return crop
-    kept = {key: getattr(crop, key) for key in ("ignore_index", "coverage", "bands")}
-    return CustomAugmentation(custom.transform, Augmentation(crop.crop_px, (1, 1), 0, 0, **kept))
+    return crop if custom.transform is None else CustomAugmentation(custom.transform, crop)
 
 
 def augmentation_of(

@@ -26,7 +26,7 @@ _NAMED = PRESETS["none"]  # settings that the name of their preset stands for
 RULES = {
     "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
     "data.augmentation": "aerial for DeepGlobe and chosen bands, else street",
-    **{f"data.{key}": "of data.augmentation" for key in PRESETS["none"]},
+    **{f"data.{key}": "of data.augmentation" for key in _NAMED},
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
     "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
     "data.workers": "a process for each core but one, shared by torchrun's processes, at most 16",
