@@ -1,8 +1,10 @@
 """A copy of a data set at a fraction of its size, for experiments that small pictures suffice."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from benchmarks._machine import ROOT
@@ -10,7 +12,7 @@ from benchmarks._machine import ROOT
 COPIES = ROOT / "runs" / "smaller"
 
 
-def smaller_copy(source: Path, factor: int) -> Path:
+def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
     """Return a folder with the images of a data set at 1 / factor of their height and width.
 
     Images are reduced with a bicubic filter, and masks take the nearest pixel. A folder that is
@@ -19,27 +21,41 @@ def smaller_copy(source: Path, factor: int) -> Path:
     Args:
         source: Data set folder with images as .jpg or .png and masks in folders called `masks`.
         factor: At least 2.
+        shares: Each of the factor x factor pixels that become one has a mask of its own, as if of
+            another annotator: their votes are the share of the area that each class covers.
     """
-    copy = COPIES / f"{source.name}_{factor}"
+    copy = COPIES / f"{source.name}_{factor}{'_shares' if shares else ''}"
     if copy.exists():
         return copy
     unfinished = copy.with_name(copy.name + ".part")
     shutil.rmtree(unfinished, ignore_errors=True)
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         target = unfinished / file.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
-            _reduce(file, target, factor)
+            for path, image in _reduced(file, target, factor, shares=shares):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image.save(path, quality=92)
         else:
+            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
     unfinished.rename(copy)
     return copy
 
 
-def _reduce(file: Path, target: Path, factor: int) -> None:
+def _reduced(
+    file: Path, target: Path, factor: int, *, shares: bool
+) -> Iterator[tuple[Path, Image.Image]]:
+    """Yield the pictures that one becomes, and where they belong."""
     with Image.open(file) as image:
         size = (round(image.width / factor), round(image.height / factor))
-        if file.parent.name.startswith("masks"):
-            image.resize(size, Image.Resampling.NEAREST).save(target)
+        if not file.parent.name.startswith("masks"):
+            yield target, image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+        elif not shares:
+            yield target, image.resize(size, Image.Resampling.NEAREST)
         else:
-            image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0).save(target, quality=92)
+            pixels = np.asarray(image)[: size[1] * factor, : size[0] * factor]
+            for number in range(factor * factor):
+                row, column = divmod(number, factor)
+                folder = target.parent.with_name(f"masks_{number + 1}")
+                part = pixels[row::factor, column::factor]
+                yield folder / target.name, Image.fromarray(part)

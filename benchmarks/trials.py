@@ -81,6 +81,16 @@ class Trial:
         return source if factor is None else str(smaller_copy(Path(source), factor))
 
     @property
+    def scored(self) -> str:
+        """Return the data set that is scored: at a fraction of its size if `scored_at` says so.
+
+        There the truth is the share of the area that each class covers.
+        """
+        factor: int | None = self.declared.get("scored_at")
+        place = Path(self.source)
+        return self.source if factor is None else str(smaller_copy(place, factor, shares=True))
+
+    @property
     def result(self) -> Path:
         """Return the results file."""
         return result_file(self.experiment, self.method, self.seed)
@@ -93,7 +103,8 @@ class Trial:
     def _all_of_it(self) -> tuple[Any, ...]:
         """Return what the figures follow from."""
         scored = [
-            self.declared.get(key) for key in ("source", "smaller", "eval_split", "eval_labels")
+            self.declared.get(key)
+            for key in ("source", "smaller", "scored_at", "eval_split", "eval_labels")
         ]
         return (self.settings, self.peer_loss, *scored)
 
@@ -121,12 +132,12 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
             command = f"benchmarks.experiments {trial.experiment}"
             start_training(config, directory=run, command=command, say=say)
     split, labels = trial.declared["eval_split"], trial.declared.get("eval_labels", "auto")
-    jobs.calibrate(run, source, labels=labels)
-    evaluation = jobs.evaluate(run, source, split=split, labels=labels)
+    jobs.calibrate(run, trial.scored, labels=labels)
+    evaluation = jobs.evaluate(run, trial.scored, split=split, labels=labels)
     if trial.result.exists() and not again:
         say(f"{trial.result.relative_to(ROOT)} stays as it was")
         return
-    content = _content(trial, run, commit, evaluation) | _of_the_average(run, source, split, labels)
+    content = _content(trial, run, commit, evaluation) | _of_the_average(run, trial.scored, split, labels)
     stems = [image["stem"] for image in evaluation.content["images"]]
     write_result(trial.result, content, evaluation.statistics, stems)
     say(f"wrote {trial.result.relative_to(ROOT)}")

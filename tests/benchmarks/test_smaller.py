@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import smaller
+from softiou.data import FolderDataset
 
 
 def test_images_are_averaged_and_masks_keep_their_classes(
@@ -27,6 +28,20 @@ def test_images_are_averaged_and_masks_keep_their_classes(
     assert (np.asarray(Image.open(copy / "train" / "images" / "1.png")) == 100).all()
     small = np.asarray(Image.open(copy / "train" / "masks" / "1.png"))
     assert small.tolist() == [[0, 0, 7, 7]] * 3
+
+
+def test_the_pixels_that_become_one_vote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(smaller, "COPIES", tmp_path / "copies")
+    source = tmp_path / "data"
+    for folder in ("images", "masks"):
+        (source / "train" / folder).mkdir(parents=True)
+    (source / "dataset.yaml").write_text("classes: [a, b]")
+    Image.new("RGB", (4, 2)).save(source / "train" / "images" / "1.png")
+    mask = np.array([[0, 1, 1, 1], [0, 0, 1, 1]], np.uint8)
+    Image.fromarray(mask).save(source / "train" / "masks" / "1.png")
+    copy = smaller.smaller_copy(source, 2, shares=True)
+    target = FolderDataset(copy, "train", labels="soft")[0]["target"]
+    assert target.tolist() == [[[0.75, 0.0]], [[0.25, 1.0]]]
 
 
 def test_a_copy_that_is_complete_is_not_written_again(

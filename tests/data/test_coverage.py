@@ -208,6 +208,15 @@ def test_ignored_parts_are_left_out() -> None:
     assert shares[:, 0, 1].tolist() == [9, 9]  # a quarter of it is known
 
 
+def test_shares_never_round_above_one() -> None:
+    labels = torch.zeros(120, 160, dtype=torch.int64)
+    labels[60:] = 1
+    for side in range(97, 190, 3):
+        view = View(-7, -5, side, side, (33, 31), flip=False)
+        shares = shares_of(labels, view, num_classes=2, ignore_index=9)
+        assert shares[shares != 9].max() == 1
+
+
 @pytest.mark.parametrize("label", [-3, 2, 1 << 40])
 def test_labels_that_are_no_class(label: int) -> None:
     target = torch.full((2, 2), label)

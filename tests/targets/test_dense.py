@@ -118,6 +118,10 @@ def test_probabilities_that_do_not_sum_to_one_raise() -> None:
         check(torch.full((1, 3, 4), 0.3))
 
 
+def test_a_probability_that_was_rounded_up_passes() -> None:
+    check(torch.tensor([1 + 4e-7, 0, 0]).view(1, 3, 1))
+
+
 def test_what_is_ignored_is_not_checked() -> None:
     target = torch.full((1, 3, 4), 1 / 3)
     target[..., 1] = 255

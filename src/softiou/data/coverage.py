@@ -184,11 +184,13 @@ def inside_shares(view: View, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def normalised(shares: Tensor, known: NDArray[np.float32], ignore_index: int) -> Tensor:
-    """Divide shares (C, h, w) by the known part of each pixel (h, w), in place."""
+    """Divide shares (C, h, w) by the known part of each pixel (h, w), in place; 1 at most."""
+    shares.clamp_(max=1)  # sums of areas round up
     partly = np.flatnonzero(known.ravel() < 1 - 1e-5)
     if len(partly):
         flat, part = shares.numpy().reshape(len(shares), -1), known.ravel()[partly]
-        flat[:, partly] = np.where(part < _KNOWN, ignore_index, flat[:, partly] / part.clip(_KNOWN))
+        of_known = (flat[:, partly] / part.clip(_KNOWN)).clip(max=1)
+        flat[:, partly] = np.where(part < _KNOWN, ignore_index, of_known)
     return shares
 
 
