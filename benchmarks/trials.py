@@ -137,7 +137,8 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
     if trial.result.exists() and not again:
         say(f"{trial.result.relative_to(ROOT)} stays as it was")
         return
-    content = _content(trial, run, commit, evaluation) | _of_the_average(run, trial.scored, split, labels)
+    content = _content(trial, run, commit, evaluation)
+    content |= _of_the_average(run, trial.scored, split, labels)
     stems = [image["stem"] for image in evaluation.content["images"]]
     write_result(trial.result, content, evaluation.statistics, stems)
     say(f"wrote {trial.result.relative_to(ROOT)}")

@@ -98,8 +98,8 @@ class DenseTarget(Target):
             )
         low, high = (values.min().item(), values.max().item()) if values.numel() else (0.0, 0.0)
         in_range("target", low, 0.0, 1.0)
-        if high > 1 + 1e-5:  # interpolated and averaged shares may round up
-            in_range("target", high, 0.0, 1.0)
+        rounded = 1.0 < high < 1 + 1e-5  # by interpolation, or as the average of others
+        in_range("target", 1.0 if rounded else high, 0.0, 1.0)
         if self.independent:
             return
         mass = values.sum(dim=1, keepdim=True)
