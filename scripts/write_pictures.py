@@ -1,6 +1,6 @@
 """Draw the pictures of the README and of the pages: a chart of measured results, and the report.
 
-    python -m scripts.write_pictures           # the chart, from benchmarks/results/camvid
+    python -m scripts.write_pictures           # the chart, from benchmarks/results
     python -m scripts.write_pictures RUN       # also the report of a run on CamVid, in Chromium
 
 docs/assets/pictures.json records which templates a screenshot shows; a test fails when they have
@@ -21,14 +21,15 @@ ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "docs" / "assets"
 RECORD = ASSETS / "pictures.json"
 TEMPLATES = ROOT / "src" / "softiou" / "reports" / "templates"
-DIFFERENCES = ROOT / "benchmarks" / "results" / "camvid" / "differences.json"
-ROWS = {
-    "miou_d": "mIoU over the data set",
-    "miou_i": "mIoU per image",
-    "miou_c": "mIoU per class",
-    "miou_i_q10": "worst 10 % of the images",
-    "accuracy": "pixel accuracy",
-}
+RESULTS = ROOT / "benchmarks" / "results"
+# label, experiment, metric, method, baseline
+ROWS = (
+    ("CamVid: JML against CE", "camvid", "miou_d", "jml", "ce"),
+    ("photographs: JML against CE", "ccp", "miou_d", "full_jml", "full_ce"),
+    ("nodules, 4 annotators: JML against CE", "lidc", "nodule/soft_dice", "votes_jml", "votes_ce"),
+    ("photographs, 56 masks: pseudo-labels", "ccp", "miou_d", "semi_soft_jml", "sup_jml"),
+    ("photographs, 56 masks: distillation", "ccp", "miou_d", "kd_jml", "sup_jml"),
+)
 MOST_BYTES = 400_000
 FRAME = "Seq05VD_f02610"  # its labels are those of another frame
 SHOWN = {"report": "sections/gallery.j2", "confusions": "sections/confusion.j2"}
@@ -36,33 +37,36 @@ BLUE, INK = "#2263d3", "#1b2330"
 
 
 def chart() -> str:
-    """Return an SVG: JML minus cross-entropy on CamVid, with the paired 95 % intervals."""
-    (found,) = (
-        one
-        for one in json.loads(DIFFERENCES.read_text())["contrasts"]
-        if (one["method"], one["baseline"]) == ("jml", "ce")
-    )
+    """Return an SVG: what the losses and soft labels gain, with the paired 95 % intervals."""
     settings = {"svg.fonttype": "none", "svg.hashsalt": "chart", "font.family": "sans-serif"}
     with rc_context(settings):
-        figure = Figure(figsize=(7.2, 2.7), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(8.4, 2.7), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        for place, key in enumerate(ROWS):
-            value, (low, high) = found["metrics"][key]["value"], found["metrics"][key]["interval"]
+        for place, (_, *which) in enumerate(ROWS):
+            value, low, high = gain(*which)
             axes.plot((low, high), (place, place), color=BLUE, linewidth=2.5)
             axes.plot(value, place, "o", color=BLUE, markersize=8)
             text = f"{value:+.1f}  ({low:+.1f} to {high:+.1f})"
-            axes.text(3.4, place, text.replace("-", "\N{MINUS SIGN}"), va="center", color=INK)
+            axes.text(7.2, place, text.replace("-", "\N{MINUS SIGN}"), va="center", color=INK)
         axes.axvline(0, color=INK, linewidth=1)
-        axes.set_yticks(range(len(ROWS)), list(ROWS.values()))
+        axes.set_yticks(range(len(ROWS)), [label for label, *_ in ROWS])
         axes.set_ylim(len(ROWS) - 0.4, -0.6)
-        axes.set_xlim(-1.2, 5.2)
-        axes.set_xticks(range(-1, 4))
-        axes.set_xlabel("0.25 CE + 0.75 JML minus cross-entropy, points", loc="left")
+        axes.set_xlim(-0.4, 9.6)
+        axes.set_xticks(range(8))
+        axes.set_xlabel("gain in points of mIoU, of soft Dice for the nodules", loc="left")
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(left=False)
         file = StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+def gain(experiment: str, metric: str, method: str, baseline: str) -> tuple[float, float, float]:
+    """Return the difference of two methods, and its interval."""
+    contrasts = json.loads((RESULTS / experiment / "differences.json").read_text())["contrasts"]
+    (found,) = (one for one in contrasts if (one["method"], one["baseline"]) == (method, baseline))
+    low, high = found["metrics"][metric]["interval"]
+    return found["metrics"][metric]["value"], low, high
 
 
 def fingerprint(template: str) -> str:
@@ -105,6 +109,6 @@ def _save(page: Any, selector: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    (ASSETS / "ce-and-jml.svg").write_text(chart())
+    (ASSETS / "gains.svg").write_text(chart())
     if len(sys.argv) > 1:
         take_screenshots(Path(sys.argv[1]))
