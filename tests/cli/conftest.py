@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from softiou import _screen
 from softiou.cli import main
 
 
@@ -44,6 +45,7 @@ def softiou(
         monkeypatch.setattr(sys, "argv", ["softiou", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             main()
+        _screen.set_verbosity(0)  # of this process, which other tests share
         streams = capsys.readouterr()
         return Result(stop.value.code, streams.out, streams.err)
 
