@@ -50,7 +50,7 @@ def test_what_auto_became_and_why(softiou: Run, shapes: Path) -> None:
     cost = json.loads(softiou("config", shapes, *SMALL, *FEW, "--json").out)
     assert cost["config"]["data"]["batch_size"] == 8
     assert {key: cost["auto"][key] for key in ("data.crop_px", "data.batch_size")} == {
-        "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
+        "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
         "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
     }
     assert "optim.steps" not in cost["auto"], "it was given"

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from models.two_steps import fit_two_steps, stride_of
 from softiou.models import ModelSpec, SegmentationModel, architectures
 from softiou.models.building import create
+from softiou.models.vit import NETWORKS
 
 SWIN = "tu-swin_tiny_patch4_window7_224"
 AUXILIARY = "loss.auxiliary=0.4"
@@ -19,8 +20,10 @@ CASES = [
     ("deeplabv3plus", "resnet101", ("model.output_stride=8",), 4),
     ("dpt", "tu-test_vit", (AUXILIARY,), 2),
     ("dpt", "tu-vit_tiny_patch16_224", (), 2),
+    ("eomt", "tu-test_vit", (AUXILIARY,), 4),
     ("fpn", "xception", (), 4),
     ("fpn", "tu-resnet18", (), 4),
+    ("linear", "tu-test_vit", (), 16),
     ("linknet", "resnet18", (), 1),
     ("manet", "resnet18", (), 1),
     ("pan", "resnet18", (AUXILIARY,), 4),
@@ -55,7 +58,7 @@ def test_two_steps(
 @pytest.mark.parametrize(
     ("architecture", "output_stride"),
     [
-        *((name, None) for name in architectures()),
+        *((name, None) for name in architectures() if name not in NETWORKS),
         *((name, 8) for name in ("deeplabv3", "deeplabv3plus", "pspnet")),
     ],
 )

@@ -32,8 +32,7 @@ SMALL_VIT = "tu-test_vit"
         ("unet", "tu-hf-hub:somebody/model", "Unknown encoder"),
         ("unet", "tu-resnet18.no_such_tag", r"Unknown encoder 'tu-resnet18.no_such_tag'"),
         ("dpt", "resnet18", "is made for the vision transformers of timm.*tu-vit_small_patch16"),
-        ("dpt", "tu-vit_small_patch14_dinov2", "its patches have 14 pixels"),
-        ("unet", SMALL_VIT, "needs features at strides 4 to 32.* Use dpt with it"),
+        ("unet", SMALL_VIT, "needs features at strides 4 to 32.* Use dpt, linear or eomt with it"),
         ("unet", "tu-mixer_b16_224", "takes images of one size only"),
         ("fpn", "tu-test_maxvit", "takes images of one size only.*tu-convnext_tiny"),
         (

@@ -39,8 +39,8 @@ def _mixture(value: dict[str, float]) -> dict[str, float]:
 
 
 Architecture: TypeAlias = Literal[
-    "deeplabv3", "deeplabv3plus", "dpt", "fpn", "linknet", "manet", "pan", "pspnet",
-    "segformer", "unet", "unetplusplus", "upernet", "transformers",
+    "deeplabv3", "deeplabv3plus", "dpt", "eomt", "fpn", "linear", "linknet", "manet", "pan",
+    "pspnet", "segformer", "unet", "unetplusplus", "upernet", "transformers",
 ]  # fmt: skip
 
 
@@ -53,7 +53,8 @@ class ModelConfig(Section):
     """Which network."""
 
     architecture: Architecture = Field(
-        "deeplabv3plus", description="of segmentation_models_pytorch, or transformers"
+        "deeplabv3plus",
+        description="of segmentation_models_pytorch; linear, eomt for ViTs; or transformers",
     )
     encoder: str = Field(
         "mobilenet_v2",

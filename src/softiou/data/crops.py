@@ -9,11 +9,13 @@ CROP_MULTIPLE = 32  # the largest input stride of the common encoders
 _LOOKED_AT = 16
 
 
-def automatic_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+def automatic_crop(
+    sizes: Sequence[tuple[int, int]], multiple: int = CROP_MULTIPLE
+) -> tuple[int, int]:
     """Return the crop for images of these sizes (H, W).
 
-    It is the (lower) median height and width, at most 512, rounded down to a multiple of 32 and at
-    least 32.
+    It is the (lower) median height and width, at most 512, rounded down to a multiple, and at least
+    that.
 
     Example:
         >>> automatic_crop([(480, 640), (360, 480), (500, 300)])
@@ -21,7 +23,7 @@ def automatic_crop(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """
     lower_median = np.sort(np.array(sizes), axis=0)[(len(sizes) - 1) // 2]
     height, width = (
-        max(CROP_MULTIPLE, min(LARGEST_CROP_PX, length) // CROP_MULTIPLE * CROP_MULTIPLE)
+        max(multiple, min(LARGEST_CROP_PX, length) // multiple * multiple)
         for length in lower_median.tolist()
     )
     return height, width

@@ -1,5 +1,6 @@
 """Networks of segmentation_models_pytorch whose logits stay at the decoder's stride."""
 
+import math
 import warnings
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -8,36 +9,34 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder
 from torch import nn
 
+from softiou.data.crops import CROP_MULTIPLE
 from softiou.errors import CheckpointError, ConfigError
-from softiou.models.pairs import (
-    OUTPUT_STRIDES,
-    any_size,
-    check_names,
-    check_patches,
-    unsupported_reason,
-)
+from softiou.models.pairs import OUTPUT_STRIDES, VIT_ONLY, any_size, check_names, unsupported_reason
 from softiou.models.spec import TRANSFORMERS, ModelSpec
+from softiou.models.vit import NETWORKS, patch_and_blocks, vit_network
 from softiou.models.weights import no_waiting_offline
 
-DPT_STRIDE = 32  # the last one of its pyramid, independent of the size of the tokens
+DPT_STRIDE = 32  # the last one of its pyramid, with patches of a power of two
 PAN_SMALLEST_PX = 128  # it halves the features of stride 16 three times
 REDUCING = ("mit_", "tu-pvt_")  # their attention reduces keys and values by 8 at stride 4
 REDUCING_SMALLEST_PX = 32
 
 
 def architectures() -> list[str]:
-    """Return the names of the architectures of segmentation_models_pytorch."""
-    return sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+    """Return the names of the architectures, but for transformers."""
+    return sorted([*smp.MODEL_ARCHITECTURES_MAPPING, *NETWORKS])
 
 
 def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
     """Return a network without its last upsampling, which the loss and the inference do."""
     net = create(spec, download=download)
     head = net.segmentation_head
-    if hasattr(head, "upsampling_factor"):  # that of dpt
-        head.upsampling_factor = 1
+    if spec.architecture == "dpt":
+        patch = net.encoder.output_stride
+        head.upsampling_factor = patch / _power_of_two(patch)  # stride 2 whatever the patch
     for name, module in head.named_children():
         if isinstance(module, nn.Upsample):
             setattr(head, name, nn.Identity())
@@ -45,7 +44,7 @@ def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
 
 
 def create(spec: ModelSpec, *, download: bool = False) -> Any:
-    """Return a network as segmentation_models_pytorch makes it; arguments as in `build_network`."""
+    """Return a network with its last upsampling; arguments as in `build_network`."""
     if spec.architecture not in architectures():
         close = get_close_matches(spec.architecture, architectures(), n=2)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
@@ -63,7 +62,8 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
         with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
             # dpt works without prefix tokens, too.
             warnings.filterwarnings("ignore", "Encoder does not have prefix tokens")
-            net = smp.create_model(
+            make = vit_network if spec.architecture in NETWORKS else smp.create_model
+            net = make(
                 spec.architecture,
                 encoder_name=spec.encoder,
                 encoder_weights=imagenet if download else None,
@@ -86,8 +86,23 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
     except _BUILDING as error:
         raise ConfigError(unsupported_reason(spec, error)) from error
     if spec.architecture == "dpt":
-        check_patches(spec.encoder, net.encoder.output_strides)
+        _adapt_to_patches(net)
     return net
+
+
+def _adapt_to_patches(net: Any) -> None:
+    """Give a dpt whose patches have 14 pixels the pyramid of one with 16."""
+    encoder, patches = net.encoder, [_power_of_two(side) for side in net.encoder.output_strides]
+    if patches != encoder.output_strides:
+        net.decoder = DPTDecoder(
+            encoder.out_channels, patches, encoder_has_prefix_tokens=encoder.has_prefix_tokens
+        )
+        net.initialize()
+
+
+def _power_of_two(length: int) -> int:
+    """Return the nearest one, as ratios go."""
+    return 2 ** round(math.log2(length))
 
 
 def _no_weights(spec: ModelSpec, reason: str = "") -> CheckpointError:
@@ -110,8 +125,30 @@ _BUILDING = (
 
 def input_stride(architecture: str, net: Any) -> int:
     """Return the number that height and width of a network's input are multiples of."""
-    stride = int(net.encoder.output_stride)
-    return max(stride, DPT_STRIDE) if architecture == "dpt" else stride
+    return _input_stride(architecture, int(net.encoder.output_stride))
+
+
+def _input_stride(architecture: str, stride: int) -> int:
+    coarsest = DPT_STRIDE // _power_of_two(stride) if architecture == "dpt" else 1
+    return stride * max(1, coarsest)
+
+
+def crop_multiple(architecture: str, encoder: str) -> int:
+    """Return what the sides of a crop are rounded to: 32, or what odd patches need.
+
+    These are the patch, 14, and twice that with dpt.
+    """
+    if architecture not in VIT_ONLY:
+        return CROP_MULTIPLE
+    try:
+        stride = _input_stride(architecture, patch_and_blocks(encoder)[0])
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # a mistake that is reported when the network is built
+        return CROP_MULTIPLE
+    return stride if CROP_MULTIPLE % stride else CROP_MULTIPLE
 
 
 def smallest_px(spec: ModelSpec) -> int:

@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from softiou.errors import ConfigError
 from softiou.models.building import architectures
+from softiou.models.pairs import VIT_ONLY
 from softiou.models.segmentation import SegmentationModel
 from softiou.models.spec import TRANSFORMERS, ModelSpec
 
@@ -26,7 +27,7 @@ COMMON_ENCODERS = (
     "tu-vit_small_patch16_224",
 )
 DEFAULT_ENCODER = "mobilenet_v2"
-DEFAULT_VIT = "tu-vit_small_patch16_224"  # for dpt
+DEFAULT_VIT = "tu-vit_small_patch16_224"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def costs(
             "Models of transformers are not listed: name one, --encoder REPOSITORY|FOLDER."
         )
     if architecture is None:
-        usual = {"dpt": DEFAULT_VIT}
+        usual = dict.fromkeys(VIT_ONLY, DEFAULT_VIT)
         names = architectures()
         pairs = [(name, encoder or usual.get(name, DEFAULT_ENCODER)) for name in names]
     else:

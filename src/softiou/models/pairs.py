@@ -15,6 +15,7 @@ from softiou.models.spec import ModelSpec
 OUTPUT_STRIDES = {"deeplabv3": (8, 16), "deeplabv3plus": (8, 16), "pan": (16,), "pspnet": (8, 16)}
 DILATED = ("deeplabv3", "deeplabv3plus", "pan")  # by default
 NEEDS_STRIDE_2 = ("linknet", "unetplusplus")
+VIT_ONLY = ("dpt", "eomt", "linear")
 _HIERARCHICAL = "resnet50, mit_b2, tu-convnext_tiny or tu-swin_tiny_patch4_window7_224"
 
 
@@ -50,17 +51,6 @@ def unknown_encoder(encoder: str) -> str:
     )
 
 
-def check_patches(encoder: str, strides: list[int]) -> None:
-    """Raise ConfigError unless dpt can make a pyramid of tokens: patches of 8, 16 or 32 pixels."""
-    odd = [stride for stride in strides if stride & (stride - 1)]
-    if odd:
-        raise ConfigError(
-            f"Cannot build 'dpt' with the encoder {encoder!r}: its patches have {odd[0]} pixels, "
-            "but the pyramid at strides 4 to 32 needs 8, 16 or 32. Use for instance "
-            "tu-vit_small_patch16_224 or tu-vit_small_patch16_dinov3."
-        )
-
-
 def unsupported_reason(spec: ModelSpec, error: Exception) -> str:
     """Return why a network cannot be built, after an error, and what to use instead."""
     return f"Cannot build {spec.architecture!r} with the encoder {spec.encoder!r}: " + (
@@ -70,9 +60,9 @@ def unsupported_reason(spec: ModelSpec, error: Exception) -> str:
 
 def _known_reason(spec: ModelSpec) -> str | None:
     architecture, encoder = spec.architecture, spec.encoder
-    if architecture == "dpt" and not encoder.startswith("tu-"):
+    if architecture in VIT_ONLY and not encoder.startswith("tu-"):
         return (
-            "dpt is made for the vision transformers of timm, tu-NAME. "
+            f"{architecture} is made for the vision transformers of timm, tu-NAME. "
             "Use one, such as tu-vit_small_patch16_224, or another architecture."
         )
     if architecture in NEEDS_STRIDE_2 and encoder.startswith("mit_"):
@@ -80,10 +70,11 @@ def _known_reason(spec: ModelSpec) -> str | None:
             f"{architecture} needs features at stride 2, but those of mit encoders begin at stride "
             "4. Use unet, fpn, segformer or upernet."
         )
-    if architecture != "dpt" and encoder.startswith("tu-") and not _is_pyramid(encoder):
+    if architecture not in VIT_ONLY and encoder.startswith("tu-") and not _is_pyramid(encoder):
         return (
             f"{architecture} needs features at strides 4 to 32, but this encoder has others. Use "
-            f"dpt with it if it is a vision transformer, or an encoder such as {_HIERARCHICAL}."
+            "dpt, linear or eomt with it if it is a vision transformer, or an encoder such as "
+            f"{_HIERARCHICAL}."
         )
     if architecture in DILATED or spec.output_stride is not None:
         return (

@@ -39,6 +39,8 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     own = encoder.state_dict()
+    if not any(name in own for name in weights):  # a file of timm, whose model is a part of ours
+        weights = {f"model.{name}": tensor for name, tensor in weights.items()}
     for name, tensor in weights.items():  # of RGB, for other bands as timm does it
         if name in own and tensor.ndim == 4 and tensor.shape[1] == 3 != own[name].shape[1]:
             weights[name] = adapt_input_conv(own[name].shape[1], tensor)

@@ -9,11 +9,12 @@ from softiou._processes import cores
 from softiou._screen import verbosity
 from softiou.configuration.data_sections import PRESETS, DataConfig, LabelsConfig, Preset
 from softiou.configuration.resolved import ResolvedConfig
-from softiou.configuration.sections import Config
+from softiou.configuration.sections import Config, ModelConfig
 from softiou.data import SegmentationDataset
 from softiou.data.crops import automatic_crop, spread
 from softiou.data.source_names import source_name
 from softiou.inference import best_device, best_precision
+from softiou.models.building import crop_multiple
 from softiou.recipes.averaging import ema_decay
 
 EPOCHS = 40
@@ -24,7 +25,7 @@ _NAMED = PRESETS["none"]  # settings that the name of their preset stands for
 
 # How "auto", or null where it stands for that, is replaced.
 RULES = {
-    "data.crop_px": "median size of up to 16 images, at most 512, in multiples of 32",
+    "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
     "data.augmentation": "aerial for DeepGlobe and chosen bands, else street",
     **{f"data.{key}": "of data.augmentation" for key in _NAMED},
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
@@ -60,7 +61,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     values["labels"] = _labels(config.labels, dataset).model_dump()
     values["optim"] = config.optim.with_defaults().model_dump()
     _fill(values, "precision", lambda: best_precision(best_device()))
-    _fill(values["data"], "crop_px", lambda: _crop(dataset))
+    _fill(values["data"], "crop_px", lambda: _crop(dataset, config.model))
     _fill(values["data"], "augmentation", lambda: _preset(config.data))
     preset = PRESETS[values["data"]["augmentation"]]
     for key in preset:
@@ -183,9 +184,10 @@ def _preset(data: DataConfig) -> Preset:
     return "aerial" if from_above and not given else "street"
 
 
-def _crop(dataset: SegmentationDataset) -> tuple[int, int]:
+def _crop(dataset: SegmentationDataset, model: ModelConfig) -> tuple[int, int]:
     shapes = [dataset.compact(index)["image"].shape for index in spread(len(dataset))]
-    return automatic_crop([(height, width) for _, height, width in shapes])
+    multiple = crop_multiple(model.architecture, model.encoder)
+    return automatic_crop([(height, width) for _, height, width in shapes], multiple)
 
 
 def _workers() -> int:
