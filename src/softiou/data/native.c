@@ -64,9 +64,19 @@ void softiou_jitter(const uint8_t *image, int64_t B, int64_t h, int64_t w, int64
     }
 }
 
-/* Set seen (256,) where a byte occurs. */
+/* Set seen (256,) where a byte occurs; masks repeat, so eight that were seen before are skipped. */
 void softiou_mark_bytes(const uint8_t *bytes, int64_t count, uint8_t *seen) {
-    for (int64_t i = 0; i < count; i++) seen[bytes[i]] = 1;
+    if (count == 0) return;
+    uint64_t word, before = UINT64_C(0x0101010101010101) * bytes[0];
+    int64_t i = 0;
+    seen[bytes[0]] = 1;
+    for (; i + 8 <= count; i += 8) {
+        memcpy(&word, bytes + i, 8);
+        if (word == before) continue;
+        before = word;
+        for (int64_t j = i; j < i + 8; j++) seen[bytes[j]] = 1;
+    }
+    for (; i < count; i++) seen[bytes[i]] = 1;
 }
 
 /* Add the signed area between each edge and the right end of its box to the pixels of a row: in

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from os import SEEK_END
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
@@ -25,6 +26,11 @@ from softiou.data.drawings import Drawing
 from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
 from softiou.data.mask_values import explain_values
 from softiou.data.problems import REPLACE, DataProblemsError, Problem, data_error, some_of
+
+try:
+    import simplejpeg
+except ImportError:  # there is no wheel for every platform
+    simplejpeg = None
 
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
 _LARGEST_PX = 1 << 30
@@ -142,9 +148,36 @@ def read_image(path: Path, bands: Bands | None = None) -> Tensor:
 def read_pixels(path: Path) -> Tensor:
     """Read an image as `read_image` does; the colours of a pixel may lie side by side."""
     with opened(path) as image:
-        pixels = decode_image(path, image)
+        fast = _decoded_fast(image)
+        pixels = decode_image(path, image) if fast is None else fast
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _decoded_fast(image: Image.Image) -> NDArray[np.uint8] | None:
+    """Decode an upright JPEG of RGB, (H, W, 3), which takes Pillow up to twice as long.
+
+    The pixels are the same, from the same library; None for all other files, for those with errors,
+    which Pillow explains, and where simplejpeg is not installed.
+    """
+    upright = image.format == "JPEG" and image.getexif().get(Base.Orientation, 1) == 1
+    if simplejpeg is None or image.mode != "RGB" or not upright:
+        return None
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(_bytes_of(image))
+    except ValueError:
+        return None
+    return pixels if pixels.shape == (image.height, image.width, 3) else None
+
+
+def _bytes_of(image: Image.Image) -> bytearray:
+    """Read the file of an opened image again."""
+    file: Any = image.fp  # type: ignore[attr-defined]
+    place, raw = file.tell(), bytearray(file.seek(0, SEEK_END))
+    file.seek(0)
+    file.readinto(raw)
+    file.seek(place)
+    return raw
 
 
 def stored_pixels(path: Path) -> NDArray[np.generic]:

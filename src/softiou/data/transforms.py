@@ -248,10 +248,13 @@ def drawn_index(seed: int, draw: int, length: int) -> int:
 def random_state_of(seed: int, draw: int) -> Iterator[None]:
     """Seed the CPU generator for one draw, and restore its state afterwards."""
     state = np.random.SeedSequence((seed, 1, draw)).generate_state(1, np.uint64)
-    with torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also seed the devices, which are not forked here.
-        torch.default_generator.manual_seed(int(state[0]))
+    # torch.manual_seed and fork_rng would also reach for the devices.
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(int(state[0]))
+    try:
         yield
+    finally:
+        torch.default_generator.set_state(before)
 
 
 @lru_cache(maxsize=8)

@@ -47,7 +47,8 @@ def vit_network(
     options["pretrained"] = encoder_weights is not None
     name = encoder_name.removeprefix("tu-")
     encoder = TimmViTEncoder(name, depth=len(indices), output_indices=indices, **options)
-    return kind(encoder, classes)
+    network: nn.Module = kind(encoder, classes)
+    return network
 
 
 class LinearNetwork(nn.Module):

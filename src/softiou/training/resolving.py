@@ -9,9 +9,9 @@ from softiou._processes import cores
 from softiou._screen import verbosity
 from softiou.configuration.data_sections import PRESETS, DataConfig, LabelsConfig, Preset
 from softiou.configuration.resolved import ResolvedConfig
-from softiou.configuration.sections import Config, ModelConfig
+from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset
-from softiou.data.crops import automatic_crop, spread
+from softiou.data.crops import CROP_MULTIPLE, automatic_crop, spread
 from softiou.data.source_names import source_name
 from softiou.inference import best_device, best_precision
 from softiou.models.building import crop_multiple
@@ -61,7 +61,11 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     values["labels"] = _labels(config.labels, dataset).model_dump()
     values["optim"] = config.optim.with_defaults().model_dump()
     _fill(values, "precision", lambda: best_precision(best_device()))
-    _fill(values["data"], "crop_px", lambda: _crop(dataset, config.model))
+    _fill(
+        values["data"],
+        "crop_px",
+        lambda: _crop(dataset, crop_multiple(config.model.architecture, config.model.encoder)),
+    )
     _fill(values["data"], "augmentation", lambda: _preset(config.data))
     preset = PRESETS[values["data"]["augmentation"]]
     for key in preset:
@@ -184,9 +188,8 @@ def _preset(data: DataConfig) -> Preset:
     return "aerial" if from_above and not given else "street"
 
 
-def _crop(dataset: SegmentationDataset, model: ModelConfig) -> tuple[int, int]:
+def _crop(dataset: SegmentationDataset, multiple: int = CROP_MULTIPLE) -> tuple[int, int]:
     shapes = [dataset.compact(index)["image"].shape for index in spread(len(dataset))]
-    multiple = crop_multiple(model.architecture, model.encoder)
     return automatic_crop([(height, width) for _, height, width in shapes], multiple)
 
 
