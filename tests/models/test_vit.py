@@ -93,7 +93,7 @@ def test_queries_pass_through_the_last_blocks(encoder: str) -> None:
             # Without the hooks, which are called around forward.
             tokens = block.forward(tokens, **settings)
         queries, patches = net.norm(tokens[:, :QUERIES]), tokens[:, QUERIES + 1 :]
-        maps = net.decoder(net.map_norm(patches.mT.unflatten(2, (4, 4))))
+        maps = net.decoder(net.map_norm(patches.mT.reshape(2, -1, 4, 4)))
         masks = (net.segmentation_head["masks"](queries) @ maps.flatten(2)).view(
             2, QUERIES, *maps.shape[2:]
         )

@@ -102,7 +102,7 @@ def _adapt_to_patches(net: Any) -> None:
 
 def _power_of_two(length: int) -> int:
     """Return the nearest one, as ratios go."""
-    return 2 ** round(math.log2(length))
+    return int(2 ** round(math.log2(length)))
 
 
 def _no_weights(spec: ModelSpec, reason: str = "") -> CheckpointError:

@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
-from timm.layers import LayerNorm2d
+from timm.layers import LayerNorm2d, Mlp
 from timm.models import Eva, VisionTransformer
 from torch import Tensor, nn
 
@@ -45,9 +45,8 @@ def vit_network(
     kind, first = NETWORKS[architecture]
     indices = [*range(-LINEAR_BLOCKS, 0)] if first is None else [-first(blocks) - 1, -1]
     options["pretrained"] = encoder_weights is not None
-    name = encoder_name.removeprefix("tu-")
-    encoder = TimmViTEncoder(name, depth=len(indices), output_indices=indices, **options)
-    network: nn.Module = kind(encoder, classes)
+    options |= {"depth": len(indices), "output_indices": indices}
+    network: nn.Module = kind(TimmViTEncoder(encoder_name.removeprefix("tu-"), **options), classes)
     return network
 
 
@@ -91,7 +90,8 @@ class QueryNetwork(nn.Module):
 
     References:
         Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 2025, arXiv
-        2503.19108: EoMT, here without masked attention and without matching queries to objects.
+        2503.19108: EoMT, here with an MLP of two layers, without masked attention and without
+        matching queries to objects.
     """
 
     def __init__(self, encoder: Any, num_classes: int) -> None:
@@ -103,21 +103,19 @@ class QueryNetwork(nn.Module):
         self.queries = nn.Parameter(torch.randn(1, QUERIES, channels))
         self.norm = nn.LayerNorm(channels)
         self.map_norm = LayerNorm2d(channels)
-        enlarging = []
+        self.decoder = nn.Sequential()
         while stride % 2 == 0 and stride > FINEST_STRIDE:
-            enlarging.append(_Enlarging(channels))
+            self.decoder += nn.Sequential(
+                nn.ConvTranspose2d(channels, channels, 2, stride=2),
+                nn.GELU(),
+                nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+                LayerNorm2d(channels),
+            )
             stride //= 2
-        self.decoder = nn.Sequential(*enlarging)
         self.segmentation_head = nn.ModuleDict(
             {
                 "classes": nn.Linear(channels, num_classes + 1),
-                "masks": nn.Sequential(
-                    nn.Linear(channels, channels),
-                    nn.GELU(),
-                    nn.Linear(channels, channels),
-                    nn.GELU(),
-                    nn.Linear(channels, channels),
-                ),
+                "masks": Mlp(channels, channels, channels),
             }
         )
         self._seen: list[Tensor] = []
@@ -146,18 +144,6 @@ class QueryNetwork(nn.Module):
         """Take them out again."""
         self._seen[:] = [tokens[:, :QUERIES]]
         return tokens[:, QUERIES:]
-
-
-class _Enlarging(nn.Sequential):
-    """Features at half the stride."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.ConvTranspose2d(channels, channels, 2, stride=2),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            LayerNorm2d(channels),
-        )
 
 
 # By name the class, and how many of so many blocks stand after the first features.
