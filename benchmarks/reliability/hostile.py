@@ -437,6 +437,42 @@ def _manifest_of_another_folder(place: Place) -> Words:
     return ["distill", str(place.data), *STEP, "--soft-labels", "store", "--baseline", "none"]
 
 
+def _shard(place: Place, *names: str, **change: Any) -> Words:
+    """Write a shard whose entries have these names, and fields such as `linkname`."""
+    (place.folder / "shards").mkdir()
+    with tarfile.open(place.folder / "shards" / "train.tar", "w") as shard:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            for field, value in change.items():
+                setattr(entry, field, value)
+            shard.addfile(entry)
+    return ["train", "webdataset:shards", *STEP]
+
+
+@_case("shards, `*.tar`")
+def _entries_above_a_shard(place: Place) -> Words:
+    up = os.path.relpath(place.outside, place.folder / "shards")
+    return _shard(place, f"{up}/secret.png", f"{up}/secret.mask.png")
+
+
+@_case("shards, `*.tar`")
+def _entries_elsewhere(place: Place) -> Words:
+    return _shard(place, f"{place.outside}/secret.png", f"{place.outside}/secret.mask.png")
+
+
+@_case("shards, `*.tar`")
+def _links_in_a_shard(place: Place) -> Words:
+    outside = str(place.outside / "secret.bin")
+    return _shard(place, "a.png", "a.mask.png", type=tarfile.SYMTYPE, linkname=outside)
+
+
+@_case("shards, `*.tar`")
+def _index_that_is_a_pickle(place: Place) -> Words:
+    words = _shard(place, "a.png", "a.mask.png")
+    (place.folder / "shards" / ".train.tar.index").write_bytes(_pickled(place))
+    return words
+
+
 def _data(place: Place, **contents: Any) -> Path:
     """Copy the data set, with other contents of dataset.yaml."""
     data = place.copy(place.data, "data")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from softiou.checking import check_dataset
 from softiou.data import open_dataset, open_source
-from softiou.data.inferring import inferred
+from softiou.data.inferring import UNKNOWN, inferred
+from softiou.data.layouts import FolderLayout
 from softiou.errors import DataError
 
 
@@ -129,6 +130,6 @@ def test_numbers_and_colours_do_not_mix(tmp_path: Path) -> None:
 
 def test_no_masks_no_classes(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
-    assert inferred(tmp_path) is None
+    assert inferred(FolderLayout(tmp_path, UNKNOWN)) is None
     with pytest.raises(DataError, match=r"found no dataset\.yaml"):
         open_source(tmp_path)

@@ -110,6 +110,7 @@ def fix_dataset(
     *,
     report: CheckReport,
     bands: Bands | None = None,
+    shard_bytes: int | None = None,
     watch: Watch = unwatched,
 ) -> FixReport:
     """Write a corrected copy of a data set into a new folder; the original is never changed.
@@ -122,6 +123,7 @@ def fix_dataset(
         out: Of the copy; new or empty, and outside of the data set.
         report: What `check_dataset` has found in it.
         bands: As for `check_dataset`.
+        shard_bytes: To write shards of this size, with copies of the images; None for a folder.
         watch: As for `check_dataset`.
 
     Raises:
@@ -138,6 +140,7 @@ def fix_dataset(
         unlabeled=opened.unlabeled if opened.unlabeled.is_dir() else None,
         without_masks=_without_masks(opened, samples, not_linked),
         watch=watch,
+        shard_bytes=shard_bytes,
     )
     errors = (group for group in report.groups if group.severity == "error")
     remaining = (group for group in errors if group.kind not in _OF_ONE_SAMPLE)
@@ -197,7 +200,7 @@ def _without_masks(
     """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
     found = {}
     for split in source.layout.unlabeled:
-        if split not in (*labelled, UNLABELED):
+        if split not in labelled and not (split == UNLABELED and source.unlabeled.is_dir()):
             try:
                 found[split] = source.images(split)
             except DataProblemsError as error:

@@ -4,9 +4,13 @@ Shapes: H and W in pixels.
 """
 
 import shutil
+import tarfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from glob import escape
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +19,14 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from softiou._files import atomic_folder
+from softiou._files import atomic_folder, write_atomically
 from softiou.checking.repair import MaskRepair
 from softiou.checking.report import ProblemGroup, ProblemList
 from softiou.checking.scanning import Watch, bounded_map
 from softiou.data.base import DatasetDescription, default_palette
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.files import UNLABELED, SampleFiles
+from softiou.data.members import Member
 from softiou.data.problems import DataProblemsError, data_error
 
 _BYTE, _WORD = 2**8, 2**16
@@ -81,10 +86,11 @@ class FixedCopy:
         unlabeled: Path | None,
         without_masks: Mapping[str, Mapping[str, Path]],
         watch: Watch,
+        shard_bytes: int | None,
     ) -> FixReport:
         """Write the folder `out`, see `new_folder`, which appears when it is complete.
 
-        Images are linked to, or copied where the file system has no links.
+        Images are linked to, or copied where the file system has no links, or into shards.
         """
         with atomic_folder(out) as folder:
             report = self._write_samples(samples, folder, out, watch)
@@ -92,7 +98,11 @@ class FixedCopy:
                 _link(unlabeled, folder / UNLABELED)
             for split, images in without_masks.items():
                 _link_images(images, folder / split / "images")
-            text = yaml.safe_dump(self._encoder.dataset_file(), sort_keys=False, allow_unicode=True)
+            about = self._encoder.dataset_file()
+            if shard_bytes:
+                _into_shards(folder, shard_bytes)
+                about = {"layout": "webdataset", **about}
+            text = yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
             (folder / FILE_NAME).write_text(text, encoding="utf-8")
         return report
 
@@ -136,11 +146,12 @@ class FixedCopy:
     def _write_sample(self, files: SampleFiles, folder: Path) -> list[str]:
         """Write the masks of a sample, if all of them can be read, and link to its image."""
         masks = self._repair.read(files)
+        stem = files.stem.replace("/", "-")  # of a shard, which may have folders
         for number, one in enumerate(masks, start=1):
             name = "masks" if files.annotators == 1 else f"masks_{number}"
             (folder / name).mkdir(parents=True, exist_ok=True)
-            self._encoder.write(one.mask, folder / name / f"{files.stem}.png")
-        _link_images({files.stem: files.image}, folder / "images")
+            self._encoder.write(one.mask, folder / name / f"{stem}.png")
+        _link_images({stem: files.image}, folder / "images")
         return [step for one in masks for step in one.steps]
 
 
@@ -159,7 +170,9 @@ def _link_images(images: Mapping[str, Path], folder: Path) -> None:
 
 
 def _link(target: Path, link: Path) -> None:
-    """Link to a file or folder, or copy it where there are no links."""
+    """Link to a file or folder, or copy it where there are no links, or out of a shard."""
+    if isinstance(target, Member):
+        return write_atomically(target.read_bytes(), link)
     try:
         link.symlink_to(target.resolve())
     except FileExistsError:  # a copy would go through the link, into an original
@@ -167,6 +180,33 @@ def _link(target: Path, link: Path) -> None:
     except OSError:
         copy = shutil.copytree if target.is_dir() else shutil.copyfile
         copy(target, link)
+
+
+def _into_shards(folder: Path, size: int) -> None:
+    """Turn the splits of a plain folder into shards, KEY.jpg and KEY.mask.png.
+
+    KEY is the stem, with _ in place of dots. A shard ends when it has the size, in bytes.
+    """
+    for place in sorted(path.parent for path in folder.glob("*/images")):
+        keys, numbers, length = dict[str, str](), count(), size
+        with ExitStack() as stack:
+            for image in sorted((place / "images").iterdir()):
+                key = image.stem.replace(".", "_")
+                if keys.setdefault(key, image.stem) != image.stem:
+                    message = f"Expected names that differ in more than dots and _, but found {key}"
+                    raise data_error(image, f"{message} twice.", "Rename one.")
+                if length >= size:
+                    stack.close()
+                    path = folder / f"{place.name}-{next(numbers):06d}.tar"
+                    tar = stack.enter_context(tarfile.open(path, "w", dereference=True))
+                tar.add(image, f"{key}{image.suffix.lower()}")
+                for mask in sorted(place.glob(f"masks*/{escape(image.stem)}.png")):
+                    ending = mask.parent.name.replace("masks", "mask")
+                    tar.add(mask, f"{key}.{ending}.png")
+                length = tar.offset
+        place.unlink() if place.is_symlink() else shutil.rmtree(place)
+    for path in folder.glob("splits/*.txt"):
+        path.write_bytes(path.read_bytes().replace(b".", b"_"))
 
 
 class MaskEncoder:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,6 +42,12 @@ def check(
             metavar="OUT",
             help="Write a corrected copy of the masks into this new folder, with links to the "
             "images; DATA is never touched.",
+        ),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            metavar="MB", min=1, help="Size of tar archives for --fix to write instead of files."
         ),
     ] = None,
     run: Annotated[
@@ -85,7 +91,8 @@ def check(
         _print(summary(report))  # printed even when nothing can be repaired
     watch = partial(progress.track, description="checking files")
     seen = Bands(tuple(numbers)) if numbers else None
-    fixed = None if fix is None else fix_dataset(data, fix, report=report, bands=seen, watch=watch)
+    how: dict[str, Any] = {"bands": seen, "shard_bytes": shards and shards * 10**6, "watch": watch}
+    fixed = None if fix is None else fix_dataset(data, fix, report=report, **how)
     suspects = () if run is None else jobs.suspect_labels(run, data, progress=progress)
     if json_output:
         _print_json(report, fixed, suspects)

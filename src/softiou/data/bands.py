@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from softiou.data.crops import spread
+from softiou.data.members import Member
 from softiou.data.problems import REPLACE, data_error
 from softiou.errors import ConfigError
 
@@ -98,7 +99,8 @@ class Tiff:
         with self._decoding(), _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             # No other of its formats: some name files elsewhere.
-            self.pages: list[Any] = [rasterio.open(path, driver="GTiff")]
+            file = path.open("rb") if isinstance(path, Member) else path
+            self.pages: list[Any] = [rasterio.open(file, driver="GTiff")]
             if several := self.pages[0].subdatasets:
                 self.pages = [rasterio.open(name, driver="GTiff") for name in several]
         first, *more = self.pages

@@ -23,8 +23,10 @@ from softiou.data.drawings import Overlap
 from softiou.data.patterns import FilePattern
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
+from softiou.data.shards import as_path, inside, is_url
 
 FILE_NAME = "dataset.yaml"
+SHARDED = ("webdataset", "hf")  # layouts whose classes are those of dataset.yaml or of the masks
 _EXAMPLE = "classes: [background, road]"
 
 _Byte = Annotated[StrictInt, Field(ge=0, le=255)]
@@ -185,8 +187,9 @@ class LayoutFile(ClassGroups):
     root: StrictStr | None = None
 
     def folder(self, home: Path) -> Path:
-        """Return the folder of the files; `home` is that of dataset.yaml."""
-        return home / Path(self.root or "").expanduser()
+        """Return the folder of the files, or their URL; `home` is the folder of dataset.yaml."""
+        root = as_path(self.root or "")
+        return root if is_url(root) else home / root
 
 
 class AnnotationFile(LayoutFile):
@@ -214,7 +217,9 @@ def read_layout_file(
     if not isinstance(contents, dict) or "layout" not in contents:
         return None
     own = {key: value for key, value in contents.items() if key not in ("layout", "root")}
-    if contents["layout"] == "voc" and own.keys() - ClassGroups.model_fields.keys():
+    if contents["layout"] in SHARDED or (
+        contents["layout"] == "voc" and own.keys() - ClassGroups.model_fields.keys()
+    ):
         named = {key: value for key, value in contents.items() if key not in own}
         return _validated(LayoutFile, root, named), _validated(DatasetFile, root, own)
     if contents["layout"] in tuple(formats):
@@ -230,7 +235,7 @@ def read_layout_file(
 
 def _contents(root: Path) -> object:
     """Return the values in the file, not validated."""
-    path = root / FILE_NAME
+    path = inside(root, FILE_NAME)
     if not path.is_file():
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
         raise data_error(path, message, f"Write one: `{_EXAMPLE}`.")

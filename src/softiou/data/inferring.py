@@ -11,29 +11,29 @@ import numpy as np
 from softiou.data.base import Colour
 from softiou.data.dataset_yaml import FILE_NAME, DatasetFile
 from softiou.data.files import fingerprint
-from softiou.data.layouts import FolderLayout
+from softiou.data.layouts import Layout
 from softiou.data.problems import data_error
 from softiou.data.reading import grey_step, opened
 from softiou.errors import DataError
 
 MOST = 100  # more values are those of photographs, instances or blurred borders
+UNKNOWN = DatasetFile(classes=["no", "yes"])  # of a layout whose classes are to be found
 _IGNORED = 255
 _TOO_MANY = [(shade, 0, 0) for shade in range(MOST + 1)]
 
 
-def inferred(root: Path) -> DatasetFile | None:
-    """Return what dataset.yaml would say of the masks of a folder; None where there are none.
+def inferred(layout: Layout) -> DatasetFile | None:
+    """Return what dataset.yaml would say of the masks of a layout; None where there are none.
 
     Each number, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 beside two
     or more other numbers is ignored. All masks are read, again only when one has changed.
     """
-    layout = FolderLayout(root, DatasetFile(classes=["no", "yes"]))
     try:
         found = [files for split in layout.splits for files in layout.masks(split)]
     except DataError:  # the folders are wrong, which has to be said first
         return None
     masks = sorted(path for files in found for path in files.by_stem.values())
-    return _contents(root, fingerprint(masks), tuple(masks)) if masks else None
+    return _contents(layout.root, fingerprint(masks), tuple(masks)) if masks else None
 
 
 def in_words(contents: DatasetFile) -> str:

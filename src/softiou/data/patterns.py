@@ -9,6 +9,11 @@ from itertools import takewhile
 from pathlib import Path
 
 _WORDS = "masks?|labels?|l|gt|seg|segmentation|annotation|ground_?truth|images?|img|sat|rgb"
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 _AFFIX = re.compile(rf"^(?:{_WORDS})[-_. ]|[-_. ](?:{_WORDS})$")
 
 
@@ -58,6 +63,12 @@ class FilePattern:
     def _form(self) -> re.Pattern[str]:
         form = re.escape(self.name).replace(re.escape("{stem}"), "(.+)")
         return re.compile(form.replace(r"\.\*", r"\.[^.]+"), re.IGNORECASE | re.DOTALL)
+
+
+def split_named(place: str) -> str:
+    """Return the split that a path names, or ""."""
+    words = re.split(r"[^a-z]+", place.lower())
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
 
 
 def paired(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:

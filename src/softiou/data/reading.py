@@ -25,6 +25,7 @@ from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
 from softiou.data.drawings import Drawing
 from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
 from softiou.data.mask_values import explain_values
+from softiou.data.members import Member
 from softiou.data.problems import REPLACE, DataProblemsError, Problem, data_error, some_of
 
 try:
@@ -72,7 +73,8 @@ def _open(path: Path) -> Image.Image:
     with _LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(path, formats=FORMATS)
+            file = path.open("rb") if isinstance(path, Member) else path
+            image = Image.open(file, formats=FORMATS)
             pixels = image.width * image.height
             if image.format == "TIFF" and (before or pixels) < pixels <= _LARGEST_PX:
                 image.load_prepare()  # which asks for the limit again

@@ -9,25 +9,29 @@ from softiou.data.annotations import FORMATS, SIGNS, AnnotationLayout
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import (
     FILE_NAME,
+    SHARDED,
     AnnotationFile,
     ClassGroups,
+    DatasetFile,
     read_dataset_file,
     read_layout_file,
 )
 from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
-from softiou.data.inferring import in_words, inferred
+from softiou.data.inferring import UNKNOWN, in_words, inferred
 from softiou.data.layouts import (
     PUBLISHED_LAYOUTS,
     Files,
     FolderLayout,
     Layout,
     Voc,
+    WebDataset,
     published_layout,
     recognised,
 )
 from softiou.data.matching import is_list, listed_stems, unmatched
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
+from softiou.data.shards import as_path, inside
 from softiou.data.source_names import parse_source
 
 _FIRST_SPLITS = ("train", "val", "test")
@@ -200,7 +204,7 @@ class DataSource:
         """
         left_out = self.images_left_out(split, evaluated=evaluated)
         found = {f"{self.folder(split)}/{stem}": path for stem, path in left_out.items()}
-        if (self.unlabeled / "images").is_dir():
+        if self._is_own(UNLABELED):
             unlabeled = self.images(UNLABELED)
             found |= {f"{UNLABELED}/{stem}": path for stem, path in unlabeled.items()}
         return found
@@ -299,17 +303,14 @@ def open_source(source: str | Path | DataSource) -> DataSource:
         return source
     name: str | None
     name, place = parse_source(source)
-    if name in FORMATS:
-        root, described = Path(place).expanduser(), AnnotationFile(layout=name)
-        return DataSource(AnnotationLayout(name, root, described))
     if name:
-        return DataSource(published_layout(name, Path(place).expanduser()))
+        return _named(name, as_path(place))
     root = data_folder(place)
     described_here = (root / FILE_NAME).exists()
     name = recognised(root)
     if name == "voc" and (root / "labelmap.txt").is_file() and not described_here:
         return DataSource(published_layout("voc", root))
-    if not (name or described_here) and (inferring := inferred(root)):
+    if not (name or described_here) and (inferring := inferred(FolderLayout(root, UNKNOWN))):
         return DataSource(FolderLayout(root, inferring), note=in_words(inferring))
     formats = (name for sign, name in SIGNS.items() if next(root.glob(sign), None))
     if not described_here and (name := name or next(formats, None)):
@@ -322,10 +323,39 @@ def open_source(source: str | Path | DataSource) -> DataSource:
         return DataSource(_regrouped(FolderLayout(root, contents), contents, root))
     about, own = found
     folder = about.folder(root)
+    if about.layout in SHARDED:
+        return _in_shards(about.layout, folder, own, home=root)
     if isinstance(about, AnnotationFile):
         return DataSource(AnnotationLayout(about.layout, folder, about), home=root)
     layout = Voc(folder, own) if own else published_layout(about.layout, folder)
     return DataSource(_regrouped(layout, own or about, root), home=root)
+
+
+def _named(name: str, root: Path) -> DataSource:
+    """Open a data set of the layout of a name."""
+    if name in SHARDED:
+        return _in_shards(name, root)
+    if name in FORMATS:
+        return DataSource(AnnotationLayout(name, root, AnnotationFile(layout=name)))
+    return DataSource(published_layout(name, root))
+
+
+def _in_shards(
+    name: str, root: Path, contents: DatasetFile | None = None, home: Path | None = None
+) -> DataSource:
+    """Open shards, whose classes are those of dataset.yaml, else of the masks."""
+    home = root.parent if home is None and root.is_file() else home or root
+    if contents is None and inside(home, FILE_NAME).is_file():
+        found = read_layout_file(home, FORMATS)
+        contents = found[1] if found else read_dataset_file(home)
+    layout = WebDataset(root, contents or UNKNOWN)
+    if contents:
+        return DataSource(_regrouped(layout, contents, home), home=home)
+    contents = inferred(layout)
+    if contents is None:
+        raise data_error(root, "Expected masks in the shards, but found none.", layout.pairing)
+    layout.reader = contents.mask_reader()
+    return DataSource(layout, home=home, note=in_words(contents))
 
 
 def _regrouped(layout: Layout, groups: ClassGroups, root: Path) -> Layout:
@@ -346,6 +376,8 @@ def data_folder(source: str | Path) -> Path:
         message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
         message += "name 'digits', but there is no such folder."
         remedy = "Check the path for typing errors. Published data sets are opened in place as "
-        remedy += f"NAME:/path, with {', '.join((*PUBLISHED_LAYOUTS, *FORMATS))} for NAME."
+        remedy += (
+            f"NAME:/path, with {', '.join((*PUBLISHED_LAYOUTS, *FORMATS, *SHARDED))} for NAME."
+        )
         raise data_error(source, message, remedy)
     return folder

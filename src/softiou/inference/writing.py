@@ -18,6 +18,9 @@ from softiou._files import atomic_file, atomic_path, file_name, write_atomically
 from softiou.data import DatasetDescription, read_image
 from softiou.data.bands import TIFF_SUFFIXES, BandImage, Tiff, missing
 from softiou.data.files import IMAGE_SUFFIXES, visible_files
+from softiou.data.inferring import UNKNOWN
+from softiou.data.layouts import WebDataset
+from softiou.data.shards import shards_in
 from softiou.errors import ConfigError, DataError, RunExistsError
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import probability_bands
@@ -220,10 +223,14 @@ def georeference(path: Path) -> dict[str, Any] | None:
 
 
 def find_images(path: Path) -> list[Path]:
-    """Return an image file, or the image files of a folder, by name; DataError for none."""
-    if path.is_file():
+    """Return an image file, or those of a folder or of shards, by name; DataError for none."""
+    if path.is_file() and path.suffix != ".tar":
         return [path]
     files = visible_files(path, IMAGE_SUFFIXES)
+    if not files and shards_in(path):
+        layout = WebDataset(path, UNKNOWN)
+        own = (layout.images(split).by_stem for split in layout.own)
+        files = [images[stem] for images in own for stem in images]
     if not files:
         what = "holds no images" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}: expected an image, or a folder of images.")

@@ -34,7 +34,7 @@ class ImageItem:
         """Return the pixels, or the file of bands; DataError when it cannot be read."""
         if self.pixels is not None:
             return self.pixels
-        file = Path(str(self.file))
+        file = self.file or Path(self.stem)
         return read_image(file) if self.bands is None else BandImage(file, self.bands)
 
 

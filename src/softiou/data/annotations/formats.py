@@ -17,14 +17,10 @@ from softiou.data.dataset_yaml import AnnotationFile
 from softiou.data.drawings import Drawing, Legend, Shape
 from softiou.data.files import IMAGE_SUFFIXES, composed, fingerprint, some_stems
 from softiou.data.layouts.base import Files, Layout
+from softiou.data.patterns import split_named
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 
-_SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _OF_IMAGES = {"images", "image", "img"}  # folders that are preferred among images of one name
 
 
@@ -183,8 +179,8 @@ def _add(
             continue
         folders = str(path.relative_to(images.root).parent)
         split = image.split.lower() if image.split.lower() not in ("", "default") else ""
-        split = _split_of(split) or split or _split_of(str(inner.parent if stated else inner))
-        of_split = found.images.setdefault(split or _split_of(folders) or "train", {})
+        split = split_named(split) or split or split_named(str(inner.parent if stated else inner))
+        of_split = found.images.setdefault(split or split_named(folders) or "train", {})
         if of_split.setdefault(composed(path.stem), (file, path, image))[2] is not image:
             twice.append(path.stem)
     if missing:
@@ -194,12 +190,6 @@ def _add(
     if twice:
         message = f"Expected one image per stem and split, but found two: {some_stems(twice)}."
         found.problems.append(Problem(str(file), message, "Rename one.", kind="stems"))
-
-
-def _split_of(place: str) -> str:
-    """Return the split that a path names, or ""."""
-    words = re.split(r"[^a-z]+", place.lower())
-    return next((_SPLITS[word] for word in words if word in _SPLITS), "")
 
 
 class _ImageIndex:

@@ -4,6 +4,7 @@ from softiou.data.layouts.base import Files, Layout
 from softiou.data.layouts.folder import FolderLayout
 from softiou.data.layouts.published import PUBLISHED_LAYOUTS, published_layout, recognised
 from softiou.data.layouts.voc import Voc
+from softiou.data.layouts.webdataset import WebDataset
 
 __all__ = [
     "PUBLISHED_LAYOUTS",
@@ -11,6 +12,7 @@ __all__ = [
     "FolderLayout",
     "Layout",
     "Voc",
+    "WebDataset",
     "published_layout",
     "recognised",
 ]

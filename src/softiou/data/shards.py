@@ -1,0 +1,227 @@
+"""Tar archives as shards: an index of the files inside makes each of them readable at random.
+
+A tar is not compressed, so that a file in it is a range of bytes. Headers are read within bounds:
+names stay inside, ranges too, and links, devices and sparse files are left out. The index of a
+shard is kept beside it, or in the user's cache where that cannot be written.
+
+Shapes: M files of a shard.
+"""
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softiou._files import write_atomically
+from softiou.data.members import Member, member
+from softiou.data.problems import data_error
+
+_ERRORS = "surrogateescape"  # of names that are not UTF-8
+BLOCK = 512  # bytes, the unit of a tar
+_LONGEST_ENTRY = 1 << 16  # of long names and of pax
+_PAX = re.compile(r"^\d+ ([^=\n]+)=(.*)$", re.MULTILINE)
+# A name that leads out of the archive, or has control characters; of names in lines, one of them.
+_ODD = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x09\x0b-\x1f]", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A tar archive at a path or URL, of a length in bytes when it was changed last."""
+
+    place: str
+    changed: int  # in ns
+    length: int
+
+    def __str__(self) -> str:
+        return self.place
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return bytes of it; DataError if it is no longer what was indexed."""
+        if is_url(self.place):
+            files, path = _remote(self.place)
+            content: bytes = files.cat_file(path, start=start, end=start + size) if size else b""
+            same = len(content) == size
+        else:
+            with open(self.place, "rb", buffering=0) as file:
+                now = os.fstat(file.fileno())
+                same = (now.st_mtime_ns, now.st_size) == (self.changed, self.length)
+                file.seek(start)
+                content = file.read(size)
+        if not same:
+            message = "Expected the shard as it was when the data set was opened, but it changed."
+            raise data_error(self.place, message, "Start again.")
+        return content
+
+    @classmethod
+    def at(cls, place: str) -> "Shard":
+        """Look at an archive."""
+        if is_url(place):
+            files, path = _remote(place)
+            return cls(place, int(str(files.ukey(path))[:15], 16), files.info(path)["size"])
+        about = os.stat(place)
+        return cls(place, about.st_mtime_ns, about.st_size)
+
+
+@dataclass(frozen=True)
+class Index:
+    """The files in a shard, in order: names in lines, UTF-8, and their ranges of bytes."""
+
+    shard: Shard
+    lines: NDArray[np.uint8]
+    starts: NDArray[np.int64]  # (M,)
+    sizes: NDArray[np.int64]  # (M,)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names (M,)."""
+        text = self.lines.tobytes().decode(errors=_ERRORS)
+        return text.split("\n") if text else []
+
+    def member(self, number: int) -> Member:
+        """Return a file as a path."""
+        ends = self._ends
+        name = self.lines[ends[number] + 1 : ends[number + 1]].tobytes().decode(errors=_ERRORS)
+        text, start = f"{self.shard}/{name}", int(self.starts[number])
+        return member(self.shard, text, start, int(self.sizes[number]))
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Return where the lines end, and -1 before them (M + 1,)."""
+        return np.concatenate([[-1], np.flatnonzero(self.lines == ord("\n")), [len(self.lines)]])
+
+
+def is_url(place: str | Path) -> bool:
+    """Return whether a place is a URL, such as s3://bucket/folder."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", str(place)) is not None
+
+
+def as_path(place: str) -> Path:
+    """Return a path or URL as a path, which is shown as it is given."""
+    return member(None, place) if is_url(place) else Path(place).expanduser()
+
+
+def inside(root: Path, name: str) -> Path:
+    """Return a file in a folder, or at a URL."""
+    if not is_url(root):
+        return root / name
+    place = f"{root}/{name}"
+    with suppress(FileNotFoundError):
+        file = Shard.at(place)
+        return member(file, place, 0, file.length)
+    return as_path(place)
+
+
+def shards_in(root: Path) -> list[str]:
+    """Return the archives in a folder or at a URL, and in its folders, by name."""
+    base = str(root).rstrip("/")
+    files, path = _remote(base)
+    found = (str(name)[len(path) :] for name in files.find(path, maxdepth=2))
+    tars = (name for name in found if f"{base}{name}".endswith(".tar") and "/." not in name)
+    return sorted(f"{base}{name}" for name in tars)
+
+
+def indices(places: Iterable[str]) -> Iterator[Index]:
+    """Yield the index of each archive; DataError for one that is damaged or hostile."""
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(_index_of, places)
+
+
+def _index_of(place: str) -> Index:
+    try:
+        shard = Shard.at(place)
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softiou/shards"
+        cached = [home / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.index"]
+        if not is_url(place):
+            cached.insert(0, Path(place).with_name(f".{Path(place).name}.index"))
+        for path in cached:
+            with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+                return _loaded(path, shard)
+        files, inner = _remote(place)
+        with files.open(inner, "rb") as file:
+            index = _read(file, shard)
+    except (OSError, ValueError) as error:
+        remedy = "Write it again, without compression: `tar cf`, webdataset, `softiou check --fix`."
+        raise data_error(place, f"Cannot read the archive: {error}.", remedy) from error
+    content, about = io.BytesIO(), np.array([shard.changed, shard.length], np.int64)
+    np.savez(content, about=about, lines=index.lines, starts=index.starts, sizes=index.sizes)
+    for path in cached:
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(content.getvalue(), path)
+            break
+    return index
+
+
+def _loaded(path: Path, shard: Shard) -> Index:
+    """Read a stored index; a ValueError if it is not that of the archive as it is now."""
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+        about, lines, starts, sizes = (found[key] for key in ("about", "lines", "starts", "sizes"))
+    index = Index(shard, lines, starts, sizes)
+    ranges = np.stack([starts, sizes, shard.length - starts, shard.length - starts - sizes])
+    whole = ranges.dtype == np.int64 and ranges[0].shape == (len(index.names),)
+    known = [shard.changed, shard.length] == about.tolist()
+    if not (whole and known) or (ranges < 0).any() or _ODD.search("\n".join(index.names)):
+        raise ValueError("another index")
+    return index
+
+
+def _remote(place: str) -> tuple[Any, str]:
+    """Return the file system of a path or URL, and the path in it."""
+    from fsspec.core import url_to_fs
+
+    try:
+        files, path = url_to_fs(place)
+    except (ImportError, ValueError) as error:
+        remedy = "Install what it needs: pip install softiou[cloud], or the package of fsspec."
+        raise data_error(place, f"Cannot open the URL: {error}.", remedy) from error
+    return files, str(path)
+
+
+def _read(file: BinaryIO, shard: Shard) -> Index:
+    """Read the headers of an archive; a ValueError says what is wrong with them."""
+    found = list(_entries(file, shard.length))
+    names = "\n".join(name for name, _, _ in found).encode(errors=_ERRORS)
+    ranges = np.array([one[1:] for one in found], np.int64).reshape(-1, 2)
+    return Index(shard, np.frombuffer(names, np.uint8), ranges[:, 0], ranges[:, 1])
+
+
+def _entries(file: BinaryIO, length: int) -> Iterator[tuple[str, int, int]]:
+    """Yield name, start and size of each file in an archive."""
+    place, changed = 0, dict[str, str]()  # what an entry says of the next one
+    while place < length:
+        file.seek(place)
+        header = file.read(BLOCK)
+        if header == bytes(BLOCK):
+            break
+        try:
+            entry = tarfile.TarInfo.frombuf(header, "utf-8", _ERRORS)
+        except tarfile.HeaderError as error:
+            raise ValueError(f"no header of a tar at byte {place} ({error})") from error
+        about = entry.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
+        name = entry.name if about else changed.pop("path", entry.name).removeprefix("./")
+        size = entry.size if about else int(changed.pop("size", entry.size))
+        start, place = place + BLOCK, place + BLOCK + -(-size // BLOCK) * BLOCK
+        if not 0 <= size <= (_LONGEST_ENTRY if about else length - start):
+            raise ValueError(f"{name[:80]!r} of {size} bytes in an archive of {length} bytes")
+        if about:
+            content = file.read(size).decode("utf-8", _ERRORS)
+            pax = entry.type == tarfile.XHDTYPE
+            changed |= dict(_PAX.findall(content)) if pax else {"path": content.rstrip("\0")}
+            continue
+        sparse, changed = any(key.startswith("GNU.sparse") for key in changed), {}
+        if "\n" in name or _ODD.search(name):
+            raise ValueError(f"the name {name[:80]!r} leads elsewhere, or has control characters")
+        if entry.type in tarfile.REGULAR_TYPES[:2] and not sparse and name:
+            yield name, start, size
