@@ -51,6 +51,7 @@ COLUMNS_OF = {
     "lidc": ANNOTATOR_COLUMNS,
     "digits": SHARE_COLUMNS,
     "digits_rates": SHARE_COLUMNS,
+    "camvid_quarter": SHARE_COLUMNS | {"biou_d": "boundary IoU"},
     "camvid_half": SMOOTHING_COLUMNS,
     "camvid_1_8": SEMI_COLUMNS,
     "camvid_1_8_short": SEMI_COLUMNS,
