@@ -6,10 +6,21 @@ Both read a JPEG and a mask (PNG), draw a scale, a crop, a mirroring and colours
 them. The loop is Pillow and torchvision's functions, written down once, without checks, messages or
 reproducible draws. Times are of the processor, on one thread: rounds of the two in turn, and their
 medians. Writes benchmarks/results/loading/cpu.json.
+
+    python -m benchmarks.loading --start 100000 1000000
+
+measures how a training starts from that many images with masks: seconds, and memory above that of
+the imports, until the first sample has been read. The files are links to a few small ones, in a
+temporary folder. Processes are fresh; the first one has read each file before, as `data.verify`
+does, and the others find it remembered. Writes benchmarks/results/loading/start.json.
 """
 
 import argparse
 import json
+import os
+import resource
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import date
@@ -30,6 +41,7 @@ from softiou._files import write_atomically
 from softiou.data import Augmentation, TrainingStream, collate, open_dataset
 
 RESULT = ROOT / "benchmarks" / "results" / "loading" / "cpu.json"
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
 BATCH, COLOUR = 8, 0.3
 SCALE = (0.5, 2.0)
 # (width, height) of the images and (height, width) of the crops: CamVid's, and Cityscapes'.
@@ -106,28 +118,106 @@ def measure(size: tuple[int, int], crop_px: tuple[int, int], rounds: int) -> dic
     return rates | {"ratio": rates["softiou"] / rates["loop"]}
 
 
+START = """
+import json, resource, sys, time
+from softiou.configuration import Config
+from softiou.data import Augmentation, TrainingStream, verify_readable
+from softiou.recipes.custom import NOTHING_CUSTOM
+from softiou.training import trainer
+from benchmarks.loading import memory_mb
+
+before, wall, cpu, source = memory_mb(), time.perf_counter(), time.process_time(), sys.argv[1]
+config = Config.model_validate({"data": {"source": source}})
+data = trainer.open_data(config, NOTHING_CUSTOM)
+listed = time.process_time() - cpu
+if sys.argv[2] == "first":
+    assert verify_readable(data.training) == verify_readable(data.validation) == []
+trainer._identity(data.training)
+TrainingStream(data.training, Augmentation((64, 64)), seed=0)[0]
+print(json.dumps({
+    "open_cpu_s": listed,
+    "cpu_s": time.process_time() - cpu,
+    "wall_s": time.perf_counter() - wall,
+    "resident_mb": memory_mb() - before,
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 - before,
+}))
+"""
+LINKS = 50_000  # to one file, of which some systems allow 65,000
+
+
+def memory_mb() -> float:
+    """Return the resident memory of this process (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def write_links(root: Path, count: int) -> None:
+    """Write images and masks as links to a few files, whose sizes differ between the splits."""
+    write_images(root / "few", (64, 64), count=-(-count // LINKS))
+    (root / "few" / "dataset.yaml").rename(root / "dataset.yaml")
+    for split, number in (("train", count), ("val", 100)):
+        for kind, ending in (("images", "jpg"), ("masks", "png")):
+            (root / split / kind).mkdir(parents=True)
+            files = sorted((root / "few" / split / kind).iterdir())
+            with files[0].open("ab") as file:
+                file.write(split.encode())
+            for index in range(number):
+                name = f"frame_{index * 7919 % 1_000_003:07d}.{ending}"
+                os.link(files[index // LINKS], root / split / kind / name)
+
+
+def measure_start(count: int, rounds: int) -> dict[str, Any]:
+    """Return the medians of some starts, of the first process and of any other one."""
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        write_links(root, count)
+        settings = os.environ | {"SOFTIOU_CACHE": str(root / "cache"), "PYTHONPATH": PATHS}
+
+        def start(rank: str) -> dict[str, float]:
+            words = [sys.executable, "-c", START, folder, rank]
+            done = subprocess.run(words, env=settings, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+            found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+            return found
+
+        result: dict[str, Any] = {"nothing_remembered": start("first")}
+        for rank in ("first", "other"):
+            starts = [start(rank) for _ in range(rounds)]
+            result[rank] = {key: median(one[key] for one in starts) for key in starts[0]}
+    return {name: {key: round(v, 2) for key, v in one.items()} for name, one in result.items()}
+
+
+def save(path: Path, **content: Any) -> None:
+    """Write a result."""
+    about = {"commit": current_commit(), "date": str(date.today()), "machine": machine()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about, "processor": processor(), **content}, indent=1)
+    write_atomically(f"{text}\n".encode(), path)
+
+
 def main() -> None:
-    """Measure all sizes and write the result."""
+    """Measure all sizes, or starts, and write the result."""
     parser = argparse.ArgumentParser(description="Loading for training, beside a plain loop.")
     parser.add_argument("--rounds", type=int, default=30)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--start", type=int, nargs="+", help="numbers of images; 3 rounds")
+    options = parser.parse_args()
+    rounds = options.rounds
+    if options.start:
+        starts = {}
+        for count in options.start:
+            starts[str(count)] = measure_start(count, rounds=3)
+            print(count, starts[str(count)], flush=True)
+        unit = "seconds and MB above the imports, medians of three processes"
+        load = round(os.getloadavg()[0], 1)
+        save(RESULT.with_name("start.json"), unit=unit, load=load, images=starts)
+        return
     torch.set_num_threads(1)
     found = {}
     for name, (size, crop_px) in SIZES.items():
         measured = measure(size, crop_px, rounds)
         found[name] = {key: round(value, 2) for key, value in measured.items()}
         print(name, found[name], flush=True)
-    content = {
-        "commit": current_commit(),
-        "date": str(date.today()),
-        "machine": machine(),
-        "processor": processor(),
-        "unit": "images per second of one core's time, crops of 192x256 and 512x512",
-        "rounds": rounds,
-        "images": found,
-    }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    unit = "images per second of one core's time, crops of 192x256 and 512x512"
+    save(RESULT, unit=unit, rounds=rounds, images=found)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         build()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Remember nothing in the home of the user, here and in the processes that tests start."""
+    os.environ["SOFTIOU_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 # Tests that run long and whose lines others run as well. They run without coverage, which makes
 # what happens inside of Lightning, torch.compile or an exporter take half as long again.
 WITHOUT_COVERAGE = (

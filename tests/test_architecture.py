@@ -42,6 +42,7 @@ LAYERS = (
         "_html",
         "_lazy",
         "_lock",
+        "_cache",
         "_memory",
         "_moved",
         "_processes",

@@ -18,6 +18,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -471,6 +472,25 @@ def _index_that_is_a_pickle(place: Place) -> Words:
     words = _shard(place, "a.png", "a.mask.png")
     (place.folder / "shards" / ".train.tar.index").write_bytes(_pickled(place))
     return words
+
+
+@_case("what is remembered")
+def _remembered_pickle(place: Place) -> Words:
+    cache = place.folder / "cache"
+
+    def run() -> None:
+        from softiou.__main__ import main
+
+        os.environ["SOFTIOU_CACHE"] = str(cache)
+        sys.argv = ["softiou", "train", str(place.data), *STEP]
+        with suppress(SystemExit):
+            main()
+        for file in cache.iterdir():
+            file.write_bytes(_pickled(place))
+        sys.argv[-1] = "again"
+        main()
+
+    return run
 
 
 def _data(place: Place, **contents: Any) -> Path:

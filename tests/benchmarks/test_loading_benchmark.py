@@ -20,3 +20,11 @@ def test_both_load_batches_of_the_same_shape(tmp_path: Path) -> None:
 def test_rates_are_counted_of_both() -> None:
     found = loading.measure((160, 120), (32, 48), rounds=2)
     assert found["ratio"] == found["softiou"] / found["loop"] > 0
+
+
+def test_a_start_is_measured_with_and_without_what_is_remembered() -> None:
+    found = loading.measure_start(200, rounds=1)
+    assert set(found) == {"nothing_remembered", "first", "other"}
+    for one in found.values():
+        assert 0 < one["open_cpu_s"] <= one["cpu_s"]
+        assert one["resident_mb"] < 100

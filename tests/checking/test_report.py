@@ -10,8 +10,8 @@ import pytest
 from softiou._processes import cores
 from softiou.checking import check_dataset
 from softiou.checking.report import KEPT, ProblemList
-from softiou.checking.scanning import bounded_map
 from softiou.data import Problem, open_dataset
+from softiou.data.verifying import bounded_map
 
 Make = Callable[..., Path]
 

@@ -406,8 +406,8 @@ def test_masks_of_unlabelled_images_are_never_opened(finished: Any, few: Path) -
     _, _, opened = finished
     stems = (few / "splits" / "few.txt").read_text().split()
     assert len(stems) == FEW
-    images = {Path(path).stem for path in opened if "train/images" in path}
-    masks = {Path(path).stem for path in opened if "train/masks" in path}
+    images = {Path(path).stem for path in opened if "train/images/" in path}
+    masks = {Path(path).stem for path in opened if "train/masks/" in path}
     assert masks == set(stems)
     assert len(images) == 10  # the others were looked at, and cannot have been read as masks
     with pytest.raises(DataError):

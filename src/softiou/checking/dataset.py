@@ -196,9 +196,9 @@ def _samples(source: DataSource, problems: ProblemList) -> dict[str, Sequence[Sa
 
 def _without_masks(
     source: DataSource, labelled: Iterable[str], problems: ProblemList
-) -> dict[str, dict[str, Path]]:
+) -> dict[str, Mapping[str, Path]]:
     """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
-    found = {}
+    found: dict[str, Mapping[str, Path]] = {}
     for split in source.layout.unlabeled:
         if split not in labelled and not (split == UNLABELED and source.unlabeled.is_dir()):
             try:

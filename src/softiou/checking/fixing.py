@@ -22,12 +22,13 @@ from PIL import Image
 from softiou._files import atomic_folder, write_atomically
 from softiou.checking.repair import MaskRepair
 from softiou.checking.report import ProblemGroup, ProblemList
-from softiou.checking.scanning import Watch, bounded_map
+from softiou.checking.scanning import Watch
 from softiou.data.base import DatasetDescription, default_palette
 from softiou.data.dataset_yaml import FILE_NAME
 from softiou.data.files import UNLABELED, SampleFiles
 from softiou.data.members import Member
 from softiou.data.problems import DataProblemsError, data_error
+from softiou.data.verifying import bounded_map
 
 _BYTE, _WORD = 2**8, 2**16
 _IGNORED_COLOUR = (255, 255, 255)

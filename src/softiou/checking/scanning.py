@@ -3,18 +3,15 @@
 Shapes: H and W in pixels.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
-from softiou._processes import cores
 from softiou.checking.images import ImageCheck, check_image
 from softiou.checking.masks import check_mask, check_size
 from softiou.checking.report import ProblemList
@@ -25,14 +22,10 @@ from softiou.data.crops import spread
 from softiou.data.files import SampleFiles
 from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import MaskReader
-
-T = TypeVar("T")
-R = TypeVar("R")
+from softiou.data.verifying import bounded_map
 
 # Called with what is iterated over and its length; yields the same, and may show the progress.
 Watch = Callable[[Iterable[Any], int], Iterable[Any]]
-
-_AHEAD = 4  # results that wait for each thread: enough to bridge a large image among small ones
 
 
 def unwatched(items: Iterable[Any], total: int) -> Iterable[Any]:
@@ -189,24 +182,3 @@ def _duplicate(
     if not same_masks:
         remedy = "Keep the one with the right masks: they contradict each other."
     return warning(files.image, "duplicate", message, remedy)
-
-
-def bounded_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Apply a function to items in threads, and yield the results in order, few at a time.
-
-    Threads suffice: decoding and counting release the interpreter's lock. A caller that stops
-    early, by an error or an interrupt, waits for the running items only.
-    """
-    workers = cores()
-    rest = iter(items)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        waiting: deque[Future[R]] = deque(
-            pool.submit(function, item) for item in islice(rest, _AHEAD * workers)
-        )
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(rest, 1))
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)

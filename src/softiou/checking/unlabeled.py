@@ -7,13 +7,14 @@ from pathlib import Path
 
 from softiou.checking.images import ImageCheck, check_image
 from softiou.checking.report import ProblemList, UnlabeledSummary
-from softiou.checking.scanning import Watch, bounded_map
+from softiou.checking.scanning import Watch
 from softiou.checking.summaries import size_summaries
 from softiou.data.bands import Bands
 from softiou.data.copies import same_files
 from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, images_in, visible_files
 from softiou.data.problems import DataProblemsError, Problem, some_of, warning
 from softiou.data.source import DataSource
+from softiou.data.verifying import bounded_map
 
 _SPLITS = ("train", "test", "val")  # a file that several of them hold counts for the last
 
@@ -39,7 +40,7 @@ def check_unlabeled_folder(
 ) -> UnlabeledSummary | None:
     """Check every image of any folder, for training without masks beside a data set."""
     try:
-        paths = list(images_in(folder).values())
+        paths = images_in(folder).paths
     except DataProblemsError as error:
         problems.add(error.problems)
         return None
@@ -85,12 +86,12 @@ def _check(path: Path, bands: Bands | None) -> ImageCheck | DataProblemsError:
         return error
 
 
-def _copies(source: DataSource, folder: Path, unlabeled: Iterable[Path]) -> Iterator[Problem]:
+def _copies(source: DataSource, folder: Path, unlabeled: Sequence[Path]) -> Iterator[Problem]:
     """Warn about images that are also evaluated on, or trained on with their masks."""
     splits = {split: _images_of(source, split) for split in _SPLITS}
     names_of: dict[str, list[str]] = {}
-    for path, split in same_files(unlabeled, splits).items():
-        names_of.setdefault(split, []).append(path.name)
+    for row, split in same_files(unlabeled, splits).items():
+        names_of.setdefault(split, []).append(unlabeled[row].name)
     for split in (split for split in reversed(_SPLITS) if split in names_of):
         names = names_of[split]
         message = f"The same files as images of {split}: {len(names)} ({some_of(names)})."
@@ -103,6 +104,6 @@ def _copies(source: DataSource, folder: Path, unlabeled: Iterable[Path]) -> Iter
 def _images_of(source: DataSource, split: str) -> Iterable[Path]:
     """Return the images of a split; none when there is no such split, or it has errors."""
     try:
-        return source.images(split).values()
+        return source.images(split).paths
     except DataProblemsError:
         return ()

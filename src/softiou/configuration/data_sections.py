@@ -83,6 +83,9 @@ class DataConfig(Section):
     batch_size: Auto | Positive = Field("auto", description="images a batch and process")
     workers: Auto | Workers = Field("auto", description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
+    verify: bool = Field(
+        True, description="check before training that new and changed files can be decoded"
+    )
     bands: Annotated[list[Positive], BeforeValidator(several), Field(min_length=1)] | None = Field(
         None, description="of the image files, counted from 1, in the order of the model; null: RGB"
     )

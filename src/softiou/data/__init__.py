@@ -21,11 +21,12 @@ from softiou.data.images import ImageDataset, ImageSample, open_images, open_unl
 from softiou.data.opening import available_splits, open_dataset
 from softiou.data.partly_labeled import PartlyLabeled, stems_by_folder
 from softiou.data.problems import DataProblemsError, Problem
-from softiou.data.reading import read_image, verify_readable
+from softiou.data.reading import read_image
 from softiou.data.source import HELD_OUT, DataSource, open_source
 from softiou.data.source_names import absolute_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
 from softiou.data.unlabeled import StrongColours, UnlabeledBatch, UnlabeledStream
+from softiou.data.verifying import verify_readable
 from softiou.data.views import View
 
 __all__ = [

@@ -18,6 +18,7 @@ from softiou.data.bands import Bands
 from softiou.data.colours import Colour as Colour
 from softiou.data.colours import default_palette as default_palette
 from softiou.data.drawings import Drawing
+from softiou.data.names import Paths
 from softiou.targets import vote_shares
 
 _PIECE_PX = 1 << 20  # counting takes many times the memory of uint8 labels
@@ -129,7 +130,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
         annotators: R, number of annotators of each image.
         parents: Whether some labels name no class, but several that a pixel may be of.
         bands: That the images have; None for RGB, or what a data set of one's own has.
-        stems: A name for every sample, unique within the split.
+        stems: A name for every sample, unique within the split; as a tuple, in less memory.
         skipped: Stems that were left out because their files cannot be read.
     """
 
@@ -140,7 +141,7 @@ class SegmentationDataset(Dataset[Sample], ABC):
     annotators: int = 1
     parents: bool = False
     bands: Bands | None = None
-    stems: tuple[str, ...]
+    stems: Sequence[str]
     skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -160,6 +161,12 @@ class SegmentationDataset(Dataset[Sample], ABC):
     @abstractmethod
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files of a sample; none when it is made in memory."""
+
+    def columns(self) -> tuple[Paths, ...]:
+        """Return the first file of all samples, the second, and so on."""
+        return tuple(
+            Paths(column) for column in zip(*map(self.files, range(len(self))), strict=False)
+        )
 
 
 def check_labels(labels: TargetKind) -> None:

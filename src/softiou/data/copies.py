@@ -4,24 +4,42 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 
-def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> dict[Path, str]:
-    """Return the split of each file that has a copy in one; only files of equal size are read."""
-    bytes_of = {path: path.stat().st_size for path in files}
-    lengths = set(bytes_of.values())
-    split_of = {
-        (path.stat().st_size, _digest(path)): split
-        for split, paths in splits.items()
-        for path in paths
-        if path.is_file() and path.stat().st_size in lengths
-    }
-    lengths = {length for length, _ in split_of}
-    found = {}
-    for path, length in bytes_of.items():
-        split = split_of.get((length, _digest(path))) if length in lengths else None
-        if split is not None:
-            found[path] = split
-    return found
+from softiou.data.names import Paths
+
+_END_BYTES = 64
+
+
+def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> dict[int, str]:
+    """Return the split of each file, by its number, that has a copy in one.
+
+    Of files of equal size the last bytes are compared, and the rest where they agree.
+    """
+    own = Paths.of(files)
+    others = {split: Paths.of(paths) for split, paths in splits.items()}
+    lengths = np.unique([-1, *(length for one in others.values() for length in one.facts[:, 0])])
+    alike = np.flatnonzero(np.isin(own.facts[:, 0], lengths[1:]))
+    lengths = own.facts[alike, 0]
+    theirs = [
+        (split, paths[row])
+        for split, paths in others.items()
+        for row in np.flatnonzero(np.isin(paths.facts[:, 0], lengths)).tolist()
+    ]
+    ends = {_end(path) for _, path in theirs}
+    mine = [(row, path) for row in alike.tolist() if (_end(path := own[row])) in ends]
+    ends = {_end(path) for _, path in mine}
+    split_of = {_digest(path): split for split, path in theirs if _end(path) in ends}
+    found = ((row, split_of.get(_digest(path))) for row, path in mine)
+    return {row: split for row, split in found if split is not None}
+
+
+def _end(path: Path) -> tuple[int, bytes]:
+    """Return the length of a file, and its last bytes."""
+    with path.open("rb") as file:
+        length = file.seek(0, 2)
+        file.seek(max(0, length - _END_BYTES))
+        return length, file.read()
 
 
 def _digest(path: Path) -> bytes:

@@ -83,7 +83,8 @@ def hold_out(opened: DataSource) -> tuple[str, ...]:
         DataError: The images and masks have other errors than files that cannot be decoded.
     """
     dataset, numbers = pool_of(opened)
-    version = fingerprint(path for number in numbers for path in dataset.files(number))
+    chosen_from = dataset.samples.at(np.array(numbers, np.int64))
+    version = "".join(map(fingerprint, (chosen_from.images, *chosen_from.masks)))
     if version not in _held:
         try:
             pixels = count_pixels(dataset, numbers)

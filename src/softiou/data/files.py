@@ -4,12 +4,14 @@ import codecs
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from softiou.data.drawings import Drawing
+from softiou.data.names import FileTable, Names, Paths, Rows, usual_files
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 
 IMAGE_SUFFIXES = frozenset(
@@ -41,18 +43,49 @@ class SampleFiles(NamedTuple):
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
     """Return the files with one of the suffixes, by name, without hidden ones (macOS's `._*`)."""
+    return [folder / name for name in _visible_names(folder, suffixes)]
+
+
+def _visible_names(folder: Path, suffixes: frozenset[str]) -> list[str]:
     names = os.listdir(folder) if folder.is_dir() else []
     return [
-        folder / name
+        name
         for name in sorted(names)
         if os.path.splitext(name)[1].lower() in suffixes and not name.startswith(".")
     ]
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
+@dataclass(frozen=True, eq=False)
+class SampleTable(Sequence[SampleFiles]):
+    """Samples in the order of their stems."""
+
+    stems: Names
+    images: Paths
+    masks: Sequence[Paths]  # of each annotator, who may lack some
+    drawn: Mapping[str, Drawing]  # what takes the place of mask files, by stem
+
+    def __len__(self) -> int:
+        return len(self.stems)
+
+    def __getitem__(self, index: Any) -> Any:
+        stem = self.stems[index]
+        drawing = self.drawn.get(stem)
+        masks = tuple(drawing or paths[index] for paths in self.masks if paths.names[index])
+        return SampleFiles(stem, self.images[index], masks, len(self.masks))
+
+    def at(self, rows: Rows) -> "SampleTable":
+        """Return the samples of some numbers."""
+        masks = [paths.take(rows) for paths in self.masks]
+        return SampleTable(self.stems.take(rows), self.images.take(rows), masks, self.drawn)
+
+
+def fingerprint(files: Iterable[Path]) -> str:
     """Return a hash of names, sizes and times of files, which changes when one of them does."""
-    facts = [(str(path), (about := path.stat()).st_size, about.st_mtime_ns) for path in paths]
-    return sha256(repr(facts).encode(errors="surrogateescape")).hexdigest()
+    paths = Paths.of(files)
+    digest = sha256(paths.facts.tobytes())
+    for text in paths.texts():
+        digest.update(f"{text}\0".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def mask_folders(folder: Path) -> tuple[Path, ...]:
@@ -73,19 +106,23 @@ def composed(name: str) -> str:
 
 
 def files_by_stem(
-    folder: Path, suffixes: frozenset[str], stem_of: Callable[[Path], str | None] | None = None
-) -> tuple[dict[str, Path], list[Problem]]:
+    folder: Path, suffixes: frozenset[str], stem_of: Callable[[str], str | None] | None = None
+) -> tuple[FileTable, list[Problem]]:
     """Find the files of a folder by stem (None: of another kind); two of one are a problem."""
-    files: dict[str, Path] = {}
+    if stem_of is None and (usual := usual_files(folder, suffixes)):
+        return usual, []
+    names: dict[str, str] = {}
     twice = set()
-    for path in visible_files(folder, suffixes):
-        stem = stem_of(path) if stem_of else path.stem
+    for name in _visible_names(folder, suffixes):
+        stem = stem_of(name) if stem_of else os.path.splitext(name)[0]
         if stem is None:
             continue
         stem = composed(stem)
-        if stem in files:
+        if stem in names:
             twice.add(stem)
-        files[stem] = path
+        names[stem] = name
+    stems = sorted(names)
+    files = FileTable(Names(stems), Paths(Names(names[stem] for stem in stems), folder))
     if not twice:
         return files, []
     message = f"Expected one file per stem, but found stems with two: {some_stems(twice)}."
@@ -94,13 +131,13 @@ def files_by_stem(
 
 
 def images_by_stem(
-    folder: Path, stem_of: Callable[[Path], str | None] | None = None
-) -> tuple[dict[str, Path], list[Problem]]:
-    """Find the images of a folder by stem; it is a problem when there are none."""
+    folder: Path, stem_of: Callable[[str], str | None] | None = None, *, below: bool = True
+) -> tuple[FileTable, list[Problem]]:
+    """Find the images of a folder by stem; a problem are none, and others `below` it."""
     images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
     if not images:
         return images, [_no_images(folder)]
-    return images, problems if stem_of else [*problems, *left_below(folder)]
+    return images, [*problems, *left_below(folder)] if below else problems
 
 
 def left_below(folder: Path) -> list[Problem]:
@@ -115,16 +152,17 @@ def left_below(folder: Path) -> list[Problem]:
 
 def images_below(folder: Path) -> int:
     """Count the images in the folders of a folder, without hidden ones."""
-    inner = (one.path for one in os.scandir(folder) if one.is_dir(follow_symlinks=False))
+    images = tuple(IMAGE_SUFFIXES)  # few names are asked for, of a million
+    inner = (name for name in os.listdir(folder) if not name.lower().endswith(images))
     return sum(
         len(visible_files(Path(below), IMAGE_SUFFIXES))
-        for top in inner
-        if not Path(top).name.startswith(".")
+        for top in (folder / name for name in inner if not name.startswith("."))
+        if top.is_dir() and not top.is_symlink()
         for below, _, _ in os.walk(top)
     )
 
 
-def images_in(folder: Path) -> dict[str, Path]:
+def images_in(folder: Path) -> FileTable:
     """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order."""
     folder = folder.resolve()  # "." has no name
     inner = folder / "images" if (folder / "images").is_dir() else folder
@@ -134,7 +172,7 @@ def images_in(folder: Path) -> dict[str, Path]:
     images, problems = images_by_stem(inner)
     if problems:
         raise DataProblemsError(*problems)
-    return {f"{folder.name}/{stem}": images[stem] for stem in sorted(images)}
+    return images.within(folder.name)
 
 
 def lines_of(path: Path) -> tuple[list[str], list[Problem]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,9 +17,11 @@ from softiou.data.bands import BandImage, Bands, Box, measured, missing
 from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth, whole
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
+from softiou.data.names import Paths
 from softiou.data.problems import DataProblemsError, Problem, data_error
-from softiou.data.reading import read_pixels, unreadable
+from softiou.data.reading import read_pixels
 from softiou.data.source import DataSource, open_source
+from softiou.data.verifying import unreadable
 from softiou.targets import staple, vote_shares
 
 
@@ -60,17 +63,19 @@ class FolderDataset(SegmentationDataset):
         samples, problems = opened.samples(split)
         if problems:
             raise DataProblemsError(*problems)
-        self._samples = samples
+        self.samples = samples
         if skip_corrupt:
-            self._samples = _readable(samples, bands)
-            left = {sample.stem for sample in self._samples}
-            self.skipped = tuple(sample.stem for sample in samples if sample.stem not in left)
+            broken = unreadable((samples.images, *samples.masks), bands)
+            self.skipped = tuple(samples.stems[row] for row in sorted({row for row, _ in broken}))
+            if len(self.skipped) == len(samples):
+                raise DataProblemsError(*(problem for _, problem in broken))
+            self.samples = self.without(self.skipped).samples
         self.description = opened.description
         self.split = split
         self.folder = opened.folder(split)
-        self.stems = tuple(sample.stem for sample in self._samples)
+        self.stems = self.samples.stems
         check_labels(labels)
-        self.annotators = samples[0].annotators
+        self.annotators = len(samples.masks)
         self.labels = labels
         if labels == "auto":
             self.labels = "votes" if self.annotators > 1 else "hard"
@@ -81,19 +86,25 @@ class FolderDataset(SegmentationDataset):
             message += f"{self.annotators} annotators."
             raise data_error(opened.root, message, "Leave `parents` out of dataset.yaml.")
         if bands is not None and not bands.ranges:
-            bands = measured([sample.image for sample in self._samples], bands.numbers)
+            bands = measured(self.samples.images, bands.numbers)
         self.bands = bands
 
     def without(self, stems: Collection[str]) -> Self:
         """Return the data set without some of its images."""
         rest = copy(self)
-        rest._samples = tuple(one for one in self._samples if one.stem not in stems)
-        rest.stems = tuple(sample.stem for sample in rest._samples)
+        rows = self.samples.stems.rows(stems)
+        rest.samples = self.samples.at(np.setdiff1d(np.arange(len(self.samples)), rows))
+        rest.stems = rest.samples.stems
         return rest
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image and the masks."""
-        return self._samples[index].paths
+        sample: SampleFiles = self.samples[index]
+        return sample.paths
+
+    def columns(self) -> tuple[Paths, ...]:
+        """Return the images, and the masks of each annotator."""
+        return (self.samples.images, *self.samples.masks)
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample."""
@@ -101,7 +112,7 @@ class FolderDataset(SegmentationDataset):
 
     def compact(self, index: int) -> Mapping[str, Any]:
         """Read a sample as uint8 where that suffices, or chosen bands where they are indexed."""
-        files = self._samples[index]
+        files = self.samples[index]
         sample: dict[str, Any] = {"stem": files.stem}
         if self.bands is None:
             sample["image"] = read_pixels(files.image)
@@ -117,7 +128,7 @@ class FolderDataset(SegmentationDataset):
         self, index: int, size: Sequence[int] | None = None, box: Box | None = None
     ) -> Tensor:
         """Read a target, or rows and columns of it, perhaps for an image of `size` (H, W)."""
-        files = self._samples[index]
+        files = self.samples[index]
         within = None if self.labels == "staple" else box  # which takes all pixels
         votes = self.parents and self.labels != "hard"
         masks: list[Tensor] = []
@@ -180,13 +191,3 @@ def size_problem(
     else:
         remedy = "Resize the mask with nearest neighbour, or replace it."
     return Problem(str(mask_path), message, remedy, kind="size_mismatch")
-
-
-def _readable(samples: tuple[SampleFiles, ...], bands: Bands | None) -> tuple[SampleFiles, ...]:
-    """Return the samples whose files can all be decoded."""
-    problems = unreadable([sample.paths for sample in samples], bands)
-    broken = {problem.file for problem in problems}
-    left = tuple(s for s in samples if broken.isdisjoint(str(path) for path in s.paths))
-    if not left:
-        raise DataProblemsError(*problems)
-    return left

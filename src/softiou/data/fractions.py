@@ -95,8 +95,9 @@ def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDa
     """
     pool = opened.layout.pool
     dataset = FolderDataset(opened, pool, labels="hard", skip_corrupt=skip_corrupt)
-    paths, evaluated = opened.images(pool), opened.images_of(("val", "test"))
-    numbers = [n for n, stem in enumerate(dataset.stems) if paths[stem].resolve() not in evaluated]
+    evaluated = opened.images_of(("val", "test"))
+    paths = dataset.samples.images.real()
+    numbers = [number for number, path in enumerate(paths) if path not in evaluated]
     if not numbers:
         message = "Expected images to choose from, but val and test hold all of them."
         raise data_error(opened.place(pool), message, "Shorten their lists.")

@@ -3,11 +3,12 @@
 Sizes: H and W in pixels.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,9 +17,12 @@ from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.files import images_in
+from softiou.data.matching import is_list
+from softiou.data.names import FileTable, Paths, Rows
 from softiou.data.problems import DataProblemsError, data_error
-from softiou.data.reading import read_image, unreadable
+from softiou.data.reading import read_image
 from softiou.data.source import open_source
+from softiou.data.verifying import unreadable
 
 
 class ImageSample(TypedDict):
@@ -42,7 +46,7 @@ class ImageDataset(Dataset[ImageSample]):
     def __init__(
         self,
         folder: str,
-        stems: tuple[str, ...],
+        stems: Sequence[str],
         read: Callable[[int], Tensor | BandImage],
         *,
         skipped: tuple[str, ...] = (),
@@ -97,6 +101,7 @@ def open_unlabeled(
     evaluated: Iterable[str] = ("val", "test"),
     skip_corrupt: bool = False,
     bands: Bands | None = None,
+    verify: bool = True,
 ) -> ImageDataset:
     """Open the images for training without masks.
 
@@ -107,6 +112,7 @@ def open_unlabeled(
             `train` that the list of the split leaves out.
         evaluated: Splits whose images, and copies of them, are also left out.
         skip_corrupt, bands: As for `open_images`.
+        verify: Whether to check that they can be decoded, if none are skipped.
 
     Returns:
         The images; their stems are FOLDER/STEM. Masks are never opened.
@@ -115,11 +121,12 @@ def open_unlabeled(
         DataError: There are none, or some cannot be decoded.
     """
     evaluated = tuple(evaluated)
+    how: dict[str, Any] = {"skip_corrupt": skip_corrupt, "bands": bands, "verify": verify}
     if folder is not None:
         place = Path(folder).expanduser()
         paths, place = images_in(place), place.resolve()
         if source == "digits":
-            return _of_files(place.name, paths, skip_corrupt=skip_corrupt, bands=bands)
+            return _of_files(place.name, paths, **how)
     elif source == "digits":
         return _other_scenes(split)
     else:
@@ -135,53 +142,51 @@ def open_unlabeled(
                 "split DATA --fractions 1/8` writes the list for --split 1_8."
             )
             raise data_error(opened.root, message, remedy)
-    unused = _unused(paths, place, source, split, evaluated)
-    excluded = tuple(stem for stem in paths if stem not in unused)
-    return _of_files(place.name, unused, skip_corrupt=skip_corrupt, excluded=excluded, bands=bands)
+    rows = _unused(paths, place, source, split, evaluated)
+    left_out = np.setdiff1d(np.arange(len(paths)), rows)
+    excluded = tuple(paths.stems.take(left_out)) if len(left_out) else ()
+    return _of_files(place.name, paths.at(rows), excluded=excluded, **how)
 
 
 def _unused(
-    paths: Mapping[str, Path],
-    folder: Path,
-    source: str | Path,
-    split: str,
-    evaluated: tuple[str, ...],
-) -> dict[str, Path]:
+    table: FileTable, folder: Path, source: str | Path, split: str, evaluated: tuple[str, ...]
+) -> Rows:
     """Leave out the images of the split, and those that are evaluated on or copies of them."""
     opened = open_source(source)
     scored = opened.images_of(evaluated)
     used = opened.images_of([split]) | scored
-    copies = same_files(paths.values(), {"evaluated": scored})
-    unused = {
-        stem: path
-        for stem, path in paths.items()
-        if path not in copies and path.resolve() not in used
-    }
-    if not unused:
-        message = f"Expected images without masks, but all {len(paths)} belong to the splits "
+    splits = [name for name in evaluated if is_list(name) or opened.has(name)]
+    copies = same_files(table.paths, {name: opened.images(name).paths for name in splits})
+    rows = np.array(
+        [n for n, path in enumerate(table.paths.real()) if n not in copies and path not in used],
+        np.int64,
+    )
+    if not len(rows):
+        message = f"Expected images without masks, but all {len(table)} belong to the splits "
         message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are trained on with "
         message += "their masks or evaluated on."
         raise data_error(folder, message, "Name another folder.")
-    return unused
+    return rows
 
 
 def _of_files(
     folder: str,
-    paths: Mapping[str, Path],
+    table: FileTable,
     *,
     skip_corrupt: bool,
     excluded: tuple[str, ...] = (),
     bands: Bands | None = None,
+    verify: bool = True,
 ) -> ImageDataset:
     """Open image files by name, after checking that they can be decoded."""
-    problems = unreadable([(path,) for path in paths.values()], bands)
-    broken = {problem.file for problem in problems}
-    files = {stem: path for stem, path in paths.items() if str(path) not in broken}
-    if problems and not (skip_corrupt and files):
-        raise DataProblemsError(*problems)
-    skipped = tuple(stem for stem in paths if stem not in files)
-    read = partial(_read_file, tuple(files.values()), bands)
-    return ImageDataset(folder, tuple(files), read, skipped=skipped, excluded=excluded)
+    found = unreadable([table.paths], bands) if verify or skip_corrupt else []
+    rows = np.setdiff1d(np.arange(len(table)), [row for row, _ in found])
+    if found and not (skip_corrupt and len(rows)):
+        raise DataProblemsError(*(problem for _, problem in found))
+    skipped = tuple(table.stems[row] for row in dict.fromkeys(row for row, _ in found))
+    files = table.at(rows)
+    read = partial(_read_file, files.paths, bands)
+    return ImageDataset(folder, files.stems, read, skipped=skipped, excluded=excluded)
 
 
 def _other_scenes(split: str) -> ImageDataset:
@@ -202,5 +207,5 @@ def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
     return scenes[numbers[index]]["image"]
 
 
-def _read_file(files: tuple[Path, ...], bands: Bands | None, index: int) -> Tensor | BandImage:
+def _read_file(files: Paths, bands: Bands | None, index: int) -> Tensor | BandImage:
     return read_image(files[index]) if bands is None else BandImage(files[index], bands)

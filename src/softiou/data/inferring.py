@@ -1,19 +1,24 @@
 """Classes of masks without dataset.yaml: one for each number or colour that occurs in them."""
 
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+import json
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from softiou._cache import recall, remember
 from softiou.data.base import Colour
 from softiou.data.dataset_yaml import FILE_NAME, DatasetFile
 from softiou.data.files import fingerprint
 from softiou.data.layouts import Layout
+from softiou.data.names import FileTable, Paths
 from softiou.data.problems import data_error
 from softiou.data.reading import grey_step, opened
+from softiou.data.verifying import bounded_map
 from softiou.errors import DataError
 
 MOST = 100  # more values are those of photographs, instances or blurred borders
@@ -26,14 +31,14 @@ def inferred(layout: Layout) -> DatasetFile | None:
     """Return what dataset.yaml would say of the masks of a layout; None where there are none.
 
     Each number, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 beside two
-    or more other numbers is ignored. All masks are read, again only when one has changed.
+    or more other numbers is ignored. All masks are read, and again when one has changed.
     """
     try:
         found = [files for split in layout.splits for files in layout.masks(split)]
     except DataError:  # the folders are wrong, which has to be said first
         return None
-    masks = sorted(path for files in found for path in files.by_stem.values())
-    return _contents(layout.root, fingerprint(masks), tuple(masks)) if masks else None
+    masks = [FileTable.of(files.by_stem).paths for files in found]
+    return _contents(layout.root, masks) if any(masks) else None
 
 
 def in_words(contents: DatasetFile) -> str:
@@ -50,11 +55,18 @@ def in_words(contents: DatasetFile) -> str:
     return f"{text}{ignored}; to name them write into the file `{'` and `'.join(lines)}`"
 
 
-@lru_cache(maxsize=8)
-def _contents(root: Path, version: str, masks: tuple[Path, ...]) -> DatasetFile:
-    del version  # of the files, for the cache
-    with ThreadPoolExecutor() as pool:
-        values = set[int | Colour]().union(*pool.map(_values, masks))
+def _all_values(masks: Sequence[Paths]) -> set[int | Colour]:
+    """Return the numbers and colours of all masks, which are read where one has changed."""
+    key = f"values of masks 1 {' '.join(map(fingerprint, masks))}"
+    with suppress(ValueError):
+        return set(TypeAdapter(list[int | Colour]).validate_json(recall(key)))
+    values = set[int | Colour]().union(*bounded_map(_values, chain(*masks)))
+    remember(key, json.dumps([*values]).encode())
+    return values
+
+
+def _contents(root: Path, masks: Sequence[Paths]) -> DatasetFile:
+    values = _all_values(masks)
     colours = sorted(value for value in values if isinstance(value, tuple))
     numbers = sorted(value for value in values if isinstance(value, int))
     if colours and not numbers:

@@ -1,9 +1,13 @@
 """Images, masks and lists of stems that have to match, and problems when they do not."""
 
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from softiou.data.files import lines_of, some_stems
 from softiou.data.layouts import Files
+from softiou.data.names import FileTable, Names, Paths
 from softiou.data.problems import Problem
 
 
@@ -13,8 +17,8 @@ def is_list(split: str) -> bool:
 
 
 def listed_stems(
-    path: Path, images: Files, stems: set[str], *, root: Path
-) -> tuple[set[str], list[Problem]]:
+    path: Path, images: Files, stems: Names, *, root: Path
+) -> tuple[Names, list[Problem]]:
     """Restrict stems to those of a list, one per line, if there is such a file.
 
     `stems` have an image or a mask. Returns those of the list, and what is wrong with it.
@@ -23,12 +27,16 @@ def listed_stems(
         return stems, []
     lines, problems = lines_of(path)
     if problems:
-        return set(), problems
+        return Names(()), problems
+    listed = sorted({line for line in lines if line.strip()})
+    rows = stems.rows(listed)
     # Names may end with a blank, and so may lines.
-    listed = {line if line in stems else line.strip() for line in lines if line.strip()}
-    unknown = listed - stems
+    stripped = sorted({line.strip() for line, row in zip(listed, rows, strict=True) if row < 0})
+    others = stems.rows(stripped)
+    chosen = stems.take(np.setdiff1d([*rows, *others], [-1]).astype(int))
+    unknown = [line for line, row in zip(stripped, others, strict=True) if row < 0]
     if listed and not unknown:
-        return listed, []
+        return chosen, []
     place = images.place
     if place.is_relative_to(root):
         place = place.relative_to(root)
@@ -36,21 +44,25 @@ def listed_stems(
     if not listed:
         message = "Expected a list of stems, but the file is empty."
     remedy = "List stems, one per line, without folder and extension."
-    return stems & listed, [Problem(str(path), message, remedy, kind="list")]
+    return chosen, [Problem(str(path), message, remedy, kind="list")]
 
 
-def unmatched(
-    stems: set[str], images: Files, masks: Files, *, seen: set[str], pairing: str
-) -> list[Problem]:
-    """Report images without mask of any annotator (`seen`) and masks without image."""
+def matched(
+    stems: Names, images: Files, annotators: Sequence[Files], pairing: str
+) -> tuple[FileTable, list[Paths], list[Problem]]:
+    """Return the images that have a mask, the masks of each annotator, and what has no partner."""
+    tables = [FileTable.of(files.by_stem) for files in (images, *annotators)]
+    shown, *has = (table.stems.rows(stems) >= 0 for table in tables)
+    seen = np.logical_or.reduce([np.zeros(len(stems), bool), *has])
     problems = []
-    without_mask = stems.intersection(images.by_stem).difference(seen)
-    if without_mask:
-        message = f"Images without mask here: {some_stems(without_mask)}."
-        problems.append(Problem(str(masks.place), message, pairing, kind="unmatched"))
-    without_image = stems.intersection(masks.by_stem).difference(images.by_stem)
-    if without_image:
-        message = f"Masks without image: {some_stems(without_image)}."
-        remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
-        problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
-    return problems
+    for masks, own in zip(annotators, has, strict=True):
+        if without := stems.take(np.flatnonzero(shown & ~seen)):
+            message = f"Images without mask here: {some_stems(without)}."
+            problems.append(Problem(str(masks.place), message, pairing, kind="unmatched"))
+        if without := stems.take(np.flatnonzero(own & ~shown)):
+            message = f"Masks without image: {some_stems(without)}."
+            remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
+            problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
+    stems = stems.take(np.flatnonzero(shown & seen))
+    found, *masks_of = (table.paths.take(table.stems.rows(stems)) for table in tables)
+    return FileTable(stems, found), masks_of, problems

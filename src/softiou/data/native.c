@@ -1,7 +1,7 @@
-/* Masks for reading.py, colours for transforms.py, and exact shares of area for coverage.py, which
- * explain and check the arguments.
+/* Masks for reading.py, colours for transforms.py, exact shares of area for coverage.py, and the
+ * dates of files for names.py, which explain and check the arguments.
  *
- * Shapes: E edges, S shapes, R rows and K columns of pieces, h and w of the raster.
+ * Shapes: E edges, S shapes, N files, R rows and K columns of pieces, h and w of the raster.
  */
 
 static uint8_t as_byte(float value) {
@@ -164,3 +164,25 @@ void softiou_paint(const float *shares, int64_t stride, int64_t rows, int64_t co
             left[c] -= seen;
         }
 }
+
+#ifndef _WIN32
+#include <fcntl.h>
+#include <sys/stat.h>
+#ifdef __APPLE__
+#define st_mtim st_mtimespec
+#endif
+
+/* facts (N, 2) = the size and the time of change in nanoseconds of files in an open folder, by
+ * names (N, size) with zeros behind them; those of files that do not answer stay. */
+void softiou_ask(int64_t folder, const char *names, int64_t size, int64_t N, int64_t *facts) {
+    char name[4096];
+    struct stat found;
+    for (int64_t n = 0; n < N && size < (int64_t)sizeof name; n++) {
+        memcpy(name, names + n * size, (size_t)size);
+        name[size] = 0;
+        if (!*name || fstatat((int)folder, name, &found, 0)) continue;
+        facts[2 * n] = (int64_t)found.st_size;
+        facts[2 * n + 1] = (int64_t)found.st_mtim.tv_sec * 1000000000 + found.st_mtim.tv_nsec;
+    }
+}
+#endif

@@ -1,7 +1,9 @@
 """The inner loops of this package in C, several times faster; see native.c."""
 
 import ctypes
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,19 @@ def paint(shares: _Array, plane: _Array, left: _Array) -> bool:
         shares, stride = np.ascontiguousarray(shares), shares.shape[1]
     _call(library.softiou_paint, shares, stride, *shares.shape, plane, left, left.strides[0] // 4)
     return True
+
+
+def asked(folder: Path, names: _Array) -> _Array | None:
+    """Return sizes and times of change (N, 2) of files, -1 for none; None without a library."""
+    library, facts = load_library("data"), np.full((len(names), 2), -1)
+    if isinstance(library, str) or not hasattr(library, "softiou_ask") or not folder.is_dir():
+        return None
+    if names.view(np.uint8).max(initial=0) > 127:  # the system may write them otherwise
+        return None
+    place = os.open(folder, os.O_RDONLY)
+    _call(library.softiou_ask, place, names, names.itemsize, len(names), facts)
+    os.close(place)
+    return facts
 
 
 def _call(function: Any, *values: Any) -> Any:

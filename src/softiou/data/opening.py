@@ -6,12 +6,12 @@ from softiou.data.bands import Bands
 from softiou.data.base import SegmentationDataset, TargetKind
 from softiou.data.digits import DIGIT_SPLITS, DigitScenes
 from softiou.data.folder import FolderDataset
-from softiou.data.source import open_source
+from softiou.data.source import DataSource, open_source
 from softiou.errors import DataError
 
 
 def open_dataset(
-    source: str | Path,
+    source: str | Path | DataSource,
     split: str,
     *,
     labels: TargetKind = "auto",
@@ -22,7 +22,7 @@ def open_dataset(
 
     Args:
         source: "digits" for the embedded scenes, a folder with `dataset.yaml` (one of that name is
-            "./digits"), or LAYOUT:/path for a published data set; see `open_source`.
+            "./digits"), or LAYOUT:/path for a published data set; or what `open_source` returns.
         split: Name of the split; `available_splits` lists them.
         labels, skip_corrupt, bands: As for `FolderDataset`.
 

@@ -3,7 +3,8 @@
 Shapes: H and W in pixels.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from softiou.data.base import Sample, SegmentationDataset, whole
 from softiou.data.images import ImageDataset
+from softiou.data.names import Names, Paths
 
 
 class PartlyLabeled(SegmentationDataset):
@@ -34,9 +36,13 @@ class PartlyLabeled(SegmentationDataset):
         self.annotators = labelled.annotators
         self.bands = labelled.bands
         own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
-        self.stems = (*own, *unlabeled.stems)
+        self.stems = Names(chain(own, unlabeled.stems))
         self.skipped = (*labelled.skipped, *unlabeled.skipped)
         self._like: Tensor | None = None  # a pixel's target: type, and annotators or classes
+
+    def columns(self) -> tuple[Paths, ...]:
+        """Return the files of the labelled samples."""
+        return self._labelled.columns()
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the files of a labelled sample; those without masks were verified on opening."""
@@ -59,11 +65,11 @@ class PartlyLabeled(SegmentationDataset):
         return {"image": image, "target": target, "stem": self.stems[index]}
 
 
-def stems_by_folder(dataset: SegmentationDataset) -> Iterator[tuple[str, tuple[str, ...]]]:
+def stems_by_folder(dataset: SegmentationDataset) -> Iterator[tuple[str, Sequence[str]]]:
     """Return the folders of the images of a data set, each with its stems."""
     if dataset.folder:
         yield dataset.folder, dataset.stems
         return
-    pairs = [stem.split("/", 1) for stem in dataset.stems]
-    for folder in dict.fromkeys(folder for folder, _ in pairs):
-        yield folder, tuple(stem for other, stem in pairs if other == folder)
+    for folder in dict.fromkeys(stem.partition("/")[0] for stem in dataset.stems):
+        start = f"{folder}/"
+        yield folder, Names(s[len(start) :] for s in dataset.stems if s.startswith(start))

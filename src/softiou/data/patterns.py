@@ -51,12 +51,12 @@ class FilePattern:
             name
             for name, place in places.items()
             # A folder of its own, or one of any name in which there are such files.
-            if place.is_dir() and (end or any(map(self.stem_of, place.glob("*.*"))))
+            if place.is_dir() and (end or any(self.stem_of(one.name) for one in place.glob("*.*")))
         )
 
-    def stem_of(self, path: Path) -> str | None:
+    def stem_of(self, name: str) -> str | None:
         """Return the stem of a file, None for one that does not have such a name."""
-        match = self._form.fullmatch(path.name)
+        match = self._form.fullmatch(name)
         return match and match[1]
 
     @cached_property

@@ -4,8 +4,7 @@ Shapes: H and W in pixels.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import SEEK_END
 from pathlib import Path
@@ -21,12 +20,12 @@ from torch import Tensor
 
 from softiou.data import native
 from softiou.data.bands import TIFF_SUFFIXES, BandImage, Bands, Box, Tiff
-from softiou.data.base import Colour, DatasetDescription, SegmentationDataset
+from softiou.data.base import Colour, DatasetDescription
 from softiou.data.drawings import Drawing
-from softiou.data.files import ANNOTATION_SUFFIXES, FORMATS
+from softiou.data.files import FORMATS
 from softiou.data.mask_values import explain_values
 from softiou.data.members import Member
-from softiou.data.problems import REPLACE, DataProblemsError, Problem, data_error, some_of
+from softiou.data.problems import REPLACE, DataProblemsError, data_error, some_of
 
 try:
     import simplejpeg
@@ -526,46 +525,3 @@ def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
             "class indices as 8-bit PNG."
         )
     return data_error(path, message, remedy, kind="mask_mode")
-
-
-def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
-    """Check in parallel that the files of a data set can be decoded.
-
-    Much faster than reading the samples: PNG files are verified by their checksums, JPEG files are
-    decoded at an eighth of their size.
-
-    Returns:
-        One problem per unreadable file, in the order of the samples.
-    """
-    return unreadable([dataset.files(index) for index in range(len(dataset))], dataset.bands)
-
-
-def unreadable(samples: Iterable[Sequence[Path]], bands: Bands | None) -> list[Problem]:
-    """Return one problem for each file of samples, the image first, that cannot be decoded."""
-    files = [
-        (path, None if place else bands)
-        for paths in samples
-        for place, path in enumerate(paths)
-        if path.suffix.lower() not in ANNOTATION_SUFFIXES
-    ]
-    with ThreadPoolExecutor() as pool:
-        return [problem for found in pool.map(_decoding_problems, files) for problem in found]
-
-
-def _decoding_problems(file: tuple[Path, Bands | None]) -> tuple[Problem, ...]:
-    """Decode one file as cheaply as its format allows; of bands, the last of its pixels alone."""
-    path, bands = file
-    try:
-        if bands is not None:
-            found = BandImage(path, bands)
-            found[:, found.shape[1] - 1 :]
-            return ()
-        with opened(path) as image:
-            if image.format == "PNG":
-                image.verify()
-            else:
-                image.draft(image.mode, (1, 1))
-                image.load()
-    except DataProblemsError as error:
-        return error.problems
-    return ()

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from softiou.data.annotations import FORMATS, SIGNS, AnnotationLayout
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import (
@@ -16,7 +18,7 @@ from softiou.data.dataset_yaml import (
     read_dataset_file,
     read_layout_file,
 )
-from softiou.data.files import UNLABELED, SampleFiles, images_by_stem
+from softiou.data.files import UNLABELED, SampleTable, images_by_stem
 from softiou.data.inferring import UNKNOWN, in_words, inferred
 from softiou.data.layouts import (
     PUBLISHED_LAYOUTS,
@@ -28,7 +30,8 @@ from softiou.data.layouts import (
     published_layout,
     recognised,
 )
-from softiou.data.matching import is_list, listed_stems, unmatched
+from softiou.data.matching import is_list, listed_stems, matched
+from softiou.data.names import FileTable, Names
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 from softiou.data.shards import as_path, inside
@@ -127,7 +130,7 @@ class DataSource:
             return split
         raise DataProblemsError(self._no_split(split))
 
-    def samples(self, split: str) -> tuple[tuple[SampleFiles, ...], tuple[Problem, ...]]:
+    def samples(self, split: str) -> tuple[SampleTable, tuple[Problem, ...]]:
         """Match the images of a split with their masks: the complete samples, and all problems.
 
         Raises:
@@ -135,8 +138,7 @@ class DataSource:
         """
         if split == HELD_OUT:
             samples, found = self.samples(self.layout.pool)
-            kept = self.held_out()
-            return tuple(sample for sample in samples if sample.stem in kept), found
+            return samples.at(samples.stems.rows(self.held_out())), found
         own = self.own_split(split)
         images = self._images(own)
         problems: list[Problem] = []
@@ -147,42 +149,30 @@ class DataSource:
             problems += error.problems
         for files in (images, *annotators):
             problems += files.problems
+        tables = [FileTable.of(files.by_stem) for files in (images, *annotators)]
+        stems = tables[0].stems
+        if any(table.stems != stems for table in tables):
+            stems = Names(sorted(set[str]().union(*tables)))
+        stems, listed = listed_stems(self.list_of(split), images, stems, root=self.root)
+        whole, masks, unmatched = matched(stems, images, annotators, self.layout.pairing)
         drawn = self.layout.drawings.get(own, {})
-        by_stem = [masks.by_stem for masks in annotators]
-        stems, listed = listed_stems(
-            self.list_of(split), images, set(images.by_stem).union(*by_stem), root=self.root
-        )
-        problems += listed
-        seen = set[str]().union(*by_stem)
-        for masks in annotators:  # what one of them has left out is no problem
-            problems += unmatched(stems, images, masks, seen=seen, pairing=self.layout.pairing)
-        samples = tuple(
-            SampleFiles(
-                stem,
-                images.by_stem[stem],
-                tuple(drawn.get(stem) or masks[stem] for masks in by_stem if stem in masks),
-                len(annotators),
-            )
-            for stem in sorted(stems.intersection(images.by_stem, seen))
-        )
-        return samples, tuple(dict.fromkeys(problems))
+        samples = SampleTable(whole.stems, whole.paths, masks, drawn)
+        return samples, tuple(dict.fromkeys((*problems, *listed, *unmatched)))
 
-    def images(self, split: str) -> dict[str, Path]:
+    def images(self, split: str) -> FileTable:
         """Return the images of a split by stem, in order, whether or not they have masks.
 
         Raises:
             DataError: There is no such split, it holds no images, or two of one stem.
         """
         if split == HELD_OUT:
-            everything = self.images(self.layout.pool)
-            return {stem: everything[stem] for stem in sorted(self.held_out())}
+            return self.images(self.layout.pool).chosen(self.held_out())
         images = self._images(self.own_split(split))
-        stems, listed = listed_stems(
-            self.list_of(split), images, set(images.by_stem), root=self.root
-        )
+        table = FileTable.of(images.by_stem)
+        stems, listed = listed_stems(self.list_of(split), images, table.stems, root=self.root)
         if problems := (*images.problems, *listed):
             raise DataProblemsError(*problems)
-        return {stem: images.by_stem[stem] for stem in sorted(stems)}
+        return table.chosen(stems)
 
     def held_out(self) -> tuple[str, ...]:
         """Return the stems of the split "held_out": the same for each run and verb.
@@ -194,7 +184,7 @@ class DataSource:
 
         return hold_out(self)
 
-    def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
+    def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> FileTable:
         """Return the images for training without masks, by FOLDER/STEM, in order.
 
         They are those that the list of `split` leaves out, and those of unlabeled/images/.
@@ -203,34 +193,34 @@ class DataSource:
             DataError: There is no such split, or its folder holds two images of one stem.
         """
         left_out = self.images_left_out(split, evaluated=evaluated)
-        found = {f"{self.folder(split)}/{stem}": path for stem, path in left_out.items()}
+        found = left_out.within(self.folder(split))
         if self._is_own(UNLABELED):
-            unlabeled = self.images(UNLABELED)
-            found |= {f"{UNLABELED}/{stem}": path for stem, path in unlabeled.items()}
+            more = self.images(UNLABELED).within(UNLABELED)
+            both = (pair for one in (found, more) for pair in zip(one, one.paths, strict=True))
+            return FileTable.of(dict(both)) if found else more
         return found
 
-    def images_left_out(self, split: str, *, evaluated: Iterable[str] = ()) -> dict[str, Path]:
+    def images_left_out(self, split: str, *, evaluated: Iterable[str] = ()) -> FileTable:
         """Return the images that the list of a split leaves out and no evaluated split has.
 
         They are images of the split that the list chooses from, by stem. Images that a list of that
         split leaves out, such as splits/train.txt, are not used.
         """
-        used = {path.resolve() for path in self.images(split).values()}
-        used |= self.images_of(evaluated)
-        everything = self.images(self._pool(split))
-        return {stem: path for stem, path in everything.items() if path.resolve() not in used}
+        used = {*self.images(split).paths.real(), *self.images_of(evaluated)}
+        images = self.images(self._pool(split))
+        return images.at(np.flatnonzero([path not in used for path in images.paths.real()]))
 
-    def images_of(self, splits: Iterable[str]) -> set[Path]:
-        """Return the images of several splits as resolved paths; skip splits that do not exist.
+    def images_of(self, splits: Iterable[str]) -> set[str]:
+        """Return the images of several splits as real paths; skip splits that do not exist.
 
         Raises:
             DataError: One of them holds no images, or two of one stem.
         """
         return {
-            path.resolve()
+            path
             for split in splits
             if is_list(split) or self.has(split)
-            for path in self.images(split).values()
+            for path in self.images(split).paths.real()
         }
 
     def _is_own(self, split: str) -> bool:

@@ -5,12 +5,14 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from softiou._processes import is_first
 from softiou.configuration import Config
 from softiou.configuration.data_sections import DataConfig
 from softiou.data import (
     Bands,
     CustomDataset,
     DatasetDescription,
+    DataSource,
     ImageDataset,
     SegmentationDataset,
     TargetKind,
@@ -46,13 +48,15 @@ class TrainingData:
 def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     """Open the images with labels: those of the configuration, or data sets of one's own."""
     data, kind = config.data, config.labels.kind
+    own = custom.train_dataset is not None and custom.val_dataset is not None
+    source = data.source if own or data.source == "digits" else open_source(data.source)
 
     def opened(
         own: Dataset[Any] | None, split: str, labels: TargetKind, bands: Bands | None
     ) -> SegmentationDataset:
         if own is None:
             return open_dataset(
-                data.source, split, labels=labels, skip_corrupt=data.skip_corrupt, bands=bands
+                source, split, labels=labels, skip_corrupt=data.skip_corrupt, bands=bands
             )
         if bands is not None:
             raise ConfigError(
@@ -73,9 +77,9 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
         notes = [tie_note(f"labels={kind} is", "labels=votes learns from both")]
     if custom.train_dataset is not None or custom.val_dataset is not None:
         return TrainingData(training, validation, notes=tuple(notes))
-    if data.source != "digits" and (note := open_source(data.source).note):
-        notes.append(f"labels: {note}")
-    training, found = apart(training, validation, data)
+    if isinstance(source, DataSource) and source.note:
+        notes.append(f"labels: {source.note}")
+    training, found = apart(training, validation, source)
     return TrainingData(training, validation, notes=(*notes, *found))
 
 
@@ -98,6 +102,7 @@ def open_without_labels(data: DataConfig, folder: str | None, bands: Bands | Non
         evaluated=(data.val_split, "val", "test"),
         skip_corrupt=data.skip_corrupt,
         bands=bands,
+        verify=data.verify and is_first(),  # for all
     )
 
 

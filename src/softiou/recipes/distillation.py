@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 
 from softiou import targets
+from softiou._processes import is_first
 from softiou.calibration import load_scaling
 from softiou.checkpoints import check_classes, file_sha256, find_checkpoint, load_trained
 from softiou.configuration import Config
@@ -134,7 +135,9 @@ class DistillationRecipe(Recipe):
         recipe.overlap_loss()  # or the loss cannot be used
         if settings.soft_labels:
             every = PartlyLabeled(dataset, data.unlabeled) if data.unlabeled else dataset
-            recipe.store = open_soft_labels(settings, every)
+            recipe.store = open_soft_labels(
+                settings, every, verify=config.data.verify and is_first()
+            )
             recipe.soft_labels = SoftLabelReader(recipe.store, dataset.folder)
         recipe.learns_from = identity_of(settings) + ("" if scaling is None else f", {scaling}")
         return recipe
@@ -397,13 +400,16 @@ def load_teacher(
     return trained.model.requires_grad_(False), scaling
 
 
-def open_soft_labels(settings: DistillationConfig, dataset: SegmentationDataset) -> SoftLabelStore:
+def open_soft_labels(
+    settings: DistillationConfig, dataset: SegmentationDataset, *, verify: bool = True
+) -> SoftLabelStore:
     """Open a store of soft labels; DataError names images that are missing or damaged."""
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
     for folder, stems in stems_by_folder(dataset):
         store.check_complete(folder, stems)
-        store.check_whole(folder, stems)
+        if verify:
+            store.check_whole(folder, stems)
     return store
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from softiou.configuration.data_sections import DataConfig
 from softiou.configuration.sections import Config
-from softiou.data import HELD_OUT, FolderDataset, SegmentationDataset, open_source
+from softiou.data import HELD_OUT, DataSource, FolderDataset, SegmentationDataset, open_source
 from softiou.data.copies import same_files
 from softiou.data.problems import some_of
 from softiou.errors import DataError
@@ -22,14 +21,14 @@ def with_validation(config: Config) -> Config:
 
 
 def apart(
-    training: SegmentationDataset, validation: SegmentationDataset, data: DataConfig
+    training: SegmentationDataset, validation: SegmentationDataset, source: str | DataSource
 ) -> tuple[SegmentationDataset, list[str]]:
     """Leave images out of the training that are validated or tested on, by their content.
 
     Returns what is left, and a line for each thing that was found.
     """
     val, train = validation.split, training.split
-    held = {"test": _test_images(data), val: _images(validation)}
+    held = {"test": _test_images(source), val: _images(validation)}
     lines = []
     if val == HELD_OUT:
         stems = validation.stems
@@ -41,12 +40,8 @@ def apart(
         if training.folder == validation.folder or training.folder == "test":
             raise DataError(_nothing_left(train, len(training), val))
         return training, lines
-    found = same_files((training.files(n)[0] for n in range(len(training))), held)
-    split_of = {
-        stem: found[path]
-        for n, stem in enumerate(training.stems)
-        if (path := training.files(n)[0]) in found
-    }
+    found = same_files(training.samples.images, held)
+    split_of = {training.stems[n]: split for n, split in found.items()}
     if len(split_of) == len(training):
         raise DataError(_nothing_left(train, len(training), next(iter(split_of.values()))))
     for split in held:
@@ -81,18 +76,15 @@ def _nothing_left(train: str, number: int, other: str) -> str:
     )
 
 
-def _images(dataset: SegmentationDataset) -> list[Path]:
-    return [files[0] for n in range(len(dataset)) if (files := dataset.files(n))]
+def _images(dataset: SegmentationDataset) -> Sequence[Path]:
+    return next(iter(dataset.columns()), ())
 
 
-def _test_images(data: DataConfig) -> list[Path]:
+def _test_images(source: str | DataSource) -> Sequence[Path]:
     """Return the images of test; none without such a split, or when it has errors."""
-    if data.source == "digits":
-        return []
-    source = open_source(data.source)
-    if "test" not in source.splits():
+    if isinstance(source, str) or "test" not in source.splits():
         return []
     try:
-        return list(source.images("test").values())
+        return source.images("test").paths
     except DataError:  # `evaluate` will report them
         return []

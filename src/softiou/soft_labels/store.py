@@ -8,7 +8,6 @@ Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -21,7 +20,10 @@ from softiou._reading import read_json
 from softiou._screen import visible
 from softiou._validation import validated
 from softiou.data.base import DatasetDescription, class_difference
+from softiou.data.files import files_by_stem
+from softiou.data.names import Names, Paths
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
+from softiou.data.verifying import checked_once
 from softiou.soft_labels.codes import Codes, encode, sparse
 from softiou.soft_labels.files import BrokenFileError, Frame, pack
 from softiou.soft_labels.manifest import SCHEMA_VERSION, Manifest
@@ -96,8 +98,11 @@ class SoftLabelStore:
 
     def check_complete(self, split: str, stems: Sequence[str]) -> None:
         """Raise DataError, which names some without, unless every image has its soft labels."""
-        missing = [stem for stem in stems if not self.has(split, stem)]
-        if missing:
+        listed = files_by_stem(self.path / split, frozenset({SUFFIX}))[0].stems
+        wanted = sorted(stems) if listed != Names(stems) else []
+        rows = listed.rows(wanted)
+        absent = [stem for stem, row in zip(wanted, rows, strict=True) if row < 0]
+        if missing := [stem for stem in absent if not self.has(split, stem)]:  # of another name
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
             message += f"{some_of(missing)}."
             remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path} "
@@ -208,12 +213,18 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise DataError unless the files of images are whole and of this store, by checksum."""
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda stem: self._problems(split, stem, self._open_file), stems))
-        problems = [problem for one in found for problem in one]
-        if problems:
-            raise DataProblemsError(*problems)
+        """Raise DataError unless the files of images are whole and of this store, by checksum.
+
+        Those that were whole before, and have not changed since, are not read again.
+        """
+        names = Names(file_name(stem, SUFFIX) for stem in stems)
+        found = checked_once(
+            Paths(names, self.path / split),
+            lambda number: self._problems(split, stems[number], self._open_file),
+            f"soft labels of {self.manifest.identity}",
+        )
+        if found:
+            raise DataProblemsError(*(problem for _, problem in found))
 
     def _problems(
         self, split: str, stem: str, check: Callable[[str, str], object]

@@ -12,6 +12,7 @@ import torch
 
 from softiou._processes import are_several, is_first, world_size
 from softiou._screen import doing
+from softiou.configuration.data_sections import DataConfig
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
@@ -83,7 +84,7 @@ def train(
         say(line)
     if is_first():  # for all
         with doing("reading each image and mask once", say):
-            _verify(data, skip=config.data.skip_corrupt, say=say)
+            _verify(data, config.data, say=say)
     resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
     lines = [f"auto  {line}" for line in changes(config, resolved)]
     for line in lines + emulation(best_device(), resolved.precision):
@@ -113,7 +114,9 @@ def _absolute(config: Config) -> Config:
 
 def _identity(data: SegmentationDataset) -> str:
     """Return a hash of the names of all images, and of the sizes of some files."""
-    digest = hashlib.sha256("\n".join(data.stems).encode(errors="surrogateescape"))
+    digest = hashlib.sha256()
+    for number, stem in enumerate(data.stems):
+        digest.update(("\n" * (number > 0) + stem).encode(errors="surrogateescape"))
     for index in spread(len(data)):
         digest.update(str([path.stat().st_size for path in data.files(index)]).encode())
     return digest.hexdigest()[:16]
@@ -254,7 +257,7 @@ def open_data(config: Config, custom: CustomParts) -> TrainingData:
     return recipe_for(config).open_data(config, open_labelled(config, custom))
 
 
-def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> None:
+def _verify(data: TrainingData, config: DataConfig, *, say: Callable[[str], None]) -> None:
     """Stop before the training when files cannot be read, not after hours of it.
 
     The images without masks were checked when they were opened.
@@ -263,12 +266,13 @@ def _verify(data: TrainingData, *, skip: bool, say: Callable[[str], None]) -> No
     if data.unlabeled and data.unlabeled.excluded:
         number = len(data.unlabeled.excluded)
         say(f"unlabelled: left out {number} images that splits of the data set hold, too")
-    if skip:
+    if config.skip_corrupt:
         skipped = [(dataset.split, dataset.skipped) for dataset in datasets]
         skipped += [("unlabelled", data.unlabeled.skipped)] if data.unlabeled else []
         for name, stems in skipped:
             if stems:
                 say(f"{name}: left out {len(stems)} unreadable images")
+    if config.skip_corrupt or not config.verify:
         return
     corrupt = {dataset.split: verify_readable(dataset) for dataset in datasets}
     counts = [f"{len(found)} in the split {split!r}" for split, found in corrupt.items() if found]

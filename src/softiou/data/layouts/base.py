@@ -10,6 +10,7 @@ from softiou.data.base import DatasetDescription
 from softiou.data.drawings import Drawing
 from softiou.data.files import composed, lines_of, some_stems
 from softiou.data.layouts.tables import ORIGINS
+from softiou.data.names import FileTable
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
 from softiou.data.reading import MaskReader
 
@@ -118,7 +119,7 @@ def chosen(
     files: Mapping[str, Path], stems: Set[str], place: Path, problems: Iterable[Problem]
 ) -> Files:
     """Choose the files with some stems."""
-    return Files({s: files[s] for s in stems & files.keys()}, place, tuple(problems))
+    return Files(FileTable.of(files).chosen(sorted(stems)), place, tuple(problems))
 
 
 def chosen_images(

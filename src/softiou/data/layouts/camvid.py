@@ -135,7 +135,7 @@ def segnet_split(frame: str) -> str | None:
     return "train" if sequence == "0006R0" else "test"
 
 
-def _frames(files: dict[str, Path], split: str) -> dict[str, Path]:
+def _frames(files: Mapping[str, Path], split: str) -> Mapping[str, Path]:
     """Choose the files of a split, or all of them."""
     if split == "all":
         return files

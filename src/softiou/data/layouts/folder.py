@@ -14,6 +14,7 @@ from softiou.data.files import (
     mask_folders,
 )
 from softiou.data.layouts.base import Files, Layout
+from softiou.data.names import FileTable
 from softiou.data.patterns import FilePattern, paired
 from softiou.data.problems import Problem, data_error
 
@@ -82,11 +83,12 @@ class FolderLayout(Layout):
         folder = self._images.place(self.root, split)
         beside = [mask for mask in self._masks if mask.place(self.root, split) == folder]
 
-        def stem_of(path: Path) -> str | None:
-            is_mask = any(mask.stem_of(path) for mask in beside)
-            return None if is_mask else self._images.stem_of(path)
+        def stem_of(name: str) -> str | None:
+            is_mask = any(mask.stem_of(name) for mask in beside)
+            return None if is_mask else self._images.stem_of(name)
 
-        images, problems = images_by_stem(folder, stem_of)
+        plain = self._images.name == "{stem}.*" and not beside
+        images, problems = images_by_stem(folder, None if plain else stem_of, below=False)
         if images and not any(place.is_relative_to(folder) for place in self.mask_places(split)):
             problems += left_below(folder)
         return Files(images, folder, tuple(problems))
@@ -104,14 +106,18 @@ class FolderLayout(Layout):
         if (folder / "masks").is_dir() and (folder / "masks_1").is_dir() and not self._masks:
             message = "Found both masks/ and masks_1/: one annotator or several?"
             ambiguous = (Problem(str(folder), message, "Move one of them away."),)
-        images = self.images(split).by_stem
+        images = FileTable.of(self.images(split).by_stem)
         patterns = self._masks if len(self._masks) == len(places) else self._masks[:1] * len(places)
         annotators = []
         for number, place in enumerate(places):
             stem_of = patterns[number].stem_of if patterns else None
             masks, problems = files_by_stem(place, MASK_SUFFIXES, stem_of)
-            if not patterns:
-                own = paired(images.keys() - masks.keys(), masks.keys() - images.keys())
-                masks = {own.get(stem, stem): path for stem, path in masks.items()}
+            if masks.stems == images.stems:
+                masks = FileTable(images.stems, masks.paths)  # in half of the memory
+            elif not patterns:
+                theirs, own = set(images), set(masks)
+                if same := paired(theirs - own, own - theirs):
+                    stems = (same.get(stem, stem) for stem in masks)
+                    masks = FileTable.of(dict(zip(stems, masks.paths, strict=True)))
             annotators.append(Files(masks, place, (*problems, *ambiguous)))
         return tuple(annotators)

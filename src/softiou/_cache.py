@@ -1,0 +1,47 @@
+"""Bytes that are remembered between runs, each under a key, in a folder of the user's.
+
+Nothing depends on them: a file that is missing or damaged is none, and where no file can be written
+this process alone remembers.
+"""
+
+import os
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from softiou._files import write_atomically
+
+_MOST_BYTES = 1 << 32
+_unwritten: dict[str, bytes] = {}
+
+
+def recall(key: str) -> bytes:
+    """Return what was remembered under a key, or nothing."""
+    with suppress(OSError, RuntimeError):  # no home
+        file = _file(key)
+        if file.is_file() and file.stat().st_size <= _MOST_BYTES:
+            checksum, content = file.read_bytes().partition(b"\n")[::2]
+            if checksum == _checksum(key, content):
+                return content
+    return _unwritten.get(key, b"")
+
+
+def remember(key: str, content: bytes) -> None:
+    """Remember some bytes under a key."""
+    try:
+        file = _file(key)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_atomically(_checksum(key, content) + b"\n" + content, file)
+    except (OSError, RuntimeError):
+        _unwritten[key] = content
+
+
+def _file(key: str) -> Path:
+    """Return a file in $SOFTIOU_CACHE, or in softiou/ of $XDG_CACHE_HOME or of ~/.cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = os.environ.get("SOFTIOU_CACHE") or Path(home, "softiou")
+    return Path(folder, sha256(key.encode(errors="surrogatepass")).hexdigest()[:32])
+
+
+def _checksum(key: str, content: bytes) -> bytes:
+    return sha256(key.encode(errors="surrogatepass") + content).hexdigest().encode()
