@@ -189,16 +189,24 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_an_elastic_restart_continues(
-    interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path
+    interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path, strategy: str
 ) -> None:
+    """From a checkpoint of two processes, which ends as a run of one: weights, scores."""
     whole, _, data, settings = interrupted
     (tmp_path / "script.py").write_text(RESTARTED)
     run = str(tmp_path / "run")
-    halved = [*settings, "data.batch_size=2"]
+    halved = [*settings, "data.batch_size=2", f"strategy={strategy}"]
     torchrun(str(tmp_path / "script.py"), str(data), run, *halved, restarts=1)
     assert [line["step"] for line in validations(Path(run))] == [3, 6]
     assert largest_difference(whole, Path(run)) <= 1e-5
+
+
+@pytest.mark.parametrize("other", ["optim.ema=0.9", "model.compile=true"])
+def test_what_divided_weights_do_not_go_with(other: str) -> None:
+    with pytest.raises(ConfigError, match="strategy=fsdp excludes semi_supervised"):
+        load_config(source="digits", overrides=["strategy=fsdp", other])
 
 
 SMOOTH = """

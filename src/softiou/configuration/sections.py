@@ -393,6 +393,7 @@ class Config(Section):
         ["tensorboard"], description="tensorboard, wandb, mlflow, csv; beside metrics.jsonl"
     )
     precision: Auto | Precision = Field("auto", description="bf16, fp16 (GPUs only) or fp32")
+    strategy: Literal["ddp", "fsdp"] = Field("ddp", description="of several processes: ddp, fsdp")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
         0, description="of the weights and of everything random in the data"
     )
@@ -420,6 +421,9 @@ class Config(Section):
                 f"{' and '.join(used)} exclude each other: set one to null. A student learns "
                 "from images without masks, too, with distillation.unlabeled"
             )
+        averaged = self.semi_supervised is not None or self.optim.ema
+        if self.strategy == "fsdp" and (averaged or self.model.compile):
+            raise ValueError("strategy=fsdp excludes semi_supervised, optim.ema and model.compile")
         if self.semi_supervised is not None and self.optim.ema:
             raise ValueError(
                 "optim.ema has no use with semi_supervised: its teacher is that average; set "

@@ -6,7 +6,6 @@ Shapes: H and W in pixels.
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from os import SEEK_END
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
@@ -149,13 +148,13 @@ def read_image(path: Path, bands: Bands | None = None) -> Tensor:
 def read_pixels(path: Path) -> Tensor:
     """Read an image as `read_image` does; the colours of a pixel may lie side by side."""
     with opened(path) as image:
-        fast = _decoded_fast(image)
+        fast = _decoded_fast(path, image)
         pixels = decode_image(path, image) if fast is None else fast
     # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def _decoded_fast(image: Image.Image) -> NDArray[np.uint8] | None:
+def _decoded_fast(path: Path, image: Image.Image) -> NDArray[np.uint8] | None:
     """Decode an upright JPEG of RGB, (H, W, 3), which takes Pillow up to twice as long.
 
     The pixels are the same, from the same library; None for all other files, for those with errors,
@@ -165,20 +164,10 @@ def _decoded_fast(image: Image.Image) -> NDArray[np.uint8] | None:
     if simplejpeg is None or image.mode != "RGB" or not upright:
         return None
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(_bytes_of(image))
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(path.read_bytes())
     except ValueError:
         return None
     return pixels if pixels.shape == (image.height, image.width, 3) else None
-
-
-def _bytes_of(image: Image.Image) -> bytearray:
-    """Read the file of an opened image again."""
-    file: Any = image.fp  # type: ignore[attr-defined]
-    place, raw = file.tell(), bytearray(file.seek(0, SEEK_END))
-    file.seek(0)
-    file.readinto(raw)
-    file.seek(place)
-    return raw
 
 
 def stored_pixels(path: Path) -> NDArray[np.generic]:

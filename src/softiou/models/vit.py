@@ -85,8 +85,7 @@ class QueryNetwork(nn.Module):
         logits_c = log sum_q softmax(classes_q)_c sigmoid(masks_q), see `semantic_logits`
 
     The mask of a query is its product with the features of the patches, which are enlarged by two
-    while their stride is even and above 4: logits at stride 4 with patches of 8, 16 or 32 pixels,
-    at 7 with those of 14.
+    while their stride is even and above 4: to 4 for patches of 16 pixels, 7 for those of 14.
 
     References:
         Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 2025, arXiv

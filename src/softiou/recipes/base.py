@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import Dataset
 
@@ -193,6 +194,14 @@ class Recipe(pl.LightningModule, ABC):
         loss = parts["loss"] + self.config.loss.auxiliary * auxiliary
         return {**parts, "loss": loss, "auxiliary": auxiliary.detach()}
 
+    def configure_model(self) -> None:
+        """Divide the weights among the processes, each part of the network by itself."""
+        if self.config.strategy == "fsdp" and self.device_mesh is not None:
+            mesh = self.device_mesh["data_parallel"]
+            self.model.to(memory_format=torch.contiguous_format)
+            for part in [*self.model.net.children(), self.model]:
+                fully_shard(part, mesh=mesh)
+
     def on_train_start(self) -> None:
         """Make the loss that of the joined batch of all processes."""
         if self.trainer.world_size > 1:
@@ -224,9 +233,21 @@ class Recipe(pl.LightningModule, ABC):
 
     def on_validation_start(self) -> None:
         """Give all processes the same buffers: their batch norms have seen different images."""
+        self._gather(True)  # the processes have unequal shares of the images
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+    def on_validation_end(self) -> None:
+        """Divide the weights again."""
+        self._gather(False)
+
+    def _gather(self, whole: bool) -> None:
+        """Give each process all weights of strategy=fsdp, or its part of them."""
+        for part in self.model.modules():
+            if isinstance(part, FSDPModule):
+                part.set_reshard_after_forward(not whole, recurse=False)
+                part.unshard() if whole else part.reshard()
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         """Score one image at its own resolution."""

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks.weight_averaging import WeightAveraging
 from torch.utils.data import Subset
 
 from softiou._memory import keep_freed_memory
-from softiou._processes import connect, is_first
+from softiou._processes import are_several, connect, is_first
 from softiou._screen import verbosity
 from softiou.configuration import load_config
 from softiou.configuration.data_sections import PRESETS
@@ -32,7 +32,7 @@ from softiou.recipes.data import TrainingData
 from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
-from softiou.training.processes import trainer_settings
+from softiou.training.processes import JoinedBatchNorm, trainer_settings
 from softiou.training.progress import RunProgress
 from softiou.training.stopping import Stopped, StopRequest
 from softiou.training.workers import Loader
@@ -75,6 +75,8 @@ def fit(
             enable_progress_bar=False,
             default_root_dir=run,
         )
+        if config.strategy == "fsdp" and are_several():  # Lightning does so for ddp alone
+            JoinedBatchNorm().apply(recipe.model)
         augmentation = _augmentation(config, data, custom)
         trainer.fit(
             recipe,
@@ -107,7 +109,7 @@ def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomPar
 
 
 def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
-    optim, processes = config.optim, trainer_settings()
+    optim, processes = config.optim, trainer_settings(config.strategy)
     return {
         "accelerator": "auto",
         **processes,

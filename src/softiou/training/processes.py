@@ -7,6 +7,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync
+from pytorch_lightning.strategies import ModelParallelStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.distributed import all_reduce
@@ -15,11 +16,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from softiou._processes import are_several, by_srun, world_size
 
 
-def trainer_settings() -> dict[str, Any]:
+def trainer_settings(strategy: str = "ddp") -> dict[str, Any]:
     """Return how Lightning's trainer is to use the processes: one device each."""
     if not are_several():
         return {"devices": 1, "plugins": [LightningEnvironment()]}  # not SLURM's without srun
-    settings: dict[str, Any] = {"strategy": "ddp"}
+    settings: dict[str, Any] = {"strategy": strategy}
+    if strategy == "fsdp":  # Lightning's own needs GPUs; this one is torch's fully_shard
+        strategy_of_torch = ModelParallelStrategy(
+            world_size(), 1, save_distributed_checkpoint=False
+        )
+        settings["strategy"] = strategy_of_torch
     if by_srun():
         nodes = int(os.environ.get("SLURM_NNODES", 1))
         plugins = [JoinedBatchNorm(), SLURMEnvironment(auto_requeue=False)]
