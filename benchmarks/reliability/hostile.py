@@ -6,16 +6,19 @@ network is watched, too.
 """
 
 import ctypes
+import gzip
 import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,6 +29,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import onnx
+import pydicom
 import torch
 import yaml
 from PIL import Image
@@ -552,6 +556,161 @@ def _picture_program(place: Place, kind: str) -> Path:
     text = "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 48\n%%EndComments\nshowpage\n"
     (data / "train" / kind / "train0.png").write_text(text)
     return data
+
+
+def _tiff(place: Path, *fields: tuple[int, int, int], data: bytes = b"", ifds: int = 1) -> None:
+    """Write a grey 8-bit TIFF of fields (tag, count, value); the last of its IFDs has no end.
+
+    The data lie behind the IFDs; their place stands for a value of -1.
+    """
+    fields = tuple(sorted({(258, 1, 8), (262, 1, 1), (277, 1, 1), *fields}))
+    length = 2 + 12 * len(fields) + 4
+    values = [(tag, count, 8 + ifds * length if n == -1 else n) for tag, count, n in fields]
+    entries = b"".join(struct.pack("<HHII", tag, 4, count, n) for tag, count, n in values)
+    starts = [8 + number * length for number in range(1, ifds)]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(
+        struct.pack("<2sHI", b"II", 42, 8)
+        + b"".join(
+            struct.pack("<H", len(fields)) + entries + struct.pack("<I", following)
+            for following in (*starts, 8 if ifds > 1 else 0)
+        )
+        + data
+    )
+
+
+def _bands(place: Place, *fields: tuple[int, int, int], data: bytes = b"", ifds: int = 1) -> Words:
+    """Read a TIFF with bands, within the memory that a few pictures of a stated size take."""
+    data_set = place.folder / "data" / "train"
+    _tiff(data_set / "images" / "a.tif", *fields, data=data, ifds=ifds)
+    (data_set / "masks").mkdir()
+    Image.fromarray(np.zeros((40, 48), np.uint8)).save(data_set / "masks" / "a.png")
+    (data_set.parent / "dataset.yaml").write_text("classes: [ground, box]\n")
+    return _within_memory(["check", "data", "--bands", "1"])
+
+
+def _within_memory(words: list[str]) -> Words:
+    """Run a command that cannot have more than 4 GiB besides what the process has already."""
+
+    def run() -> None:
+        from softiou.__main__ import main
+
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + (4 << 30)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        sys.argv = ["softiou", *words]
+        main()
+
+    return run
+
+
+_SIDES = ((256, 1, 4096), (257, 1, 4096))
+_TILE = ((322, 1, 4096), (323, 1, 4096))
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_of_declared_sizes(place: Place) -> Words:
+    strip = ((273, 1, -1), (278, 1, 2**31 - 1), (279, 1, 64))
+    return _bands(place, (256, 1, 2**31 - 1), (257, 1, 2**31 - 1), *strip, data=bytes(64))
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_of_a_huge_tile(place: Place) -> Words:
+    side = 1 << 17
+    sizes = ((256, 1, side), (257, 1, side), (322, 1, side), (323, 1, side))
+    return _bands(place, *sizes, (324, 1, -1), (325, 1, 64), data=bytes(64))
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_that_is_a_bomb(place: Place) -> Words:
+    bomb = zlib.compress(bytes(1 << 24), 9)
+    stored = ((259, 1, 8), (324, 1, -1), (325, 1, len(bomb)))
+    return _bands(place, *_SIDES, *_TILE, *stored, data=bomb)
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_whose_tile_is_its_header(place: Place) -> Words:
+    return _bands(place, *_SIDES, *_TILE, (259, 1, 8), (324, 1, 8), (325, 1, 2**32 - 1))
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_that_is_truncated(place: Place) -> Words:
+    strip = ((273, 1, -1), (278, 1, 4096), (279, 1, 1 << 24))
+    return _bands(place, *_SIDES, *strip, data=bytes(1 << 20))
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_with_a_circle_of_pages(place: Place) -> Words:
+    strip = ((273, 1, -1), (278, 1, 40), (279, 1, 40 * 48))
+    return _bands(place, (256, 1, 48), (257, 1, 40), *strip, data=bytes(1920), ifds=3)
+
+
+@_case("TIFFs of chosen bands")
+def _tiff_of_many_pages(place: Place) -> Words:
+    strip = ((273, 1, -1), (278, 1, 40), (279, 1, 40 * 48))
+    return _bands(place, (256, 1, 48), (257, 1, 40), *strip, data=bytes(1920), ifds=20_000)
+
+
+def _volume(place: Place, content: bytes, name: str = "a.nii.gz") -> Words:
+    """Read a volume as both image and mask."""
+    for kind in ("images", "masks"):
+        path = place.folder / "data" / kind / name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    (place.folder / "data" / "dataset.yaml").write_text("classes: [ground, box]\n")
+    return _within_memory(["check", "data"])
+
+
+def _nifti(*shape: int) -> bytes:
+    """Return the header of a volume of bytes."""
+    header = bytearray(352)
+    struct.pack_into("<i", header, 0, 348)
+    struct.pack_into("<8h", header, 40, len(shape), *shape, *[1] * (7 - len(shape)))
+    struct.pack_into("<hh", header, 70, 2, 8)
+    struct.pack_into("<4f", header, 76, 1, 1, 1, 1)
+    struct.pack_into("<ff", header, 108, 352, 1)
+    header[344:348] = b"n+1\0"
+    return bytes(header)
+
+
+@_case("volumes")
+def _volume_of_declared_sizes(place: Place) -> Words:
+    return _volume(place, gzip.compress(_nifti(32_000, 32_000, 32_000) + bytes(99)))
+
+
+@_case("volumes")
+def _volume_that_is_a_bomb(place: Place) -> Words:
+    return _volume(place, gzip.compress(_nifti(16_000, 16_000, 2) + bytes(1 << 29)))
+
+
+@_case("volumes")
+def _volume_that_is_truncated(place: Place) -> Words:
+    return _volume(place, gzip.compress(_nifti(40, 48, 30) + os.urandom(57_600))[:20_000])
+
+
+@_case("volumes")
+def _volume_without_an_axis(place: Place) -> Words:
+    header = bytearray(_nifti(40, 48, 3))
+    struct.pack_into("<hh", header, 252, 0, 1)
+    struct.pack_into("<12f", header, 280, *[float("nan")] * 12)
+    return _volume(place, bytes(header) + bytes(40 * 48 * 3), "a.nii")
+
+
+@_case("volumes")
+def _series_that_is_deflated(place: Place) -> Words:
+    folder = place.folder / "data" / "images" / "a"
+    folder.mkdir(parents=True)
+    one = pydicom.Dataset()
+    one.file_meta = pydicom.dataset.FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = pydicom.uid.CTImageStorage
+    one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = "1.2.3"
+    one.Rows, one.Columns, one.BitsAllocated, one.PixelRepresentation = 60_000, 60_000, 8, 0
+    one.add_new(0x7FE00010, "OB", bytes(1 << 26))
+    one.save_as(folder / "a.dcm", enforce_file_format=True)
+    (folder.parent.parent / "masks").mkdir()
+    (folder.parent.parent / "dataset.yaml").write_text("classes: [ground, box]\n")
+    return _within_memory(["check", "data"])
 
 
 def _with_interpreter(words: list[str], place: Place) -> Words:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import torch
 from numpy.typing import NDArray
@@ -92,6 +93,11 @@ def test_other_formats_have_bands_too(tmp_path: Path) -> None:
     deep = np.arange(20, dtype=np.uint16).reshape(4, 5) * 3000
     Image.fromarray(deep).save(tmp_path / "b.png")
     assert read_image(tmp_path / "b.png", Bands((1,)))[0].tolist() == deep.tolist()
+    colours = np.stack([deep, deep + 1, deep + 2])
+    with rasterio.open(tmp_path / "c.png", "w", driver="PNG", count=3, height=4, width=5,
+                       dtype="uint16") as file:  # fmt: skip
+        file.write(colours)
+    assert read_image(tmp_path / "c.png", Bands((3, 1))).tolist() == colours[[2, 0]].tolist()
 
 
 def test_a_band_that_is_not_there_is_named_with_the_file(tmp_path: Path) -> None:
@@ -143,7 +149,7 @@ def test_ranges_are_two_deviations_around_the_mean_without_outliers(tmp_path: Pa
     values = np.random.default_rng(1).normal(1000, 50, (2, 256, 256)).astype(np.float32)
     values[1] = 7  # a constant band
     values[0, 0, 0], values[0, 4, 4] = 1e9, np.nan  # 1 of 4096 values
-    bands = measured([write_bands(tmp_path / "a.tif", values)], (1, 2))
+    bands = measured([write_bands(tmp_path / "a.tif", values)], Bands((1, 2)))
     (low, high), constant = bands.ranges
     assert low == pytest.approx(900, abs=6)
     assert high == pytest.approx(1100, abs=6)
@@ -153,7 +159,7 @@ def test_ranges_are_two_deviations_around_the_mean_without_outliers(tmp_path: Pa
 def test_a_band_without_a_value_cannot_be_measured(tmp_path: Path) -> None:
     path = write_bands(tmp_path / "a.tif", np.full((1, 8, 8), np.nan, np.float32))
     with pytest.raises(DataError, match="Expected values in band 1, but all are missing"):
-        measured([path], (1,))
+        measured([path], Bands((1,)))
 
 
 def dataset_of_bands(make: Make, stored: NDArray[Any], mask: Any) -> Path:
@@ -215,7 +221,10 @@ def test_the_setting_takes_numbers_in_several_forms(tmp_path: Path) -> None:
     for wrong in ("data.bands=[0]", "data.bands=[]", "data.bands=nir"):
         with pytest.raises(ConfigError, match=r"data\.bands"):
             bands(wrong)
-    with pytest.raises(ConfigError, match="1 ranges of 2 bands"):
-        bands("data.bands=[1, 2]", "data.band_ranges=[[0, 1]]")
+    with pytest.raises(ConfigError, match="3 ranges of 2 bands"):
+        Bands((1, 2), ((0, 1),) * 3).of(Path("a.png"))
+    with pytest.raises(ConfigError, match="1 ranges of 0 bands"):
+        Bands((), ((0, 1),)).of(Path("a.png"))
+    assert Bands((4, 2), ((0, 1),)).of(Path("a.png")) == Bands((4, 2), ((0, 1), (0, 1)))
     with pytest.raises(ConfigError, match="must differ"):
         bands("data.bands=[1]", "data.band_ranges=[[1, 1]]")

@@ -213,6 +213,18 @@ def test_label_map_takes_indices_names_and_the_ignored(make_dataset: Make) -> No
     assert target_of(root) == [[0, 1], [255, 255]]
 
 
+def test_numbers_of_instances_are_those_of_their_classes(make_dataset: Make) -> None:
+    # As in Cityscapes: 26 cars, 7 road; a number below 1000 is a class itself.
+    about = {"label_map": {7: 0, 26: "road", 23: 255}, "instances": 1000}
+    root = make_dataset({"train/masks": {"a": np.zeros((2, 3), np.uint8)}}, **about)
+    numbers = np.array([[7, 26_000, 26_001], [26, 23, 7_012]], np.uint16)
+    Image.fromarray(numbers).save(root / "train/masks/a.png")
+    target = FolderDataset(root, "train")[0]["target"]
+    assert target.tolist() == [[0, 1, 1], [1, 255, 0]]
+    Image.fromarray(numbers + 2_000).save(root / "train/masks/a.png")
+    assert_value_error(root, r"28000")
+
+
 def test_label_map_turns_a_0_255_mask_into_classes(make_dataset: Make) -> None:
     root = make_dataset(label_map={255: 1})
     write_mask(root, [[0, 255], [255, 0]])

@@ -27,6 +27,7 @@ from softiou.data.files import IMAGE_SUFFIXES, UNLABELED, SampleFiles, mask_fold
 from softiou.data.layouts import FolderLayout
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.source import DataSource, open_source
+from softiou.data.volumes import SLICE
 
 # Errors after which a sample is repaired in a copy, or left out of it.
 _OF_ONE_SAMPLE = frozenset(
@@ -134,6 +135,8 @@ def fix_dataset(
     repair = MaskRepair(opened.mask_reader(), report.value_map, bands)
     copy = FixedCopy(repair, opened.description)
     samples, not_linked = _samples(opened, ProblemList()), ProblemList()
+    if any(files.image.suffix == SLICE for several in samples.values() for files in several):
+        raise data_error(folder, "Volumes cannot be copied as images.", "Correct the files.")
     written = copy.write(
         samples,
         folder,

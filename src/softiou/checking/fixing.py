@@ -125,9 +125,8 @@ class FixedCopy:
         if not written:
             raise DataProblemsError(*problems.kept[:1])
         if empty := [split for split in folders if not samples[split]]:
-            message = (
-                f"Expected a copy of all splits, but no image of {', '.join(empty)} has a mask."
-            )
+            names = ", ".join(empty)
+            message = f"Expected a copy of all splits, but no image of {names} has a mask."
             raise data_error(out, message, "Nothing was written: correct the errors above first.")
         for split in lists:
             if kept := [files.stem for files in samples[split] if files not in left_out]:

@@ -64,20 +64,18 @@ def check_size(
     path: Path | Drawing, size: tuple[int, ...], image: Path, found: ImageCheck
 ) -> list[Problem]:
     """Check that a mask of size (H, W) fits its image, which EXIF may have rotated."""
-    if size == found.size:
+    problem = size_problem(path, size, image, found.size)
+    if problem is None:
         return [] if found.orientation == UPRIGHT else [_rotated(path, image, found)]
     if found.orientation in SWAPPED and size == found.stored_size:
-        message = (
-            f"The EXIF orientation {found.orientation} of {image.name} rotates it upright, but "
-            "the mask fits the image as it is stored."
-        )
+        message = f"The EXIF orientation {found.orientation} of {image.name} rotates it upright, "
+        message += "but the mask fits the image as it is stored."
         remedy = f"Rotate the masks like their images: {_FIX}"
         return [Problem(str(path), message, remedy, kind="exif_rotation")]
-    problem = size_problem(path, size, image, found.size)
-    if problem and differ_by_whole_factor(size, found.size):
+    if differ_by_whole_factor(size, found.size):
         remedy = f"Scale the masks by a whole number with nearest neighbour: {_FIX}"
         problem = replace(problem, remedy=remedy)
-    return [problem] if problem else []
+    return [problem]
 
 
 def differ_by_whole_factor(size: tuple[int, ...], other: tuple[int, ...]) -> bool:
@@ -156,10 +154,8 @@ def _palette_warnings(
         return  # the colours are not those of the data set: a palette for viewing
     for value, by_colour in named.items():
         if reader.class_of(value) != by_colour:
-            message = (
-                f"By number, {value} is class {reader.class_of(value)}, but in the palette of the "
-                f"file it has the colour of class {by_colour}."
-            )
+            message = f"By number, {value} is class {reader.class_of(value)}, but in the palette "
+            message += f"of the file it has the colour of class {by_colour}."
             remedy = "Masks are read by number: if the colours are right, save them as RGB."
             yield warning(path, "palette_order", message, remedy)
             return

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,7 +84,8 @@ class Scan:
         reader: MaskReader,
         bands: Bands | None = None,
     ) -> None:
-        self._bands = bands
+        first = next((several[0].image for several in samples.values() if several), Path())
+        self._bands = (bands or Bands(())).of(first)
         self.statistics = {
             split: SplitStatistics(reader.description, several[0].annotators if several else 0)
             for split, several in samples.items()

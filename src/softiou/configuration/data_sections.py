@@ -94,15 +94,16 @@ class DataConfig(Section):
         description="values of each band that become 0 and 1; null: two standard deviations around "
         "the mean, of train",
     )
+    neighbours: Annotated[int, Field(ge=0, le=50)] = Field(
+        1, description="slices on each side of that of a volume that the model sees as bands, too"
+    )
+    axis: Literal["x", "y", "z"] | None = Field(
+        None, description="of the slices of volumes, as dataset.yaml says"
+    )
 
     @model_validator(mode="after")
     def _check_batch(self) -> Self:
         check_batch(self.crop_px, self.batch_size)
-        if self.band_ranges is not None and len(self.band_ranges) != len(self.bands or ()):
-            raise ValueError(
-                f"band_ranges has {len(self.band_ranges)} ranges of {len(self.bands or ())} bands: "
-                "give one for each of bands, or leave it out"
-            )
         if any(low == high for low, high in self.band_ranges or ()):
             raise ValueError("band_ranges: the two values of a range must differ")
         return self

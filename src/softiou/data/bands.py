@@ -9,7 +9,7 @@ Shapes: B bands, H and W in pixels.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from threading import Lock
@@ -23,6 +23,7 @@ from torch import Tensor
 from softiou.data.crops import spread
 from softiou.data.members import Member
 from softiou.data.problems import REPLACE, data_error
+from softiou.data.volumes import SLICE, parts_of, slice_values
 from softiou.errors import ConfigError
 
 Box: TypeAlias = tuple[slice, slice]  # rows and columns
@@ -43,6 +44,7 @@ class Bands:
     Args:
         numbers: Of the bands, from 1 as in remote sensing, in the order of the model.
         ranges: The values of each band that become 0 and 1; empty for values as they are stored.
+        neighbours, axis: Slices on each side that are bands, too; "x", "y" or "z" for volumes.
 
     Example:
         >>> stored = torch.tensor([[[25.0]], [[100.0]]])
@@ -52,6 +54,8 @@ class Bands:
 
     numbers: tuple[int, ...]
     ranges: tuple[tuple[float, float], ...] = ()
+    neighbours: int = 0
+    axis: str = ""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Bands | None":
@@ -61,10 +65,34 @@ class Bands:
         bands = cls(
             tuple(int(number) for number in values["numbers"]),
             tuple((float(low), float(high)) for low, high in values["ranges"]),
+            int(values.get("neighbours", 0)),
+            str(values.get("axis", "")),
         )
         if not len(bands.numbers) == len(bands.ranges) > 0:
             raise ValueError(f"{len(bands.ranges)} ranges of {len(bands.numbers)} bands")
+        if bands.axis not in ("", "x", "y", "z") or not 0 <= bands.neighbours <= 50:
+            raise ValueError(f"axis {bands.axis!r} with {bands.neighbours} neighbours")
         return bands
+
+    def of(self, image: Path) -> "Bands | None":
+        """Return the bands of such images, of slices all unless some are chosen; None for RGB.
+
+        One range is that of all bands, and one for each channel that of its slices.
+        """
+        numbers, around, axis = self.numbers, 1, ""
+        if image.suffix == SLICE:
+            axis, around = parts_of(image)[1], 2 * self.neighbours + 1
+            if self.axis not in ("", axis):
+                raise ConfigError(f"Expected slices along {self.axis}: say so in dataset.yaml.")
+            all_bands = slice_values(image, self.neighbours).shape[-1]
+            numbers = numbers or tuple(range(1, all_bands + 1))
+        ranges = self.ranges * len(numbers) if len(self.ranges) == 1 else self.ranges
+        if len(ranges) * around == len(numbers):
+            ranges = tuple(one for one in ranges for _ in range(around))
+        if self.ranges and (len(ranges) != len(numbers) or not numbers):
+            found = f"{len(self.ranges)} ranges of {len(numbers)} bands"
+            raise ConfigError(f"data.band_ranges has {found}: give one for all, or for each.")
+        return Bands(numbers, ranges, around // 2, axis) if numbers else None
 
     def scaled(self, stored: Tensor) -> Tensor:
         """Map stored values (..., B, H, W) to floats, 0 to 1 within the ranges."""
@@ -82,13 +110,13 @@ class Bands:
 
 
 class Tiff:
-    """A TIFF whose windows are read by rasterio; its file is closed with the last reference to it.
+    """A TIFF or PNG whose windows rasterio reads; its file is closed with the last reference to it.
 
     `pages` are what rasterio opens: one, or all of several, which are bands then. `size` is (H, W),
     `nodata` the value of each band that stands for none, or None.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, driver: str = "GTiff") -> None:
         try:
             import rasterio
         except ImportError as error:
@@ -100,10 +128,15 @@ class Tiff:
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             # No other of its formats: some name files elsewhere.
             file = path.open("rb") if isinstance(path, Member) else path
-            self.pages: list[Any] = [rasterio.open(file, driver="GTiff")]
-            if several := self.pages[0].subdatasets:
-                self.pages = [rasterio.open(name, driver="GTiff") for name in several]
-        first, *more = self.pages
+            whole = rasterio.open(file, driver=driver)
+            several = whole.subdatasets
+            block = max(height * width for height, width in whole.block_shapes)
+            if len(several) > 1000 or max(whole.shape) > 1 << 18 or block > 1 << 28:
+                message = "Expected at most 1000 pages, 2^18 pixels a side and 2^28 a tile, but "
+                message += f"found {len(several) or 1} of {whole.shape} in parts of {block}."
+                raise data_error(path, message, "Cut it, or write tiles.", kind="image_size")
+            self.pages: list[Any] = [rasterio.open(name, driver="GTiff") for name in several]
+        first, *more = self.pages = self.pages or [whole]
         self.size = (first.height, first.width)
         self.nodata = [page.nodatavals[0] for page in self.pages] if more else first.nodatavals
 
@@ -162,6 +195,9 @@ class BandImage:
                 message += ", ".join(map(str, [*sorted(found), *sizes]))
                 raise data_error(path, f"{message}.", "Save them so.", kind="image_mode")
             (height, width), count = self._file.size, len(self._file.nodata)
+        elif path.suffix == SLICE:
+            self._file = slice_values(path, bands.neighbours)
+            height, width, count = self._file.shape
         else:
             from softiou.data.reading import stored_pixels
 
@@ -209,15 +245,15 @@ def missing(image: Tensor) -> Tensor:
     return found
 
 
-def measured(files: Sequence[Path], numbers: tuple[int, ...]) -> Bands:
+def measured(files: Sequence[Path], bands: Bands) -> Bands:
     """Return bands whose ranges are two standard deviations around the mean, without outliers.
 
     Up to 64 files are looked at, spread evenly, and of each at most 4 squares of 256 pixels.
     """
     looked_at = spread(len(files), most=_FILES)
-    values = np.concatenate([_sampled(BandImage(files[n], Bands(numbers))) for n in looked_at], 1)
+    values = np.concatenate([_sampled(BandImage(files[n], bands)) for n in looked_at], 1)
     ranges = []
-    for number, band in zip(numbers, values, strict=True):
+    for number, band in zip(bands.numbers, values, strict=True):
         known = band[np.isfinite(band)].astype(np.float64)
         if not len(known):
             message = f"Expected values in band {number}, but all are missing."
@@ -225,7 +261,7 @@ def measured(files: Sequence[Path], numbers: tuple[int, ...]) -> Bands:
         known = known.clip(*np.percentile(known, _OUTLIERS))
         spread_of = _DEVIATIONS * (known.std() or 0.5)
         ranges.append([float(f"{known.mean() + side * spread_of:.6g}") for side in (-1, 1)])
-    return Bands(numbers, tuple((low, high) for low, high in ranges))
+    return replace(bands, ranges=tuple((low, high) for low, high in ranges))
 
 
 def _sampled(image: BandImage) -> NDArray[np.float32]:

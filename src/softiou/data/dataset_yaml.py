@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -98,6 +98,9 @@ class DatasetFile(ClassGroups):
     # pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is that of
     # the files in masks/
     masks: StrictStr | list[StrictStr] | None = None
+    axis: Literal["x", "y", "z"] = "z"  # along which volumes are cut into slices
+    # of masks whose numbers are those of instances: CLASS * instances + NUMBER; others are classes
+    instances: Annotated[StrictInt, Field(ge=2, le=65535)] | None = None
 
     @field_validator("classes")
     @classmethod
@@ -167,6 +170,7 @@ class DatasetFile(ClassGroups):
                 for raw, target in self.label_map.items()
             },
             colours=self._colours(),
+            instances=self.instances,
         )
 
     def _colours(self) -> dict[Colour, int] | None:
@@ -225,9 +229,8 @@ def read_layout_file(
     if contents["layout"] in tuple(formats):
         return _validated(AnnotationFile, root, contents), None
     if unknown := sorted(contents.keys() - LayoutFile.model_fields.keys(), key=str):
-        message = (
-            f"Unknown key `{unknown[0]}`: the layout {contents['layout']} has its own classes."
-        )
+        name = contents["layout"]
+        message = f"Unknown key `{unknown[0]}`: the layout {name} has its own classes."
         remedy = f"Known keys are {', '.join(LayoutFile.model_fields)}."
         raise data_error(root / FILE_NAME, message, remedy)
     return _validated(LayoutFile, root, contents), None

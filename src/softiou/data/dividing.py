@@ -15,6 +15,7 @@ from softiou.data.files import fingerprint
 from softiou.data.fractions import balanced_order, count_pixels, pool_of
 from softiou.data.problems import data_error, some_of
 from softiou.data.source import DataSource, open_source
+from softiou.data.volumes import stored_file
 from softiou.errors import DataError
 
 
@@ -31,7 +32,7 @@ def divide_images(
         shares: Of the images, above 0, by name of the split, such as {"val": 0.2, "test": 0.1}.
         by: What keeps images together, such as those of a patient or a video: a regular expression
             whose first group (or whole match) in the stem is the key, or FILE.csv:COLUMN, a table
-            whose first column holds the stems or names of the images.
+            whose first column holds the stems or names of the images. None: the slices of a volume.
         seed: Of the random choice.
 
     Returns:
@@ -50,7 +51,8 @@ def divide_images(
         raise DataError(f"Expected shares above 0 whose sum is below 1, but got {given}.")
     dataset, numbers = pool_of(opened)
     stems = [dataset.stems[number] for number in numbers]
-    groups = _groups(_keys(stems, by))
+    alone = [stored_file(dataset.files(number)[0]) for number in numbers]
+    groups = _groups(_keys(stems, by) if by else alone)
     if len(groups) <= len(shares):
         raise DataError(
             f"Expected more than {len(shares)} groups of images to divide, but found {len(groups)}"
@@ -91,11 +93,13 @@ def hold_out(opened: DataSource) -> tuple[str, ...]:
         except DataError:
             dataset, numbers = pool_of(opened, skip_corrupt=True)
             pixels = count_pixels(dataset, numbers)
-        order = balanced_order(pixels, len(numbers) - 1, seed=0, spare=True)
-        sizes = np.ones(len(numbers), np.int64)
+        groups = _groups([stored_file(dataset.files(number)[0]) for number in numbers])
+        pixels = np.stack([pixels[members].sum(0) for members in groups])
+        order = balanced_order(pixels, len(groups) - 1, seed=0, spare=True)
+        sizes = np.array([len(members) for members in groups])
         chosen = _up_to(np.array(order, np.int64), sizes, _SHARE * len(numbers))
-        found = sorted(dataset.stems[numbers[place]] for place in chosen or range(len(numbers) > 1))
-        _held[version] = tuple(found)
+        places = (place for group in chosen or range(len(groups) > 1) for place in groups[group])
+        _held[version] = tuple(sorted(dataset.stems[numbers[place]] for place in places))
     return _held[version]
 
 
@@ -110,18 +114,16 @@ def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) ->
     return chosen
 
 
-def _groups(keys: Sequence[str]) -> list[list[int]]:
+def _groups(keys: Sequence[str | Path]) -> list[list[int]]:
     """Return the numbers of the images of each key."""
-    groups: dict[str, list[int]] = {}
+    groups: dict[str | Path, list[int]] = {}
     for number, key in enumerate(keys):
         groups.setdefault(key, []).append(number)
     return list(groups.values())
 
 
-def _keys(stems: Sequence[str], by: str | None) -> Sequence[str]:
+def _keys(stems: Sequence[str], by: str) -> Sequence[str]:
     """Return the key of each image."""
-    if by is None:
-        return stems
     table, _, column = by.rpartition(":")
     if table.endswith(".csv"):
         found = _column(Path(table).expanduser(), column)

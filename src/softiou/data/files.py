@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from softiou.data.drawings import Drawing
 from softiou.data.names import FileTable, Names, Paths, Rows, usual_files
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
+from softiou.data.volumes import NIFTI, case_of, slices_of, volumes_in
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -21,6 +22,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # ot
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
 ANNOTATION_SUFFIXES = frozenset({".json", ".txt", ".xml"})
 UNLABELED = "unlabeled"  # folder of images without labels
+
+
+StemOf: TypeAlias = Callable[[str], str | None]  # of a name; None of files of another kind
 
 
 class SampleFiles(NamedTuple):
@@ -106,36 +110,47 @@ def composed(name: str) -> str:
 
 
 def files_by_stem(
-    folder: Path, suffixes: frozenset[str], stem_of: Callable[[str], str | None] | None = None
+    folder: Path, suffixes: frozenset[str], stem_of: StemOf | None = None, *, axis: str = ""
 ) -> tuple[FileTable, list[Problem]]:
-    """Find the files of a folder by stem (None: of another kind); two of one are a problem."""
+    """Find the files, and with an axis slices, of a folder by stem; two of one are a problem."""
     if stem_of is None and (usual := usual_files(folder, suffixes)):
         return usual, []
     names: dict[str, str] = {}
     twice = set()
-    for name in _visible_names(folder, suffixes):
+    for name in _visible_names(folder, suffixes | {".nii", ".gz"} if axis else suffixes):
         stem = stem_of(name) if stem_of else os.path.splitext(name)[0]
+        if stem and name.endswith((".nii", ".gz")):
+            stem = case_of(folder / name, stem)
         if stem is None:
             continue
         stem = composed(stem)
         if stem in names:
             twice.add(stem)
         names[stem] = name
-    stems = sorted(names)
-    files = FileTable(Names(stems), Paths(Names(names[stem] for stem in stems), folder))
-    if not twice:
-        return files, []
     message = f"Expected one file per stem, but found stems with two: {some_stems(twice)}."
     remedy = "Remove or rename one of each pair."
-    return files, [Problem(str(folder), message, remedy, kind="stems")]
+    problems = [Problem(str(folder), message, remedy, kind="stems")] if twice else []
+    slices: dict[str, Path] = {}
+    if axis:
+        volumes = {case: folder / name for case, name in names.items() if name.endswith(NIFTI)}
+        for case, path in (volumes if names else volumes_in(folder)).items():
+            names.pop(case, None)
+            try:
+                slices |= slices_of(path, case, axis)
+            except DataProblemsError as error:
+                problems += error.problems
+    if slices:
+        return FileTable.of({stem: folder / names[stem] for stem in names} | slices), problems
+    stems = sorted(names)
+    return FileTable(Names(stems), Paths(Names(names[stem] for stem in stems), folder)), problems
 
 
 def images_by_stem(
-    folder: Path, stem_of: Callable[[str], str | None] | None = None, *, below: bool = True
+    folder: Path, stem_of: StemOf | None = None, *, below: bool = True, axis: str = "z"
 ) -> tuple[FileTable, list[Problem]]:
-    """Find the images of a folder by stem; a problem are none, and others `below` it."""
-    images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of)
-    if not images:
+    """Find the images and slices of a folder by stem; a problem are none, and others `below` it."""
+    images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of, axis=axis)
+    if not images and not problems:
         return images, [_no_images(folder)]
     return images, [*problems, *left_below(folder)] if below else problems
 

@@ -22,6 +22,7 @@ from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import read_pixels
 from softiou.data.source import DataSource, open_source
 from softiou.data.verifying import unreadable
+from softiou.data.volumes import SLICE, volume_at
 from softiou.targets import staple, vote_shares
 
 
@@ -64,6 +65,7 @@ class FolderDataset(SegmentationDataset):
         if problems:
             raise DataProblemsError(*problems)
         self.samples = samples
+        bands = (bands or Bands(())).of(samples[0].image)
         if skip_corrupt:
             broken = unreadable((samples.images, *samples.masks), bands)
             self.skipped = tuple(samples.stems[row] for row in sorted({row for row, _ in broken}))
@@ -86,7 +88,7 @@ class FolderDataset(SegmentationDataset):
             message += f"{self.annotators} annotators."
             raise data_error(opened.root, message, "Leave `parents` out of dataset.yaml.")
         if bands is not None and not bands.ranges:
-            bands = measured(self.samples.images, bands.numbers)
+            bands = measured(self.samples.images, bands)
         self.bands = bands
 
     def without(self, stems: Collection[str]) -> Self:
@@ -178,14 +180,14 @@ def size_problem(
     mask_path: Path | Drawing, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
 ) -> Problem | None:
     """Report a mask whose size (H, W) is not that of its image."""
+    if isinstance(mask_path, Path) and mask_path.suffix == image_path.suffix == SLICE:
+        return volume_at(mask_path.parent).difference(volume_at(image_path.parent))
     height, width = size
     mask_height, mask_width = mask_size
     if (mask_height, mask_width) == (height, width):
         return None
-    message = (
-        f"Expected the size of {image_path.name}, {width}x{height} (width x height), but found "
-        f"{mask_width}x{mask_height}."
-    )
+    message = f"Expected the size of {image_path.name}, {width}x{height} (width x height), but "
+    message += f"found {mask_width}x{mask_height}."
     if (mask_height, mask_width) == (width, height):
         remedy = "The image may carry an EXIF rotation that the mask lacks: rotate the mask."
     else:

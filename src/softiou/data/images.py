@@ -133,14 +133,10 @@ def open_unlabeled(
         opened = open_source(source)
         place, paths = opened.unlabeled, opened.images_without_masks(split, evaluated=evaluated)
         if not paths:
-            message = (
-                f"Expected images without masks, but there is no unlabeled/images/, and the split "
-                f"'{split}' leaves out no image that may be used."
-            )
-            remedy = (
-                "Name their folder (--unlabeled DIR), or train on a part of the masks: `softiou "
-                "split DATA --fractions 1/8` writes the list for --split 1_8."
-            )
+            message = "Expected images without masks, but there is no unlabeled/images/, and the "
+            message += f"split '{split}' leaves out no image that may be used."
+            remedy = "Name their folder (--unlabeled DIR), or train on a part of the masks: "
+            remedy += "`softiou split DATA --fractions 1/8` writes the list for --split 1_8."
             raise data_error(opened.root, message, remedy)
     rows = _unused(paths, place, source, split, evaluated)
     left_out = np.setdiff1d(np.arange(len(paths)), rows)
@@ -179,6 +175,7 @@ def _of_files(
     verify: bool = True,
 ) -> ImageDataset:
     """Open image files by name, after checking that they can be decoded."""
+    bands = (bands or Bands(())).of(table.paths[0])
     found = unreadable([table.paths], bands) if verify or skip_corrupt else []
     rows = np.setdiff1d(np.arange(len(table)), [row for row, _ in found])
     if found and not (skip_corrupt and len(rows)):

@@ -6,6 +6,7 @@ The arrays are tensors, whose memory processes share, whether they fork or are s
 import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from softiou.data import native
+from softiou.data.volumes import stored_file
 
 Rows = NDArray[np.int64]
 _UTF_8 = ("utf-8", "surrogatepass")  # keeps any name, and the order of Python
@@ -117,15 +119,12 @@ class Paths(Sequence[Path]):
     def facts(self) -> Rows:
         """Return sizes in bytes, and times of change in nanoseconds (N, 2); -1 for no file."""
         asked = isinstance(self.names, Names) and native.asked(self.folder, self.names.table)
-        if isinstance(asked, np.ndarray):
-            return asked
-        facts = np.full((len(self), 2), -1)
-        for row, name in enumerate(self.names):
-            try:
-                about = self[row].stat() if name else None
-            except OSError:
-                continue
-            facts[row] = (about.st_size, about.st_mtime_ns) if about else -1
+        facts = asked if isinstance(asked, np.ndarray) else np.full((len(self), 2), -1)
+        for row in np.flatnonzero(facts[:, 0] < 0).tolist():
+            with suppress(OSError):
+                if self.names[row]:
+                    about = stored_file(self[row]).stat()
+                    facts[row] = about.st_size, about.st_mtime_ns
         return facts
 
     def real(self) -> Iterator[str]:
@@ -180,7 +179,8 @@ class FileTable(Mapping[str, Path]):
 def usual_files(folder: Path, suffixes: frozenset[str]) -> FileTable | None:
     """Return the visible files with a suffix by stem; None where a name is unusual.
 
-    It is beyond ASCII, and has to be composed, or much longer than others; or two have one stem.
+    It is beyond ASCII, and has to be composed, or much longer than others, or that of a volume; or
+    two have one stem.
     """
     listed = os.listdir(os.fsencode(folder)) if folder.is_dir() else []
     longest = max(map(len, listed), default=0)
@@ -192,6 +192,8 @@ def usual_files(folder: Path, suffixes: frozenset[str]) -> FileTable | None:
     dots = last - (letters[:, ::-1] == ord(".")).argmax(1)[:, np.newaxis]
     endings = np.take_along_axis(letters, (dots + np.arange(_SUFFIX + 1)).clip(max=last), 1)
     endings = np.char.lower(endings.view(f"S{_SUFFIX + 1}")[:, 0])
+    if np.isin(endings, [b".nii", b".gz"]).any():
+        return None
     good = np.isin(endings, [one.encode() for one in suffixes]) & (letters[:, 0] != ord("."))
     names = names[good].astype(f"S{longest}")
     letters = np.where(np.arange(longest) < dots[good], letters[good, :longest], 0)

@@ -31,7 +31,7 @@ def open_dataset(
         ValueError: `labels` is not one of these.
     """
     if source == "digits":
-        if bands is not None:
+        if bands is not None and bands.numbers:
             raise DataError("The digits are RGB: leave data.bands out.")
         return DigitScenes(split, labels=labels)
     return FolderDataset(source, split, labels=labels, skip_corrupt=skip_corrupt, bands=bands)

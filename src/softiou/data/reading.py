@@ -25,6 +25,7 @@ from softiou.data.files import FORMATS
 from softiou.data.mask_values import explain_values
 from softiou.data.members import Member
 from softiou.data.problems import REPLACE, DataProblemsError, data_error, some_of
+from softiou.data.volumes import SLICE, slice_labels
 
 try:
     import simplejpeg
@@ -68,6 +69,8 @@ def _open(path: Path) -> Image.Image:
     """Open a file without Pillow's own limit, which is for thumbnails of strangers."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise data_error(path, "Expected a file, but found a pipe or a device.", "Move it away.")
+    if path.suffix == SLICE:
+        return Image.fromarray(slice_labels(path))
     with _LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
@@ -174,9 +177,12 @@ def stored_pixels(path: Path) -> NDArray[np.generic]:
     """Return all bands (H, W, B) of an image as they are stored, upright."""
     with opened(path) as image:
         _require_complete(path, image)
-        if image.info[_DEEP] and not image.mode.startswith("I"):
-            message = "Expected at most 8 bits per channel of colours, but found 16."
-            raise data_error(path, message, "Save the bands as TIFF.", kind="image_mode")
+        if image.info[_DEEP] and not image.mode.startswith("I"):  # of which Pillow keeps 8 bits
+            if image.getexif().get(Base.Orientation, 1) != 1:
+                message = "Expected 16-bit colours upright, but EXIF rotates them."
+                raise data_error(path, message, "Save the bands as TIFF.", kind="image_mode")
+            deep = Tiff(path, "PNG")
+            return np.moveaxis(deep.read(range(1, len(deep.nodata) + 1), *[slice(None)] * 2), 0, -1)
         ImageOps.exif_transpose(image, in_place=True)
         pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "PA") else image)
     return pixels if pixels.ndim == 3 else pixels[..., np.newaxis]
@@ -273,7 +279,8 @@ class MaskReader:
     the same class. RGB masks are read through `colours`; without, they are rejected. Their values
     from `threshold` on are read as 255 and those below as 0, for masks that were not saved exactly.
 
-    A label of `parents` is no class, but stands for several of them.
+    A label of `parents` is no class, but stands for several of them. Numbers from `instances` on
+    are those of objects, CLASS * instances + NUMBER.
     """
 
     def __init__(
@@ -284,6 +291,7 @@ class MaskReader:
         colours: Mapping[Colour, int] | None = None,
         threshold: int | None = None,
         parents: Mapping[int, Sequence[int]] | None = None,
+        instances: int | None = None,
     ) -> None:
         self._threshold = threshold
         self.description = description
@@ -291,6 +299,10 @@ class MaskReader:
         self.label_map = dict(label_map)
         self.parents = parents or {}
         self._table, self._known = _label_table(description, label_map)
+        if instances is not None:  # CLASS * instances + NUMBER
+            numbers = np.flatnonzero(~self._known[instances:]) + instances
+            self._table[numbers] = self._table[numbers // instances]
+            self._known[numbers] = self._known[numbers // instances]
         self._colours = None
         self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
         if colours is not None:
@@ -415,10 +427,8 @@ class MaskReader:
             first, before = self._seen.setdefault(value, (path, colour))
             if before != colour:
                 message = f"Number {value} is {colour} in the palette, but {before} in {first}."
-                remedy = (
-                    "If the colours are the classes, save the masks as RGB and list the colours as "
-                    "`palette` in dataset.yaml; if the numbers are, save them in grey."
-                )
+                remedy = "If the colours are the classes, save RGB masks and list the colours as "
+                remedy += "`palette` in dataset.yaml; if the numbers are, save them in grey."
                 raise data_error(path, message, remedy, kind="mask_palette")
 
     def _from_numbers(self, path: Path, raw: NDArray[Any]) -> NDArray[Any]:
@@ -426,12 +436,9 @@ class MaskReader:
         found = native.numbers_in(raw)
         wrong = (found < 0) | (found >= _LABEL_VALUES) | ~self._known.take(found, mode="clip")
         if wrong.any():
-            about, offending = {"description": self.description}, found[wrong]
-            raise DataProblemsError(
-                explain_values(
-                    path, found=found, offending=offending, label_map=self.label_map, **about
-                )
-            )
+            values = {"found": found, "offending": found[wrong], "label_map": self.label_map}
+            about = explain_values(path, description=self.description, **values)
+            raise DataProblemsError(about)
         if raw.dtype != np.uint8 or self._table.dtype != np.uint8:
             return self._table.take(raw)
         if raw.flags.writeable and (self._table[found] == found).all():
@@ -472,9 +479,7 @@ def _from_colours(
     if wrong:
         found = some_of((code >> 16, code >> 8 & 255, code & 255) for code in wrong)
         message = f"Expected only colours of `palette`, but found {found}."
-        remedy = (
-            "Add them to `palette` in dataset.yaml, name the one to ignore as `ignore_colour`, "
-        )
+        remedy = "Add them to `palette` in dataset.yaml, name the one to ignore `ignore_colour`, "
         remedy += "or save the mask without anti-aliasing, as PNG."
         raise data_error(path, message, remedy, kind="mask_colours")
     return classes.take(place)
@@ -509,8 +514,6 @@ def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
     if channels[0].tobytes() == channels[1].tobytes() == channels[2].tobytes():
         remedy = "Its channels are equal: keep one, Image.open(mask).convert('L').save(mask)."
     else:
-        remedy = (
-            "If its colours are classes, list them as `palette` in dataset.yaml; else save the "
-            "class indices as 8-bit PNG."
-        )
+        remedy = "If its colours are classes, list them as `palette` in dataset.yaml; else save "
+        remedy += "the class indices as 8-bit PNG."
     return data_error(path, message, remedy, kind="mask_mode")

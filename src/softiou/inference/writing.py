@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ from softiou.data.files import IMAGE_SUFFIXES, visible_files
 from softiou.data.inferring import UNKNOWN
 from softiou.data.layouts import WebDataset
 from softiou.data.shards import shards_in
+from softiou.data.volumes import SLICE, parts_of, slices_of, stored_file, volume_at, volumes_in
 from softiou.errors import ConfigError, DataError, RunExistsError
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import probability_bands
@@ -38,9 +39,9 @@ class MaskWriter:
     Attributes:
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
-        out: Folder for STEM.png, STEM.probs.npy, STEM.overlay.jpg and STEM.geojson; and for
-            STEM.tif, the mask with the georeference of an image that has one, where rasterio is
-            installed.
+        out: Folder for STEM.png, or CASE.nii.gz of slices, STEM.probs.npy, STEM.overlay.jpg and
+            STEM.geojson; and for STEM.tif, the mask with the georeference of an image that has one,
+            where rasterio is installed.
         probabilities: Whether to write (C, H, W) probabilities in float16.
         overlays: Whether to write the image blended with the colours of its classes.
         polygons: Whether to write the outlines of the areas of each class, see `polygons`.
@@ -58,6 +59,8 @@ class MaskWriter:
     polygons: bool = False
     settings: InferenceSettings = WHOLE_IMAGE
 
+    _slices: dict[Path, NDArray[Any]] = field(default_factory=dict)  # masks of a volume so far
+
     def __post_init__(self) -> None:
         if self.polygons and find_spec("rasterio") is None:
             raise ConfigError("Polygons need rasterio. Install it with: pip install rasterio")
@@ -67,8 +70,11 @@ class MaskWriter:
         placed = georeference(file) is not None
         wanted = (self.probabilities, self.overlays, self.polygons, placed)
         asked = zip(_COMPANIONS, wanted, strict=True)
-        endings = [".png", *(ending for ending, one in asked if one)]
-        return [self.out / file_name(file.stem, ending) for ending in endings]
+        names = [file_name(file.stem, ending) for ending, one in asked if one]
+        mask = file_name(file.stem, ".png")
+        if file.suffix == SLICE:
+            mask = file_name(parts_of(file)[0], ".nii.gz")
+        return [self.out / name for name in (mask, *names)]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:
         """Create the folder, and check that no file would be lost.
@@ -81,8 +87,8 @@ class MaskWriter:
         for file in files:
             if (other := stems.setdefault(file.stem, file)) is not file:
                 raise DataError(f"{other} and {file} would write the same mask. Rename one.")
-        results = [path for file in files for path in self.paths(file)]
-        own = {file.resolve() for file in files}
+        results = list(dict.fromkeys(path for file in files for path in self.paths(file)))
+        own = {stored_file(file).resolve() for file in files}
         for path in results:
             if path.resolve() in own:
                 raise DataError(f"The mask would replace the image {path}. Give another --out.")
@@ -123,8 +129,23 @@ class MaskWriter:
             )
         if place:
             self._write_geotiff(preds.numpy(), place, self.out / file_name(file.stem, ".tif"))
+        if file.suffix == SLICE:
+            self._write_slice(file, preds.numpy())
+            return
         mask = encode_image(index_image(preds, self.description.palette), "PNG")
         write_atomically(mask, self.out / file_name(file.stem, ".png"))
+
+    def _write_slice(self, file: Path, preds: NDArray[Any]) -> None:
+        """Keep the mask of a slice, and write all after the last one of the volume."""
+        case, axis, _ = parts_of(file)
+        self._slices[file] = preds
+        files = [*slices_of(file.parent, case, axis).values()]
+        if file == files[-1]:
+            if self._slices.keys() >= {*files}:
+                masks = np.stack([self._slices[one] for one in files])
+                with atomic_path(self.paths(file)[0], suffix=".nii.gz") as temporary:
+                    volume_at(file.parent).save(masks, axis, temporary)
+            self._slices.clear()
 
     def _write_geotiff(self, preds: NDArray[Any], place: dict[str, Any], path: Path) -> None:
         import rasterio
@@ -222,11 +243,13 @@ def georeference(path: Path) -> dict[str, Any] | None:
     return None if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
 
 
-def find_images(path: Path) -> list[Path]:
-    """Return an image file, or those of a folder or of shards, by name; DataError for none."""
-    if path.is_file() and path.suffix != ".tar":
-        return [path]
+def find_images(path: Path, axis: str = "z") -> list[Path]:
+    """Return an image, or those of a folder or of shards, or slices; DataError for none."""
     files = visible_files(path, IMAGE_SUFFIXES)
+    volumes = volumes_in(path, series=not files)
+    files += [s for case, one in volumes.items() for s in slices_of(one, case, axis).values()]
+    if path.is_file() and path.suffix != ".tar" and not files:
+        return [path]
     if not files and shards_in(path):
         layout = WebDataset(path, UNKNOWN)
         own = (layout.images(split).by_stem for split in layout.own)

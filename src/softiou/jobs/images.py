@@ -12,6 +12,7 @@ from torch import Tensor
 from softiou.data import Bands, read_image
 from softiou.data.bands import BandImage
 from softiou.data.files import IMAGE_SUFFIXES, images_below
+from softiou.data.volumes import NIFTI
 from softiou.inference import find_images
 
 _EXPECTED = (
@@ -52,7 +53,8 @@ def left_out(images: Any) -> Iterator[str]:
     for one in images if isinstance(images, list | tuple) else [images]:
         if isinstance(one, str | Path) and (folder := Path(one)).is_dir():
             files = [path for path in folder.glob("[!.]*") if path.is_file()]
-            others = sum(path.suffix.lower() not in IMAGE_SUFFIXES for path in files)
+            known = (*IMAGE_SUFFIXES, *NIFTI)
+            others = sum(not path.name.lower().endswith(known) for path in files)
             if others:
                 yield f"left out  {others} files of {folder} that are no images by their names"
             if below := images_below(folder):
@@ -64,7 +66,8 @@ def _items(images: Any, bands: Bands | None) -> Iterator[ImageItem]:
         for image in images:
             yield from _items(image, bands)
     elif isinstance(images, str | Path):
-        yield from (ImageItem(file.stem, file, bands=bands) for file in find_images(Path(images)))
+        files = find_images(Path(images), bands.axis or "z" if bands else "z")
+        yield from (ImageItem(file.stem, file, bands=bands) for file in files)
     elif isinstance(images, Tensor):
         yield from (ImageItem("", pixels=image) for image in _tensors(images, bands))
     elif isinstance(images, np.ndarray):

@@ -321,12 +321,14 @@ def _build_model(
 ) -> SegmentationModel:
     if config.model.compile and config.loss.auxiliary:
         raise ConfigError("model.compile: works without an auxiliary head; set loss.auxiliary=0.")
+    chosen = bands_of(config.data)
+    bands = chosen if chosen.numbers else None
     if custom.model is not None:
         if config.loss.auxiliary:
             raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")
         if config.model.weights:
             raise ConfigError("model.weights: load them into your own model, and leave this out.")
-        return CustomModel(custom.model, description.num_classes, bands_of(config.data))
+        return CustomModel(custom.model, description.num_classes, bands)
     begin = config.model.weights if spec is None else None  # a checkpoint goes on with its own
     spec = spec or ModelSpec(
         config.model.architecture,
@@ -334,7 +336,7 @@ def _build_model(
         description.num_classes,
         output_stride=config.model.output_stride,
         auxiliary=config.loss.auxiliary > 0,
-        bands=bands_of(config.data),
+        bands=bands,
     )
     model = SegmentationModel(spec, encoder_weights="none" if begin else encoder_weights)
     if begin:

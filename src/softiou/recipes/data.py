@@ -58,7 +58,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
             return open_dataset(
                 source, split, labels=labels, skip_corrupt=data.skip_corrupt, bands=bands
             )
-        if bands is not None:
+        if bands.numbers:
             raise ConfigError(
                 "data.bands: your own data set says which bands it has; leave it out."
             )
@@ -83,9 +83,10 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     return TrainingData(training, validation, notes=(*notes, *found))
 
 
-def bands_of(data: DataConfig) -> Bands | None:
-    """Return the bands of the images, without ranges where they have to be measured."""
-    return Bands(tuple(data.bands), tuple(data.band_ranges or ())) if data.bands else None
+def bands_of(data: DataConfig) -> Bands:
+    """Return the bands of the images, as far as they are chosen."""
+    ranges = tuple(data.band_ranges or ())
+    return Bands(tuple(data.bands or ()), ranges, data.neighbours, data.axis or "")
 
 
 def open_without_labels(data: DataConfig, folder: str | None, bands: Bands | None) -> ImageDataset:

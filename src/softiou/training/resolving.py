@@ -10,7 +10,7 @@ from softiou._screen import verbosity
 from softiou.configuration.data_sections import PRESETS, DataConfig, LabelsConfig, Preset
 from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
-from softiou.data import SegmentationDataset
+from softiou.data import Bands, SegmentationDataset
 from softiou.data.crops import CROP_MULTIPLE, automatic_crop, spread
 from softiou.data.source_names import source_name
 from softiou.inference import best_device, best_precision
@@ -26,9 +26,12 @@ _NAMED = PRESETS["none"]  # settings that the name of their preset stands for
 # How "auto", or null where it stands for that, is replaced.
 RULES = {
     "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
-    "data.augmentation": "aerial for DeepGlobe and chosen bands, else street",
+    "data.augmentation": "medical for volumes, aerial for DeepGlobe and chosen bands, else street",
     **{f"data.{key}": "of data.augmentation" for key in _NAMED},
     "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
+    "data.bands": "all of the slices of volumes",
+    "data.neighbours": "0 without volumes",
+    "data.axis": "of dataset.yaml, for volumes",
     "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
     "data.workers": "a process for each core but one, shared by torchrun's processes, at most 16",
     "labels.kind": "votes for several annotators and parent classes, hard otherwise",
@@ -66,7 +69,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         "crop_px",
         lambda: _crop(dataset, crop_multiple(config.model.architecture, config.model.encoder)),
     )
-    _fill(values["data"], "augmentation", lambda: _preset(config.data))
+    _fill(values["data"], "augmentation", lambda: _preset(config.data, dataset.bands))
     preset = PRESETS[values["data"]["augmentation"]]
     for key in preset:
         _fill(values["data"], key, partial(preset.get, key))
@@ -74,7 +77,9 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
     _fill(values["data"], "workers", _workers)
     if dataset.bands is not None:
-        values["data"]["band_ranges"] = dataset.bands.ranges
+        seen = dataset.bands
+        values["data"] |= {"bands": seen.numbers, "band_ranges": seen.ranges}
+        values["data"] |= {"neighbours": seen.neighbours, "axis": seen.axis or None}
     _fill_loss(values["loss"], config)
     for section in (values["distillation"], values["semi_supervised"]):
         if section is not None:
@@ -178,13 +183,15 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
     return max(1, round(steps)) if epochs else max(200, int(steps))
 
 
-def _preset(data: DataConfig) -> Preset:
+def _preset(data: DataConfig, bands: Bands | None) -> Preset:
     """Return the augmentation of what has no upright position, or that of photographs.
 
     Runs of before the presets have the first three settings, and the others were off.
     """
     given = None not in (data.scale, data.flip, data.colour)
-    from_above = source_name(data.source) == "deepglobe" or data.bands is not None
+    if bands and bands.axis and not given:
+        return "medical"
+    from_above = source_name(data.source) == "deepglobe" or bands is not None
     return "aerial" if from_above and not given else "street"
 
 

@@ -17,6 +17,7 @@ from softiou.configuration.resolved import ResolvedConfig
 from softiou.configuration.sections import Config
 from softiou.data import SegmentationDataset, absolute_source, source_name, verify_readable
 from softiou.data.crops import spread
+from softiou.data.volumes import stored_file
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.inference import best_device, emulation
 from softiou.models import ModelSpec
@@ -118,7 +119,8 @@ def _identity(data: SegmentationDataset) -> str:
     for number, stem in enumerate(data.stems):
         digest.update(("\n" * (number > 0) + stem).encode(errors="surrogateescape"))
     for index in spread(len(data)):
-        digest.update(str([path.stat().st_size for path in data.files(index)]).encode())
+        sizes = [stored_file(path).stat().st_size for path in data.files(index)]
+        digest.update(str(sizes).encode())
     return digest.hexdigest()[:16]
 
 

@@ -46,6 +46,7 @@ class FolderLayout(Layout):
         self.name = "folder"
         self.root = root
         self.reader = contents.mask_reader()
+        self._axis = contents.axis
         loose = not (root / "train").is_dir() and (root / "images").is_dir() and mask_folders(root)
         form = contents.images or ("images/{stem}.*" if loose else "{split}/images/{stem}.*")
         masks = contents.mask_patterns
@@ -53,6 +54,8 @@ class FolderLayout(Layout):
             root.glob("*/*_mask.png")
         ):
             form, masks = "{split}/{stem}.*", ["{split}/{stem}_mask.png"]  # side by side
+        if not (contents.images or masks) and (root / "labelsTr").is_dir():
+            form, masks = "imagesTr/{stem}.*", ["labelsTr/{stem}.*"]  # of nnU-Net
         self._images = FilePattern.parse(form)
         self._masks = tuple(map(FilePattern.parse, masks))
         self.named = bool(self._masks)
@@ -88,7 +91,8 @@ class FolderLayout(Layout):
             return None if is_mask else self._images.stem_of(name)
 
         plain = self._images.name == "{stem}.*" and not beside
-        images, problems = images_by_stem(folder, None if plain else stem_of, below=False)
+        own = None if plain else stem_of
+        images, problems = images_by_stem(folder, own, below=False, axis=self._axis)
         if images and not any(place.is_relative_to(folder) for place in self.mask_places(split)):
             problems += left_below(folder)
         return Files(images, folder, tuple(problems))
@@ -111,7 +115,7 @@ class FolderLayout(Layout):
         annotators = []
         for number, place in enumerate(places):
             stem_of = patterns[number].stem_of if patterns else None
-            masks, problems = files_by_stem(place, MASK_SUFFIXES, stem_of)
+            masks, problems = files_by_stem(place, MASK_SUFFIXES, stem_of, axis=self._axis)
             if masks.stems == images.stems:
                 masks = FileTable(images.stems, masks.paths)  # in half of the memory
             elif not patterns:
