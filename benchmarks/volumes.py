@@ -17,7 +17,7 @@ import time
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
+from typing import cast
 
 import nibabel
 import numpy as np
@@ -43,8 +43,8 @@ def write_volumes(root: Path, size: tuple[int, int, int] = SIZE) -> None:
     body = values[:, size[1] // 6 : -size[1] // 6, size[2] // 6 : -size[2] // 6]
     body[:] = random.normal(40, 15, body.shape)
     for name in FILES[:2]:
-        image = cast(Any, nibabel).Nifti1Image(values.T, np.diag([-0.7, -0.7, 2, 1]))
-        cast(Any, nibabel).save(image, root / name)
+        image = nibabel.Nifti1Image(values.T, np.diag([-0.7, -0.7, 2, 1]))
+        nibabel.save(image, root / name)
     (root / FILES[2]).mkdir()
     series = generate_uid()
     for z, pixels in enumerate(values):

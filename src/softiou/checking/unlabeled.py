@@ -81,7 +81,7 @@ def _misplaced(folder: Path) -> Iterator[Problem]:
 def _check(path: Path, bands: Bands | None) -> ImageCheck | DataProblemsError:
     """Read an image as training will."""
     try:
-        return check_image(path, bands)
+        return check_image(path, (bands or Bands(())).of(path))
     except DataProblemsError as error:
         return error
 

@@ -172,7 +172,7 @@ def _channel(path: Path) -> Volume:
     """Open a file that is as large as it says."""
     import nibabel
 
-    image = cast(Any, nibabel.load(path))
+    image = nibabel.load(path)
     kind, shape = image.get_data_dtype(), tuple(map(int, image.shape))
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
