@@ -84,6 +84,7 @@ def test_a_range_becomes_0_to_1() -> None:
     torch.testing.assert_close(bands.stored(scaled), stored, equal_nan=True)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_other_formats_have_bands_too(tmp_path: Path) -> None:
     rgba = np.random.default_rng(0).integers(0, 255, (4, 5, 4), np.uint8)
     write_png(tmp_path / "a.png", rgba)

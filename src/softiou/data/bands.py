@@ -75,10 +75,7 @@ class Bands:
         return bands
 
     def of(self, image: Path) -> "Bands | None":
-        """Return the bands of such images, of slices all unless some are chosen; None for RGB.
-
-        One range is that of all bands, and one for each channel that of its slices.
-        """
+        """Return the bands of such images, of slices all unless some are chosen; None for RGB."""
         numbers, around, axis = self.numbers, 1, ""
         if image.suffix == SLICE:
             axis, around = parts_of(image)[1], 2 * self.neighbours + 1

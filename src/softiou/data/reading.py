@@ -436,7 +436,7 @@ class MaskReader:
         found = native.numbers_in(raw)
         wrong = (found < 0) | (found >= _LABEL_VALUES) | ~self._known.take(found, mode="clip")
         if wrong.any():
-            values = {"found": found, "offending": found[wrong], "label_map": self.label_map}
+            values: Any = {"found": found, "offending": found[wrong], "label_map": self.label_map}
             about = explain_values(path, description=self.description, **values)
             raise DataProblemsError(about)
         if raw.dtype != np.uint8 or self._table.dtype != np.uint8:

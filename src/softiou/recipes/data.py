@@ -58,7 +58,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
             return open_dataset(
                 source, split, labels=labels, skip_corrupt=data.skip_corrupt, bands=bands
             )
-        if bands.numbers:
+        if bands is not None and bands.numbers:
             raise ConfigError(
                 "data.bands: your own data set says which bands it has; leave it out."
             )
