@@ -191,7 +191,7 @@ def _preset(data: DataConfig, bands: Bands | None) -> Preset:
     given = None not in (data.scale, data.flip, data.colour)
     if bands and bands.axis and not given:
         return "medical"
-    from_above = source_name(data.source) == "deepglobe" or bands is not None
+    from_above = source_name(data.source) == "deepglobe" or data.bands is not None
     return "aerial" if from_above and not given else "street"
 
 
