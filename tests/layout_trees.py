@@ -63,6 +63,7 @@ def voc(root: Path, *, augmented: bool = False) -> str:
     """Two images in train, one in val, and with SBD two more in trainaug."""
     devkit = root / "VOCdevkit" / "VOC2012"
     palette = [0, 0, 0, 128, 0, 0] + [0] * 756 + [224, 224, 192]
+    palette[45:48], palette[60:63] = [192, 128, 128], [0, 64, 128]  # person and monitor
     train, val, more = ["2007_000032", "2007_000039"], ["2007_000033"], ["2008_000002"]
     for stem in train + val + more:
         picture(devkit / "JPEGImages" / f"{stem}.jpg")
