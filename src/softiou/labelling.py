@@ -99,7 +99,7 @@ def label(
     folder: str,
     precision: Precision,
 ) -> Iterator[str]:
-    """Write the soft labels of images into a store, each file atomically.
+    """Write the soft labels of images into a store, each whole or not at all.
 
     Args:
         model: The teacher, in eval mode, on the device to use.
@@ -116,12 +116,15 @@ def label(
     """
     stride = store.manifest.quantisation.stride
     settings = TeacherSettings.of(store.manifest.prediction)
-    for sample in samples:
-        image = sample["image"]
-        probs = cell_probs(model, image, stride=stride, precision=precision, settings=settings)
-        require_finite(probs, model=str(store.manifest.teacher.name), image=sample["stem"])
-        store.write(folder, sample["stem"], probs.cpu(), image)
-        yield sample["stem"]
+    try:
+        for sample in samples:
+            image = sample["image"]
+            probs = cell_probs(model, image, stride=stride, precision=precision, settings=settings)
+            require_finite(probs, model=str(store.manifest.teacher.name), image=sample["stem"])
+            store.write(folder, sample["stem"], probs.cpu(), image)
+            yield sample["stem"]
+    finally:
+        store.close()
 
 
 @torch.inference_mode()

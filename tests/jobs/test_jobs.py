@@ -194,6 +194,7 @@ def test_soft_labels_are_stored_and_learnt_from(
 ) -> None:
     store = softiou.label(trained.data, teacher=run, out=tmp_path / "store", progress=False)
     assert len(store.stems("train")) == 10
+    assert len(list((tmp_path / "store" / "train").glob("labels-000001-*.tar"))) == 1
     student = softiou.distill(
         trained.data,
         soft_labels=tmp_path / "store",

@@ -85,8 +85,12 @@ def test_every_verb_takes_any_name(name: bytes, trained: TrainedRun, tmp_path: P
     )
     assert (saved.written, saved.failed) == (3, ())
     assert len(list((tmp_path / "masks").iterdir())) == 9
-    softiou.label(data, teacher=run, out=tmp_path / "soft", progress=False)
+    softiou.label(data, teacher=run, out=tmp_path / "soft", shard_mib=0, progress=False)
     assert len(list((tmp_path / "soft").rglob("*.b2nd"))) == 10
+    assert (
+        len(softiou.label(data, teacher=run, out=tmp_path / "in", progress=False).stems("train"))
+        == 10
+    )
 
 
 def test_a_validation_split_without_a_labelled_pixel_is_named(

@@ -448,5 +448,8 @@ class LabellingConfig(Section):
         (1.0,), description="average over these sizes of the image"
     )
     precision: Auto | Precision = Field("auto", description="of the teacher")
+    shard_mib: Annotated[int, Field(ge=0)] = Field(
+        1024, description="size of the files, each with the labels of many images; 0: one an image"
+    )
     workers: Workers = Field(1, description="loading processes")
     skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")

@@ -14,9 +14,9 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from zipfile import BadZipFile
@@ -38,7 +38,10 @@ _ODD = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x09\x0b-\x1f]", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar archive at a path or URL, of a length in bytes when it was changed last."""
+    """A tar archive at a path or URL, of a length in bytes when it was changed last.
+
+    With `changed` below 0 it may grow.
+    """
 
     place: str
     changed: int  # in ns
@@ -59,7 +62,7 @@ class Shard:
                 same = (now.st_mtime_ns, now.st_size) == (self.changed, self.length)
                 file.seek(start)
                 content = file.read(size)
-        if not same:
+        if not same and self.changed >= 0:
             message = "Expected the shard as it was when the data set was opened, but it changed."
             raise data_error(self.place, message, "Start again.")
         return content
@@ -132,13 +135,16 @@ def shards_in(root: Path) -> list[str]:
     return sorted(f"{base}{name}" for name in tars)
 
 
-def indices(places: Iterable[str]) -> Iterator[Index]:
-    """Yield the index of each archive; DataError for one that is damaged or hostile."""
+def indices(places: Iterable[str], *, torn: bool = False) -> Iterator[Index]:
+    """Yield the index of each archive; DataError for one that is damaged or hostile.
+
+    With `torn` one may end within an entry, as after a kill of its writer.
+    """
     with ThreadPoolExecutor() as pool:
-        yield from pool.map(_index_of, places)
+        yield from pool.map(partial(_index_of, torn=torn), places)
 
 
-def _index_of(place: str) -> Index:
+def _index_of(place: str, *, torn: bool) -> Index:
     try:
         shard = Shard.at(place)
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softiou/shards"
@@ -150,7 +156,7 @@ def _index_of(place: str) -> Index:
                 return _loaded(path, shard)
         files, inner = _remote(place)
         with files.open(inner, "rb") as file:
-            index = _read(file, shard)
+            index = _read(file, shard, torn=torn)
     except (OSError, ValueError) as error:
         remedy = "Write it again, without compression: `tar cf`, webdataset, `softiou check --fix`."
         raise data_error(place, f"Cannot read the archive: {error}.", remedy) from error
@@ -189,9 +195,11 @@ def _remote(place: str) -> tuple[Any, str]:
     return files, str(path)
 
 
-def _read(file: BinaryIO, shard: Shard) -> Index:
+def _read(file: BinaryIO, shard: Shard, *, torn: bool) -> Index:
     """Read the headers of an archive; a ValueError says what is wrong with them."""
-    found = list(_entries(file, shard.length))
+    found: list[tuple[str, int, int]] = []
+    with suppress(ValueError) if torn else nullcontext():
+        found.extend(_entries(file, shard.length))
     names = "\n".join(name for name, _, _ in found).encode(errors=_ERRORS)
     ranges = np.array([one[1:] for one in found], np.int64).reshape(-1, 2)
     return Index(shard, np.frombuffer(names, np.uint8), ranges[:, 0], ranges[:, 1])

@@ -44,7 +44,7 @@ def label(
         overrides: Settings as text, such as "k=4".
         progress: As in `evaluate`.
         settings: splits, stride, k, mass, levels, calibrated, flip, scales, precision, workers,
-            skip_corrupt.
+            shard_mib, skip_corrupt.
 
     Raises:
         ConfigError: A setting is wrong.
@@ -72,6 +72,7 @@ def label(
     how = labelling.TeacherSettings(scaling, config.flip, config.scales)
     manifest = labelling.make_manifest(trained, quantisation, data=source, settings=how)
     store = SoftLabelStore.create(Path(out), manifest)
+    store.shard_bytes = config.shard_mib << 20
     calibrated = "" if scaling is None else ", calibrated"
     shown.say(f"store {out}: stride {stride}, k {config.k}, teacher {trained.path}{calibrated}")
     for dataset, _ in images:
@@ -99,7 +100,9 @@ def _label_images(
         pass
     if images.skipped:
         progress.say(f"{images.folder}: left out {len(images.skipped)} unreadable images")
-    held, mebibytes = len(store.stems(images.folder)), store.size_bytes(images.folder) / 2**20
+    now = SoftLabelStore.open(store.path)  # with what other processes have written
+    held = sum(now.has(images.folder, stem) for stem in images.stems)
+    mebibytes = store.size_bytes(images.folder) / 2**20
     progress.say(
         f"{images.folder}{f', part {part}/{parts}' if parts > 1 else ''}: {len(todo)} images "
         f"labelled; the store holds {held} of {len(images)} in {mebibytes:.1f} MiB"

@@ -1,13 +1,14 @@
-"""A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/<stem>.b2nd per image.
+"""A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/labels-*.tar.
 
-Any number of processes and machines may fill a store, and continue after an interruption: files
-appear whole or not at all. No file stays open, so that a store can be pickled for the workers of a
-DataLoader.
+Each image has an entry <stem>.b2nd in one of these shards, or a file STORE/<split>/<stem>.b2nd. Any
+number of processes and machines may fill a store, and continue after an interruption: entries and
+files appear whole or not at all. A store can be pickled for the workers of a DataLoader.
 
 Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -23,14 +24,17 @@ from softiou.data.base import DatasetDescription, class_difference
 from softiou.data.files import files_by_stem
 from softiou.data.names import Names, Paths
 from softiou.data.problems import DataProblemsError, Problem, data_error, some_of
-from softiou.data.verifying import checked_once
+from softiou.data.shards import Shard
+from softiou.data.verifying import bounded_map, checked_once
 from softiou.soft_labels.codes import Codes, encode, sparse
 from softiou.soft_labels.files import BrokenFileError, Frame, pack
 from softiou.soft_labels.manifest import SCHEMA_VERSION, Manifest
+from softiou.soft_labels.shards import LabelShards, names_in, shards_in_order
 
 MANIFEST = "manifest.json"
 SUFFIX = ".b2nd"
 _THUMBNAIL_PX = 4
+_LITTLE = 1 << 28  # bytes of soft labels that are read at the start to find damage
 _SAME_PICTURE = 4  # grey levels; decoders of JPEG files differ by one or two
 
 
@@ -40,11 +44,14 @@ class SoftLabelStore:
     Attributes:
         path: Its folder.
         manifest: Of its files.
+        shard_bytes: Size of a shard that `write` appends to; 0 for a file for each image.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self.shard_bytes = 0
+        self._shards: dict[str, LabelShards] = {}
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> "SoftLabelStore":
@@ -110,7 +117,7 @@ class SoftLabelStore:
             raise data_error(self.path / split, message, remedy)
 
     def file(self, split: str, stem: str) -> Path:
-        """Return where the soft labels of an image lie; ValueError for names leading elsewhere."""
+        """Return the file of an image without a shard; ValueError for names leading elsewhere."""
         parts = PurePosixPath(split, file_name(stem, SUFFIX))
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"Expected names inside the store, but got {split!r} and {stem!r}.")
@@ -118,7 +125,21 @@ class SoftLabelStore:
 
     def has(self, split: str, stem: str) -> bool:
         """Return whether an image has its soft labels."""
-        return self.file(split, stem).is_file()
+        return self._entry(split, stem) is not None or self.file(split, stem).is_file()
+
+    def shards(self, split: str) -> LabelShards:
+        """Return the shards of a split, whose index is read once."""
+        if split not in self._shards:
+            self._shards[split] = LabelShards(self.file(split, "").parent)
+        return self._shards[split]
+
+    def _entry(self, split: str, stem: str) -> tuple[str, int, int] | None:
+        return self.shards(split).place(f"{visible(stem)}{SUFFIX}")
+
+    def close(self) -> None:
+        """End the shards that this process has written to; what is in them can be read before."""
+        for shards in self._shards.values():
+            shards.close()
 
     def write(self, split: str, stem: str, probs: Tensor, image: Tensor) -> None:
         """Store the soft labels of an image: whole, or not at all.
@@ -146,9 +167,12 @@ class SoftLabelStore:
             "width": image_size[1],
             "thumbnail": thumbnail(image).flatten().tolist(),
         }
-        file = self.file(split, stem)
+        file, content = self.file(split, stem), pack(encode(probs, quantisation), about)
+        if self.shard_bytes:
+            name = f"{visible(stem)}{SUFFIX}"
+            return self.shards(split).append(name, content, most_bytes=self.shard_bytes)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(pack(encode(probs, quantisation), about), file)
+        return write_atomically(content, file)
 
     def read(
         self,
@@ -213,18 +237,24 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise DataError unless the files of images are whole and of this store, by checksum.
+        """Raise DataError unless the labels of images are whole and of this store, by checksum.
 
-        Those that were whole before, and have not changed since, are not read again.
+        Files that were whole before, and have not changed since, are not read again. Labels in
+        shards, which have a checksum each, too, are read only up to a total size.
         """
-        names = Names(file_name(stem, SUFFIX) for stem in stems)
+        in_shards = [stem for stem in stems if self._entry(split, stem)]
+        alone = sorted({*stems} - {*in_shards})
         found = checked_once(
-            Paths(names, self.path / split),
-            lambda number: self._problems(split, stems[number], self._open_file),
+            Paths(Names(file_name(stem, SUFFIX) for stem in alone), self.path / split),
+            lambda number: self._problems(split, alone[number], self._open_file),
             f"soft labels of {self.manifest.identity}",
         )
-        if found:
-            raise DataProblemsError(*(problem for _, problem in found))
+        problems = [problem for _, problem in found]
+        if in_shards and self.size_bytes(split) <= _LITTLE:
+            check = partial(self._problems, split, check=self._open_file)
+            problems += [problem for one in bounded_map(check, in_shards) for problem in one]
+        if problems:
+            raise DataProblemsError(*problems)
 
     def _problems(
         self, split: str, stem: str, check: Callable[[str, str], object]
@@ -241,7 +271,9 @@ class SoftLabelStore:
     def _open_file(self, split: str, stem: str) -> Frame:
         """Open the file of an image, and check that it is of this image and store."""
         try:
-            frame = Frame(self.file(split, stem).read_bytes())
+            entry = self._entry(split, stem)
+            content = entry and Shard(entry[0], -1, -1).read(*entry[1:])
+            frame = Frame(content or self.file(split, stem).read_bytes())
         except FileNotFoundError:
             raise DataProblemsError(self._problem(split, stem, "there is no such file")) from None
         except (OSError, BrokenFileError) as error:
@@ -262,7 +294,8 @@ class SoftLabelStore:
         """Report why the soft labels of an image cannot be used."""
         message = f"Cannot use the soft labels of the image '{split}/{stem}': {reason}."
         remedy = "`softiou label` with the same --out and --verify labels it again."
-        return Problem(str(self.file(split, stem)), message, remedy)
+        entry, file = self._entry(split, stem), self.file(split, stem)
+        return Problem(f"{entry[0]}/{file.name}" if entry else str(file), message, remedy)
 
     def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
         """Read every file, perhaps of one split or image; return a problem for each damaged one."""
@@ -288,15 +321,17 @@ class SoftLabelStore:
             raise BrokenFileError("its weights sum to more than one")
 
     def _images(self, split: str | None) -> Iterator[tuple[str, str]]:
-        """Return split and stem of every file, by name."""
-        for file in self._files(split):
-            parts = file.relative_to(self.path).with_suffix("").parts
-            yield parts[0], "/".join(parts[1:])
+        """Return split and stem of every image that has soft labels, by name."""
+        folders = [path.name for path in self.path.iterdir() if path.is_dir()]
+        for name in sorted(folders) if split is None else [split]:
+            files = (file.relative_to(self.path / name) for file in self._files(name))
+            names = {*names_in(self.path / name), *(file.as_posix() for file in files)}
+            yield from ((name, one.removesuffix(SUFFIX)) for one in sorted(names))
 
-    def _files(self, split: str | None) -> Iterable[Path]:
+    def _files(self, split: str) -> Iterable[Path]:
         # Files that are being written have a name that begins with a dot.
-        folder = self.path if split is None else self.path / split
-        return sorted(f for f in folder.rglob(f"*{SUFFIX}") if not f.name.startswith("."))
+        files = (self.path / split).rglob(f"*{SUFFIX}")
+        return (file for file in files if not file.name.startswith("."))
 
     def stems(self, split: str) -> tuple[str, ...]:
         """Return the images of a split that have soft labels, by name."""
@@ -304,7 +339,9 @@ class SoftLabelStore:
 
     def size_bytes(self, split: str | None = None) -> int:
         """Return the size of the files of a split, or of all."""
-        return sum(file.stat().st_size for file in self._files(split))
+        folders = self.path.iterdir() if split is None else [self.path / split]
+        files = ((*shards_in_order(one), *map(str, self._files(one.name))) for one in folders)
+        return sum(Path(file).stat().st_size for several in files for file in several)
 
 
 def thumbnail(image: Tensor) -> Tensor:
