@@ -165,7 +165,8 @@ def _tried(words: Words, folder: Path, watched: Watched) -> tuple[Counter[str], 
 
     def listen() -> None:
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in ("socket.connect", "socket.getaddrinfo"):
+            local = event == "socket.connect" and isinstance(arguments[1], str | bytes)
+            if event in ("socket.connect", "socket.getaddrinfo") and not local:
                 network.touch()
 
         sys.addaudithook(hook)

@@ -36,11 +36,14 @@ def remember(key: str, content: bytes) -> None:
         _unwritten[key] = content
 
 
-def _file(key: str) -> Path:
-    """Return a file in $SOFTIOU_CACHE, or in softiou/ of $XDG_CACHE_HOME or of ~/.cache."""
+def cache_folder() -> Path:
+    """Return $SOFTIOU_CACHE, or softiou/ in $XDG_CACHE_HOME or in ~/.cache."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = os.environ.get("SOFTIOU_CACHE") or Path(home, "softiou")
-    return Path(folder, sha256(key.encode(errors="surrogatepass")).hexdigest()[:32])
+    return Path(os.environ.get("SOFTIOU_CACHE") or Path(home, "softiou"))
+
+
+def _file(key: str) -> Path:
+    return cache_folder() / sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _checksum(key: str, content: bytes) -> bytes:

@@ -69,11 +69,11 @@ def test_an_index_is_kept_until_the_shard_changes(
 def test_an_index_goes_to_the_cache_of_the_user(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SOFTIOU_CACHE", str(tmp_path / "cache"))
     path = write(tmp_path / "a.tar", a=b"1")
     (tmp_path / ".a.tar.index").mkdir()  # where no file can be written
     assert index(path).names == ["a"]
-    assert len(list((tmp_path / "cache/softiou/shards").iterdir())) == 1
+    assert len(list((tmp_path / "cache/shards").iterdir())) == 1
 
 
 @pytest.mark.parametrize(

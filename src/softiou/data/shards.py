@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from softiou._cache import cache_folder
 from softiou._files import write_atomically
 from softiou.data.members import Member, member
 from softiou.data.problems import data_error
@@ -147,8 +148,11 @@ def indices(places: Iterable[str], *, torn: bool = False) -> Iterator[Index]:
 def _index_of(place: str, *, torn: bool) -> Index:
     try:
         shard = Shard.at(place)
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softiou/shards"
-        cached = [home / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.index"]
+        cached = [
+            cache_folder()
+            / "shards"
+            / f"{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}.index"
+        ]
         if not is_url(place):
             cached.insert(0, Path(place).with_name(f".{Path(place).name}.index"))
         for path in cached:

@@ -182,7 +182,7 @@ def test_a_shard_that_changes_is_noticed(shards: Path) -> None:
 @pytest.fixture
 def bucket(shards: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     """The shards at a URL in memory."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("SOFTIOU_CACHE", str(tmp_path / "cache"))
     files = fsspec.filesystem("memory")
     for path in shards.rglob("*"):
         if path.suffix in (".tar", ".yaml"):
@@ -195,7 +195,7 @@ def test_shards_at_a_url(bucket: str, tmp_path: Path) -> None:
     dataset = open_dataset(f"webdataset:{bucket}", "train")
     assert str(dataset.files(0)[0]) == f"{bucket}/train-000000.tar/a.png"
     assert dataset[0]["target"].tolist() == [[0, 1, 1], [0, 0, 255]]
-    assert len(list((tmp_path / "cache/softiou/shards").glob("*.index"))) == 3
+    assert len(list((tmp_path / "cache/shards").glob("*.index"))) == 3
     (tmp_path / "dataset.yaml").write_text(
         f"layout: webdataset\nroot: {bucket}\nclasses: [sky, way]\n"
     )
