@@ -462,6 +462,20 @@ def _shard(place: Place, *names: str, **change: Any) -> Words:
     return ["train", "webdataset:shards", *STEP]
 
 
+@_case("tables")
+def _table_with_paths_and_a_script(place: Place) -> Words:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = place.folder / "hub"
+    folder.mkdir()
+    (folder / "hub.py").write_text(f"import os\nos.system({place.payload!r})\n")
+    (folder / "dataset.yaml").write_text("layout: hf\nclasses: [ground, box]\n")
+    file = {"bytes": None, "path": str(place.outside / "secret.png")}
+    pq.write_table(pa.table({"image": [file], "mask": [file]}), folder / "train.parquet")
+    return ["train", str(folder), *STEP]
+
+
 @_case("shards, `*.tar`")
 def _entries_above_a_shard(place: Place) -> Words:
     up = os.path.relpath(place.outside, place.folder / "shards")

@@ -26,7 +26,7 @@ from softiou.data.reading import MaskReader
 from softiou.data.shards import as_path, inside, is_url
 
 FILE_NAME = "dataset.yaml"
-SHARDED = ("webdataset",)  # layouts whose classes are those of dataset.yaml or of the masks
+SHARDED = ("webdataset", "hf")  # layouts whose classes are those of dataset.yaml or of the masks
 _EXAMPLE = "classes: [background, road]"
 
 _Byte = Annotated[StrictInt, Field(ge=0, le=255)]

@@ -24,6 +24,7 @@ from softiou.data.layouts import (
     PUBLISHED_LAYOUTS,
     Files,
     FolderLayout,
+    HuggingFace,
     Layout,
     Voc,
     WebDataset,
@@ -338,12 +339,14 @@ def _in_shards(
     if contents is None and inside(home, FILE_NAME).is_file():
         found = read_layout_file(home, FORMATS)
         contents = found[1] if found else read_dataset_file(home)
-    layout = WebDataset(root, contents or UNKNOWN)
+    if name == "hf" and not root.exists() and root.is_relative_to(home):
+        root = root.relative_to(home)  # a name of the hub in dataset.yaml
+    layout = (HuggingFace if name == "hf" else WebDataset)(root, contents or UNKNOWN)
     if contents:
         return DataSource(_regrouped(layout, contents, home), home=home)
     contents = inferred(layout)
     if contents is None:
-        raise data_error(root, "Expected masks in the shards, but found none.", layout.pairing)
+        raise data_error(root, "Expected masks beside the images, but found none.", layout.pairing)
     layout.reader = contents.mask_reader()
     return DataSource(layout, home=home, note=in_words(contents))
 

@@ -55,12 +55,7 @@ class WebDataset(Layout):
         self.name = "webdataset"
         self.root = root.parent if root.is_file() else root
         self.reader = contents.mask_reader()
-        patterns = [contents.images or "{stem}.", *contents.mask_patterns]
-        if odd := [one for one in patterns if not one.startswith("{stem}.")]:
-            message = f'Expected endings such as "{{stem}}.seg.png", but found {odd[0]!r}.'
-            raise data_error(root, message, "Correct `images` and `masks` of dataset.yaml.")
-        named = [one.removeprefix("{stem}.").lower() for one in patterns]
-        self._roles = lru_cache(maxsize=1024)(partial(_roles, named))
+        self._roles = lru_cache(maxsize=1024)(partial(roles, named_endings(contents, root)))
         self._shards: dict[str, list[str]] = {}
         for place in shards_in(root):
             self._shards.setdefault(_split_of(place, str(self.root)), []).append(place)
@@ -125,7 +120,16 @@ class WebDataset(Layout):
         return any(role for _, endings, _ in _keys(index) for role, _ in self._roles(endings))
 
 
-def _roles(named: Sequence[str], endings: Sequence[str]) -> tuple[tuple[int, int], ...]:
+def named_endings(contents: DatasetFile, root: Path) -> list[str]:
+    """Return the endings of image and masks that dataset.yaml names, "" for an image of any."""
+    patterns = [contents.images or "{stem}.", *contents.mask_patterns]
+    if odd := [one for one in patterns if not one.startswith("{stem}.")]:
+        message = f'Expected endings such as "{{stem}}.seg.png", but found {odd[0]!r}.'
+        raise data_error(root, message, "Correct `images` and `masks` of dataset.yaml.")
+    return [one.removeprefix("{stem}.").lower() for one in patterns]
+
+
+def roles(named: Sequence[str], endings: Sequence[str]) -> tuple[tuple[int, int], ...]:
     """Return roles and places of the image and the masks among the files of a sample."""
     lower = [ending.lower() for ending in endings]
     found = [(named.index(one), n) for n, one in enumerate(lower) if one in named]

@@ -1,0 +1,146 @@
+"""Data sets of Hugging Face: tables with an image and its masks in each row."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softiou.data.dataset_yaml import DatasetFile
+from softiou.data.files import UNLABELED
+from softiou.data.layouts.base import Files, Layout, no_labels
+from softiou.data.layouts.webdataset import named_endings, roles
+from softiou.data.members import member
+from softiou.data.patterns import split_named
+from softiou.data.problems import data_error
+from softiou.errors import ConfigError
+
+_CONTENT = {"bytes", "path"}  # of an image in a table
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The images of a column, one in each row."""
+
+    place: str
+    name: str
+    table: Any
+
+    def __str__(self) -> str:
+        return self.place
+
+    @property
+    def changed(self) -> int:
+        """Return when the files of the table were written last, in ns."""
+        return max(
+            (os.stat(file["filename"]).st_mtime_ns for file in self.table.cache_files), default=0
+        )
+
+    def member(self, row: int, size: int) -> Path:
+        """Return the image of a row as a path."""
+        return member(self, f"{self}/{row:07d}.{self.name}.png", row, size)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return the image of the row `start`."""
+        content: bytes = self.table.data.column(self.name)[start]["bytes"].as_py()
+        return content
+
+
+class HuggingFace(Layout):
+    """A data set of the hub, or a folder of Parquet, opened by the library `datasets`.
+
+    The table is converted once into memory-mapped files in the cache of that library, whose rows
+    are read at random. Columns are called as the endings of `WebDataset`: `image` and `mask`, or
+    those of `images: "{stem}.photo"` and `masks: "{stem}.classes"` in dataset.yaml. Stems are the
+    numbers of rows.
+    """
+
+    name = "hf"
+    split_form = "{split}-*.parquet"
+    pairing = "The mask of an image is in the same row: add it, or leave the row out."
+
+    def __init__(self, root: Path, contents: DatasetFile) -> None:
+        self.root = root
+        self.reader = contents.mask_reader()
+        named = [f"{one}.png" if one else "" for one in named_endings(contents, root)]
+        self._columns: dict[str, dict[int, Column]] = {}
+        for name, table in _tables(root).items():
+            split = split_named(name) or name
+            columns = [one for one, kind in table.features.items() if _is_image(kind)]
+            found = roles(named, [f"{one}.png" for one in columns])
+            places = {role: Column(f"{root}/{name}", columns[n], table) for role, n in found}
+            if 0 in places:
+                self._columns[split] = places
+        if not self._columns:
+            message = "Expected tables with a column of images, `image`, but found none."
+            remedy = 'Name it in dataset.yaml: `images: "{stem}.COLUMN"`, and `masks` likewise.'
+            raise data_error(root, message, remedy)
+        if "train" not in self._columns:
+            others = [name for name in self._columns if name not in ("val", "test", UNLABELED)]
+            for name in others[:1]:
+                self._columns["train"] = self._columns.pop(name)
+        masked = (name for name, found in self._columns.items() if len(found) > 1)
+        self.splits = tuple(name for name in masked if name != UNLABELED)
+        self.unlabeled = tuple(name for name in self._columns if name not in self.splits)
+        self._listed = lru_cache(maxsize=None)(self._list)
+
+    def images(self, split: str) -> Files:
+        """Return the images of a split."""
+        return self._listed(split, 0)
+
+    def masks(self, split: str) -> tuple[Files, ...]:
+        """Return the masks of each annotator."""
+        masks = tuple(self._listed(split, role) for role in sorted(self._columns[split]) if role)
+        if masks:
+            return masks
+        message = "Expected masks beside the images, but found none."
+        raise no_labels(self.root, message, self.pairing)
+
+    def _list(self, split: str, role: int) -> Files:
+        import pyarrow.compute as pc
+
+        column = self._columns[split][role]
+        content = pc.struct_field(column.table.data.column(column.name), "bytes")
+        sizes = pc.fill_null(pc.binary_length(content), -1).to_numpy()
+        if role == 0 and (sizes < 0).any():
+            row = int((sizes < 0).argmax())
+            message = f"Expected an image in each row, but row {row} has none."
+            remedy = "Save the table with its images, not with paths of files: push_to_hub does."
+            raise data_error(str(column), message, remedy)
+        rows = np.flatnonzero(sizes >= 0).tolist()
+        files = {f"{row:07d}": column.member(row, int(sizes[row])) for row in rows}
+        return Files(files, Path(str(column)))
+
+
+def _is_image(kind: Any) -> bool:
+    """Return whether a column holds images, as `datasets` writes them with and without types."""
+    return type(kind).__name__ == "Image" or (isinstance(kind, Mapping) and set(kind) == _CONTENT)
+
+
+def _tables(root: Path) -> dict[str, Any]:
+    """Open all splits, with images as bytes."""
+    try:
+        import datasets
+    except ImportError as error:
+        raise ConfigError(f"hf:{root} needs `datasets`: pip install '.[hf]' in a clone.") from error
+    try:
+        on_disk = any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+        found = datasets.load_from_disk(root) if on_disk else datasets.load_dataset(str(root))
+        tables = found if isinstance(found, dict) else {"train": found}
+        return {str(name): _undecoded(table) for name, table in tables.items()}
+    except Exception as error:  # the library raises nearly anything
+        reason = re.sub(r"\s+", " ", str(error))
+        message = f"Cannot open the data set: {type(error).__name__}: {reason}."
+        raise data_error(f"hf:{root}", message, "Check its name or its Parquet files.") from error
+
+
+def _undecoded(table: Any) -> Any:
+    """Return a table with images as bytes."""
+    for column, kind in table.features.items():
+        if type(kind).__name__ == "Image":
+            table = table.cast_column(column, type(kind)(decode=False))
+    return table
