@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from softiou.checkpoints import read_checkpoint
+from softiou.data.shards import indices
 
 _CLOCKS = {"seconds", "created", "checkpoint_sha256", "softiou", "date"}
 
@@ -63,8 +64,14 @@ def _lines(run: Path) -> list[dict[str, Any]]:
 
 def _contents(folder: Path) -> dict[str, str]:
     found = {}
-    for path in folder.rglob("*"):
-        if path.is_file() and path.name[:8] != ".output-":
+    for path in sorted(folder.rglob("*")):
+        if path.match("labels-*.tar"):  # of any name; the later entry counts
+            (index,) = indices([str(path)], torn=True)
+            for number, name in enumerate(index.names):
+                content = index.member(number).read_bytes()
+                place = str((path.parent / name).relative_to(folder))
+                found[place] = hashlib.sha256(content).hexdigest()
+        elif path.is_file() and not path.name.startswith((".output-", ".labels-")):
             content = path.read_bytes()
             if path.suffix == ".json":
                 values = json.loads(content)

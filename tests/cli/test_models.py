@@ -15,9 +15,10 @@ def test_architectures_with_their_cost(softiou: Run) -> None:
     result = softiou("models", "--crop", 64, "--json")
     content = json.loads(result.out)
     rows = {row["architecture"]: row for row in content["models"]}
-    assert len(rows) == 12
+    assert len(rows) == 14
     assert rows["deeplabv3plus"]["encoder"] == "mobilenet_v2"
-    assert rows["dpt"]["encoder"].startswith("tu-vit_")
+    assert all(rows[one]["encoder"].startswith("tu-vit_") for one in ("dpt", "eomt", "linear"))
+    assert (rows["eomt"]["stride"], rows["linear"]["stride"]) == (4, 16)
     assert (rows["deeplabv3plus"]["stride"], rows["unet"]["stride"]) == (4, 1)
     assert all(row["refusal"] is None for row in content["models"])
     assert content["encoders"]["mix_transformer"] == [f"mit_b{size}" for size in range(6)]

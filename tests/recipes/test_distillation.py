@@ -352,9 +352,10 @@ def test_mistakes_are_told() -> None:
 
 @pytest.fixture(scope="module")
 def store(trained: Any, shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The soft labels of the trained run at full resolution."""
+    """The soft labels of the trained run at full resolution, in a file for each image."""
     out = tmp_path_factory.mktemp("labels") / "store"
-    label(str(shapes), trained.directory, out, ["stride=1", "k=3", "precision=fp32", "workers=0"])
+    settings = ["stride=1", "k=3", "precision=fp32", "workers=0", "shard_mib=0"]
+    label(str(shapes), trained.directory, out, settings)
     return out
 
 

@@ -44,7 +44,7 @@ def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         arXiv 2112.01527; the scores are the semantic inference of Cheng et al., Per-Pixel
         Classification is Not All You Need, NeurIPS 2021, section 3.4.
     """
-    with torch.autocast(class_logits.device.type, enabled=False):
+    with torch.autocast("cpu" if class_logits.is_meta else class_logits.device.type, enabled=False):
         classes = class_logits.float().softmax(-1)[..., :-1]
         masks = mask_logits.float().sigmoid()
         scores = torch.einsum("nqc,nqhw->nchw", classes, masks)
