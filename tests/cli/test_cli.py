@@ -626,8 +626,8 @@ def test_without_the_extra_the_command_names_it(tmp_path: Path) -> None:
 def test_label_goes_on_and_verifies(
     softiou: Run, trained: Any, shapes: Path, tmp_path: Path
 ) -> None:
-    command = ("label", shapes, "--teacher", trained.directory, "--out", "store", "workers=0")
-    command += ("shard_mib=0",)  # a file for each image
+    plain = ("workers=0", "shard_mib=0")  # a file for each image
+    command = ("label", shapes, "--teacher", trained.directory, "--out", "store", *plain)
     first = softiou(*command, "--part", "1/2", "splits=[train, val]")
     assert first.status == 0, first.err
     assert "train, part 1/2: 5 images labelled; the store holds 5 of 10" in first.out

@@ -29,12 +29,12 @@ def table(folder: Path, split: str, *, image: str = "image", mask: str = "mask")
     """Return the samples of a split of a folder as a table with types."""
     images = sorted((folder / split / "images").iterdir())
     masks = [folder / split / "masks" / f"{path.stem}.png" for path in images]
-    rows = {
+    rows: dict[str, list[Any]] = {
         name: [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
         for name, paths in ((image, images), (mask, masks))
     }
     kinds = {image: datasets.Image(), mask: datasets.Image(), "caption": datasets.Value("string")}
-    rows["caption"] = [path.stem for path in images]  # type: ignore[assignment]
+    rows["caption"] = [path.stem for path in images]
     return datasets.Dataset.from_dict(rows, datasets.Features(kinds))
 
 
