@@ -178,8 +178,8 @@ def inside_shares(view: View, size: tuple[int, int]) -> NDArray[np.float32]:
     windows = ((view.top, view.height), (view.left, view.width))
     for (first, length), new, limit in zip(windows, view.crop_px, size, strict=True):
         borders = first + np.arange(new + 1) * (length / new)
-        sides.append(np.diff(borders.clip(0, limit)) * (new / length))
-    shares: NDArray[np.float32] = np.multiply.outer(*sides).astype(np.float32)
+        sides.append((np.diff(borders.clip(0, limit)) * (new / length)).astype(np.float32))
+    shares: NDArray[np.float32] = np.multiply.outer(*sides)
     return shares[:, ::-1] if view.flip else shares
 
 
