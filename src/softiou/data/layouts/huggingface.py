@@ -13,7 +13,7 @@ import numpy as np
 from softiou.data.dataset_yaml import DatasetFile
 from softiou.data.files import UNLABELED
 from softiou.data.layouts.base import Files, Layout, no_labels
-from softiou.data.layouts.webdataset import named_endings, roles
+from softiou.data.layouts.webdataset import name_train, named_endings, roles
 from softiou.data.members import member
 from softiou.data.patterns import split_named
 from softiou.data.problems import data_error
@@ -36,9 +36,8 @@ class Column:
     @property
     def changed(self) -> int:
         """Return when the files of the table were written last, in ns."""
-        return max(
-            (os.stat(file["filename"]).st_mtime_ns for file in self.table.cache_files), default=0
-        )
+        times = (os.stat(file["filename"]).st_mtime_ns for file in self.table.cache_files)
+        return max(times, default=0)
 
     def member(self, row: int, size: int) -> Path:
         """Return the image of a row as a path."""
@@ -79,10 +78,7 @@ class HuggingFace(Layout):
             message = "Expected tables with a column of images, `image`, but found none."
             remedy = 'Name it in dataset.yaml: `images: "{stem}.COLUMN"`, and `masks` likewise.'
             raise data_error(root, message, remedy)
-        if "train" not in self._columns:
-            others = [name for name in self._columns if name not in ("val", "test", UNLABELED)]
-            for name in others[:1]:
-                self._columns["train"] = self._columns.pop(name)
+        name_train(self._columns)
         masked = (name for name, found in self._columns.items() if len(found) > 1)
         self.splits = tuple(name for name in masked if name != UNLABELED)
         self.unlabeled = tuple(name for name in self._columns if name not in self.splits)

@@ -62,10 +62,7 @@ class WebDataset(Layout):
         if not self._shards:
             message = "Expected shards, *.tar or */*.tar, but found none."
             raise data_error(root, message, "`softiou check DATA --fix OUT --shards 1000` writes.")
-        if "train" not in self._shards:
-            others = [name for name in self._shards if name not in ("val", "test", UNLABELED)]
-            for name in others[:1]:
-                self._shards["train"] = self._shards.pop(name)
+        name_train(self._shards)
         own = indices(places[0] for places in self._shards.values())
         firsts = dict(zip(self._shards, own, strict=True))
         self.splits = tuple(name for name, index in firsts.items() if self._has_masks(index))
@@ -118,6 +115,13 @@ class WebDataset(Layout):
 
     def _has_masks(self, index: Index) -> bool:
         return any(role for _, endings, _ in _keys(index) for role, _ in self._roles(endings))
+
+
+def name_train(splits: dict[str, Any]) -> None:
+    """Call the first split of any other name train, if there is none."""
+    others = [name for name in splits if name not in ("val", "test", UNLABELED)]
+    if "train" not in splits and others:
+        splits["train"] = splits.pop(others[0])
 
 
 def named_endings(contents: DatasetFile, root: Path) -> list[str]:
