@@ -127,17 +127,23 @@ void softiou_add_edges(const double *edges, const int64_t *offsets, int64_t E, f
     }
 }
 
+/* Sum up `lines` rows at once, since each sum waits for the one before it in its row. */
+static inline void sum_lines(float *rows, int64_t lines, int64_t width) {
+    double sums[4] = {0.0};
+    for (int64_t i = 0; i < width; i++)
+        for (int64_t line = 0; line < lines; line++) {
+            float *at = rows + line * width + i;
+            double share = fabs(sums[line] += *at);
+            *at = (float)(share < 1.0 ? share : 1.0);
+        }
+}
+
 /* Sum up the rows of each box, and turn the sums into shares. */
 void softiou_sum_rows(const double *boxes, const int64_t *offsets, int64_t S, float *flat) {
     for (int64_t s = 0; s < S; s++) {
-        int64_t width = (int64_t)(boxes[4 * s + 3] - boxes[4 * s + 2]) + 1;
-        for (int64_t at = offsets[s]; at < offsets[s + 1]; at += width) {
-            double sum = 0.0;
-            for (int64_t i = at; i < at + width; i++) {
-                sum += flat[i];
-                flat[i] = (float)fmin(fabs(sum), 1.0);
-            }
-        }
+        int64_t width = (int64_t)(boxes[4 * s + 3] - boxes[4 * s + 2]) + 1, at = offsets[s];
+        for (; at + 4 * width <= offsets[s + 1]; at += 4 * width) sum_lines(flat + at, 4, width);
+        for (; at < offsets[s + 1]; at += width) sum_lines(flat + at, 1, width);
     }
 }
 
