@@ -193,6 +193,58 @@ def png(mask: np.ndarray[Any, Any], *, packed: bool = False) -> str:
     return base64.b64encode(content).decode()
 
 
+PANOPTIC_IDS = {"background": 70_000, "road": 3, "car": 260, "tree": 5}  # of the segments
+
+
+def painted() -> np.ndarray[Any, Any]:
+    """Return the names of the shapes by number, 0 for background, of each pixel (H, W)."""
+    numbers = np.zeros(SIZE, np.int64)
+    numbers[25:] = 1
+    numbers[5:20, 10:30] = 2
+    numbers[4:12, 2:6] = 3
+    return numbers
+
+
+def panoptic_content(stems: tuple[str, ...]) -> dict[str, Any]:
+    """Describe `painted`, whose car is two segments, one of them a crowd, in a file."""
+    ids = {"background": 1, "road": 3, "car": 7, "tree": 90}
+    segments = [
+        {"id": PANOPTIC_IDS[name], "category_id": ids[name], "iscrowd": 0, "area": area}
+        for name, area in zip(ids, np.bincount(painted().ravel()).tolist(), strict=True)
+    ]
+    segments[2]["area"] -= 15 * 4
+    segments.append({"id": 999, "category_id": 7, "iscrowd": 1, "area": 15 * 4})
+    return {
+        "categories": [{"id": n, "name": name, "isthing": 0} for name, n in ids.items()],
+        "images": coco_content(stems)["images"],
+        "annotations": [
+            {"image_id": n, "file_name": f"{stem}.png", "segments_info": segments}
+            for n, stem in enumerate(stems)
+        ],
+    }
+
+
+def panoptic_ids() -> np.ndarray[Any, Any]:
+    """Return the id of each pixel (H, W)."""
+    ids = np.array([*PANOPTIC_IDS.values()])[painted()]
+    ids[5:20, 26:30] = 999
+    return ids
+
+
+def panoptic(root: Path) -> str:
+    """Write the images and the PNGs under the same names, in other folders."""
+    write_images(root, "{split}2017/{stem}.png")
+    ids = panoptic_ids()
+    rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+    for split, stems in IMAGES.items():
+        place = root / f"annotations/panoptic_{split}2017"
+        write(place.with_suffix(".json"), panoptic_content(stems))
+        place.mkdir()
+        for stem in stems:
+            Image.fromarray(rgb).save(place / f"{stem}.png")
+    return f"coco-panoptic:{root}"
+
+
 TREES: dict[str, Callable[[Path], str]] = {
     "coco": coco,
     "labelme": labelme,
@@ -201,3 +253,4 @@ TREES: dict[str, Callable[[Path], str]] = {
     "label-studio": label_studio,
     "supervisely": supervisely,
 }
+ALL_TREES = {**TREES, "coco-panoptic": panoptic}

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from annotation_trees import (
+    ALL_TREES,
     SHAPES,
     SIZE,
     TREES,
@@ -26,6 +27,9 @@ from annotation_trees import (
     label_studio_task,
     labelme,
     labelme_content,
+    painted,
+    panoptic,
+    panoptic_content,
     png,
     supervisely,
     supervisely_content,
@@ -50,12 +54,15 @@ BRUSH = (
 )
 
 
-def drawn(**labels: int) -> Tensor:
-    """Return the labels of the scene, point by point: the centre of a pixel lies in a shape."""
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]] + 0.5
-    target = np.zeros(SIZE, np.int64)
+def drawn(finer: int = 1, **labels: int) -> Tensor:
+    """Return the labels of the scene, point by point: the centre of a pixel lies in a shape.
+
+    Each pixel of the image has finer x finer points.
+    """
+    y, x = (np.mgrid[: finer * SIZE[0], : finer * SIZE[1]] + 0.5) / finer
+    target = np.zeros(y.shape, np.int64)
     for name, points in SHAPES.items():
-        inside = np.zeros(SIZE, bool)
+        inside = np.zeros(y.shape, bool)
         for (ax, ay), (bx, by) in zip(points, points[1:] + points[:1], strict=True):
             crosses = (ay > y) != (by > y)
             inside ^= crosses & (x < ax + (y - ay) * (bx - ax) / ((by - ay) or 1))
@@ -113,8 +120,22 @@ def test_areas_are_those_of_the_polygons(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TREES)
+def test_shares_are_those_of_an_independent_raster(name: str, tmp_path: Path) -> None:
+    dataset = open_dataset(TREES[name](tmp_path), "train")
+    drawing = dataset[0]["drawing"]
+    shares = drawing.shares(View(0, 0, *SIZE, SIZE), SIZE)
+    for number, label in enumerate(dataset.description.classes):
+        raster = (drawn(64, **{label: 1}) == 1).double() if label in SHAPES else None
+        if raster is None:
+            continue
+        expected = raster.reshape(SIZE[0], 64, SIZE[1], 64).mean((1, 3))
+        both, either = (f(shares[number].double(), expected) for f in (torch.min, torch.max))
+        assert both.sum() / either.sum() >= 0.999
+
+
+@pytest.mark.parametrize("name", ALL_TREES)
 def test_check_and_copy(name: str, tmp_path: Path) -> None:
-    source = TREES[name](tmp_path / "data")
+    source = ALL_TREES[name](tmp_path / "data")
     report = check_dataset(source)
     assert not report.errors
     assert {split: one.images for split, one in report.splits.items()} == {"train": 2, "val": 1}
@@ -124,9 +145,9 @@ def test_check_and_copy(name: str, tmp_path: Path) -> None:
     assert not check_dataset(tmp_path / "copy").errors
 
 
-@pytest.mark.parametrize("name", TREES)
+@pytest.mark.parametrize("name", ALL_TREES)
 def test_two_steps_of_training(name: str, tiny_config: Any, tmp_path: Path) -> None:
-    source = TREES[name](tmp_path / "data")
+    source = ALL_TREES[name](tmp_path / "data")
     config = tiny_config("optim.steps=2", "labels=coverage", source=source)
     run = start_training(config, directory=tmp_path / "run")
     assert load_config(file=run / "config.yaml").labels.kind == "coverage"
@@ -165,6 +186,32 @@ def test_crowds_run_lengths_and_text_of_coco(tmp_path: Path) -> None:
         assert torch.equal(target == label, torch.from_numpy(mask))
         assert int((target == 0).sum()) == (~mask).sum()
     assert [*decoded(COCO_TEXT, "").tolist(), 0] == runs
+
+
+def test_segments_of_panoptic_have_the_areas_of_the_file(tmp_path: Path) -> None:
+    source = panoptic(tmp_path)
+    dataset = open_dataset(source, "train")
+    assert dataset.description.classes == ("background", "road", "car", "tree")
+    expected = torch.from_numpy(painted())
+    expected[5:20, 26:30] = 255
+    for sample in dataset:
+        assert torch.equal(sample["target"], expected)
+        shares = sample["drawing"].shares(View(0, 0, *SIZE, SIZE), SIZE)
+        assert torch.equal(shares.argmax(0).where(shares[0] <= 1, 255), expected)
+    found = expected.flatten().bincount()
+    segments = panoptic_content(("one",))["annotations"][0]["segments_info"]
+    assert [found[n] for n in range(4)] == [one["area"] for one in segments[:4]]
+    assert found[255] == segments[4]["area"]
+
+
+def test_pixels_without_a_segment_are_ignored_or_a_class(tmp_path: Path) -> None:
+    panoptic(tmp_path)
+    path = tmp_path / "annotations/panoptic_train2017/one.png"
+    rgb = np.asarray(Image.open(path)).copy()
+    rgb[-1] = 0
+    Image.fromarray(rgb).save(path)
+    assert (first(f"coco-panoptic:{tmp_path}")[-1] == 255).all()
+    assert available_splits(f"coco-panoptic:{tmp_path}") == ("train", "val")
 
 
 def test_shapes_of_labelme(tmp_path: Path) -> None:
@@ -339,6 +386,7 @@ def test_wrong_descriptions(text: str, expected: str, tmp_path: Path) -> None:
 
 _T = "train2017"
 _COCO = f"annotations/instances_{_T}.json"
+_PANOPTIC = f"annotations/panoptic_{_T}.json"
 
 
 def changed(*keys: Any, to: Any) -> Callable[[Any], Any]:
@@ -534,6 +582,49 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         ),
         r"object 0: expected a PNG in Base64",
     ),
+    "a segment of an unknown category": (
+        "coco-panoptic",
+        _PANOPTIC,
+        changed("annotations", 0, "segments_info", 0, "category_id", to=99),
+        r"annotation of image 0: the file has no entry for `category_id` 99",
+    ),
+    "an annotation of an unknown image": (
+        "coco-panoptic",
+        _PANOPTIC,
+        changed("annotations", 0, "image_id", to=99),
+        r"the file has no entry for `image_id` 99",
+    ),
+    "no PNG": (
+        "coco-panoptic",
+        _PANOPTIC,
+        changed("annotations", 0, "file_name", to="gone.png"),
+        r"expected gone\.png in the folder panoptic_train2017, but found none",
+    ),
+    "a segment that the PNG has and the file has not": (
+        "coco-panoptic",
+        _PANOPTIC,
+        changed("annotations", 0, "segments_info", to=[]),
+        r"one\.png: Expected the segments of `segments_info`, but found 3",
+    ),
+    "two annotations of an image": (
+        "coco-panoptic",
+        _PANOPTIC,
+        changed("annotations", 1, "image_id", to=0),
+        r"Expected one image per stem and split, but found two: 1 \(one\)",
+    ),
+    "a PNG of another size": (
+        "coco-panoptic",
+        _PANOPTIC,
+        replaced('"width": 50', '"width": 60'),
+        r"Expected RGB of 60x40, as the file states, but found RGB of 50x40|"
+        r"Expected an image of 60x40",
+    ),
+    "instances instead of segments": (
+        "coco-panoptic",
+        _PANOPTIC,
+        lambda c: coco_content(("one", "two")),
+        r"expected `segments_info` to be a list, but found nothing",
+    ),
     "an object without points": (
         "supervisely",
         "train/ann/one.png.json",
@@ -615,7 +706,7 @@ def assert_said(source: str, expected: str) -> None:
 @pytest.mark.parametrize("case", WRONG_JSON)
 def test_wrong_json(case: str, tmp_path: Path) -> None:
     name, file, change, expected = WRONG_JSON[case]
-    source = TREES[name](tmp_path)
+    source = ALL_TREES[name](tmp_path)
     write(tmp_path / file, change(json.loads((tmp_path / file).read_text(encoding="utf-8"))))
     assert_said(source, expected)
 
@@ -665,7 +756,7 @@ def test_images_of_one_stem(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_files(tmp_path: Path) -> None:
-    for name in TREES:
+    for name in ALL_TREES:
         with pytest.raises(DataProblemsError, match=r"annotation files \(.*but found none"):
             open_source(f"{name}:{tmp_path}")
 

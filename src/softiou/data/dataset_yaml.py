@@ -200,7 +200,8 @@ class AnnotationFile(LayoutFile):
     """A `dataset.yaml` that names a format of annotation files."""
 
     classes: list[StrictStr] | None = None  # in order; None for those that the files name
-    uncovered: StrictStr = "background"  # class of the pixels that no shape covers, or "ignore"
+    # class of the pixels that no shape covers, or "ignore"; None: background, of panoptic ignore
+    uncovered: StrictStr | None = None
     # of shapes: "later" ones lie above, or "ignore" where several classes overlap
     overlap: Overlap = "later"
 

@@ -6,7 +6,7 @@ Shapes of arrays: P points, C classes, H and W the image, h and w a crop of it, 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from torch import Tensor
 from softiou.data import native
 from softiou.data.coverage import Cover, area_shares, inside_shares, normalised, polygon_covers
 from softiou.data.views import View
+
+if TYPE_CHECKING:
+    from softiou.data.annotations.panoptic import Segments
 
 Ring: TypeAlias = NDArray[np.float32]  # x and y (P, 2); the upper left corner of the image is 0, 0
 _HALF = 0.4999  # of a pixel; shares of the sides in six digits are no nearer to it
@@ -50,7 +53,7 @@ class Shape:
     name: str | None  # of the class, as in the file; None for pixels that are ignored
     outlines: tuple[Ring, ...] = ()  # of its parts
     holes: tuple[Ring, ...] = ()  # outlines of what is cut out of them
-    bitmap: Bitmap | None = None  # instead of outlines
+    bitmap: "Bitmap | Segments | None" = None  # instead of outlines
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def _polygons(shapes: Sequence[Shape], view: View, unit: tuple[int, int]) -> Ite
     )
 
 
-def _bitmap_cover(number: int, bitmap: Bitmap, view: View) -> Cover | None:
+def _bitmap_cover(number: int, bitmap: "Bitmap | Segments", view: View) -> Cover | None:
     """Return the cover of a bitmap; None where the view does not show it."""
     firsts, lengths = (view.top, view.left), (view.height, view.width)
     windows, box = [], []

@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             _check_content(path, image)
             raw = "".join(str(tile[3]) for tile in getattr(image, "tile", [])[:1])
             image.info[_GREY_STEP] = 85 if "L;2" in raw else 17 if "L;4" in raw else 1
-            image.info[_DEEP] = ";16" in raw
+            image.info[_DEEP] = ";16" in raw or _jpeg_2000_bits(path, image) > 8
             yield image
     except DataProblemsError:
         raise
@@ -101,6 +101,15 @@ def _check_content(path: Path, image: Image.Image) -> None:
         remedy = "Save the three that the model should see as an RGB file, in this order."
         remedy += _or_bands(tags[_BANDS])
         raise data_error(path, message, remedy, kind="image_mode")
+
+
+def _jpeg_2000_bits(path: Path, image: Image.Image) -> int:
+    """Return the bits of a band of JPEG 2000; 8 of other files."""
+    if image.format != "JPEG2000":
+        return 8
+    with path.open("rb") as file:
+        head = file.read(256)
+    return (head[head.find(b"ihdr") + 14] & 127) + 1 if b"ihdr" in head[:200] else 8
 
 
 def _pages(image: Image.Image) -> int:
@@ -306,7 +315,7 @@ class MaskReader:
         self._colours = None
         self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
         if colours is not None:
-            codes = _colour_codes(np.array(list(colours), dtype=np.uint8))
+            codes = colour_codes(np.array(list(colours), dtype=np.uint8))
             order = np.argsort(codes)
             self._colours = codes[order], np.array(list(colours.values()), self._table.dtype)[order]
 
@@ -473,7 +482,7 @@ def _from_colours(
     path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[Any]
 ) -> NDArray[Any]:
     """Look up the class of colours, by the sorted codes of the known ones."""
-    codes = _colour_codes(rgb)
+    codes = colour_codes(rgb)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
     wrong = np.unique(codes[known[place] != codes]).tolist()
     if wrong:
@@ -501,7 +510,7 @@ def _label_table(
     return table, known
 
 
-def _colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+def colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Pack RGB (..., 3) into one integer."""
     codes: NDArray[np.int32] = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     return codes

@@ -1,7 +1,8 @@
 """COCO: one JSON file of images, annotations and categories, polygons or run lengths."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,37 +19,48 @@ from softiou.data.annotations.parsing import (
 )
 from softiou.data.drawings import Shape
 
+T = TypeVar("T")
+Size: TypeAlias = tuple[int, int]  # (H, W)
+
 
 def read(path: Path) -> Annotations:
     """Read a file; crowds are ignored."""
+    names, images, annotations = contents(path)
+    found = Annotations(names=tuple(names[number] for number in sorted(names)))
+    shapes: dict[int, list[Shape]] = {number: [] for number in images}
+    for one in annotations:
+        where = f"annotation {one.get('id') if isinstance(one, dict) else one}"
+        _, size = entry_for(one, "image_id", images, where)
+        name = entry_for(one, "category_id", names, where)
+        name = IGNORED if one.get("iscrowd") else name
+        shapes[one["image_id"]] += _shapes(one.get("segmentation"), name, size, where, found)
+    found.images = [AnnotatedImage(*one, tuple(shapes[n])) for n, one in images.items()]
+    return found
+
+
+def contents(path: Path) -> tuple[dict[int, str], dict[int, tuple[str, Size]], list[Any]]:
+    """Return the names of categories, names and sizes of images, by id, and the annotations."""
     content = json_of(path, dict)
-    found = Annotations()
-    categories = {
+    names = {
         entry(one, "id", int, "categories"): entry(one, "name", str, "categories")
         for one in entry(content, "categories", list, "the file")
     }
-    found.names = tuple(categories[number] for number in sorted(categories))
-    images: dict[int, Any] = {}
+    images: dict[int, tuple[str, Size]] = {}
     for one in entry(content, "images", list, "the file"):
         number = entry(one, "id", int, "images")
         if number in images:
             raise ValueError(f"image {number} is there twice")
-        images[number] = one
-    shapes: dict[int, list[Shape]] = {number: [] for number in images}
-    sizes = {n: size_of(one, "height", "width", f"image {n}") for n, one in images.items()}
-    for one in entry(content, "annotations", list, "the file"):
-        where = f"annotation {one.get('id') if isinstance(one, dict) else one}"
-        number, category = (entry(one, key, int, where) for key in ("image_id", "category_id"))
-        if number not in images or category not in categories:
-            key = "category_id" if number in images else "image_id"
-            raise ValueError(f"{where}: the file has no entry for `{key}` {one[key]}")
-        name = IGNORED if one.get("iscrowd") else categories[category]
-        shapes[number] += _shapes(one.get("segmentation"), name, sizes[number], where, found)
-    found.images = [
-        AnnotatedImage(entry(one, "file_name", str, f"image {n}"), sizes[n], tuple(shapes[n]))
-        for n, one in images.items()
-    ]
-    return found
+        size = size_of(one, "height", "width", f"image {number}")
+        images[number] = entry(one, "file_name", str, f"image {number}"), size
+    return names, images, entry(content, "annotations", list, "the file")
+
+
+def entry_for(one: Any, key: str, known: Mapping[int, T], where: str) -> T:
+    """Return what an annotation names by an id."""
+    number = entry(one, key, int, where)
+    if number not in known:
+        raise ValueError(f"{where}: the file has no entry for `{key}` {number}")
+    return known[number]
 
 
 def _shapes(

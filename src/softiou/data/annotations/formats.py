@@ -3,14 +3,14 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from softiou.data.annotations import coco, cvat, label_studio, labelme, supervisely, yolo
+from softiou.data.annotations import coco, cvat, label_studio, labelme, panoptic, supervisely, yolo
 from softiou.data.annotations.parsing import IGNORED, AnnotatedImage, Annotations
 from softiou.data.base import DatasetDescription
 from softiou.data.dataset_yaml import AnnotationFile
@@ -33,18 +33,22 @@ class Format:
         patterns: Of its files; the first one that finds some counts.
         of_each: Whether each image has a file of its own.
         names: Returns the names in such a list.
+        masks: Whether a folder of the name of each file has masks, and other pixels are ignored.
     """
 
     read: Callable[..., Annotations]
     patterns: tuple[str, ...]
     of_each: bool = False
     names: Callable[[Path], tuple[str, ...]] | None = None
+    masks: bool = False
 
 
 _JSON = ("*.json", "*/*.json")
 _COCO = ("annotations/instances_*.json", "*/_annotations.coco.json", "annotations/*.json")
+_PANOPTIC = ("annotations/panoptic_*.json", "panoptic_*.json", "annotations/*.json")
 FORMATS: Mapping[str, Format] = {
     "coco": Format(coco.read, (*_COCO, *_JSON)),
+    "coco-panoptic": Format(panoptic.read, (*_PANOPTIC, *_JSON), masks=True),
     "labelme": Format(labelme.read, ("**/*.json",), of_each=True),
     "yolo": Format(yolo.read, ("**/labels/**/*.txt",), of_each=True, names=yolo.names_of),
     "cvat": Format(cvat.read, ("*.xml", "*/*.xml")),
@@ -56,6 +60,7 @@ FORMATS: Mapping[str, Format] = {
 # Files that only one format has.
 SIGNS = {
     **dict.fromkeys(_COCO[:2], "coco"),
+    _PANOPTIC[0]: "coco-panoptic",
     **dict.fromkeys(("labels/*.txt", "*/labels/*.txt", "labels/*/*.txt"), "yolo"),
     "annotations.xml": "cvat",
     **dict.fromkeys(FORMATS["supervisely"].patterns, "supervisely"),
@@ -140,7 +145,8 @@ def _files(name: str, root: Path) -> tuple[Path, ...]:
 def _contents(name: str, root: Path, files: tuple[Path, ...], version: str) -> _Contents:
     """Read all files, once as long as they do not change."""
     del version
-    found, images, one = _Contents(), _ImageIndex(root), FORMATS[name]
+    found, one = _Contents(), FORMATS[name]
+    images = _ImageIndex(root, {file.with_suffix("") for file in files if one.masks})
     broken: list[Problem] = []
     try:
         names = (one.names(root),) if one.names else ()
@@ -195,11 +201,12 @@ def _add(
 class _ImageIndex:
     """The images in all folders of a data set, by name."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, without: Set[Path]) -> None:
         self.root = root
         self._named: dict[str, list[PurePosixPath]] = {}
         for folder, inner, names in os.walk(root):
-            inner[:] = sorted(name for name in inner if not name.startswith("."))
+            visible = sorted(name for name in inner if not name.startswith("."))
+            inner[:] = [name for name in visible if Path(folder, name) not in without]
             place = PurePosixPath(Path(folder).relative_to(root).as_posix())
             for name in sorted(names):
                 path = place / name
@@ -230,6 +237,8 @@ def _legend(
 ) -> tuple[DatasetDescription, Legend, dict[int, list[int]]]:
     """Return the classes, what the names of the shapes mean, and the children of parents."""
     names, uncovered = list(found.names), described.uncovered
+    if uncovered is None:
+        uncovered = "ignore" if FORMATS[described.layout].masks else "background"
     if uncovered == "background":
         usual = (n for n in names if n.strip("_").casefold() == "background")
         uncovered = next(usual, uncovered)
