@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from softiou.data import open_dataset, parse_fractions, split_fractions, write_splits
+from softiou.data import fractions, open_dataset, parse_fractions, split_fractions, write_splits
 from softiou.data.folder import FolderDataset
 from softiou.data.fractions import balanced_order, count_pixels, name_of
 from softiou.errors import DataError
@@ -257,3 +257,22 @@ def test_committed_lists_of_camvid(shared_data: Path) -> None:
     for name, tolerance in (("1_16", 0.15), ("1_8", 0.06)):
         chosen = pixels[[number_of[stem] for stem in parts[name]]]
         np.testing.assert_allclose(shares(chosen), shares(pixels), rtol=tolerance)
+
+
+def test_many_images_are_ordered_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    occurs = random.random((900, 5)) < [1, 0.6, 0.3, 0.05, 0.01]
+    pixels = occurs * random.integers(1, 100, occurs.shape).astype(np.float64)
+    whole = balanced_order(pixels, 900, seed=0)
+    monkeypatch.setattr(fractions, "_TOGETHER", 100)
+    order = balanced_order(pixels, 900, seed=0)
+    assert sorted(order) == sorted(whole) == list(range(900))
+    assert order == balanced_order(pixels, 900, seed=0) != balanced_order(pixels, 900, seed=1)
+    assert balanced_order(pixels, 90, seed=0, spare=True)[:9] != []
+    for count in (180, 450):
+        images = occurs[order[:count]].sum(0) / occurs.sum(0)
+        np.testing.assert_allclose(images, count / 900, atol=0.12)
+        np.testing.assert_allclose(shares(pixels[order[:count]]), shares(pixels), atol=0.02)
+    spared = balanced_order(pixels, 899, seed=0, spare=True)
+    assert len(spared) == len(set(spared)) > 850
+    assert (occurs[spared].sum(0) < occurs.sum(0)).all()

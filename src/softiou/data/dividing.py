@@ -4,18 +4,20 @@ Shapes: G groups of images, C classes.
 """
 
 import csv
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softiou.data.files import fingerprint
+from softiou.data.folder import FolderDataset
 from softiou.data.fractions import balanced_order, count_pixels, pool_of
 from softiou.data.problems import data_error, some_of
 from softiou.data.source import DataSource, open_source
-from softiou.data.volumes import stored_file
+from softiou.data.volumes import SLICE
 from softiou.errors import DataError
 
 
@@ -51,17 +53,15 @@ def divide_images(
         raise DataError(f"Expected shares above 0 whose sum is below 1, but got {given}.")
     dataset, numbers = pool_of(opened)
     stems = [dataset.stems[number] for number in numbers]
-    alone = [stored_file(dataset.files(number)[0]) for number in numbers]
-    groups = _groups(_keys(stems, by) if by else alone)
-    if len(groups) <= len(shares):
+    groups = _numbered(_keys(stems, by) if by else _volumes(dataset, numbers))
+    sizes = np.bincount(groups)
+    if len(sizes) <= len(shares):
         raise DataError(
-            f"Expected more than {len(shares)} groups of images to divide, but found {len(groups)}"
+            f"Expected more than {len(shares)} groups of images to divide, but found {len(sizes)}"
             f" in {opened.place(opened.layout.pool)}. Use another --by, or add images."
         )
-    counts = count_pixels(dataset, numbers)
-    pixels = np.stack([counts[members].sum(0) for members in groups])  # (G, C)
-    sizes = np.array([len(members) for members in groups])
-    left: NDArray[np.int64] = np.arange(len(groups))
+    pixels = _summed(count_pixels(dataset, numbers), groups)
+    left: NDArray[np.int64] = np.arange(len(sizes))
     found: dict[str, list[int]] = {}
     for name, share in shares.items():
         order = balanced_order(pixels[left], len(left) - 1, seed=seed, spare=True)
@@ -69,7 +69,7 @@ def divide_images(
         left = np.setdiff1d(left, chosen)
         found[name] = chosen
     return {
-        name: tuple(sorted(stems[n] for group in chosen for n in groups[group]))
+        name: tuple(sorted(stems[n] for n in np.flatnonzero(np.isin(groups, chosen))))
         for name, chosen in {opened.layout.pool: left.tolist(), **found}.items()
     }
 
@@ -93,12 +93,11 @@ def hold_out(opened: DataSource) -> tuple[str, ...]:
         except DataError:
             dataset, numbers = pool_of(opened, skip_corrupt=True)
             pixels = count_pixels(dataset, numbers)
-        groups = _groups([stored_file(dataset.files(number)[0]) for number in numbers])
-        pixels = np.stack([pixels[members].sum(0) for members in groups])
-        order = balanced_order(pixels, len(groups) - 1, seed=0, spare=True)
-        sizes = np.array([len(members) for members in groups])
+        groups = _numbered(_volumes(dataset, numbers))
+        sizes = np.bincount(groups)
+        order = balanced_order(_summed(pixels, groups), len(sizes) - 1, seed=0, spare=True)
         chosen = _up_to(np.array(order, np.int64), sizes, _SHARE * len(numbers))
-        places = (place for group in chosen or range(len(groups) > 1) for place in groups[group])
+        places = np.flatnonzero(np.isin(groups, chosen or range(len(sizes) > 1)))
         _held[version] = tuple(sorted(dataset.stems[numbers[place]] for place in places))
     return _held[version]
 
@@ -114,12 +113,23 @@ def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) ->
     return chosen
 
 
-def _groups(keys: Sequence[str | Path]) -> list[list[int]]:
-    """Return the numbers of the images of each key."""
-    groups: dict[str | Path, list[int]] = {}
-    for number, key in enumerate(keys):
-        groups.setdefault(key, []).append(number)
-    return list(groups.values())
+def _numbered(keys: Iterable[str | int]) -> NDArray[np.int64]:
+    """Return the number of the group of each image, which are those of one key."""
+    numbers: dict[str | int, int] = {}
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
+
+
+def _volumes(dataset: FolderDataset, numbers: Sequence[int]) -> Iterator[str | int]:
+    """Return the volume of each slice, and the number of any other image."""
+    images = dataset.samples.images.take(np.array(numbers, np.int64)).texts()
+    return (os.path.dirname(i) if i.endswith(SLICE) else n for n, i in enumerate(images))
+
+
+def _summed(pixels: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the pixels of each class in each group: (I, C) -> (G, C)."""
+    found = np.zeros((groups.max() + 1, pixels.shape[1]))
+    np.add.at(found, groups, pixels)
+    return found
 
 
 def _keys(stems: Sequence[str], by: str) -> Sequence[str]:

@@ -4,23 +4,22 @@ Shapes: I images, C classes, K candidates.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from softiou._files import write_atomically
 from softiou.data.base import count_classes
 from softiou.data.folder import FolderDataset
 from softiou.data.problems import data_error
 from softiou.data.source import DataSource, open_source
+from softiou.data.verifying import bounded_map
 from softiou.errors import DataError
 
 _CANDIDATES = 64  # enough to balance well, few enough that the seed matters
+_TOGETHER = 4096  # are put into one order; the time grows with the square
 
 _Pixels = NDArray[np.float64]
 
@@ -107,35 +106,59 @@ def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDa
 def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
     """Count the pixels of each class in each of some images (I, C)."""
 
-    def count(number: int) -> Tensor:
-        return count_classes(dataset.target(number), dataset.description)
+    def count(number: int) -> NDArray[np.int64]:
+        return count_classes(dataset.target(number), dataset.description).numpy()
 
-    with ThreadPoolExecutor() as pool:
-        return torch.stack(list(pool.map(count, numbers))).double().numpy()
+    found = np.empty((len(numbers), dataset.description.num_classes))
+    for place, pixels in enumerate(bounded_map(count, numbers)):
+        found[place] = pixels
+    return found
 
 
 def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = False) -> list[int]:
     """Order images so that the first ones of any number have the class frequencies of all.
 
     `pixels` (I, C) are those of each class in each image. With `spare` the order ends before the
-    last image of a class.
+    last image of a class. Above 4096 images, those whose rarest class is the same are ordered in
+    parts of this size, from which the order takes evenly.
     """
     random = np.random.default_rng(seed)
+    if len(pixels) <= _TOGETHER:
+        return _order_of(pixels, length, random, spare=spare)
+    occurs = pixels > 0
+    rarest = np.where(occurs, occurs.sum(0), len(pixels) + 1).argmin(1)
+    alike = random.permutation(len(pixels))
+    alike = alike[rarest[alike].argsort(kind="stable")]
+    found, places = [], []
+    for part in np.array_split(alike, -(-len(alike) // _TOGETHER)):
+        most = -(-length * len(part) // len(pixels))
+        found.append(part[_order_of(pixels[part], most, random, spare=spare)])
+        places.append((np.arange(len(found[-1])) + random.random()) / len(part))
+    order: list[int] = np.concatenate(found)[np.concatenate(places).argsort()][:length].tolist()
+    return order
+
+
+def _order_of(
+    pixels: _Pixels, length: int, random: np.random.Generator, *, spare: bool
+) -> list[int]:
+    """Order a few thousand images."""
     features = _features(pixels)
     occurs = pixels > 0  # (I, C)
-    missing = occurs.any(0)
+    images = occurs.sum(0)
+    missing, left = images > 0, images.copy()
     total = np.zeros(features.shape[1])
     order: list[int] = []
     free = np.ones(len(pixels), dtype=bool)
     while len(order) < length:
         pool = free.copy()
-        if spare:
-            pool &= ~occurs[:, occurs[free].sum(0) == 1].any(1)
+        if spare and (left == 1).any():
+            pool &= ~occurs[:, left == 1].any(1)
+        if spare and missing.any():
             missing &= occurs[pool].any(0)
         if not pool.any():
             break
         if missing.any():
-            rarity = np.where(missing, occurs.sum(0), len(pixels) + 1)
+            rarity = np.where(missing, images, len(pixels) + 1)
             pool &= occurs[:, rarity.argmin()]
         candidates = random.permutation(np.flatnonzero(pool))[:_CANDIDATES]
         means = (total + features[candidates]) / (len(order) + 1)  # (K, 2C)
@@ -143,6 +166,7 @@ def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = Fal
         order.append(chosen)
         total += features[chosen]
         free[chosen] = False
+        left -= occurs[chosen]
         missing &= ~occurs[chosen]
     return order
 

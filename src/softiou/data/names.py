@@ -5,7 +5,7 @@ The arrays are tensors, whose memory processes share, whether they fork or are s
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -78,12 +78,34 @@ class Names(Sequence[str]):
         return np.where(table[rows] == texts.table, rows, -1)
 
 
+class Inner(Sequence[Any]):
+    """Files inside of others by numbers, "" for -1; paths are made when they are asked for."""
+
+    def __init__(self, numbers: Iterable[int], path_of: Callable[[int], Path]) -> None:
+        self._numbers, self._path_of = torch.tensor(np.asarray(numbers, np.int64)), path_of
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: Any) -> Any:
+        number = int(self._numbers[index])
+        return self._path_of(number) if number >= 0 else ""
+
+    def take(self, rows: Rows) -> "Inner":
+        """Return the files of some rows, missing ones for -1."""
+        taken = np.append(self._numbers.numpy(), -1)[rows]
+        return Inner(taken, self._path_of)
+
+
 class Paths(Sequence[Path]):
     """Files of a folder by their names, or any others; an empty name is that of a missing file."""
 
-    def __init__(self, files: Iterable[Path] | Names, folder: Path = Path()) -> None:
-        self.folder, self.names = folder, files if isinstance(files, Names) else tuple(files)
-        if all(type(file) is type(folder) for file in self.names):
+    def __init__(self, files: Iterable[Path] | Names | Inner, folder: Path = Path()) -> None:
+        self.folder, self.names = (
+            folder,
+            files if isinstance(files, Names | Inner) else tuple(files),
+        )
+        if isinstance(self.names, tuple) and all(type(one) is type(folder) for one in self.names):
             self.names = Names(map(str, self.names))
 
     @classmethod
@@ -105,7 +127,7 @@ class Paths(Sequence[Path]):
 
     def take(self, rows: Rows) -> "Paths":
         """Return the files of some numbers, missing ones for -1."""
-        if isinstance(self.names, Names):
+        if isinstance(self.names, Names | Inner):
             return Paths(self.names.take(rows), self.folder)
         chosen: list[Any] = [self.names[row] if row >= 0 else "" for row in rows]
         return Paths(chosen)

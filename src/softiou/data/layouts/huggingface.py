@@ -4,17 +4,19 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softiou.data.dataset_yaml import DatasetFile
 from softiou.data.files import UNLABELED
 from softiou.data.layouts.base import Files, Layout, no_labels
 from softiou.data.layouts.webdataset import name_train, named_endings, roles
 from softiou.data.members import member
+from softiou.data.names import FileTable, Inner, Names, Paths
 from softiou.data.patterns import split_named
 from softiou.data.problems import data_error
 from softiou.errors import ConfigError
@@ -39,9 +41,9 @@ class Column:
         times = (os.stat(file["filename"]).st_mtime_ns for file in self.table.cache_files)
         return max(times, default=0)
 
-    def member(self, row: int, size: int) -> Path:
-        """Return the image of a row as a path."""
-        return member(self, f"{self}/{row:07d}.{self.name}.png", row, size)
+    def member(self, sizes: NDArray[np.int64], row: int) -> Path:
+        """Return the image of a row as a path, with the sizes of all rows."""
+        return member(self, f"{self}/{row:07d}.{self.name}.png", row, int(sizes[row]))
 
     def read(self, start: int, size: int) -> bytes:
         """Return the image of the row `start`."""
@@ -107,9 +109,9 @@ class HuggingFace(Layout):
             message = f"Expected an image in each row, but row {row} has none."
             remedy = "Save the table with its images, not with paths of files: push_to_hub does."
             raise data_error(str(column), message, remedy)
-        rows = np.flatnonzero(sizes >= 0).tolist()
-        files = {f"{row:07d}": column.member(row, int(sizes[row])) for row in rows}
-        return Files(files, Path(str(column)))
+        rows = np.flatnonzero(sizes >= 0)
+        paths = Paths(Inner(rows, partial(column.member, sizes)))
+        return Files(FileTable(Names(f"{row:07d}" for row in rows), paths), Path(str(column)))
 
 
 def _is_image(kind: Any) -> bool:

@@ -3,7 +3,6 @@
 import os
 import re
 from bisect import bisect_right
-from collections import UserDict
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import accumulate, groupby
@@ -14,11 +13,12 @@ from typing import Any
 from softiou.data.dataset_yaml import DatasetFile
 from softiou.data.files import UNLABELED, composed, some_stems
 from softiou.data.layouts.base import Files, Layout, no_labels
+from softiou.data.names import FileTable, Inner, Names, Paths
 from softiou.data.patterns import split_named
 from softiou.data.problems import Problem, data_error
 from softiou.data.shards import Index, as_path, indices, shards_in
 
-_IMAGE = re.compile(r"(?:(?:image|img|input|rgb)\.)?(?:jpe?g|jfif|png|webp|tiff?|bmp|gif)")
+_IMAGE = re.compile(r"(?:(?:image|img|input|rgb)\.)?(?:jpe?g|jfif|jp2|png|webp|tiff?|bmp|gif)")
 _MASK = re.compile(
     r"(?:mask|masks|seg|segmentation|label|labels|target|gt|annotation)(?:_(\d+))?\.(?:png|tiff?|bmp)"
 )
@@ -26,17 +26,16 @@ _NAME = re.compile(r"((?:.*/)?(?!__)[^./][^./]*)\.([^/]*)")  # key and ending
 _NUMBER = re.compile(r"[-_.]*\d*(?:[-_]of[-_]\d+)?$")
 
 
-class Members(UserDict[str, Any]):
-    """Files by stem, kept as their numbers among those of all shards; paths are made on access."""
+class _Joined:
+    """The files of several shards, by their numbers among those of all."""
 
     def __init__(self, shards: Sequence[Index]) -> None:
-        super().__init__()
         self._shards = shards
         self._firsts = [0, *accumulate(len(index.starts) for index in shards)]
 
-    def __getitem__(self, stem: str) -> Path:
-        place = bisect_right(self._firsts, self.data[stem]) - 1
-        return self._shards[place].member(self.data[stem] - self._firsts[place])
+    def path_of(self, number: int) -> Path:
+        place = bisect_right(self._firsts, number) - 1
+        return self._shards[place].member(number - self._firsts[place])
 
 
 class WebDataset(Layout):
@@ -92,23 +91,28 @@ class WebDataset(Layout):
         if twice:
             message = f"Expected one file of a kind and key, but found more: {some_stems(twice)}."
             problems = (Problem(str(place), message, "Write the shard again.", kind="stems"),)
-        files = [Files(found[role], place, () if role else problems) for role in sorted(found)]
+        files, path_of = [], _Joined(shards).path_of
+        for role, numbers in sorted(found.items()):
+            stems = sorted(numbers)
+            paths = Paths(Inner([numbers[stem] for stem in stems], path_of))
+            files.append(Files(FileTable(Names(stems), paths), place, () if role else problems))
         return tuple(files)
 
     def _samples(
         self, shards: Sequence[Index], *, prefixed: bool
-    ) -> tuple[dict[int, Members], set[str]]:
-        """Return the files by role, 0 for images and others for annotators, and stems with two."""
-        found, twice, before = {0: Members(shards)}, set[str](), 0
+    ) -> tuple[dict[int, dict[str, int]], set[str]]:
+        """Return the numbers of files by role and stem, and stems with two files of a role.
+
+        0 is the role of images, others are annotators.
+        """
+        found, twice, before = {0: dict[str, int]()}, set[str](), 0
         for index in shards:
             shard = f"{Path(str(index.shard)).stem}/" if prefixed else ""
             for key, endings, numbers in _keys(index):
                 stem = composed(shard + key)
                 for role, place in self._roles(endings):
-                    if role not in found:
-                        found[role] = Members(shards)
                     row = before + numbers[place]
-                    if found[role].data.setdefault(stem, row) != row:
+                    if found.setdefault(role, {}).setdefault(stem, row) != row:
                         twice.add(stem)
             before += len(index.starts)
         return found, twice
