@@ -23,15 +23,16 @@ def band_values(bands: int, dtype: str, *, size: tuple[int, int] = (5, 7)) -> ND
 
 
 def write_bands(path: Path, values: NDArray[Any], **about: Any) -> Path:
-    """Write (B, H, W) as a TIFF, with a georeference if `about` has one."""
+    """Write (B, H, W) as a TIFF, or by another driver, with a georeference if `about` has one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, height, width = values.shape
     shape = {"count": count, "height": height, "width": width, "dtype": values.dtype}
+    about = {"driver": "GTiff", **about}
     if about.get("tiled"):
         about |= {"blockxsize": 32, "blockysize": 16}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with rasterio.open(path, "w", driver="GTiff", **shape, **about) as file:
+        with rasterio.open(path, "w", **shape, **about) as file:
             file.write(values)
     return path
 

@@ -29,6 +29,7 @@ from softiou.errors import ConfigError
 Box: TypeAlias = tuple[slice, slice]  # rows and columns
 
 TIFF_SUFFIXES = (".tif", ".tiff")
+_DRIVERS = {**dict.fromkeys(TIFF_SUFFIXES, "GTiff"), ".jp2": "JP2OpenJPEG"}
 _READABLE = ("uint8", "int8", "uint16", "int16", "float32")
 _CACHE_MIB = 64  # of GDAL, for the whole process, instead of a twentieth of the memory
 _FILES, _SIDE_PX, _STEP = 64, 256, 4  # what is looked at: so many files, squares of each, pixels
@@ -107,7 +108,7 @@ class Bands:
 
 
 class Tiff:
-    """A TIFF or PNG whose windows rasterio reads; its file is closed with the last reference to it.
+    """A TIFF, JPEG 2000 or PNG whose windows rasterio reads; the last reference closes its file.
 
     `pages` are what rasterio opens: one, or all of several, which are bands then. `size` is (H, W),
     `nodata` the value of each band that stands for none, or None.
@@ -183,8 +184,8 @@ class BandImage:
         self.path, self.bands = path, bands
         self._last = (0, -1, slice(0), torch.empty(0))  # top, bottom, columns, and the window
         self._file: Tiff | NDArray[Any]
-        if path.suffix.lower() in TIFF_SUFFIXES:
-            self._file = Tiff(path)
+        if driver := _DRIVERS.get(path.suffix.lower()):
+            self._file = Tiff(path, driver)
             found = {name for page in self._file.pages for name in page.dtypes} - {*_READABLE}
             sizes = sorted({page.shape for page in self._file.pages})
             if found or len(sizes) > 1:
@@ -205,6 +206,9 @@ class BandImage:
             remedy = "Name bands that all images have: data.bands=[1, 2, ...]."
             raise data_error(path, message, remedy, kind="image_mode")
         self.shape = (len(bands.numbers), height, width)
+
+    def __reduce__(self) -> Any:
+        return BandImage, (self.path, self.bands)
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
         """Read a window: place is (..., rows, columns) or (:, rows), of slices with a step of 1."""

@@ -16,7 +16,7 @@ from softiou.data.problems import DataProblemsError, Problem, data_error, some_o
 from softiou.data.volumes import NIFTI, case_of, slices_of, volumes_in
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # others run programs
 MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
