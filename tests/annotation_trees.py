@@ -226,7 +226,7 @@ def panoptic_content(stems: tuple[str, ...]) -> dict[str, Any]:
 
 def panoptic_ids() -> np.ndarray[Any, Any]:
     """Return the id of each pixel (H, W)."""
-    ids = np.array([*PANOPTIC_IDS.values()])[painted()]
+    ids: np.ndarray[Any, Any] = np.array([*PANOPTIC_IDS.values()])[painted()]
     ids[5:20, 26:30] = 999
     return ids
 

@@ -31,7 +31,7 @@ def read(path: Path) -> Annotations:
     for one in annotations:
         where = f"annotation {one.get('id') if isinstance(one, dict) else one}"
         _, size = entry_for(one, "image_id", images, where)
-        name = entry_for(one, "category_id", names, where)
+        name: str | None = entry_for(one, "category_id", names, where)
         name = IGNORED if one.get("iscrowd") else name
         shapes[one["image_id"]] += _shapes(one.get("segmentation"), name, size, where, found)
     found.images = [AnnotatedImage(*one, tuple(shapes[n])) for n, one in images.items()]

@@ -53,7 +53,7 @@ def read(path: Path) -> Annotations:
         name_of_image, size = entry_for(one, "image_id", images, where)
         of_name: dict[str | None, list[int]] = {IGNORED: [0]}
         for segment in entry(one, "segments_info", list, where):
-            name = entry_for(segment, "category_id", names, where)
+            name: str | None = entry_for(segment, "category_id", names, where)
             name = IGNORED if segment.get("iscrowd") else name
             of_name.setdefault(name, []).append(entry(segment, "id", int, where))
         known = tuple(number for ids in of_name.values() for number in ids)
