@@ -52,7 +52,7 @@ def test_tables_show_both_runs_and_the_difference(softiou: Run, pair: list[Path]
     assert "IoU of the classes" in out
     for name in (*CLASSES[:2], "[bold]sky"):
         assert row(out, name)[2].startswith("+")
-    assert "With one seed, intervals cover other images" in out
+    assert "With one seed, intervals describe other test images" in out
 
 
 def test_level_and_seed(softiou: Run, pair: list[Path]) -> None:

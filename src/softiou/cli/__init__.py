@@ -30,7 +30,7 @@ from softiou.cli.train import distill, main_settings, semi, train
 
 app = typer.Typer(
     name="softiou",
-    help="Train segmentation models on IoU, with labels as soft as reality.",
+    help="Train segmentation models on IoU, with hard or soft labels.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_show_locals=False,

@@ -10,14 +10,14 @@ from softiou.errors import ConfigError
 Truth = Annotated[
     Literal["auto", "hard", "soft", "votes", "staple"],
     typer.Option(
-        help="What is true: hard (the majority), soft (probabilities that the data set knows), "
-        "votes or staple (of several annotators); auto is soft for a model that was trained so, "
-        "and otherwise votes or hard."
+        help="Labels to compare with: hard (the majority), soft (probabilities of the data set), "
+        "votes or staple (of several annotators); auto: soft for a model that was trained on soft "
+        "labels, otherwise votes or hard."
     ),
 ]
 Weights = Annotated[
     Literal["student", "teacher"],
-    typer.Option(help="Of a semi-supervised run: the student, or the teacher, its average."),
+    typer.Option(help="Of a semi-supervised run: student, or teacher (its moving average)."),
 ]
 RunOrCheckpoint = Annotated[
     Path, typer.Argument(metavar="RUN|CKPT", help="Run directory or checkpoint file.")
@@ -26,13 +26,13 @@ RunOrFile = Annotated[
     Path,
     typer.Argument(
         metavar="RUN|CKPT|FILE",
-        help="Run directory, checkpoint file, or what `softiou export` has written.",
+        help="Run directory, checkpoint file, or a file of `softiou export`.",
     ),
 ]
 DataOfRun = Annotated[
     str | None,
     typer.Argument(
-        help="Data set folder, LAYOUT:/path, or digits; default: that of the run.",
+        help="Data set folder, LAYOUT:/path, or digits; default: the data of the run.",
         show_default=False,
     ),
 ]
@@ -52,7 +52,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[KEY=VALUE]...",
-        help="Settings, such as optim.steps=2000; softiou config shows all of them.",
+        help="Settings, such as optim.steps=2000; softiou config prints all of them.",
         show_default=False,
         autocompletion=_complete,
     ),
@@ -61,7 +61,7 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE|RECIPE",
-        help="YAML file with settings, or a recipe of softiou recipes ls.",
+        help="YAML file with settings, or the name of a recipe (softiou recipes ls).",
         show_default=False,
     ),
 ]
@@ -73,8 +73,8 @@ TrainSplit = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE.txt",
-        help="Images with masks: a split, a list in DATA/splits such as 1_8 (softiou split), "
-        "or a list elsewhere; default: train.",
+        help="Images with masks: a split, a list in DATA/splits such as 1_8 (see softiou split), "
+        "or another list; default: train.",
     ),
 ]
 RunToResume = Annotated[
@@ -82,22 +82,22 @@ RunToResume = Annotated[
     typer.Option(metavar="RUN", help="Run directory to continue, after Ctrl-C or a crash."),
 ]
 ResumeIfExists = Annotated[
-    bool, typer.Option("--resume-if-exists", help="Continue --out RUN where it is a run already.")
+    bool, typer.Option("--resume-if-exists", help="Continue --out RUN if it exists, else start it.")
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Print the settings as softiou config does, take one step, keep nothing."
+        "--dry-run", help="Print the settings as softiou config does, take one step, write nothing."
     ),
 ]
 Precision = Annotated[
     Literal["fp32", "bf16", "fp16"],
-    typer.Option(help="Of the network: fp32 as exported files compute; bf16, fp16 may be faster."),
+    typer.Option(help="Of the network: fp32, as in exported files; bf16 and fp16 may be faster."),
 ]
 Trust = Annotated[
     bool,
     typer.Option(
-        help="Load a .pt2 file, which can run any code: only one that you wrote or trust as a "
+        help="Load a .pt2 file, which can run any code: only one that you wrote, or would run as a "
         "program."
     ),
 ]
@@ -105,18 +105,18 @@ Window = Annotated[
     str | None,
     typer.Option(
         metavar="SIDE|HxW",
-        help="Slide a window of so many pixels over large images; default: the whole image.",
+        help="Sliding window of this size in pixels, for large images; default: the whole image.",
         show_default=False,
     ),
 ]
-Overlap = Annotated[float, typer.Option(help="Share of a window that the next one covers again.")]
+Overlap = Annotated[float, typer.Option(help="Share of a window that overlaps with the next one.")]
 Flips = Annotated[
     bool, typer.Option("--flips", help="Average over the image and its mirror image.")
 ]
 Scales = Annotated[
-    str, typer.Option(metavar="S,S,...", help="Average over the image at several sizes.")
+    str, typer.Option(metavar="S,S,...", help="Average over these scales of the image.")
 ]
-BatchSize = Annotated[int, typer.Option(help="Windows in one pass of the network.")]
+BatchSize = Annotated[int, typer.Option(help="Windows per pass of the network.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 

@@ -34,7 +34,7 @@ def message_of(error: Exception) -> str:
     elif not isinstance(error, SoftiouError | OSError):
         text = (
             f"{type(error).__name__}: {text}\nThis should not happen. The same command with "
-            "--debug shows where it did."
+            "--debug shows where it happened."
         )
     return "\n".join([text.strip(), *getattr(error, "__notes__", ())])
 
@@ -44,8 +44,7 @@ def status_of_interruption() -> int:
     number = received()
     how = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
     print(
-        f"softiou: interrupted{how}; every file that was written is whole, and the same command "
-        "begins again",
+        f"softiou: interrupted{how}; files on disk are complete, and the same command starts again",
         file=sys.stderr,
     )
     return 128 + number

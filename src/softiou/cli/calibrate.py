@@ -15,16 +15,15 @@ def calibrate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Which split to fit on, not one that is reported on; default: the run's "
-            "data.val_split.",
+            help="Split to fit on, not one that is reported; default: the run's data.val_split.",
             show_default=False,
         ),
     ] = None,
     kind: Annotated[
         Literal["temperature", "class_temperature", "vector"],
         typer.Option(
-            help="One temperature, which changes no mask; one for each class; or a scale and a "
-            "bias for each class."
+            help="One temperature, which does not change masks; one per class; or a scale and a "
+            "bias per class."
         ),
     ] = "temperature",
     labels: arguments.Truth = "auto",
@@ -32,9 +31,9 @@ def calibrate(
     model: arguments.Weights = "student",
     json_output: arguments.Json = False,
 ) -> None:
-    """Fit a temperature, so that probabilities are calibrated, and keep it by the checkpoint.
+    """Fit a temperature to calibrate the probabilities, and store it beside the checkpoint.
 
-    A new fit of the same checkpoint replaces the one before.
+    A new fit replaces the previous one, such as the temperature that training fits.
     """
     given = _console.for_job(locals())
     with _console.loading():

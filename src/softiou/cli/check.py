@@ -31,7 +31,7 @@ def check(
     ],
     unlabeled: Annotated[
         Path | None,
-        typer.Option(help="Folder of images without masks to look at, beside those of DATA."),
+        typer.Option(help="Folder of images without masks, to be checked with those of DATA."),
     ] = None,
     bands: Annotated[
         str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
@@ -47,7 +47,7 @@ def check(
     shards: Annotated[
         int | None,
         typer.Option(
-            metavar="MB", min=1, help="Size of tar archives for --fix to write instead of files."
+            metavar="MB", min=1, help="With --fix: write tar archives of this size, not files."
         ),
     ] = None,
     run: Annotated[
@@ -55,21 +55,18 @@ def check(
         typer.Option(
             "--with",
             metavar="RUN",
-            help="List labels that may be wrong, too: regions where this model is sure of another "
-            "class.",
+            help="Also list labels that may be wrong: this model is confident of another class.",
         ),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict", help="End with status 1 when there are warnings or no split val, too."
-        ),
+        typer.Option("--strict", help="Exit status 1 also for warnings, or without a split val."),
     ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print all problems as JSON instead of a summary.")
     ] = False,
 ) -> None:
-    """Find the problems of a data set before training, and how to correct them.
+    """Find the problems of a data set before training, and how to fix them.
 
     Looks at every file and ends with status 1 when there are errors; with --fix, when there are
     some that the copy does not repair.

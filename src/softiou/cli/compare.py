@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group
 
 NOTE = (
-    "With one seed, intervals cover other images for the same weights, not other seeds. "
+    "With one seed, intervals describe other test images, not other seeds. "
     "Runs that differ only in their seed are pooled."
 )
 
@@ -26,12 +26,12 @@ def compare(
         list[Path],
         typer.Argument(
             metavar="RUN",
-            help="Two or more run directories or files evaluation.json; the first is the baseline.",
+            help="Two or more run directories or evaluation.json files; the first is the baseline.",
         ),
     ],
-    level: Annotated[float, typer.Option(help="Of the intervals, per cent.")] = 95,
-    resamples: Annotated[int, typer.Option(min=50, help="How often to draw the images.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the draws.")] = 0,
+    level: Annotated[float, typer.Option(help="Confidence level of the intervals, per cent.")] = 95,
+    resamples: Annotated[int, typer.Option(min=50, help="Number of bootstrap resamples.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the bootstrap.")] = 0,
     together: Annotated[
         str | None,
         typer.Option(
@@ -52,10 +52,10 @@ def compare(
         bool, typer.Option("--json", help="Print the result as JSON instead of tables.")
     ] = False,
 ) -> None:
-    """Estimate whether a run is better than another, and how sure that is.
+    """Estimate whether a run is better than another, with confidence intervals.
 
-    By a paired bootstrap over the images that both were evaluated on; P is the probability that the
-    run is better than the baseline. Runs that differ in their seed alone are pooled.
+    By a paired bootstrap over the images of both evaluations; P is the share of the resamples in
+    which the run is better than the baseline. Runs that differ only in their seed are pooled.
     """
     given = _console.for_job(locals())
     with _console.loading():

@@ -12,7 +12,7 @@ def config(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Data set, to see what each auto becomes, memory and time; none: settings alone.",
+            help="Data set, for the values of auto, memory and time; without it: settings only.",
             show_default=False,
         ),
     ] = None,
@@ -20,7 +20,7 @@ def config(
     config: ConfigFile = None,
     json_output: Json = False,
 ) -> None:
-    """Print all settings with a comment each, what auto became and why, memory and time.
+    """Print all settings with comments, what auto becomes and why, memory and time.
 
     The output is a file for --config.
     """

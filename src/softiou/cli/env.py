@@ -6,7 +6,7 @@ from softiou.cli._arguments import Json
 
 
 def env(json_output: Json = False) -> None:
-    """Print versions, devices, what computes the losses and the metrics, and why nothing faster."""
+    """Print versions, devices, and which implementation computes the losses and metrics."""
     from softiou.environment import environment, environment_text
 
     content = environment()

@@ -15,7 +15,7 @@ def evaluate(
     data: arguments.DataOfRun = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Which split to score; default: test, or val where there is no test."),
+        typer.Option(help="Split to evaluate; default: test, or val if there is no test."),
     ] = None,
     labels: arguments.Truth = "auto",
     window: arguments.Window = None,
@@ -34,9 +34,9 @@ def evaluate(
         bool, typer.Option("--json", help="Print evaluation.json instead of a table.")
     ] = False,
 ) -> None:
-    """Score a model: mIoU over the data set, per image and per class, and calibration.
+    """Evaluate a model: mIoU over the data set, per image and per class, and calibration.
 
-    A calibration that `softiou calibrate` has fitted is reported beside the plain metrics.
+    With a calibration (training fits one), the calibrated metrics are reported as well.
     """
     given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
     with _console.loading():

@@ -13,7 +13,7 @@ from softiou.cli._arguments import Json, RunOrCheckpoint, Weights
 def export(
     run: RunOrCheckpoint,
     to: Annotated[
-        Literal["onnx", "torch-export", "safetensors"], typer.Option(help="What to write.")
+        Literal["onnx", "torch-export", "safetensors"], typer.Option(help="Format of the file.")
     ],
     out: Annotated[
         Path | None,
@@ -28,23 +28,23 @@ def export(
         bool | None,
         typer.Option(
             "--calibrated/--uncalibrated",
-            help="Put what `softiou calibrate` has fitted inside; default: when there is one.",
+            help="Include the calibration of the checkpoint; default: if there is one.",
             show_default=False,
         ),
     ] = None,
     input_dtype: Annotated[
         Literal["uint8", "float32"],
         typer.Option(
-            "--input-dtype", help="Images of a program: uint8 in 0..255 or float32 in 0..1."
+            "--input-dtype", help="Input of the program: uint8 in 0..255 or float32 in 0..1."
         ),
     ] = "uint8",
     overwrite: Annotated[bool, typer.Option(help="Replace a file that exists already.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Write a model into one file, from RGB to probabilities, and check it against the model.
+    """Export a model as one file, from images to probabilities, and compare it with the model.
 
-    Normalisation, padding, interpolation to the image's size, calibration and softmax are inside;
-    number and size of the images are free.
+    The file includes normalisation, padding, interpolation to the size of the image, calibration
+    and softmax; number and size of the images are dynamic.
     """
     given = _console.for_job(locals())
     with _console.loading():

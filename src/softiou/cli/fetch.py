@@ -18,13 +18,13 @@ def fetch(
     ],
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to; without it, say how to get the data."),
+        typer.Option(metavar="DIR", help="Folder for the data; without it, print how to get them."),
     ] = None,
     sbd: Annotated[
         bool, typer.Option("--sbd", help="voc: also the 10,582 masks of trainaug (1.4 GB).")
     ] = False,
 ) -> None:
-    """Download a published data set, or say where to log in, what to download and where to put it.
+    """Download a published data set, or print where to get it and where to put the files.
 
     voc and ade20k are downloaded with --to DIR. An interrupted download is resumed, archives
     are checked, and no file is ever overwritten.

@@ -21,7 +21,8 @@ def label(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="splits=[train] stride=auto k=auto mass=0.995 levels=58 precision=auto workers=1",
+            help="Settings, by default stride=auto k=auto mass=0.995 levels=58 shard_mib=1024 "
+            "precision=auto workers=1, and splits: train.",
             show_default=False,
         ),
     ] = None,
@@ -29,21 +30,18 @@ def label(
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Label only part I of N; by default torchrun's ranks share the work.",
+            help="Label only part I of N; by default the ranks of torchrun share the work.",
         ),
     ] = None,
     verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Check every file that is there, and make damaged ones again."
-        ),
+        bool, typer.Option("--verify", help="Read all labels again, and replace damaged ones.")
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Store a teacher's soft labels, small and restartable, for softiou distill.
+    """Store a teacher's soft labels on disk, for softiou distill.
 
-    An interrupted run continues where it stopped, and any number of processes and machines can
-    share the work.
+    The same command continues an interrupted run. Any number of processes and machines can share
+    the work.
     """
     given = _console.for_job(locals())
     given["overrides"] = given.pop("settings") or []

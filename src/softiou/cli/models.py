@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def models(
     architecture: Annotated[
         str | None,
-        typer.Option(help="This one alone, with the common encoders.", show_default=False),
+        typer.Option(help="Only this one, with the common encoders.", show_default=False),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="This one alone; tu-NAME: timm.", show_default=False)
+        str | None, typer.Option(help="Only this one; tu-NAME: timm.", show_default=False)
     ] = None,
-    crop: Annotated[int, typer.Option(help="Pixels of a side, for the cost.", min=1)] = 512,
+    crop: Annotated[int, typer.Option(help="Side in pixels, for the cost.", min=1)] = 512,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 19,
     search: Annotated[
         str | None,
-        typer.Option(help="List encoders whose names hold a text, timm's too.", show_default=False),
+        typer.Option(help="List encoders whose name contains a text.", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -14,13 +14,13 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     out: Annotated[Path, typer.Option(help="New folder for the results.")] = Path("predictions"),
     probabilities: Annotated[
-        bool, typer.Option(help="Write class probabilities, too (STEM.probs.npy, float16).")
+        bool, typer.Option(help="Also write class probabilities (STEM.probs.npy, float16).")
     ] = False,
     overlays: Annotated[
-        bool, typer.Option(help="Write the image with its classes in colour, too.")
+        bool, typer.Option(help="Also write the image with its classes in colour.")
     ] = False,
     polygons: Annotated[
-        bool, typer.Option(help="Write the outlines of the classes, too (STEM.geojson).")
+        bool, typer.Option(help="Also write the outlines of the classes (STEM.geojson).")
     ] = False,
     calibrated: Annotated[
         bool | None,
@@ -42,7 +42,7 @@ def predict(
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
     json_output: arguments.Json = False,
 ) -> None:
-    """Predict masks in the images' own size: STEM.png, class indices with the class palette."""
+    """Predict masks in the size of the images: STEM.png, class indices with the class palette."""
     given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
     options = {
         name: given.pop(name)

@@ -24,29 +24,28 @@ def split(
         str | None,
         typer.Option(
             metavar="PATTERN|FILE.csv:COLUMN",
-            help="What keeps images together in a split, such as the patient or the video: a "
-            "regular expression on the names, or a column of a table with names in the first one.",
+            help="Keeps images of a patient, video, ... in one split: a regular expression for the "
+            "names, or a column of a table with the names in the first column.",
             show_default=False,
         ),
     ] = None,
     fractions: Annotated[
         str | None,
         typer.Option(
-            help="Which parts of the training images; default: 1/16,1/8,1/4.", show_default=False
+            help="Parts of the training images to list; default: 1/16,1/8,1/4.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed chooses other images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the lists; default: DATA/splits.")
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Divide the training images into splits, or choose parts of them, with classes in balance.
+    """Divide the training images into class-balanced splits, or choose parts of them.
 
     --val and --test write disjoint lists train.txt, val.txt and test.txt. Otherwise the lists are
-    nested parts, 1_8.txt for 1/8 and so on: `softiou semi DATA --split 1_8` learns from these masks
-    alone and from the other images without theirs. Elsewhere than in DATA, give --split
-    FOLDER/1_8.txt.
+    nested parts, 1_8.txt for 1/8 and so on: `softiou semi DATA --split 1_8` uses only these masks,
+    and the other images without masks. With --out FOLDER, give --split FOLDER/1_8.txt.
     """
     from softiou.data import divide_images, parse_fractions, split_fractions, write_splits
 

@@ -14,14 +14,14 @@ from softiou.errors import ConfigError
 # Shown by --help, which imports no settings; a test compares names and defaults.
 MAIN_SETTINGS = {
     "data.crop_px": ("auto", "height x width of a training crop, 512x512"),
-    "data.batch_size": ("auto", "images a batch; lower it when memory runs out"),
+    "data.batch_size": ("auto", "images per batch; lower it when memory runs out"),
     "optim.steps": ("auto", "optimiser steps, or optim.epochs=40"),
     "optim.learning_rate": ("auto", "0.0005 with adamw, 0.01 with sgd"),
     "model.architecture": ("deeplabv3plus", "unet, fpn, segformer, ...: softiou models"),
     "model.encoder": ("mobilenet_v2", "resnet50, tu-convnext_tiny, ..."),
     "model.encoder_weights": ("imagenet", "imagenet, none or a safetensors file"),
     "loss.cross_entropy": ("0.25", "share of the cross-entropy; 0 is JML alone, 1 CE alone"),
-    "labels.kind": ("auto", "uniform or boundary smooth the labels; votes: of annotators"),
+    "labels.kind": ("auto", "uniform, boundary: label smoothing; votes: annotators"),
     "precision": ("auto", "bf16, fp16 or fp32"),
 }
 
@@ -48,30 +48,30 @@ def distill(
     data: arguments.DataOrSetting = None,
     overrides: arguments.Overrides = None,
     teacher: Annotated[
-        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher that is run at every step.")
+        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher, run in every step.")
     ] = None,
     soft_labels: Annotated[
         Path | None,
-        typer.Option(help="Folder of softiou label: a teacher's labels, faster than running it."),
+        typer.Option(help="Folder of softiou label: a teacher's labels, instead of running it."),
     ] = None,
     split: arguments.TrainSplit = None,
     config: arguments.ConfigFile = None,
     out: arguments.NewRun = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Run of the student without teacher, of the same budget.")
+        Path | None, typer.Option(help="Finished run of the student alone, of the same budget.")
     ] = None,
     no_baseline: Annotated[
-        bool, typer.Option("--no-baseline", help="Score the student alone.")
+        bool, typer.Option("--no-baseline", help="Evaluate the student only.")
     ] = False,
     resume: arguments.RunToResume = None,
     resume_if_exists: arguments.ResumeIfExists = False,
     dry_run: arguments.DryRun = False,
     json_output: arguments.Json = False,
 ) -> None:
-    """Train a student with a teacher, and the same student without, and compare all three.
+    """Train a student with a teacher, and the same student without it, and compare all three.
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
-    --baseline names a run of the same budget. The report of the run has all of them in one table.
+    --baseline names a run of the same budget. The report of the run compares all three.
     """
     given = locals()
     if baseline and no_baseline:
@@ -101,8 +101,8 @@ def semi(
 ) -> None:
     """Train on images with masks and on images without, and compare student and teacher.
 
-    The teacher is the moving average of the student; its pseudo-labels take the place of the masks
-    that are missing. Masks of unlabelled images are never opened, even where there are some.
+    The teacher is the moving average of the student; its pseudo-labels replace the missing
+    masks. Masks of unlabelled images are never opened, even if they exist.
     """
     _learn("semi", **locals())
 
