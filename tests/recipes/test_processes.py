@@ -6,15 +6,20 @@ import runpy
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import softiou
+from benchmarks.reliability.commands import Command
 from softiou._processes import is_first
 from softiou.checkpoints import load_trained
 from softiou.configuration import load_config
@@ -33,17 +38,49 @@ def validations(run: Path) -> list[dict[str, Any]]:
     return [line for line in lines if "val/miou_d" in line]
 
 
-ALONE = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def as_started(**variables: str) -> None:
+    """Forget the tracing and the warnings of the tests in a forked process."""
+    sys.settrace(None)
+    warnings.resetwarnings()
+    for kind in (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning):
+        warnings.simplefilter("ignore", kind)
+    os.environ.update(ALONE | variables)
+
+
+def as_main(*arguments: str) -> None:
+    run: Callable[..., Any] = runpy.run_path
+    if arguments[0] == "-m":
+        run, arguments = runpy.run_module, arguments[1:]
+    sys.argv = list(arguments)
+    try:
+        run(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def torchrun(*arguments: str, restarts: int = 0) -> None:
-    """Run a script, or -m and a module, in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "--max-restarts", str(restarts), *arguments]
-    done = subprocess.run(
-        command, env=ALONE, capture_output=True, text=True, timeout=600, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    """Run a script, or -m and a module, in two processes, forked: they import nothing anew."""
+
+    def agent() -> None:
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=2,
+            run_id=str(os.getpid()),
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=restarts,
+            start_method="fork",
+        )
+        elastic_launch(config, as_main)(*arguments)
+
+    with TemporaryDirectory() as folder:
+        command = Command(agent, Path(folder), as_started)
+        assert command.wait(600) == 0, command.text()
 
 
 @pytest.fixture(scope="module")
@@ -144,23 +181,18 @@ def test_a_requeued_job_continues_with_more_processes(
     """By srun, without torchrun: the joined batch, its batch norm, the scores of the images."""
     whole, half, data, settings = interrupted
     shutil.copytree(half, run := tmp_path / "run")
-    command = [sys.executable, "-m", "softiou", "train", str(data), "--out", str(run)]
-    command += ["--resume-if-exists", *settings, "optim.clip_norm=3"]
+    words = ["train", str(data), "--out", str(run)]
+    words += ["--resume-if-exists", *settings, "optim.clip_norm=3"]
     slurm = {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
     slurm |= {"SLURM_NNODES": "1", "SLURM_JOB_ID": str(os.getpid()), "SLURM_NODEID": "0"}
     slurm |= {"SLURM_JOB_NAME": "train", "SLURM_NODELIST": "127.0.0.1"}
-    processes = [
-        subprocess.Popen(
-            command,
-            env=ALONE | slurm | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    said = [process.communicate(timeout=600)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    commands = []
+    for rank in "01":
+        started = partial(as_started, **slurm, SLURM_PROCID=rank, SLURM_LOCALID=rank)
+        commands.append(Command(words, tmp_path, started))
+    ends = [command.wait(600) for command in commands]
+    said = [command.text() for command in commands]
+    assert ends == [0, 0], "\n".join(said)
     assert "keeps its own settings, not optim.clip_norm: 3" in said[0]
     assert "going on from step 3/6" in said[0]
     assert said[1] == ""
