@@ -29,7 +29,8 @@ from softiou.jobs import plan
 from softiou.models import ModelSpec, SegmentationModel
 
 TINY: dict[str, Any] = {
-    "model.architecture": "fpn",
+    "model.architecture": "linknet",
+    "model.encoder": "tu-test_efficientnet",
     "model.encoder_weights": "none",
     "data.crop_px": [64, 64],
     "data.batch_size": 2,
