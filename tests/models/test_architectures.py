@@ -31,10 +31,6 @@ CASES = [
     ("pspnet", "resnet50", (AUXILIARY, "model.output_stride=8"), 8),
     ("segformer", "mit_b0", (), 4),
     ("segformer", "mit_b1", (), 4),
-    ("segformer", "mit_b2", (), 4),
-    ("segformer", "mit_b3", (), 4),
-    ("segformer", "mit_b4", (), 4),
-    ("segformer", "mit_b5", (), 4),
     ("unet", "efficientnet-b0", (), 1),
     ("unetplusplus", "resnet18", (), 1),
     ("upernet", "tu-convnext_atto", (AUXILIARY,), 4),
@@ -42,12 +38,18 @@ CASES = [
 ]
 
 
+# As mit_b1 with more blocks.
+DEEPER = [("segformer", f"mit_b{n}", (), 4) for n in (2, 3, 4, 5)]
+
+
 def test_cases_cover_all_architectures() -> None:
     assert {case[0] for case in CASES} == set(architectures())
 
 
 @pytest.mark.parametrize(
-    ("architecture", "encoder", "overrides", "stride"), CASES, ids=lambda value: str(value)
+    ("architecture", "encoder", "overrides", "stride"),
+    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in DEEPER)],
+    ids=str,
 )
 def test_two_steps(
     architecture: str, encoder: str, overrides: tuple[str, ...], stride: int
