@@ -761,6 +761,30 @@ def test_a_folder_without_files(tmp_path: Path) -> None:
             open_source(f"{name}:{tmp_path}")
 
 
+@pytest.mark.parametrize("name", ["coco", "labelme"])
+def test_files_without_any_shape(name: str, tmp_path: Path) -> None:
+    source = TREES[name](tmp_path)
+    for path in tmp_path.rglob("*.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        write(path, content | {"annotations": [], "shapes": []})
+    assert_said(source, r"Expected polygons or masks, but found none in any image")
+
+
+def test_what_a_newcomer_mistypes(tmp_path: Path) -> None:
+    coco(tmp_path)
+    with pytest.raises(DataError, match=r"gone.json: .*found neither such a folder nor a file"):
+        open_source(f"coco:{tmp_path}/gone.json")
+    with pytest.raises(DataError, match=r"'cocoo'. Did you mean coco.*Known are .*, coco, .*hf;"):
+        open_source(f"cocoo:{tmp_path}")
+    (tmp_path / "annotations").rename(tmp_path / "labels")
+    with pytest.raises(DataError, match=r"need their format, such as coco:"):
+        open_source(tmp_path)
+    swapped = replaced('"height": 40, "width": 50', '"height": 50, "width": 40')
+    write(tmp_path / "labels/instances_train2017.json", swapped(coco_content(("one", "two"))))
+    with pytest.raises(DataError, match=r"Exchange height and width"):
+        first(f"coco:{tmp_path}")
+
+
 def test_training_says_what_is_not_drawn(tiny_config: Any, tmp_path: Path) -> None:
     source = coco(tmp_path / "data")
     content = changed(*POLYGON, to=[])(coco_content(("one", "two")))

@@ -76,7 +76,7 @@ def check_dataset(
     if opened.note:
         message = f"{opened.note[0].upper()}{opened.note[1:]}."
         problems.add(
-            [Problem(str(opened.root), message, "Or leave it so.", "note", "dataset_file")]
+            [Problem(str(opened.root), message, "Nothing has to be done.", "note", "dataset_file")]
         )
     reader = opened.mask_reader()
     samples = _samples(opened, problems)

@@ -67,7 +67,9 @@ def _check_bands(image: BandImage) -> ImageCheck:
     if 0 < found < size[0] * size[1]:
         share = 1 - found / (size[0] * size[1])
         message = f"{share:.1%} of the pixels have no value (NaN or nodata) and are ignored."
-        problems.append(Problem(str(image.path), message, "Or leave it so.", "note", "no_value"))
+        problems.append(
+            Problem(str(image.path), message, "Nothing has to be done.", "note", "no_value")
+        )
     own = None if blank else digest.digest()
     return ImageCheck((size[0], size[1]), (size[0], size[1]), UPRIGHT, own, tuple(problems))
 

@@ -242,7 +242,10 @@ def _contents(root: Path) -> object:
     path = inside(root, FILE_NAME)
     if not path.is_file():
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
-        raise data_error(path, message, f"Write one: `{_EXAMPLE}`.")
+        remedy = (
+            f"Write one: `{_EXAMPLE}`. Annotation files need their format, such as coco:{root}."
+        )
+        raise data_error(path, message, remedy)
     try:
         contents = read_yaml(path)
     except ValueError as error:

@@ -472,6 +472,8 @@ def _drawn_size(drawing: Drawing) -> tuple[int, int]:
     message = f"Expected an image of {drawing.size[1]}x{drawing.size[0]}, as the file states, but "
     message += f"{drawing.image.name} has {size[1]}x{size[0]} pixels."
     remedy = "Take the image that was annotated."
+    if drawing.size == size[::-1]:
+        remedy = "Exchange height and width in the file, if they are swapped."
     if turned:
         remedy = f"Its EXIF entry rotates {drawing.image.name}: save it upright, or without the "
         remedy += "entry, as the annotation tool showed it."

@@ -328,7 +328,7 @@ def _named(name: str, root: Path) -> DataSource:
         return _in_shards(name, root)
     if name in FORMATS:
         return DataSource(AnnotationLayout(name, root, AnnotationFile(layout=name)))
-    return DataSource(published_layout(name, root))
+    return DataSource(published_layout(name, root, others=(*FORMATS, *SHARDED)))
 
 
 def _in_shards(

@@ -118,6 +118,10 @@ class AnnotationLayout(Layout):
         self.splits = tuple(found.images)
         if kinds := [f"{count} {kind}" for kind, count in sorted(left_out.items()) if count]:
             self.note = f"not drawn: {', '.join(kinds)}"
+        if not any(drawing.shapes for images in drawings.values() for drawing in images.values()):
+            found_instead = f"found none in any image{self.note and ': '}{self.note}"
+            message = f"Expected polygons or masks, but {found_instead}."
+            raise data_error(root, message, "Export polygons or masks; boxes are not enough.")
 
     def images(self, split: str) -> Files:
         """Return the images of a split, and what is wrong with any file."""
@@ -137,7 +141,8 @@ def _files(name: str, root: Path) -> tuple[Path, ...]:
         found = sorted(path for path in root.glob(pattern) if not path.name.startswith("."))
         if found:
             return tuple(found)
-    message = f"Expected annotation files ({', '.join(patterns)}), but found none."
+    instead = "none" if root.is_dir() else "neither such a folder nor a file"
+    message = f"Expected annotation files ({', '.join(patterns)}), but found {instead}."
     raise data_error(root, message, f"Name the folder or the file: {name}:/path.")
 
 

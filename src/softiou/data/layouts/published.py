@@ -1,6 +1,6 @@
 """The layouts of published data sets, by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -38,18 +38,22 @@ def recognised(root: Path) -> str | None:
     return next((name for sign, name in _SIGNS.items() if (root / sign).is_dir()), None)
 
 
-def published_layout(name: str, root: Path) -> Layout:
-    """Return the layout of a folder; raise if there is no such one or the folder lacks it."""
+def published_layout(name: str, root: Path, *, others: Iterable[str] = ()) -> Layout:
+    """Return the layout of a folder; raise if there is no such one or the folder lacks it.
+
+    `others` are the names of layouts that are not published.
+    """
     if name == "python":  # how a run records a data set that is an object
         raise DataError(
             f"The data set {root} is an object of Python and cannot be opened by its name: name a "
             "data set folder, or give the object from Python."
         )
     if name not in PUBLISHED_LAYOUTS:
-        close = get_close_matches(name, PUBLISHED_LAYOUTS)
+        known = (*PUBLISHED_LAYOUTS, *others)
+        close = get_close_matches(name, known)
         hint = f"Did you mean {' or '.join(close)}? " if close else ""
         raise DataError(
             f"Expected the name of a layout, but got {name!r}. {hint}Known are "
-            f"{', '.join(PUBLISHED_LAYOUTS)}; a folder with dataset.yaml needs no name."
+            f"{', '.join(known)}; a folder with dataset.yaml needs no name."
         )
     return PUBLISHED_LAYOUTS[name](root)
