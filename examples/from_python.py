@@ -1,8 +1,8 @@
 # %% [markdown]
 # # softiou from Python
 #
-# Train, evaluate, predict and report, on a small folder of images that the first cell draws. Every
-# line works for a data set of your own, too: give its folder instead of `DATA`.
+# Train, evaluate, predict and report, on a small folder of images that the first cell draws. For
+# your own data set, use its folder instead of `DATA`.
 
 # %%
 from pathlib import Path
@@ -34,7 +34,7 @@ for split, number in {"train": 12, "val": 4, "test": 4}.items():
 # %% [markdown]
 # ## Check and train
 #
-# A tiny network without ImageNet weights is enough here. `config.yaml` of the run lists all
+# A tiny network without pretrained weights is enough here. `config.yaml` of the run lists all
 # settings.
 
 # %%

@@ -1,10 +1,10 @@
-"""SegFormer in the Trainer of Hugging Face, with the loss taken from its low-resolution logits.
+"""SegFormer in the Hugging Face Trainer, with the loss computed from its low-resolution logits.
 
     python examples/hugging_face_trainer.py
 
-SegFormer's logits have a quarter of the image's height and width. The model's own loss writes them
-out at the size of the image; here the loss reads them through the interpolation, tile by tile. The
-model starts from random weights, so that nothing is downloaded; for yours, take
+SegFormer's logits have a quarter of the image's height and width. The model's own loss upsamples
+them to the size of the image; here the loss interpolates them tile by tile. The model starts from
+random weights, so that nothing is downloaded; for a pretrained one, use
 `SegformerForSemanticSegmentation.from_pretrained(...)`.
 """
 
@@ -30,7 +30,7 @@ NUM_CLASSES = 2  # ground and digit
 
 
 class Digits(Dataset[dict[str, Tensor]]):
-    """Where the embedded digits are, with the names that Hugging Face gives to the inputs."""
+    """Images and masks of the embedded digits, with the input names of Hugging Face models."""
 
     def __init__(self, split: str, size: int) -> None:
         self.scenes = DigitScenes(split, size=size)
@@ -54,7 +54,7 @@ class SegmentationTrainer(Trainer):
         self.loss_function = JaccardMetricLoss(
             cross_entropy=0.25, ignore_index=255, upsample="bilinear"
         )
-        # Our loss is a mean over its batch, so the Trainer has to average over the micro-batches.
+        # The loss is a mean over its batch, so the Trainer has to average over the micro-batches.
         self.model_accepts_loss_kwargs = False
 
     def compute_loss(
@@ -64,8 +64,8 @@ class SegmentationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of a batch, and on request what the model puts out."""
-        labels = inputs.pop("labels")  # else the model computes a loss, too
+        """Return the loss of a batch, and the outputs of the model if requested."""
+        labels = inputs.pop("labels")  # otherwise the model computes its own loss, too
         outputs = model(**inputs)
         loss = self.loss_function(outputs.logits, labels)
         return (loss, outputs) if return_outputs else loss

@@ -1,9 +1,9 @@
-"""A 3-D network of MONAI with its own call, loss(input, target), on hard and on soft labels.
+"""A 3-D network of MONAI with the drop-in loss, loss(input, target), on hard and on soft labels.
 
     python examples/monai_volumes.py [hard | soft]
 
-Balls in a volume of voxels. At its surface a ball covers a part of a voxel: "soft" trains on these
-shares (N, 2, D, H, W), "hard" on labels (N, 1, D, H, W) with `to_onehot_y`, both as in MONAI.
+The data are balls in volumes. At its surface a ball covers a part of a voxel: "soft" trains on
+these shares (N, 2, D, H, W), "hard" on labels (N, 1, D, H, W) with `to_onehot_y`, as in MONAI.
 """
 
 import sys
@@ -35,7 +35,7 @@ def train(
     """Train, and return the network and the loss of every step."""
     torch.manual_seed(0)
     model = UNet(3, in_channels=1, out_channels=2, channels=(8, 16, 32), strides=(2, 2))
-    # With jaccard=True it is the Jaccard metric loss + cross-entropy.
+    # jaccard=True: Jaccard metric loss + cross-entropy
     loss_function = DiceCELoss(softmax=True, to_onehot_y=labels == "hard", jaccard=True)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     losses = []

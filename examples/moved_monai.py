@@ -1,4 +1,4 @@
-"""A training script of MONAI, moved over by one import line: `python -m examples.moved_monai`."""
+"""A training script of MONAI with one changed import line: `python -m examples.moved_monai`."""
 
 import torch
 from monai.networks.nets.unet import UNet

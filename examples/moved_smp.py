@@ -1,4 +1,4 @@
-"""A training script of segmentation_models_pytorch, moved over by one import line.
+"""A training script of segmentation_models_pytorch in which one import line was changed.
 
 The losses are those of the original: `python -m examples.moved_smp` prints the same numbers with
 either import.

@@ -1,6 +1,6 @@
-"""An evaluation with torchmetrics, moved over by two import lines.
+"""An evaluation with torchmetrics in which two import lines were changed.
 
-`python -m examples.moved_torchmetrics` prints the same numbers with either imports.
+`python -m examples.moved_torchmetrics` prints the same numbers with the original imports.
 """
 
 import torch

@@ -2,8 +2,8 @@
 
     python examples/plain_pytorch.py [hard | soft]
 
-The embedded digits know how much of each pixel a digit covers: "soft" trains on these shares,
-"hard" on the class that covers most. The call of the loss is the same.
+The embedded digits come with the share of each pixel that a digit covers: "soft" trains on these
+shares, "hard" on the class with the largest share. The loss is called in the same way.
 """
 
 import sys
@@ -56,8 +56,8 @@ def train(
     """Train, and return the network and the loss of every step."""
     torch.manual_seed(0)
     model = network()
-    # A quarter cross-entropy, the paper's choice. `upsample` reads the logits at the size of the
-    # labels, so that logits of that size never exist.
+    # A quarter of cross-entropy, as in the paper. `upsample` interpolates the logits to the size of
+    # the labels inside the loss, without storing them at that size.
     loss_function = JaccardMetricLoss(cross_entropy=0.25, upsample="bilinear")
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     loader = DataLoader(Scenes("train", labels, steps * batch_size), batch_size, shuffle=True)

@@ -1,9 +1,9 @@
-"""A network of segmentation_models_pytorch in Lightning, in the manner of its own examples.
+"""A network of segmentation_models_pytorch in Lightning, as in its own examples.
 
     python examples/smp_lightning.py [binary | multiclass]
 
-One line differs from what one would write without softiou: where the loss comes from. `DiceLoss`
-has the same arguments and the same value, takes a fraction of the time, and soft labels, too.
+Only the import of the loss differs from a script without softiou. `DiceLoss` has the same arguments
+and the same value, also takes soft labels, and needs a fraction of the time for several classes.
 """
 
 import sys
@@ -20,7 +20,7 @@ from softiou.drop_in.smp import DiceLoss  # was: from segmentation_models_pytorc
 
 
 class Digits(Dataset[tuple[Tensor, Tensor]]):
-    """Images in [0, 1] and masks: the digit, or for "binary" whether there is one."""
+    """Images in [0, 1] and masks: the digit, or for "binary" whether a pixel belongs to one."""
 
     def __init__(self, split: str, mode: str, size: int) -> None:
         self.scenes = DigitScenes(split, size=size)

@@ -1,4 +1,4 @@
-"""An nnU-Net v2 trainer whose Dice loss is replaced by the Jaccard metric loss.
+"""An nnU-Net v2 trainer with the Jaccard metric loss instead of the Dice loss.
 
     export nnUNet_extTrainer=/path/to/this/folder
     nnUNetv2_train DATASET 3d_fullres 0 -tr nnUNetTrainerJML
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from softiou import JaccardMetricLoss
 
-SUM = 2  # nnU-Net adds the cross-entropy and the other loss, ours is their mean
+SUM = 2  # nnU-Net adds the cross-entropy and the other loss; softiou takes their mean
 
 
 class RegionLoss(nn.Module):
-    """A loss for the targets of region-based training: (N, R, *S), a yes or no for each region.
+    """A loss for region-based training, with binary targets (N, R, *S) for each region.
 
     Args:
-        loss: For independent classes.
+        loss: A loss for independent classes.
         ignore_channel: Whether the target has a last channel that says which voxels to ignore.
     """
 
@@ -45,7 +45,7 @@ class LabelLoss(nn.Module):
     """A loss for the targets of nnU-Net: labels (N, 1, *S).
 
     Args:
-        loss: For classes that exclude each other.
+        loss: A loss for mutually exclusive classes.
     """
 
     def __init__(self, loss: nn.Module) -> None:
@@ -58,8 +58,8 @@ class LabelLoss(nn.Module):
         return SUM * loss
 
 
-class nnUNetTrainerJML(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - its kind of names
-    """nnU-Net with cross-entropy + Jaccard metric loss, all else as it is.
+class nnUNetTrainerJML(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - the naming of nnU-Net
+    """nnU-Net with cross-entropy + Jaccard metric loss, otherwise unchanged.
 
     Deep supervision, the ignore label, regions and joined batches are those of nnU-Net.
     """
@@ -84,7 +84,7 @@ class nnUNetTrainerJML(nnUNetTrainer):  # type: ignore[misc] # noqa: N801 - its 
                 classes=list(foreground), ignore_index=labels.ignore_label, **settings
             )
             loss = LabelLoss(of_labels)
-        # Into nnU-Net's own, whose weights of the deep supervision stay.
+        # Replace the loss inside the wrapper of nnU-Net, which keeps its deep-supervision weights.
         built: nn.Module = super()._build_loss()
         if isinstance(built, DeepSupervisionWrapper):
             built.loss = loss
