@@ -14,7 +14,8 @@ from browser.fake_run import CLASSES, draw_scene, write_run
 from reports.page_reading import Page
 from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group, compare
 from softiou.reports import render_comparison, write_comparison_report
-from softiou.reports.comparison_page import MINUS, mark, signed
+from softiou.reports.comparison_page import mark
+from softiou.reports.formatting import MINUS, signed
 
 THIN = "\N{THIN SPACE}"
 

@@ -1,6 +1,7 @@
 """The section of the page on calibration: reliability diagrams and a sentence on each."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -40,6 +41,8 @@ def _bins(reliability: Reliability) -> list[tuple[int, float, float, str]]:
     """Of each bin with pixels: index, limits in per cent, and its values in words."""
     total = max(1, sum(reliability.count))
     edges = [100 * edge for edge in reliability.edges]
+    columns = (reliability.count, reliability.confidence, reliability.accuracy)
+    bins = zip(pairwise(edges), *columns, strict=True)
     return [
         (
             index,
@@ -49,16 +52,7 @@ def _bins(reliability: Reliability) -> list[tuple[int, float, float, str]]:
             f"confidence {percent(100 * confidence)} %, {percent(100 * count / total)} % of the "
             "pixels",
         )
-        for index, (low, high, count, confidence, accuracy) in enumerate(
-            zip(
-                edges[:-1],
-                edges[1:],
-                reliability.count,
-                reliability.confidence,
-                reliability.accuracy,
-                strict=True,
-            )
-        )
+        for index, ((low, high), count, confidence, accuracy) in enumerate(bins)
         if count and confidence is not None and accuracy is not None
     ]
 

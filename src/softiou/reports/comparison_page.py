@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Literal
 
 from softiou._files import write_atomically
 from softiou.evaluation.schema import Colour, Evaluation, evaluation_file, read_evaluation
-from softiou.metrics.registry import MetricInfo, metric_info, metrics_of
-from softiou.reports.formatting import RANGE, View, counted, interval_text, percent
+from softiou.metrics.registry import metric_info, metrics_of
+from softiou.reports.formatting import View, counted, signed_interval
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import paired_gallery_view
 from softiou.reports.templating import fill
 
 if TYPE_CHECKING:
-    from softiou.comparison import Comparison, Contrast, Difference, Estimate
+    from softiou.comparison import Comparison, Contrast, Difference
 
 MAX_SIDES = 4  # of the gallery: with more the pictures would be too small to compare
-MINUS = "\N{MINUS SIGN}"
 
 
 def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out: Path) -> Path:
@@ -43,12 +42,13 @@ def render_comparison(
         "kicker": "softiou comparison",
         "summary": _summary(comparison),
         "contrasts": contrasts,
-        "groups": _groups(comparison, names),
         "names": names,
         "notes": comparison.notes(names),
         "gallery": paired_gallery_view(sides, page_dir) if shown and len(sides) > 1 else None,
         "gallery_note": _gallery_note(comparison),
         "comparison": comparison,
+        "iou": metric_info("iou"),
+        "mark": mark,
         "level": f"{comparison.level:g}",
     }
     return fill("comparison.html.j2", values)
@@ -108,94 +108,28 @@ def _summary(comparison: "Comparison") -> str:
     )
 
 
-def _groups(comparison: "Comparison", names: Sequence[str]) -> list[View]:
-    return [
-        {
-            "name": name,
-            "runs": group.runs,
-            "seeds": ", ".join("unknown" if seed is None else str(seed) for seed in group.seeds),
-            "checkpoint": group.checkpoint,
-            "inference": group.inference,
-        }
-        for name, group in zip(names, comparison.groups, strict=True)
-    ]
-
-
 def _contrast(
     comparison: "Comparison", contrast: "Contrast", names: Sequence[str], colours: Sequence[Colour]
 ) -> View:
-    """One group beside the baseline: a headline, all metrics, and the classes."""
+    """One group beside the baseline: a headline, all metrics, and the classes.
+
+    A row is a metric, or name and colour of a class; both estimates, and their difference.
+    """
     before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))
     rows = {
-        metric.key: _row(
-            metric,
-            before.metrics[metric.key],
-            after.metrics[metric.key],
-            contrast.metrics[metric.key],
-        )
+        metric.key: (metric, before.metrics[metric.key], after.metrics[metric.key], difference)
         for metric in metrics_of(among=contrast.metrics)
+        if (difference := contrast.metrics[metric.key])
     }
-    iou = metric_info("iou")
-    classes = [
-        {"name": name, "colour": colour} | _row(iou, *estimates, difference)
-        for name, colour, estimates, difference in zip(
-            comparison.classes,
-            colours,
-            zip(before.iou, after.iou, strict=True),
-            contrast.iou,
-            strict=True,
-        )
-    ]
+    classes = zip(comparison.classes, colours, before.iou, after.iou, contrast.iou, strict=True)
     return {
         "before": names[contrast.baseline],
         "after": names[contrast.group],
         "headline": [rows[metric.key] for metric in metrics_of(shown="headline", among=rows)],
         "rows": list(rows.values()),
-        "classes": classes,
+        "classes": list(classes),
         "verdict": _verdict(contrast.metrics, names[contrast.baseline], names[contrast.group]),
     }
-
-
-def _row(
-    metric: MetricInfo, before: "Estimate", after: "Estimate", difference: "Difference"
-) -> View:
-    return {
-        "metric": metric,
-        "before": _estimate(metric, before),
-        "after": _estimate(metric, after),
-        "difference": signed(difference.value, metric.digits),
-        "value": difference.value,
-        "interval": _signed_interval(difference.interval, metric.digits),
-        "bounds": difference.interval,
-        "probability": difference.chance() or percent(None),
-        "sort_probability": difference.probability,
-        "mark": mark(difference),
-    }
-
-
-def _estimate(metric: MetricInfo, estimate: "Estimate") -> View:
-    return {
-        "text": metric.text(estimate.value),
-        "value": estimate.value,
-        "spread": "" if estimate.spread is None else f"± {metric.text(estimate.spread)}",
-        "interval": interval_text(estimate.interval, metric.digits),
-    }
-
-
-def signed(value: float | None, digits: int = 1) -> str:
-    """Format with a sign; a dash where undefined."""
-    if value is None:
-        return percent(None)
-    text = f"{abs(value):.{digits}f}"
-    zero = not float(text)
-    return text if zero else f"{MINUS if value < 0 else '+'}{text}"
-
-
-def _signed_interval(interval: tuple[float, float] | None, digits: int) -> str:
-    if interval is None:
-        return ""
-    separator = RANGE.replace("\N{EN DASH}", "to")
-    return separator.join(signed(bound, digits) for bound in interval)
 
 
 def mark(difference: "Difference") -> Literal["better", "worse", ""]:
@@ -220,5 +154,5 @@ def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> st
     text = f"{after} has {points} than {before}"
     if difference.interval is None:
         return f"{text}; there is no interval."
-    text += f" ({_signed_interval(difference.interval, 1)})."
+    text += f" ({signed_interval(difference.interval)})."
     return text if mark(difference) else f"{text} The interval includes zero."

@@ -13,20 +13,8 @@ from numpy.typing import NDArray
 
 from softiou._files import file_name
 from softiou.evaluation.schema import Colour, Evaluation, ImageScores
+from softiou.reports import pictures
 from softiou.reports.formatting import View, counted, percent
-from softiou.reports.pictures import (
-    class_indices,
-    colourize,
-    display_size,
-    is_class,
-    jpeg_uri,
-    mark_mistakes,
-    open_image,
-    open_index_map,
-    pixels,
-    png_uri,
-    present_classes,
-)
 from softiou.reports.pseudo_labels import LEAST_RATIO, PseudoLabelExample, PseudoLabels
 
 
@@ -42,17 +30,17 @@ class ExamplePictures:
 
 def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
     """Open the pictures of one image, downscaled to 640 px; DataError for a broken one."""
-    image = open_image(folder / file_name(score.stem, ".image.jpg"))
+    image = pictures.open_image(folder / file_name(score.stem, ".image.jpg"))
     target, preds = (
-        open_index_map(folder / file_name(score.stem, f".{suffix}"))
+        pictures.open_index_map(folder / file_name(score.stem, f".{suffix}"))
         for suffix in ("target.png", "preds.png")
     )
-    size = display_size((image, target, preds))
+    size = pictures.display_size((image, target, preds))
     return ExamplePictures(
         score=score,
-        image=pixels(image, size),
-        target=class_indices(target, size),
-        preds=class_indices(preds, size),
+        image=pictures.pixels(image, size),
+        target=pictures.class_indices(target, size),
+        preds=pictures.class_indices(preds, size),
     )
 
 
@@ -66,7 +54,7 @@ def example_view(example: ExamplePictures, evaluation: Evaluation) -> View:
         _drawing("Prediction", f"Predicted classes of {score.stem}", preds, palette),
     ]
     if image is not None and target is not None and preds is not None:
-        marked = mark_mistakes(image, target, preds, palette)
+        marked = pictures.mark_mistakes(image, target, preds, palette)
         drawn.append(_photograph("Mistakes", f"Wrong pixels of {score.stem} in orange", marked))
     return {
         "stem": score.stem,
@@ -102,7 +90,7 @@ def pseudo_label_example_view(example: PseudoLabelExample, found: PseudoLabels) 
 
 
 def _photograph(title: str, alt: str, pixels: NDArray[np.uint8] | None) -> View | None:
-    return None if pixels is None else _picture(title, alt, pixels, jpeg_uri(pixels))
+    return None if pixels is None else _picture(title, alt, pixels, pictures.jpeg_uri(pixels))
 
 
 def _drawing(
@@ -110,8 +98,8 @@ def _drawing(
 ) -> View | None:
     if indices is None:
         return None
-    drawn = colourize(indices, palette)
-    return _picture(title, alt, drawn, png_uri(drawn))
+    drawn = pictures.colourize(indices, palette)
+    return _picture(title, alt, drawn, pictures.png_uri(drawn))
 
 
 def _picture(title: str, alt: str, pixels: NDArray[np.uint8], uri: str) -> View:
@@ -123,12 +111,13 @@ def _legend(
     names: Sequence[str], palette: Sequence[Colour], *maps: NDArray[np.int64] | None
 ) -> list[tuple[str, Colour]]:
     """Names and colours of the classes in any of the maps, the largest first."""
-    return [(names[index], palette[index]) for index in present_classes(*maps, palette=palette)]
+    present = pictures.present_classes(*maps, palette=palette)
+    return [(names[index], palette[index]) for index in present]
 
 
 def _left_out(palette: Sequence[Colour], *maps: NDArray[np.int64] | None) -> bool:
     """Whether a pixel of any of the maps is no class, and so drawn hatched."""
-    return any(one is not None and not is_class(one, palette).all() for one in maps)
+    return any(one is not None and not pictures.is_class(one, palette).all() for one in maps)
 
 
 def pseudo_label_view(found: PseudoLabels) -> View:

@@ -1,12 +1,11 @@
 """Numbers and metrics as text, for the page."""
 
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 from softiou.evaluation.schema import Colour, Interval
-from softiou.metrics.registry import MetricInfo
 
 View = dict[str, Any]  # plain values under the names that the template uses
+MINUS = "\N{MINUS SIGN}"
 RANGE = "\N{THIN SPACE}\N{EN DASH}\N{THIN SPACE}"
 
 
@@ -40,23 +39,16 @@ def interval_text(interval: Interval | None, digits: int = 1) -> str:
     return f"{interval[0]:.{digits}f}{RANGE}{interval[1]:.{digits}f}"
 
 
-def metric_views(
-    metrics: Iterable[MetricInfo],
-    values: Mapping[str, float | None],
-    intervals: Mapping[str, Interval],
-    after: Mapping[str, float | None] | None = None,
-) -> list[View]:
-    """Return each metric as text; `after` holds the values after temperature scaling."""
-    views = []
-    for metric in metrics:
-        value, later = values.get(metric.key), (after or {}).get(metric.key)
-        views.append(
-            {
-                "metric": metric,
-                "value": value,
-                "text": metric.text(value),
-                "interval": interval_text(intervals.get(metric.key), metric.digits),
-                "after": None if later is None else metric.text(later),
-            }
-        )
-    return views
+def signed(value: float | None, digits: int = 1) -> str:
+    """Format with a sign; a dash where undefined."""
+    if value is None:
+        return percent(None)
+    text = f"{abs(value):.{digits}f}"
+    zero = not float(text)
+    return text if zero else f"{MINUS if value < 0 else '+'}{text}"
+
+
+def signed_interval(interval: Interval | None, digits: int = 1) -> str:
+    """Return "low to high" with signs, or "" where there is no interval."""
+    separator = RANGE.replace("\N{EN DASH}", "to")
+    return separator.join(signed(bound, digits) for bound in interval or ())

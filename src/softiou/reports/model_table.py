@@ -10,7 +10,7 @@ from softiou._html import html_table
 from softiou._reading import read_json
 from softiou._validation import validated
 from softiou.errors import DataError
-from softiou.metrics.registry import metrics_of
+from softiou.metrics.registry import MetricInfo, metrics_of
 
 FILE_NAME = "comparison.json"
 SCHEMA_VERSION = 1
@@ -37,9 +37,13 @@ class ModelTable:
     rows: tuple[ModelRow, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> list[MetricInfo]:
+        """The metrics to show, of those that a model has."""
+        return metrics_of(shown="models", among={key for row in self.rows for key in row.metrics})
+
     def _repr_html_(self) -> str:
-        measured = {key for row in self.rows for key in row.metrics}
-        columns = metrics_of(shown="models", among=measured)
+        columns = self.columns
         rows = [
             (row.name, *(info.text(row.metrics.get(info.key)) for info in columns), row.steps)
             for row in self.rows

@@ -9,25 +9,19 @@ from statistics import quantiles
 from softiou._files import write_atomically
 from softiou.evaluation.schema import Evaluation, ImageScores
 from softiou.metrics.registry import metrics_of
+from softiou.reports import tables
 from softiou.reports.calibration_view import calibration_view
 from softiou.reports.collect import ReportData, collect
 from softiou.reports.curves import best_validation, learning_curves
 from softiou.reports.examples import example_view, pseudo_label_view, read_example
-from softiou.reports.formatting import View, counted, duration, metric_views
+from softiou.reports.formatting import View, counted, duration
 from softiou.reports.gallery import has_gallery
 from softiou.reports.gallery_view import gallery_view
 from softiou.reports.history import History
-from softiou.reports.model_card import FILE as MODEL_CARD
-from softiou.reports.model_card import model_card
-from softiou.reports.model_table import ModelTable
-from softiou.reports.tables import (
-    class_table,
-    classes_csv,
-    confusion_view,
-    images_csv,
-    suspect_view,
-)
-from softiou.reports.templating import fill
+from softiou.reports.templating import fill, fill_text
+
+MODEL_CARD = "MODEL_CARD.md"
+WEAKEST = 3  # classes that the card names
 
 
 def write_report(run_dir: Path) -> Path:
@@ -43,9 +37,20 @@ def write_report(run_dir: Path) -> Path:
     write_atomically(render(data).encode(errors="backslashreplace"), path)
     if data.evaluation:
         about = {"title": data.run, "summary": _summary(data), "facts": data.facts}
-        card = model_card(data.evaluation, about)
+        card = _model_card(data.evaluation, about)
         write_atomically(card.encode(errors="backslashreplace"), run_dir / MODEL_CARD)
     return path
+
+
+def _model_card(evaluation: Evaluation, about: View) -> str:
+    """What a model is, what it was measured to do, and its limits, as Markdown."""
+    absent = [score.name for score in evaluation.per_class if score.iou is None]
+    scored = [score for score in evaluation.per_class if score.iou is not None]
+    scored.sort(key=lambda score: score.iou or 0)
+    weakest = [score.name for score in scored[:WEAKEST]] if len(scored) > WEAKEST else []
+    metrics = metrics_of(among=evaluation.metrics)
+    values = {"evaluation": evaluation, "level": f"{evaluation.level:g}", "metrics": metrics}
+    return fill_text("model_card.md.j2", about | values | {"weakest": weakest, "absent": absent})
 
 
 def render(data: ReportData) -> str:
@@ -64,7 +69,7 @@ def render(data: ReportData) -> str:
         "curves": learning_curves(data.history),
         "pseudo_labels": pseudo_label_view(data.pseudo_labels) if data.pseudo_labels else None,
         "evaluation": evaluation,
-        "comparison": _model_table(data.model_table) if data.model_table else None,
+        "comparison": data.model_table,
         "gallery": None,
         "confusion": None,
         "suspects": None,
@@ -95,13 +100,13 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
     shown = has_gallery(run_dir)
     return {
         "results": _results(evaluation),
-        "table": class_table(evaluation),
-        "csv": {"images": images_csv(evaluation), "classes": classes_csv(evaluation)},
+        "table": tables.class_table(evaluation),
+        "csv": {"images": tables.images_csv(evaluation), "classes": tables.classes_csv(evaluation)},
         "spread": _spread(evaluation),
         "gallery": gallery_view(evaluation, run_dir) if shown else None,
         "examples": [] if shown else _examples(evaluation, run_dir),
-        "confusion": confusion_view(evaluation),
-        "suspects": suspect_view(evaluation),
+        "confusion": tables.confusion_view(evaluation),
+        "suspects": tables.suspect_view(evaluation),
         "calibration": calibration_view(evaluation),
     }
 
@@ -124,14 +129,13 @@ def _examples(evaluation: Evaluation, run_dir: Path) -> list[View]:
 def _results(evaluation: Evaluation) -> View:
     """The headline, and two or three compact tables with the rest."""
     metrics, intervals = evaluation.metrics, evaluation.known_intervals
-    after = evaluation.calibrated.metrics if evaluation.calibrated else None
     headline = metrics_of(shown="headline")
     overlap = [info for info in metrics_of("overlap", among=metrics) if info not in headline]
-    groups = [
-        ("Overlap", overlap, None),
-        ("Against soft labels", metrics_of("soft", among=metrics), None),
-        ("Calibration, lower is better", metrics_of("calibration", among=metrics), after),
-    ]
+    groups = (
+        ("Overlap", overlap),
+        ("Against soft labels", metrics_of("soft", among=metrics)),
+        ("Calibration, lower is better", metrics_of("calibration", among=metrics)),
+    )
     inference = evaluation.inference.summary()
     inference = f" with {inference}" if inference else ""
     inference += " in fp32" if evaluation.inference.precision == "fp32" else ""
@@ -139,16 +143,11 @@ def _results(evaluation: Evaluation) -> View:
     return {
         "of": f"{evaluation.checkpoint} on the split “{evaluation.split}”{inference}, "
         f"in per cent{level}. {evaluation.caveat}".strip(),
-        "headline": metric_views(headline, metrics, intervals, after),
-        "groups": [
-            {
-                "title": title,
-                "after": later is not None,
-                "items": metric_views(members, metrics, intervals, later),
-            }
-            for title, members, later in groups
-            if members
-        ],
+        "metrics": metrics,
+        "intervals": intervals,
+        "after": evaluation.calibrated.metrics if evaluation.calibrated else {},
+        "headline": headline,
+        "groups": [(title, members) for title, members in groups if members],
     }
 
 
@@ -158,40 +157,15 @@ def _validated(history: History) -> View:
     if best is None:
         return {"results": None}
     step, _ = best
-    at_best = {
+    metrics = {
         line.name.removeprefix("val/"): dict(zip(line.steps, line.values, strict=True)).get(step)
         for line in history.series
         if line.name.startswith("val/")
     }
-    views = metric_views(metrics_of(shown="headline"), at_best, {})
-    return {
-        "results": {
-            "of": f"Best validation so far, at step {step:,}, in per cent.",
-            "headline": [view for view in views if view["value"] is not None],
-            "groups": [],
-        }
-    }
-
-
-def _model_table(table: ModelTable) -> View:
-    """Rows of the table: a few metrics, steps and time of training."""
-    measured = {key for row in table.rows for key in row.metrics}
-    columns = metrics_of(shown="models", among=measured)
-    return {
-        "columns": columns,
-        "of": f"Split “{table.split}” of {table.data}, in per cent.",
-        "rows": [
-            {
-                "name": row.name,
-                "checkpoint": row.checkpoint,
-                "values": [row.metrics.get(metric.key) for metric in columns],
-                "steps": "–" if row.steps is None else f"{row.steps:,}",  # noqa: RUF001
-                "time": "–" if row.seconds is None else duration(row.seconds),  # noqa: RUF001
-            }
-            for row in table.rows
-        ],
-        "notes": table.notes,
-    }
+    known = [key for key, value in metrics.items() if value is not None]
+    results: View = {"metrics": metrics, "intervals": {}, "after": {}, "groups": []}
+    results["of"] = f"Best validation so far, at step {step:,}, in per cent."
+    return {"results": results | {"headline": metrics_of(shown="headline", among=known)}}
 
 
 def _summary(data: ReportData) -> str:

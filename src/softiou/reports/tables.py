@@ -9,42 +9,32 @@ from collections.abc import Iterable, Sequence
 from io import StringIO
 from urllib.parse import quote
 
-from softiou.evaluation.schema import ClassScores, Colour, Evaluation, ImageScores, Suspect
+from softiou.evaluation.schema import Evaluation, ImageScores, Suspect
 from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
-from softiou.reports.formatting import View, interval_text
+from softiou.reports.formatting import View
 
 TABLE_CLASSES = 30  # with more the cells would be too small for numbers
 LARGEST = 8
 LARGEST_SUSPECTS = 24
 
+Matrix = tuple[tuple[int, ...], ...]  # (C, C)
+
 
 def class_table(evaluation: Evaluation) -> View:
     """Return the rows, the columns that were measured, and the means."""
-    mean = evaluation.metrics
-    pixels = sum(score.target_pixels for score in evaluation.per_class)
+    mean, scores = evaluation.metrics, evaluation.per_class
     columns = [  # the IoU has a column of its own, with a bar
         column
         for column in CLASS_METRICS
-        if column.key != "iou"
-        and any(score.score(column.key) is not None for score in evaluation.per_class)
+        if column.key != "iou" and any(one.score(column.key) is not None for one in scores)
     ]
-
-    def row(score: ClassScores, colour: Colour) -> View:
-        return {
-            "score": score,
-            "name": score.name,
-            "colour": colour,
-            "interval": interval_text(score.interval),
-            "values": [score.score(column.key) for column in columns],
-            "share": 100 * score.target_pixels / max(1, pixels),
-        }
-
     return {
-        "rows": list(map(row, evaluation.per_class, evaluation.palette)),
+        "rows": list(zip(scores, evaluation.palette, strict=True)),
         "columns": columns,
-        "level": f"{evaluation.level:g}" if any(s.interval for s in evaluation.per_class) else "",
+        "pixels": max(1, sum(one.target_pixels for one in scores)),
+        "level": f"{evaluation.level:g}" if any(one.interval for one in scores) else "",
         "absent": evaluation.absent_classes,
-        "counted": sum(score.target_pixels > 0 for score in evaluation.per_class),
+        "counted": sum(one.target_pixels > 0 for one in scores),
         "mean_iou": mean.get("miou_d"),
         "means": [mean.get(column.mean) for column in columns],
     }
@@ -61,14 +51,8 @@ def classes_csv(evaluation: Evaluation) -> str:
     """Return a data: URI of a row for each class: scores in per cent, interval of the IoU, size."""
     keys = [metric.key for metric in CLASS_METRICS]
     rows = (
-        [
-            one.name,
-            *map(one.score, keys),
-            *(one.interval or ("", "")),
-            one.target_pixels,
-            one.images,
-        ]
-        for one in evaluation.per_class
+        [c.name, *map(c.score, keys), *(c.interval or ("", "")), c.target_pixels, c.images]
+        for c in evaluation.per_class
     )
     return _uri(["class", *keys, "iou_low", "iou_high", "pixels", "images"], rows)
 
@@ -83,67 +67,40 @@ def _uri(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def confusion_view(evaluation: Evaluation) -> View | None:
-    """Counts, shares of the row, and the largest mistakes; None where there is no matrix."""
+    """The counts and the largest mistakes; None where there is no matrix."""
     matrix = evaluation.confusion
     if matrix is None or not any(map(any, matrix)):
         return None
+    classes = list(zip(evaluation.classes, evaluation.palette, strict=True))
     return {
-        "table": _rows(evaluation, matrix) if len(matrix) <= TABLE_CLASSES else None,
-        "classes": _classes(evaluation),
-        "largest": _largest(evaluation, matrix),
+        "table": matrix if len(matrix) <= TABLE_CLASSES else None,
+        "classes": classes,
+        "largest": _largest(matrix),
         "data": {
             "names": evaluation.classes,
             "totals": [sum(row) for row in matrix],
-            "cells": [
-                [target, preds, count]
-                for target, row in enumerate(matrix)
-                for preds, count in enumerate(row)
-                if count
-            ],
+            "cells": _cells(matrix),
         },
     }
 
 
-def _classes(evaluation: Evaluation) -> list[View]:
-    pairs = zip(evaluation.classes, evaluation.palette, strict=True)
+def _cells(matrix: Matrix) -> list[tuple[int, int, int]]:
+    """Class of the target, predicted class and pixels, where there are any."""
     return [
-        {"index": index, "name": name, "colour": colour}
-        for index, (name, colour) in enumerate(pairs)
-    ]
-
-
-def _rows(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> list[View]:
-    return [
-        {
-            **one,
-            "total": sum(row),
-            "cells": [
-                {"share": 100 * count / max(1, sum(row)), "right": target == preds}
-                for preds, count in enumerate(row)
-            ],
-        }
-        for target, (one, row) in enumerate(zip(_classes(evaluation), matrix, strict=True))
-    ]
-
-
-def _largest(evaluation: Evaluation, matrix: tuple[tuple[int, ...], ...]) -> list[View]:
-    """The mistakes with the most pixels."""
-    total, classes = max(1, sum(map(sum, matrix))), _classes(evaluation)
-    wrong = [
-        (count, target, preds)
+        (target, preds, count)
         for target, row in enumerate(matrix)
         for preds, count in enumerate(row)
-        if count and target != preds
+        if count
     ]
-    wrong.sort(key=lambda item: (-item[0], item[1:]))
+
+
+def _largest(matrix: Matrix) -> list[tuple[int, int, float, float]]:
+    """Classes of the mistakes with the most pixels; shares of the class and of all, per cent."""
+    total = max(1, sum(map(sum, matrix)))
+    wrong = [cell for cell in _cells(matrix) if cell[0] != cell[1]]
     return [
-        {
-            "target": classes[target],
-            "preds": classes[preds],
-            "share_of_class": 100 * count / sum(matrix[target]),
-            "share_of_all": 100 * count / total,
-        }
-        for count, target, preds in wrong[:LARGEST]
+        (target, preds, 100 * count / sum(matrix[target]), 100 * count / total)
+        for target, preds, count in sorted(wrong, key=lambda cell: -cell[2])[:LARGEST]
     ]
 
 
@@ -158,18 +115,11 @@ def suspect_view(evaluation: Evaluation) -> View | None:
     ranked = ranked_suspects(evaluation.images)
     if not ranked:
         return None
-    classes = _classes(evaluation)
     return {
         "rows": [
-            {
-                "stem": image.stem,
-                "link": f"#image={quote(image.stem, safe='')}&box={','.join(map(str, one.box))}",
-                "target": classes[one.target],
-                "preds": classes[one.preds],
-                "pixels": one.pixels,
-                "confidence": one.confidence,
-            }
+            (image, one, f"#image={quote(image.stem, safe='')}&box={','.join(map(str, one.box))}")
             for image, one in ranked[:LARGEST_SUSPECTS]
         ],
+        "classes": list(zip(evaluation.classes, evaluation.palette, strict=True)),
         "count": len(ranked),
     }

@@ -8,7 +8,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from softiou.reports.formatting import View, percent, rgb
+from softiou.reports import formatting
 
 STYLES = ("style.css", "results.css", "gallery.css")
 SCRIPTS = (
@@ -22,7 +22,7 @@ SCRIPTS = (
 )
 
 
-def fill(template: str, values: View) -> str:
+def fill(template: str, values: formatting.View) -> str:
     """The page of a template in `templates/`, from values under the names that it uses.
 
     Every value is escaped. The policy in the head lets the browser run our script alone, by its
@@ -42,7 +42,7 @@ def fill(template: str, values: View) -> str:
     )
 
 
-def fill_text(template: str, values: View) -> str:
+def fill_text(template: str, values: formatting.View) -> str:
     """The text of a template that is Markdown, where nothing is escaped but the bar of tables."""
     return _environment(html=False).get_template(template).render(**values)
 
@@ -56,7 +56,15 @@ def _environment(*, html: bool = True) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, rgb=rgb, cell=_cell)
+    environment.filters.update(
+        percent=formatting.percent,
+        rgb=formatting.rgb,
+        cell=_cell,
+        duration=formatting.duration,
+        interval=formatting.interval_text,
+        signed=formatting.signed,
+        signed_interval=formatting.signed_interval,
+    )
     # No spaces: the data of a gallery are most of the page.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
