@@ -44,7 +44,6 @@ LAYERS = (
         "_lock",
         "_cache",
         "_memory",
-        "_moved",
         "_processes",
         "_screen",
         "_signals",

@@ -1,6 +1,5 @@
 """What every verb has: -h, --quiet, --verbose, and a word on options of other tools."""
 
-import sys
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -10,25 +9,6 @@ from typer.core import TyperCommand
 from softiou._screen import set_verbosity
 from softiou.errors import ConfigError
 
-# Options that were renamed, which work until the next minor release.
-_RENAMED = {
-    "--run": "--out",
-    "--weights": "--model",
-    "--not-calibrated": "--uncalibrated",
-    "--input": "--input-dtype",
-}
-
-
-def _quiet(value: bool) -> None:
-    if value:
-        set_verbosity(-1)
-
-
-def _verbose(value: bool) -> None:
-    if value:
-        set_verbosity(1)
-
-
 _SHARED = typer.Typer(add_completion=False)
 
 
@@ -37,7 +17,11 @@ def _options(
     quiet: Annotated[
         bool,
         typer.Option(
-            "-q", "--quiet", callback=_quiet, expose_value=False, help="Results and errors alone."
+            "-q",
+            "--quiet",
+            callback=lambda value: set_verbosity(-1) if value else None,
+            expose_value=False,
+            help="Results and errors alone.",
         ),
     ] = False,
     verbose: Annotated[
@@ -45,7 +29,7 @@ def _options(
         typer.Option(
             "-v",
             "--verbose",
-            callback=_verbose,
+            callback=lambda value: set_verbosity(1) if value else None,
             expose_value=False,
             help="Why auto became what it is, and what libraries say.",
         ),
@@ -70,10 +54,7 @@ class Verb(TyperCommand):
             option, equals, value = word.partition("=")
             if not option.startswith("--") or option in (*own, "--help"):
                 continue
-            if (new := _RENAMED.get(option)) in own:
-                print(f"softiou: {option} is {new} now", file=sys.stderr)
-                args[place] = f"{new}{equals}{value}"
-            elif not get_close_matches(option, own, cutoff=0.8):
+            if not get_close_matches(option, own, cutoff=0.8):
                 self._refuse_setting(option, value if equals else " ".join(args[place + 1 :][:1]))
         return super().parse_args(ctx, args)
 

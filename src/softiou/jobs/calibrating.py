@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
-from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first, joined
 from softiou._screen import Progress, progress_of
 from softiou.errors import CheckpointError, SoftiouError
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from softiou.temperature import Kind
 
 
-@renamed_arguments(weights="model")
 def calibrate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,

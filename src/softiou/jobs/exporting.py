@@ -3,18 +3,15 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
-    from softiou.checkpoints import TrainedModel, Weights
+    from softiou.checkpoints import Weights
     from softiou.exporting import Format, InputDtype, Report
-    from softiou.temperature import LogitScaling
 
 
-@renamed_arguments(weights="model")
 def export(
     run: RunLike,
     to: "Format",
@@ -48,6 +45,7 @@ def export(
         RunExistsError: The file exists already.
         ExportError: The file does not compute what the model does.
     """
+    from softiou.calibration import load_scaling, require_scaling
     from softiou.exporting import SUFFIXES, export_model
 
     suffix = SUFFIXES.get(to)
@@ -60,22 +58,15 @@ def export(
     which = ("" if model == "student" else f".{model}") + suffix
     beside = own.path / "model" if own.path.is_dir() else trained.path.with_suffix("")
     path = Path(out) if out else beside.with_name(beside.name + which)
-    scaling = _scaling(trained, calibrated=calibrated)
+    scaling = None
+    if calibrated is not False:
+        scaling = require_scaling(trained) if calibrated else load_scaling(trained)
     written = export_model(
         trained, path, to=to, scaling=scaling, input_dtype=input_dtype, overwrite=overwrite
     )
     for line in _summary(written):
         progress_of(progress).say(line)
     return written
-
-
-def _scaling(trained: "TrainedModel", *, calibrated: bool | None) -> "LogitScaling | None":
-    """Return what goes inside: what there is, unless it is asked for or refused."""
-    from softiou.calibration import load_scaling, require_scaling
-
-    if calibrated is None:
-        return load_scaling(trained)
-    return require_scaling(trained) if calibrated else None
 
 
 def _summary(report: "Report") -> list[str]:

@@ -1,6 +1,6 @@
 """A teacher's soft labels of a data set, made once and kept on disk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,25 @@ def _label_images(
     progress: Progress,
 ) -> None:
     """Label what a store lacks of our part of some images, and say how it went."""
+    from softiou.training.workers import Loader  # with all of the training, after the settings
+
     part, parts = own
     share = range(part - 1, len(images), parts)
     damaged = _damaged(store, images, share, progress) if verify else []
     todo = [n for n in share if n in damaged or not store.has(images.folder, images.stems[n])]
-    done = _labelled(trained, images, store, config, todo, progress.say)
+    device = best_device()
+    done = labelling.label(
+        trained.model.to(device),
+        Loader(
+            Subset(images, todo),
+            batch_size=None,
+            workers=config.workers if todo else 0,
+            say=progress.say,
+        ),
+        store,
+        folder=images.folder,
+        precision=best_precision(device) if config.precision == "auto" else config.precision,
+    )
     for _ in progress.track(done, total=len(todo), description=f"labelling {images.folder}"):
         pass
     if images.skipped:
@@ -106,30 +120,6 @@ def _label_images(
     progress.say(
         f"{images.folder}{f', part {part}/{parts}' if parts > 1 else ''}: {len(todo)} images "
         f"labelled; the store holds {held} of {len(images)} in {mebibytes:.1f} MiB"
-    )
-
-
-def _labelled(
-    trained: TrainedModel,
-    images: ImageDataset,
-    store: SoftLabelStore,
-    config: LabellingConfig,
-    numbers: list[int],
-    say: Callable[[str], None],
-) -> Iterator[str]:
-    """Label some of the images; yield the stem of each that is done."""
-    from softiou.training.workers import Loader  # with all of the training, after the settings
-
-    device = best_device()
-    samples = Loader(
-        Subset(images, numbers), batch_size=None, workers=config.workers if numbers else 0, say=say
-    )
-    return labelling.label(
-        trained.model.to(device),
-        samples,
-        store,
-        folder=images.folder,
-        precision=best_precision(device) if config.precision == "auto" else config.precision,
     )
 
 

@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Any, overload
 import torch
 from torch import Tensor
 
-from softiou._moved import renamed_arguments
+from softiou import inference
 from softiou._screen import Progress, progress_of, visible
 from softiou.errors import ConfigError, DataError
-from softiou.inference import (
-    InferenceSettings,
-    MaskWriter,
-    Precision,
-    Predictor,
-    best_device,
-    emulation,
-    probability_bands,
-    require_finite,
-)
 from softiou.jobs.images import ImageItem, find_items, left_out
 from softiou.jobs.opening import inference_settings, open_file, usable_calibration
 from softiou.jobs.trained import RunLike, Trained, as_trained
@@ -29,7 +19,6 @@ from softiou.jobs.trained import RunLike, Trained, as_trained
 if TYPE_CHECKING:
     from softiou.checkpoints import Weights
     from softiou.data import Bands, DatasetDescription
-    from softiou.exporting import Exported
 
 
 @dataclass(frozen=True)
@@ -75,9 +64,9 @@ class Predictions(Sequence[Prediction]):
     """
 
     items: list[ImageItem]
-    predictor: Predictor
+    predictor: inference.Predictor
     description: "DatasetDescription"
-    settings: InferenceSettings
+    settings: inference.InferenceSettings
     progress: Progress
 
     @property
@@ -138,7 +127,7 @@ class Predictions(Sequence[Prediction]):
             DataError: Two images have the same stem, or a result would replace an image.
             RunExistsError: A result exists already.
         """
-        writer = MaskWriter(
+        writer = inference.MaskWriter(
             self.predictor,
             self.description,
             Path(out),
@@ -172,13 +161,12 @@ class Predictions(Sequence[Prediction]):
 
     def _predict(self, number: int) -> Prediction:
         item = self.items[number]
-        bands = probability_bands(self.predictor, item.read(), settings=self.settings)
+        bands = inference.probability_bands(self.predictor, item.read(), settings=self.settings)
         probs = torch.cat([band.cpu() for _, band in bands], dim=1)
-        require_finite(probs, model="The model", image=item.stem)
+        inference.require_finite(probs, model="The model", image=item.stem)
         return Prediction(item.stem, probs.argmax(0), probs)
 
 
-@renamed_arguments(weights="model")
 def predict(
     run: RunLike,
     images: Any,
@@ -189,7 +177,7 @@ def predict(
     flips: bool = False,
     scales: float | Sequence[float] = 1.0,
     batch_size: int = 4,
-    precision: Precision = "fp32",
+    precision: inference.Precision = "fp32",
     model: "Weights" = "student",
     trust: bool = False,
     progress: bool | Progress | None = None,
@@ -226,7 +214,12 @@ def predict(
     )
     if is_exported(run.path):
         exported = open_file(run.path, precision, shown, weights=model, trust=trust)
-        opened = _from_file(exported, calibrated=calibrated)
+        if calibrated and exported.info.scaling is None:
+            raise ConfigError(
+                f"--calibrated: {run.path} was exported without a calibration. Fit one with "
+                "softiou calibrate, and export again."
+            )
+        opened = exported.predictor, exported.description, exported.bands
     else:
         opened = _from_checkpoint(run, precision, shown, weights=model, calibrated=calibrated)
     with shown.doing("listing the images"):
@@ -238,14 +231,13 @@ def predict(
 
 def _from_checkpoint(
     run: Trained,
-    precision: Precision,
+    precision: inference.Precision,
     progress: Progress,
     *,
     weights: "Weights",
     calibrated: bool | None,
-) -> "tuple[Predictor, DatasetDescription, Bands | None]":
+) -> "tuple[inference.Predictor, DatasetDescription, Bands | None]":
     from softiou.calibration import require_scaling
-    from softiou.inference import ModelPredictor
 
     with progress.doing(f"reading {run.path}"):
         trained = run.load_model(weights)
@@ -254,18 +246,9 @@ def _from_checkpoint(
         scaling = require_scaling(trained)
     elif calibrated is None and (fitted := usable_calibration(trained, progress.say)):
         scaling = fitted.scaling
-    for line in emulation(best_device(), precision):
+    for line in inference.emulation(inference.best_device(), precision):
         progress.say(line)
-    predictor = ModelPredictor(trained.model.to(best_device()), precision, scaling)
+    predictor = inference.ModelPredictor(
+        trained.model.to(inference.best_device()), precision, scaling
+    )
     return predictor, trained.description, trained.bands
-
-
-def _from_file(
-    exported: "Exported", *, calibrated: bool | None
-) -> "tuple[Predictor, DatasetDescription, Bands | None]":
-    if calibrated and exported.info.scaling is None:
-        raise ConfigError(
-            f"--calibrated: {exported.path} was exported without a calibration. Fit one with "
-            "softiou calibrate, and export again."
-        )
-    return exported.predictor, exported.description, exported.bands

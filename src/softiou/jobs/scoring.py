@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from softiou import checkpoints
-from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
 from softiou.inference import WHOLE_IMAGE, InferenceSettings, Predictor
 from softiou.inference.devices import Precision, best_device, emulation
-from softiou.jobs.opening import (
-    default_data,
-    inference_settings,
-    loaded,
-    open_file,
-    open_for,
-    usable_calibration,
-)
+from softiou.jobs import opening
 from softiou.jobs.trained import RunLike, as_trained
 
 if TYPE_CHECKING:
@@ -31,7 +23,6 @@ if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
 
-@renamed_arguments(weights="model")
 def evaluate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,
@@ -83,19 +74,21 @@ def evaluate(
         DataError: There is no such data set or split.
     """
     from softiou.data.source_names import overlooked
+    from softiou.evaluation import save_evaluation
     from softiou.exporting import is_exported
+    from softiou.reports import write_report
 
     shown, run = progress_of(progress), as_trained(run)
-    settings = inference_settings(
+    settings = opening.inference_settings(
         window, overlap=overlap, flips=flips, scales=scales, batch_size=batch_size
     )
-    source, split = default_data(run, data, split)
+    source, split = opening.default_data(run, data, split)
     for line in overlooked(source):
         shown.say(line)
     is_file = is_exported(run.path)
     trained: TrainedModel | Exported
     if is_file:
-        trained = open_file(run.path, precision, shown, weights=model, trust=trust)
+        trained = opening.open_file(run.path, precision, shown, weights=model, trust=trust)
     else:
         with shown.doing(f"reading {run.path}"):
             trained = run.load_model(model)
@@ -113,7 +106,9 @@ def evaluate(
     if not is_first():
         return evaluation
     if home := Path(out) if out else None if is_file else run.directory:
-        _save(evaluation, home, shown)
+        if kept := save_evaluation(evaluation, home):
+            shown.say(f"earlier evaluation  {kept}")
+        write_report(home)
     else:
         what = "this is an exported file" if is_file else "the checkpoint is in no run directory"
         shown.say(f"nothing was written: {what}; --out names a place")
@@ -144,14 +139,14 @@ def score(
     model: SegmentationModel | Predictor
     if isinstance(trained, TrainedModel):
         model = trained.model.to(best_device())
-        calibration = usable_calibration(trained, progress.say)
+        calibration = opening.usable_calibration(trained, progress.say)
         path = calibration_path(trained).name if calibration else ""
     else:
         model, calibration, path = trained.predictor, None, ""
     for line in emulation(best_device(), precision):
         progress.say(line)
     with progress.doing(f"opening {data}, {split}"):
-        dataset = open_for(trained, data, split, labels, own=own)
+        dataset = opening.open_for(trained, data, split, labels, own=own)
     if dataset.labels in ("hard", "votes") and dataset.annotators == 2:
         progress.say(
             tie_note("mIoU counts as true", "soft IoU and soft Dice (labels votes) use both")
@@ -169,7 +164,7 @@ def score(
         calibration=calibration,
         calibration_path=path,
         used_for=_used_for(getattr(trained, "config", {}).get("data", {}), str(data), split),
-        samples=loaded(dataset, progress, description=f"evaluating {split}"),
+        samples=opening.loaded(dataset, progress, description=f"evaluating {split}"),
     )
 
 
@@ -190,15 +185,6 @@ def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | N
         return "selection"
     learnt = opened.images_of([str(train)]) - opened.images_of(["test"])  # never learnt from
     return "training" if images & learnt else None
-
-
-def _save(evaluation: "EvaluationResult", home: Path, progress: Progress) -> None:
-    from softiou.evaluation import save_evaluation
-    from softiou.reports import write_report
-
-    if kept := save_evaluation(evaluation, home):
-        progress.say(f"earlier evaluation  {kept}")
-    write_report(home)
 
 
 def _warn(
