@@ -1,6 +1,6 @@
 """Checks of arguments that losses, targets and metrics share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from operator import index
 from typing import Any
@@ -142,3 +142,20 @@ def finite(name: str, value: float, low: float) -> None:
     in_range(name, value, low)
     if value == inf:
         raise ValueError(f"Expected `{name}` to be finite, but got {value}.")
+
+
+def class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor | None:
+    """Return weights of the classes (C,) in float32, or raise when they cannot be weights."""
+    if weights is None:
+        return None
+    try:
+        found = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
+    except (TypeError, ValueError, RuntimeError):
+        found = torch.empty(())
+    right = found.ndim == 1 and (found >= 0).all() & found.isfinite().all() & (found.sum() > 0)
+    if not bool(right):
+        raise ValueError(
+            f"Expected `{name}` to be one number a class, finite, at least 0 and not all 0, "
+            f"but got {getattr(weights, 'tolist', lambda: weights)()}."
+        )
+    return found

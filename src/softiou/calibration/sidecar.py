@@ -72,7 +72,8 @@ def load_calibration(trained: TrainedModel) -> Calibration | None:
     again = f"Fit it again: softiou calibrate {trained.path} DATA{_option(trained)}."
     try:
         owner = content["checkpoint"]["sha256"], content["checkpoint"]["weights"]
-        calibration = _parse(content)
+        scaling = {field.name: content[field.name] for field in fields(LogitScaling)}
+        calibration = validated(Calibration, {**content, "scaling": scaling})
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}. {again}") from error
     if owner != (file_sha256(trained.path), trained.weights):
@@ -137,12 +138,6 @@ def _read(path: Path) -> dict[str, Any] | None:
             "Update softiou, or remove the file and fit again."
         )
     return content
-
-
-def _parse(content: dict[str, Any]) -> Calibration:
-    """Build a calibration from plain values; raises KeyError or ValueError."""
-    scaling = {field.name: content[field.name] for field in fields(LogitScaling)}
-    return validated(Calibration, {**content, "scaling": scaling})
 
 
 def _reject_constant(name: str) -> Never:

@@ -110,8 +110,7 @@ def score_table(
         table.add_column(escape(visible(label)), justify="right")
     for metric in metrics:
         cells = [
-            _cell(metric, values.get(metric.key))
-            + _interval(metric, (intervals or {}).get(label, {}).get(metric.key))
+            _cell(metric, values.get(metric.key), (intervals or {}).get(label, {}).get(metric.key))
             for label, values in rows.items()
         ]
         table.add_row(metric.heading, *cells)
@@ -132,9 +131,8 @@ def print_table(table: "Table", *, width: int = 100) -> None:
     Console(width=None if is_watched() else width).print(table)
 
 
-def _cell(metric: MetricInfo, value: float | None) -> str:
-    return "-" if value is None else metric.text(value)
-
-
-def _interval(metric: MetricInfo, pair: Sequence[float | None] | None) -> str:
-    return "" if pair is None else "  " + "..".join(_cell(metric, value) for value in pair)
+def _cell(
+    metric: MetricInfo, value: float | None, interval: Sequence[float | None] | None = None
+) -> str:
+    text = "-" if value is None else metric.text(value)
+    return text if interval is None else f"{text}  " + "..".join(_cell(metric, x) for x in interval)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from softiou.comparison.reading import EvaluatedRun
+from softiou.data.problems import some_of
 from softiou.errors import DataError
 
 
@@ -57,7 +58,7 @@ def _other_images(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
     missing = [stem for stem in baseline.images if stem not in run.images]
     extra = [stem for stem in run.images if stem not in baseline.images]
     parts = [
-        f"{what} {len(stems)} image{'s' if len(stems) > 1 else ''} ({_some(stems)})"
+        f"{what} {len(stems)} image{'s' if len(stems) > 1 else ''} ({some_of(stems)})"
         for what, stems in (("lacks", missing), ("also has", extra))
         if stems
     ]
@@ -75,10 +76,6 @@ def _other_pixels(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
         if own.truth != theirs.truth:
             return f"the target of its image {stem} differs ({own.truth}, {theirs.truth})"
     return None
-
-
-def _some(stems: Sequence[str]) -> str:
-    return ", ".join(stems[:3]) + (", ..." if len(stems) > 3 else "")
 
 
 def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:

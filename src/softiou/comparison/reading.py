@@ -20,14 +20,7 @@ from softiou.comparison.results import WHOLE_IMAGE
 from softiou.configuration.files import by_dotted_key
 from softiou.data import absolute_source
 from softiou.errors import DataError
-from softiou.evaluation.schema import (
-    Counts,
-    Evaluation,
-    ImageBins,
-    ImageScores,
-    evaluation_file,
-    read_evaluation,
-)
+from softiou.evaluation import schema
 from softiou.metrics import CalibrationBins, OverlapCounts
 from softiou.resampling import ImageStatistics
 
@@ -43,14 +36,14 @@ class EvaluatedRun:
 
     name: str  # as the caller wrote it
     path: Path  # its evaluation.json
-    evaluation: Evaluation  # the content
+    evaluation: schema.Evaluation  # the content
     statistics: ImageStatistics  # of the images, in the order of their stems
     # Of the run that change what is learnt, by dotted key; None without a config.yaml.
     settings: Mapping[str, Any] | None
     seed: int | None  # of the run; None where it is unknown
 
     @cached_property
-    def images(self) -> dict[str, ImageScores]:
+    def images(self) -> dict[str, schema.ImageScores]:
         """The images by stem, sorted."""
         return {
             image.stem: image for image in sorted(self.evaluation.images, key=attrgetter("stem"))
@@ -64,7 +57,7 @@ class EvaluatedRun:
 
 def read_run(path: Path) -> EvaluatedRun:
     """Read the evaluation of a run directory or of its evaluation.json."""
-    file, evaluation = evaluation_file(path), read_evaluation(path)
+    file, evaluation = schema.evaluation_file(path), schema.read_evaluation(path)
     if evaluation.schema_version < 2:
         raise DataError(
             f"{file} has the schema version {evaluation.schema_version}, which lacks the sums of "
@@ -83,12 +76,16 @@ def read_run(path: Path) -> EvaluatedRun:
     return EvaluatedRun(str(path), file, evaluation, statistics, settings, seed)
 
 
-def _read_sums(file: Path, evaluation: Evaluation) -> ImageStatistics:
+def _read_sums(file: Path, evaluation: schema.Evaluation) -> ImageStatistics:
     """Read the sums of every image by stem; of fewer metrics where the file of tensors is none."""
     images = evaluation.images
     listed = statistics_of_images(images, num_classes=len(evaluation.classes))
     stored = _read_tensors(file.with_suffix(".safetensors"), created=evaluation.created)
-    statistics = stored if stored is not None and _same_counts(stored, listed) else listed
+    counts = listed.counts.tensors()  # of the same predictions for the same images, or of others
+    same = stored is not None and all(
+        torch.equal(x, counts[name]) for name, x in stored.counts.tensors().items()
+    )
+    statistics = stored if stored is not None and same else listed
     order = sorted(range(len(images)), key=lambda index: images[index].stem)
     return statistics.apply(lambda x: x[torch.tensor(order)])
 
@@ -105,13 +102,9 @@ def _read_tensors(file: Path, *, created: str) -> ImageStatistics | None:
         return None
 
 
-def _same_counts(one: ImageStatistics, other: ImageStatistics) -> bool:
-    """Return whether two are of the same predictions for the same images in the same order."""
-    theirs = other.counts.tensors()
-    return all(torch.equal(x, theirs[name]) for name, x in one.counts.tensors().items())
-
-
-def statistics_of_images(images: Sequence[ImageScores], *, num_classes: int) -> ImageStatistics:
+def statistics_of_images(
+    images: Sequence[schema.ImageScores], *, num_classes: int
+) -> ImageStatistics:
     """Collect the sums of the images of an evaluation, which have `counts`, over C classes.
 
     A sum that one image lacks is left out for all; null is NaN, as of a model that predicts
@@ -135,7 +128,7 @@ def statistics_of_images(images: Sequence[ImageScores], *, num_classes: int) -> 
     )
 
 
-def _counts(images: Sequence[Mapping[int, Counts]], num_classes: int) -> OverlapCounts:
+def _counts(images: Sequence[Mapping[int, schema.Counts]], num_classes: int) -> OverlapCounts:
     """Return the counts of all classes; the images list only those that occur."""
     table = torch.zeros(3, len(images), num_classes, dtype=torch.int64)
     for n, classes in enumerate(images):
@@ -144,7 +137,7 @@ def _counts(images: Sequence[Mapping[int, Counts]], num_classes: int) -> Overlap
     return OverlapCounts(*table)
 
 
-def _bins(images: Sequence[ImageBins | None]) -> CalibrationBins | None:
+def _bins(images: Sequence[schema.ImageBins | None]) -> CalibrationBins | None:
     found = [bins for bins in images if bins is not None]
     if not found or len(found) < len(images):
         return None

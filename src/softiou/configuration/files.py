@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from softiou._files import write_atomically
 from softiou._reading import BoundedLoader, parse_yaml, read_yaml
 from softiou.configuration.mistakes import mistakes_in
-from softiou.configuration.section import Section
+from softiou.configuration.section import Section, inline_yaml
 from softiou.configuration.sections import Config, LabellingConfig
 from softiou.errors import ConfigError
 
@@ -164,14 +164,7 @@ def config_text(config: Config, notes: Mapping[str, str] | None = None) -> str:
 
 def _line(key: str, value: object, description: str | None, notes: Mapping[str, str] | None) -> str:
     note = f"; {notes[key]}" if notes and key in notes else ""
-    return f"{key.rpartition('.')[2]}: {_inline(value)}  # {description}{note}"
-
-
-def _inline(value: object) -> str:
-    """Return a value as YAML on one line."""
-    plain = list(value) if isinstance(value, tuple) else value
-    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
-    return text.removesuffix("...\n").strip()
+    return f"{key.rpartition('.')[2]}: {inline_yaml(value)}  # {description}{note}"
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:

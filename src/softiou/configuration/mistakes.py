@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from softiou.configuration.section import Section
+from softiou.configuration.section import Section, inline_yaml
 
 # What a value has to be, by pydantic's name of the mistake.
 _WANTED = {
@@ -101,7 +101,7 @@ def _example(key: str, value: object, usual: str, kind: type[Section]) -> str:
             return str(value).replace(" ", "")
         except ValidationError:
             pass
-    return usual or ("..." if field.is_required() else _text(field.default))
+    return usual or ("..." if field.is_required() else inline_yaml(field.default))
 
 
 def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
@@ -141,20 +141,13 @@ def _correction(details: list[Any], key: str, kind: type[Section]) -> str:
     value = details[0]["input"]
     names = " ".join(_wanted(detail) for detail in details if detail["type"] == "literal_error")
     options = names.replace(",", "").replace(" or ", " ").split()
-    if close := get_close_matches(_plain(str(value)), options, n=1, cutoff=0.6):
+    word = str(value).lower().replace("+", "plus").replace("-", "")
+    if close := get_close_matches(word, options, n=1, cutoff=0.6):
         return f"; did you mean {key}={close[0]}?"
     section, _, name = key.rpartition(".")
     fields = dict(kind.sections())[section].model_fields if section else kind.model_fields
     field = fields[name]
     if str(value).lower() == "none" and field.default is None:
         return f"; write {key}=null"
-    default = "" if field.is_required() else f"; default {_text(field.default)}"
+    default = "" if field.is_required() else f"; default {inline_yaml(field.default)}"
     return f" ({field.description}{default})"
-
-
-def _text(default: object) -> str:
-    return yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
-
-
-def _plain(word: str) -> str:
-    return word.lower().replace("+", "plus").replace("-", "")

@@ -3,94 +3,70 @@
 Each section narrows the types of some settings; defaults and descriptions are in `sections`.
 """
 
-from softiou.configuration.data_sections import (
-    DataConfig,
-    Degrees,
-    LabelsConfig,
-    LabelsKind,
-    Preset,
-    Zoom,
-)
-from softiou.configuration.section import (
-    Decay,
-    NotNegative,
-    Positive,
-    PositiveNumber,
-    Share,
-    Workers,
-)
-from softiou.configuration.sections import (
-    Classes,
-    Config,
-    DistillationConfig,
-    LossConfig,
-    OptimConfig,
-    Precision,
-    SemiSupervisedConfig,
-)
+from softiou.configuration import data_sections, section, sections
 
 
-class ResolvedData(DataConfig):
+class ResolvedData(data_sections.DataConfig):
     """`DataConfig` with the size of crops and batches, and every setting of the augmentation."""
 
-    crop_px: tuple[Positive, Positive]
-    augmentation: Preset = "street"
-    scale: Zoom
-    flip: Share
-    colour: Share
+    crop_px: tuple[section.Positive, section.Positive]
+    augmentation: data_sections.Preset = "street"
+    scale: data_sections.Zoom
+    flip: section.Share
+    colour: section.Share
     # Those that older runs do not have.
-    vertical_flip: Share = 0.0
+    vertical_flip: section.Share = 0.0
     quarter_turns: bool = False
-    rotation: Degrees = 0.0
-    elastic: Share = 0.0
-    gamma: Share = 0.0
-    blur: NotNegative = 0.0
-    channel_dropout: Share = 0.0
-    noise: Share = 0.0
-    batch_size: Positive
-    workers: Workers
+    rotation: data_sections.Degrees = 0.0
+    elastic: section.Share = 0.0
+    gamma: section.Share = 0.0
+    blur: section.NotNegative = 0.0
+    channel_dropout: section.Share = 0.0
+    noise: section.Share = 0.0
+    batch_size: section.Positive
+    workers: section.Workers
 
 
-class ResolvedLabels(LabelsConfig):
+class ResolvedLabels(data_sections.LabelsConfig):
     """`LabelsConfig` with a kind."""
 
-    kind: LabelsKind
+    kind: data_sections.LabelsKind
 
 
-class ResolvedLoss(LossConfig):
+class ResolvedLoss(sections.LossConfig):
     """`LossConfig` with a rule for the classes."""
 
-    classes: Classes
-    threshold: Share
+    classes: sections.Classes
+    threshold: section.Share
 
 
-class ResolvedOptim(OptimConfig):
+class ResolvedOptim(sections.OptimConfig):
     """`OptimConfig` with numbers of steps and rates."""
 
-    steps: Positive
-    learning_rate: PositiveNumber
-    weight_decay: NotNegative
-    ema: Decay
+    steps: section.Positive
+    learning_rate: section.PositiveNumber
+    weight_decay: section.NotNegative
+    ema: section.Decay
 
 
-class ResolvedDistillation(DistillationConfig):
+class ResolvedDistillation(sections.DistillationConfig):
     """`DistillationConfig` with a precision."""
 
-    teacher_precision: Precision
+    teacher_precision: sections.Precision
 
 
-class ResolvedSemiSupervised(SemiSupervisedConfig):
+class ResolvedSemiSupervised(sections.SemiSupervisedConfig):
     """`SemiSupervisedConfig` with what depends on the kind of pseudo-labels."""
 
-    confidence_threshold: Share
-    cross_entropy: Share
-    classes: Classes
-    batch_size: Positive
-    ema: Decay
-    teacher_precision: Precision
+    confidence_threshold: section.Share
+    cross_entropy: section.Share
+    classes: sections.Classes
+    batch_size: section.Positive
+    ema: section.Decay
+    teacher_precision: sections.Precision
 
 
-class ResolvedConfig(Config):
+class ResolvedConfig(sections.Config):
     """A configuration in which every value is known, as config.yaml of a run has it."""
 
     data: ResolvedData
@@ -99,4 +75,4 @@ class ResolvedConfig(Config):
     optim: ResolvedOptim
     distillation: ResolvedDistillation | None
     semi_supervised: ResolvedSemiSupervised | None
-    precision: Precision
+    precision: sections.Precision

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from softiou.configuration.limits import check_limits
@@ -36,6 +37,13 @@ def several(value: Any) -> Any:
     if isinstance(value, str):
         return re.split(r"[, ]+", value.strip())
     return [value] if isinstance(value, int) else value
+
+
+def inline_yaml(value: object) -> str:
+    """Return a value as YAML on one line."""
+    plain = list(value) if isinstance(value, tuple) else value
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
+    return text.removesuffix("...\n").strip()
 
 
 class Section(BaseModel):

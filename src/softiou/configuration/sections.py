@@ -1,6 +1,6 @@
 """The settings of a run, one class for each section of the configuration."""
 
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -23,19 +23,15 @@ LoggerName: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "csv"]
 Classes: TypeAlias = Literal["present", "all", "prob", "label", "both"] | list[int]
 
 
-def _weights(value: list[float]) -> list[float]:
-    if sum(value) <= 0:
+def _weights(value: Any) -> Any:
+    """Raise unless the numbers of a list or dictionary have a sum above 0."""
+    if sum(value.values() if isinstance(value, dict) else value) <= 0:
         raise ValueError("not all weights may be 0")
     return value
 
 
 def _of_validation(value: str) -> str:
     return value if "/" in value else f"val/{value}"
-
-
-def _mixture(value: dict[str, float]) -> dict[str, float]:
-    _weights(list(value.values()))
-    return value
 
 
 Architecture: TypeAlias = Literal[
@@ -87,7 +83,7 @@ class LossConfig(Section):
     smooth: NotNegative = Field(1.0, description="pixels added above and below in the score")
     per: (
         Literal["batch", "image", "class"]
-        | Annotated[dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_mixture)]
+        | Annotated[dict[Literal["batch", "image", "class"], NotNegative], AfterValidator(_weights)]
     ) = Field("batch", description="what the overlap is taken over; or a mixture {batch: 1, ...}")
     classes: Auto | Classes = Field(
         "auto",

@@ -48,7 +48,8 @@ class Probabilities(nn.Module):
         height, width = images.shape[-2:]
         # The model pads, too. Padding here lets the tracer infer that the sizes are multiples of
         # the stride; otherwise it would keep those of the example.
-        rows, columns = (self._padded(length) for length in (height, width))
+        stride = self.model.input_stride
+        rows, columns = ((side + stride - 1) // stride * stride for side in (height, width))
         if not images.is_floating_point():
             images = images.to(self.model.mean.dtype) / 255
         padding = (0, columns - width, 0, rows - height)
@@ -57,10 +58,6 @@ class Probabilities(nn.Module):
         probs = (logits if self.scaling is None else self.scaling.apply(logits)).softmax(1)
         # Crop by negative padding: a slice is a view, which adds a constraint on its memory.
         return F.pad(probs, (0, width - columns, 0, height - rows))
-
-    def _padded(self, length: int) -> int:
-        stride = self.model.input_stride
-        return (length + stride - 1) // stride * stride
 
 
 def trace(

@@ -57,24 +57,17 @@ def export_model(
 ) -> Report:
     """Write a model into one file, and verify that it computes the same.
 
-    A program includes normalisation, padding, interpolation to the size of the image, calibration
-    and softmax; number and size of the images are free.
+    What is not named here, and further errors, are those of `softiou.export`.
 
     Args:
         trained: The model and its classes.
         path: File to write; its folder is created.
-        to: "onnx" or "torch-export", a program, or "safetensors", the weights only.
         scaling: Of the logits, such as `softiou.calibration.load_scaling` returns.
-        input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1]; bands are
-            always float32, with the values of their files.
-        overwrite: Whether an existing file may be replaced.
 
     Returns:
         The file and its metadata.
 
     Raises:
-        RunExistsError: The file exists already.
-        ConfigError: A package is missing.
         ExportError: The model cannot be exported, or the probabilities of the file differ from
             those of the model by more than 1e-4; the file is then removed.
     """

@@ -208,7 +208,7 @@ class OverlapLoss(nn.Module, ABC):
         given = (class_weights, cross_entropy_weights, pos_weight)
         names = ("class_weights", "cross_entropy_weights", "pos_weight")
         for name, values in zip(names, given, strict=True):
-            self.register_buffer(name, _class_weights(name, values))
+            self.register_buffer(name, _checks.class_weights(name, values))
 
     activation = _setting("activation")
     ignore_index = _setting("ignore_index")
@@ -368,7 +368,8 @@ class OverlapLoss(nn.Module, ABC):
                     class_weights=self.class_weights,
                 )
             else:
-                mean = self._reduced(distance * self._active_weights(active, distance.dtype))
+                weights = active if self.class_weights is None else active * self.class_weights
+                mean = self._reduced(distance * weights)
             means.append(mean if share == total else share / total * mean)
         return means[0] if len(means) == 1 else torch.stack(means).sum()
 
@@ -376,9 +377,6 @@ class OverlapLoss(nn.Module, ABC):
         """Return the statistics that the overlap is taken over, and which classes are active."""
         joined = statistics.merge_images() if per == "batch" else statistics
         return joined, active_classes(joined, self.classes, threshold=self.threshold)
-
-    def _active_weights(self, active: Tensor, dtype: torch.dtype) -> Tensor:
-        return active.to(dtype) if self.class_weights is None else active * self.class_weights
 
     def _reduced(self, of_classes: Tensor) -> Tensor:
         """Add up losses (N, C), or (1, C) of the batch, unless each of them is wanted."""
@@ -427,19 +425,3 @@ def _check_length(name: str, weights: Tensor | None, num_classes: int) -> None:
             f"Expected {num_classes} `{name}`, one for each class of the logits, but got "
             f"{weights.shape[0]}."
         )
-
-
-def _class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor | None:
-    if weights is None:
-        return None
-    try:
-        found = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
-    except (TypeError, ValueError, RuntimeError):
-        found = torch.empty(())
-    right = found.ndim == 1 and (found >= 0).all() & found.isfinite().all() & (found.sum() > 0)
-    if not bool(right):
-        raise ValueError(
-            f"Expected `{name}` to be one number a class, finite, at least 0 and not all 0, "
-            f"but got {getattr(weights, 'tolist', lambda: weights)()}."
-        )
-    return found

@@ -83,16 +83,7 @@ class ChannelWiseDistillation(nn.Module):
     Add it to a loss against labels or a teacher's probabilities, which compares the classes of each
     pixel: on its own it leaves a constant of each channel open, and with it which class wins.
 
-    Args:
-        temperature: T, above 0; more than 1 softens, so that more of the image counts.
-        reduction: "mean" over images and classes, "sum", or "none" for (N, C).
-
-    Note:
-        See `channel_wise_divergence` for the strides of the logits, dtypes and memory.
-
-    References:
-        Shu, Liu, Gao, Yan, Shen, Channel-wise Knowledge Distillation for Dense Prediction, ICCV
-        2021, arXiv 2011.13256, equations 4 and 5.
+    Settings, strides of the logits, dtypes, memory and references: `channel_wise_divergence`.
     """
 
     def __init__(self, temperature: float = 4.0, reduction: str = "mean") -> None:

@@ -11,17 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from softiou import _checks
+from softiou.metrics import counts
 from softiou.metrics.calibration import CalibrationMetric
 from softiou.metrics.calibration_sums import CalibrationSums
-from softiou.metrics.counts import (
-    OverlapCounts,
-    check_range,
-    check_threshold,
-    count_answers,
-    count_overlap,
-    predicted_answers,
-    top_prediction,
-)
 from softiou.metrics.decoding import AnyTarget, decode_independent, decode_target
 from softiou.metrics.image_metrics import MeanMetric
 from softiou.metrics.iou import OverlapMetric
@@ -29,7 +21,7 @@ from softiou.metrics.pixels import boundary_confidence_sums
 from softiou.targets.smoothing import boundary_band
 
 
-class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
+class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
     """IoU of the boundary bands of the classes, which measures how well the contours match.
 
         boundary IoU = |G_d and P_d| / |G_d or P_d|
@@ -70,7 +62,7 @@ class BoundaryIoU(MeanMetric[OverlapCounts], OverlapMetric):
         )
         self._append(found)
 
-    def score(self, sums: OverlapCounts) -> Tensor:
+    def score(self, sums: counts.OverlapCounts) -> Tensor:
         """Return the boundary IoU (N, C)."""
         return sums.iou()
 
@@ -87,7 +79,7 @@ def boundary_counts(
     threshold: float = 0.5,
     ignore_index: int | None = None,
     valid: Tensor | None = None,
-) -> OverlapCounts:
+) -> counts.OverlapCounts:
     """Count the pixels of each class that lie near its contour; see also `overlap_counts`.
 
     Args:
@@ -99,9 +91,9 @@ def boundary_counts(
         both prediction and target.
     """
     _check_width(width, ratio)
-    check_threshold(threshold, independent)
+    counts.check_threshold(threshold, independent)
     if independent:
-        found = predicted_answers(preds, num_classes, threshold)
+        found = counts.predicted_answers(preds, num_classes, threshold)
         decoded = decode_independent(
             target, shape=tuple(preds.shape), ignore_index=ignore_index, valid=valid
         )
@@ -110,16 +102,16 @@ def boundary_counts(
             side & _near_contour(side.long(), decoded.valid, 2, d, channels=2)
             for side in (found, decoded.is_present())
         )
-        return count_answers(predicted, present, decoded.valid)
+        return counts.count_answers(predicted, present, decoded.valid)
     decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
     labels, valid = decoded.top_labels(), decoded.valid
-    preds = top_prediction(preds, tuple(labels.shape), num_classes)
-    check_range(preds, valid, num_classes)
+    preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
+    counts.check_range(preds, valid, num_classes)
     d = _pixels(width, ratio, tuple(labels.shape[1:]))
     predicted, present = (
         _near_contour(side, valid, num_classes, d, channels=1) for side in (preds, labels)
     )
-    return count_overlap(preds, labels, predicted, num_classes, present)
+    return counts.count_overlap(preds, labels, predicted, num_classes, present)
 
 
 class BoundaryCalibrationError(CalibrationMetric):

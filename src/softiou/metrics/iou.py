@@ -17,15 +17,8 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
     """Base of the metrics that keep the overlap counts of every image, (N, C).
 
     Memory is independent of the number of pixels, and the result is the same however the images are
-    spread over batches and processes.
-
-    Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel).
-        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
-        ignore_index: Label value of the pixels to ignore, for hard and soft targets.
-        **kwargs: Of `torchmetrics.Metric`.
+    spread over batches and processes. Arguments are those of `MeanIoU` that the counts depend on:
+    `num_classes`, `independent`, `threshold` and `ignore_index`, and of `torchmetrics.Metric`.
     """
 
     true_positives: list[Tensor]

@@ -9,19 +9,13 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from softiou import _checks
+from softiou.metrics import weighted
 from softiou.metrics.bins import reliability
 from softiou.metrics.calibration_sums import PixelSums
 from softiou.metrics.decoding import AnyTarget
 from softiou.metrics.image_metrics import ImageMetric
 from softiou.metrics.image_sums import ImageSums
 from softiou.metrics.pixels import pixel_sums
-from softiou.metrics.weighted import (
-    MetricValues,
-    classwise_metrics,
-    confidence_metrics,
-    equal_weights,
-    overlap_metrics,
-)
 
 S = TypeVar("S", bound=ImageSums)
 
@@ -120,13 +114,13 @@ class EvaluationScores(PixelMetric):
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""
         sums = self.sums()
-        overlap = overlap_metrics(sums.overlap, equal_weights(sums))
+        overlap = weighted.overlap_metrics(sums.overlap, weighted.equal_weights(sums))
         return (overlap | _calibration(sums)).of_row()
 
 
-def _calibration(sums: PixelSums) -> MetricValues:
-    weights, found = equal_weights(sums), sums.calibration
-    return classwise_metrics(sums.classwise, weights) | confidence_metrics(
+def _calibration(sums: PixelSums) -> weighted.MetricValues:
+    weights, found = weighted.equal_weights(sums), sums.calibration
+    return weighted.classwise_metrics(sums.classwise, weights) | weighted.confidence_metrics(
         weights,
         bins=found.equal_width(),
         fine_bins=found.fine,

@@ -18,19 +18,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from softiou import targets
 from softiou._native import FLOATS, TYPES, load_library
 from softiou.overlap.job import Job, Sums
-from softiou.targets import (
-    DenseTarget,
-    GaussianTarget,
-    HardTarget,
-    SmoothedTarget,
-    SoftTile,
-    SparseTarget,
-    Target,
-    TeacherTarget,
-    VotesTarget,
-)
 from softiou.targets.neighbours import gaussian_weights
 from softiou.tiles import Bilinear, Tile
 
@@ -45,14 +35,14 @@ class _Kind(NamedTuple):
     tensors: tuple[str, ...]
 
 
-_KINDS: dict[type[Target], _Kind] = {
-    HardTarget: _Kind(0, 1, ("labels",)),
-    SmoothedTarget: _Kind(0, 1, ("labels",)),
-    DenseTarget: _Kind(1, 2, ("values",)),
-    VotesTarget: _Kind(2, 2, ("masks",)),
-    SparseTarget: _Kind(3, 2, ("indices", "weights")),
-    GaussianTarget: _Kind(4, 1, ("labels",)),
-    TeacherTarget: _Kind(5, 2, ("logits",)),
+_KINDS: dict[type[targets.Target], _Kind] = {
+    targets.HardTarget: _Kind(0, 1, ("labels",)),
+    targets.SmoothedTarget: _Kind(0, 1, ("labels",)),
+    targets.DenseTarget: _Kind(1, 2, ("values",)),
+    targets.VotesTarget: _Kind(2, 2, ("masks",)),
+    targets.SparseTarget: _Kind(3, 2, ("indices", "weights")),
+    targets.GaussianTarget: _Kind(4, 1, ("labels",)),
+    targets.TeacherTarget: _Kind(5, 2, ("logits",)),
 }
 _ACTIVATIONS = {"softmax": 0, "sigmoid": 1, "none": 2}
 # Entries (C T) of a tile: it stays in the second-level cache with its buffers.
@@ -174,22 +164,22 @@ def _key(x: Tensor) -> tuple[int, tuple[int, ...]]:
     return x.data_ptr(), x.stride()
 
 
-def _in_place(job: Job, target: Target) -> bool:
+def _in_place(job: Job, target: targets.Target) -> bool:
     """Whether the compiled code reads a target's own memory."""
     kind = _KINDS.get(type(target))
     if kind is None or any(getattr(target, name).dtype not in TYPES for name in kind.tensors):
         return False
-    if isinstance(target, DenseTarget):
+    if isinstance(target, targets.DenseTarget):
         return _holds(target.values.dtype, target.ignore_index)
-    if isinstance(target, TeacherTarget) and target.logits.shape[1] != job.num_classes:
+    if isinstance(target, targets.TeacherTarget) and target.logits.shape[1] != job.num_classes:
         return False
     return len(job.size) == 2 or not _is_spatial(target)
 
 
-def _is_spatial(target: Target) -> bool:
+def _is_spatial(target: targets.Target) -> bool:
     """Whether a target has to know the rows of the image."""
-    return isinstance(target, GaussianTarget) or (
-        isinstance(target, TeacherTarget) and target.interpolated
+    return isinstance(target, targets.GaussianTarget) or (
+        isinstance(target, targets.TeacherTarget) and target.interpolated
     )
 
 
@@ -358,7 +348,7 @@ class _Call:
         sources = bilinear.taps[0].first
         return slice(bisect_left(sources, first), bisect_left(sources, last))
 
-    def _read(self, job: Job, k: int, tile: Tile) -> SoftTile:
+    def _read(self, job: Job, k: int, tile: Tile) -> targets.SoftTile:
         """Read the probabilities of some rows, and let the target's structure point to them."""
         target, C, columns = job.targets[k], job.num_classes, self.job.columns
         read = target.read(tile, C, job.dtype).dense(C, job.dtype)
@@ -379,33 +369,33 @@ class _Call:
             valid = valid.contiguous()
             channel = y.shape[1] if valid.ndim == 2 else 0
             described.where = _Tensor(valid.data_ptr() - before, 0, channel, columns, 1, 3)
-        return SoftTile(y, valid)
+        return targets.SoftTile(y, valid)
 
-    def _target(self, job: Job, target: Target) -> _Target:
+    def _target(self, job: Job, target: targets.Target) -> _Target:
         """Describe a target that is read in place; others are described when they are read."""
         kind = _KINDS[type(target)]
         values: Tensor = getattr(target, kind.tensors[0])
         ignore = getattr(target, "ignore_index", None)
         described = _Target(kind.number, ignores=ignore is not None, ignore=ignore or 0)
-        if isinstance(target, TeacherTarget):
+        if isinstance(target, targets.TeacherTarget):
             self._teacher(target, described)
             return described
         described.values = self._map(values, kind.leading)
-        if isinstance(target, DenseTarget) and target.independent:
+        if isinstance(target, targets.DenseTarget) and target.independent:
             described.independent = ignore is not None or not (
                 values.is_floating_point() or values.dtype == torch.bool
             )
             job.check_valid(by_class=bool(described.independent))
-        elif isinstance(target, VotesTarget):
+        elif isinstance(target, targets.VotesTarget):
             described.depth = values.shape[1]
-        elif isinstance(target, SparseTarget):
+        elif isinstance(target, targets.SparseTarget):
             described.depth, described.epsilon = values.shape[1], target.rounding
             described.shares = self._map(target.weights, 2)
-        elif isinstance(target, GaussianTarget):
+        elif isinstance(target, targets.GaussianTarget):
             window = _window(target.sigma, target.width)
             described.depth, described.window = target.width, ctypes.addressof(window)
             self._kept.append(window)
-        elif isinstance(target, SmoothedTarget):
+        elif isinstance(target, targets.SmoothedTarget):
             described.epsilon = target.epsilon
             band = target.with_band(job.num_classes).band
             if band is not None:
@@ -413,7 +403,7 @@ class _Call:
                 described.where = self._map(band, 1)
         return described
 
-    def _teacher(self, target: TeacherTarget, described: _Target) -> None:
+    def _teacher(self, target: targets.TeacherTarget, described: _Target) -> None:
         x = target.logits
         described.epsilon = 1 / target.temperature
         if target.interpolated:

@@ -34,7 +34,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
     if w is not None:
         # Beforehand, not after: 0 * NaN is NaN, in the value and in the gradient.
         logits, y = torch.where(w > 0, logits, 0.0), torch.where(w > 0, y, 0.0)
-    p = _activate(logits, job.settings.activation)
+    p = activate(logits, job.settings.activation)
     space = tuple(range(2, p.ndim))
 
     def total(x: Tensor) -> Tensor:
@@ -69,7 +69,8 @@ def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
     return w if counts is None else torch.where(counts, w, 0.0)
 
 
-def _activate(logits: Tensor, activation: str) -> Tensor:
+def activate(logits: Tensor, activation: str) -> Tensor:
+    """Apply a softmax, a sigmoid, or for "none" nothing."""
     if activation == "softmax":
         return logits.softmax(1)
     return logits.sigmoid() if activation == "sigmoid" else logits

@@ -132,7 +132,7 @@ def active_classes(
     valid = (statistics.weight > 0).unsqueeze(1)  # (N, 1)
     if not isinstance(classes, str):
         kept = P.new_zeros(P.shape[1], dtype=torch.bool)
-        kept[_class_indices(classes, kept.shape[0])] = True
+        kept[class_indices(classes, kept.shape[0])] = True
         return kept & valid
     _checks.one_of("classes", classes, CLASS_RULES)
     if classes == "all":
@@ -211,7 +211,8 @@ def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
     return parts
 
 
-def _class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
+def class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
+    """Return indices of classes in [0, C), or raise; negative ones are from the end."""
     if not classes or any(not -num_classes <= c < num_classes for c in classes):
         raise ValueError(
             f"Expected `classes` to be indices in [{-num_classes}, {num_classes - 1}], at least "

@@ -7,7 +7,7 @@ Shapes: N images, C classes, *S space, U programs of an image.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -47,13 +47,11 @@ def gather(job: Job) -> Sums:
     """Gather the sums of a job, of one target after the other."""
     if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
-    sums = [_of_images(_gather(part) for part in _in_parts(job, one)) for one in job.targets]
+    sums = []
+    for target in job.targets:
+        parts = zip(*map(_gather, _in_parts(job, target)), strict=True)  # of images
+        sums.append(Sums._make(None if x[0] is None else torch.cat(x, 1) for x in parts))
     return sums[0] if len(sums) == 1 else Sums.of_targets(sums)
-
-
-def _of_images(parts: Iterable[Sums]) -> Sums:
-    """Put the images of parts behind each other."""
-    return Sums._make(None if x[0] is None else torch.cat(x, 1) for x in zip(*parts, strict=True))
 
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:
@@ -92,7 +90,8 @@ def _gather(job: Job) -> Sums:
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
     steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
-    summed = 5 + _entropies(job)
+    entropies = 2 if plan.sigmoid else 1
+    summed = 5 + entropies * plan.cross_entropy
     rows = summed + 2 * job.settings.maxima
     sums = job.logits.new_empty((N, U, rows, C), dtype=torch.float32)
     weights = sums.new_empty((N, U))
@@ -103,12 +102,6 @@ def _gather(job: Job) -> Sums:
         masses = torch.cat([masses, torch.zeros_like(masses[:1])])
     maxima = sums[:, :, summed:].amax(1).movedim(1, 0) if job.settings.maxima else None
     return Sums(masses, maxima, weights.sum(1, dtype=torch.float64).unsqueeze(0).float())
-
-
-def _entropies(job: Job) -> int:
-    """Return how many entropies are gathered of each class."""
-    settings = job.settings
-    return settings.cross_entropy * (2 if settings.activation == "sigmoid" else 1)
 
 
 def gradient(job: Job, cotangents: Tensor) -> Tensor:

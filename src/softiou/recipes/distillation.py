@@ -216,7 +216,8 @@ class DistillationRecipe(Recipe):
             return Lesson(images, pairs, logits, inside)
         region = self._regions(views)
         region[:weak] = False
-        other = _rolled(views)
+        rolled = {name: partners(x) for name, x in views.items() if isinstance(x, Tensor)}
+        other = cast(DistillationBatch, {**views, **rolled})
         images = torch.where(region.unsqueeze(1), other["view"], images)
         inside = torch.where(region, other["inside"], inside)
         pasted = [
@@ -313,15 +314,14 @@ class DistillationRecipe(Recipe):
         teacher = self.teacher.model
         if teacher is None:
             return None
+        # Multiples of its stride, so that no cell is padding.
+        height, width = (
+            length + -length % teacher.input_stride
+            for length in self.settings.teacher_px or images.shape[-2:]
+        )
         with autocast(images.device, self.settings.teacher_precision):
-            logits: Tensor = teacher(_resized(images, self._teacher_size(images, teacher)))
+            logits: Tensor = teacher(_resized(images, (height, width)))
         return logits
-
-    def _teacher_size(self, images: Tensor, teacher: SegmentationModel) -> tuple[int, int]:
-        """Return the size of the teacher's input: its stride divides it, so no cell is padding."""
-        height, width = self.settings.teacher_px or images.shape[-2:]
-        stride = teacher.input_stride
-        return height + -height % stride, width + -width % stride
 
     def _soft_target(self, batch: Batch) -> Target:
         """Return the teacher's softened probabilities, without pixels below the threshold.
@@ -352,12 +352,6 @@ class Frozen:
 
     def __deepcopy__(self, memo: object) -> "Frozen":
         return self  # averaged weights copy the whole module, and need no second teacher
-
-
-def _rolled(batch: DistillationBatch) -> DistillationBatch:
-    """Return for every image its partner."""
-    rolled = {name: partners(x) for name, x in batch.items() if isinstance(x, Tensor)}
-    return cast(DistillationBatch, {**batch, **rolled})
 
 
 def _concatenated(one: Any, other: Any) -> Any:

@@ -28,7 +28,7 @@ def apart(
     Returns what is left, and a line for each thing that was found.
     """
     val, train = validation.split, training.split
-    held = {"test": _test_images(source), val: _images(validation)}
+    held = {"test": _test_images(source), val: next(iter(validation.columns()), ())}
     lines = []
     if val == HELD_OUT:
         stems = validation.stems
@@ -74,10 +74,6 @@ def _nothing_left(train: str, number: int, other: str) -> str:
         f"are also in the split {other!r}, which models are scored on. Name another split, or let "
         "`softiou split DATA --val 0.2` divide the images."
     )
-
-
-def _images(dataset: SegmentationDataset) -> Sequence[Path]:
-    return next(iter(dataset.columns()), ())
 
 
 def _test_images(source: str | DataSource) -> Sequence[Path]:

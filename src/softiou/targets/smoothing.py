@@ -9,19 +9,13 @@ import torch
 from torch import Tensor
 
 from softiou import _checks
+from softiou.targets import hard
 from softiou.targets.base import HardTile
-from softiou.targets.hard import (
-    LabelsTarget,
-    check_labels,
-    labels_around,
-    read_labels,
-    valid_labels,
-)
 from softiou.tiles import Tile
 
 
 @dataclass(frozen=True)
-class SmoothedTarget(LabelsTarget):
+class SmoothedTarget(hard.LabelsTarget):
     """Class indices (N, *S) of which a share is spread evenly over the classes.
 
         y_c = (1 - epsilon) [c = label] + epsilon / C
@@ -47,7 +41,7 @@ class SmoothedTarget(LabelsTarget):
     band: Tensor | None = None
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, "Probabilities are soft already.")
+        hard.check_labels(self.labels, "Probabilities are soft already.")
         _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
         if self.width is not None:
             _checks.in_range("width", self.width, 1)
@@ -66,7 +60,7 @@ class SmoothedTarget(LabelsTarget):
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> HardTile:
         """Return the labels of a tile and how much each of them is smoothed."""
-        read = read_labels(
+        read = hard.read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )
         if self.band is not None:
@@ -80,7 +74,7 @@ class SmoothedTarget(LabelsTarget):
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
         """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
         margin = 2 * width if self.adaptive else width
-        around = labels_around(self.labels, tile, margin).unsqueeze(0)
+        around = hard.labels_around(self.labels, tile, margin).unsqueeze(0)
         band = self._band_of(around, width, num_classes)[0]
         return band[(slice(margin, -margin),) * len(tile.box)].reshape(-1)
 
@@ -129,7 +123,7 @@ def boundary_band(
         [[0, 0, 1, 0, 1, 0, 0]]
     """
     _checks.in_range("width", width, 1)
-    valid = valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
+    valid = hard.valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
     dtypes = (torch.uint8, torch.int16, torch.int64)  # the smaller the faster
     dtype = next(dtype for dtype in dtypes if num_classes < torch.iinfo(dtype).max)
     small, most = labels.to(dtype), torch.iinfo(dtype).max

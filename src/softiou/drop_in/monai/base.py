@@ -17,6 +17,7 @@ from softiou import _checks
 from softiou.drop_in.base import SettingsModule, settings
 from softiou.drop_in.monai import inputs
 from softiou.overlap import OverlapStatistics, overlap_statistics
+from softiou.overlap.plain import activate
 from softiou.targets import Target
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -126,7 +127,7 @@ class MonaiLoss(ActivatedLoss, ABC):
             input, target, to_onehot_y=self.to_onehot_y, ignore_index=self.ignore_index, mask=mask
         )
         if self.squared_pred:
-            found = _squared_statistics(inputs.activated(input, activation), truth)
+            found = _squared_statistics(activate(input, activation), truth)
         else:
             found = overlap_statistics(
                 input,

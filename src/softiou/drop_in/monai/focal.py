@@ -9,15 +9,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.drop_in.base import SettingsModule, settings
-from softiou.drop_in.monai import inputs
-from softiou.drop_in.monai.base import (
-    ActivatedLoss,
-    ClassWeight,
-    MonaiLoss,
-    check_class_weight,
-    class_weight,
-    reduction_of,
-)
+from softiou.drop_in.monai import base, inputs
 from softiou.drop_in.monai.dice import DiceLoss, GeneralizedDiceLoss
 from softiou.targets import Target
 
@@ -50,16 +42,16 @@ class FocalLoss(SettingsModule):
     to_onehot_y: bool = False
     gamma: float = 2.0
     alpha: float | Sequence[float] | None = None
-    weight: ClassWeight = None
+    weight: base.ClassWeight = None
     reduction: str = "mean"
     use_softmax: bool = False
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        self.reduction = reduction_of(self.reduction)
+        self.reduction = base.reduction_of(self.reduction)
         self.class_weight: Tensor | None
-        self.register_buffer("class_weight", class_weight(self.weight))
+        self.register_buffer("class_weight", base.class_weight(self.weight))
 
     def forward(
         self, input: Tensor, target: Tensor | Target, valid: Tensor | None = None
@@ -76,7 +68,7 @@ class FocalLoss(SettingsModule):
             x, y, mask = x[:, 1:], y[:, 1:], mask[:, 1:]
         loss = self._of_pixels(x, y)
         if self.class_weight is not None:
-            check_class_weight(self.class_weight, loss.shape[1])
+            base.check_class_weight(self.class_weight, loss.shape[1])
             loss = loss * _of_classes(self.class_weight.to(loss), loss.ndim)
         return self._reduced(loss, mask)
 
@@ -112,12 +104,12 @@ class FocalLoss(SettingsModule):
         return num_classes * loss.sum() / mask.sum().clamp(min=1e-7)
 
 
-class _WithFocal(ActivatedLoss):
+class _WithFocal(base.ActivatedLoss):
     """A loss of the overlap and the focal loss, each with its weight."""
 
     lambda_focal: float
 
-    def mix(self, name: str, kind: type[MonaiLoss]) -> None:
+    def mix(self, name: str, kind: type[base.MonaiLoss]) -> None:
         """Build both losses; `name` is the setting with the weight of the overlap's."""
         self.lambda_overlap: float = getattr(self, name)
         _checks.in_range(name, self.lambda_overlap, 0.0)
@@ -151,7 +143,7 @@ class DiceFocalLoss(_WithFocal):
     smooth_dr: float = 1e-5
     batch: bool = False
     gamma: float = 2.0
-    weight: ClassWeight = None
+    weight: base.ClassWeight = None
     lambda_dice: float = 1.0
     lambda_focal: float = 1.0
     alpha: float | None = None
@@ -178,7 +170,7 @@ class GeneralizedDiceFocalLoss(_WithFocal):
     smooth_dr: float = 1e-5
     batch: bool = False
     gamma: float = 2.0
-    weight: ClassWeight = None
+    weight: base.ClassWeight = None
     lambda_gdl: float = 1.0
     lambda_focal: float = 1.0
 

@@ -58,13 +58,6 @@ def dense(truth: Truth, input: Tensor) -> tuple[Tensor, Tensor | None]:
     return (found.y if mask is None else found.y.where(mask > 0, 0.0)), mask
 
 
-def activated(input: Tensor, activation: str) -> Tensor:
-    """Apply a softmax, a sigmoid, or for "none" nothing."""
-    if activation == "none":
-        return input
-    return input.softmax(1) if activation == "softmax" else input.sigmoid()
-
-
 def _read(
     input: Tensor, target: Tensor | Target, *, to_onehot_y: bool, ignore_index: int | None
 ) -> Truth:

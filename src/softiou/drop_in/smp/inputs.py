@@ -1,8 +1,5 @@
 """Predictions and labels in the shapes of segmentation_models_pytorch, read for softiou."""
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
 
 from softiou.targets import DenseTarget, HardTarget, Target
@@ -63,19 +60,6 @@ def several_classes(mode: str, **settings: object) -> None:
             raise ValueError(
                 f"`{name}` is for several classes, and mode='binary' has one: leave it out."
             )
-
-
-def weights_of(weights: Sequence[float] | Tensor | None) -> Tensor | None:
-    """Return the weights of the classes (C,), or raise when they cannot be weights."""
-    if weights is None:
-        return None
-    tensor = torch.as_tensor(weights, dtype=torch.float32).detach().clone()
-    if tensor.ndim != 1 or not bool((tensor >= 0).all() & (tensor.sum() > 0)):
-        raise ValueError(
-            "Expected `class_weights` to be one number a class, at least 0 and not all 0, but got "
-            f"{tensor.tolist()}."
-        )
-    return tensor
 
 
 def class_weights_for(weights: object, num_classes: int) -> Tensor | None:

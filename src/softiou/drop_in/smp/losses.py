@@ -14,9 +14,9 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.drop_in.base import SettingsModule, settings, smoothed_distance
-from softiou.drop_in.smp.inputs import MODES, class_weights_for, read, several_classes, weights_of
+from softiou.drop_in.smp.inputs import MODES, class_weights_for, read, several_classes
 from softiou.overlap import OverlapStatistics, overlap_statistics
-from softiou.overlap.scores import overlap_and_errors
+from softiou.overlap.scores import class_indices, overlap_and_errors
 from softiou.targets import Target
 
 MULTICLASS_MODE = MODES[1]
@@ -63,7 +63,8 @@ class SmpLoss(SettingsModule):
         weights = self.__dict__.pop("class_weights")
         several_classes(self.mode, classes=self.classes, class_weights=weights)
         self.classes = None if self.classes is None else [int(c) for c in self.classes]
-        self.register_buffer("class_weights", weights_of(weights), persistent=False)
+        weights = _checks.class_weights("class_weights", weights)
+        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(
         self, y_pred: Tensor, y_true: Tensor | Target, valid: Tensor | None = None
@@ -116,9 +117,9 @@ class SmpLoss(SettingsModule):
         """Average the classes (C,), and raise the mean to the power of gamma."""
         weights = class_weights_for(self._buffers["class_weights"], len(loss))
         if self.classes is not None:
-            _check_indices(self.classes, len(loss))
-            loss = loss[list(self.classes)]
-            weights = None if weights is None else weights[list(self.classes)]
+            chosen = class_indices(self.classes, len(loss))
+            loss = loss[chosen]
+            weights = None if weights is None else weights[chosen]
         mean = loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
         if self.gamma == 1:
             return mean
@@ -167,12 +168,3 @@ class TverskyLoss(SmpLoss):
     beta: float = 0.5
     gamma: float = 1.0
     class_weights: Sequence[float] | Tensor | None = None
-
-
-def _check_indices(classes: Sequence[int], num_classes: int) -> None:
-    wrong = [c for c in classes if not -num_classes <= c < num_classes]
-    if wrong or not classes:
-        raise ValueError(
-            f"Expected `classes` to be indices of the {num_classes} classes of `y_pred`, at least "
-            f"one, but got {classes}. Leave it out for all classes."
-        )

@@ -17,7 +17,6 @@ from softiou.drop_in.smp.inputs import (
     MULTILABEL_MODE,
     class_weights_for,
     several_classes,
-    weights_of,
 )
 from softiou.losses import lovasz_extension
 
@@ -62,7 +61,7 @@ class FocalLoss(SettingsModule):
         _checks.one_of("mode", self.mode, MODES)
         _checks.one_of("reduction", self.reduction, REDUCTIONS)
         several_classes(self.mode, class_weights=self.class_weights)
-        self.class_weights = weights_of(self.class_weights)
+        self.class_weights = _checks.class_weights("class_weights", self.class_weights)
 
     def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
         """Compute the loss; shapes as in `SmpLoss.forward`."""
