@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +12,7 @@ from softiou.checking import CheckReport, FixReport
 from softiou.checking.advice import Advice
 from softiou.checking.report import ProblemGroup
 from softiou.checking.summaries import SizeSummary, SplitSummary
+from softiou.cli._console import escaped, table_of
 from softiou.data.problems import some_of
 
 if TYPE_CHECKING:
@@ -55,13 +55,12 @@ def suspect_table(suspects: "Sequence[SuspectLabel]") -> Iterator[RenderableType
     if not suspects:
         yield Text("suspect labels: none")
         return
-    table = Table("image", "labels", "prediction", title="Suspect labels", title_justify="left")
-    for heading in ("pixels", "sure, %", "top, left, bottom, right"):
-        table.add_column(heading, justify="right")
+    headings = ("image", "labels", "prediction", "pixels", "sure, %", "top, left, bottom, right")
+    table = table_of(headings, words=3, title="Suspect labels")
     for one in suspects[:_SHOWN]:
         numbers = (f"{one.pixels:,}", f"{one.confidence:.1f}", ", ".join(map(str, one.box)))
-        names = map(visible, (f"{one.split}/{one.stem}", one.target, one.preds))
-        table.add_row(*map(escape, names), *numbers)
+        names = map(escaped, (f"{one.split}/{one.stem}", one.target, one.preds))
+        table.add_row(*names, *numbers)
     yield table
     if len(suspects) > _SHOWN:
         yield Text(f"... and {len(suspects) - _SHOWN} more; --json prints them all.")
@@ -114,12 +113,10 @@ def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
 
 def _class_table(report: CheckReport) -> Table:
     """Render the share of the pixels and the number of images of each class, by split."""
-    table = Table("class", *(escape(f"{visible(name)}: pixels (images)") for name in report.splits))
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = table_of(["class", *(escaped(f"{name}: pixels (images)") for name in report.splits)])
     for rows in zip(*(split.classes for split in report.splits.values()), strict=True):
         cells = (f"{row.pixel_share:.2%} ({row.images})" for row in rows)
-        table.add_row(escape(visible(rows[0].name)), *cells)
+        table.add_row(escaped(rows[0].name), *cells)
     return table
 
 

@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,19 +95,13 @@ def score_table(
     `names` are the metrics to print, None for those of an evaluation that any model has;
     intervals stand behind the values.
     """
-    from rich.markup import escape
-    from rich.table import Table
-
     caption = "per cent; 95 % intervals by resampling the images" if intervals else "per cent"
-    table = Table(title_justify="left", caption=caption, caption_justify="left")
-    table.title = escape(visible(title)) if title else None
-    table.add_column("")
+    table = table_of(["", *map(escaped, rows)], caption=caption)
+    table.title = escaped(title) if title else None
     if names is None:
         metrics = metrics_of(shown="console", among={name for row in rows.values() for name in row})
     else:
         metrics = [metric_info(name) for name in names]
-    for label in rows:
-        table.add_column(escape(visible(label)), justify="right")
     for metric in metrics:
         cells = [
             _cell(metric, values.get(metric.key), (intervals or {}).get(label, {}).get(metric.key))
@@ -115,6 +109,23 @@ def score_table(
         ]
         table.add_row(metric.heading, *cells)
     print_table(table)
+
+
+def escaped(text: str) -> str:
+    """Return text as a cell of a table shows it, whatever is in it."""
+    from rich.markup import escape
+
+    return escape(visible(text))
+
+
+def table_of(headings: Iterable[str], *, words: int = 1, **settings: Any) -> "Table":
+    """Make a table whose first columns hold words, and the others numbers."""
+    from rich.table import Table
+
+    table = Table(title_justify="left", caption_justify="left", **settings)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < words else "right")
+    return table
 
 
 def print_table(table: "Table", *, width: int = 100) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softiou._screen import is_watched, visible
+from softiou._screen import is_watched
 from softiou.cli import _console
 from softiou.metrics.registry import metric_info
 
@@ -98,15 +98,14 @@ def show(comparison: "Comparison") -> None:
 
 
 def _group_tables(comparison: "Comparison", group: "Group") -> list["Table"]:
-    headings = ("mean", "sd", f"{comparison.level:g} % interval")
-    metrics = _table(headings)
+    headings = ("", "mean", "sd", f"{comparison.level:g} % interval")
+    metrics = _console.table_of(headings, caption="per cent")
     for name, estimate in group.metrics.items():
         metric = metric_info(name)
         metrics.add_row(metric.heading, *_estimate_cells(estimate, metric.digits + 1))
-    classes = _table(headings)
-    classes.title = "IoU of the classes"
+    classes = _console.table_of(headings, title="IoU of the classes", caption="per cent")
     for name, estimate in zip(comparison.classes, group.iou, strict=True):
-        classes.add_row(_escape(name), *_estimate_cells(estimate))
+        classes.add_row(_console.escaped(name), *_estimate_cells(estimate))
     return [metrics, classes]
 
 
@@ -114,37 +113,19 @@ def _contrast_tables(
     comparison: "Comparison", contrast: "Contrast", *, a: str, b: str
 ) -> list["Table"]:
     baseline, group = comparison.groups[contrast.baseline], comparison.groups[contrast.group]
-    headings = (a, b, f"{b} - {a}", f"{comparison.level:g} % interval", f"P({b} better)")
-    metrics = _table(headings)
+    headings = ("", a, b, f"{b} - {a}", f"{comparison.level:g} % interval", f"P({b} better)")
+    metrics = _console.table_of(headings, caption="per cent; ↓ lower is better")
     for name, difference in contrast.metrics.items():
         pair = baseline.metrics[name], group.metrics[name]
         mark = " ↓" if difference.better == "lower" else ""
         metric = metric_info(name)
         cells = _difference_cells(pair, difference, metric.digits + 1)
         metrics.add_row(metric.heading + mark, *cells)
-    metrics.caption = "per cent; ↓ lower is better"
-    classes = _table(headings)
-    classes.title = "IoU of the classes"
+    classes = _console.table_of(headings, title="IoU of the classes", caption="per cent")
     rows = zip(comparison.classes, baseline.iou, group.iou, contrast.iou, strict=True)
     for name, one, other, difference in rows:
-        classes.add_row(_escape(name), *_difference_cells((one, other), difference))
+        classes.add_row(_console.escaped(name), *_difference_cells((one, other), difference))
     return [metrics, classes]
-
-
-def _table(headings: tuple[str, ...]) -> "Table":
-    from rich.table import Table
-
-    table = Table(title_justify="left", caption="per cent", caption_justify="left")
-    table.add_column("")
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(visible(text))
 
 
 def _estimate_cells(estimate: "Estimate", digits: int = 2) -> list[str]:

@@ -60,12 +60,9 @@ def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
 
 def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
     """Print a row for each pair, and below why others cannot be had."""
-    from rich.table import Table
-
-    table = Table("architecture", "encoder", caption_justify="left")
-    table.caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
-    for heading in ("parameters, M", "GMACs", "stride of the logits"):
-        table.add_column(heading, justify="right")
+    headings = ("architecture", "encoder", "parameters, M", "GMACs", "stride of the logits")
+    caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
+    table = _console.table_of(headings, words=2, caption=caption)
     for cost in found:
         if cost.refusal is None:
             figures = (f"{cost.parameters / 1e6:.1f}", f"{cost.gmacs:.1f}", str(cost.stride))

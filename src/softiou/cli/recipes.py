@@ -68,14 +68,15 @@ def cp(
 
 def _print_table(summaries: "Sequence[RecipeSummary]") -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption="softiou VERB DATA --config RECIPE")
-    table.caption_justify = "left"
-    for heading in ("recipe", "data set", "method", "verb", "architecture", "encoder"):
-        table.add_column(heading)
-    for heading in ("steps", "crop", "batch"):
-        table.add_column(heading, justify="right")
+    words = ("recipe", "data set", "method", "verb", "architecture", "encoder")
+    table = _console.table_of(
+        (*words, "steps", "crop", "batch"),
+        words=len(words),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        caption="softiou VERB DATA --config RECIPE",
+    )
     for one in summaries:
         words = (one.name, one.data_set, one.method, one.verb, one.architecture, one.encoder)
         crop, steps = "x".join(map(str, one.crop_px)), f"{one.steps:,}"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.comparison.pairing import check_same_images, groups_of, pool_seeds
-from softiou.comparison.reading import EvaluatedRun, read_run
+from softiou.comparison.reading import EvaluatedRun, numbers, read_run
 from softiou.comparison.results import Comparison, Contrast, Difference, Estimate, Group
 from softiou.errors import DataError
 from softiou.metrics import MetricValues
@@ -202,10 +202,8 @@ def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
     """Return the metrics of all images (F,), from evaluation.json where sums are missing."""
     found = weighted_metrics(run.statistics, equal_weights(run.statistics))
     computed = _columns(found, names)[0]
-    values = [run.evaluation.metrics[name] for name in names]
     recorded = torch.full_like(computed, torch.nan)
-    for i, value in enumerate(values):
-        recorded[i] = math.nan if value is None else value
+    recorded[: len(names)] = numbers([run.evaluation.metrics[name] for name in names])
     return torch.where(computed.isnan(), recorded, computed)
 
 

@@ -113,7 +113,7 @@ def statistics_of_images(
 
     def sums(name: str) -> Tensor | None:
         complete = bool(images) and all(name in image.model_fields_set for image in images)
-        return _numbers([getattr(image, name) for image in images]) if complete else None
+        return numbers([getattr(image, name) for image in images]) if complete else None
 
     pixels = sums("pixels")
     boundary = [image.boundary_counts for image in images if image.boundary_counts is not None]
@@ -143,11 +143,12 @@ def _bins(images: Sequence[schema.ImageBins | None]) -> CalibrationBins | None:
         return None
     names = [field.name for field in fields(CalibrationBins)]
     return CalibrationBins(
-        *(torch.stack([_numbers(getattr(bins, name)) for bins in found]) for name in names)
+        *(torch.stack([numbers(getattr(bins, name)) for bins in found]) for name in names)
     )
 
 
-def _numbers(values: Sequence[float | None]) -> Tensor:
+def numbers(values: Sequence[float | None]) -> Tensor:
+    """Return numbers as a tensor, NaN where there is none."""
     return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
 
 

@@ -88,17 +88,17 @@ def view_probs(
 def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor, bool]]:
     """Yield the views of some images, and whether they are mirrored."""
     for scale in settings.scales:
-        scaled = _resized(images, scale)
+        height, width = (max(1, round(length * scale)) for length in images.shape[-2:])
+        scaled = resized(images, (height, width))
         yield scaled, False
         if settings.flips:
             yield scaled.flip(-1), True
 
 
-def _resized(images: Tensor, scale: float) -> Tensor:
-    """Resize RGB images by a factor, with antialiasing."""
-    if scale == 1:
+def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images (N, B, H, W), uint8 or in [0, 1], with antialiasing; floating if it changes."""
+    if tuple(images.shape[-2:]) == size:
         return images
     if not images.is_floating_point():
         images = images.float() / 255
-    size = [max(1, round(length * scale)) for length in images.shape[-2:]]
     return F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -102,9 +102,7 @@ def generalized_energy_distance(
         samples: Predicted class indices (N, S, *S) of any integer dtype, S at least 1.
         masks: Class indices (N, R, *S) of the annotators, R at least 1; a value that is no class,
             or is `ignore_index`, was not labelled.
-        num_classes: C, at least 2.
-        classes: Indices of the classes that d averages over; None for all.
-        ignore_index: Label of the pixels that an annotator did not label.
+        num_classes, classes, ignore_index: As in `GeneralizedEnergyDistance`.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:

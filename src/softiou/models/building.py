@@ -112,23 +112,11 @@ def _no_weights(spec: ModelSpec, reason: str = "") -> CheckpointError:
     )
 
 
-_BUILDING = (
-    AssertionError,
-    AttributeError,
-    IndexError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+_BUILDING = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError, ValueError)
 
 
-def input_stride(architecture: str, net: Any) -> int:
-    """Return the number that height and width of a network's input are multiples of."""
-    return _input_stride(architecture, int(net.encoder.output_stride))
-
-
-def _input_stride(architecture: str, stride: int) -> int:
+def input_stride(architecture: str, stride: int) -> int:
+    """Return what height and width of an input are multiples of, by the stride of the encoder."""
     coarsest = DPT_STRIDE // _power_of_two(stride) if architecture == "dpt" else 1
     return stride * max(1, coarsest)
 
@@ -141,12 +129,8 @@ def crop_multiple(architecture: str, encoder: str) -> int:
     if architecture not in VIT_ONLY:
         return CROP_MULTIPLE
     try:
-        stride = _input_stride(architecture, patch_and_blocks(encoder)[0])
-    except (
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ):  # a mistake that is reported when the network is built
+        stride = input_stride(architecture, patch_and_blocks(encoder)[0])
+    except (RuntimeError, TypeError, ValueError):  # reported when the network is built
         return CROP_MULTIPLE
     return stride if CROP_MULTIPLE % stride else CROP_MULTIPLE
 

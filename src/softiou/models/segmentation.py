@@ -63,10 +63,7 @@ class SegmentationModel(nn.Module):
         self.spec = spec
         mean, std = torch.tensor(normalisation).view(2, 3, 1, 1)
         if spec.bands is not None:  # from two standard deviations below the mean to two above
-            mean, std = (
-                torch.full((spec.channels, 1, 1), 0.5),
-                torch.full((spec.channels, 1, 1), 0.25),
-            )
+            mean, std = (torch.full((spec.channels, 1, 1), value) for value in (0.5, 0.25))
         if encoder_weights not in ("none", "imagenet"):
             if spec.architecture == TRANSFORMERS:
                 raise ConfigError(
@@ -139,7 +136,7 @@ class SegmentationModel(nn.Module):
     @property
     def input_stride(self) -> int:
         """Pixels that height and width of the network's input are a multiple of."""
-        return input_stride(self.spec.architecture, self.net)
+        return input_stride(self.spec.architecture, int(self.net.encoder.output_stride))
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Interpolate logits (N, C, h, w) to the image size (H, W) that they were computed for."""

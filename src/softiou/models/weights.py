@@ -11,12 +11,7 @@ from urllib.parse import urlsplit
 import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.data.constants import (
-    IMAGENET_DPN_MEAN,
-    IMAGENET_DPN_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-)
+from timm.data import constants as usual
 from timm.models import adapt_input_conv
 from torch import nn
 
@@ -91,8 +86,8 @@ def _reachable(url: str) -> bool:
 
 Colour = tuple[float, float, float]
 
-IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
-IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+IMAGENET_MEAN: Colour = usual.IMAGENET_DEFAULT_MEAN
+IMAGENET_STD: Colour = usual.IMAGENET_DEFAULT_STD
 
 
 class Normalisation(NamedTuple):
@@ -104,9 +99,9 @@ class Normalisation(NamedTuple):
 
 # Known without a network: timm has its own, and those of segmentation_models_pytorch are ImageNet's
 # except for these families.
-_INCEPTION = Normalisation(IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD)
+_INCEPTION = Normalisation(usual.IMAGENET_INCEPTION_MEAN, usual.IMAGENET_INCEPTION_STD)
 _FAMILIES = {
-    "dpn": Normalisation(IMAGENET_DPN_MEAN, IMAGENET_DPN_STD),
+    "dpn": Normalisation(usual.IMAGENET_DPN_MEAN, usual.IMAGENET_DPN_STD),
     "inception": _INCEPTION,
     "timm-tf_efficientnet_lite": _INCEPTION,
     "xception": _INCEPTION,

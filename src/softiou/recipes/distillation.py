@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Self, Unpack, cast, final
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from softiou.data import (
 )
 from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import autocast
+from softiou.inference.views import resized
 from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
 from softiou.models import SegmentationModel
 from softiou.recipes.alignment import ClassAlignment, label_mass
@@ -320,7 +320,7 @@ class DistillationRecipe(Recipe):
             for length in self.settings.teacher_px or images.shape[-2:]
         )
         with autocast(images.device, self.settings.teacher_precision):
-            logits: Tensor = teacher(_resized(images, (height, width)))
+            logits: Tensor = teacher(resized(images, (height, width)))
         return logits
 
     def _soft_target(self, batch: Batch) -> Target:
@@ -361,15 +361,6 @@ def _concatenated(one: Any, other: Any) -> Any:
     depth = max(one.shape[1], other.shape[1])
     lacking = (x.new_zeros(len(x), depth - x.shape[1], *x.shape[2:]) for x in (one, other))
     return torch.cat([torch.cat(pair, 1) for pair in zip((one, other), lacking, strict=True)])
-
-
-def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize RGB (N, 3, H, W), uint8 or in [0, 1], to another size; floating where it changes."""
-    if tuple(images.shape[-2:]) == size:
-        return images
-    if not images.is_floating_point():
-        images = images.float() / 255
-    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def section_of(config: ResolvedConfig) -> ResolvedDistillation:
