@@ -597,8 +597,14 @@ def _one_more_class(content: dict[str, Any]) -> None:
         (_set(ignore_index=0), "its ignore_index is 0 instead of 255"),
         (_set(split="val"), "it is of the split val instead of test"),
         (_drop(["s03"]), "it lacks 1 image (s03)"),
-        (_drop([f"s0{n}" for n in range(9)]), "it lacks 9 images (s00, s01, s02, ...)"),
-        (_rename("s1", "t1"), "it lacks 10 images (s10, s11, s12, ...) and also has 10 images (t1"),
+        (
+            _drop([f"s0{n}" for n in range(9)]),
+            "it lacks 9 images (s00, s01, s02, s03, s04 and 4 more)",
+        ),
+        (
+            _rename("s1", "t1"),
+            "it lacks 10 images (s10, s11, s12, s13, s14 and 5 more) and also has 10 images (t1",
+        ),
         (_set("s05", truth="0123456789abcdef"), "the target of its image s05 differs (0123"),
         (_set("s05", pixels=7), "in its image s05 7 pixels are valid instead of"),
         (_set("s05", size=[48, 32]), "its image s05 has 48x32 instead of 32x48 pixels"),
