@@ -425,7 +425,7 @@ def test_wrong_prices_are_errors(settings: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     ("mode", "settings", "y_true", "message"),
     [
-        ("multiclass", {"classes": [3]}, (2, 4), r"indices of the 3 classes.*got \[3\]"),
+        ("multiclass", {"classes": [3]}, (2, 4), r"indices in \[-3, 2\].*got \[3\]"),
         ("multiclass", {"classes": []}, (2, 4), r"at least one, but got \[\]"),
         ("multiclass", {"class_weights": [1.0, 2.0]}, (2, 4), r"Expected 3 `class_weights`.*got 2"),
         ("multiclass", {}, (2, 5), r"`y_true` to hold 8 values for 2 images.*got \(2, 5\)"),
