@@ -21,7 +21,7 @@ def _options(
             "--quiet",
             callback=lambda value: set_verbosity(-1) if value else None,
             expose_value=False,
-            help="Results and errors alone.",
+            help="Print only results and errors.",
         ),
     ] = False,
     verbose: Annotated[
@@ -31,7 +31,7 @@ def _options(
             "--verbose",
             callback=lambda value: set_verbosity(1) if value else None,
             expose_value=False,
-            help="Why auto became what it is, and what libraries say.",
+            help="Print why auto has its values, and messages of libraries.",
         ),
     ] = False,
 ) -> None:
