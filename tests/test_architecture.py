@@ -44,6 +44,7 @@ LAYERS = (
         "_lock",
         "_cache",
         "_memory",
+        "_moved",
         "_processes",
         "_screen",
         "_signals",

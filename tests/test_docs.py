@@ -129,7 +129,9 @@ def test_every_public_name_has_an_anchor(site: Path, read: Callable[[str], Page]
     anchors = {one for page in pages for one in read(page).ids}
     # What the packages of jobs and losses share with `softiou` is documented there.
     everyday = {f"softiou.{one}.{name}" for one in ("jobs", "losses") for name in softiou.__all__}
-    assert set(public_names()) - everyday <= anchors
+    # The site takes softiou.export for the module of this name, the old place of exporting.
+    assert set(public_names()) - everyday - {"softiou.export"} <= anchors - {"softiou.export"}
+    assert "softiou.jobs.export" in anchors
 
 
 def test_every_verb_is_there_with_its_options(read: Callable[[str], Page]) -> None:

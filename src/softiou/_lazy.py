@@ -4,21 +4,24 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from softiou._moved import moved_names
+
 
 def lazy_names(
-    package: str, homes: Mapping[str, str]
+    package: str, homes: Mapping[str, str], moved: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's `__getattr__` and `__dir__`, which import a submodule on first use.
 
     `homes` has the public names of each submodule, separated by spaces; its own name stands for
-    itself.
+    itself. `moved` is for `moved_names`.
     """
     modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
+    find_moved = moved_names(package, moved or {}, stacklevel=3)
 
     def find(name: str) -> Any:
-        if name not in modules:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(modules[name])
-        return module if modules[name] == f"{package}.{name}" else getattr(module, name)
+        if name in modules:
+            module = import_module(modules[name])
+            return module if modules[name] == f"{package}.{name}" else getattr(module, name)
+        return find_moved(name)
 
     return find, lambda: sorted(modules)

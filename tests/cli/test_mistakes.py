@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from softiou import jobs
 from softiou.cli.train import MAIN_SETTINGS
 from softiou.configuration import Config, load_config
 from softiou.configuration.sections import Architecture
@@ -135,6 +136,35 @@ def test_options_of_ones_own_are_no_settings(softiou: Run) -> None:
     assert result.status == 2
     assert "--resume" in result.err
     assert softiou("evaluate", "x", "--lr", "3").status == 2
+
+
+def test_old_names_of_options_work_and_name_the_new_ones(softiou: Run) -> None:
+    result = softiou("evaluate", "nowhere", "--weights", "teacher")
+    assert result.status == 2
+    assert result.err.startswith("softiou: --weights is --model now")
+    assert "nowhere does not exist" in result.err
+    result = softiou("export", "nowhere", "--to", "onnx", "--not-calibrated", "--input", "float32")
+    assert "--not-calibrated is --uncalibrated now\nsoftiou: --input is --input-dtype" in result.err
+    assert "nowhere does not exist" in result.err
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "predict", "calibrate", "export"])
+def test_old_names_of_keywords_work_and_warn(verb: str) -> None:
+    settings = {"evaluate": ["data"], "predict": ["images"], "export": ["onnx"]}.get(verb, [])
+    with (
+        pytest.warns(DeprecationWarning, match=rf"{verb}\(weights=...\) is now model=..."),
+        pytest.raises(SoftiouError),  # and no TypeError
+    ):
+        getattr(jobs, verb)("nowhere", *settings, weights="teacher")
+
+
+@pytest.mark.parametrize("verb", ["train", "distill", "semi"])
+def test_the_old_name_of_a_new_run_works_and_warns(verb: str) -> None:
+    with (
+        pytest.warns(DeprecationWarning, match=rf"{verb}\(run=...\) is now out=..."),
+        pytest.raises(SoftiouError, match=r"nowhere: there is no such folder|Name a teacher"),
+    ):
+        getattr(jobs, verb)("nowhere", run="new")
 
 
 def test_the_ten_settings_of_the_help_are_settings_with_these_defaults(softiou: Run) -> None:

@@ -1,5 +1,6 @@
 """What every verb has: -h, --quiet, --verbose, and a word on options of other tools."""
 
+import sys
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -9,6 +10,13 @@ from typer.core import TyperCommand
 from softiou._screen import set_verbosity
 from softiou.errors import ConfigError
 
+# Options that were renamed, which work until the next minor release.
+_RENAMED = {
+    "--run": "--out",
+    "--weights": "--model",
+    "--not-calibrated": "--uncalibrated",
+    "--input": "--input-dtype",
+}
 _SHARED = typer.Typer(add_completion=False)
 
 
@@ -54,7 +62,10 @@ class Verb(TyperCommand):
             option, equals, value = word.partition("=")
             if not option.startswith("--") or option in (*own, "--help"):
                 continue
-            if not get_close_matches(option, own, cutoff=0.8):
+            if (new := _RENAMED.get(option)) in own:
+                print(f"softiou: {option} is {new} now", file=sys.stderr)
+                args[place] = f"{new}{equals}{value}"
+            elif not get_close_matches(option, own, cutoff=0.8):
                 self._refuse_setting(option, value if equals else " ".join(args[place + 1 :][:1]))
         return super().parse_args(ctx, args)
 

@@ -1,5 +1,6 @@
 """Data sets: folders of images and masks, embedded scenes, views and augmentation."""
 
+from softiou._moved import moved_names
 from softiou.data.bands import Bands
 from softiou.data.base import (
     Colour,
@@ -72,3 +73,13 @@ __all__ = [
     "verify_readable",
     "write_splits",
 ]
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "softiou.data": "Labels:TargetKind",
+        "softiou.checking": "CheckReport FixReport check_dataset fix_dataset",
+        "softiou.soft_labels": "Manifest Normalisation Quantisation SoftLabelReader "
+        "SoftLabelStore Teacher interpolate_at",
+    },
+)

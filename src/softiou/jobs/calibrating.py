@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset
 
+from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first, joined
 from softiou._screen import Progress, progress_of
 from softiou.errors import CheckpointError, SoftiouError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from softiou.temperature import Kind
 
 
+@renamed_arguments(weights="model")
 def calibrate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.errors import ConfigError
 from softiou.jobs.trained import RunLike, as_trained
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from softiou.exporting import Format, InputDtype, Report
 
 
+@renamed_arguments(weights="model")
 def export(
     run: RunLike,
     to: "Format",

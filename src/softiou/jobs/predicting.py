@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from softiou import inference
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of, visible
 from softiou.errors import ConfigError, DataError
 from softiou.jobs.images import ImageItem, find_items, left_out
@@ -167,6 +168,7 @@ class Predictions(Sequence[Prediction]):
         return Prediction(item.stem, probs.argmax(0), probs)
 
 
+@renamed_arguments(weights="model")
 def predict(
     run: RunLike,
     images: Any,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset
 
 from softiou import checkpoints
+from softiou._moved import renamed_arguments
 from softiou._processes import connect, is_first
 from softiou._screen import Progress, progress_of
 from softiou.inference import WHOLE_IMAGE, InferenceSettings, Predictor
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
 
+@renamed_arguments(weights="model")
 def evaluate(
     run: RunLike,
     data: "str | Path | Dataset[Any] | None" = None,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from softiou._moved import renamed_arguments
 from softiou._screen import Progress, progress_of
 from softiou.jobs.learning import (
     NO_DATA,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from softiou.jobs.run import Run
 
 
+@renamed_arguments(run="out")
 def train(
     data: str | Path | None = None,
     *,
@@ -82,6 +84,7 @@ def train(
     return learn(request, shown, finish)
 
 
+@renamed_arguments(run="out")
 def semi(
     data: str | Path | None = None,
     *,
@@ -128,6 +131,7 @@ def semi(
     return learn(request, shown, finish)
 
 
+@renamed_arguments(run="out")
 def distill(
     data: str | Path | None = None,
     *,

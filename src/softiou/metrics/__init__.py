@@ -119,4 +119,9 @@ __getattr__, __dir__ = _lazy_names(
         "soft": "OverlapMasses SoftDice SoftIoU SoftOverlapMetric SoftScores overlap_masses",
         "weighted": "MetricValues mean_score worst_mean",
     },
+    moved={
+        "softiou.metrics": "Figures:MetricValues",
+        "softiou.resampling": "ImageStatistics Intervals bootstrap_figures:bootstrap_metrics "
+        "intervals percentile_interval resample weighted_figures:weighted_metrics",
+    },
 )

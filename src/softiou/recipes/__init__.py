@@ -1,5 +1,6 @@
 """Recipes: what is learnt from a batch, one class for each way to learn."""
 
+from softiou._moved import moved_names
 from softiou.recipes.base import Recipe
 from softiou.recipes.baseline import BASELINE, differences_to_baseline, without_teacher
 from softiou.recipes.building import build_loss, build_target
@@ -18,3 +19,13 @@ __all__ = [
     "differences_to_baseline",
     "without_teacher",
 ]
+
+__getattr__ = moved_names(
+    __name__,
+    {
+        "softiou.configuration": "Config LabellingConfig load_config load_labelling_config "
+        "save_config validate_config",
+        "softiou.training": "config_of is_first next_free_run resolve_config resume_training "
+        "start_training",
+    },
+)

@@ -1,5 +1,6 @@
 """HTML pages: `collect` reads a run directory, `render` makes a page of it, or of several."""
 
+from softiou._moved import moved_names as _moved_names
 from softiou.reports.collect import ReportData, collect
 from softiou.reports.comparison_page import render_comparison, write_comparison_report
 from softiou.reports.model_table import ModelRow, ModelTable, save_model_table
@@ -18,3 +19,11 @@ __all__ = [
     "write_comparison_report",
     "write_report",
 ]
+
+__getattr__ = _moved_names(
+    __name__,
+    {
+        "softiou.reports": "Comparison:ModelTable ComparisonRow:ModelRow "
+        "save_comparison:save_model_table"
+    },
+)

@@ -2,6 +2,7 @@
 
 from torch import Tensor
 
+from softiou._moved import moved_names
 from softiou.targets.annotators import VotesTarget, staple, vote_shares
 from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.targets.confidence import ConfidentTarget
@@ -44,6 +45,8 @@ __all__ = [
     "vote_shares",
     "votes",
 ]
+
+__getattr__ = moved_names(__name__, {"softiou.targets": "Labels:HardTile Probs:SoftTile"})
 
 
 def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:
