@@ -44,8 +44,6 @@ DIGITS: dict[str, Any] = {
     },
 }
 
-pytestmark = pytest.mark.usefixtures("plain_charts")
-
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

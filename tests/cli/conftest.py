@@ -33,10 +33,7 @@ class Result:
 
 @pytest.fixture
 def softiou(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    plain_charts: None,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Result]:
     """Return a function that runs a command in an empty folder."""
     monkeypatch.chdir(tmp_path)

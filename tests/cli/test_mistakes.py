@@ -108,7 +108,7 @@ def test_every_mistake_is_answered_at_once_without_torch(
     for typed in ("lr=0.01", "--steps 10", "model.architecture=UNet++", "nowhere"):
         arguments = ["train", *(() if typed == "nowhere" else ("digits",)), *typed.split()]
         code = f"import sys; sys.argv[1:] = {arguments!r}; from softiou.cli import main; main()"
-        assert min(processor_seconds(code) for _ in range(3)) < torch_alone / 3
+        assert any(processor_seconds(code) < torch_alone / 3 for _ in range(3))
 
 
 @pytest.mark.parametrize(

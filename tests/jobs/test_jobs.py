@@ -17,8 +17,6 @@ from softiou._screen import progress_of
 from softiou.errors import CheckpointError, ConfigError
 from softiou.jobs import calibrating
 
-pytestmark = pytest.mark.usefixtures("plain_charts")
-
 
 @pytest.fixture
 def run(trained: TrainedRun, tmp_path: Path) -> softiou.jobs.Run:

@@ -16,8 +16,6 @@ from softiou.errors import ConfigError
 
 FAST: dict[str, Any] = {"data": {"crop_px": [32, 32], "batch_size": 2, "workers": 0}}
 
-pytestmark = pytest.mark.usefixtures("plain_charts")
-
 
 class Squares(torch.utils.data.Dataset[Any]):
     """Bright squares on a dark ground."""

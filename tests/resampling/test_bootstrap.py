@@ -533,17 +533,18 @@ def _all(figures: MetricValues) -> dict[str, Tensor]:
 def test_ten_thousand_resamples_are_quick() -> None:
     """In processor time, for all figures of 500 images and 19 classes; half of it is usual.
 
-    The best of three: a neighbour on the same core makes any one of them slow.
+    Once of three times: a neighbour on the same core makes any one of them slow.
     """
     known = arrays(np.random.default_rng(0), 500, 19)
     statistics = statistics_of(known)
     bootstrap_metrics(statistics, resamples=10)
-    seconds = []
-    for _ in range(3):
+
+    def seconds() -> float:
         start = time.process_time()
         intervals(statistics)
-        seconds.append(time.process_time() - start)
-    assert min(seconds) < 2
+        return time.process_time() - start
+
+    assert any(seconds() < 2 for _ in range(3))
 
 
 # What is known of the images

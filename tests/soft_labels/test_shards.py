@@ -150,7 +150,7 @@ def test_large_stores_are_not_read_at_the_start(
 
 
 def test_several_processes_fill_one_store(tmp_path: Path) -> None:
-    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
         list(pool.map(fill, [tmp_path] * 4, [range(first, 40, 4) for first in range(4)]))
     store = SoftLabelStore.open(tmp_path)
     assert set(store.stems("train")) == {f"img{number}" for number in range(40)}
