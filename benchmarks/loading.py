@@ -1,11 +1,12 @@
-"""How many images a second a process loads for training, beside a plain loop that does the same.
+"""How many images a second a process loads for training, beside plain loops that do the same.
 
     python -m benchmarks.loading
 
-Both read a JPEG and a mask (PNG), draw a scale, a crop, a mirroring and colours, and stack eight of
-them. The loop is Pillow and torchvision's functions, written down once, without checks, messages or
-reproducible draws. Times are of the processor, on one thread: rounds of the two in turn, and their
-medians. Writes benchmarks/results/loading/cpu.json.
+All read a JPEG and a mask (PNG), draw a scale, a crop, a mirroring and colours, and stack eight of
+them. The loops are Pillow and torchvision's functions, and OpenCV and Albumentations, which resizes
+without antialiasing, written down once, without checks, messages or reproducible draws. Times are
+of the processor, on one thread: rounds of all in turn, and their medians. Writes
+benchmarks/results/loading/cpu.json.
 
     python -m benchmarks.loading --start 100000 1000000
 
@@ -24,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -102,11 +104,59 @@ def plain(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
     return batch
 
 
+def opencv(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
+    """Return what loads the batch of a number in a loop of OpenCV and Albumentations."""
+    import albumentations
+    from albumentations.pytorch import ToTensorV2
+
+    cv2: Any = import_module("cv2")
+    cv2.setNumThreads(1)
+    images = sorted((root / "train" / "images").iterdir())
+    masks = sorted((root / "train" / "masks").iterdir())
+    change = (COLOUR, COLOUR, COLOUR, 0)
+    transform = albumentations.Compose(
+        [
+            albumentations.Resize(*crop_px),
+            albumentations.HorizontalFlip(),
+            albumentations.ColorJitter(*change, p=1),
+            ToTensorV2(),
+        ]
+    )
+    random = np.random.default_rng(0)
+
+    def sample() -> tuple[Tensor, Tensor]:
+        index = random.integers(len(images))
+        image = cv2.cvtColor(cv2.imread(str(images[index])), cv2.COLOR_BGR2RGB)
+        mask = cv2.imread(str(masks[index]), cv2.IMREAD_UNCHANGED)
+        scale = random.uniform(*SCALE)
+        sides, places = [round(side / scale) for side in crop_px], []
+        for length, side in zip(mask.shape, sides, strict=True):
+            places.append(random.integers(min(0, length - side), max(0, length - side) + 1))
+        bounds = zip(places, sides, mask.shape, strict=True)
+        window = tuple(slice(max(0, a), min(a + b, c)) for a, b, c in bounds)
+        lacks = [b - (part.stop - part.start) for b, part in zip(sides, window, strict=True)]
+        before = [min(max(0, -place), lack) for place, lack in zip(places, lacks, strict=True)]
+        border = (before[0], lacks[0] - before[0], before[1], lacks[1] - before[1])
+        image, mask = (
+            cv2.copyMakeBorder(one[window], *border, cv2.BORDER_CONSTANT) for one in (image, mask)
+        )
+        found = transform(image=image, mask=mask)
+        return found["image"], found["mask"].long()
+
+    def batch(number: int) -> tuple[Tensor, Tensor]:
+        pictures, labels = zip(*[sample() for _ in range(BATCH)], strict=True)
+        return torch.stack(pictures), torch.stack(labels)
+
+    return batch
+
+
 def measure(size: tuple[int, int], crop_px: tuple[int, int], rounds: int) -> dict[str, float]:
-    """Return images a second of the two, and their ratio."""
+    """Return images a second of all, and the ratios of ours to the others."""
     with TemporaryDirectory() as folder:
-        write_images(Path(folder), size, count=16)
-        loaders = {"softiou": ours(Path(folder), crop_px), "loop": plain(Path(folder), crop_px)}
+        root = Path(folder)
+        write_images(root, size, count=16)
+        loaders = {"softiou": ours(root, crop_px), "loop": plain(root, crop_px)}
+        loaders["albumentations"] = opencv(root, crop_px)
         seconds: dict[str, list[float]] = {name: [] for name in loaders}
         for number in range(rounds + 1):
             for name, load in loaders.items():
@@ -115,7 +165,8 @@ def measure(size: tuple[int, int], crop_px: tuple[int, int], rounds: int) -> dic
                 seconds[name].append(time.process_time() - begin)
     # The first round opens what the others find.
     rates = {name: BATCH / median(found[1:]) for name, found in seconds.items()}
-    return rates | {"ratio": rates["softiou"] / rates["loop"]}
+    rates["ratio"] = rates["softiou"] / rates["loop"]
+    return rates | {"ratio_to_albumentations": rates["softiou"] / rates["albumentations"]}
 
 
 START = """
@@ -196,7 +247,7 @@ def save(path: Path, **content: Any) -> None:
 
 def main() -> None:
     """Measure all sizes, or starts, and write the result."""
-    parser = argparse.ArgumentParser(description="Loading for training, beside a plain loop.")
+    parser = argparse.ArgumentParser(description="Loading for training, beside plain loops.")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--start", type=int, nargs="+", help="numbers of images; 3 rounds")
     options = parser.parse_args()

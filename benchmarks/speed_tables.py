@@ -229,9 +229,27 @@ def name_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def loading_table(results: dict[str, Any]) -> str:
+    """Return how many images a core loads beside plain loops: a row a size; "" for other files."""
+    if "rounds" not in results:
+        return ""
+    names = {"softiou": "softiou", "loop": "torchvision v2", "albumentations": "Albumentations"}
+    lines = [
+        f"| images | {', '.join(names.values())}: images a second | times v2 | "
+        "times Albumentations |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for size, row in results["images"].items():
+        rates = ", ".join(f"{row[name]:.0f}" for name in names)
+        ratios = f"{row['ratio']:.2f} | {row['ratio_to_albumentations']:.2f}"
+        lines.append(f"| {size} | {rates} | {ratios} |")
+    return "\n".join(lines) + "\n"
+
+
 MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "bootstrap": ("bootstrap", bootstrap_table),
     "export": ("export", export_table),
+    "loading": ("loading", loading_table),
     "loss": ("loss", loss_table),
     "kinds": ("loss_kinds", kinds_table),
     "outcomes": ("loss_outcomes", outcomes_table),

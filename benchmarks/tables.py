@@ -53,7 +53,7 @@ def table(name: str, methods: Sequence[str] = ()) -> str:
         return accuracy_table(name, methods)
     folder, make = MEASURED[name]
     files = sorted((results_files.RESULTS / folder).glob("*.json"))
-    return "\n".join(make(json.loads(path.read_text())) for path in files)
+    return "\n".join(filter(None, (make(json.loads(path.read_text())) for path in files)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """BatchStream: the same batches whoever asks, and wherever it begins."""
 
+import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,36 @@ def test_two_ranks_together_draw_what_one_draws() -> None:
         alone = _round(one)
         for batch, *halves in zip(alone, *map(_round, two), strict=True):
             assert sorted(stem for half in halves for stem in half) == sorted(batch)
+
+
+class Named(Dataset[Sample]):
+    """Endless samples that know the process that made them."""
+
+    def __getitem__(self, draw: int) -> Sample:
+        image = torch.zeros(3, 1, 1, dtype=torch.uint8)
+        return {"image": image, "target": torch.zeros(1, 1).long(), "stem": str(os.getpid())}
+
+
+def test_workers_are_kept_between_rounds_and_end_with_the_last() -> None:
+    stream = BatchStream(Named(), batch_size=1, batches=3, rounds=2, workers=1)
+    makers = {name for _ in range(2) for batch in _round(stream) for name in batch}
+    assert len(makers - {str(os.getpid())}) == len(makers) == 1
+    assert multiprocessing.active_children() == []
+    assert makers.isdisjoint(_round(stream)[0])  # a third round has workers of its own
+
+
+def test_a_stream_that_is_set_back_has_other_workers() -> None:
+    stream = BatchStream(Numbered(), batch_size=1, batches=2, rounds=3, workers=1)
+    assert _round(stream) == [["0"], ["1"]]
+    before = multiprocessing.active_children()
+    stream.load_state_dict({"position": 1})  # of a checkpoint
+    assert _round(stream) == [["1"]]
+    assert _round(stream) == [["2"], ["3"]]
+    after = multiprocessing.active_children()
+    assert len(before) == len(after) == 1
+    assert before != after
+    del stream
+    assert multiprocessing.active_children() == []
 
 
 def test_workers_do_not_change_the_batches(shapes: Path) -> None:

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from softiou.data.bands import BandImage, Bands, Box, measured, missing
 from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_labels, truth, whole
+from softiou.data.decoders import Picture
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
 from softiou.data.names import Paths
 from softiou.data.problems import DataProblemsError, Problem, data_error
-from softiou.data.reading import read_pixels
+from softiou.data.reading import stored_image
 from softiou.data.source import DataSource, open_source
 from softiou.data.verifying import unreadable
 from softiou.data.volumes import SLICE, volume_at
@@ -114,23 +115,23 @@ class FolderDataset(SegmentationDataset):
 
     def compact(self, index: int) -> Mapping[str, Any]:
         """Read a sample as uint8 where that suffices, or chosen bands where they are indexed."""
-        files = self.samples[index]
+        files: SampleFiles = self.samples[index]
         sample: dict[str, Any] = {"stem": files.stem}
         if self.bands is None:
-            sample["image"] = read_pixels(files.image)
-            sample["target"] = self.target(index, sample["image"].shape[-2:])
+            sample["image"] = stored_image(files.image)
         else:
             sample["image"] = BandImage(files.image, self.bands)
-            sample["target"] = _StoredTarget(self, index, sample["image"])
+        sample["target"] = _StoredTarget(self, files, sample["image"])
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
+            if self.bands is None:  # `coverage` reads the shapes alone
+                sample["target"] = sample["target"][..., :, :]
         return sample
 
     def target(
-        self, index: int, size: Sequence[int] | None = None, box: Box | None = None
+        self, files: SampleFiles, size: Sequence[int] | None = None, box: Box | None = None
     ) -> Tensor:
         """Read a target, or rows and columns of it, perhaps for an image of `size` (H, W)."""
-        files = self.samples[index]
         within = None if self.labels == "staple" else box  # which takes all pixels
         votes = self.parents and self.labels != "hard"
         masks: list[Tensor] = []
@@ -164,14 +165,16 @@ class FolderDataset(SegmentationDataset):
 
 @dataclass(frozen=True)
 class _StoredTarget:
-    """The target of an image of bands, ignored where one of them has no value."""
+    """The target of an image, ignored where a chosen band of it has no value."""
 
     dataset: FolderDataset
-    index: int
-    image: BandImage
+    files: SampleFiles
+    image: Picture
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
-        target = self.dataset.target(self.index, self.image.shape[-2:], place[-2:])
+        target = self.dataset.target(self.files, self.image.shape[-2:], place[-2:])
+        if self.dataset.bands is None:
+            return target
         gone = missing(self.image[place])
         return target.masked_fill(gone, self.dataset.description.ignore_index)
 

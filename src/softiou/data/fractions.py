@@ -107,7 +107,8 @@ def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
     """Count the pixels of each class in each of some images (I, C)."""
 
     def count(number: int) -> NDArray[np.int64]:
-        return count_classes(dataset.target(number), dataset.description).numpy()
+        target = dataset.target(dataset.samples[number])
+        return count_classes(target, dataset.description).numpy()
 
     found = np.empty((len(numbers), dataset.description.num_classes))
     for place, pixels in enumerate(bounded_map(count, numbers)):

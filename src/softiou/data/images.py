@@ -15,12 +15,13 @@ from torch.utils.data import Dataset
 from softiou.data.bands import BandImage, Bands
 from softiou.data.base import DatasetDescription
 from softiou.data.copies import same_files
+from softiou.data.decoders import Picture
 from softiou.data.digits import DIGIT_FRACTIONS, DigitScenes
 from softiou.data.files import images_in
 from softiou.data.matching import is_list
 from softiou.data.names import FileTable, Paths, Rows
 from softiou.data.problems import DataProblemsError, data_error
-from softiou.data.reading import read_image
+from softiou.data.reading import stored_image
 from softiou.data.source import open_source
 from softiou.data.verifying import unreadable
 
@@ -47,7 +48,7 @@ class ImageDataset(Dataset[ImageSample]):
         self,
         folder: str,
         stems: Sequence[str],
-        read: Callable[[int], Tensor | BandImage],
+        read: Callable[[int], Picture],
         *,
         skipped: tuple[str, ...] = (),
         excluded: tuple[str, ...] = (),
@@ -63,7 +64,7 @@ class ImageDataset(Dataset[ImageSample]):
 
     def __getitem__(self, index: int) -> ImageSample:
         """Read one image."""
-        return {"image": self.stored(index)[..., :, :], "stem": self.stems[index]}
+        return {"image": self.stored(index)[..., :, :].contiguous(), "stem": self.stems[index]}
 
 
 def open_images(
@@ -204,5 +205,5 @@ def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:
     return scenes[numbers[index]]["image"]
 
 
-def _read_file(files: Paths, bands: Bands | None, index: int) -> Tensor | BandImage:
-    return read_image(files[index]) if bands is None else BandImage(files[index], bands)
+def _read_file(files: Paths, bands: Bands | None, index: int) -> Picture:
+    return stored_image(files[index]) if bands is None else BandImage(files[index], bands)

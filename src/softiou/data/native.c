@@ -64,6 +64,52 @@ void softiou_jitter(const uint8_t *image, int64_t B, int64_t h, int64_t w, int64
     }
 }
 
+/* a + b - c comes nearest to which of a (left), b (above) and c (above left)? */
+static uint8_t nearest(int a, int b, int c) {
+    int from_a = abs(b - c), from_b = abs(a - c), from_c = abs(a + b - 2 * c);
+    return (uint8_t)(from_a <= from_b && from_a <= from_c ? a : from_b <= from_c ? b : c);
+}
+
+/* One row of a PNG, of b bytes a pixel; a number of its own makes the loops fast. */
+static inline __attribute__((always_inline)) int unfilter(const uint8_t *from, int64_t line,
+                                                          int64_t b, uint8_t *restrict to) {
+    const uint8_t *above = to - line;
+    int64_t i = 0;
+    switch (*from++) {
+    case 0:
+        memcpy(to, from, (size_t)line);
+        return 0;
+    case 1:
+        memcpy(to, from, (size_t)b);
+        for (i = b; i < line; i++) to[i] = (uint8_t)(from[i] + to[i - b]);
+        return 0;
+    case 2:
+        for (; i < line; i++) to[i] = (uint8_t)(from[i] + above[i]);
+        return 0;
+    case 3:
+        for (; i < b; i++) to[i] = (uint8_t)(from[i] + above[i] / 2);
+        for (; i < line; i++) to[i] = (uint8_t)(from[i] + (to[i - b] + above[i]) / 2);
+        return 0;
+    case 4:
+        for (; i < b; i++) to[i] = (uint8_t)(from[i] + above[i]);
+        for (; i < line; i++)
+            to[i] = (uint8_t)(from[i] + nearest(to[i - b], above[i], above[i - b]));
+        return 0;
+    }
+    return 1;
+}
+
+/* pixels (1 + h, line) behind a first row of zeros = rows (h, 1 + line) of a PNG without their
+ * filters; 1 if there is one that nobody knows. */
+int softiou_unfilter(const uint8_t *rows, int64_t h, int64_t line, int64_t b, uint8_t *pixels) {
+    int wrong = 0;
+    for (int64_t r = 0; r < h && !wrong; r++, rows += 1 + line) {
+        pixels += line;
+        wrong = b == 1 ? unfilter(rows, line, 1, pixels) : unfilter(rows, line, 3, pixels);
+    }
+    return wrong;
+}
+
 /* Set seen (256,) where a byte occurs; masks repeat, so eight that were seen before are skipped. */
 void softiou_mark_bytes(const uint8_t *bytes, int64_t count, uint8_t *seen) {
     if (count == 0) return;

@@ -27,6 +27,17 @@ def numbers_in(raw: _Array) -> _Array:
     return np.flatnonzero(seen)
 
 
+def unfiltered(rows: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return the pixels (h, w, B) of the filtered rows of a PNG; ValueError if it cannot."""
+    library, (height, width, bands) = load_library("data"), shape
+    pixels = np.zeros((height + 1, width, bands), np.uint8)  # and what is above the first row
+    given = np.frombuffer(rows, np.uint8), height, width * bands, bands, pixels
+    size = height * (1 + width * bands)
+    if isinstance(library, str) or len(rows) != size or _call(library.softiou_unfilter, *given):
+        raise ValueError(f"Expected filtered rows of {shape}, but got {len(rows)} bytes.")
+    return pixels[1:]
+
+
 def jittered(image: Tensor, strength: float) -> Tensor:
     """Change brightness, contrast and saturation of an image (B, h, w) as `v2.ColorJitter` does.
 

@@ -3,12 +3,14 @@
 Shapes: H and W in pixels.
 """
 
-import zlib
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from PIL.ExifTags import Base
 from torch import Tensor
 
-from softiou.data import native
+from softiou.data import decoders, native
 from softiou.data.bands import TIFF_SUFFIXES, BandImage, Bands, Box, Tiff
 from softiou.data.base import Colour, DatasetDescription
 from softiou.data.drawings import Drawing
@@ -26,11 +28,6 @@ from softiou.data.mask_values import explain_values
 from softiou.data.members import Member
 from softiou.data.problems import REPLACE, DataProblemsError, data_error, some_of
 from softiou.data.volumes import SLICE, slice_labels
-
-try:
-    import simplejpeg
-except ImportError:  # there is no wheel for every platform
-    simplejpeg = None
 
 _LABEL_VALUES = 2**16  # masks hold at most 16 bits
 _LARGEST_PX = 1 << 30
@@ -67,7 +64,7 @@ def grey_step(image: Image.Image) -> int:
 
 def _open(path: Path) -> Image.Image:
     """Open a file without Pillow's own limit, which is for thumbnails of strangers."""
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if not path.is_file() and path.exists() and not path.is_dir():
         raise data_error(path, "Expected a file, but found a pipe or a device.", "Move it away.")
     if path.suffix == SLICE:
         return Image.fromarray(slice_labels(path))
@@ -154,32 +151,20 @@ def read_image(path: Path, bands: Bands | None = None) -> Tensor:
         DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
             all lie below 4096 and would be black; or as for `opened`.
     """
-    return read_pixels(path).contiguous() if bands is None else BandImage(path, bands)[:, :]
+    stored = stored_image(path) if bands is None else BandImage(path, bands)
+    return stored[..., :, :].contiguous()
 
 
-def read_pixels(path: Path) -> Tensor:
-    """Read an image as `read_image` does; the colours of a pixel may lie side by side."""
-    with opened(path) as image:
-        fast = _decoded_fast(path, image)
-        pixels = decode_image(path, image) if fast is None else fast
-    # Pillow's own copy is gone here. (H, W, 3) -> (3, H, W)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+def stored_image(path: Path, *, fast: bool = True) -> decoders.Picture:
+    """Return what reads windows of an image as `read_image` does; its colours may lie side by side.
 
-
-def _decoded_fast(path: Path, image: Image.Image) -> NDArray[np.uint8] | None:
-    """Decode an upright JPEG of RGB, (H, W, 3), which takes Pillow up to twice as long.
-
-    The pixels are the same, from the same library; None for all other files, for those with errors,
-    which Pillow explains, and where simplejpeg is not installed.
+    With `fast`, upright JPEGs and PNGs of RGB are decoded as far as a window needs them.
     """
-    upright = image.format == "JPEG" and image.getexif().get(Base.Orientation, 1) == 1
-    if simplejpeg is None or image.mode != "RGB" or not upright:
-        return None
-    try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(path.read_bytes())
-    except ValueError:
-        return None
-    return pixels if pixels.shape == (image.height, image.width, 3) else None
+    with opened(path) as image:
+        file = (decoders.open_jpeg(image) or decoders.open_png(image)) if fast else None
+        if file and file.shape[0] == 3:
+            return replace(file, whole=partial(stored_image, path, fast=False))
+        return torch.from_numpy(decode_image(path, image)).permute(2, 0, 1)
 
 
 def stored_pixels(path: Path) -> NDArray[np.generic]:
@@ -218,28 +203,14 @@ def _require_complete(path: Path, image: Image.Image) -> None:
         return
     if np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any():
         return
-    with path.open("rb") as file:
-        expected, found = _png_bytes(file)
+    content = path.read_bytes()
+    width, height, bits, kind = struct.unpack_from(">IIBB", content, 16)
+    expected = (1 + (width * bits * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind] + 7) // 8) * height
+    data, _ = decoders.png_data(content, content.index(b"IDAT") - 4)
+    found = len(decoders.inflating.decompressobj().decompress(data, expected))
     if found < expected:
         message = f"Cannot decode the image: {found} bytes of pixels instead of {expected}."
         raise data_error(path, message, REPLACE, kind="unreadable")
-
-
-def _png_bytes(file: BinaryIO) -> tuple[int, int]:
-    """Return how many bytes of pixels a PNG needs, and how many it holds."""
-    file.seek(8)
-    expected, found, stream = 0, 0, zlib.decompressobj()
-    while len(header := file.read(8)) == 8:
-        length, kind = int.from_bytes(header[:4]), header[4:]
-        content = file.read(length)
-        file.seek(4, 1)
-        if kind == b"IHDR":
-            width, height = int.from_bytes(content[:4]), int.from_bytes(content[4:8])
-            bits = content[8] * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[content[9]]
-            expected = (1 + (width * bits + 7) // 8) * height
-        elif kind == b"IDAT":
-            found += len(stream.decompress(content, expected - found + 1))
-    return expected, found
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
@@ -359,7 +330,8 @@ class MaskReader:
     ) -> tuple[Tensor, Sequence[int]]:
         """Read rows and columns of a mask, or all, and its size (H, W).
 
-        TIFFs of numbers are read by rasterio, which decodes no others; all else as a whole.
+        TIFFs of numbers are read by rasterio, which decodes no others, PNGs down to the last row,
+        and all else as a whole.
 
         With `votes` these are the classes that a pixel may be of, then `ignore_index`: (R, H, W),
         where R is the largest number of children of a parent, or 1.
@@ -378,7 +350,8 @@ class MaskReader:
             labels = mask.labels(_drawn_size(mask))
         else:
             with opened(mask) as image:
-                labels = self._decoded(mask, image)
+                size = (image.height, image.width)
+                return self._decoded(mask, image, box or (slice(None), slice(None))), size
         return labels[box] if box else labels, labels.shape
 
     def _classes(self, labels: Tensor) -> Tensor:
@@ -405,21 +378,27 @@ class MaskReader:
 
     def decode(self, path: Path, image: Image.Image) -> Tensor:
         """Return the classes of an opened mask as `read` does; `path` is for the messages."""
-        return self._classes(self._decoded(path, image))
+        return self._classes(self._decoded(path, image, (slice(None), slice(None))))
 
-    def _decoded(self, path: Path, image: Image.Image) -> Tensor:
-        _require_complete(path, image)
-        if image.mode in ("1", "L", "P") or image.mode.startswith("I"):
-            raw = np.asarray(image, np.uint8 if image.mode == "1" else None)
+    def _decoded(self, path: Path, image: Image.Image, box: Box) -> Tensor:
+        numbers = image.mode in ("1", "L", "P") or image.mode.startswith("I")
+        colours = self._colours if image.mode in ("RGB", "RGBA") else None
+        if not numbers and colours is None:
+            raise _several_channels(path, image)
+        palette: Sequence[int] = ()
+        if image.mode == "P":  # Pillow's own method decodes the image
+            unread = image.format == "PNG" and getattr(image, "tile", [])
+            own: Any = image.palette if unread else None
+            palette = own.palette if own else image.getpalette("RGB") or ()
+        raw = _values_of(path, image, box)
+        if colours is None:
             if (step := grey_step(image)) > 1:
                 raw = raw // step
-            return self._classes_of(path, raw, image.getpalette("RGB") or ())
-        if self._colours is None or image.mode not in ("RGB", "RGBA"):
-            raise _several_channels(path, image)
-        rgb = np.asarray(image)[..., :3]
+            return self._classes_of(path, raw, palette)
+        rgb = raw[..., :3]
         if self._threshold is not None:
             rgb = np.where(rgb < self._threshold, np.uint8(0), np.uint8(255))
-        return torch.from_numpy(_from_colours(path, rgb, *self._colours))
+        return torch.from_numpy(_from_colours(path, rgb, *colours))
 
     def _classes_of(self, path: Path, raw: NDArray[Any], palette: Sequence[int]) -> Tensor:
         """Return the classes of the numbers in a mask (H, W), which may have a palette."""
@@ -454,6 +433,16 @@ class MaskReader:
             return raw
         translated = bytearray(raw).translate(self._table[:256].tobytes())
         return np.frombuffer(translated, np.uint8).reshape(raw.shape)
+
+
+def _values_of(path: Path, image: Image.Image, box: Box) -> NDArray[Any]:
+    """Return rows and columns of an opened mask as they are stored, (h, w) or (h, w, B)."""
+    if png := decoders.open_png(image):
+        with suppress(*decoders.DAMAGED):
+            found = png.rows(box[0].indices(image.height)[1])[box]
+            return found[..., 0] if png.shape[0] == 1 else found
+    _require_complete(path, image)
+    return np.asarray(image, np.uint8 if image.mode == "1" else None)[box]
 
 
 def _drawn_size(drawing: Drawing) -> tuple[int, int]:

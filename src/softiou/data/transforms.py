@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from softiou.data import native
-from softiou.data.bands import BandImage, missing
+from softiou.data.bands import missing
 from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
+from softiou.data.decoders import Picture
 from softiou.data.drawings import Drawing
 from softiou.data.sensors import SensorNoise
 from softiou.data.views import View
@@ -40,7 +41,7 @@ class SoftLabelSource(Protocol):
     def stride(self) -> int:
         """Return the stride of the logits, 1 for labels of pixels."""
 
-    def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
+    def read(self, stem: str, view: View, image: Picture) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W) or bands."""
 
 

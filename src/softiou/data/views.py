@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from softiou.data.bands import BandImage
+from softiou.data.decoders import Picture
 
 # The mean that encoders subtract, so padding becomes zero inside the model.
 _IMAGENET_MEAN = (124.0, 116.0, 104.0)
@@ -39,7 +39,7 @@ class View:
     crop_px: tuple[int, int]
     flip: bool = False
 
-    def image(self, image: Tensor | BandImage) -> Tensor:
+    def image(self, image: Picture) -> Tensor:
         """Return the view of an image (B, H, W): bilinear, the ImageNet mean beyond its borders.
 
         Images of other than three bands continue in grey. Of a file, the window alone is read.
@@ -94,7 +94,7 @@ class View:
         )
         return self.top + rows, self.left + self.mirrored(columns)
 
-    def _cut(self, picture: Tensor | BandImage) -> Tensor:
+    def _cut(self, picture: Picture) -> Tensor:
         """Cut the window out of an image (B, H, W), padded where it reaches beyond."""
         rows, columns = picture.shape[-2:]
         bottom, right = self.top + self.height, self.left + self.width

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from softiou.data.bands import BandImage
+from softiou.data.decoders import Picture
 from softiou.data.transforms import SoftLabels
 from softiou.data.views import View
 from softiou.soft_labels.codes import Codes, no_class
@@ -43,7 +43,7 @@ class SoftLabelReader:
         """Return the stride of the logits, 1 for labels of pixels."""
         return self._store.manifest.quantisation.stride
 
-    def read(self, stem: str, view: View, image: Tensor | BandImage) -> SoftLabels:
+    def read(self, stem: str, view: View, image: Picture) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W) or bands.
 
         A DataError names images whose soft labels are missing, corrupt, or those of another

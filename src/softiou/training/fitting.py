@@ -179,6 +179,7 @@ def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], No
         samples,
         batch_size=batch_size,
         batches=optim.steps // optim.validations * optim.accumulate,
+        rounds=optim.validations,
         workers=config.data.workers,
         rank=trainer.global_rank,
         world_size=trainer.world_size,

@@ -16,45 +16,51 @@ class BatchStream:
 
     Iterating yields the rest of the current round. Batch b of all processes together holds the
     draws from b * B * world_size on, B * world_size of them, so what a run sees depends neither on
-    where it was interrupted nor on the number of workers.
+    where it was interrupted nor on the number of workers, which go on from round to round.
     """
 
     samples: Dataset[Any]
     _: KW_ONLY
     batch_size: int
     batches: int  # of a round
+    rounds: int = 1  # for which workers are kept
     workers: int = 0
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
     say: Callable[[str], None] = lambda line: None
     position: int = 0  # batches handed out since the start of the run
+    _loaded: Any = None
+    _place: int = 0  # of the next batch of these
 
     def __len__(self) -> int:
         """Return the batches of a round."""
         return self.batches
 
     def __iter__(self) -> Iterator[Any]:
-        draws_a_batch = self.batch_size * self.world_size
-        remaining = self.batches - self.position % self.batches
+        if self._loaded is None or self._place != self.position:
+            self._loaded = self._load()
+        for _ in range(self.batches - self.position % self.batches):
+            batch = next(self._loaded)
+            self.position = self._place = self.position + 1
+            if self.position % (self.rounds * self.batches) == 0:
+                self._loaded = None  # and its workers end
+            yield batch
+
+    def _load(self) -> Iterator[Any]:
+        draws_a_batch, whole = self.batch_size * self.world_size, self.rounds * self.batches
+        first, rest = self.position * draws_a_batch, (whole - self.position % whole) * draws_a_batch
         loader = Loader(
             self.samples,
             batch_size=self.batch_size,
-            sampler=DrawSampler(
-                self.position * draws_a_batch,
-                remaining * draws_a_batch,
-                rank=self.rank,
-                world_size=self.world_size,
-            ),
+            sampler=DrawSampler(first, rest, rank=self.rank, world_size=self.world_size),
             workers=self.workers,
             say=self.say,
             collate_fn=collate,
             pin_memory=self.pin_memory,
         )
         self.workers = loader.workers
-        for batch in loader:
-            self.position += 1
-            yield batch
+        return iter(loader)
 
     def state_dict(self) -> dict[str, int]:
         """Return the position, for a checkpoint."""
