@@ -67,7 +67,6 @@ WITHOUT_COVERAGE = (
     "tests/models/test_architectures.py::test_logits_are_those_of_the_whole_network",
     "tests/models/test_architectures.py::test_two_steps",
     "tests/models/test_vit.py::test_exported_programs_take_any_size[dpt",
-    "tests/models/test_vit.py::test_exported_programs_take_any_size[eomt-tu-eva02",
     "tests/models/test_vit.py::test_exported_programs_take_any_size[linear",
     "tests/models/test_vit.py::test_two_steps[dpt-tu-eva02",
     "tests/models/test_vit.py::test_two_steps[eomt-tu-vit_small_patch16",

@@ -47,7 +47,13 @@ def test_two_steps(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "encoder"), [("dpt", EVA), ("eomt", EVA), ("eomt", SMALL), ("linear", DINO)]
+    ("architecture", "encoder"),
+    [
+        ("dpt", EVA),
+        pytest.param("eomt", EVA, marks=pytest.mark.slow),
+        ("eomt", SMALL),
+        ("linear", DINO),
+    ],
 )
 def test_exported_programs_take_any_size(architecture: str, encoder: str) -> None:
     model = SegmentationModel(ModelSpec(architecture, encoder, 3)).eval()
