@@ -174,9 +174,9 @@ def test_prediction_reads_each_row_of_windows_once(
     opened, read = [], []
     start, window = Tiff.__init__, Tiff.read
 
-    def open_tiff(self: Tiff, file: Path) -> None:
+    def open_tiff(self: Tiff, file: Path, driver: str = "GTiff") -> None:
         opened.append(file)
-        start(self, file)
+        start(self, file, driver)
 
     def read_window(self: Tiff, *place: Any) -> NDArray[Any]:
         values = window(self, *place)
