@@ -21,7 +21,7 @@ from softiou.overlap import triton
 from softiou.overlap.operators import IMPLEMENTATIONS, Implementation
 
 np.seterr(all="ignore")
-NUMBERS = (3, 10, 11, 12)
+NUMBERS = (3, 11, 12, 64)
 right = [triton_cases.compare(number) for number in NUMBERS]
 IMPLEMENTATIONS["triton"] = Implementation(
     triton.gather, lambda job, slopes: 1.01 * triton.gradient(job, slopes), lambda job: None
