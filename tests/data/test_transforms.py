@@ -208,6 +208,9 @@ def test_ranks_share_the_draws() -> None:
     assert list(ranks[1]) == [8, 11, 14, 17]
     assert Counter(d for rank in ranks for d in rank) == Counter(range(7, 18))
     assert [len(rank) for rank in ranks] == [4, 4, 3]
+    batches = [DrawSampler(8, 16, rank=rank, world_size=2, batch_size=4) for rank in range(2)]
+    assert list(batches[1]) == [12, 13, 14, 15, 20, 21, 22, 23]
+    assert sorted(d for rank in batches for d in rank) == list(range(8, 24))
 
 
 def test_sampler_arguments_out_of_range() -> None:

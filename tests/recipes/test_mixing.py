@@ -9,8 +9,9 @@ from softiou.recipes.mixing import draw_regions, partners
 
 def regions(logits: Tensor, *, cut: float = 0.0, classes: float = 0.0, seed: int = 0) -> Tensor:
     size = (4 * logits.shape[2], 4 * logits.shape[3])
-    generator = torch.Generator().manual_seed(seed)
-    return draw_regions(logits, size, cut_mix=cut, class_mix=classes, generator=generator)
+    generators = [torch.Generator().manual_seed(seed)] * len(logits)
+    theirs = partners(logits)
+    return draw_regions(theirs, size, cut_mix=cut, class_mix=classes, generators=generators)
 
 
 def test_partner_is_the_image_before() -> None:
@@ -22,7 +23,7 @@ def test_nothing_is_pasted_without_a_chance() -> None:
 
 
 def test_boxes_are_boxes_of_the_stated_area() -> None:
-    found = regions(torch.zeros(300, 2, 16, 24), cut=1.0)  # images of 64 x 96
+    found = regions(torch.zeros(1200, 2, 16, 24), cut=1.0)  # images of 64 x 96
     shares = []
     for region in found:
         rows, columns = region.any(1).nonzero().flatten(), region.any(0).nonzero().flatten()

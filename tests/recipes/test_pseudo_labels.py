@@ -128,7 +128,8 @@ def test_pictures_show_what_was_kept_and_what_was_pasted(tmp_path: Path) -> None
     inside[0, 7] = False
     weak = torch.full((2, 3, 8, 8), 50, dtype=torch.uint8)
     strong = torch.full((2, 3, 8, 8), 200, dtype=torch.uint8)
-    shown = Shown(["train/a", "train/b"], weak, strong, region, inside, logits)
+    theirs = inside.roll(1, 0), logits.roll(1, 0)
+    shown = Shown(["train/a", "train/b"], weak, strong, region, (inside, logits), theirs)
     recipe: Any = Recipe(watch_of(([1, 1, 1], [1, 1, 1], 1.0)), shown)
     PseudoLabelReport(tmp_path, print).on_validation_epoch_end(TRAINER, recipe)
     folder = tmp_path / "pseudo_labels"

@@ -243,12 +243,12 @@ def test_share_kept_is_that_of_the_view_after_mixing(
 def test_features_are_dropped_in_their_view_alone(make_recipe: Make, batch: Any) -> None:
     recipe = make_recipe(*NO_MIX, "semi_supervised.feature_dropout=0.5")
     groups = [batch["labelled"]["image"], batch["unlabeled"]["image"]]
-    plain, _ = recipe._student(groups, dropped=None)
-    dropped, again = (recipe._student(groups, dropped=1)[0] for _ in range(2))
+    plain, _ = recipe._student(groups, drops=False)
+    dropped, again = (recipe._student(groups, drops=True)[0] for _ in range(2))
     torch.testing.assert_close(dropped[0], plain[0])
     assert not dropped[1].allclose(plain[1])
     assert dropped[1].equal(again[1])  # chance depends on the step alone
-    torch.testing.assert_close(recipe._student(groups, dropped=None)[0], plain)
+    torch.testing.assert_close(recipe._student(groups, drops=False)[0], plain)
 
 
 def test_weight_rises_over_the_ramp(make_recipe: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from typing import Any, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
@@ -267,28 +268,32 @@ def _epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 class DrawSampler(Sampler[int]):
     """The numbers of the draws of a part of the training, distributed over the processes in turn.
 
-    Together the ranks draw exactly start, ..., start + count - 1, each equally many when
-    `world_size` divides `count`.
+    Each takes `batch_size` draws in a row. Together the ranks draw exactly start, ..., start +
+    count - 1, each equally many when `world_size * batch_size` divides `count`.
 
     Example:
         >>> list(DrawSampler(10, 6, rank=1, world_size=2))
         [11, 13, 15]
     """
 
-    def __init__(self, start: int, count: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, start: int, count: int, *, rank: int = 0, world_size: int = 1, batch_size: int = 1
+    ) -> None:
         if start < 0 or count < 0:
             raise ValueError(
                 f"Expected `start` and `count` to be at least 0, but got {start} and {count}."
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"Expected `rank` to be in 0..{world_size - 1}, but got {rank}.")
-        self._draws = range(start + rank, start + count, world_size)
+        stop = start + count
+        begins = range(start + rank * batch_size, stop, batch_size * world_size)
+        self._batches = [range(begin, min(begin + batch_size, stop)) for begin in begins]
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._draws)
+        return chain.from_iterable(self._batches)
 
     def __len__(self) -> int:
-        return len(self._draws)
+        return sum(map(len, self._batches))
 
 
 class Batch(SoftLabels):

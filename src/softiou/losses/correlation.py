@@ -3,10 +3,13 @@
 Shapes: N images, C classes, *S space (H, W for images), P the pixels of all images that count.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from softiou.losses.channel_wise import check_temperature, comparable
+from softiou.overlap.processes import sum_of
 
 
 def correlation_distance(
@@ -15,6 +18,7 @@ def correlation_distance(
     *,
     temperature: float = 1.0,
     valid: Tensor | None = None,
+    process_group: Any = None,
 ) -> Tensor:
     """Compute how little a student's probabilities correlate with a teacher's.
 
@@ -33,6 +37,8 @@ def correlation_distance(
             stride: they are interpolated bilinearly to the student's size.
         temperature: Above 0; more than 1 softens.
         valid: Bool (N, *S), True where the pixel of the student's logits counts; None counts all.
+        process_group: Processes whose images are one batch, as in `JaccardMetricLoss`; "world"
+            for all, None for this process alone.
 
     Returns:
         A scalar in [0, 4 T^2] in float32 (float64 for float64 student's logits); where no pixel
@@ -43,8 +49,8 @@ def correlation_distance(
         ValueError: Shapes do not match, or the temperature is out of its range.
 
     Note:
-        Gradients reach the student's logits alone. The pixels of all images of this process are
-        correlated together. Where one side is constant the correlation is 0.
+        Gradients reach the student's logits alone. The pixels of all images are correlated
+        together. Where one side is constant the correlation is 0.
 
     Example:
         >>> import torch
@@ -66,13 +72,16 @@ def correlation_distance(
     )
     if valid is not None:
         student, teacher = student[valid.flatten()], teacher[valid.flatten()]
-    if not len(student):
+
+    def total(x: Tensor) -> Tensor:
+        return x if process_group is None else sum_of(x, process_group)
+
+    count = total(student.new_tensor(float(len(student))))
+    if not count:
         return student.sum()
-    between, within = ((1 - _correlation(student, teacher, dim)).mean() for dim in (1, 0))
+    one, other = (x - x.mean(1, keepdim=True) for x in (student, teacher))
+    between = total((1 - F.cosine_similarity(one, other, dim=1)).sum()) / count
+    one, other = (x - total(x.sum(0)) / count for x in (student, teacher))
+    sizes = [total(x.square().sum(0)).clamp(min=1e-16).sqrt() for x in (one, other)]
+    within = (1 - total((one * other).sum(0)) / (sizes[0] * sizes[1])).mean()
     return temperature**2 * (between + within)
-
-
-def _correlation(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    """Return Pearson's correlation along a dimension of (P, C)."""
-    one, other = (x - x.mean(dim, keepdim=True) for x in (one, other))
-    return F.cosine_similarity(one, other, dim=dim)

@@ -1,4 +1,4 @@
-"""Statistics of the images of several processes, as if they were one batch.
+"""Statistics of the images of several processes, as if they were one batch, and other sums.
 
 The loss is a function of all images' statistics and not a mean of the processes' losses, so what
 travels is the matrix (N, C) of each, a few kilobytes.
@@ -55,6 +55,47 @@ def gather_images(statistics: OverlapStatistics, group: Any = "world") -> Overla
         of_ranks[rank] = _with_scaled_gradient(x, size)
         joined[name] = torch.cat(of_ranks)
     return replace(statistics, **joined)
+
+
+def sum_of(x: Tensor, group: Any = "world") -> Tensor:
+    """Return the sum over processes, whose gradient is the sum of their gradients."""
+    total: Tensor = _Sum.apply(x, dist.group.WORLD if group == "world" else group)
+    return total
+
+
+class _Sum(torch.autograd.Function):  # torch's own is deprecated
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, group: Any) -> Tensor:
+        ctx.group, total = group, x.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _Sum.forward(ctx, gradient, ctx.group), None
+
+
+def place() -> tuple[int, int]:
+    """Return the rank of this process, and how many are connected."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def of_all(x: Tensor, how: str = "sum") -> Tensor:
+    """Return the sum, min or max over the connected processes, without a gradient; in place."""
+    if place()[1] > 1:
+        dist.all_reduce(x, getattr(dist.ReduceOp, how.upper()))
+    return x
+
+
+def of_rank_before(x: Tensor) -> Tensor:
+    """Return the tensor of the process before this one, the last for the first; shapes agree."""
+    rank, size = place()
+    sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
+    send = dist.P2POp(dist.isend, sent, (rank + 1) % size)
+    receive = dist.P2POp(dist.irecv, received, (rank - 1) % size)
+    for exchange in dist.batch_isend_irecv([send, receive]):
+        exchange.wait()
+    return received
 
 
 def _with_scaled_gradient(x: Tensor, factor: int) -> Any:

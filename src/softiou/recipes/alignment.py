@@ -6,6 +6,7 @@ Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at the
 import torch
 from torch import Tensor, nn
 
+from softiou.overlap.processes import of_all
 from softiou.recipes.mixing import at_the_stride_of
 
 _DECAY = 0.99  # of both means: the last 100 steps
@@ -46,7 +47,7 @@ class ClassAlignment(nn.Module):
         `inside` says which pixels show a part of an image, bool (N, H, W).
         """
         cells = at_the_stride_of(logits, inside).unsqueeze(1)
-        mass = (logits.float().softmax(1) * cells).sum((0, 2, 3))
+        mass = of_all((logits.float().softmax(1) * cells).sum((0, 2, 3)))
         self.teacher.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
         known = (self.labels > 0) & (self.teacher > 0)
         shares = [mean / mean.sum().clamp(min=1e-12) for mean in (self.labels, self.teacher)]
@@ -55,8 +56,8 @@ class ClassAlignment(nn.Module):
 
 
 def label_mass(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Return the mass of each class (C,) in labels (N, ..., H, W), or in soft ones (N, C, H, W)."""
+    """Return the mass of each class (C,) in the labels (N, ..., H, W) of all processes."""
     known = target != ignore_index
     if target.is_floating_point():
-        return target.where(known, 0).sum((0, 2, 3))
-    return target[known].bincount(minlength=num_classes)
+        return of_all(target.where(known, 0).sum((0, 2, 3)))
+    return of_all(target[known].bincount(minlength=num_classes))

@@ -196,9 +196,10 @@ class Recipe(pl.LightningModule, ABC):
 
     def configure_model(self) -> None:
         """Divide the weights among the processes, each part of the network by itself."""
+        if self.config.strategy == "fsdp":  # which reads weights of one process as they lie
+            self.model.to(memory_format=torch.contiguous_format)
         if self.config.strategy == "fsdp" and self.device_mesh is not None:
             mesh = self.device_mesh["data_parallel"]
-            self.model.to(memory_format=torch.contiguous_format)
             for part in [*self.model.net.children(), self.model]:
                 fully_shard(part, mesh=mesh)
 
@@ -209,12 +210,14 @@ class Recipe(pl.LightningModule, ABC):
                 if isinstance(module, OverlapLoss):
                     module.process_group = "world"
 
-    def generator(self, purpose: str) -> torch.Generator:
+    def generator(self, purpose: str, number: int | None = None) -> torch.Generator:
         """Return a generator on the CPU whose state depends on the batch and the purpose alone.
 
-        A resumed run repeats its draws, and no two processes share them.
+        A resumed run repeats its draws, and no two processes share them. With the `number` of an
+        image in the joined batch they are the same however many processes share it.
         """
-        key = (self.config.seed, self.global_step, self._batch, self.global_rank, *purpose.encode())
+        own = self.global_rank if number is None else number
+        key = (self.config.seed, self.global_step, self._batch, own, *purpose.encode())
         seed = np.random.SeedSequence(key).generate_state(1, np.uint64)
         return torch.Generator().manual_seed(int(seed[0]))
 
@@ -304,6 +307,14 @@ class Recipe(pl.LightningModule, ABC):
             "data": self.data_identity,
             "processes": self.trainer.world_size,
         }
+        if self.config.strategy == "fsdp" and self.trainer.world_size == 1:
+            # Several processes number the weights as the module does, not as the optimiser.
+            (optimizer,), (saved,) = self.trainer.optimizers, checkpoint["optimizer_states"]
+            order = {id(weights): number for number, weights in enumerate(self.parameters())}
+            numbers = [order[id(w)] for group in optimizer.param_groups for w in group["params"]]
+            saved["state"] = {numbers[own]: state for own, state in saved["state"].items()}
+            for group in saved["param_groups"]:
+                group["params"] = [numbers[own] for own in group["params"]]
 
 
 def seed_weights(seed: int) -> None:

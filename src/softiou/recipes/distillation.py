@@ -1,6 +1,6 @@
 """The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self, Unpack, cast, final
@@ -29,8 +29,9 @@ from softiou.data import (
 from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import autocast
 from softiou.inference.views import resized
-from softiou.losses import ChannelWiseDistillation, Targets, correlation_distance, weights_of
+from softiou.losses import Targets, channel_wise_divergence, correlation_distance, weights_of
 from softiou.models import SegmentationModel
+from softiou.overlap.processes import of_all, place
 from softiou.recipes.alignment import ClassAlignment, label_mass
 from softiou.recipes.base import (
     Augmentations,
@@ -41,7 +42,7 @@ from softiou.recipes.base import (
     seed_weights,
 )
 from softiou.recipes.data import TrainingData, open_without_labels
-from softiou.recipes.mixing import at_the_stride_of, draw_regions, partners
+from softiou.recipes.mixing import at_the_stride_of, draw_regions, joined_numbers, partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.targets import Target
 from softiou.temperature import LogitScaling
@@ -98,11 +99,6 @@ class DistillationRecipe(Recipe):
     ) -> None:
         super().__init__(config, description, **source)
         self.settings = settings = section_of(config)
-        channel_wise = ChannelWiseDistillation(temperature=settings.channel_wise_temperature)
-        self.of_logits: dict[str, Callable[..., Tensor]] = {
-            "channel_wise": channel_wise,
-            "correlation": correlation_distance,
-        }
         self.teacher = Frozen(teacher)
         classes = description.num_classes
         self.alignment = ClassAlignment(classes, settings.align) if settings.align else None
@@ -198,26 +194,34 @@ class DistillationRecipe(Recipe):
         parts = self.with_auxiliary(parts, auxiliary_logits, self._joint(lesson.pairs))
         if lesson.teacher_logits is not None:
             inside = at_the_stride_of(logits, lesson.inside)
-            for name, divergence in self.of_logits.items():
+            for name in ("channel_wise", "correlation"):
                 if weight := getattr(self.settings, name):
-                    extra = divergence(logits, lesson.teacher_logits, valid=inside)
+                    extra = self._divergence(name, logits, lesson.teacher_logits, inside)
                     parts["loss"] = parts["loss"] + weight * extra
                     parts[name] = extra.detach()
         return parts
+
+    def _divergence(self, name: str, logits: Tensor, teachers: Tensor, inside: Tensor) -> Tensor:
+        """Return a distance to the teacher's logits; the first is a mean over images anyway."""
+        if name == "channel_wise":
+            temperature = self.settings.channel_wise_temperature
+            return channel_wise_divergence(logits, teachers, temperature=temperature, valid=inside)
+        group = self.overlap_loss().process_group
+        return correlation_distance(logits, teachers, valid=inside, process_group=group)
 
     def _lesson(self, batch: Any) -> Lesson:
         """Return what the student sees and learns, after mixing of strong views."""
         views, logits = self._taught(self._joined(batch))
         pairs, images, inside = self._pairs(views), views["view"], views["inside"]
-        size = len(images)
-        labelled = size - len(batch["unlabeled"]["stem"]) if "unlabeled" in batch else size
+        kinds = batch.values() if "unlabeled" in batch else [batch]
+        groups = [len(kind["stem"]) for kind in kinds]
+        size, labelled = sum(groups), groups[0]
         weak = {"none": size, "unlabeled": labelled, "all": 0}[self.settings.strong]
         if weak == size or self.settings.cut_mix + self.settings.class_mix == 0:
             return Lesson(images, pairs, logits, inside)
-        region = self._regions(views)
+        other = _rolled(views, groups)
+        region = self._regions(other, groups)
         region[:weak] = False
-        rolled = {name: partners(x) for name, x in views.items() if isinstance(x, Tensor)}
-        other = cast(DistillationBatch, {**views, **rolled})
         images = torch.where(region.unsqueeze(1), other["view"], images)
         inside = torch.where(region, other["inside"], inside)
         pasted = [
@@ -226,7 +230,7 @@ class DistillationRecipe(Recipe):
         ]
         if logits is not None:
             cells = at_the_stride_of(logits, region).unsqueeze(1)
-            logits = torch.where(cells, partners(logits), logits)
+            logits = torch.where(cells, partners(logits, groups), logits)
         return Lesson(images, pasted, logits, inside)
 
     def _taught(self, views: DistillationBatch) -> tuple[DistillationBatch, Tensor | None]:
@@ -244,12 +248,12 @@ class DistillationRecipe(Recipe):
             soft = self.alignment(soft, views["inside"])
         return {**views, "soft_logits": soft}, logits
 
-    def _regions(self, batch: DistillationBatch) -> Tensor:
-        """Draw which pixels of each image are those of its partner: bool (N, H, W)."""
-        settings, size = self.settings, (batch["view"].shape[-2], batch["view"].shape[-1])
-        logits = batch.get("soft_logits")
+    def _regions(self, theirs: DistillationBatch, groups: Sequence[int]) -> Tensor:
+        """Draw which pixels of each image are those of its partner, in `theirs`: bool (N, H, W)."""
+        settings, size = self.settings, (theirs["view"].shape[-2], theirs["view"].shape[-1])
+        logits = theirs.get("soft_logits")
         if logits is None:  # a store at full resolution: a quarter of it is enough
-            best = batch["soft_indices"][:, 0, ::4, ::4].long()
+            best = theirs["soft_indices"][:, 0, ::4, ::4].long()
             classes = torch.arange(self.description.num_classes, device=best.device)
             logits = 20.0 * (best.unsqueeze(1) == classes.view(-1, 1, 1))
         return draw_regions(
@@ -257,7 +261,7 @@ class DistillationRecipe(Recipe):
             size,
             cut_mix=settings.cut_mix,
             class_mix=settings.class_mix,
-            generator=self.generator("mix"),
+            generators=[self.generator("mix", n) for n in joined_numbers(groups)],
         )
 
     def _pairs(self, batch: DistillationBatch) -> Pairs:
@@ -306,6 +310,11 @@ class DistillationRecipe(Recipe):
             ignored = one["target"].new_full(shape, self.description.ignore_index)
             other = {**other, "target": ignored, "view": other["strong"][:, 0]}
             joined = {key: _concatenated(joined[key], other[key]) for key in joined}
+        for name in ("soft_indices", "soft_weights"):
+            if name in joined and place()[1] > 1:  # images are exchanged, so their shapes agree
+                own = joined[name].shape[1]
+                depth = int(of_all(torch.tensor(own, device=joined[name].device), "max"))
+                joined[name] = F.pad(joined[name], (0, 0, 0, 0, 0, depth - own))
         return cast(DistillationBatch, joined)
 
     @torch.no_grad()
@@ -352,6 +361,12 @@ class Frozen:
 
     def __deepcopy__(self, memo: object) -> "Frozen":
         return self  # averaged weights copy the whole module, and need no second teacher
+
+
+def _rolled(batch: DistillationBatch, groups: Sequence[int]) -> DistillationBatch:
+    """Return for every image its partner."""
+    rolled = {name: partners(x, groups) for name, x in batch.items() if isinstance(x, Tensor)}
+    return cast(DistillationBatch, {**batch, **rolled})
 
 
 def _concatenated(one: Any, other: Any) -> Any:

@@ -8,43 +8,61 @@ References:
 """
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from softiou.overlap.processes import of_rank_before, place
 
 _AREA = (0.02, 0.4)  # share of the crop that a box covers
 _RATIO = (0.3, 1 / 0.3)  # its height by its width
 
 
 def draw_regions(
-    logits: Tensor,
+    theirs: Tensor,
     size: tuple[int, int],
     *,
     cut_mix: float,
     class_mix: float,
-    generator: torch.Generator,
+    generators: Sequence[torch.Generator],
 ) -> Tensor:
     """Draw for every image which pixels are replaced by those of its partner: bool (N, H, W).
 
-    The partner of image n is image n - 1, as `partners` hands them out. Each image gets a box
-    with the chance `cut_mix`, half of the partner's classes by the teacher's logits (N, C, h,
-    w) with the chance `class_mix`, and is left alone otherwise. The generator is on the CPU.
+    Each image gets a box with the chance `cut_mix`, half of the partner's classes by the teacher's
+    logits of the partners, `theirs` (N, C, h, w), with the chance `class_mix`, and is left alone
+    otherwise. Each image has a generator of its own, on the CPU.
     """
-    kinds = torch.rand(len(logits), generator=generator).tolist()
-    regions = logits.new_zeros((len(logits), *size), dtype=torch.bool)
-    for number, (kind, theirs) in enumerate(zip(kinds, partners(logits), strict=True)):
+    regions = theirs.new_zeros((len(theirs), *size), dtype=torch.bool)
+    for region, logits, generator in zip(regions, theirs, generators, strict=True):
+        kind = torch.rand((), generator=generator).item()
         if kind < cut_mix:
             top, bottom, left, right = _box(size, generator)
-            regions[number, top:bottom, left:right] = True
+            region[top:bottom, left:right] = True
         elif kind < cut_mix + class_mix:
-            regions[number] = _half_of_the_classes(theirs, size, generator)
+            region.copy_(_half_of_the_classes(logits, size, generator))
     return regions
 
 
-def partners(values: Tensor) -> Tensor:
-    """Return for every image the values (N, ...) of the one that is pasted over it."""
-    return values.roll(1, 0)
+def partners(values: Tensor, groups: Sequence[int] = ()) -> Tensor:
+    """Return for every image the values (N, ...) of the one before it by `joined_numbers`."""
+    rank, size = place()
+    rolled = values.roll(1, 0)
+    if size == 1:
+        return rolled
+    ends = list(accumulate(groups or [len(values)]))
+    before = of_rank_before(values[[end - 1 for end in ends]])
+    rolled[[0, *ends[:-1]]] = before if rank else before.roll(1, 0)
+    return rolled
+
+
+def joined_numbers(groups: Sequence[int]) -> list[int]:
+    """Return the numbers of own images in the joined batch: one group of all after the other."""
+    rank, size = place()
+    starts = [size * sum(groups[:index]) + rank * count for index, count in enumerate(groups)]
+    return [start + n for start, count in zip(starts, groups, strict=True) for n in range(count)]
 
 
 def _box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:

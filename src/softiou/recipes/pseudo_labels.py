@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from softiou._files import write_atomically
 from softiou.inference import encode_image, index_image
 from softiou.inference.pictures import picture_of
-from softiou.recipes.mixing import partners
 
 if TYPE_CHECKING:
     from softiou.recipes.semi_supervised import SemiSupervisedRecipe
@@ -91,18 +90,22 @@ class Shown:
     weak: Tensor  # what the teacher saw, uint8 (N, 3, H, W)
     strong: Tensor  # what the student saw, uint8 (N, 3, H, W), after mixing
     region: Tensor  # where the image was replaced by its partner's, bool (N, H, W)
-    inside: Tensor  # where the crop shows the image, bool (N, H, W)
-    logits: Tensor  # the teacher's (N, C, h, w)
+    # Where the crop shows the image, bool (N, H, W), and the teacher's logits (N, C, h, w).
+    own: tuple[Tensor, Tensor]
+    theirs: tuple[Tensor, Tensor]  # the same of the partners
 
-    def labels(self, number: int, *, confidence_threshold: float, ignore_index: int) -> Tensor:
-        """Return the pseudo-labels (H, W) of one of the images, before mixing."""
-        size = (int(self.inside.shape[1]), int(self.inside.shape[2]))
-        logits = self.logits[number : number + 1].float()
-        probs = F.interpolate(logits, size, mode="bilinear", align_corners=False).softmax(1)
-        confidence, labels = probs[0].max(0)
-        return labels.where(
-            self.inside[number] & (confidence >= confidence_threshold), ignore_index
-        )
+    def labels(
+        self, number: int, *, confidence_threshold: float, ignore_index: int
+    ) -> list[Tensor]:
+        """Return the pseudo-labels (H, W) of one of the images and of its partner."""
+        found = []
+        for inside, logits in (self.own, self.theirs):
+            size = (int(inside.shape[1]), int(inside.shape[2]))
+            large = F.interpolate(logits[[number]].float(), size, mode="bilinear")
+            confidence, labels = large.softmax(1)[0].max(0)
+            sure = inside[number] & (confidence >= confidence_threshold)
+            found.append(labels.where(sure, ignore_index))
+        return found
 
 
 class PseudoLabelReport(Callback):
@@ -179,11 +182,8 @@ class PseudoLabelReport(Callback):
 def _pictures(shown: Shown, number: int, recipe: "SemiSupervisedRecipe") -> dict[str, Tensor]:
     """Return pictures (3, H, W) and label maps (H, W) of one image, by name of their file."""
     ignore = recipe.description.ignore_index
-    numbers = torch.arange(len(shown.weak))
-    own, theirs = (
-        shown.labels(n, confidence_threshold=recipe.confidence_threshold, ignore_index=ignore)
-        for n in (number, int(partners(numbers)[number]))
-    )
+    threshold = recipe.confidence_threshold
+    own, theirs = shown.labels(number, confidence_threshold=threshold, ignore_index=ignore)
     return {
         "weak.jpg": shown.weak[number],
         "pseudo.png": own,

@@ -5,7 +5,7 @@ Shapes: N images, V strong views, C classes, (H, W) the crop, (h, w) logits at t
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack, cast, final
@@ -32,12 +32,13 @@ from softiou.errors import ConfigError
 from softiou.inference import autocast
 from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
+from softiou.overlap.processes import of_all
 from softiou.recipes.alignment import ClassAlignment
 from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, ModelSource, PartlyLabeledBatch, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.data import TrainingData, open_without_labels
-from softiou.recipes.mixing import draw_regions, partners
+from softiou.recipes.mixing import draw_regions, joined_numbers, partners
 from softiou.recipes.pseudo_labels import PseudoLabelReport, PseudoLabelWatch, Shown
 from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
@@ -171,9 +172,7 @@ class SemiSupervisedRecipe(Recipe):
         labelled, unlabeled = batch["labelled"], batch["unlabeled"]
         views = self._views(unlabeled)
         groups = [labelled["image"], *(view.images for view in views)]
-        logits, auxiliary_logits = self._student(
-            groups, dropped=len(groups) - 1 if self._drops else None
-        )
+        logits, auxiliary_logits = self._student(groups, drops=self._drops)
         target = self.labels_of(labelled)
         found = self.overlap_loss().statistics(logits[0], target)
         parts = self.overlap_loss().parts_of(found, [1.0])
@@ -183,7 +182,7 @@ class SemiSupervisedRecipe(Recipe):
             for theirs, view in zip(logits[1:], views, strict=True)
         ]
         kept = [
-            one.weight.sum() / _total(view.inside.sum()).clamp(min=1)
+            one.weight.sum() / of_all(view.inside.sum()).clamp(min=1)
             for one, view in zip(about, views, strict=True)
         ]
         weights = [share * k for share, k in zip(self._shares(len(about)), kept, strict=True)]
@@ -219,32 +218,34 @@ class SemiSupervisedRecipe(Recipe):
 
     def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
         """Label the weak views with the teacher, and mix the strong views."""
-        logits = self._teacher_logits(batch["image"])
+        logits, own_inside = self._teacher_logits(batch["image"]), batch["inside"]
         if self.alignment is not None:
-            logits = self.alignment(logits, batch["inside"])
-        size = (int(batch["inside"].shape[1]), int(batch["inside"].shape[2]))
-        target = self._teacher_target(logits, batch["inside"])
+            logits = self.alignment(logits, own_inside)
+        their_logits, their_inside = partners(logits), partners(own_inside)
+        size = (int(own_inside.shape[1]), int(own_inside.shape[2]))
+        target = self._teacher_target(logits, own_inside)
         weights = None if self.confidence_threshold else _confidence(logits, size)
-        theirs = self._teacher_target(partners(logits), partners(batch["inside"]))
-        generator = self.generator("mix")
+        theirs = self._teacher_target(their_logits, their_inside)
+        generators = [self.generator("mix", n) for n in joined_numbers([len(logits)])]
         views: list[StrongView] = []
         for strong in batch["strong"].unbind(1):
             region = draw_regions(
-                logits,
+                their_logits,
                 size,
                 cut_mix=self.settings.cut_mix,
                 class_mix=self.settings.class_mix,
-                generator=generator,
+                generators=generators,
             )
             mixed = torch.where(region.unsqueeze(1), partners(strong), strong)
             pasted = None if weights is None else torch.where(region, partners(weights), weights)
-            inside = torch.where(region, partners(batch["inside"]), batch["inside"])
+            inside = torch.where(region, their_inside, own_inside)
             pseudo_target = self._confident(targets.paste(theirs, target, region))
             views.append(StrongView(mixed, pseudo_target, pasted, inside))
-        self.shown = Shown(batch["stem"], batch["image"], mixed, region, batch["inside"], logits)
+        pseudo = (own_inside, logits), (their_inside, their_logits)
+        self.shown = Shown(batch["stem"], batch["image"], mixed, region, *pseudo)
         if self._drops:
             own = self._confident(target)
-            views.append(StrongView(batch["image"], own, weights, batch["inside"]))
+            views.append(StrongView(batch["image"], own, weights, own_inside))
         return views
 
     def _teacher_target(self, logits: Tensor, inside: Tensor) -> Target:
@@ -274,21 +275,17 @@ class SemiSupervisedRecipe(Recipe):
         return logits
 
     def _student(
-        self, groups: Sequence[Tensor], *, dropped: int | None
+        self, groups: Sequence[Tensor], *, drops: bool
     ) -> tuple[list[Tensor], Tensor | None]:
         """Return the logits of each group, and the auxiliary head's of the first, in one pass."""
         sizes = [len(images) for images in groups]
-        everything = torch.cat(list(groups))
-        if dropped is None:
-            return self._logits(everything, sizes)
-        start = sum(sizes[:dropped])
-        rows = slice(start, start + sizes[dropped])
-        share, generator = self.settings.feature_dropout, self.generator("drop")
-        with _dropped_features(self.model, rows, share, generator):
-            return self._logits(everything, sizes)
-
-    def _logits(self, images: Tensor, sizes: list[int]) -> tuple[list[Tensor], Tensor | None]:
-        logits, auxiliary_logits = self.student_logits(images, count=sizes[0])
+        dropping: AbstractContextManager[None] = nullcontext()
+        if drops:  # features of the last group
+            generators = [self.generator("drop", n) for n in joined_numbers(sizes[-1:])]
+            share = self.settings.feature_dropout
+            dropping = _dropped_features(self.model, sum(sizes[:-1]), share, generators)
+        with dropping:
+            logits, auxiliary_logits = self.student_logits(torch.cat(list(groups)), count=sizes[0])
         return list(torch.split(logits, sizes)), auxiliary_logits
 
 
@@ -317,24 +314,17 @@ def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(confidence, size, mode="bilinear", align_corners=False)[:, 0]
 
 
-def _total(count: Tensor) -> Tensor:
-    """Add up a number over all processes."""
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(count)
-    return count
-
-
 @contextmanager
 def _dropped_features(
-    model: SegmentationModel, rows: slice, share: float, generator: torch.Generator
+    model: SegmentationModel, start: int, share: float, generators: Sequence[torch.Generator]
 ) -> Iterator[None]:
-    """While entered, drop whole channels of the encoder's features of some images."""
+    """While entered, drop whole channels of the encoder's features of images from `start` on."""
 
     def drop(features: Tensor) -> Tensor:
-        images = features[rows]
-        draws = torch.rand(images.shape[:2], generator=generator) >= share
+        images = features[start:]
+        draws = torch.stack([torch.rand(images.shape[1], generator=g) for g in generators]) >= share
         factors = draws.to(features.device, features.dtype)[:, :, None, None] / (1 - share)
-        return torch.cat([features[: rows.start], images * factors, features[rows.stop :]])
+        return torch.cat([features[:start], images * factors])
 
     def hook(module: torch.nn.Module, inputs: object, outputs: Any) -> Any:
         if not all(isinstance(features, Tensor) for features in outputs):

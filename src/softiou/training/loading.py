@@ -15,7 +15,7 @@ class BatchStream:
     """Rounds of batches from an infinite stream of samples; its position is part of a checkpoint.
 
     Iterating yields the rest of the current round. Batch b of all processes together holds the
-    draws from b * B * world_size on, B * world_size of them, so what a run sees depends neither on
+    draws from b * B * world_size on, B of each rank in turn, so what a run sees depends neither on
     where it was interrupted nor on the number of workers, which go on from round to round.
     """
 
@@ -53,7 +53,9 @@ class BatchStream:
         loader = Loader(
             self.samples,
             batch_size=self.batch_size,
-            sampler=DrawSampler(first, rest, rank=self.rank, world_size=self.world_size),
+            sampler=DrawSampler(
+                first, rest, rank=self.rank, world_size=self.world_size, batch_size=self.batch_size
+            ),
             workers=self.workers,
             say=self.say,
             collate_fn=collate,

@@ -10,16 +10,24 @@ from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import ModelParallelStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from softiou._processes import are_several, by_srun, world_size
+from softiou.inference import best_device
+from softiou.overlap.processes import of_all, sum_of
+
+
+def alone() -> dict[str, Any]:
+    """Return how Lightning's trainer is to use this process, whatever others there are."""
+    index = best_device().index
+    one = {"devices": 1 if index is None else [index], "num_nodes": 1, "strategy": "auto"}
+    return one | {"plugins": [LightningEnvironment()]}  # not SLURM's without srun
 
 
 def trainer_settings(strategy: str = "ddp") -> dict[str, Any]:
     """Return how Lightning's trainer is to use the processes: one device each."""
     if not are_several():
-        return {"devices": 1, "plugins": [LightningEnvironment()]}  # not SLURM's without srun
+        return alone()
     settings: dict[str, Any] = {"strategy": strategy}
     if strategy == "fsdp":  # Lightning's own needs GPUs; this one is torch's fully_shard
         strategy_of_torch = ModelParallelStrategy(
@@ -74,10 +82,10 @@ class _BatchNormOfAll(_BatchNorm):
         shape = (1, -1, *[1] * (x.ndim - 2))
         mean, variance = self.running_mean, self.running_var
         if self.training or mean is None or variance is None:
-            count = torch.tensor(float(x.numel() // x.shape[1]), device=x.device)
-            all_reduce(count)
-            mean = _Sum.apply(x.float().sum(across)) / count
-            variance = _Sum.apply((x - mean.view(shape)).float().square().sum(across)) / count
+            count = of_all(torch.tensor(float(x.numel() // x.shape[1]), device=x.device))
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            mean = sum_of(wide.sum(across)) / count
+            variance = sum_of((wide - mean.view(shape)).square().sum(across)) / count
             self._update(mean.detach(), variance.detach() * count / (count - 1))
         y = (x - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
         if self.weight is not None:
@@ -96,19 +104,3 @@ class _BatchNormOfAll(_BatchNorm):
         share = self.momentum or 1 / float(self.num_batches_tracked or 1)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(variance, share)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes, whose gradient is the sum of their gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        """Return the sum."""
-        total = x.clone()
-        all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Return its gradient."""
-        return _Sum.forward(ctx, gradient)
