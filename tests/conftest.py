@@ -3,7 +3,6 @@
 import atexit
 import gc
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -242,6 +241,8 @@ def trained(
 @pytest.fixture
 def processor_seconds() -> Callable[[str], float]:
     """The processor time of a Python program: on a busy machine the clock tells of neighbours."""
+
+    import resource
 
     def seconds(code: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)

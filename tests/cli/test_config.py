@@ -51,7 +51,7 @@ def test_what_auto_became_and_why(softiou: Run, shapes: Path) -> None:
     assert cost["config"]["data"]["batch_size"] == 8
     assert {key: cost["auto"][key] for key in ("data.crop_px", "data.batch_size")} == {
         "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
-        "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
+        "data.batch_size": RULES["data.batch_size"],
     }
     assert "optim.steps" not in cost["auto"], "it was given"
     assert sorted(path.name for path in Path().iterdir()) == ["my.yaml"], "nothing else is written"

@@ -30,7 +30,7 @@ from softiou.models import ModelSpec, SegmentationModel
 from softiou.recipes import DistillationRecipe, differences_to_baseline, without_teacher
 from softiou.recipes.custom import NOTHING_CUSTOM
 from softiou.recipes.data import open_labelled
-from softiou.recipes.distillation import _rolled
+from softiou.recipes.mixing import partners
 from softiou.soft_labels import SoftLabelReader, SoftLabelStore
 from softiou.temperature import LogitScaling
 from softiou.training import resolve_config, resume_training, start_training
@@ -776,7 +776,8 @@ def test_classes_are_pasted_from_a_store_of_full_resolution(
         "distillation.class_mix=1",
     )
     joined = recipe._joined(batches[0])
-    region = recipe._regions(_rolled(joined, [2, 2]), [2, 2])
+    theirs: Any = {name: partners(x) for name, x in joined.items() if isinstance(x, Tensor)}
+    region = recipe._regions(theirs, [2, 2])
     best = joined["soft_indices"][:, 0].long().roll(1, 0)
     both = [n for n in range(4) if len(best[n, ::4, ::4].unique()) == 2]
     assert both

@@ -56,7 +56,8 @@ class Plan:
         text += "from a forward pass; loading, validation and a teacher come on top\n"
         if cost.step_seconds is not None:
             text += f"# first step: {cost.step_seconds:.1f} s, with the start of the loading "
-            text += f"processes; peak memory {cost.peak_mib:,.0f} MiB\n"
+            text += "processes"
+            text += "\n" if cost.peak_mib is None else f"; peak memory {cost.peak_mib:,.0f} MiB\n"
         return text
 
     def as_dict(self) -> dict[str, Any]:

@@ -219,7 +219,8 @@ class DistillationRecipe(Recipe):
         weak = {"none": size, "unlabeled": labelled, "all": 0}[self.settings.strong]
         if weak == size or self.settings.cut_mix + self.settings.class_mix == 0:
             return Lesson(images, pairs, logits, inside)
-        other = _rolled(views, groups)
+        rolled = {name: partners(x, groups) for name, x in views.items() if isinstance(x, Tensor)}
+        other = cast(DistillationBatch, {**views, **rolled})
         region = self._regions(other, groups)
         region[:weak] = False
         images = torch.where(region.unsqueeze(1), other["view"], images)
@@ -314,7 +315,7 @@ class DistillationRecipe(Recipe):
             if name in joined and place()[1] > 1:  # images are exchanged, so their shapes agree
                 own = joined[name].shape[1]
                 depth = int(of_all(torch.tensor(own, device=joined[name].device), "max"))
-                joined[name] = F.pad(joined[name], (0, 0, 0, 0, 0, depth - own))
+                joined[name] = torch.nn.functional.pad(joined[name], (0, 0, 0, 0, 0, depth - own))
         return cast(DistillationBatch, joined)
 
     @torch.no_grad()
@@ -361,12 +362,6 @@ class Frozen:
 
     def __deepcopy__(self, memo: object) -> "Frozen":
         return self  # averaged weights copy the whole module, and need no second teacher
-
-
-def _rolled(batch: DistillationBatch, groups: Sequence[int]) -> DistillationBatch:
-    """Return for every image its partner."""
-    rolled = {name: partners(x, groups) for name, x in batch.items() if isinstance(x, Tensor)}
-    return cast(DistillationBatch, {**batch, **rolled})
 
 
 def _concatenated(one: Any, other: Any) -> Any:

@@ -32,7 +32,7 @@ from softiou.recipes.data import TrainingData
 from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 from softiou.training.loading import BatchStream
 from softiou.training.loggers import named_loggers
-from softiou.training.processes import JoinedBatchNorm, trainer_settings
+from softiou.training.processes import JoinedBatchNorm, alone, trainer_settings
 from softiou.training.progress import RunProgress
 from softiou.training.stopping import Stopped, StopRequest
 from softiou.training.workers import Loader
@@ -90,11 +90,11 @@ def fit(
 
 
 def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomParts) -> None:
-    """Take the first step of a training and keep nothing; `run` is for what callbacks write."""
+    """Take the first step of a training alone, and keep nothing; callbacks write into `run`."""
     config = recipe.config
-    connect()
     with _quiet():
         settings = _trainer_settings(config) | {
+            **alone(),
             "max_epochs": 1,
             "limit_train_batches": config.optim.accumulate,
             "limit_val_batches": 0,

@@ -1,6 +1,5 @@
 """What a training would be: its complete settings, why they are so, its memory and its time."""
 
-import resource
 import sys
 import time
 from pathlib import Path
@@ -16,8 +15,8 @@ from softiou.models.memory import kept_for_gradient
 from softiou.recipes.base import Recipe
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.training.fitting import one_step
-from softiou.training.resolving import RULES, changed, resolve
-from softiou.training.trainer import build_recipe, open_data, with_own_validation
+from softiou.training.resolving import RULES, changed
+from softiou.training.trainer import build_recipe, open_data, resolved_for, with_own_validation
 
 
 def plan_training(
@@ -35,7 +34,7 @@ def plan_training(
     """
     config = with_own_validation(custom.recorded_in(config), custom)
     data = open_data(config, custom)
-    resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
+    resolved = resolved_for(config, data, custom)
     weights = config.model.encoder_weights if step else "none"
     recipe = build_recipe(resolved, data, custom, encoder_weights=weights)
     measured = _estimate(recipe)
@@ -72,8 +71,12 @@ def _estimate(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _peak_mib() -> float:
+def _peak_mib() -> float | None:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
+    if sys.platform == "win32":
+        return None
+    import resource
+
     unit = 2**20 if sys.platform == "darwin" else 2**10  # of bytes, or of KiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

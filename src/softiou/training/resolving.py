@@ -18,6 +18,7 @@ from softiou.models.building import crop_multiple
 from softiou.recipes.averaging import ema_decay
 
 EPOCHS = 40
+USUAL, MOST, FEWEST_STEPS = 8, 32, 2000  # images a step, at most on a GPU, and then steps
 THRESHOLD, LIKELY = 0.01, 0.5
 SURE = 0.95
 
@@ -28,7 +29,8 @@ RULES = {
     "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
     "data.augmentation": "medical for volumes, aerial for DeepGlobe and chosen bands, else street",
     **{f"data.{key}": "of data.augmentation" for key in _NAMED},
-    "data.batch_size": "8, at most the number of images, at least 2 for batch norm",
+    "data.batch_size": "8, at most the number of images, at least 2 for batch norm; on a GPU what "
+    "its free memory has room for, up to 32 where 40 epochs are 2,000 steps",
     "data.bands": "all of the slices of volumes",
     "data.neighbours": "0 without volumes",
     "data.axis": "of dataset.yaml, for volumes",
@@ -74,7 +76,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
     for key in preset:
         _fill(values["data"], key, partial(preset.get, key))
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
-    _fill(values["data"], "batch_size", lambda: max(2, min(8, images)))
+    _fill(values["data"], "batch_size", lambda: max(2, min(USUAL, images)))
     _fill(values["data"], "workers", _workers)
     if dataset.bands is not None:
         seen = dataset.bands

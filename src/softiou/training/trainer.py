@@ -5,7 +5,10 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,10 +31,11 @@ from softiou.recipes.data import TrainingData, open_labelled
 from softiou.recipes.registry import recipe_for
 from softiou.recipes.splits import with_validation
 from softiou.recipes.validation import SCORES
+from softiou.training.batch_size import free_memory, largest_batch
 from softiou.training.environment import save_environment
-from softiou.training.fitting import fit
+from softiou.training.fitting import fit, one_step
 from softiou.training.loggers import check_installed
-from softiou.training.resolving import changes, resolve
+from softiou.training.resolving import EPOCHS, FEWEST_STEPS, MOST, USUAL, changes, resolve
 from softiou.training.runs import existing_run, new_run, next_free_run, refuse_existing, resumable
 
 _PATHS = (
@@ -86,8 +90,10 @@ def train(
     if is_first():  # for all
         with doing("reading each image and mask once", say):
             _verify(data, config.data, say=say)
-    resolved = resolve(config, data.training, unlabeled=data.num_unlabeled)
+    resolved = resolved_for(config, data, custom)
     lines = [f"auto  {line}" for line in changes(config, resolved)]
+    if config.data.batch_size == "auto" and resolved.data.batch_size > USUAL:
+        lines.append(f"auto  optim.learning_rate stays that for {USUAL} images a step")
     for line in lines + emulation(best_device(), resolved.precision):
         say(line)
     with doing(f"building the network, weights {config.model.encoder_weights}", say):
@@ -136,14 +142,33 @@ def _in_words(data: TrainingData, recipe: Recipe) -> str:
 
 
 def resolve_config(config: Config) -> ResolvedConfig:
-    """Return the configuration that `train` would write down: "auto" values by data and machine.
-
-    Raises:
-        DataError: There is no such data set.
-    """
+    """Return the configuration that `train` would write down; DataError without the data set."""
     config = with_own_validation(config, NOTHING_CUSTOM)
-    data = open_data(config, NOTHING_CUSTOM)
-    return resolve(config, data.training, unlabeled=data.num_unlabeled)
+    return resolved_for(config, open_data(config, NOTHING_CUSTOM), NOTHING_CUSTOM)
+
+
+def resolved_for(config: Config, data: TrainingData, custom: CustomParts) -> ResolvedConfig:
+    """Replace every "auto" as `resolve` does, and on a GPU fill its memory with the batch."""
+
+    def sized(batch_size: object) -> ResolvedConfig:
+        section = config.data.model_copy(update={"batch_size": batch_size})
+        other = config.model_copy(update={"data": section})
+        return resolve(other, data.training, unlabeled=data.num_unlabeled)
+
+    def step(size: int) -> None:
+        parts = replace(custom, model=deepcopy(custom.model))
+        recipe = build_recipe(sized(size), data, parts, encoder_weights="none")
+        with TemporaryDirectory() as folder:
+            one_step(recipe, data, Path(folder), custom=parts)
+
+    resolved, device = sized(config.data.batch_size), best_device()
+    if config.data.batch_size != "auto" or not (free := free_memory(device)):
+        return resolved
+    usual, many = resolved.data.batch_size, EPOCHS * len(data.training) // FEWEST_STEPS
+    most = max(usual, min(MOST, many) // world_size())
+    names = {"data", "model", "loss", "labels", "precision", resolved.method or "custom"}
+    key = f"{custom.model} {custom.loss} {resolved.model_dump(include=names)}"
+    return sized(largest_batch(step, device, free=free, most=most, usual=usual, key=key))
 
 
 def resume(
@@ -157,40 +182,29 @@ def resume(
 
     Arguments and errors as in `train`.
     """
+    say = say if is_first() else lambda line: None
     with existing_run(run) if is_first() else nullcontext():
-        _continue(
-            run,
-            say=say if is_first() else lambda line: None,
-            progress_bar=progress_bar,
-            custom=custom,
-        )
+        written, last, content = resumable(run)
+        written = custom.recorded_in(written)
+        with doing("opening the data set", say):
+            data = open_data(written, custom)
+        # A run of an earlier version may lack settings that have been added since.
+        config = resolve(written, data.training, unlabeled=data.num_unlabeled)
+        step, weights = content.get("global_step", 0), config.model.encoder_weights
+        if last is None:
+            recipe = build_recipe(config, data, custom, encoder_weights=weights)
+            say(f"run   {run}: going on from the start: no checkpoint yet")
+        else:
+            config = _shared_anew(run, config, content["softiou"])
+            spec = ModelSpec.from_dict(content["softiou"]["model"], file=last)
+            _check_classes(run, content, data, config)
+            # Its weights come from the checkpoint, so nothing has to be downloaded again.
+            recipe = build_recipe(config, data, custom, encoder_weights="none", spec=spec)
+            _check_same(run, content, recipe)
+            say(f"run   {run}: going on from step {step}/{config.optim.steps}")
+        shown: dict[str, Any] = {"custom": custom, "say": say, "progress_bar": progress_bar}
+        fit(recipe, data, run, checkpoint=last, step=step, **shown)
     return run
-
-
-def _continue(
-    run: Path, *, say: Callable[[str], None], progress_bar: bool, custom: CustomParts
-) -> None:
-    """Continue a run that this process holds."""
-    written, last, content = resumable(run)
-    written = custom.recorded_in(written)
-    with doing("opening the data set", say):
-        data = open_data(written, custom)
-    # A run of an earlier version may lack settings that have been added since.
-    config = resolve(written, data.training, unlabeled=data.num_unlabeled)
-    step, weights = content.get("global_step", 0), config.model.encoder_weights
-    if last is None:
-        recipe = build_recipe(config, data, custom, encoder_weights=weights)
-        say(f"run   {run}: going on from the start: no checkpoint yet")
-    else:
-        config = _shared_anew(run, config, content["softiou"])
-        spec = ModelSpec.from_dict(content["softiou"]["model"], file=last)
-        _check_classes(run, content, data, config)
-        # Its weights come from the checkpoint, so nothing has to be downloaded again.
-        recipe = build_recipe(config, data, custom, encoder_weights="none", spec=spec)
-        _check_same(run, content, recipe)
-        say(f"run   {run}: going on from step {step}/{config.optim.steps}")
-    shown: dict[str, Any] = {"custom": custom, "say": say, "progress_bar": progress_bar}
-    fit(recipe, data, run, checkpoint=last, step=step, **shown)
 
 
 def _shared_anew(run: Path, config: ResolvedConfig, saved: dict[str, Any]) -> ResolvedConfig:
@@ -232,19 +246,14 @@ def _check_same(run: Path, content: dict[str, Any], recipe: Recipe) -> None:
             f"{run} was started with other images than {recipe.config.data.source} holds now. Put "
             "the old ones back, or start a new run."
         )
-    if not _same_weights(recipe, content):
+    optimizer = recipe.configure_optimizers()["optimizer"]
+    saved = content["optimizer_states"][0]["param_groups"]
+    own, others = ([len(g["params"]) for g in groups] for groups in (optimizer.param_groups, saved))
+    if own != others:
         raise CheckpointError(
             f"{run} trains other weights than this version would: weights that no logit depends "
             "on are not trained any more. Start a new run; its checkpoints still load."
         )
-
-
-def _same_weights(recipe: Recipe, content: dict[str, Any]) -> bool:
-    """Say whether a checkpoint's optimiser holds as many weights as that of a recipe."""
-    optimizer = recipe.configure_optimizers()["optimizer"]
-    own = [len(group["params"]) for group in optimizer.param_groups]
-    saved = content["optimizer_states"][0]["param_groups"]
-    return own == [len(group["params"]) for group in saved]
 
 
 def with_own_validation(config: Config, custom: CustomParts) -> Config:
@@ -326,8 +335,10 @@ def _check_memory(recipe: Recipe, shape: tuple[int, ...]) -> None:
     device, config = best_device(), recipe.config
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory
-    else:
+    elif hasattr(os, "sysconf"):
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:  # Windows
+        return
     if math.prod(shape) // shape[1] * _MOST_BYTES_A_PIXEL < memory:
         return
     needed = bytes_for_gradient(recipe.model, shape) // (1 if config.precision == "fp32" else 2)

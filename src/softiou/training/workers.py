@@ -4,7 +4,6 @@ import multiprocessing.queues
 import os
 import pickle
 import re
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -124,13 +123,17 @@ def _free_shared_memory() -> int:
     """Return the bytes that are free where processes exchange batches; much if unknown."""
     try:
         space = os.statvfs(SHARED)
-    except OSError:  # macOS
+    except (OSError, AttributeError):  # macOS, Windows
         return _PLENTY
     return space.f_bavail * space.f_frsize
 
 
 def _free_descriptors() -> int:
     """Raise the limit of open files to the highest allowed, and return how many are free."""
+    if os.name == "nt":
+        return _PLENTY
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < min(hard, 4096):
         soft = min(hard, 4096)
