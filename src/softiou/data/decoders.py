@@ -81,7 +81,7 @@ def open_jpeg(image: Any) -> StoredImage | None:
 
 def open_png(image: Any) -> StoredImage | None:
     """Take the bytes of an opened image, which stays as it is, if it is a PNG of pixels alone."""
-    bands, file = _BANDS.get(image.mode), image.fp
+    bands, file = _BANDS.get(image.mode), getattr(image, "fp", None)  # none of copies
     plain = image.format == "PNG" and image.tile and image.tile[0][3] == image.mode
     if not (bands and file and plain) or _MORE & {*image.info}:
         return None
