@@ -158,7 +158,7 @@ def test_judge_of_confident_pixels() -> None:
         ValidationScores(CLASSES, confidence_threshold=0.75),
     )
     for one in (everything, confident):
-        one.update(probs, target)
+        one.add(one.gather(probs, target))
     assert "kept" not in everything.compute()
     assert float(everything.compute()["accuracy"]) == pytest.approx(75)
     scores = confident.compute()
@@ -167,5 +167,5 @@ def test_judge_of_confident_pixels() -> None:
     assert float(scores["miou_d"]) == pytest.approx(50)
     assert float(scores["accuracy"]) == pytest.approx(200 / 3)
     confident.reset()
-    confident.update(probs, target)
+    confident.add(confident.gather(probs, target))
     assert float(confident.compute()["kept"]) == pytest.approx(75)

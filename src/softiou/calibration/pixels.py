@@ -4,8 +4,9 @@ Shapes: C classes, (H, W) the image, (h, w) the logits at the decoder's stride, 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from softiou._processes import joined, own_share
 from softiou.data import Sample, SegmentationDataset, truth
-from softiou.data.base import valid_pixels
+from softiou.data.base import is_huge, valid_pixels
 from softiou.errors import CheckpointError, DataError
 from softiou.inference import Precision, autocast
 from softiou.models import SegmentationModel
+
+_WINDOWS, _SIDE_PX = 16, 1024  # of a huge image
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,22 @@ def sample_pixels(
     shared = samples is not None  # among processes
     numbers = own_share(len(dataset)) if shared else range(len(dataset))
     for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
-        target = truth(sample["target"], dataset.description)
-        places = draw_pixels(valid_pixels(target, dataset.description), share, (seed, number))
-        found = logits_at(model, sample["image"], places, precision=precision).cpu()
-        if not bool(found.isfinite().all()):
-            raise CheckpointError(
-                f"The model's logits for {sample['stem']} are NaN or infinite: its training has "
-                "diverged. Use an earlier checkpoint, or train with a lower optim.learning_rate."
-            )
-        logits.append(found)
-        flat = target.flatten(-2)  # (H, W) -> (H W), (C, H, W) -> (C, H W)
-        targets.append(flat[..., places].mT if flat.ndim == 2 else flat[places])
+        parts = _windows(sample["image"].shape, (seed, number))
+        for place, window in enumerate(parts):
+            target = truth(sample["target"][window], dataset.description)
+            key = (seed, number) if len(parts) == 1 else (seed, number, place)
+            valid = valid_pixels(target, dataset.description)
+            places = draw_pixels(valid, math.ceil(share / len(parts)), key)
+            found = logits_at(model, sample["image"][window], places, precision=precision).cpu()
+            if not bool(found.isfinite().all()):
+                raise CheckpointError(
+                    f"The model's logits for {sample['stem']} are NaN or infinite: its training "
+                    "has diverged. Use an earlier checkpoint, or train with a lower "
+                    "optim.learning_rate."
+                )
+            logits.append(found)
+            flat = target.flatten(-2)  # (H, W) -> (H W), (C, H, W) -> (C, H W)
+            targets.append(flat[..., places].mT if flat.ndim == 2 else flat[places])
     if shared:
         logits, targets = joined(logits), joined(targets)
     if not sum(map(len, targets)):
@@ -84,6 +92,15 @@ def sample_pixels(
             "one with --split."
         )
     return PixelSample(torch.cat(logits), torch.cat(targets))
+
+
+def _windows(size: Sequence[int], seed: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    """Return the windows of an image (B, H, W) that are looked at: all of it, or some if huge."""
+    if not is_huge(size):
+        return [(..., slice(None), slice(None))]
+    random, last = np.random.default_rng(seed), [max(0, length - _SIDE_PX) for length in size[-2:]]
+    firsts = (map(int, random.integers(0, last, endpoint=True)) for _ in range(_WINDOWS))
+    return [(..., *(slice(first, first + _SIDE_PX) for first in two)) for two in firsts]
 
 
 def draw_pixels(valid: Tensor, most: int, seed: tuple[int, ...]) -> Tensor:

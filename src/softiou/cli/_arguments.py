@@ -105,7 +105,7 @@ Window = Annotated[
     str | None,
     typer.Option(
         metavar="SIDE|HxW",
-        help="Sliding window of this size in pixels, for large images; default: the whole image.",
+        help="Sliding window of this size in pixels; default: 1024 above 2^24 pixels, else none.",
         show_default=False,
     ),
 ]

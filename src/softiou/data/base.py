@@ -22,6 +22,7 @@ from softiou.data.names import Paths
 from softiou.targets import vote_shares
 
 _PIECE_PX = 1 << 20  # counting takes many times the memory of uint8 labels
+HUGE_PX = 1 << 24
 
 TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
 
@@ -119,6 +120,11 @@ def whole(sample: Mapping[str, Any]) -> Sample:
     return cast(Sample, {**sample, "image": image.contiguous(), "target": target})
 
 
+def is_huge(size: Sequence[int]) -> bool:
+    """Return whether an image of (..., H, W) has more than 2^24 pixels: it is read in windows."""
+    return int(size[-2]) * int(size[-1]) > HUGE_PX
+
+
 class SegmentationDataset(Dataset[Sample], ABC):
     """Images with labels, addressed by number.
 
@@ -167,6 +173,19 @@ class SegmentationDataset(Dataset[Sample], ABC):
         return tuple(
             Paths(column) for column in zip(*map(self.files, range(len(self))), strict=False)
         )
+
+
+class EvaluatedSamples(Dataset[Sample]):
+    """Whole samples of a data set; but huge images and their hard labels as `compact` has them."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return a sample."""
+        sample = self._dataset.compact(index)
+        stored = is_huge(sample["image"].shape) and self._dataset.labels == "hard"
+        return cast(Sample, sample) if stored else whole(sample)
 
 
 def check_labels(labels: TargetKind) -> None:

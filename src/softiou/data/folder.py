@@ -5,7 +5,6 @@ Shapes: R annotators, C classes, H and W in pixels.
 
 from collections.abc import Collection, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,13 +17,15 @@ from softiou.data.base import Sample, SegmentationDataset, TargetKind, check_lab
 from softiou.data.decoders import Picture
 from softiou.data.drawings import Drawing
 from softiou.data.files import SampleFiles
-from softiou.data.names import Paths
+from softiou.data.names import Paths, Rows
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import stored_image
 from softiou.data.source import DataSource, open_source
 from softiou.data.verifying import unreadable
 from softiou.data.volumes import SLICE, volume_at
 from softiou.targets import staple, vote_shares
+
+_ROWS = 512  # read at once
 
 
 class FolderDataset(SegmentationDataset):
@@ -94,11 +95,15 @@ class FolderDataset(SegmentationDataset):
 
     def without(self, stems: Collection[str]) -> Self:
         """Return the data set without some of its images."""
-        rest = copy(self)
         rows = self.samples.stems.rows(stems)
-        rest.samples = self.samples.at(np.setdiff1d(np.arange(len(self.samples)), rows))
-        rest.stems = rest.samples.stems
-        return rest
+        return self.at(np.setdiff1d(np.arange(len(self.samples)), rows))
+
+    def at(self, rows: Rows) -> Self:
+        """Return the data set of some of its images."""
+        some = copy(self)
+        some.samples = self.samples.at(rows)
+        some.stems = some.samples.stems
+        return some
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image and the masks."""
@@ -121,7 +126,7 @@ class FolderDataset(SegmentationDataset):
             sample["image"] = stored_image(files.image)
         else:
             sample["image"] = BandImage(files.image, self.bands)
-        sample["target"] = _StoredTarget(self, files, sample["image"])
+        sample["target"] = StoredTarget(self, index, sample["image"])
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
             if self.bands is None:  # `coverage` reads the shapes alone
@@ -163,20 +168,38 @@ class FolderDataset(SegmentationDataset):
         return target.where(valid[0], ignore_index)
 
 
-@dataclass(frozen=True)
-class _StoredTarget:
+class StoredTarget:  # no dataclass, as Drawing
     """The target of an image, ignored where a chosen band of it has no value."""
 
-    dataset: FolderDataset
-    files: SampleFiles
-    image: Picture
+    def __init__(self, dataset: FolderDataset, index: int, image: Picture) -> None:
+        self.dataset, self.index, self.image = dataset, index, image
+
+    def __reduce__(self) -> Any:
+        return StoredTarget, (self.dataset.at(np.array([self.index])), 0, self.image)
+
+    def labels(self) -> Tensor:
+        """Return all hard labels (H, W), in few bytes a pixel and little more memory."""
+        size, ignore_index = self.image.shape[-2:], self.dataset.description.ignore_index
+        files: SampleFiles = self.dataset.samples[self.index]
+        found = self.dataset.target(files, size, (slice(0, size[0]), slice(0, size[1])))
+        for top in range(0, size[0] if self.dataset.bands else 0, _ROWS):
+            rows = slice(top, top + _ROWS)
+            found[rows].masked_fill_(missing(self.image[:, rows]), ignore_index)
+        return found
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
-        target = self.dataset.target(self.files, self.image.shape[-2:], place[-2:])
+        files: SampleFiles = self.dataset.samples[self.index]
+        target = self.dataset.target(files, self.image.shape[-2:], place[-2:])
         if self.dataset.bands is None:
             return target
         gone = missing(self.image[place])
         return target.masked_fill(gone, self.dataset.description.ignore_index)
+
+
+def stored_target(sample: Sample) -> Tensor:
+    """Return the whole target of a sample, also of one whose huge image stays in its file."""
+    target: Tensor | StoredTarget = sample["target"]
+    return target.labels() if isinstance(target, StoredTarget) else target
 
 
 def size_problem(

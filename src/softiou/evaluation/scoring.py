@@ -4,10 +4,11 @@ Shapes: C classes, (H, W) the image.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from functools import reduce
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -17,8 +18,17 @@ from softiou._html import html_table
 from softiou._processes import are_several, joined, own_share
 from softiou.calibration import Calibration
 from softiou.data import DatasetDescription, Sample, SegmentationDataset, truth
+from softiou.data.base import is_huge
+from softiou.data.folder import stored_target
 from softiou.evaluation import content as contents
-from softiou.evaluation.pictures import Example, Examples, PictureStore, full_picture, thumbnail
+from softiou.evaluation.pictures import (
+    FULL_PX,
+    Example,
+    Examples,
+    PictureStore,
+    full_picture,
+    thumbnail,
+)
 from softiou.evaluation.schema import SCHEMA_VERSION, Evaluation
 from softiou.evaluation.suspects import suspect_regions
 from softiou.inference import (
@@ -29,16 +39,27 @@ from softiou.inference import (
     Predictor,
     image_probs,
     predict_logits,
+    probability_bands,
     require_finite,
 )
+from softiou.inference.pictures import shown
 from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
 from softiou.metrics.bins import reliability
+from softiou.metrics.boundary import boundary_counts
+from softiou.metrics.decoding import DecodedTarget
 from softiou.metrics.registry import metrics_of
 from softiou.models import SegmentationModel
 from softiou.resampling import ImageStatistics, gather_image_statistics
+from softiou.resampling.image_statistics import BOUNDARY_PX
+from softiou.targets.hard import valid_labels
+from softiou.targets.smoothing import boundary_band
 from softiou.temperature import LogitScaling
 
 NUM_THUMBNAILS = 1000
+_ROWS = 512  # of a huge image, looked at together
+
+# Rows, and their probabilities (C, h, W), before and after the scaling if there is one.
+Band: TypeAlias = tuple[slice, Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
@@ -123,12 +144,12 @@ def evaluate(
     """
     scaling = None if calibration is None else calibration.scaling
     predictor = ModelPredictor(model, precision) if isinstance(model, SegmentationModel) else model
-    scorer = _Scorer(dataset, predictor.device, scaling, num_examples)
+    scorer = _Scorer(dataset, predictor.device, scaling, num_examples, checkpoint)
     numbers = range(len(dataset)) if samples is None else own_share(len(dataset))
     for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
-        probs, scaled = _probs(predictor, sample["image"], inference, scaling)
-        require_finite(probs, model=checkpoint, image=sample["stem"])
-        scorer.add(number, sample, probs, scaled)
+        hard = dataset.labels == "hard"
+        bands = _bands(predictor, sample["image"], inference, scaling, several=hard)
+        scorer.add(number, sample, bands)
     if samples is not None and are_several():
         scorer.join()
     best, worst = scorer.examples.best(), scorer.examples.worst()
@@ -171,8 +192,9 @@ class _Scorer:
         device: torch.device,
         scaling: LogitScaling | None,
         num_examples: int,
+        model: str,
     ) -> None:
-        self._description, self._labels = dataset.description, dataset.labels
+        self._description, self._labels, self._model = dataset.description, dataset.labels, model
         self._device = device
         self._settings: dict[str, Any] = {
             "num_classes": dataset.description.num_classes,
@@ -203,42 +225,77 @@ class _Scorer:
         for stem, files in pictures:
             self.thumbnails.add(stem, files)
 
-    def add(self, number: int, sample: Sample, probs: Tensor, scaled: Tensor | None) -> None:
-        """Add an image with its probabilities (C, H, W), before and after the scaling."""
-        confidence, preds = probs.max(0)
-        target = truth(sample["target"], self._description).to(self._device).unsqueeze(0)
-        decoded = decode_target(target, **self._settings)
-        votes = self._labels == "votes"
-        self.plain.append(
+    def add(self, number: int, sample: Sample, bands: Iterable[Band]) -> None:
+        """Add an image by its rows from top to bottom: in one band, unless it is huge."""
+        stored = stored_target(sample)
+        target = truth(stored, self._description).unsqueeze(0)
+        step = -(-max(stored.shape[-2:]) // FULL_PX) if is_huge(stored.shape) else 1
+        parts = [self._part(sample, target, step, *band) for band in bands]
+        sums, maps = zip(*parts, strict=True)
+        labels, confidence, surest, *preds = map(torch.cat, zip(*maps, strict=True))
+        for which, of_image in enumerate((self.plain, self.calibrated)[: len(preds)]):
+            total = reduce(ImageStatistics.plus, (one[which] for one in sums))
+            if len(parts) > 1 and (which == 0 or self._masks_change):
+                valid = [
+                    valid_labels(one, **self._settings) for one in torch.split(target, _ROWS, 1)
+                ]
+                whole = DecodedTarget(target, None, torch.cat(valid, 1))
+                near = boundary_counts(preds[which].unsqueeze(0), whole, **self._settings)
+                total = replace(total, boundary=near)
+            of_image.append(total)
+        shown = labels, preds[0][::step, ::step], confidence, surest
+        self._keep(number, sample, _identity(sample, stored), step, *shown)
+
+    def _part(
+        self, sample: Sample, target: Tensor, step: int, rows: slice, probs: Sequence[Tensor]
+    ) -> tuple[list[ImageStatistics], list[Tensor]]:
+        """Return the sums of some rows, and maps: labels, confidences, and predictions.
+
+        Of labels and confidences they have one pixel in `step`.
+        """
+        plain, whole = probs[0], rows == slice(0, target.shape[-2])
+        require_finite(plain, model=self._model, image=sample["stem"])
+        decoded = decode_target(target[..., rows, :].to(self._device), **self._settings)
+        votes = sample["target"].to(self._device).unsqueeze(0) if self._labels == "votes" else None
+        preds = [one.argmax(0) for one in probs]
+        sums = [
             gather_image_statistics(
-                probs.unsqueeze(0),
-                preds.unsqueeze(0),
+                one.unsqueeze(0),
+                classes.unsqueeze(0),
                 decoded,
-                soft=self._labels != "hard",
-                masks=sample["target"].to(self._device).unsqueeze(0) if votes else None,
+                boundaries=whole and (one is plain or self._masks_change),
+                near=None if whole else self._near(target, rows),
+                soft=one is plain and self._labels != "hard",
+                masks=votes if one is plain else None,
                 **self._settings,
             )
-        )
-        self.confusion += confusion_counts(preds.unsqueeze(0), decoded, **self._settings)[0].cpu()
-        if scaled is not None:
-            self.calibrated.append(
-                gather_image_statistics(
-                    scaled.unsqueeze(0),
-                    scaled.argmax(0).unsqueeze(0),
-                    decoded,
-                    boundaries=self._masks_change,
-                    **self._settings,
-                )
-            )
-        ignore_index = self._description.ignore_index
-        shown = decoded.top_labels().where(decoded.valid, ignore_index)[0].cpu()
-        surest = confidence if scaled is None else scaled.amax(0)
-        self._keep(number, sample, shown, preds.cpu(), confidence.cpu(), surest.cpu())
+            for one, classes in zip(probs, preds, strict=True)
+        ]
+        pairs = confusion_counts(preds[0].unsqueeze(0), decoded, **self._settings)
+        self.confusion += pairs[0].cpu()
+        labels = decoded.top_labels().where(decoded.valid, self._description.ignore_index)[0]
+        maps = (labels, plain.amax(0), probs[-1].amax(0))
+        small = torch.uint8 if len(plain) < 256 else torch.int32
+        return sums, [
+            *(one[-rows.start % step :: step, ::step].contiguous().cpu() for one in maps),
+            *(one.to(small).cpu() for one in preds),
+        ]
+
+    def _near(self, target: Tensor, rows: slice) -> Tensor:
+        """Return which pixels of some rows are near a boundary of hard labels (1, H, W)."""
+        around = slice(max(0, rows.start - BOUNDARY_PX), rows.stop + BOUNDARY_PX)
+        band = boundary_band(target[:, around].long(), width=BOUNDARY_PX, **self._settings)
+        first = rows.start - around.start
+        return band[:, first : first + rows.stop - rows.start].to(self._device)
 
     def _keep(
-        self, number: int, sample: Sample, labels: Tensor, preds: Tensor, *of: Tensor
+        self, number: int, sample: Sample, identity: dict[str, Any], step: int, *maps: Tensor
     ) -> None:
-        (confidence, surest), stem, image = of, sample["stem"], sample["image"]
+        """Keep pictures of an image, of one pixel in `step`, and where its labels may be wrong."""
+        labels, preds, confidence, surest = maps
+        stem, image = sample["stem"], sample["image"]
+        if is_huge(image.shape):
+            image = _reduced(image, step)
         miou = contents.per_cent(mean_score(self.plain[-1].counts, OverlapCounts.iou, per="image"))
         if miou is not None:
             self.examples.offer(number, Example(stem, miou, image, labels, preds))
@@ -247,23 +304,44 @@ class _Scorer:
             files = thumbnail(image, labels, preds, confidence, palette)
             self.thumbnails.add(stem, files | full_picture(image, labels, preds, palette))
         suspects = suspect_regions(labels, preds, surest, self._description.num_classes)
-        self.identities.append(_identity(sample) | {"suspects": suspects})
+        for one in suspects if step > 1 else ():
+            one["pixels"] *= step**2
+            one["box"] = [step * side for side in one["box"]]
+        self.identities.append(identity | {"suspects": suspects})
 
 
-def _probs(
-    predictor: Predictor, image: Tensor, inference: InferenceSettings, scaling: LogitScaling | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return probabilities (C, H, W), and those after the scaling if there is one."""
+def _bands(
+    predictor: Predictor,
+    image: Tensor,
+    inference: InferenceSettings,
+    scaling: LogitScaling | None,
+    *,
+    several: bool,
+) -> Iterator[Band]:
+    """Yield all rows of an image with their probabilities, or `several` bands of a huge one."""
+    inference, rows = inference.of(image.shape), slice(0, image.shape[-2])
     whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
+    ways = [predictor]
+    if scaling is not None and isinstance(predictor, ModelPredictor):
+        ways.append(replace(predictor, scaling=scaling))
     if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
         # One pass for both.
         logits = predict_logits(predictor.model, image, precision=predictor.precision)
-        scaled = None if scaling is None else scaling.apply(logits, dim=0).softmax(0)
-        return logits.softmax(0), scaled
-    plain = image_probs(predictor, image, settings=inference)
-    if scaling is None or not isinstance(predictor, ModelPredictor):
-        return plain, None
-    return plain, image_probs(replace(predictor, scaling=scaling), image, settings=inference)
+        scaled = [] if scaling is None else [scaling.apply(logits, dim=0).softmax(0)]
+        yield rows, [logits.softmax(0), *scaled]
+    elif several and is_huge(image.shape):
+        bands = (probability_bands(one, image, settings=inference) for one in ways)
+        for found in zip(*bands, strict=True):
+            yield found[0][0], [probs for _, probs in found]
+    else:
+        yield rows, [image_probs(one, image, settings=inference) for one in ways]
+
+
+def _reduced(image: Tensor, step: int) -> Tensor:
+    """Return one pixel in `step` of an image (B, H, W) as it is shown, reading it in parts."""
+    tops = range(0, image.shape[-2], _ROWS)
+    parts = (shown(image[:, top : top + _ROWS])[:, -top % step :: step, ::step] for top in tops)
+    return torch.cat(list(parts), 1)
 
 
 def _reliability(statistics: ImageStatistics) -> dict[str, list[float | None]]:
@@ -272,11 +350,14 @@ def _reliability(statistics: ImageStatistics) -> dict[str, list[float | None]]:
     return contents.reliability(reliability(statistics.bins.merge_images()))
 
 
-def _identity(sample: Sample) -> dict[str, Any]:
+def _identity(sample: Sample, target: Tensor) -> dict[str, Any]:
     """Name an image, its size and its labels, so that two evaluations can be matched."""
-    target = sample["target"].contiguous()
-    digest = hashlib.blake2b(target.numpy().tobytes(), digest_size=8).hexdigest()
-    return {"stem": sample["stem"], "size": list(sample["image"].shape[-2:]), "truth": digest}
+    digest = hashlib.blake2b(digest_size=8)
+    for part in torch.split(target, _ROWS):
+        whole = part if part.is_floating_point() else part.long()
+        digest.update(whole.contiguous().numpy().tobytes())
+    size = list(sample["image"].shape[-2:])
+    return {"stem": sample["stem"], "size": size, "truth": digest.hexdigest()}
 
 
 def _plain(inference: InferenceSettings) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def image_probs(
     predictor: Predictor, image: Tensor, *, settings: InferenceSettings = WHOLE_IMAGE
 ) -> Tensor:
     """Compute the class probabilities (C, H, W) of one image, see `probability_bands`."""
+    settings = settings.of(image.shape)
     bands = probability_bands(predictor, image, settings=settings)
     if settings.window_px is None:
         return next(bands)[1]
@@ -141,12 +142,14 @@ def probability_bands(
         predictor: A model, or an exported file of `softiou.exporting.open_exported`.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
             device; or bands in a file, of which a row of windows is read at once.
-        settings: Windows, flips and scales; without windows the image is one band.
+        settings: Windows, flips and scales; without windows the image is one band, unless it is
+            huge, see `InferenceSettings`.
 
     Yields:
         Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; the bands
         cover every row once, in order.
     """
+    settings = settings.of(image.shape)
     if settings.window_px is None:
         probs = view_probs(predictor, image[:, :].unsqueeze(0), settings=settings)
         yield slice(0, int(image.shape[-2])), probs[0]

@@ -1,9 +1,12 @@
 """Settings of inference: windows, flips and scales."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from softiou.data.base import is_huge
 from softiou.errors import ConfigError
 
+_WINDOW_PX = (1024, 1024)
 _MOST_OVERLAP = 0.95  # each pixel is then in up to 400 windows
 
 
@@ -13,7 +16,8 @@ class InferenceSettings:
 
     Attributes:
         window_px: Height and width of a window that slides over the image, for images that are
-            too large for one pass; cut to the size of smaller images. None takes the whole image.
+            too large for one pass; cut to the size of smaller images. None takes the whole image
+            of up to 2^24 pixels, and windows of 1024 x 1024 of larger ones.
         overlap: Share of a window that the next one covers again, in [0, 0.95].
         flips: Whether to average over the image and its mirror image.
         scales: Factors to resize by, above 0; the probabilities are averaged at the original size.
@@ -56,6 +60,11 @@ class InferenceSettings:
     def views(self) -> int:
         """Return the number of passes per window."""
         return len(self.scales) * (2 if self.flips else 1)
+
+    def of(self, size: Sequence[int]) -> "InferenceSettings":
+        """Return the settings for an image of (..., H, W), with windows for a huge one."""
+        cut = self.window_px is None and is_huge(size)
+        return replace(self, window_px=_WINDOW_PX) if cut else self
 
 
 WHOLE_IMAGE = InferenceSettings()

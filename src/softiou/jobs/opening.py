@@ -118,9 +118,11 @@ def loaded(
 ) -> "Iterable[Sample]":
     """Return this process's share of the samples in order, loaded by a process of its own."""
     from softiou.data import CustomDataset
+    from softiou.data.base import EvaluatedSamples
     from softiou.training.workers import Loader
 
     workers = 0 if isinstance(dataset, CustomDataset) else 1  # it may not be copied to a process
     own = own_share(len(dataset))
-    samples = Loader(Subset(dataset, own), batch_size=None, workers=workers, say=progress.say)
+    read = Subset(EvaluatedSamples(dataset), own)
+    samples = Loader(read, batch_size=None, workers=workers, say=progress.say)
     return progress.track(samples, total=len(own), description=description)

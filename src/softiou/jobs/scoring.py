@@ -56,7 +56,7 @@ def evaluate(
             "votes" or "staple" (of several annotators); "auto" is soft for a model that was trained
             so, and otherwise votes or hard.
         window: Side, or height and width, in pixels of a window that slides over large images; None
-            takes the whole image.
+            takes the whole image of up to 2^24 pixels, and windows of 1024 of larger ones.
         overlap: Share of a window that the next one covers again.
         flips: Whether to average over the image and its mirror image.
         scales: Factors to resize by; their probabilities are averaged.

@@ -4,6 +4,7 @@ Shapes: N images, C classes, *S space.
 """
 
 import math
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from softiou.metrics.image_metrics import MeanMetric
 from softiou.metrics.iou import OverlapMetric
 from softiou.metrics.pixels import boundary_confidence_sums
 from softiou.targets.smoothing import boundary_band
+
+_ROWS = 512  # looked at together, with as many around them as boundaries reach
 
 
 class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
@@ -104,14 +107,21 @@ def boundary_counts(
         )
         return counts.count_answers(predicted, present, decoded.valid)
     decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
-    labels, valid = decoded.top_labels(), decoded.valid
-    preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
-    counts.check_range(preds, valid, num_classes)
-    d = _pixels(width, ratio, tuple(labels.shape[1:]))
-    predicted, present = (
-        _near_contour(side, valid, num_classes, d, channels=1) for side in (preds, labels)
-    )
-    return counts.count_overlap(preds, labels, predicted, num_classes, present)
+    labels = decoded.top_labels()
+    if preds.shape != labels.shape or preds.is_floating_point():
+        preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
+    d, parts = _pixels(width, ratio, tuple(labels.shape[1:])), list[counts.OverlapCounts]()
+    for top in range(0, max(1, labels.shape[1]), _ROWS):  # in the memory of a part of an image
+        rows = slice(max(0, top - d), top + _ROWS + d)
+        inner = (slice(None), slice(top - rows.start, top - rows.start + _ROWS))
+        valid, sides = decoded.valid[:, rows], [one[:, rows].long() for one in (preds, labels)]
+        counts.check_range(sides[0], valid, num_classes)
+        predicted, present = (
+            _near_contour(side, valid, num_classes, d, channels=1)[inner] for side in sides
+        )
+        one, other = (side[inner] for side in sides)
+        parts.append(counts.count_overlap(one, other, predicted, num_classes, present))
+    return reduce(counts.OverlapCounts.plus, parts)
 
 
 class BoundaryCalibrationError(CalibrationMetric):

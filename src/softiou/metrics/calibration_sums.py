@@ -47,11 +47,6 @@ class CalibrationSums(ImageSums):
         """Return B adaptive bins (N, B) with about as many pixels each, image by image."""
         return equal_mass(self.fine, num_bins)
 
-    def plus(self, other: "CalibrationSums") -> "CalibrationSums":
-        """Add the sums of other pixels of the same images."""
-        others = iter(other.tensors().values())
-        return self.apply(lambda x: x + next(others))
-
     def confidence(self) -> Tensor:
         """Compute the mean confidence of each image (N,); NaN without pixels."""
         return self.fine.confidence.sum(1) / self.pixels

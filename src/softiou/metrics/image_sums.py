@@ -43,6 +43,11 @@ class ImageSums:
                 found[field.name] = value
         return found
 
+    def plus(self, other: Self) -> Self:
+        """Add the sums of other pixels of the same images."""
+        others = iter(other.tensors().values())
+        return self.apply(lambda x: x + next(others))
+
     def merge_images(self) -> Self:
         """Join the images: (N, ...) -> (1, ...), as if they were one large image."""
         return self.apply(lambda x: x.sum(0, keepdim=True))

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from copy import copy
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any, Self, TypeAlias, TypedDict, Unpack
 
@@ -30,9 +30,11 @@ from softiou.data import (
     UnlabeledBatch,
     truth,
 )
+from softiou.data.folder import stored_target
 from softiou.errors import ConfigError, DataError
-from softiou.inference import predict_probs
+from softiou.inference import WHOLE_IMAGE, ModelPredictor, probability_bands
 from softiou.losses import OverlapLoss, Targets
+from softiou.metrics import PixelSums
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomLoss, CustomParts
@@ -254,14 +256,20 @@ class Recipe(pl.LightningModule, ABC):
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
         """Score one image at its own resolution."""
-        target = truth(sample["target"], self.description)
-        probs: dict[int, Tensor] = {}  # a model may be scored in several ways
+        target = truth(stored_target(sample), self.description)
+        ways: dict[int, list[ValidationScores]] = {}  # a model may be scored in several
         for (_, model), scores in zip(self._scored, self._scores(), strict=True):
-            if id(model) not in probs:
-                probs[id(model)] = predict_probs(
-                    model, sample["image"], precision=self.config.precision
+            ways.setdefault(id(model), []).append(scores)
+        for model in dict.fromkeys(model for _, model in self._scored):
+            predictor, several = ModelPredictor(model, self.config.precision), ways[id(model)]
+            found = [
+                [scores.gather(probs, target[..., rows, :].to(probs.device)) for scores in several]
+                for rows, probs in probability_bands(
+                    predictor, sample["image"], settings=WHOLE_IMAGE
                 )
-            scores.update(probs[id(model)], target)
+            ]
+            for scores, parts in zip(several, zip(*found, strict=True), strict=True):
+                scores.add(reduce(PixelSums.plus, parts))
 
     def on_validation_epoch_end(self) -> None:
         """Log the scores in per cent, and note the classes that are never predicted."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from softiou.data import DatasetDescription
-from softiou.metrics import ExpectedCalibrationError, SegmentationScores
+from softiou.metrics import ExpectedCalibrationError, PixelSums, SegmentationScores, pixel_sums
 
 # Names of the scores; each is in the registry of metrics.
 SCORES = (
@@ -34,14 +34,23 @@ class ValidationScores(nn.Module):
         self.confidence_threshold = confidence_threshold
         self._ignore_index = ignore
 
-    def update(self, probs: Tensor, target: Tensor) -> None:
-        """Add an image: probabilities (C, H, W), and its truth as `softiou.data.truth` gives it."""
+    def gather(self, probs: Tensor, target: Tensor) -> PixelSums:
+        """Gather the sums of pixels: probabilities (C, h, w), truth as of `softiou.data.truth`."""
         if self.confidence_threshold is not None:
             sure = probs.amax(0) >= self.confidence_threshold
             self.kept.update(sure.float().mean(), sure.numel())
             target = target.where(sure, self._ignore_index)
-        self.scores.update(probs.unsqueeze(0), target.unsqueeze(0))
-        self.calibration.update(probs.unsqueeze(0), target.unsqueeze(0))
+        return pixel_sums(
+            probs.unsqueeze(0),
+            target.unsqueeze(0),
+            num_classes=self.scores.num_classes,
+            ignore_index=self._ignore_index,
+        )
+
+    def add(self, sums: PixelSums) -> None:
+        """Add an image."""
+        self.scores.add(sums.overlap)
+        self.calibration.add(sums.calibration)
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name, in per cent."""

@@ -7,7 +7,7 @@ Shapes: N images, C classes, B bins of confidence, F fine bins, R weightings of 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, get_args, get_type_hints
 
 import torch
@@ -20,7 +20,7 @@ from softiou.metrics.counts import OverlapCounts
 from softiou.metrics.decoding import DecodedTarget
 from softiou.metrics.disagreement import generalized_energy_distance, sample_levels
 from softiou.metrics.image_sums import ImageSums
-from softiou.metrics.pixels import boundary_confidence_sums, pixel_sums
+from softiou.metrics.pixels import boundary_confidence_sums, confidence_sums, pixel_sums
 from softiou.metrics.soft import OverlapMasses, overlap_masses
 from softiou.metrics.weighted import MetricValues
 
@@ -111,6 +111,7 @@ def gather_image_statistics(
     *,
     num_classes: int,
     boundaries: bool = True,
+    near: Tensor | None = None,
     soft: bool = False,
     masks: Tensor | None = None,
     ignore_index: int | None = None,
@@ -122,12 +123,16 @@ def gather_image_statistics(
         preds: Their most probable classes, int64 (N, *S).
         target: The truth, decoded once for all metrics.
         boundaries: Whether to gather the counts of the boundary IoU.
+        near: Bool (N, *S), the pixels within `BOUNDARY_PX` of a boundary; None finds them.
         soft: Whether to gather the masses of soft IoU and Dice.
         masks: Masks of R annotators (N, R, *S), for the energy distance; None leaves it out.
         ignore_index: Label of the pixels that an annotator did not label.
     """
     sums = pixel_sums(probs, target, num_classes=num_classes)
-    near = boundary_confidence_sums(probs, target, width=BOUNDARY_PX, num_classes=num_classes)
+    if near is None:
+        band = boundary_confidence_sums(probs, target, width=BOUNDARY_PX, num_classes=num_classes)
+    else:
+        band = confidence_sums(probs, replace(target, valid=near), num_classes=num_classes)
     calibration, energy = sums.calibration, None
     if masks is not None:
         # As many masks of the model as there are annotators, from its own probabilities.
@@ -147,7 +152,7 @@ def gather_image_statistics(
         nll=calibration.nll,
         pixels=calibration.pixels,
         boundary=boundary_counts(preds, target, num_classes=num_classes) if boundaries else None,
-        boundary_bins=near.equal_width(),
+        boundary_bins=band.equal_width(),
         class_bins=sums.classwise,
         masses=overlap_masses(probs, target) if soft else None,
         energy=energy,

@@ -22,6 +22,7 @@ from softiou.configuration.data_sections import PRESETS
 from softiou.configuration.resolved import ResolvedConfig, ResolvedData
 from softiou.configuration.sections import Config, Precision
 from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
+from softiou.data.base import EvaluatedSamples
 from softiou.data.sensors import SensorNoise
 from softiou.errors import ConfigError, DataError
 from softiou.recipes.averaging import averaging
@@ -233,7 +234,8 @@ def _validation_samples(
         )
     # Every image once, whatever the number of processes: a padded split would count some twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
-    return Loader(Subset(dataset, own), batch_size=None, workers=config.data.workers)
+    samples = Subset(EvaluatedSamples(dataset), own)
+    return Loader(samples, batch_size=None, workers=config.data.workers)
 
 
 @contextmanager
