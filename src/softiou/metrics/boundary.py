@@ -108,7 +108,7 @@ def boundary_counts(
         return counts.count_answers(predicted, present, decoded.valid)
     decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
     labels = decoded.top_labels()
-    if preds.shape != labels.shape or preds.is_floating_point():
+    if getattr(preds, "shape", None) != labels.shape or preds.is_floating_point():
         preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
     d, parts = _pixels(width, ratio, tuple(labels.shape[1:])), list[counts.OverlapCounts]()
     for top in range(0, max(1, labels.shape[1]), _ROWS):  # in the memory of a part of an image
