@@ -108,9 +108,11 @@ def boundary_counts(
         return counts.count_answers(predicted, present, decoded.valid)
     decoded = decode_target(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
     labels = decoded.top_labels()
-    if getattr(preds, "shape", None) != labels.shape or preds.is_floating_point():
+    classes = isinstance(preds, Tensor) and not preds.is_floating_point()
+    if not classes or preds.shape != labels.shape:
         preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
-    d, parts = _pixels(width, ratio, tuple(labels.shape[1:])), list[counts.OverlapCounts]()
+    parts: list[counts.OverlapCounts] = []
+    d = _pixels(width, ratio, tuple(labels.shape[1:]))
     for top in range(0, max(1, labels.shape[1]), _ROWS):  # in the memory of a part of an image
         rows = slice(max(0, top - d), top + _ROWS + d)
         inner = (slice(None), slice(top - rows.start, top - rows.start + _ROWS))
