@@ -86,16 +86,16 @@ def torchrun(*arguments: str, restarts: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def two(make_shapes: Make, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A semi-supervised run of two processes, and the same in one of twice the batch."""
+    """A semi-supervised run of two processes, as users start them, and of one and all images."""
     root = tmp_path_factory.mktemp("processes")
     data = make_shapes(root / "data", train=9, val=3)
     stems = sorted(path.stem for path in (data / "train" / "images").iterdir())
     (data / "splits").mkdir()
     (data / "splits" / "few.txt").write_text("\n".join(stems[:3]))
     settings = [*tiny, "optim.steps=6", "optim.validations=2"]
-    torchrun(
-        "-m", "softiou", "semi", str(data), "--split", "few", "--out", str(root / "two"), *settings
-    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "softiou", "semi", str(data), "--split", "few", "--out", str(root / "two")]
+    subprocess.run([*command, *settings], env=os.environ | ALONE, check=True, timeout=600)
     doubled = [*settings, "data.batch_size=4", "data.train_split=few"]
     config = load_config(source=str(data), overrides=doubled, section="semi_supervised")
     return root / "two", start_training(config, directory=root / "one"), data
