@@ -165,12 +165,12 @@ def test_progress_is_told(trained: Any) -> None:
 def test_lost_classes_are_named(
     tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: str, advice: str
 ) -> None:
-    def only_background(model: Any, image: Any, **settings: Any) -> Any:
+    def only_background(predictor: Any, image: Any, **settings: Any) -> Any:
         probs = torch.zeros(3, *image.shape[-2:])
         probs[0] = 1
-        return probs
+        yield slice(0, image.shape[-2]), probs
 
-    monkeypatch.setattr("softiou.recipes.base.predict_probs", only_background)
+    monkeypatch.setattr("softiou.recipes.base.probability_bands", only_background)
     said: list[str] = []
     config = tiny_config("optim.steps=1", "optim.validations=1", f"loss.cross_entropy={share}")
     start_training(config, directory=tmp_path / "run", say=said.append)

@@ -83,5 +83,6 @@ def correlation_distance(
     between = total((1 - F.cosine_similarity(one, other, dim=1)).sum()) / count
     one, other = (x - total(x.sum(0)) / count for x in (student, teacher))
     sizes = [total(x.square().sum(0)).clamp(min=1e-16).sqrt() for x in (one, other)]
-    within = (1 - total((one * other).sum(0)) / (sizes[0] * sizes[1])).mean()
+    correlations = total((one * other).sum(0)) / (sizes[0] * sizes[1])
+    within = (1 - correlations.clamp(max=1)).mean()  # of rounding
     return temperature**2 * (between + within)

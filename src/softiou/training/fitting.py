@@ -36,7 +36,7 @@ from softiou.training.loggers import named_loggers
 from softiou.training.processes import JoinedBatchNorm, alone, trainer_settings
 from softiou.training.progress import RunProgress
 from softiou.training.stopping import Stopped, StopRequest
-from softiou.training.workers import Loader
+from softiou.training.workers import Loader, loading_error
 
 _PRECISIONS: dict[Precision, Literal["bf16-mixed", "16-mixed", "32-true"]] = {
     "bf16": "bf16-mixed",
@@ -193,13 +193,14 @@ def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], No
 def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iterator[None]:
     """While entered, turn errors of the training into ours, with a way out."""
     config = recipe.config
+    way_on = f"After that, continue with: {resume_command(config, run)}"
     try:
         yield
     except Stopped:
         say(f"interrupted; continue with: {resume_command(config, run)}")
         raise KeyboardInterrupt from None
     except (OSError, DataError) as error:
-        error.add_note(f"After that, continue with: {resume_command(config, run)}")
+        error.add_note(way_on)
         raise
     except torch.OutOfMemoryError as error:
         more = "".join(f", {setting}" for setting in recipe.memory_settings())
@@ -207,6 +208,11 @@ def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iter
             f"Out of memory: lower data.batch_size ({config.data.batch_size}; optim.accumulate "
             f"makes up for it){more} or data.crop_px ({list(config.data.crop_px)}). {error}"
         ) from error
+    except RuntimeError as error:  # torch tells of dead processes wherever the training is then
+        if "DataLoader worker" not in str(error) or (clear := loading_error(error)) is None:
+            raise
+        clear.add_note(way_on)
+        raise clear from error
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

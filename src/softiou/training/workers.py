@@ -65,20 +65,27 @@ class Loader:
                 raise_if_received()
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
-            if self.workers and (reason := _reason(error)):
+            if self.workers and (clear := loading_error(error)):
                 if batches is not None:  # torch would report a dead process at any later moment
                     with suppress(RuntimeError):
                         batches._shutdown_workers()
-                raise DataError(
-                    f"Loading failed: {reason} Fewer processes need less: data.workers=0 in "
-                    "training, or workers=0 in softiou label, uses none."
-                ) from error
+                raise clear from error
             raise
 
     def _settle(self) -> None:
         """Lower the number of processes to what there is room for at present."""
         if self.workers:
             self.workers = _affordable(self.workers, self._samples, self._settings, self._say)
+
+
+def loading_error(error: Exception) -> DataError | None:
+    """Return an error that says what went wrong between the processes; None for any other."""
+    if not (reason := _reason(error)):
+        return None
+    return DataError(
+        f"Loading failed: {reason} Fewer processes need less: data.workers=0 in training, or "
+        "workers=0 in softiou label, uses none."
+    )
 
 
 def _reason(error: Exception) -> str:
