@@ -172,6 +172,22 @@ def test_a_loading_process_that_fails(
     assert difference_of_trainings(run, untroubled) == ""
 
 
+def test_a_loading_process_that_dies_meanwhile(
+    tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch then raises wherever the training is, for instance in the validation."""
+
+    def hear_of_it(self: SupervisedRecipe, sample: Any, index: int) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed.")
+
+    monkeypatch.setattr(SupervisedRecipe, "validation_step", hear_of_it)
+    with pytest.raises(DataError) as found:
+        start_training(tiny_config(*STEPS), directory=tmp_path / "run")
+    said = message_of(found.value)
+    assert said.startswith("Loading failed: a loading process was killed, as the system does")
+    assert said.endswith(f"\nAfter that, continue with: softiou train --resume {tmp_path / 'run'}")
+
+
 def raise_it(text: str) -> None:
     """Raise what torch raises in a loading process."""
     raise RuntimeError(text)
