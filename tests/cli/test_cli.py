@@ -14,15 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
+from annotation_trees import coco
 from conftest import TrainedRun
 from softiou import __version__, _screen, jobs
 from softiou.checkpoints import read_checkpoint
 from softiou.cli import _console
 from softiou.configuration import load_config
-from softiou.data import digits
+from softiou.data import digits, open_dataset
 from softiou.recipes import SupervisedRecipe
 
 # The package holds the function of this name.
@@ -32,6 +34,7 @@ VERBS = (
     "demo",
     "fetch",
     "check",
+    "convert",
     "models",
     "split",
     "config",
@@ -351,6 +354,19 @@ def test_report_prints_where_it_is(softiou: Run, run_copy: Path) -> None:
 
 
 # Check, split, demo
+
+
+def test_annotations_become_a_folder(softiou: Run, tmp_path: Path) -> None:
+    data, out = coco(tmp_path / "coco"), tmp_path / "out"
+    assert softiou("convert", data, out).status == 0
+    made, read = open_dataset(str(out), "train"), open_dataset(data, "train")
+    assert made.stems == read.stems
+    for one, other in zip(iter(made), iter(read), strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["target"], other["target"])
+    again = softiou("convert", data, out)
+    assert again.status == 2
+    assert str(out) in again.err
 
 
 def test_check_tells_good_data_from_bad(

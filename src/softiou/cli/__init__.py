@@ -12,7 +12,7 @@ from softiou._signals import listen, received
 from softiou.cli._command import Verb
 from softiou.cli._endings import message_of, status_of_interruption
 from softiou.cli.calibrate import calibrate
-from softiou.cli.check import check
+from softiou.cli.check import check, convert
 from softiou.cli.compare import compare
 from softiou.cli.config import config
 from softiou.cli.demo import demo
@@ -39,6 +39,7 @@ for verb in (
     demo,
     fetch,
     check,
+    convert,
     models,
     split,
     config,

@@ -102,6 +102,26 @@ def check(
         raise typer.Exit(1)
 
 
+def convert(
+    data: Annotated[
+        str, typer.Argument(help="Folder or LAYOUT:/path, for instance coco:/data/coco.")
+    ],
+    out: Annotated[Path, typer.Argument(help="New folder.")],
+    bands: Annotated[
+        str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(metavar="MB", min=1, help="Write tar archives of this size.")
+    ] = None,
+) -> None:
+    """Write a data set of any layout or annotation format as a folder of images and masks.
+
+    The masks are PNGs of class numbers, the images links to those of DATA. Training does not need
+    it. The same as check DATA --fix OUT, which corrects what is wrong meanwhile.
+    """
+    check(data, bands=bands, fix=out, shards=shards)
+
+
 def _print_json(
     report: CheckReport, fixed: FixReport | None, suspects: Sequence[SuspectLabel]
 ) -> None:
