@@ -1,15 +1,21 @@
 """What a figure was measured on: the commit of the code and the hardware."""
 
+import json
 import os
 import platform
 import subprocess
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from softiou._files import write_atomically
 from softiou.environment import processor as processor
 
 ROOT = Path(__file__).resolve().parents[1]
+# For other processes, to import what this one does.
+PATHS = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
 
 
 def current_commit() -> str:
@@ -29,3 +35,19 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
+
+
+def measured_on() -> dict[str, Any]:
+    """Return what every result begins with."""
+    return {
+        "commit": current_commit(),
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "processor": processor(),
+    }
+
+
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a result as JSON, in a folder that need not exist."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)

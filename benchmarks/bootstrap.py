@@ -13,16 +13,14 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 
 import torch
 from torch import Tensor
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
+from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loss_measures import _give_back_free_memory, _status_bytes
-from softiou._files import write_atomically
 from softiou.metrics import OverlapCounts, OverlapMasses, mean_score
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 from softiou.resampling.bootstrap import RESAMPLES, intervals
@@ -50,10 +48,7 @@ def main() -> None:
     }
     seconds = {name: processor_seconds(run, rounds=options.rounds) for name, run in runs.items()}
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "threads": torch.get_num_threads(),
         "resamples": RESAMPLES,
         "images": NUM_IMAGES,
@@ -66,8 +61,7 @@ def main() -> None:
         },
         "peak_mib": {"all": peak_mib(every)},
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
     print(json.dumps(content, indent=1))
 
 

@@ -15,7 +15,6 @@ import os
 import subprocess
 import sys
 import time
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
-from softiou._files import write_atomically
+from benchmarks._machine import ROOT, measured_on, save
 
 RESULT = ROOT / "benchmarks" / "results" / "checking" / "cpu.json"
 NUM_CLASSES = 19
@@ -38,16 +36,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="the fastest one counts")
     options = parser.parse_args()
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "load_before": round(os.getloadavg()[0], 2),
         "rounds": options.rounds,
         "cases": [measure(files, size, rounds=options.rounds) for files, size in CASES],
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
     print(json.dumps(content, indent=1))
 
 

@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -22,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
+from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loss_measures import interleaved_seconds
-from softiou._files import write_atomically
 from softiou.checkpoints import TrainedModel, load_trained
 from softiou.configuration import load_config
 from softiou.configuration.resolved import ResolvedConfig
@@ -87,19 +85,14 @@ def main() -> None:
             for number, quantisation in enumerate(kept)
         ]
         content = {
-            "commit": current_commit(),
-            "date": date.today().isoformat(),
-            "machine": machine(),
-            "processor": processor(),
+            **measured_on(),
             "threads": options.threads,
             "data": Path(options.data).name,
             "images": len(numbers),
             "store": [measure_store(store, trained.model, images, numbers) for store in stores],
             "steps": measure_steps(options.data, trained, stores[1], rounds=options.rounds),
         }
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{options.name}.json"
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)
+    save(RESULTS / f"{options.name}.json", content)
     print(json.dumps(content, indent=1))
 
 

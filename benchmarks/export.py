@@ -16,7 +16,6 @@ import argparse
 import gc
 import json
 import time
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,8 +26,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
-from softiou._files import write_atomically
+from benchmarks._machine import ROOT, measured_on, save
 from softiou.checkpoints import TrainedModel
 from softiou.data import DatasetDescription, open_dataset, read_image
 from softiou.errors import SoftiouError
@@ -117,10 +115,7 @@ def write(rows: list[dict[str, Any]], source: str) -> None:
         (spec.architecture, spec.encoder, to) for spec in specs() for to in FORMATS
     ]
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "versions": {
             "torch": torch.__version__,
             "onnx": onnx.__version__,
@@ -132,8 +127,7 @@ def write(rows: list[dict[str, Any]], source: str) -> None:
             (row for row in rows if _key(row) in order), key=lambda r: order.index(_key(r))
         ),
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
 
 
 def measure(spec: ModelSpec, images: list[Tensor]) -> list[dict[str, Any]]:

@@ -24,7 +24,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -38,12 +37,10 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
-from softiou._files import write_atomically
+from benchmarks._machine import PATHS, ROOT, measured_on, save
 from softiou.data import Augmentation, TrainingStream, collate, open_dataset
 
 RESULT = ROOT / "benchmarks" / "results" / "loading" / "cpu.json"
-PATHS = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
 BATCH, COLOUR = 8, 0.3
 SCALE = (0.5, 2.0)
 # (width, height) of the images and (height, width) of the crops: CamVid's, and Cityscapes'.
@@ -237,14 +234,6 @@ def measure_start(count: int, rounds: int) -> dict[str, Any]:
     return {name: {key: round(v, 2) for key, v in one.items()} for name, one in result.items()}
 
 
-def save(path: Path, **content: Any) -> None:
-    """Write a result."""
-    about = {"commit": current_commit(), "date": str(date.today()), "machine": machine()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**about, "processor": processor(), **content}, indent=1)
-    write_atomically(f"{text}\n".encode(), path)
-
-
 def main() -> None:
     """Measure all sizes, or starts, and write the result."""
     parser = argparse.ArgumentParser(description="Loading for training, beside plain loops.")
@@ -259,7 +248,8 @@ def main() -> None:
             print(count, starts[str(count)], flush=True)
         unit = "seconds and MB above the imports, medians of three processes"
         load = round(os.getloadavg()[0], 1)
-        save(RESULT.with_name("start.json"), unit=unit, load=load, images=starts)
+        found = {"unit": unit, "load": load, "images": starts}
+        save(RESULT.with_name("start.json"), measured_on() | found)
         return
     torch.set_num_threads(1)
     found = {}
@@ -268,7 +258,7 @@ def main() -> None:
         found[name] = {key: round(value, 2) for key, value in measured.items()}
         print(name, found[name], flush=True)
     unit = "images per second of one core's time, crops of 192x256 and 512x512"
-    save(RESULT, unit=unit, rounds=rounds, images=found)
+    save(RESULT, measured_on() | {"unit": unit, "rounds": rounds, "images": found})
 
 
 if __name__ == "__main__":

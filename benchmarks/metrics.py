@@ -13,7 +13,6 @@ Writes benchmarks/results/metrics/cpu.json.
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from datetime import date
 from statistics import median, quantiles
 from typing import Any
 
@@ -24,9 +23,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
+from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loss_measures import interleaved_seconds
-from softiou._files import write_atomically
 from softiou.metrics import EvaluationScores, ExpectedCalibrationError, SegmentationScores
 
 RESULT = ROOT / "benchmarks" / "results" / "metrics" / "cpu.json"
@@ -44,10 +42,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "torchmetrics": torchmetrics.__version__,
         "image": f"{SIZE[0]}x{SIZE[1]}, {NUM_CLASSES} classes, float32",
         "rounds": options.rounds,
@@ -60,8 +55,7 @@ def main() -> None:
             for height, width in ((SIZE[0] // 2, SIZE[1] // 2), SIZE)
         },
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
     print(json.dumps({k: content[k] for k in ("threads", "state_bytes_of_an_update")}, indent=1))
 
 

@@ -14,7 +14,6 @@ import importlib
 import json
 import warnings
 from collections.abc import Callable
-from datetime import date
 from functools import partial
 from importlib.metadata import version
 from statistics import median
@@ -24,9 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
+from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loss_measures import interleaved_seconds
-from softiou._files import write_atomically
 
 RESULT = ROOT / "benchmarks" / "results" / "name_by_name" / "cpu.json"
 TOLERANCE = 1e-5  # relative, of values in float64; some of theirs sum in float32
@@ -156,17 +154,13 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "rounds": rounds,
         "versions": {library: version(library) for library in {row.library for row in rows()}},
         "rows": [measure(row, rounds=rounds) for row in rows()],
         "stated": [list(row) for row in STATED],
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
     print(json.dumps(content["rows"], indent=1))
 
 

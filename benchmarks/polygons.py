@@ -13,7 +13,8 @@ from statistics import quantiles
 import numpy as np
 import torch
 
-from benchmarks.loading import RESULT, save
+from benchmarks._machine import measured_on, save
+from benchmarks.loading import RESULT
 from softiou.data.drawings import Drawing, Legend, Shape
 from softiou.data.views import View
 
@@ -46,7 +47,8 @@ def main() -> None:
         seconds.append(time.perf_counter() - begin)
     low, middle, high = (round(1000 * value, 2) for value in quantiles(seconds, n=4))
     print(f"{middle} ms ({low} to {high})")
-    save(RESULT.with_name("polygons.json"), unit="ms, median and quartiles", ms=[middle, low, high])
+    found = {"unit": "ms, median and quartiles", "ms": [middle, low, high]}
+    save(RESULT.with_name("polygons.json"), measured_on() | found)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,8 +29,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
-from softiou._files import write_atomically
+from benchmarks._machine import PATHS, ROOT, measured_on, save
 from softiou._processes import world_size
 from softiou.configuration import load_config
 from softiou.training import CustomParts, fitting, start_training
@@ -40,7 +38,6 @@ RESULT = ROOT / "benchmarks" / "results" / "processes" / "cpu.json"
 STEPS, SHOWN = 20, (1, 2, 5, 10, 20)
 IMAGES = 8  # of a step
 CROP = "data.crop_px=[64, 64]"
-PATHS = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
 TEACHER = "TEACHER"  # in place of its run
 
 BASE = ("model.encoder_weights=none", "optim.validations=1", "data.workers=0", "precision=fp32")
@@ -216,16 +213,12 @@ def main() -> None:
     with TemporaryDirectory() as work:
         results = measure(Path(work))
     content = {
-        "commit": current_commit(),
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "images": IMAGES,
         "steps": STEPS,
         "largest_difference_after_steps": results,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
 
 
 if __name__ == "__main__":

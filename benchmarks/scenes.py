@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,8 +28,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 import softiou
-from benchmarks._machine import ROOT, current_commit, machine, processor
-from softiou._files import write_atomically
+from benchmarks._machine import ROOT, measured_on, save
 from softiou.checking import check_dataset
 from softiou.data import Augmentation, Bands, TrainingStream, open_dataset, verify_readable
 from softiou.data.fractions import count_pixels
@@ -173,15 +171,11 @@ def main() -> None:
         print(json.dumps(works[options.work]()))
         return
     content: dict[str, Any] = {
-        "commit": current_commit(),
-        "date": str(date.today()),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "side_px": options.side,
         "crop_px": CROP_PX,
         "scenes": {},
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.scenes:
         with TemporaryDirectory() as folder:
             root = Path(folder)
@@ -192,7 +186,7 @@ def main() -> None:
                 found["predicted"] = in_a_process("predicted", root, options.predict.resolve())
         print(name, found, flush=True)
         content["scenes"][name] = found
-        write_atomically((json.dumps(content, indent=1) + "\n").encode(), options.out)
+        save(options.out, content)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,9 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks._machine import ROOT, current_commit, machine, processor
+from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loading import SIZES, write_images
-from softiou._files import write_atomically
 from softiou.checking import check_dataset, fix_dataset
 from softiou.data import open_dataset
 from softiou.data.shards import indices, shards_in
@@ -140,16 +138,12 @@ def main() -> None:
     found = {"480x360": measure("480x360", arguments.samples, arguments.rounds)}
     print(found, flush=True)
     content = {
-        "commit": current_commit(),
-        "date": str(date.today()),
-        "machine": machine(),
-        "processor": processor(),
+        **measured_on(),
         "unit": "samples a second (image and mask, decoded); the machine had other work",
         "rounds": arguments.rounds,
         "images": found,
     }
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically((json.dumps(content, indent=1) + "\n").encode(), RESULT)
+    save(RESULT, content)
 
 
 if __name__ == "__main__":
