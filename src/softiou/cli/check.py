@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from softiou.checking import CheckReport, FixReport
     from softiou.jobs import SuspectLabel
 
+BandsOfImages = Annotated[
+    str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
+]
+
 
 def check(
     data: Annotated[
@@ -33,9 +37,7 @@ def check(
         Path | None,
         typer.Option(help="Folder of images without masks, to be checked with those of DATA."),
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
-    ] = None,
+    bands: BandsOfImages = None,
     fix: Annotated[
         Path | None,
         typer.Option(
@@ -107,9 +109,7 @@ def convert(
         str, typer.Argument(help="Folder or LAYOUT:/path, for instance coco:/data/coco.")
     ],
     out: Annotated[Path, typer.Argument(help="New folder.")],
-    bands: Annotated[
-        str | None, typer.Option(help="Bands of the images, counted from 1, as data.bands: 4,3,2.")
-    ] = None,
+    bands: BandsOfImages = None,
     shards: Annotated[
         int | None, typer.Option(metavar="MB", min=1, help="Write tar archives of this size.")
     ] = None,

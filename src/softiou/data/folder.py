@@ -126,7 +126,7 @@ class FolderDataset(SegmentationDataset):
             sample["image"] = stored_image(files.image)
         else:
             sample["image"] = BandImage(files.image, self.bands)
-        sample["target"] = StoredTarget(self, index, sample["image"])
+        sample["target"] = StoredTarget(self, index, files, sample["image"])
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
             if self.bands is None:  # `coverage` reads the shapes alone
@@ -171,25 +171,27 @@ class FolderDataset(SegmentationDataset):
 class StoredTarget:  # no dataclass, as Drawing
     """The target of an image, ignored where a chosen band of it has no value."""
 
-    def __init__(self, dataset: FolderDataset, index: int, image: Picture) -> None:
-        self.dataset, self.index, self.image = dataset, index, image
+    def __init__(
+        self, dataset: FolderDataset, row: int, files: SampleFiles, image: Picture
+    ) -> None:
+        self.dataset, self.row, self.files, self.image = dataset, row, files, image
 
-    def __reduce__(self) -> Any:
-        return StoredTarget, (self.dataset.at(np.array([self.index])), 0, self.image)
+    def __reduce__(self) -> Any:  # without the list of all files
+        return StoredTarget, (self.dataset.at(np.array([self.row])), 0, self.files, self.image)
 
     def labels(self) -> Tensor:
         """Return all hard labels (H, W), in few bytes a pixel and little more memory."""
         size, ignore_index = self.image.shape[-2:], self.dataset.description.ignore_index
-        files: SampleFiles = self.dataset.samples[self.index]
-        found = self.dataset.target(files, size, (slice(0, size[0]), slice(0, size[1])))
-        for top in range(0, size[0] if self.dataset.bands else 0, _ROWS):
+        found = self.dataset.target(self.files, size, (slice(0, size[0]), slice(0, size[1])))
+        if self.dataset.bands is None:
+            return found
+        for top in range(0, size[0], _ROWS):
             rows = slice(top, top + _ROWS)
             found[rows].masked_fill_(missing(self.image[:, rows]), ignore_index)
         return found
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
-        files: SampleFiles = self.dataset.samples[self.index]
-        target = self.dataset.target(files, self.image.shape[-2:], place[-2:])
+        target = self.dataset.target(self.files, self.image.shape[-2:], place[-2:])
         if self.dataset.bands is None:
             return target
         gone = missing(self.image[place])

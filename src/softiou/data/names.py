@@ -101,10 +101,8 @@ class Paths(Sequence[Path]):
     """Files of a folder by their names, or any others; an empty name is that of a missing file."""
 
     def __init__(self, files: Iterable[Path] | Names | Inner, folder: Path = Path()) -> None:
-        self.folder, self.names = (
-            folder,
-            files if isinstance(files, Names | Inner) else tuple(files),
-        )
+        self.folder = folder
+        self.names = files if isinstance(files, Names | Inner) else tuple(files)
         if isinstance(self.names, tuple) and all(type(one) is type(folder) for one in self.names):
             self.names = Names(map(str, self.names))
 

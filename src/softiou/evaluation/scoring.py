@@ -145,9 +145,9 @@ def evaluate(
     scaling = None if calibration is None else calibration.scaling
     predictor = ModelPredictor(model, precision) if isinstance(model, SegmentationModel) else model
     scorer = _Scorer(dataset, predictor.device, scaling, num_examples, checkpoint)
+    hard = dataset.labels == "hard"
     numbers = range(len(dataset)) if samples is None else own_share(len(dataset))
     for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
-        hard = dataset.labels == "hard"
         bands = _bands(predictor, sample["image"], inference, scaling, several=hard)
         scorer.add(number, sample, bands)
     if samples is not None and are_several():
