@@ -86,6 +86,7 @@ typedef struct {
     float *value;
     int64_t marks;
     int smoothed;          /* whether there are `on` and `off` */
+    int whole;             /* whether it is known that every pixel has the weight 1 */
     const float *y;        /* pitch apart; or NULL */
     int64_t pitch;
 } known;
@@ -704,6 +705,7 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
     int all = 0;
     for (int64_t k = 0; k < j->K; k++) {
         int plain = read_target(j, s, k, n, row, column, size) && !j->valid.data && !j->weights.data;
+        s->knows[k].whole = plain;
         plain = plain || weigh(j, s, k, n, row, column, size);
         settle(&s->knows[k], size);
         all |= plain;
@@ -1062,14 +1064,16 @@ static double sum_binary(const job *j, scratch *s, outcomes x, int64_t size, dou
 
 /* Sums of two classes against probabilities. */
 INLINE int add_two(const float *one, const float *two, const float *e, const float *y0,
-                   const float *y1, const float *w, int64_t size, int costs, double *to) {
+                   const float *y1, const float *w, int64_t size, int weighted, int costs,
+                   double *to) {
     float sP0 = 0, sY0 = 0, sD0 = 0, sM0 = 0, sT0 = 0, sE0 = 0, sW = 0;
     float sP1 = 0, sY1 = 0, sD1 = 0, sM1 = 0, sT1 = 0, sE1 = 0;
     int strange = 0;
 #pragma omp simd reduction(+ : sP0, sY0, sD0, sM0, sT0, sE0, sP1, sY1, sD1, sM1, sT1, sE1, sW) \
     reduction(| : strange)
     for (int64_t t = 0; t < size; t++) {
-        float weight = w[t], y = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
+        float weight = weighted ? w[t] : 1.0f;
+        float y = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
         sides of = sides_of(one[t] - two[t], e[t], costs);
         sP0 += weight * of.p, sP1 += weight * of.q;
         sY0 += weight * y, sY1 += weight * v;
@@ -1094,23 +1098,25 @@ static double sum_two(const job *j, scratch *s, rows_of z, int64_t size, double 
     const float *y0 = y->y, *y1 = y->y + y->pitch, *one = z.data, *two = z.data + z.pitch;
     const float *e = decays(s, one, two, size);
     double found[2 * SUMS + 1] = {0};
-    if (j->cross_entropy ? add_two(one, two, e, y0, y1, y->w, size, 1, found)
-                         : add_two(one, two, e, y0, y1, y->w, size, 0, found))
-        *j->strange = 1;
+    int costs = (int)j->cross_entropy;
+#define ADD(W, COSTS) add_two(one, two, e, y0, y1, y->w, size, W, COSTS, found)
+    int strange = y->whole ? (costs ? ADD(0, 1) : ADD(0, 0)) : costs ? ADD(1, 1) : ADD(1, 0);
+#undef ADD
+    if (strange) *j->strange = 1;
     for (int i = 0; i < 2 * SUMS; i++) sums[i] += found[i];
     return found[2 * SUMS];
 }
 
 /* Sums of a row of entries. */
 INLINE float add_entries(const float *z, const float *e, const float *y, const float *w,
-                         int64_t size, int activation, int costs, float smoothing, float gamma, double *to,
-                         int64_t *odd) {
+                         int64_t size, int weighted, int activation, int costs, float smoothing,
+                         float gamma, double *to, int64_t *odd) {
     float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0, sW = 0;
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
     int strange = 0;
 #pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF, sW) reduction(| : strange)
     for (int64_t t = 0; t < size; t++) {
-        float weight = w[t], x = z[t], target = y[t];
+        float weight = weighted ? w[t] : 1.0f, x = z[t], target = y[t];
         x = weight > 0.0f ? x : 0.0f;
         target = weight > 0.0f ? target : 0.0f;
         strange |= !(target >= 0.0f && target <= 1.0f);
@@ -1179,12 +1185,14 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
         const float *e = j->activation == SIGMOID ? decays(s, own, NULL, size) : own;
         double *found = sums + c * SUMS;
         float total;
-#define ADD(KIND, COSTS, EPSILON, GAMMA) \
-    add_entries(own, e, y, w, size, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
-        if (j->activation == READY) total = ADD(READY, 0, 0, 0);
-        else if (!j->cross_entropy) total = ADD(SIGMOID, 0, 0, 0);
-        else if (epsilon == 0.0f && gamma == 0.0f) total = ADD(SIGMOID, 1, 0, 0);
-        else total = ADD(SIGMOID, 1, epsilon, gamma);
+        int weighted = !knows->whole || w != knows->w;
+#define ADD(W, KIND, COSTS, EPSILON, GAMMA) \
+    add_entries(own, e, y, w, size, W, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
+        if (j->activation == READY) total = ADD(1, READY, 0, 0, 0);
+        else if (j->cross_entropy && (epsilon != 0.0f || gamma != 0.0f))
+            total = ADD(1, SIGMOID, 1, epsilon, gamma);
+        else if (weighted) total = j->cross_entropy ? ADD(1, SIGMOID, 1, 0, 0) : ADD(1, SIGMOID, 0, 0, 0);
+        else total = j->cross_entropy ? ADD(0, SIGMOID, 1, 0, 0) : ADD(0, SIGMOID, 0, 0, 0);
 #undef ADD
         for (int64_t t = 0; exclusive && t < size; t++) mass[t] += w[t] > 0.0f ? y[t] : 0.0f;
         if (j->activation == SIGMOID || by_class || c == 0) weight += total;
