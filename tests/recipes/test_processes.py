@@ -303,17 +303,14 @@ def same_steps(
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_two_processes_take_the_steps_of_one(verb: str, same_steps: Any) -> None:
-    """In float64, where nothing magnifies rounding, with all that images have in common.
-
-    Some of it is summed in float32.
-    """
+    """In float64, where nothing magnifies rounding, with all that images have in common."""
     found = same_steps(verb)
     assert [*found] == [1, 2, 5]
-    assert max(found.values()) <= 1e-6
+    assert max(found.values()) <= 1e-7  # AdamW's step is almost the sign of a tiny gradient
 
 
 def test_float32_is_as_close_without_what_magnifies_rounding(same_steps: Any) -> None:
-    """Without AdamW, whose step has no size, and the bend of a ReLU."""
+    """With SGD in place of AdamW, and SiLU, which has no kink, in place of ReLU."""
     assert same_steps("smooth")[20] <= 1e-5
 
 

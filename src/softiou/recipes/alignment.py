@@ -47,7 +47,8 @@ class ClassAlignment(nn.Module):
         `inside` says which pixels show a part of an image, bool (N, H, W).
         """
         cells = at_the_stride_of(logits, inside).unsqueeze(1)
-        mass = of_all((logits.float().softmax(1) * cells).sum((0, 2, 3)))
+        probs = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        mass = of_all((probs * cells).sum((0, 2, 3)))
         self.teacher.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
         known = (self.labels > 0) & (self.teacher > 0)
         shares = [mean / mean.sum().clamp(min=1e-12) for mean in (self.labels, self.teacher)]

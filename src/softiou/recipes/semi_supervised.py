@@ -310,7 +310,8 @@ def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
     Between two cells that are sure of different classes it stays high, where the interpolated
     pseudo-label is undecided: borders are learnt, softly, instead of being left out.
     """
-    confidence = logits.float().softmax(1).amax(1, keepdim=True)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    confidence = logits.softmax(1, dtype=dtype).amax(1, keepdim=True)
     return F.interpolate(confidence, size, mode="bilinear", align_corners=False)[:, 0]
 
 
