@@ -107,7 +107,7 @@ def test_every_reader_names_the_file(name: str, content: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("value", [DEEP, "{a: [}", "1" * 5000])
 def test_settings_of_the_command_line(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"seed=.*not a value that YAML can read"):
+    with pytest.raises(ConfigError, match=r"seed=.*the value is not valid YAML"):
         load_config(source="digits", overrides=[f"seed={value}"])
 
 

@@ -226,7 +226,7 @@ def test_interrupted_training_resumes(
 
     result = softiou("train", "--resume", "here")
     assert result.status == 0, result.err
-    assert result.out.startswith("run   here: going on from step 1/4\n")
+    assert result.out.startswith("run   here: continuing from step 1/4\n")
     assert read_checkpoint(Path("here/checkpoints/last.ckpt"))["global_step"] == 4
     assert Path("here/report.html").exists()
 
@@ -242,7 +242,9 @@ def test_interrupted_training_resumes(
     assert longer.status == 0, longer.err
     assert json.loads(longer.out)["config"]["model"]["weights"].endswith("here")
     Path("here/evaluation.json").unlink()  # as after a kill in between
-    assert softiou("train", "--resume", "here").out.startswith("run   here: going on from step 4/4")
+    assert softiou("train", "--resume", "here").out.startswith(
+        "run   here: continuing from step 4/4"
+    )
     assert Path("here/evaluation.json").exists()
     softiou("train", "--resume", "nowhere").assert_refused("nowhere cannot be resumed")
 
@@ -739,11 +741,11 @@ def test_distill_refuses(
     softiou("distill", shapes, *short).assert_refused("Name a teacher")
     teacher = ("--teacher", trained.directory)
     both = softiou("distill", shapes, *teacher, "--soft-labels", "store", *short)
-    both.assert_refused("needs one of teacher and soft_labels")
+    both.assert_refused("set exactly one of teacher and soft_labels")
     unfair = softiou(
         "distill", shapes, *teacher, "--baseline", trained.directory, "--out", "kd", *short
     )
-    unfair.assert_refused("no fair baseline", "optim.steps: 4, baseline 80")
+    unfair.assert_refused("not a fair baseline", "optim.steps: 4, baseline 80")
     assert not (tmp_path / "kd").exists()
     softiou("distill", "--resume", "kd", shapes).assert_refused("--resume goes on")
     plain = softiou("distill", "--resume", trained.directory)

@@ -31,7 +31,7 @@ def test_settings_without_data(softiou: Run) -> None:
     description = DataConfig.model_fields["crop_px"].description
     (line,) = (line for line in result.out.splitlines() if line.startswith("  crop_px:"))
     assert line.endswith(f"# {description}")
-    assert result.out.endswith("# auto: name a data set to see what each value becomes.\n")
+    assert result.out.endswith("# Give a data set to see the value of each setting that is auto.\n")
     for section, model in Config.sections():
         if content[section]:
             assert content[section].keys() == model.model_fields.keys(), "complete"
@@ -50,7 +50,7 @@ def test_what_auto_became_and_why(softiou: Run, shapes: Path) -> None:
     cost = json.loads(softiou("config", shapes, *SMALL, *FEW, "--json").out)
     assert cost["config"]["data"]["batch_size"] == 8
     assert {key: cost["auto"][key] for key in ("data.crop_px", "data.batch_size")} == {
-        "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
+        "data.crop_px": RULES["data.crop_px"],
         "data.batch_size": RULES["data.batch_size"],
     }
     assert "optim.steps" not in cost["auto"], "it was given"
@@ -77,7 +77,7 @@ def test_a_dry_run_takes_one_step_and_keeps_nothing(softiou: Run, shapes: Path) 
 def test_mistakes_are_those_of_the_training(softiou: Run, shapes: Path) -> None:
     for command in (("config",), ("train", "--dry-run")):
         refused = softiou(*command, shapes, *SMALL, "data.crop_px=[33,33]")
-        refused.assert_refused("data.crop_px: [33, 33] is no multiple")
+        refused.assert_refused("data.crop_px: [33, 33] is not a multiple")
         softiou(*command, shapes, "optim.lr=1").assert_refused("optim.learning_rate")
 
 

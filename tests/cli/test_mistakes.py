@@ -212,5 +212,5 @@ def test_a_request_is_checked_before_anything_is_imported(settings: dict[str, An
 
 
 def test_steps_and_epochs_exclude_each_other() -> None:
-    with pytest.raises(ConfigError, match="say the same: set one of them"):
+    with pytest.raises(ConfigError, match="set the same thing: keep one"):
         load_config(source="digits", overrides=["optim.steps=5", "optim.epochs=2"])

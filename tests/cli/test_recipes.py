@@ -73,9 +73,9 @@ def test_recipe_is_copied(softiou: Run, tmp_path: Path) -> None:
 
 def test_copy_overwrites_nothing(softiou: Run) -> None:
     Path("voc-jml.yaml").write_text("mine")
-    softiou("recipes", "cp", "voc-jml").assert_refused("voc-jml.yaml exists already")
+    softiou("recipes", "cp", "voc-jml").assert_refused("voc-jml.yaml already exists")
     assert Path("voc-jml.yaml").read_text() == "mine"
-    softiou("recipes", "cp", "voc-jml", "a/b.yaml").assert_refused("there is no folder a")
+    softiou("recipes", "cp", "voc-jml", "a/b.yaml").assert_refused("the folder a does not exist")
 
 
 @pytest.mark.parametrize("verb", ["show", "cp"])

@@ -131,7 +131,7 @@ def test_it_is_remembered_and_the_rate_stays(
         said: list[str] = []
         run = start_training(config, directory=tmp_path / str(number), say=said.append)
         assert "auto  data.batch_size: 32" in said
-        assert "auto  optim.learning_rate stays that for 8 images a step" in said
+        assert "auto  optim.learning_rate is not scaled: it is for 8 images per step" in said
         assert sizes == [4, 8, 16, 32]
         written = config_of(run)
         assert (written.data.batch_size, written.optim.learning_rate) == (32, 0.0005)

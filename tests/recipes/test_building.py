@@ -120,7 +120,7 @@ def test_a_kind_and_its_settings_can_be_given_apart() -> None:
 
 def test_settings_of_another_kind_are_refused() -> None:
     for settings in ("labels.epsilon=0.3", "labels={kind: boundary, sigma: 2}"):
-        with pytest.raises(ConfigError, match=r"is for the kind .*, not (auto|boundary)"):
+        with pytest.raises(ConfigError, match=r"needs kind .*, not (auto|boundary)"):
             load_config(source="d", overrides=[settings])
 
 

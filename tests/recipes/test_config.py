@@ -39,23 +39,24 @@ def test_all_mistakes_are_reported_at_once() -> None:
             "optim.stepz: unknown key; did you mean optim.steps? For instance optim.steps=3",
             "optm: unknown key; did you mean optim.ema? For instance optim.ema=0.5",
             "steps: unknown key; did you mean optim.steps? For instance optim.steps=3",
-            "data.flip: expected a number of at most 1, but got 2 (chance of a horizontal flip; "
-            "default null)",
-            "data.batch_size: expected auto or a number of at least 1, but got 0 (images a batch "
-            "and process; default auto)",
-            "data.skip_corrupt: expected true or false, but got 'maybe' (leave unreadable images "
-            "out instead of stopping; default false)",
-            "model.encoder: expected text, but got 5 (of segmentation_models_pytorch; tu-NAME: "
-            "timm; of transformers: a repository or folder; default mobilenet_v2)",
+            "data.flip: expected a number of at most 1, but got 2 (probability of a "
+            "horizontal flip; default null)",
+            "data.batch_size: expected auto or a number of at least 1, but got 0 (images per "
+            "batch in each process; default auto)",
+            "data.skip_corrupt: expected true or false, but got 'maybe' (skip unreadable images "
+            "instead of stopping; default false)",
+            "model.encoder: expected text, but got 5 (encoder of segmentation_models_pytorch; "
+            "tu-NAME from timm; for transformers, a model repository or folder; default "
+            "mobilenet_v2)",
             "loss.kind: expected jaccard, dice, tversky or soft_jaccard, but got 'lovasz' "
-            "(jaccard, dice, tversky, soft_jaccard: the overlap part; default jaccard)",
-            "optim.learning_rate: expected auto or a finite number, but got nan (the highest, that "
-            "of the heads; auto: adamw 0.0005, sgd 0.01; default auto)",
-            "seed: expected a number of at least 0, but got -1 (of the weights and of everything "
-            "random in the data; default 0)",
+            "(overlap loss: jaccard, dice, tversky or soft_jaccard; default jaccard)",
+            "optim.learning_rate: expected auto or a finite number, but got nan (peak learning "
+            "rate of the decoder; auto: adamw 0.0005, sgd 0.01; default auto)",
+            "seed: expected a number of at least 0, but got -1 (seed of the initial weights, the "
+            "data order and the augmentation; default 0)",
             "optim.validations: expected KEY=VALUE, for instance optim.steps=500",
             "=3: expected KEY=VALUE, for instance optim.steps=500",
-            "optim.ema=[1: not a value that YAML can read",
+            "optim.ema=[1: the value is not valid YAML",
             "data.source.name=x: data.source is a value, not a section",
         ]
     )
@@ -77,10 +78,10 @@ def test_all_mistakes_are_reported_at_once() -> None:
             "loss.class_weights: expected a number of at least 0, but got",
         ),
         ("optim.ema=1", "optim.ema: expected auto or a number below 1, but got 1"),
-        ("optim=5", "optim: is a section; set optim.KEY, for instance optim.optimizer=adamw"),
+        ("optim=5", "optim: is a section, not a setting; use optim.KEY, for instance"),
         ("optim.optimizer=adam", "optim.optimizer: expected adamw or sgd, but got"),
         ("optim.momentum=1", "optim.momentum: expected a number below 1, but got 1"),
-        ("optim.momentum=0.9", "optim: momentum is for the optimizer sgd, not adamw: leave it"),
+        ("optim.momentum=0.9", "optim: momentum needs the optimizer sgd, not adamw: remove it"),
         ("optim.weight_decay=-1", "optim.weight_decay: expected auto or a number of at least 0"),
         ("resolution=5", "resolution: unknown key"),
         ("optim.steps=100000000000000000000", "optim.steps: expected at most 1000000000, b"),
@@ -88,11 +89,11 @@ def test_all_mistakes_are_reported_at_once() -> None:
         ("data.crop_px=[1000000, 32]", "data.crop_px: expected 1 to 16384, because a larger crop"),
         ("data.batch_size=1000000000", "data.batch_size: expected 1 to 65536, because more images"),
         ("data.workers=1000", "data.workers: expected 0 to 256, because more loading processes"),
-        ("data.scale=[1e-9, 1]", "data.scale: expected 0.05 to 20, because beyond, nothing"),
+        ("data.scale=[1e-9, 1]", "data.scale: expected 0.05 to 20, because outside this range"),
         ("labels={kind: boundary, width: 1000000}", "labels.width: expected 1 to 256, because"),
         ("labels={kind: gaussian, sigma: 1e9}", "labels.sigma: expected 0.05 to 16, because the"),
         ("labels={kind: gaussian, width: 100}", "labels: expected 0.05 to 16, because the time"),
-        ("loss.per={batch: 1e300}", "loss.per: expected at most 1000000000, because float"),
+        ("loss.per={batch: 1e300}", "loss.per: expected at most 1000000000, because larger"),
         ("data={source: x, crop_px: [8192, 8192], batch_size: 8}", "data: batch_size x crop_px is"),
     ],
 )
@@ -150,9 +151,9 @@ def test_another_optimiser_brings_its_own_rates(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "Cannot read the configuration .*: No such file"),
-        (b"optim: [1", "is no valid YAML"),
-        (b"- 1\n- 2\n", "holds no settings"),
-        (b"data: \xff\xfe", "is no valid YAML"),
+        (b"optim: [1", "is not valid YAML"),
+        (b"- 1\n- 2\n", "contains no settings"),
+        (b"data: \xff\xfe", "is not valid YAML"),
     ],
 )
 def test_bad_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -184,7 +185,7 @@ def test_saved_configuration_is_complete_commented_and_equal(tmp_path: Path) -> 
     sections = {f"{name}:" for name in Config.model_fields}
     # Every knob is written with its comment, the sections alone have none.
     assert all("  # " in line for line in knobs if line not in sections)
-    assert "  crop_px: [64, 96]  # height, width" in knobs
+    assert "  crop_px: [64, 96]  # height and width of the training crops in pixels" in knobs
 
 
 def test_default_configuration_survives_the_file(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_other_images_under_the_same_path_are_refused(
     mask = data / "train" / "masks" / first.name
     for file in (first, mask):
         shutil.copy(file, file.with_name("another.png"))
-    with pytest.raises(CheckpointError, match=r"started with other images than .*data holds now"):
+    with pytest.raises(CheckpointError, match=r"started with other images than .*data has now"):
         resume_training(run)
     for file in (first, mask):
         file.with_name("another.png").unlink()

@@ -200,7 +200,7 @@ def test_a_requeued_job_continues_with_more_processes(
     said = [command.text() for command in commands]
     assert ends == [0, 0], "\n".join(said)
     assert "keeps its own settings, not optim.clip_norm: 3" in said[0]
-    assert "going on from step 3/6" in said[0]
+    assert "continuing from step 3/6" in said[0]
     assert said[1] == ""
     assert largest_difference(whole, run) <= 1e-5
     together = json.loads((run / "evaluation.json").read_text())
@@ -346,7 +346,9 @@ def test_a_batch_that_cannot_be_shared(
 ) -> None:
     _, half, *_ = interrupted
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(ConfigError, match=r"by 1 processes, 4 images a step .* 3 cannot share"):
+    with pytest.raises(
+        ConfigError, match=r"by 1 processes with 4 images per step .* 3 cannot share"
+    ):
         resume_training(half)
 
 

@@ -126,4 +126,4 @@ def test_the_first_batch_is_waited_for(clock: Clock, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(_screen, "Timer", Timer)
     run(RunProgress(started.append, steps=9, images=1), clock, range(1, 2))
-    assert started == ["loading and learning the first batch ...", "cancelled"]
+    assert started == ["running the first training step ...", "cancelled"]

@@ -106,7 +106,7 @@ def test_report_warns_once_when_a_class_vanishes(tmp_path: Path) -> None:
     assert recipe.logged["labels/class/pole"] == pytest.approx(10)
     assert recipe.logged["pseudo/class/pole"] == 0
     assert len(said) == 1
-    assert "hardly name pole any more" in said[0]
+    assert "pole is almost absent from the pseudo-labels" in said[0]
     validate(gone)
     assert len(said) == 1
     validate(fine)

@@ -168,7 +168,7 @@ def test_the_rules_of_auto_stand_in_the_documentation() -> None:
     for key, rule in resolving.RULES.items():
         own = key != "optim.epochs" and key.removeprefix("data.") not in PRESETS["none"]
         assert not own or f"| `{key}` | {rule} |" in page
-    assert "| `data.scale` to `data.noise` | of data.augmentation |" in page
+    assert "| `data.scale` to `data.noise` | as in the preset data.augmentation |" in page
 
 
 @pytest.mark.parametrize(

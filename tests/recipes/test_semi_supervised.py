@@ -416,7 +416,7 @@ def test_masks_of_unlabelled_images_are_never_opened(finished: Any, few: Path) -
 
 def test_run_tells_of_its_pseudo_labels(finished: Any, few: Path) -> None:
     run, said, _ = finished
-    counts = "10 images to train on, 4 with masks; each batch holds 2 with masks and 2 without;"
+    counts = "10 images to train on, 4 with masks; each batch has 2 with masks and 2 without;"
     assert f"{run}: {counts} 3 to validate, 6 steps" in " ".join(said)
     validations = [line for line in lines_of(run) if "val/miou_d" in line]
     assert [line["step"] for line in validations] == [3, 6]
@@ -586,7 +586,7 @@ def test_mistakes_are_told(semi_config: Make, shapes: Path, tmp_path: Path) -> N
             semi_config("semi_supervised.ramp=0.1", *overrides)
         return str(error.value)
 
-    assert "cut_mix and class_mix are shares of the same views" in refused(
+    assert "cut_mix + class_mix must be at most 1" in refused(
         "semi_supervised.cut_mix=0.8", "semi_supervised.class_mix=0.3"
     )
     assert "semi_supervised.ema" in refused("optim.ema=0.9")
@@ -638,7 +638,7 @@ def test_unreadable_unlabelled_images(semi_config: Make, few: Path, tmp_path: Pa
         directory=tmp_path / "b",
         say=said.append,
     )
-    assert said[0] == "unlabelled: left out 1 unreadable images"
+    assert said[0] == "unlabelled: skipped 1 unreadable images"
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -648,7 +648,7 @@ def test_split_that_is_scored_on_is_not_learnt_from(split: str) -> None:
     )
     with pytest.raises(
         DataError,
-        match=rf"train_split: .* all \d+ of the split '{split}' .* which models are scored on",
+        match=rf"train_split: .* all \d+ of the split '{split}' .* which is used for evaluation",
     ):
         resolve_config(config)
 

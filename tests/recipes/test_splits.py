@@ -108,8 +108,8 @@ def test_copies_of_what_is_scored_are_not_trained_on(
     assert found.training.stems == ("train0", "train2", "train4")
     assert len(found.training) == 3
     assert found.notes == (
-        "train: left out 1 images that the split test holds, too: train3",
-        "train: left out 1 images that the split val holds, too: train1",
+        "train: skipped 1 images that are also in the split test: train3",
+        "train: skipped 1 images that are also in the split val: train1",
     )
 
 

@@ -304,7 +304,7 @@ def test_several_labels_are_ignored() -> None:
 
 
 def test_a_target_of_another_space_raises() -> None:
-    with pytest.raises(ValueError, match=r"to cover \(N, \*S\) = \(2, 8\), but it covers \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"to have shape \(N, \*S\) = \(2, 8\), but got \(2, 4\)"):
         overlap_statistics(torch.zeros(2, 3, 8), HardTarget(torch.zeros(2, 4).long()))
 
 

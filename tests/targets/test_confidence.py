@@ -209,7 +209,7 @@ def test_keeping_nothing_raises() -> None:
 @pytest.mark.parametrize("impl", ["torch", "chunked"])
 def test_keeping_some_of_independent_classes_raises(impl: str) -> None:
     target = confident(torch.rand(1, 3, 4), keep=2)
-    with pytest.raises(ValueError, match=r"keep=2 is for classes that exclude each other"):
+    with pytest.raises(ValueError, match=r"keep=2 needs classes that exclude each other"):
         overlap_statistics(torch.zeros(1, 3, 4), target, activation="sigmoid", impl=impl)
-    with pytest.raises(ValueError, match=r"Leave `keep` out for independent classes"):
+    with pytest.raises(ValueError, match=r"Remove `keep` for independent classes"):
         ConfidentTarget(VotesTarget(torch.zeros(1, 2, 3).long()), keep=1).dense(1, torch.float32)

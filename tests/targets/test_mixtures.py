@@ -222,7 +222,7 @@ def test_shares_that_are_none_raise(shares: Any, parts: Any, message: str) -> No
 
 
 def test_parts_of_other_shapes_raise() -> None:
-    message = r"mixed to cover the same \(N, \*S\), but got \[\(1, 2\), \(1, 3\)\]"
+    message = r"mixed targets to have the same shape \(N, \*S\), but got \[\(1, 2\), \(1, 3\)\]"
     region = torch.zeros(1, 2, dtype=torch.bool)
     for target in (
         MixedTarget((0.5, 0.5), (hard(0, 1), hard(0, 1, 1))),

@@ -189,7 +189,7 @@ def test_labels_beyond_the_type_of_others_are_classes() -> None:
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan])
 def test_a_sigma_of_zero_raises(sigma: float) -> None:
-    with pytest.raises(ValueError, match=r"`sigma` to be greater than 0, .* are a HardTarget"):
+    with pytest.raises(ValueError, match=r"`sigma` to be greater than 0, .* use HardTarget"):
         GaussianTarget(torch.zeros(1, 2, dtype=torch.long), sigma)
 
 
@@ -200,5 +200,7 @@ def test_a_window_without_width_raises(width: int) -> None:
 
 
 def test_floating_labels_raise() -> None:
-    with pytest.raises(TypeError, match=r"integer dtype, but got torch.float32. Probabilities are"):
+    with pytest.raises(
+        TypeError, match=r"integer dtype, but got torch.float32. Probabilities cannot"
+    ):
         GaussianTarget(torch.zeros(1, 2))

@@ -221,7 +221,9 @@ def test_a_band_without_width_raises(width: int) -> None:
 
 
 def test_floating_labels_raise() -> None:
-    with pytest.raises(TypeError, match=r"integer dtype, but got torch.float32. Probabilities are"):
+    with pytest.raises(
+        TypeError, match=r"integer dtype, but got torch.float32. Probabilities cannot"
+    ):
         SmoothedTarget(torch.zeros(1, 2), 0.5)
 
 

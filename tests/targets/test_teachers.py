@@ -236,9 +236,7 @@ def test_other_classes_than_the_student_raise() -> None:
 
 
 def test_another_number_of_images_raises() -> None:
-    with pytest.raises(
-        ValueError, match=r"cover \(N, \*S\) = \(2, 4, 4\), but it covers \(1, 4, 4\)"
-    ):
+    with pytest.raises(ValueError, match=r"shape \(N, \*S\) = \(2, 4, 4\), but got \(1, 4, 4\)"):
         overlap_statistics(torch.zeros(2, 3, 4, 4), TeacherTarget(torch.zeros(1, 3, 2, 2)))
 
 

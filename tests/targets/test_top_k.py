@@ -113,7 +113,7 @@ def test_integer_dtypes_agree(dtype: torch.dtype) -> None:
 def test_shapes_that_differ_raise() -> None:
     indices = torch.zeros(1, 2, 3, dtype=torch.long)
     with pytest.raises(
-        ValueError, match=r"one shape \(N, K, \*S\), but got \(1, 2, 3\) and \(1, 1"
+        ValueError, match=r"the same shape \(N, K, \*S\), but got \(1, 2, 3\) and \(1, 1"
     ):
         SparseTarget(indices, torch.zeros(1, 1, 3))
     with pytest.raises(ValueError, match=r"\(N, K, \*S\), but got \(2, 3\) and \(2, 3\)"):

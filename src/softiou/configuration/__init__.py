@@ -1,4 +1,4 @@
-"""Settings of a run: sections, files and the recipes that come with the package (without torch)."""
+"""The configuration of a run, its files, and the packaged recipes; nothing here imports torch."""
 
 from softiou.configuration.files import (
     config_text,

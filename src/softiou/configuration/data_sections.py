@@ -1,4 +1,4 @@
-"""The settings of data and labels."""
+"""The settings of the data and of the labels."""
 
 import math
 from typing import Annotated, Any, Literal, Self, TypeAlias
@@ -50,55 +50,55 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 class DataConfig(Section):
-    """What to train on, and how an image becomes a training sample."""
+    """The data set, and how its images are cropped, augmented and loaded."""
 
     source: str = Field(
-        description="data set folder, LAYOUT:FOLDER as in voc:/data/VOCdevkit, or digits"
+        description="data set: a folder, LAYOUT:FOLDER such as voc:/data/VOCdevkit, or digits"
     )
-    train_split: str = Field("train", description="split to learn from")
-    val_split: str = Field("val", description="split that chooses the best checkpoint")
+    train_split: str = Field("train", description="split to train on")
+    val_split: str = Field("val", description="validation split, which selects the best checkpoint")
     crop_px: Annotated[Auto | tuple[Positive, Positive], BeforeValidator(two)] = Field(
-        "auto", description="height, width"
+        "auto", description="height and width of the training crops in pixels"
     )
     augmentation: Auto | Preset = Field(
         "auto",
-        description="what the next settings are where they are null: street, aerial, microscopy, "
-        "medical or none",
+        description="preset for the settings from scale to noise that are null: street, aerial, "
+        "microscopy, medical or none",
     )
-    scale: Zoom | None = Field(None, description="random zoom, smallest and largest")
-    flip: Share | None = Field(None, description="chance of a horizontal flip")
-    vertical_flip: Share | None = Field(None, description="chance of a flip top to bottom")
-    quarter_turns: bool | None = Field(None, description="turn by a random multiple of 90 degrees")
-    rotation: Degrees | None = Field(None, description="largest rotation, in degrees")
+    scale: Zoom | None = Field(None, description="smallest and largest factor of the random zoom")
+    flip: Share | None = Field(None, description="probability of a horizontal flip")
+    vertical_flip: Share | None = Field(None, description="probability of a vertical flip")
+    quarter_turns: bool | None = Field(None, description="rotate by multiples of 90 degrees")
+    rotation: Degrees | None = Field(None, description="maximum rotation in degrees")
     elastic: Share | None = Field(
-        None, description="largest smooth displacement, as a share of the shorter side of the crop"
+        None, description="maximum elastic displacement, as a fraction of the crop's shorter side"
     )
     colour: Share | None = Field(None, description="strength of colour jitter")
-    gamma: Share | None = Field(None, description="strength of a random gamma")
-    blur: NotNegative | None = Field(None, description="largest Gaussian blur, sigma in pixels")
-    channel_dropout: Share | None = Field(None, description="chance that a band is lost")
+    gamma: Share | None = Field(None, description="strength of the random gamma correction")
+    blur: NotNegative | None = Field(None, description="maximum sigma of Gaussian blur, in pixels")
+    channel_dropout: Share | None = Field(None, description="probability that a band is dropped")
     noise: Share | None = Field(
-        None, description="largest standard deviation of noise, as a share of the range of values"
+        None, description="maximum standard deviation of noise, as a fraction of the value range"
     )
-    batch_size: Auto | Positive = Field("auto", description="images a batch and process")
-    workers: Auto | Workers = Field("auto", description="loading processes")
-    skip_corrupt: bool = Field(False, description="leave unreadable images out instead of stopping")
+    batch_size: Auto | Positive = Field("auto", description="images per batch in each process")
+    workers: Auto | Workers = Field("auto", description="number of data loading processes")
+    skip_corrupt: bool = Field(False, description="skip unreadable images instead of stopping")
     verify: bool = Field(
         True, description="check before training that new and changed files can be decoded"
     )
     bands: Annotated[list[Positive], BeforeValidator(several), Field(min_length=1)] | None = Field(
-        None, description="of the image files, counted from 1, in the order of the model; null: RGB"
+        None, description="bands of the image files that the model reads, from 1; null: RGB"
     )
     band_ranges: list[Annotated[tuple[float, float], AfterValidator(ordered)]] | None = Field(
         None,
-        description="values of each band that become 0 and 1; null: two standard deviations around "
-        "the mean, of train",
+        description="for each band, the two values that are scaled to 0 and 1; null: mean - 2 and "
+        "mean + 2 standard deviations of the training images",
     )
     neighbours: Annotated[int, Field(ge=0, le=50)] = Field(
-        1, description="slices on each side of that of a volume that the model sees as bands, too"
+        1, description="volumes: adjacent slices on each side that the model sees as extra bands"
     )
     axis: Literal["x", "y", "z"] | None = Field(
-        None, description="of the slices of volumes, as dataset.yaml says"
+        None, description="volumes: axis of the slices, from dataset.yaml"
     )
 
     @model_validator(mode="after")
@@ -126,51 +126,51 @@ SETTINGS_OF_LABELS = {
 
 
 class LabelsConfig(Section):
-    """What the labels of the training split become before the loss sees them.
+    """How the labels of the training split are turned into the targets of the loss.
 
-    - auto: votes for several annotators, hard otherwise; hard: class indices
-    - soft: probabilities that the data set knows: covered shares, or the shares of the votes
-    - coverage: the share of each pixel's area that each class covers, exact for polygons and for
-      masks that the crop makes smaller
-    - uniform, boundary, gaussian: smoothed everywhere, near other classes, by their surroundings
-    - votes, majority, random, staple: of several annotators the shares of the votes, the most
-      frequent class, one of them drawn for every sample, or the classes' probabilities by STAPLE
+    - auto: votes if there are several annotators, hard otherwise; hard: class indices
+    - soft: the probabilities of the data set: area fractions, or the annotators' votes
+    - coverage: the fraction of each pixel's area that each class covers, exact for polygons and for
+      masks that are downscaled
+    - uniform, boundary, gaussian: label smoothing in every pixel, near class boundaries, or as a
+      Gaussian-weighted average of the neighbours' labels
+    - votes, majority, random, staple: with several annotators, the fraction of votes of each class,
+      the majority class, one annotator at random per sample, or the probabilities of STAPLE
     """
 
     kind: Auto | LabelsKind = Field(
         "auto",
-        description="hard, soft, coverage, uniform, boundary, gaussian; of several annotators: "
+        description="hard, soft, coverage, uniform, boundary, gaussian; for several annotators: "
         "votes, majority, random, staple",
     )
     epsilon: Share | None = Field(
-        None, description="share spread over the classes; null: uniform 0.1, boundary 0.5"
+        None, description="probability spread over the classes; null: uniform 0.1, boundary 0.5"
     )
     width: Positive | None = Field(
         None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
     adaptive: bool = Field(
-        False,
-        description="boundary: objects at most 2 width pixels thick, such as poles, stay hard",
+        False, description="boundary: do not smooth objects that are at most 2 * width pixels thick"
     )
-    sigma: PositiveNumber | None = Field(None, description="of the Gaussian, in pixels; null: 1")
+    sigma: PositiveNumber | None = Field(None, description="gaussian: sigma in pixels; null: 1")
 
     @model_validator(mode="before")
     @classmethod
     def _from_name(cls, value: Any) -> Any:
-        """Take `labels=boundary` for `labels.kind=boundary`."""
+        """Accept `labels=boundary` as a short form of `labels.kind=boundary`."""
         return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_use(self) -> Self:
         for setting, kinds in SETTINGS_OF_LABELS.items():
             if getattr(self, setting) not in (None, False) and self.kind not in kinds:
-                raise ValueError(f"{setting} is for the kind {' or '.join(kinds)}, not {self.kind}")
+                raise ValueError(f"{setting} needs kind {' or '.join(kinds)}, not {self.kind}")
         if self.kind == "gaussian":
             check_limits("sigma", self.width)
         return self
 
     def with_defaults(self) -> Self:
-        """Return the settings with a value for each that the kind needs."""
+        """Return the settings with the defaults of this kind filled in."""
         defaults: dict[str, float] = {}
         if self.kind in EPSILON:
             defaults["epsilon"] = EPSILON[self.kind]

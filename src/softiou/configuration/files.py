@@ -1,4 +1,4 @@
-"""Configurations from files and the command line, checked as a whole; and back into files."""
+"""Read configurations from files and the command line, validate them, and write them."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -17,7 +17,7 @@ from softiou.errors import ConfigError
 
 S = TypeVar("S", bound=Section)
 
-# Settings that were resolved from another setting, and are dropped when that changes.
+# Settings whose defaults depend on another one: they are dropped when that setting is changed.
 _DEPENDANTS = {
     ("labels", "kind"): ("epsilon", "width", "sigma", "adaptive"),
     ("optim", "epochs"): ("steps",),
@@ -28,7 +28,7 @@ _DEPENDANTS = {
 
 
 def load_labelling_config(overrides: list[str]) -> LabellingConfig:
-    """Read the settings of `softiou label` from "key=value"; a ConfigError lists all mistakes."""
+    """Read the settings of `softiou label` from "key=value", or raise a ConfigError."""
     values: dict[str, Any] = {}
     mistakes = _override(values, overrides)
     return _validated(LabellingConfig, values, mistakes)
@@ -41,16 +41,16 @@ def load_config(
     overrides: list[str] | None = None,
     section: str | None = None,
 ) -> Config:
-    """Read a configuration: defaults, then the file, then `source`, then the overrides.
+    """Read a configuration: the defaults, overridden by the file, `source` and the overrides.
 
     Args:
-        source: Data set; stands for `data.source`.
+        source: Data set, the value of `data.source`.
         file: YAML file.
         overrides: "dotted.key=value" with YAML values, for instance "optim.steps=500".
-        section: Name of a section to add, with its defaults where nothing else is given.
+        section: Name of an optional section to add, with its defaults.
 
     Raises:
-        ConfigError: Lists every mistake at once, with dotted keys.
+        ConfigError: The configuration is not valid; the message lists all errors.
     """
     values = _read_yaml(file) if file else {}
     _forget_what_depends(values, overrides or [])
@@ -68,7 +68,7 @@ def load_config(
 
 
 def by_dotted_key(sections: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of nested plain values by "section.key"."""
+    """Flatten nested settings into a dictionary with keys "section.key"."""
     found: dict[str, Any] = {}
     for name, content in sections.items():
         inner = isinstance(content, dict)
@@ -77,7 +77,7 @@ def by_dotted_key(sections: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_valid(values: dict[str, Any]) -> bool:
-    """Return whether values are valid without the overrides."""
+    """Return whether the values are a valid configuration."""
     try:
         validate_config(values)
     except ConfigError:
@@ -86,7 +86,7 @@ def _is_valid(values: dict[str, Any]) -> bool:
 
 
 def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
-    """Drop settings that were resolved from one which an override changes."""
+    """Drop settings whose defaults depend on a setting that an override changes."""
     given = {key: text for key, _, text in (override.partition("=") for override in overrides)}
     for (section, name), dependants in _DEPENDANTS.items():
         held: Any = values.get(section)
@@ -97,7 +97,7 @@ def _forget_what_depends(values: dict[str, Any], overrides: list[str]) -> None:
 
 
 def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
-    """Set "dotted.key=value" in nested values; return what is wrong with the overrides."""
+    """Apply "dotted.key=value" to nested values, and return the errors of the overrides."""
     mistakes = []
     for override in overrides:
         key, equals, text = override.partition("=")
@@ -107,14 +107,14 @@ def _override(values: dict[str, Any], overrides: list[str]) -> list[str]:
         try:
             _assign(values, key, parse_yaml(text, _Loader))
         except ValueError:
-            mistakes.append(f"{override[:200]}: not a value that YAML can read")
+            mistakes.append(f"{override[:200]}: the value is not valid YAML")
         except TypeError:
             mistakes.append(f"{override}: {key.rpartition('.')[0]} is a value, not a section")
     return mistakes
 
 
 def validate_config(values: dict[str, Any], mistakes: list[str] | None = None) -> Config:
-    """Build the configuration from nested plain values, or raise with all mistakes at once."""
+    """Build the configuration from nested plain values, or raise a ConfigError with all errors."""
     return _validated(Config, values, list(mistakes or []))
 
 
@@ -136,7 +136,7 @@ def save_config(config: Config, path: Path, *, header: str = "") -> None:
 
 
 class _Loader(BoundedLoader):
-    """YAML in which 1_8 is the name of a split, and not the number 18."""
+    """A YAML loader that reads 1_8 as text, the name of a split, not as the number 18."""
 
 
 def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int | str:
@@ -147,7 +147,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def config_text(config: Config, notes: Mapping[str, str] | None = None) -> str:
-    """Return all settings as YAML: a line each, with its description and a note by dotted key."""
+    """Return all settings as YAML, each with its description and its note (by dotted key)."""
     lines, sections = [], dict(Config.sections())
     for name, field in Config.model_fields.items():
         value = getattr(config, name)
@@ -155,7 +155,7 @@ def config_text(config: Config, notes: Mapping[str, str] | None = None) -> str:
             lines.append(_line(name, value, field.description, notes))
             continue
         lines.append(f"{name}:")
-        # A resolved section narrows types, and has the descriptions of the original.
+        # The fields of a resolved section have no descriptions: take those of the original.
         for key, setting in sections[name].model_fields.items():
             line = _line(f"{name}.{key}", getattr(value, key), setting.description, notes)
             lines.append(f"  {line}")
@@ -173,9 +173,9 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"Cannot read the configuration {file}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{file} is no valid YAML: {error}") from error
+        raise ConfigError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{file} holds no settings; see the config.yaml of any run.")
+        raise ConfigError(f"{file} contains no settings; see the config.yaml of any run.")
     # A section whose settings are all commented out reads as null.
     return {key: value for key, value in values.items() if value is not None}
 

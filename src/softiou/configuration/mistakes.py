@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from softiou.configuration.section import Section, inline_yaml
 
-# What a value has to be, by pydantic's name of the mistake.
+# The expected value, by pydantic's type of the error.
 _WANTED = {
     "greater_than": "a number above {gt:g}",
     "greater_than_equal": "a number of at least {ge:g}",
@@ -24,14 +24,14 @@ _WANTED = {
     "list_type": "a list, such as [1, 2]",
     "dict_type": "a dictionary, such as {{batch: 1, image: 1}}",
 }
-# The setting of a section that its name alone stands for.
+# The main setting of a section, suggested when a value is given for the section itself.
 _MAIN = {
     "data": "data.source",
     "model": "model.architecture",
     "loss": "loss.kind",
     "optim": "optim.optimizer",
 }
-# Words of other tools for things that are no settings here, and which entry speaks of them.
+# Names in other tools for what is not a setting here, and the entry of words.yaml that explains it.
 _ALIKE = {
     **dict.fromkeys(("gpu", "device", "devices", "num_gpus", "accelerator"), "gpus"),
     **dict.fromkeys(("classes", "nc", "n_classes"), "num_classes"),
@@ -41,7 +41,7 @@ _ALIKE = {
 
 
 def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
-    """Return a line for each wrong key: what was expected, the value, and a way out."""
+    """Return a line for each wrong key: the expected value, the given one, and a suggestion."""
     wrong: dict[str, list[Any]] = {}
     for detail in error.errors():
         location = [str(part) for part in detail["loc"]] or ["configuration"]
@@ -51,7 +51,7 @@ def mistakes_in(error: ValidationError, kind: type[Section]) -> list[str]:
 
 
 def advice(word: str, value: object, kind: type[Section]) -> str:
-    """Return which setting of `kind` a key or option may mean, with an example; "" for none."""
+    """Suggest the setting of `kind` that a key or option may mean; "" if there is none."""
     key, usual = _meant(word.lower().replace("-", "_"), kind)
     if not key:
         return usual
@@ -60,12 +60,12 @@ def advice(word: str, value: object, kind: type[Section]) -> str:
 
 
 def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
-    """Return the key that a word means and a usual value; without a key, what to do instead."""
+    """Return the key that a word may mean and a typical value; or "" and what to do instead."""
     section, _, name = word.rpartition(".")
     if word in kind.model_fields:
         return word, ""
-    keys = [*kind.dotted_keys(), *kind.model_fields]  # of settings, and the sections themselves
-    every = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of a name stays
+    keys = [*kind.dotted_keys(), *kind.model_fields]  # all settings, then the sections themselves
+    every = {key.rpartition(".")[2]: key for key in reversed(keys)}  # the first of equal names
     beside = {key[len(section) + 1 :]: key for key in keys if key.startswith(f"{section}.")}
     if close := get_close_matches(name, beside, n=1, cutoff=0.65):
         return beside[close[0]], ""
@@ -85,13 +85,13 @@ def _meant(word: str, kind: type[Section]) -> tuple[str, str]:
 
 
 def _settable(key: str, kind: type[Section]) -> str:
-    """Return a key, or the main one of its settings where it is a section."""
+    """Return a key as it is, or for a section the key of its main setting."""
     section = dict(kind.sections()).get(key)
     return _MAIN.get(key) or f"{key}.{next(iter(section.model_fields))}" if section else key
 
 
 def _example(key: str, value: object, usual: str, kind: type[Section]) -> str:
-    """Return a value for a key: the given one if it is valid, or a usual one, or the default."""
+    """Return an example: the given value if it is valid, else the usual one, else the default."""
     *section, name = key.split(".")
     fields = dict(kind.sections())[section[0]].model_fields if section else kind.model_fields
     field = fields[name]
@@ -119,11 +119,11 @@ def _reason(key: str, details: list[Any], kind: type[Section]) -> str:
     if mistake == "model_type":
         first = _settable(key, kind)
         example = _example(first, value, "", kind)
-        return f"is a section; set {key}.KEY, for instance {first}={example}"
+        return f"is a section, not a setting; use {key}.KEY, for instance {first}={example}"
     if mistake == "value_error":
         text = details[0]["msg"].removeprefix("Value error, ")
         return text if isinstance(value, dict) else f"{text}, but got {value!r}"
-    # A union of types has an error for each of its members.
+    # pydantic reports one error for each member of a union of types.
     reasons = " or ".join(dict.fromkeys(map(_wanted, details)))
     return f"expected {reasons}, but got {value!r}{_correction(details, key, kind)}"
 
@@ -137,7 +137,7 @@ def _wanted(detail: Any) -> str:
 
 
 def _correction(details: list[Any], key: str, kind: type[Section]) -> str:
-    """Return the word that was meant, or what the setting is."""
+    """Return the option that was probably meant, or else the description of the setting."""
     value = details[0]["input"]
     names = " ".join(_wanted(detail) for detail in details if detail["type"] == "literal_error")
     options = names.replace(",", "").replace(" or ", " ").split()

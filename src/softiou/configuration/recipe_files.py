@@ -30,12 +30,12 @@ class RecipeSummary(NamedTuple):
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Return the names of all recipes, in order."""
+    """Return the names of all recipes in alphabetical order."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
 
 
 def recipe_path(name: str) -> Path:
-    """Return the file of a recipe; a ConfigError names similar ones where there is none."""
+    """Return the file of a recipe, or raise a ConfigError that suggests similar names."""
     names = recipe_names()
     if name in names:
         return FOLDER / f"{name}.yaml"
@@ -46,7 +46,7 @@ def recipe_path(name: str) -> Path:
 
 
 def summarise_recipe(name: str) -> RecipeSummary:
-    """Return what a recipe trains, and for how long."""
+    """Return the main settings of a recipe."""
     import yaml
 
     from softiou.configuration.sections import Config
@@ -70,14 +70,14 @@ def summarise_recipe(name: str) -> RecipeSummary:
 
 
 def copy_recipe(name: str, file: Path) -> None:
-    """Copy a recipe to a new file, to change it.
+    """Copy a recipe to a new file.
 
     Raises:
-        ConfigError: There is no such recipe, or there is such a file already, or no folder for it.
+        ConfigError: The recipe does not exist, the file exists, or its folder does not.
     """
     content = recipe_path(name).read_bytes()
     if file.exists():
-        raise ConfigError(f"{file} exists already: name another file, or move it away.")
+        raise ConfigError(f"{file} already exists: give another name, or move it away.")
     if not file.parent.is_dir():
-        raise ConfigError(f"{file}: there is no folder {file.parent}; make it first.")
+        raise ConfigError(f"{file}: the folder {file.parent} does not exist; create it first.")
     write_atomically(content, file)

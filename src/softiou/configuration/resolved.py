@@ -1,20 +1,20 @@
-"""Settings without "auto": types of their own, so that the code behind them needs no checks.
+"""Configurations in which no setting is "auto", as types of their own for the type checker.
 
-Each section narrows the types of some settings; defaults and descriptions are in `sections`.
+Each class narrows the types of some settings; defaults and descriptions are in `sections`.
 """
 
 from softiou.configuration import data_sections, section, sections
 
 
 class ResolvedData(data_sections.DataConfig):
-    """`DataConfig` with the size of crops and batches, and every setting of the augmentation."""
+    """`DataConfig` with crop size, batch size, workers and all augmentation settings given."""
 
     crop_px: tuple[section.Positive, section.Positive]
     augmentation: data_sections.Preset = "street"
     scale: data_sections.Zoom
     flip: section.Share
     colour: section.Share
-    # Those that older runs do not have.
+    # These have defaults because the config.yaml of older runs does not contain them.
     vertical_flip: section.Share = 0.0
     quarter_turns: bool = False
     rotation: data_sections.Degrees = 0.0
@@ -28,20 +28,20 @@ class ResolvedData(data_sections.DataConfig):
 
 
 class ResolvedLabels(data_sections.LabelsConfig):
-    """`LabelsConfig` with a kind."""
+    """`LabelsConfig` with the kind of labels given."""
 
     kind: data_sections.LabelsKind
 
 
 class ResolvedLoss(sections.LossConfig):
-    """`LossConfig` with a rule for the classes."""
+    """`LossConfig` with classes and threshold given."""
 
     classes: sections.Classes
     threshold: section.Share
 
 
 class ResolvedOptim(sections.OptimConfig):
-    """`OptimConfig` with numbers of steps and rates."""
+    """`OptimConfig` with steps, learning rate, weight decay and EMA decay given."""
 
     steps: section.Positive
     learning_rate: section.PositiveNumber
@@ -50,13 +50,13 @@ class ResolvedOptim(sections.OptimConfig):
 
 
 class ResolvedDistillation(sections.DistillationConfig):
-    """`DistillationConfig` with a precision."""
+    """`DistillationConfig` with the precision of the teacher given."""
 
     teacher_precision: sections.Precision
 
 
 class ResolvedSemiSupervised(sections.SemiSupervisedConfig):
-    """`SemiSupervisedConfig` with what depends on the kind of pseudo-labels."""
+    """`SemiSupervisedConfig` with everything given that depends on other settings."""
 
     confidence_threshold: section.Share
     cross_entropy: section.Share
@@ -67,7 +67,7 @@ class ResolvedSemiSupervised(sections.SemiSupervisedConfig):
 
 
 class ResolvedConfig(sections.Config):
-    """A configuration in which every value is known, as config.yaml of a run has it."""
+    """A configuration in which every value is given, as in the config.yaml of a run."""
 
     data: ResolvedData
     labels: ResolvedLabels

@@ -1,4 +1,4 @@
-"""What every section of the configuration is, and the types of their settings."""
+"""The base class of the sections of the configuration, and the types of their settings."""
 
 import re
 from collections.abc import Iterator
@@ -26,14 +26,14 @@ def ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def two(value: Any) -> Any:
-    """Take 352x480 and 352,480 for [352, 480], and one whole number for both sides."""
+    """Parse 352x480 and 352,480 as [352, 480], and a single integer as both sides."""
     if isinstance(value, str) and value != "auto":
         return re.split(r"[x, ]+", value.strip())
     return (value, value) if isinstance(value, int) else value
 
 
 def several(value: Any) -> Any:
-    """Take 4,3,2 for [4, 3, 2], and 4 for [4]."""
+    """Parse 4,3,2 as [4, 3, 2], and 4 as [4]."""
     if isinstance(value, str):
         return re.split(r"[, ]+", value.strip())
     return [value] if isinstance(value, int) else value
@@ -47,7 +47,7 @@ def inline_yaml(value: object) -> str:
 
 
 class Section(BaseModel):
-    """Settings that belong together; unknown ones are errors."""
+    """A group of settings; an unknown key is an error."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
@@ -61,7 +61,7 @@ class Section(BaseModel):
 
     @classmethod
     def sections(cls) -> Iterator[tuple[str, "type[Section]"]]:
-        """Yield the names and classes of the sections in it, also of those that may be null."""
+        """Yield the name and class of each nested section, including optional ones."""
         for name, field in cls.model_fields.items():
             for one in get_args(field.annotation) or (field.annotation,):
                 if isinstance(one, type) and issubclass(one, Section):
@@ -69,11 +69,11 @@ class Section(BaseModel):
 
     @classmethod
     def dotted_keys(cls) -> list[str]:
-        """Return "section.key" of every setting of the sections in it."""
+        """Return "section.key" for every setting of the nested sections."""
         return [f"{name}.{key}" for name, one in cls.sections() for key in one.model_fields]
 
 
 class Method(Section):
-    """The section of a recipe: a run has at most one, and learns from the labels alone without."""
+    """The section of a training method; a run has at most one, and is supervised if it has none."""
 
-    verb: ClassVar[str] = "train"  # of the command line, that trains and resumes such runs
+    verb: ClassVar[str] = "train"  # the command that trains and resumes such runs

@@ -1,4 +1,4 @@
-"""Losses: of the overlap statistics, against any target; and of a teacher's activation maps."""
+"""Loss functions: overlap losses for any target, the Lovász-softmax loss, and distillation."""
 
 from softiou.losses.base import LossSettings, OverlapLoss, Targets, weights_of
 from softiou.losses.channel_wise import ChannelWiseDistillation, channel_wise_divergence

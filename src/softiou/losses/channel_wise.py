@@ -1,4 +1,4 @@
-"""Channel-wise distillation: where in the image a class is strong, learned from a teacher.
+"""Channel-wise distillation: match the spatial distribution of each class with a teacher's.
 
 Shapes: N images, C classes, *S space (H, W for images), P flattened pixels.
 """
@@ -22,37 +22,37 @@ def channel_wise_divergence(
     valid: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Compute the channel-wise divergence of a student from its teacher.
+    """Compute the channel-wise Kullback-Leibler divergence of a student from a teacher.
 
-    Each channel becomes a distribution over the pixels of the image, so the student learns where a
-    class is most pronounced; `softiou.targets.teacher` compares the classes of each pixel instead.
+    The softmax of each channel over the pixels tells where in the image its class is most likely.
+    `softiou.targets.teacher` compares the classes of each pixel instead.
 
         phi[n, c, s] = softmax over s of logits[n, c, s] / T,    T = temperature
         loss[n, c] = T^2 KL(phi^t || phi^s) = T^2 sum_s phi^t log(phi^t / phi^s)
 
     Args:
         student_logits: Scores (N, C, *S), any floating dtype.
-        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for images, at any
-            stride: they are interpolated bilinearly to the student's size.
-        temperature: Above 0; more than 1 softens, so that more of the image counts.
-        valid: Bool (N, *S), True where the pixel of the student's logits counts; the others are
-            left out of both softmaxes. None counts all.
+        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) of another size, which
+            are interpolated bilinearly to the student's size.
+        temperature: Above 0; more than 1 softens the distribution over the pixels.
+        valid: Bool (N, *S) at the size of the student's logits; pixels with False are left out of
+            both softmaxes. None uses all pixels.
         reduction: "mean" over images and classes, "sum", or "none".
 
     Returns:
-        A scalar, or (N, C) for "none", in float32 (float64 for float64 student's logits); at least
-        0 up to rounding. An image without a valid pixel contributes a 0 that is still attached to
-        the graph, and counts in the mean.
+        A scalar, or (N, C) for "none", in float32 (float64 if the student's logits are float64); at
+        least 0 up to rounding. The term of an image without valid pixels is a 0 that is still
+        attached to the graph; it is included in the mean.
 
     Raises:
         TypeError: Logits are not floating, or `valid` is not bool.
         ValueError: Shapes do not match, or a setting is out of its range.
 
     Note:
-        Gradients reach the student's logits alone, in their dtype: about T / (N C P) a pixel, so
-        float16 needs a GradScaler. Extra memory is several copies of the student's logits in
-        float32. A teacher at another stride is interpolated before pixels are left out: there, its
-        logits have to be finite everywhere.
+        Only the student's logits receive gradients, in their dtype. These are about T / (N C P) per
+        pixel, so float16 needs a GradScaler. The function allocates several float32 copies of the
+        student's logits. A teacher of another size is interpolated before `valid` is applied, so
+        its logits must be finite everywhere.
 
     Example:
         >>> student, teacher = torch.zeros(1, 1, 2), torch.tensor([[[3.0, 1.0]]]).log()
@@ -63,7 +63,7 @@ def channel_wise_divergence(
     References:
         Shu, Liu, Gao, Yan, Shen, Channel-wise Knowledge Distillation for Dense Prediction, ICCV
         2021, https://arxiv.org/abs/2011.13256, equations 4 and 5, which divide the sum over the
-        classes by C. Ours: the mean over the images, `valid`, and teachers at another stride.
+        classes by C. Additions: the mean over images, `valid`, and teachers of another size.
     """
     _check_settings(temperature, reduction)
     student, teacher, valid = comparable(student_logits, teacher_logits, valid)
@@ -76,14 +76,12 @@ def channel_wise_divergence(
 
 
 class ChannelWiseDistillation(nn.Module):
-    """Channel-wise distillation: the student's maps of each class approach those of a teacher.
+    """Channel-wise distillation loss, see `channel_wise_divergence`.
 
         T^2 / (N C) sum_{n, c} KL(phi^t || phi^s),    phi = softmax over the pixels of logits / T
 
-    Add it to a loss against labels or a teacher's probabilities, which compares the classes of each
-    pixel: on its own it leaves a constant of each channel open, and with it which class wins.
-
-    Settings, strides of the logits, dtypes, memory and references: `channel_wise_divergence`.
+    Combine it with a loss that compares the classes of each pixel: adding a constant to a channel
+    does not change this loss, although it changes which class is predicted.
     """
 
     def __init__(self, temperature: float = 4.0, reduction: str = "mean") -> None:
@@ -105,14 +103,14 @@ class ChannelWiseDistillation(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
+        """Return the settings for `repr`."""
         return f"temperature={self.temperature}, reduction={self.reduction!r}"
 
 
 def comparable(
     student_logits: Tensor, teacher_logits: Tensor, valid: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Check both logits and `valid`; return them at the student's size, in float32 or float64."""
+    """Check the arguments, and bring the logits to the student's size in float32 or float64."""
     _check_logits("student_logits", student_logits)
     _check_logits("teacher_logits", teacher_logits)
     _check_agreement(student_logits, teacher_logits)
@@ -129,8 +127,8 @@ def _log_phi(logits: Tensor, valid: Tensor | None, temperature: float) -> Tensor
     """Return log phi: (N, C, *S) -> (N, C, P)."""
     scores = logits.flatten(2) / temperature
     if valid is not None:
-        # Not -inf: 0 * (inf - inf) is NaN, as is the softmax of an image without a valid pixel.
-        # Half of the least number, for the softmax subtracts from it.
+        # Not -inf: 0 * (inf - inf) is NaN, and so is the softmax of an image without valid pixels.
+        # Half of the lowest number, because log_softmax subtracts from it.
         least = torch.finfo(scores.dtype).min / 2
         scores = scores.masked_fill(~valid.flatten(1).unsqueeze(1), least)
     return scores.log_softmax(2)
@@ -142,7 +140,7 @@ def _check_settings(temperature: float, reduction: str) -> None:
 
 
 def check_temperature(temperature: float) -> None:
-    """Raise unless a temperature is finite and above 0."""
+    """Raise a ValueError unless a temperature is finite and above 0."""
     if not 0 < temperature < inf:
         raise ValueError(
             f"Expected `temperature` to be finite and greater than 0, but got {temperature}."
@@ -160,7 +158,7 @@ def _check_logits(name: str, logits: Tensor) -> None:
 
 
 def _check_agreement(student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """Raise unless both see the same images and classes, on one device."""
+    """Raise a ValueError unless images, classes and device of both logits are the same."""
     student, teacher = tuple(student_logits.shape), tuple(teacher_logits.shape)
     if student[1] != teacher[1]:
         raise ValueError(
@@ -169,13 +167,13 @@ def _check_agreement(student_logits: Tensor, teacher_logits: Tensor) -> None:
         )
     if student[0] != teacher[0]:
         raise ValueError(
-            f"Expected `teacher_logits` of the {student[0]} images of the student, but got "
+            f"Expected `teacher_logits` of {student[0]} images, as the student's, but got "
             f"{teacher[0]} images."
         )
     if student != teacher and not len(student) == len(teacher) == 4:
         raise ValueError(
-            f"Expected `teacher_logits` that are not (N, C, h, w) to have the student's "
-            f"shape {student}, but got {teacher}. Bring both to the same size."
+            f"Expected `teacher_logits` to have the student's shape {student}, unless both are "
+            f"(N, C, h, w), but got {teacher}. Bring both to the same size."
         )
     if student_logits.device != teacher_logits.device:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""Correlations of a student's probabilities with those of a teacher, between and within classes.
+"""Correlation loss of DIST: inter-class and intra-class correlations of student and teacher.
 
-Shapes: N images, C classes, *S space (H, W for images), P the pixels of all images that count.
+Shapes: N images, C classes, *S space (H, W for images), P the valid pixels of all images.
 """
 
 from typing import Any
@@ -20,11 +20,10 @@ def correlation_distance(
     valid: Tensor | None = None,
     process_group: Any = None,
 ) -> Tensor:
-    """Compute how little a student's probabilities correlate with a teacher's.
+    """Compute the correlation distance of a student's probabilities from a teacher's (DIST).
 
-    A correlation does not change when numbers are shifted and scaled, so the student may be more or
-    less confident than its teacher; the KL divergence and the overlaps demand the same
-    probabilities.
+    A correlation is invariant to shift and scale, so the student may be more or less confident than
+    its teacher. The KL divergence and the overlap losses are minimal only at equal probabilities.
 
         p = softmax(logits / T),    r = Pearson's correlation,    T = temperature
         between = mean over pixels of 1 - r(p^s[:, pixel], p^t[:, pixel])
@@ -33,24 +32,25 @@ def correlation_distance(
 
     Args:
         student_logits: Scores (N, C, *S), any floating dtype.
-        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) for images, at any
-            stride: they are interpolated bilinearly to the student's size.
+        teacher_logits: Scores (N, C, *S) of the same images; or (N, C, h, w) of another size, which
+            are interpolated bilinearly to the student's size.
         temperature: Above 0; more than 1 softens.
-        valid: Bool (N, *S), True where the pixel of the student's logits counts; None counts all.
-        process_group: Processes whose images are one batch, as in `JaccardMetricLoss`; "world"
-            for all, None for this process alone.
+        valid: Bool (N, *S) at the size of the student's logits, False for ignored pixels; None uses
+            all pixels.
+        process_group: Processes that share a batch, as in `OverlapLoss`; "world" for all, None for
+            this process alone.
 
     Returns:
-        A scalar in [0, 4 T^2] in float32 (float64 for float64 student's logits); where no pixel
-        counts a 0 that is still attached to the graph.
+        A scalar in [0, 4 T^2] in float32 (float64 if the student's logits are float64). If no pixel
+        is valid, a 0 that is still attached to the graph.
 
     Raises:
         TypeError: Logits are not floating, or `valid` is not bool.
         ValueError: Shapes do not match, or the temperature is out of its range.
 
     Note:
-        Gradients reach the student's logits alone. The pixels of all images are correlated
-        together. Where one side is constant the correlation is 0.
+        Only the student's logits receive gradients. `within` is computed over the pixels of all
+        images together. The correlation with a constant is defined as 0.
 
     Example:
         >>> import torch
@@ -84,5 +84,5 @@ def correlation_distance(
     one, other = (x - total(x.sum(0)) / count for x in (student, teacher))
     sizes = [total(x.square().sum(0)).clamp(min=1e-16).sqrt() for x in (one, other)]
     correlations = total((one * other).sum(0)) / (sizes[0] * sizes[1])
-    within = (1 - correlations.clamp(max=1)).mean()  # of rounding
+    within = (1 - correlations.clamp(max=1)).mean()  # rounding may exceed 1
     return temperature**2 * (between + within)

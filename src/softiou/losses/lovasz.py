@@ -1,6 +1,6 @@
-"""The Lovász-softmax loss, which sorts the errors of each class: no function of overlap statistics.
+"""The Lovász-softmax loss, which sorts the errors of each class and has no overlap statistics.
 
-Shapes: N images, C classes, *S space, P pixels that count.
+Shapes: N images, C classes, *S space, P valid pixels.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ class LovaszSoftmaxLoss(nn.Module):
 
         loss = mean over classes of sum_i e_(i) (J_i - J_(i-1)),    e = |[label = c] - p_c|
 
-    with the errors e sorted from the largest down and J_i the Jaccard loss of a prediction that is
-    wrong in the first i pixels alone. On soft labels it is not defined: use `JaccardMetricLoss`.
+    with the errors e in descending order, and J_i the Jaccard loss of a prediction that is wrong
+    only in the first i pixels. It is not defined for soft labels: use `JaccardMetricLoss`.
 
     Args:
         per: "batch" sorts the pixels of all images together; "image" averages over the images.
-        classes: "present" (those that are labelled), "all", or indices.
-        ignore_index: Label value whose pixels do not count, or several of them.
+        classes: Classes in the mean: "present" (those in the labels), "all", or indices.
+        ignore_index: Label of ignored pixels, or several labels.
 
     Note:
-        It sorts every class, so it is many times slower than the losses of one pass, and keeps
-        several tensors of the size of the logits. Computed in float32, or float64 for such logits.
+        It sorts the pixels for every class, so it is many times slower than the overlap losses, and
+        it allocates several tensors of the size of the logits, in float32 or float64.
 
     Example:
         >>> logits = torch.tensor([[[2.0, 0.0], [0.0, 0.0]]])
@@ -62,14 +62,14 @@ class LovaszSoftmaxLoss(nn.Module):
         Args:
             logits: Scores (N, C, *S), any floating dtype.
             target: Class indices (N, *S) or (N, 1, *S).
-            valid: Bool (N, *S), True where the pixel counts.
+            valid: Bool (N, *S), False for ignored pixels.
 
         Returns:
-            A scalar, at least 0; a 0 that is still attached to the graph when no pixel counts.
+            A scalar, at least 0. If no pixel is valid, a 0 that is still attached to the graph.
 
         Raises:
             TypeError: The target is soft.
-            ValueError: A shape does not fit, or a label is no class.
+            ValueError: A shape does not match, or a label is not a class.
         """
         shape = _checks.spatial_shape(logits, activation="softmax")
         hard = as_target(target, logits_shape=tuple(logits.shape), ignore_index=self.ignore_index)
@@ -83,7 +83,7 @@ class LovaszSoftmaxLoss(nn.Module):
         hard.validate(C, counts)
         labelled = valid_labels(hard.labels, num_classes=C, ignore_index=hard.ignore_index)
         counts = labelled if counts is None else counts & labelled
-        # (N, C, *S) -> (*S, C) of the pixels that count
+        # (N, C, *S) -> (N, *S, C)
         probs = (
             logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1).movedim(1, -1)
         )
@@ -93,7 +93,7 @@ class LovaszSoftmaxLoss(nn.Module):
         return torch.stack(kept).mean() if kept else 0.0 * logits[:0].sum()
 
     def _of_pixels(self, probs: Tensor, labels: Tensor) -> Tensor | None:
-        """Return the mean over the classes for pixels (P, C) and (P,); None without any."""
+        """Return the mean loss over the classes for probs (P, C) and labels (P,), or None."""
         C = probs.shape[1]
         chosen = range(C) if isinstance(self.classes, str) else [c % C for c in self.classes]
         one_hot = [(labels == c).to(probs.dtype) for c in chosen]
@@ -106,9 +106,9 @@ class LovaszSoftmaxLoss(nn.Module):
 
 
 def lovasz_extension(errors: Tensor, y: Tensor) -> Tensor:
-    """Compute the Lovász extension of the Jaccard loss of one class, a scalar; 0 without pixels.
+    """Compute the Lovász extension of the Jaccard loss of one class; 0 without pixels.
 
-    The errors of the pixels (P,) are at least 0, and y (P,) is 0 or 1, floating.
+    `errors` (P,) are the absolute errors of the pixels, and y (P,) is 0 or 1, floating.
     """
     errors, order = errors.sort(descending=True)
     y = y[order]

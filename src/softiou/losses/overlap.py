@@ -1,4 +1,4 @@
-"""The overlap losses: each a small formula of the statistics, from `softiou.overlap`."""
+"""The overlap losses: formulas of the overlap statistics."""
 
 from typing import Unpack
 
@@ -19,15 +19,15 @@ from softiou.overlap import (
 
 
 class JaccardMetricLoss(OverlapLoss):
-    """Jaccard metric loss: equals the soft Jaccard loss on hard labels, stays right on soft ones.
+    """Jaccard metric loss: soft Jaccard loss for hard labels, and minimal at p = y for soft ones.
 
         form 1:  1 - (P + Y - D) / (P + Y + D)        form 2:  1 - M / (M + D)
 
-    with `smooth` added above and below (twice in form 1, which is a ratio of doubled masses). On
-    [0, 1]^n both are metrics: zero only at p = y, symmetric, and they obey the triangle inequality.
+    with `smooth` added to numerator and denominator (twice in form 1, a ratio of doubled masses).
+    On [0, 1]^n both are metrics: zero only at p = y, symmetric, and with the triangle inequality.
 
     Args:
-        form: 1 or 2; they agree on hard labels.
+        form: 1 or 2; both are equal for hard labels.
         **settings: See `OverlapLoss`.
 
     Example:
@@ -50,12 +50,12 @@ class JaccardMetricLoss(OverlapLoss):
 
 
 class DiceSemimetricLoss(OverlapLoss):
-    """Dice semimetric loss: the Dice loss whose minimum for soft labels is at p = y.
+    """Dice semimetric loss: the Dice loss for hard labels, and minimal at p = y for soft ones.
 
         form 1:  1 - (P + Y - D) / (P + Y)        form 2:  1 - 2 M / (2 M + D)
 
     Args:
-        form: 1 or 2; they agree on hard labels.
+        form: 1 or 2; both are equal for hard labels.
         **settings: See `OverlapLoss`.
 
     References:
@@ -74,11 +74,11 @@ class DiceSemimetricLoss(OverlapLoss):
 
 
 class SoftJaccardLoss(OverlapLoss):
-    """Product form of the soft Jaccard loss: the classic baseline, wrong for soft labels.
+    """Soft Jaccard loss in its product form, a baseline that is unsuitable for soft labels.
 
         1 - M / (P + Y - M)
 
-    For a soft y its minimum is at a vertex of the cube instead of at p = y; use it to compare.
+    For soft y its minimum is not at p = y, but at a p of zeros and ones.
 
     Args:
         **settings: See `OverlapLoss`.
@@ -94,17 +94,17 @@ class SoftJaccardLoss(OverlapLoss):
 
 
 class TverskyLoss(OverlapLoss):
-    """Tversky loss with its focal and logarithmic forms, right for soft labels.
+    """Tversky loss, with focal and logarithmic forms, minimal at p = y for soft labels.
 
         t = (alpha fp + beta fn) / (tp + alpha fp + beta fn + smooth)
         loss = t ** gamma,    or with log=True    (-log(1 - t)) ** gamma
 
     Args:
-        alpha: Price of false positives, at least 0.
-        beta: Price of false negatives, at least 0; more than alpha favours recall.
-        gamma: Focal exponent, greater than 0. Above 1 it turns to the classes that are wrong, below
-            1 to those that are almost right (Abraham and Khan's gamma is one over this one).
-        log: Take -log of the score.
+        alpha: Weight of false positives, at least 0.
+        beta: Weight of false negatives, at least 0; beta > alpha favours recall.
+        gamma: Focal exponent, above 0. More than 1 emphasises classes with a high loss, less than 1
+            those with a low loss (the gamma of Abraham and Khan is 1 / gamma).
+        log: Use -log(1 - t) instead of t.
         form: 1, 2 or "product", as in `softiou.overlap`.
         **settings: See `OverlapLoss`.
 
@@ -141,25 +141,25 @@ class TverskyLoss(OverlapLoss):
             return t
         if self.gamma > 1:
             return t**self.gamma
-        # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN: a straight
-        # line leads from the smallest distance that counts to 0.
+        # For gamma < 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN. Below
+        # `least` the power is therefore replaced by a line through 0.
         least = torch.finfo(t.dtype).eps
         power = t.clamp(min=least) ** self.gamma
         return torch.where(t > least, power, t * least ** (self.gamma - 1))
 
 
 class GeneralizedDiceLoss(OverlapLoss):
-    """Generalised Dice loss, whose classes count the more the rarer they are; for soft labels, too.
+    """Generalised Dice loss, which gives rare classes more weight, for hard and soft labels.
 
         loss = sum_c w_c D_c / (sum_c w_c (P_c + Y_c) + 2 smooth),    w_c = (min_k Y_k / Y_c)^2
 
     over the classes of the mean that have target mass. With smooth=0 the weights are the paper's
-    1 / Y^2; `smooth` is in pixels of the rarest class. On soft labels the paper's numerator, of
-    products, is not least at p = y; this one, of differences, is.
+    1 / Y^2; `smooth` is in pixels of the rarest class. For soft labels, the numerator D is minimal
+    at p = y; the paper's numerator, a sum of products, is not.
 
     Args:
-        **settings: See `OverlapLoss`; there is one value for all classes, so that `class_weights`
-            and reduction="none" tell the classes in the mean from the others, no more.
+        **settings: See `OverlapLoss`. The loss has one value for all classes, so `class_weights`
+            do not change the mean, and reduction="none" repeats the value for each class in it.
 
     References:
         Sudre, Li, Vercauteren, Ourselin, Cardoso, Generalised Dice Overlap as a Deep Learning Loss
@@ -167,7 +167,7 @@ class GeneralizedDiceLoss(OverlapLoss):
     """
 
     def distance(self, statistics: OverlapStatistics) -> Tensor:
-        """Return the loss of an image in each of its classes (N, C)."""
+        """Return the loss of each image, repeated for all classes (N, C)."""
         P, Y, D = statistics.P, statistics.Y, statistics.D
         active = active_classes(statistics, self.classes, threshold=self.threshold)
         counts = active & (LEAST_MASS < Y)
@@ -179,17 +179,18 @@ class GeneralizedDiceLoss(OverlapLoss):
 
 
 class FocalLoss(OverlapLoss):
-    """Focal cross-entropy by itself, for hard and soft labels.
+    """Focal loss (focal cross-entropy), for hard and soft labels.
 
         loss = mean over pixels of - sum_c |y_c - p_c|^gamma y_c log p_c
 
-    For hard labels this is -(1 - p)^gamma log p of the label; with a sigmoid the absence of a class
-    has a term, too. To mix it with an overlap, give any loss `cross_entropy` and `focal_gamma`; the
-    Unified Focal loss is such a mixture, of `TverskyLoss(gamma=...)`.
+    For hard labels this is -(1 - p)^gamma log p of the label; with a sigmoid, negatives have a term
+    as well. To combine it with an overlap loss, set `cross_entropy` and `focal_gamma` of that loss;
+    for instance, the Unified Focal loss combines it with `TverskyLoss(gamma=...)`.
 
     Args:
-        gamma: Exponent, at least 0; 0 is the plain cross-entropy.
-        **settings: See `OverlapLoss`; the paper's alpha is `cross_entropy_weights`, `pos_weight`.
+        gamma: Exponent, at least 0; 0 is plain cross-entropy.
+        **settings: See `OverlapLoss`; for the paper's alpha, use `cross_entropy_weights` (softmax)
+            or `pos_weight` (sigmoid).
 
     References:
         Lin, Goyal, Girshick, He, Dollár, Focal Loss for Dense Object Detection, ICCV 2017.
@@ -201,11 +202,11 @@ class FocalLoss(OverlapLoss):
         super().__init__(**(settings | LossSettings(cross_entropy=1.0, focal_gamma=gamma)))
 
     def distance(self, statistics: OverlapStatistics) -> Tensor:
-        """Return the Jaccard metric distance (N, C), which is reported and not learned."""
+        """Return the Jaccard metric loss (N, C), which is reported but not optimised."""
         return tversky_distance(statistics, smooth=self.smooth)
 
 
-# Under the names of `loss.kind` in a configuration.
+# The classes by the values of `loss.kind` in a configuration.
 OVERLAP_LOSSES: dict[str, type[OverlapLoss]] = {
     "jaccard": JaccardMetricLoss,
     "dice": DiceSemimetricLoss,

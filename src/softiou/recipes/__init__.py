@@ -1,4 +1,4 @@
-"""Recipes: what is learnt from a batch, one class for each way to learn."""
+"""Recipes: the training methods, one class each, which compute the loss of a batch."""
 
 from softiou._moved import moved_names
 from softiou.recipes.base import Recipe

@@ -1,4 +1,4 @@
-"""Alignment of a teacher's classes: as frequent in its soft labels as in the labels.
+"""Distribution alignment: match a teacher's class frequencies with those of the labels.
 
 Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
 """
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 from softiou.overlap.processes import of_all
 from softiou.recipes.mixing import at_the_stride_of
 
-_DECAY = 0.99  # of both means: the last 100 steps
+_DECAY = 0.99  # decay of both moving averages, over about 100 steps
 
 
 class ClassAlignment(nn.Module):
-    """Shifts a teacher's logits so that each class has the share that it has in the labels.
+    """Shifts a teacher's logits so that its class frequencies approach those of the labels.
 
         z'_c = z_c + strength log(labels_c / teacher_c),    strength in [0, 1]
 
-    labels_c and teacher_c are the shares of class c in the labels and in softmax(z), as moving
-    means over the steps. A teacher of few masks names large classes too often and rare ones too
-    seldom; students learn this from it. A class that the labels do not have keeps its logits.
+    labels_c and teacher_c are moving averages over the steps of the frequency of class c in the
+    labels and in softmax(z). A teacher trained on few masks predicts rare classes too seldom, and
+    its student copies this. The logits of a class that is not in the labels are not changed.
 
     References:
         Berthelot et al., ReMixMatch, ICLR 2020, "distribution alignment", which divides
-        probabilities; here it is done to logits, before they are interpolated.
+        probabilities; here logits are shifted, before interpolation.
     """
 
     labels: Tensor
@@ -37,14 +37,14 @@ class ClassAlignment(nn.Module):
 
     @torch.no_grad()
     def add_labels(self, mass: Tensor) -> None:
-        """Add the mass of each class (C,) in the labels of a step."""
+        """Update the average with the mass of each class (C,) in the labels of a step."""
         self.labels.mul_(_DECAY).add_(mass / mass.sum().clamp(min=1))
 
     @torch.no_grad()
     def forward(self, logits: Tensor, inside: Tensor) -> Tensor:
-        """Add the logits (N, C, h, w) of a step to the means, and return them shifted.
+        """Update the average with the teacher's logits (N, C, h, w), and return shifted logits.
 
-        `inside` says which pixels show a part of an image, bool (N, H, W).
+        `inside`, bool (N, H, W), is False for padding outside the image.
         """
         cells = at_the_stride_of(logits, inside).unsqueeze(1)
         probs = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))

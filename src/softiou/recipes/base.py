@@ -1,4 +1,4 @@
-"""What all recipes share: model, loss, schedule, validation and checkpoints."""
+"""The base class of all recipes: model, loss, schedule, validation and checkpoints."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -49,17 +49,17 @@ Stream: TypeAlias = Callable[[Dataset[Any], int], Iterable[Any]]
 
 
 class PartlyLabeledBatch(TypedDict):
-    """A batch of each kind of image; their sizes may differ."""
+    """A batch of labelled and a batch of unlabelled images, which may have different sizes."""
 
     labelled: Batch
     unlabeled: UnlabeledBatch
 
 
 class ModelSource(TypedDict, total=False):
-    """Where the model and the loss of a recipe come from.
+    """Keyword arguments that determine the model and the loss of a recipe.
 
-    `encoder_weights` as in `SegmentationModel`, "none" when a checkpoint is loaded next; `spec` of
-    the model in such a checkpoint, None for what the configuration says; `custom` parts.
+    `encoder_weights` is that of `SegmentationModel`, "none" if a checkpoint is loaded afterwards;
+    `spec` is that of the checkpoint, None to use the configuration; `custom` has Python objects.
     """
 
     encoder_weights: str
@@ -68,12 +68,11 @@ class ModelSource(TypedDict, total=False):
 
 
 class Recipe(pl.LightningModule, ABC):
-    """Trains a segmentation model; a subclass computes with `parts` what is minimised.
+    """Trains a segmentation model; subclasses implement `parts`, which computes the loss.
 
-    A recipe also says what else it needs: `open_data`, `build`, `training_batches`, `callbacks`
-    and `memory_settings` do what learning from the labels alone needs, and may be replaced.
-    Recipes share this much code, against the usual advice to repeat it: validation, schedule
-    and checkpoints must be the same for runs that are compared.
+    `open_data`, `build`, `training_batches`, `callbacks` and `memory_settings` do what supervised
+    training needs, and may be overridden. Validation, schedule and checkpoints are shared by all
+    recipes, so that their runs can be compared.
 
     Args:
         config: Resolved configuration, without "auto".
@@ -86,9 +85,9 @@ class Recipe(pl.LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.config = config
-        self._batch = 0  # of the round
-        self.learns_from = ""  # identity of the teacher or of its soft labels
-        self.data_identity = ""  # identity of the images that it is trained on
+        self._batch = 0  # index of the batch since the last validation
+        self.learns_from = ""  # hash of the teacher or of its soft labels
+        self.data_identity = ""  # hash of the training images
         self.soft_labels: SoftLabelReader | None = None
         self.never_predicted: tuple[str, ...] = ()  # classes, at the last validation
         self.description = description
@@ -100,16 +99,16 @@ class Recipe(pl.LightningModule, ABC):
 
     @classmethod
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
-        """Return all data that the recipe learns from; the images with labels are open already."""
+        """Return all data that the recipe needs; `labelled` has the images with labels."""
         return labelled
 
     @classmethod
     def build(
         cls, config: ResolvedConfig, data: TrainingData, **source: Unpack[ModelSource]
     ) -> Self:
-        """Build the recipe with what it learns from, such as a teacher.
+        """Build the recipe, including a teacher if it has one.
 
-        Weights that are drawn depend on the seed alone: see `seed_weights`.
+        The random initial weights depend only on the seed, see `seed_weights`.
         """
         seed_weights(config.seed)
         return cls(config, data.training.description, **source)
@@ -117,7 +116,7 @@ class Recipe(pl.LightningModule, ABC):
     def training_batches(
         self, data: TrainingData, augmentation: Augmentations, stream: Stream
     ) -> Iterable[Any]:
-        """Return the batches for `parts`: stream(samples, batch_size), or several as one."""
+        """Return the batches for `parts`, made with stream(samples, batch_size)."""
         return stream(self.labelled_samples(data, augmentation), self.batch_sizes()[0])
 
     def labelled_samples(
@@ -126,7 +125,7 @@ class Recipe(pl.LightningModule, ABC):
         augmentation: Augmentations,
         strong: Callable[[Tensor], Tensor] | None = None,
     ) -> TrainingStream:
-        """Return the endless stream of augmented images with labels, perhaps with strong views."""
+        """Return the infinite stream of augmented labelled images, optionally with strong views."""
         return TrainingStream(
             data.training,
             augmentation,
@@ -137,51 +136,51 @@ class Recipe(pl.LightningModule, ABC):
         )
 
     def batch_sizes(self) -> tuple[int, int]:
-        """Return how many images with masks, and how many without, a batch holds."""
+        """Return the numbers of images with masks and without masks in a batch."""
         return self.config.data.batch_size, 0
 
     def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
-        """Return callbacks of its own for Lightning's trainer."""
+        """Return additional callbacks for Lightning's trainer."""
         return []
 
     def memory_settings(self) -> list[str]:
-        """Return further settings to lower when the memory is exhausted."""
+        """Return additional settings to lower when memory runs out."""
         return []
 
     def overlap_loss(self) -> OverlapLoss:
-        """Return the loss, for recipes that need its statistics; ConfigError for a callable."""
+        """Return the loss if it is an OverlapLoss; raise a ConfigError for any other callable."""
         if not isinstance(self.loss, OverlapLoss):
             raise ConfigError(
-                f"`softiou {self.config.verb}` needs a loss over overlap statistics: give an "
-                "`OverlapLoss` such as JaccardMetricLoss, or leave `loss` out."
+                f"`softiou {self.config.verb}` needs an `OverlapLoss`, such as JaccardMetricLoss: "
+                "pass one as `loss`, or leave `loss` out."
             )
         return self.loss
 
     def score(self, prefix: str, model: SegmentationModel, scores: ValidationScores) -> None:
-        """Score a model at every validation and log the values as val/PREFIX...
+        """Evaluate a model at every validation, and log its metrics as val/PREFIX...
 
-        The student's own scores have no prefix and choose the best checkpoint.
+        The metrics of the student have no prefix, and select the best checkpoint.
         """
         self.scores.append(scores)
         self._scored.append((prefix, model))
 
     @abstractmethod
     def parts(self, batch: Any) -> dict[str, Tensor]:
-        """Return "loss", which is minimised, and its detached parts."""
+        """Return the "loss" to minimise, and its detached parts."""
 
     def labels_of(self, batch: Batch) -> Tensor | Target:
-        """Return the target for the labels of a batch, softened as configured."""
+        """Return the target for the labels of a batch, smoothed as configured."""
         return build_target(batch["target"], self.config.labels, self.description)
 
     @cached_property
     def _network(self) -> Callable[[Tensor], Tensor]:
-        """The model for training alone; images of validation have sizes of their own."""
+        """The compiled model for training; validation images of other sizes use the original."""
         return torch.compile(self.model) if self.config.model.compile else self.model
 
     def student_logits(
         self, images: Tensor, *, count: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the logits, and those of an auxiliary head for the first `count` images."""
+        """Return the logits, and those of the auxiliary head for the first `count` images."""
         if self.model.auxiliary is None:
             return self._network(images), None
         return self.model.forward_auxiliary(images, count=count)
@@ -189,7 +188,7 @@ class Recipe(pl.LightningModule, ABC):
     def with_auxiliary(
         self, parts: dict[str, Tensor], logits: Tensor | None, target: Targets
     ) -> dict[str, Tensor]:
-        """Return the parts of the loss with that of an auxiliary head added, by its weight."""
+        """Return the parts of the loss with the weighted loss of the auxiliary head added."""
         if logits is None:
             return parts
         auxiliary = self.loss.parts(logits, target)["loss"]
@@ -197,8 +196,8 @@ class Recipe(pl.LightningModule, ABC):
         return {**parts, "loss": loss, "auxiliary": auxiliary.detach()}
 
     def configure_model(self) -> None:
-        """Divide the weights among the processes, each part of the network by itself."""
-        if self.config.strategy == "fsdp":  # which reads weights of one process as they lie
+        """With fsdp, shard the weights over the processes, separately for each part of the net."""
+        if self.config.strategy == "fsdp":  # with one process it needs contiguous weights
             self.model.to(memory_format=torch.contiguous_format)
         if self.config.strategy == "fsdp" and self.device_mesh is not None:
             mesh = self.device_mesh["data_parallel"]
@@ -206,17 +205,17 @@ class Recipe(pl.LightningModule, ABC):
                 fully_shard(part, mesh=mesh)
 
     def on_train_start(self) -> None:
-        """Make the loss that of the joined batch of all processes."""
+        """Compute the loss over the joint batch of all processes."""
         if self.trainer.world_size > 1:
             for module in self.modules():
                 if isinstance(module, OverlapLoss):
                     module.process_group = "world"
 
     def generator(self, purpose: str, number: int | None = None) -> torch.Generator:
-        """Return a generator on the CPU whose state depends on the batch and the purpose alone.
+        """Return a CPU generator, seeded by the step and the purpose.
 
-        A resumed run repeats its draws, and no two processes share them. With the `number` of an
-        image in the joined batch they are the same however many processes share it.
+        A resumed run draws the same numbers, and each process draws different ones. With `number`,
+        the position of an image in the joint batch, they do not depend on the number of processes.
         """
         own = self.global_rank if number is None else number
         key = (self.config.seed, self.global_step, self._batch, own, *purpose.encode())
@@ -226,38 +225,38 @@ class Recipe(pl.LightningModule, ABC):
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss and its detached parts."""
         self._batch = batch_idx
-        torch.manual_seed(self.generator("dropout").initial_seed())  # what networks draw from
+        torch.manual_seed(self.generator("dropout").initial_seed())  # networks use this generator
         parts = self.parts(batch)
         self.log_dict(
             {f"train/{name}": value.detach() for name, value in parts.items()},
-            batch_size=1,  # matters for means over several batches alone, and there are none
+            batch_size=1,  # only used for means over several batches, which are not logged
         )
         schedule: Any = self.lr_schedulers()
         self.log("learning_rate", schedule.get_last_lr()[0])
         return parts
 
     def on_validation_start(self) -> None:
-        """Give all processes the same buffers: their batch norms have seen different images."""
-        self._gather(True)  # the processes have unequal shares of the images
+        """Synchronise the buffers, because batch normalisation may differ between processes."""
+        self._gather(True)  # processes validate different numbers of images, so gather only once
         if self.trainer.world_size > 1:
             for buffer in self.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def on_validation_end(self) -> None:
-        """Divide the weights again."""
+        """Shard the weights again."""
         self._gather(False)
 
     def _gather(self, whole: bool) -> None:
-        """Give each process all weights of strategy=fsdp, or its part of them."""
+        """With strategy=fsdp, gather all weights in each process, or shard them again."""
         for part in self.model.modules():
             if isinstance(part, FSDPModule):
                 part.set_reshard_after_forward(not whole, recurse=False)
                 part.unshard() if whole else part.reshard()
 
     def validation_step(self, sample: Sample, batch_idx: int) -> None:
-        """Score one image at its own resolution."""
+        """Evaluate one image at its own resolution."""
         target = truth(stored_target(sample), self.description)
-        ways: dict[int, list[ValidationScores]] = {}  # a model may be scored in several
+        ways: dict[int, list[ValidationScores]] = {}  # scores by model, which may have several
         for (_, model), scores in zip(self._scored, self._scores(), strict=True):
             ways.setdefault(id(model), []).append(scores)
         for model in dict.fromkeys(model for _, model in self._scored):
@@ -272,12 +271,12 @@ class Recipe(pl.LightningModule, ABC):
                 scores.add(reduce(PixelSums.plus, parts))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores in per cent, and note the classes that are never predicted."""
+        """Log the metrics in per cent, and record the classes that are never predicted."""
         if not self._scores()[0].num_pixels():
             raise DataError(
                 f"Expected labelled pixels in the split {self.config.data.val_split}, but all "
-                "pixels of its masks are ignored: no checkpoint could be chosen. Look at them with "
-                "`softiou check`, or name another split: data.val_split=NAME."
+                "pixels of its masks are ignored, so no best checkpoint can be selected. Check it "
+                "with `softiou check`, or choose another split: data.val_split=NAME."
             )
         missing = self._scores()[0].never_predicted()
         self.never_predicted = tuple(self.description.classes[index] for index in missing)
@@ -290,7 +289,7 @@ class Recipe(pl.LightningModule, ABC):
         return [scores for scores in self.scores if isinstance(scores, ValidationScores)]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return the optimiser, slower for a pretrained encoder, and its warm-up and decay."""
+        """Return the optimiser with its parameter groups, and the learning rate schedule."""
         settings = self.config.optim
         pretrained = self.model.spec.is_custom or self.config.model.encoder_weights != "none"
         groups = parameter_groups(
@@ -307,7 +306,7 @@ class Recipe(pl.LightningModule, ABC):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what is needed to build the model again, and what it learns from."""
+        """Add the specification of the model, its classes and settings, and hashes of its data."""
         config = self.config.model_dump(mode="json")
         entry = checkpoints.entry(self.model.spec, self.description, config)
         checkpoint["softiou"] = entry | {
@@ -316,7 +315,7 @@ class Recipe(pl.LightningModule, ABC):
             "processes": self.trainer.world_size,
         }
         if self.config.strategy == "fsdp" and self.trainer.world_size == 1:
-            # Several processes number the weights as the module does, not as the optimiser.
+            # Number the weights in the order of the module, as fsdp with several processes does.
             (optimizer,), (saved,) = self.trainer.optimizers, checkpoint["optimizer_states"]
             order = {id(weights): number for number, weights in enumerate(self.parameters())}
             numbers = [order[id(w)] for group in optimizer.param_groups for w in group["params"]]
@@ -326,7 +325,7 @@ class Recipe(pl.LightningModule, ABC):
 
 
 def seed_weights(seed: int) -> None:
-    """Seed the generators that the weights of a new model are drawn from."""
+    """Seed the random generators that initialise the weights of a model."""
     pl.seed_everything(seed, workers=False, verbose=False)
 
 
@@ -339,16 +338,16 @@ def _build_model(
     custom: CustomParts = NOTHING_CUSTOM,
 ) -> SegmentationModel:
     if config.model.compile and config.loss.auxiliary:
-        raise ConfigError("model.compile: works without an auxiliary head; set loss.auxiliary=0.")
+        raise ConfigError("model.compile excludes an auxiliary head: set loss.auxiliary=0.")
     chosen = bands_of(config.data)
     bands = chosen if chosen.numbers else None
     if custom.model is not None:
         if config.loss.auxiliary:
-            raise ConfigError("loss.auxiliary: a model of your own has no such head; set it to 0.")
+            raise ConfigError("loss.auxiliary: your own model has no auxiliary head; set it to 0.")
         if config.model.weights:
-            raise ConfigError("model.weights: load them into your own model, and leave this out.")
+            raise ConfigError("model.weights: load them into your own model, and remove this.")
         return CustomModel(custom.model, description.num_classes, bands)
-    begin = config.model.weights if spec is None else None  # a checkpoint goes on with its own
+    begin = config.model.weights if spec is None else None  # a resumed run has its own weights
     spec = spec or ModelSpec(
         config.model.architecture,
         config.model.encoder,

@@ -1,4 +1,4 @@
-"""Losses and targets from their settings."""
+"""Build losses and targets from their settings."""
 
 from inspect import signature
 
@@ -18,19 +18,19 @@ _OF_ANNOTATORS = ("votes", "random", "staple")
 
 
 def data_labels(kind: Auto | LabelsKind) -> TargetKind:
-    """Return the kind of target that a data set has to return for a kind of labels."""
+    """Return the kind of target that the data set returns for a kind of labels."""
     if kind in ("auto", "soft", "staple"):
         return kind
     return "votes" if kind in ("votes", "random") else "hard"
 
 
 def check_labels(settings: LabelsConfig, dataset: SegmentationDataset) -> None:
-    """Raise ConfigError when the labels need several annotators and a data set has one."""
+    """Raise a ConfigError if the labels need several annotators, but the data set has one."""
     enough = dataset.annotators > 1 or (dataset.parents and settings.kind == "votes")
     if settings.kind in _OF_ANNOTATORS and not enough:
         raise ConfigError(
             f"labels.kind: {settings.kind} needs several annotators (folders masks_1/, masks_2/, "
-            "...), and there is one mask for each image. Use hard, uniform, boundary or gaussian."
+            "...), but there is one mask per image. Use hard, uniform, boundary or gaussian."
         )
 
 
@@ -40,9 +40,10 @@ def build_target(
     """Return the target of the loss for the labels of a batch.
 
     Args:
-        target: Of a batch: (N, H, W) or (N, R, H, W) integers, or probabilities (N, C, H, W).
-        settings: How hard labels are softened.
-        description: Of the data set.
+        target: Labels of a batch: integers (N, H, W) or (N, R, H, W), or probabilities
+            (N, C, H, W).
+        settings: The label smoothing.
+        description: Description of the data set.
     """
     ignore_index = description.ignore_index
     if target.is_floating_point():
@@ -63,7 +64,7 @@ def build_target(
 
 
 def check_loss(settings: LossConfig, num_classes: int) -> None:
-    """Raise ConfigError when the classes in the settings of a loss do not fit the data set."""
+    """Raise a ConfigError if weights or class indices do not match the number of classes."""
     classes = settings.classes
     for name in ("class_weights", "cross_entropy_weights"):
         weights = getattr(settings, name)
@@ -80,7 +81,7 @@ def check_loss(settings: LossConfig, num_classes: int) -> None:
 
 
 def build_loss(settings: LossConfig, *, ignore_index: int | None) -> OverlapLoss:
-    """Return the loss that a configuration describes."""
+    """Build the loss of a configuration."""
     common: LossSettings = {
         "upsample": "bilinear",  # models return logits at their own stride
         "cross_entropy": settings.cross_entropy,

@@ -1,4 +1,4 @@
-"""Parts of a training that are objects of Python: a model, loss, data set, logger of one's own."""
+"""Custom parts of a training, passed from Python: model, loss, data sets, loggers, callbacks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,27 +20,27 @@ from softiou.targets import Target, to_probs
 
 @dataclass(frozen=True)
 class CustomParts:
-    """What a training takes from Python instead of its configuration.
+    """Python objects that a training uses instead of parts of its configuration.
 
-    `config.yaml` records the parts by their qualified names in the section `custom`; a run that has
-    some is resumed from Python, with the same parts.
+    `config.yaml` records their qualified names in the section `custom`. Such a run has to be
+    resumed from Python with the same objects.
 
     Args:
         model: Maps floats in [0, 1] (N, B, H, W) to logits (N, C, h, w) at any stride, or to a
-            dict that has them as "out". A submodule `encoder` learns with `optim.encoder_rate`; an
-            attribute `input_stride` says what height and width have to be a multiple of.
-        loss: Called with logits at the resolution of the target (N, C, H, W) and with the target,
-            integers (N, H, W) or probabilities (N, C, H, W); returns a scalar. Pixels outside of
-            the image are `ignore_index`.
-        loggers: Lightning loggers, beside those that the configuration names.
+            dict with the logits as "out". A submodule `encoder` is trained with
+            `optim.encoder_rate`; height and width are multiples of its `input_stride`, if any.
+        loss: Called with logits at the resolution of the target (N, C, H, W) and the target,
+            integers (N, H, W) or probabilities (N, C, H, W); returns a scalar. Padding outside the
+            image has the label `ignore_index`.
+        loggers: Lightning loggers, in addition to those of the configuration.
         callbacks: Lightning callbacks.
-        transform: Maps image and target together in place of our augmentation; see
+        transform: Transforms image and target together, instead of the built-in augmentation; see
             `CustomAugmentation`.
-        train_dataset: Samples {"image", "target"} or pairs; see `CustomDataset`.
-        val_dataset: The same for the validation.
-        classes: Names of the classes of these data sets; None: their attribute `classes`, or
-            class_0, class_1, ... for as many as the model has logits.
-        ignore_index: Label value of these data sets whose pixels do not count.
+        train_dataset: Yields {"image", "target"} or pairs; see `CustomDataset`.
+        val_dataset: As `train_dataset`, for validation.
+        classes: Class names of these data sets. None uses their attribute `classes`, or class_0,
+            class_1, ... by the number of logits.
+        ignore_index: Label of ignored pixels in these data sets.
     """
 
     model: nn.Module | None = None
@@ -55,15 +55,15 @@ class CustomParts:
 
     @property
     def source(self) -> str | None:
-        """Return what stands for `data.source` when both data sets are given, otherwise None."""
+        """Return the value of `data.source` if both data sets are given, otherwise None."""
         if self.train_dataset is None or self.val_dataset is None:
             return None
         return f"{CUSTOM}{qualified_name(self.train_dataset)}"
 
     def recorded_in(self, config: Config) -> Config:
-        """Return a configuration that has the names of the parts in its section `custom`.
+        """Return a configuration with the names of the parts in its section `custom`.
 
-        A ConfigError says that it names parts already, as that of a run does, which are not
+        Raises a ConfigError if the configuration, such as that of a run, names parts that are not
         given.
         """
         named = CustomConfig(
@@ -92,7 +92,7 @@ class CustomParts:
             parts = ", ".join(f"{name}: {value}" for name, value in missing.items())
             arguments = ", ".join(f"{name}=..." for name in missing)
             raise ConfigError(
-                f"This run has parts that config.yaml can only name ({parts}). Train and resume it "
+                f"This run has parts that were passed in Python ({parts}). Train and resume it "
                 "from Python with the same parts: softiou.training.resume_training(RUN, "
                 f"custom=CustomParts({arguments}))."
             )
@@ -102,7 +102,7 @@ NOTHING_CUSTOM = CustomParts()
 
 
 class CustomLoss(nn.Module):
-    """A loss of one's own, `CustomParts.loss`; gets logits at the resolution of the target."""
+    """Calls `CustomParts.loss` with logits at the resolution of the target."""
 
     def __init__(
         self, function: Callable[[Tensor, Any], Tensor], *, num_classes: int, ignore_index: int
@@ -113,12 +113,12 @@ class CustomLoss(nn.Module):
         self._ignore_index = ignore_index
 
     def parts(self, logits: Tensor, target: Targets) -> dict[str, Tensor]:
-        """Return "loss" alone: what it is made of is not known."""
+        """Return the "loss"; its parts are not known."""
         if isinstance(target, Target):
             target = to_probs(
                 target, num_classes=self._num_classes, ignore_index=self._ignore_index
             )[0]
         if not isinstance(target, Tensor):
-            raise TypeError(f"Expected `target` to be a single one, but got {type(target)}.")
+            raise TypeError(f"Expected a single `target`, but got {type(target)}.")
         logits = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
         return {"loss": self.function(logits, target)}

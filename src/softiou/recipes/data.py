@@ -1,4 +1,4 @@
-"""What a run learns from: opened for the trainer, completed by a recipe."""
+"""Open the training, validation and unlabelled data of a run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -33,20 +33,19 @@ from softiou.recipes.splits import apart
 class TrainingData:
     """The data sets of a run."""
 
-    training: SegmentationDataset  # images with labels, to learn from
-    validation: SegmentationDataset  # images with labels that choose the best checkpoint
-    unlabeled: ImageDataset | None = None  # images without labels, for recipes that learn from some
-    # What is to be said of the splits, such as images that several of them hold.
-    notes: tuple[str, ...] = ()
+    training: SegmentationDataset  # labelled images to train on
+    validation: SegmentationDataset  # labelled images that select the best checkpoint
+    unlabeled: ImageDataset | None = None  # images without labels, for recipes that use them
+    notes: tuple[str, ...] = ()  # lines to print, such as images that are in several splits
 
     @property
     def num_unlabeled(self) -> int:
-        """Return how many images without labels there are."""
+        """Return the number of images without labels."""
         return len(self.unlabeled) if self.unlabeled else 0
 
 
 def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
-    """Open the images with labels: those of the configuration, or data sets of one's own."""
+    """Open the labelled images, from the configuration or from custom data sets."""
     data, kind = config.data, config.labels.kind
     own = custom.train_dataset is not None and custom.val_dataset is not None
     source = data.source if own or data.source == "digits" else open_source(data.source)
@@ -60,7 +59,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
             )
         if bands is not None and bands.numbers:
             raise ConfigError(
-                "data.bands: your own data set says which bands it has; leave it out."
+                "data.bands: your own data set determines its bands; remove this setting."
             )
         return CustomDataset(own, describe(custom, data), split)
 
@@ -68,7 +67,7 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
     training = opened(custom.train_dataset, data.train_split, data_labels(kind), bands)
     if training.parents and kind == "auto":
         training = opened(None, data.train_split, "votes", training.bands)
-    # However the labels are softened, all that is known of the images chooses the checkpoint.
+    # The validation uses the original labels, however those for training are smoothed.
     known: TargetKind = "soft" if kind == "soft" else "auto"
     validation = opened(custom.val_dataset, data.val_split, known, training.bands)
     check_labels(config.labels, training)
@@ -84,17 +83,17 @@ def open_labelled(config: Config, custom: CustomParts) -> TrainingData:
 
 
 def bands_of(data: DataConfig) -> Bands:
-    """Return the bands of the images, as far as they are chosen."""
+    """Return the bands that the settings choose."""
     ranges = tuple(data.band_ranges or ())
     return Bands(tuple(data.bands or ()), ranges, data.neighbours, data.axis or "")
 
 
 def open_without_labels(data: DataConfig, folder: str | None, bands: Bands | None) -> ImageDataset:
-    """Open the images without labels: a folder, or DATA/unlabeled and what the split leaves out."""
+    """Open a folder of unlabelled images, or DATA/unlabeled and images not in the split."""
     if data.source.startswith(CUSTOM):
         raise ConfigError(
-            "Images without masks come from a data set on disk, and both data sets are your own: "
-            "leave `val_dataset` out, and give the folder as data.source."
+            "Images without masks need a data set on disk, but both data sets are your own: remove "
+            "`val_dataset`, and give the folder as data.source."
         )
     return open_unlabeled(
         data.source,
@@ -103,12 +102,12 @@ def open_without_labels(data: DataConfig, folder: str | None, bands: Bands | Non
         evaluated=(data.val_split, "val", "test"),
         skip_corrupt=data.skip_corrupt,
         bands=bands,
-        verify=data.verify and is_first(),  # for all
+        verify=data.verify and is_first(),  # one process checks for all
     )
 
 
 def describe(custom: CustomParts, data: DataConfig) -> DatasetDescription:
-    """Return the classes of data sets of one's own: those of `data.source` beside only one."""
+    """Return the classes of custom data sets; if only one is custom, those of `data.source`."""
     train, classes = custom.train_dataset, custom.classes
     if train is None:
         return open_dataset(data.source, data.train_split).description
@@ -118,8 +117,8 @@ def describe(custom: CustomParts, data: DataConfig) -> DatasetDescription:
     if classes is None:
         if custom.model is None:
             raise ConfigError(
-                "The data set does not say which classes it has: name them with `classes`, or give "
-                "it an attribute `classes`."
+                "The classes of the data set are not known: name them with `classes`, or give the "
+                "data set an attribute `classes`."
             )
         image = CustomDataset(train, DatasetDescription(("",)), "train")[0]["image"]
         classes = [f"class_{index}" for index in range(count_classes(custom.model, image))]

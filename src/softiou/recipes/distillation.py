@@ -1,4 +1,4 @@
-"""The distillation recipe: the labels and a teacher, in one pass over the student's logits."""
+"""The distillation recipe: trains a student with labels and the probabilities of a teacher."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -51,41 +51,40 @@ Pairs = Sequence[tuple[float, Tensor | Target]]
 
 
 class DistillationBatch(Batch):
-    """A batch whose weak views, `image` (N, 3, H, W), the teacher sees; the student sees `view`."""
+    """A batch with weak views for the teacher, `image` (N, 3, H, W), and `view` for the student."""
 
     view: Tensor
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the student learns from a batch."""
+    """The images and targets of a batch for the student."""
 
-    images: Tensor  # uint8 (N, 3, H, W), strong views after mixing among them
-    pairs: Pairs  # targets with their weights, whose sum is 1
-    # (N, C, h, w) of the same pixels; None with soft labels from a store.
-    teacher_logits: Tensor | None
-    inside: Tensor  # which pixels show a part of an image, bool (N, H, W)
+    images: Tensor  # uint8 (N, 3, H, W), with strong views after CutMix and ClassMix
+    pairs: Pairs  # weights and targets; the weights sum to 1
+    teacher_logits: Tensor | None  # (N, C, h, w) of the same pixels; None with stored soft labels
+    inside: Tensor  # bool (N, H, W), False for padding outside the image
 
 
 @final
 class DistillationRecipe(Recipe):
-    """Learns from the labels of images and from a teacher's probabilities for them.
+    """Trains a student with labels and the probabilities of a teacher.
 
         loss = L(student, (1 - weight) labels + weight teacher)
                + channel_wise CWD + correlation DIST
 
-    L is the whole loss of the configuration, cross-entropy and overlap. Pixels without a label have
-    the teacher's probabilities alone. With `mix=losses` it is instead
+    L is the loss of the configuration, cross-entropy and overlap loss. Pixels without a label use
+    only the teacher's probabilities. With `mix=losses`, the loss is instead
 
         loss = (1 - weight) L(student, labels) + weight L(student, teacher) + ...
 
-    An auxiliary head learns the same with the same L. CWD is
-    `softiou.losses.ChannelWiseDistillation`, DIST `softiou.losses.correlation_distance`.
+    An auxiliary head is trained with the same targets and the same L. CWD is
+    `softiou.losses.ChannelWiseDistillation`, DIST is `softiou.losses.correlation_distance`.
 
     Args:
-        config: Resolved, with a section `distillation`.
+        config: Resolved configuration with a section `distillation`.
         description: Classes of the data set.
-        teacher: Frozen and in eval mode; None when batches contain its soft labels.
+        teacher: Teacher network, frozen and in eval mode; None if batches contain soft labels.
         **source: See `ModelSource`.
     """
 
@@ -112,7 +111,7 @@ class DistillationRecipe(Recipe):
 
     @classmethod
     def open_data(cls, config: Config, labelled: TrainingData) -> TrainingData:
-        """Add the images without labels, when the teacher has to label some."""
+        """Add the images without labels if `distillation.unlabeled` is set."""
         if config.distillation is None or not config.distillation.unlabeled:
             return labelled
         others = open_without_labels(config.data, None, labelled.training.bands)
@@ -128,7 +127,7 @@ class DistillationRecipe(Recipe):
         seed_weights(config.seed)
         recipe = cls(config, dataset.description, teacher=teacher, **source)
         recipe.scaling = scaling
-        recipe.overlap_loss()  # or the loss cannot be used
+        recipe.overlap_loss()  # raises if the loss is not an OverlapLoss
         if settings.soft_labels:
             every = PartlyLabeled(dataset, data.unlabeled) if data.unlabeled else dataset
             recipe.store = open_soft_labels(
@@ -139,7 +138,7 @@ class DistillationRecipe(Recipe):
         return recipe
 
     def batch_sizes(self) -> tuple[int, int]:
-        """Return how many images with masks, and how many without, a batch holds."""
+        """Return the numbers of images with masks and without masks in a batch."""
         size = self.config.data.batch_size
         if not self.settings.unlabeled:
             return size, 0
@@ -149,19 +148,19 @@ class DistillationRecipe(Recipe):
     def training_batches(
         self, data: TrainingData, augmentation: Augmentations, stream: Stream
     ) -> Iterable[Any]:
-        """Return batches with labels, or pairs of one with and one without, with own epochs."""
+        """Return labelled batches, or pairs of a labelled and an unlabelled batch."""
         settings, sizes = self.settings, self.batch_sizes()
         if data.unlabeled is None and settings.strong != "all":
             return super().training_batches(data, augmentation, stream)
         if not isinstance(augmentation, Augmentation):
             raise ConfigError(
-                "distillation.unlabeled and strong=all: softiou makes the views of the images; "
-                "leave the transform of your own out."
+                "distillation.unlabeled and strong=all need the built-in augmentation to make weak "
+                "and strong views: remove your own transform."
             )
         bands = self.config.data.bands is not None
         strong = StrongColours(settings.colour, settings.grey, settings.blur, bands)
         if settings.strong == "all":
-            augmentation = replace(augmentation, colour=0)  # of the weak view
+            augmentation = replace(augmentation, colour=0)  # no colour jitter in the weak view
             samples = self.labelled_samples(data, augmentation, strong)
         else:
             samples = self.labelled_samples(data, augmentation)
@@ -202,15 +201,15 @@ class DistillationRecipe(Recipe):
         return parts
 
     def _divergence(self, name: str, logits: Tensor, teachers: Tensor, inside: Tensor) -> Tensor:
-        """Return a distance to the teacher's logits; the first is a mean over images anyway."""
-        if name == "channel_wise":
+        """Return the channel-wise or correlation distance from the teacher's logits."""
+        if name == "channel_wise":  # a mean over images, which DDP averages correctly
             temperature = self.settings.channel_wise_temperature
             return channel_wise_divergence(logits, teachers, temperature=temperature, valid=inside)
         group = self.overlap_loss().process_group
         return correlation_distance(logits, teachers, valid=inside, process_group=group)
 
     def _lesson(self, batch: Any) -> Lesson:
-        """Return what the student sees and learns, after mixing of strong views."""
+        """Return the images and targets for the student, after CutMix and ClassMix."""
         views, logits = self._taught(self._joined(batch))
         pairs, images, inside = self._pairs(views), views["view"], views["inside"]
         kinds = batch.values() if "unlabeled" in batch else [batch]
@@ -235,9 +234,9 @@ class DistillationRecipe(Recipe):
         return Lesson(images, pasted, logits, inside)
 
     def _taught(self, views: DistillationBatch) -> tuple[DistillationBatch, Tensor | None]:
-        """Return a batch with what soft labels are made of, and the teacher's logits as they are.
+        """Return the batch with scaled and aligned logits, and the teacher's original logits.
 
-        With a store the batch has its soft labels already, and there are no logits of a teacher.
+        With stored soft labels, the batch is returned unchanged, and the logits are None.
         """
         logits = self._teacher_logits(views["image"])
         if logits is None:
@@ -250,10 +249,10 @@ class DistillationRecipe(Recipe):
         return {**views, "soft_logits": soft}, logits
 
     def _regions(self, theirs: DistillationBatch, groups: Sequence[int]) -> Tensor:
-        """Draw which pixels of each image are those of its partner, in `theirs`: bool (N, H, W)."""
+        """Draw the pixels of each image that its partner in `theirs` replaces: bool (N, H, W)."""
         settings, size = self.settings, (theirs["view"].shape[-2], theirs["view"].shape[-1])
         logits = theirs.get("soft_logits")
-        if logits is None:  # a store at full resolution: a quarter of it is enough
+        if logits is None:  # stored soft labels have full resolution; every fourth pixel is enough
             best = theirs["soft_indices"][:, 0, ::4, ::4].long()
             classes = torch.arange(self.description.num_classes, device=best.device)
             logits = 20.0 * (best.unsqueeze(1) == classes.view(-1, 1, 1))
@@ -266,7 +265,7 @@ class DistillationRecipe(Recipe):
         )
 
     def _pairs(self, batch: DistillationBatch) -> Pairs:
-        """Return labels and teacher with their weights, or the one that has a weight."""
+        """Return the targets of labels and teacher with their weights, without weights of 0."""
         weight, pairs = self.settings.weight, list[tuple[float, Tensor | Target]]()
         if weight < 1:
             pairs.append((1 - weight, self.labels_of(batch)))
@@ -275,7 +274,7 @@ class DistillationRecipe(Recipe):
         return pairs
 
     def _joint(self, pairs: Pairs) -> Targets:
-        """Return what the student learns: a single target, the mixture, or all with weights."""
+        """Return the target of the loss: a single one, the mixture, or pairs for mix=losses."""
         if len(pairs) == 1:
             return pairs[0][1]
         return targets.mix(*pairs) if self.settings.mix == "targets" else pairs
@@ -301,7 +300,7 @@ class DistillationRecipe(Recipe):
         return {"loss": total, "overlap": overlap.detach(), "cross_entropy": entropy.detach()}
 
     def _joined(self, batch: Any) -> DistillationBatch:
-        """Return one batch; images without masks come last, and all their labels are ignored."""
+        """Join labelled and unlabelled images; the latter come last, with ignored labels."""
         one = batch.get("labelled", batch)
         view = one["strong"][:, 0] if "strong" in one else one["image"]
         joined: dict[str, Any] = {**one, "view": view}
@@ -312,7 +311,7 @@ class DistillationRecipe(Recipe):
             other = {**other, "target": ignored, "view": other["strong"][:, 0]}
             joined = {key: _concatenated(joined[key], other[key]) for key in joined}
         for name in ("soft_indices", "soft_weights"):
-            if name in joined and place()[1] > 1:  # images are exchanged, so their shapes agree
+            if name in joined and place()[1] > 1:  # processes exchange images of equal shape
                 own = joined[name].shape[1]
                 depth = int(of_all(torch.tensor(own, device=joined[name].device), "max"))
                 joined[name] = torch.nn.functional.pad(joined[name], (0, 0, 0, 0, 0, depth - own))
@@ -320,11 +319,11 @@ class DistillationRecipe(Recipe):
 
     @torch.no_grad()
     def _teacher_logits(self, images: Tensor) -> Tensor | None:
-        """Return the teacher's logits (N, C, h, w) at its own stride; None without one."""
+        """Return the teacher's logits (N, C, h, w) at its own stride; None without a teacher."""
         teacher = self.teacher.model
         if teacher is None:
             return None
-        # Multiples of its stride, so that no cell is padding.
+        # Sizes that are multiples of the stride need no padding.
         height, width = (
             length + -length % teacher.input_stride
             for length in self.settings.teacher_px or images.shape[-2:]
@@ -334,9 +333,9 @@ class DistillationRecipe(Recipe):
         return logits
 
     def _soft_target(self, batch: Batch) -> Target:
-        """Return the teacher's softened probabilities, without pixels below the threshold.
+        """Return the teacher's probabilities as a target, with threshold, keep and temperature.
 
-        Threshold and kept classes refer to the probabilities before they are softened.
+        Threshold and keep apply to the probabilities before the temperature.
         """
         settings, temperature = self.settings, self.settings.temperature
         filtered = settings.threshold > 0 or settings.keep is not None
@@ -356,16 +355,16 @@ class DistillationRecipe(Recipe):
 
 @dataclass(frozen=True)
 class Frozen:
-    """Holds a teacher so that it is no submodule: not trained, not averaged, in no checkpoint."""
+    """Hides the teacher from torch, so that it is not trained, averaged or saved."""
 
     model: SegmentationModel | None
 
     def __deepcopy__(self, memo: object) -> "Frozen":
-        return self  # averaged weights copy the whole module, and need no second teacher
+        return self  # averaging the weights copies the module, but the teacher is shared
 
 
 def _concatenated(one: Any, other: Any) -> Any:
-    """Join two lists, or two tensors; the K of sparse soft labels (N, K, ...) may differ."""
+    """Concatenate lists or tensors; sparse soft labels (N, K, ...) are padded to the same K."""
     if isinstance(one, list):
         return one + other
     depth = max(one.shape[1], other.shape[1])
@@ -374,7 +373,7 @@ def _concatenated(one: Any, other: Any) -> Any:
 
 
 def section_of(config: ResolvedConfig) -> ResolvedDistillation:
-    """Return the settings of the recipe."""
+    """Return the section `distillation` of a configuration."""
     if config.distillation is None:
         raise ValueError("Expected a configuration with a section `distillation`, but got none.")
     return config.distillation
@@ -383,13 +382,13 @@ def section_of(config: ResolvedConfig) -> ResolvedDistillation:
 def load_teacher(
     settings: DistillationConfig, dataset: SegmentationDataset
 ) -> tuple[SegmentationModel, LogitScaling | None]:
-    """Load a teacher, frozen and in eval mode, and its calibration where it is wanted."""
+    """Load a teacher, frozen and in eval mode, and its calibration if `calibrated` is set."""
     trained = load_trained(Path(str(settings.teacher)).expanduser())
     check_classes(trained.path, trained.description, dataset.description, data="the data set")
     if trained.bands != dataset.bands:
         raise CheckpointError(
-            f"{trained.path} sees {trained.bands or 'RGB'}, the student {dataset.bands or 'RGB'}. "
-            "Set data.bands and data.band_ranges to those of the teacher."
+            f"{trained.path} has the bands {trained.bands or 'RGB'}, the student "
+            f"{dataset.bands or 'RGB'}. Set data.bands and data.band_ranges to the teacher's."
         )
     scaling = load_scaling(trained) if settings.calibrated else None
     return trained.model.requires_grad_(False), scaling
@@ -398,7 +397,7 @@ def load_teacher(
 def open_soft_labels(
     settings: DistillationConfig, dataset: SegmentationDataset, *, verify: bool = True
 ) -> SoftLabelStore:
-    """Open a store of soft labels; DataError names images that are missing or damaged."""
+    """Open stored soft labels, or raise a DataError if some are missing or damaged."""
     store = SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser())
     store.check_description(dataset.description)
     for folder, stems in stems_by_folder(dataset):
@@ -409,7 +408,7 @@ def open_soft_labels(
 
 
 def identity_of(settings: DistillationConfig) -> str:
-    """Return a hash that identifies the teacher, or the store of soft labels, at a path."""
+    """Return a hash that identifies the teacher or the stored soft labels."""
     if settings.teacher is not None:
         return file_sha256(find_checkpoint(Path(settings.teacher).expanduser()))
     return SoftLabelStore.open(Path(str(settings.soft_labels)).expanduser()).manifest.identity

@@ -1,4 +1,4 @@
-"""What of another image is pasted over an unlabelled one: CutMix and ClassMix.
+"""CutMix and ClassMix: choose the pixels of an image that are replaced by those of another.
 
 Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from softiou.overlap.processes import of_rank_before, place
 
-_AREA = (0.02, 0.4)  # share of the crop that a box covers
-_RATIO = (0.3, 1 / 0.3)  # its height by its width
+_AREA = (0.02, 0.4)  # fraction of the crop that a box covers
+_RATIO = (0.3, 1 / 0.3)  # height / width of a box
 
 
 def draw_regions(
@@ -29,11 +29,11 @@ def draw_regions(
     class_mix: float,
     generators: Sequence[torch.Generator],
 ) -> Tensor:
-    """Draw for every image which pixels are replaced by those of its partner: bool (N, H, W).
+    """Draw the pixels of each image that are replaced by those of its partner: bool (N, H, W).
 
-    Each image gets a box with the chance `cut_mix`, half of the partner's classes by the teacher's
-    logits of the partners, `theirs` (N, C, h, w), with the chance `class_mix`, and is left alone
-    otherwise. Each image has a generator of its own, on the CPU.
+    An image gets a box of its partner with probability `cut_mix`, half of the partner's classes
+    with probability `class_mix`, and nothing otherwise. `theirs` (N, C, h, w) are the teacher's
+    logits of the partners. Each image has its own generator, on the CPU.
     """
     regions = theirs.new_zeros((len(theirs), *size), dtype=torch.bool)
     for region, logits, generator in zip(regions, theirs, generators, strict=True):
@@ -47,7 +47,7 @@ def draw_regions(
 
 
 def partners(values: Tensor, groups: Sequence[int] = ()) -> Tensor:
-    """Return for every image the values (N, ...) of the one before it by `joined_numbers`."""
+    """Return for each image the values (N, ...) of its partner, the previous image of all."""
     rank, size = place()
     rolled = values.roll(1, 0)
     if size == 1:
@@ -59,14 +59,14 @@ def partners(values: Tensor, groups: Sequence[int] = ()) -> Tensor:
 
 
 def joined_numbers(groups: Sequence[int]) -> list[int]:
-    """Return the numbers of own images in the joined batch: one group of all after the other."""
+    """Return the positions of this process's images in the joint batch, group after group."""
     rank, size = place()
     starts = [size * sum(groups[:index]) + rank * count for index, count in enumerate(groups)]
     return [start + n for start, count in zip(starts, groups, strict=True) for n in range(count)]
 
 
 def _box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw top, bottom, left and right of a box inside of the crop."""
+    """Draw top, bottom, left and right of a box inside the crop."""
     area = _uniform(*_AREA, generator) * size[0] * size[1]
     ratio = math.exp(_uniform(math.log(_RATIO[0]), math.log(_RATIO[1]), generator))
     height = min(size[0], max(1, round(math.sqrt(area * ratio))))
@@ -79,11 +79,11 @@ def _box(size: tuple[int, int], generator: torch.Generator) -> tuple[int, int, i
 def _half_of_the_classes(
     logits: Tensor, size: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Return the pixels (H, W) that are likelier one of half of the classes, from (C, h, w)."""
+    """Choose half of the classes, and return where their probability exceeds 1/2: bool (H, W)."""
     probs = logits.float().softmax(0)
     present = torch.unique(probs.argmax(0)).cpu()
     order = torch.randperm(len(present), generator=generator)
-    chosen = present[order[: len(present) // 2]].to(logits.device)  # none of a single one
+    chosen = present[order[: len(present) // 2]].to(logits.device)  # empty for a single class
     mass = probs[chosen].sum(0)[None, None]  # (1, 1, h, w)
     return F.interpolate(mass, size, mode="bilinear", align_corners=False)[0, 0] > 0.5
 
@@ -93,7 +93,7 @@ def _uniform(low: float, high: float, generator: torch.Generator) -> float:
 
 
 def _integer(largest: int, generator: torch.Generator) -> int:
-    """Draw an integer from 0 to the largest, both included."""
+    """Draw an integer from 0 to `largest`, both included."""
     return int(torch.randint(largest + 1, (), generator=generator).item())
 
 

@@ -1,4 +1,4 @@
-"""Statistics and pictures of pseudo-labels: the share of each class, and how many are kept.
+"""Statistics and pictures of pseudo-labels: class frequencies, and the share of kept pixels.
 
 Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
 """
@@ -25,14 +25,14 @@ from softiou.inference.pictures import picture_of
 if TYPE_CHECKING:
     from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 
-FOLDER = "pseudo_labels"  # of the pictures, in the run directory
+FOLDER = "pseudo_labels"  # folder of the pictures in the run directory
 _SHOWN = 3
 
 
 class PseudoLabelWatch(nn.Module):
-    """Adds up the classes of pseudo-labels over the steps between two validations.
+    """Accumulates class frequencies of pseudo-labels between validations.
 
-    It is part of checkpoints, so that a resumed run reports the same.
+    The sums are buffers, so they are saved in checkpoints, and a resumed run reports the same.
     """
 
     labels: Tensor
@@ -48,20 +48,20 @@ class PseudoLabelWatch(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     def add(self, *, labels: Tensor, pseudo_labels: Tensor, kept: Tensor) -> None:
-        """Add a step: the mass of each class in both kinds of labels (C,), and the share kept."""
+        """Add a step: the class masses (C,) of labels and pseudo-labels, and the share kept."""
         self.labels += _shares(labels)
-        # A batch without kept pixels has no shares.
+        # Weighted by `kept`, because a batch without kept pixels has no class frequencies.
         self.pseudo_labels += kept * _shares(pseudo_labels)
         self.kept += kept
         self.steps += 1
 
     def compute(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the classes' shares of labels and pseudo-labels (C,), and the share kept."""
+        """Return the class frequencies of labels and pseudo-labels (C,), and the share kept."""
         kept = self.kept / self.steps.clamp(min=1)
         return _shares(self.labels), _shares(self.pseudo_labels), kept
 
     def reset(self) -> None:
-        """Start again."""
+        """Set the sums to 0."""
         for buffer in self.buffers():
             buffer.zero_()
 
@@ -69,10 +69,10 @@ class PseudoLabelWatch(nn.Module):
 def vanished(
     labels: Tensor, pseudo_labels: Tensor, *, ratio: float = 0.05, trace: float = 0.0
 ) -> list[int]:
-    """Return the classes whose share of the pseudo-labels is below `ratio` that of the labels.
+    """Return the classes whose frequency in pseudo-labels is below `ratio` times that in labels.
 
-    Both shares are (C,), those of the pseudo-labels all 0 when there were none. `trace` is the
-    share that smoothing gives to every class; one that has no more is not in the labels.
+    Both are class frequencies (C,); if no pixel was kept, the result is empty. `trace` is the
+    frequency that label smoothing gives to a class which does not occur in the labels.
     """
     gone = (labels > 1.01 * trace) & (pseudo_labels < ratio * labels)
     return gone.nonzero().flatten().tolist() if bool(pseudo_labels.any()) else []
@@ -84,20 +84,20 @@ def _shares(mass: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Shown:
-    """A batch of unlabelled images as the last step has seen it."""
+    """The unlabelled images of the last step, for pictures."""
 
     stems: list[str]  # names of the images
-    weak: Tensor  # what the teacher saw, uint8 (N, 3, H, W)
-    strong: Tensor  # what the student saw, uint8 (N, 3, H, W), after mixing
-    region: Tensor  # where the image was replaced by its partner's, bool (N, H, W)
-    # Where the crop shows the image, bool (N, H, W), and the teacher's logits (N, C, h, w).
+    weak: Tensor  # weak views for the teacher, uint8 (N, 3, H, W)
+    strong: Tensor  # strong views for the student after mixing, uint8 (N, 3, H, W)
+    region: Tensor  # pixels that come from the partner, bool (N, H, W)
+    # Pixels that are not padding, bool (N, H, W), and the teacher's logits (N, C, h, w).
     own: tuple[Tensor, Tensor]
-    theirs: tuple[Tensor, Tensor]  # the same of the partners
+    theirs: tuple[Tensor, Tensor]  # the same for the partners
 
     def labels(
         self, number: int, *, confidence_threshold: float, ignore_index: int
     ) -> list[Tensor]:
-        """Return the pseudo-labels (H, W) of one of the images and of its partner."""
+        """Return the pseudo-labels (H, W) of image `number` and of its partner."""
         found = []
         for inside, logits in (self.own, self.theirs):
             size = (int(inside.shape[1]), int(inside.shape[2]))
@@ -109,11 +109,11 @@ class Shown:
 
 
 class PseudoLabelReport(Callback):
-    """Reports at every validation the pseudo-labels of the steps before it.
+    """Reports statistics and pictures of the pseudo-labels at every validation.
 
-    Logs pseudo/kept, and for each class pseudo/class/NAME and labels/class/NAME, its shares of
-    both kinds of labels, all in per cent; says when a class vanishes; and shows some
-    pseudo-labels in TensorBoard and as files in RUN/pseudo_labels/, where the last ones stay.
+    It logs pseudo/kept, and for each class its frequencies pseudo/class/NAME and labels/class/NAME,
+    in per cent. It warns when a class vanishes from the pseudo-labels. Pictures are shown in
+    TensorBoard and written to RUN/pseudo_labels/, where they replace the previous ones.
     """
 
     def __init__(self, run: Path, say: Callable[[str], None]) -> None:
@@ -122,7 +122,7 @@ class PseudoLabelReport(Callback):
         self.vanished: list[str] = []
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the shares, warn, and write the pictures."""
+        """Log the class frequencies, warn, and write the pictures."""
         recipe: Any = pl_module
         self._report(recipe)
         if trainer.is_global_zero and recipe.shown is not None:
@@ -141,9 +141,9 @@ class PseudoLabelReport(Callback):
         gone = [classes[i] for i in vanished(labels, pseudo_labels, trace=recipe.label_trace)]
         if gone != self.vanished and gone:
             self.say(
-                f"warning: pseudo-labels hardly name {', '.join(gone)} any more, less than 5 % as "
-                "often as the labels do. Lower semi_supervised.confidence_threshold or .weight, or "
-                "label more images of these classes."
+                f"warning: {', '.join(gone)} is almost absent from the pseudo-labels, less than "
+                "5 % as frequent as in the labels. Lower semi_supervised.confidence_threshold or "
+                ".weight, or label more images of these classes."
             )
         self.vanished = gone
         watch.reset()
@@ -171,16 +171,16 @@ class PseudoLabelReport(Callback):
         write_atomically(text.encode(), self.folder / "pictures.json")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the classes that were reported, for a checkpoint."""
+        """Return the classes that have been reported, for a checkpoint."""
         return {"vanished": self.vanished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the reported classes from a checkpoint."""
         self.vanished = state_dict["vanished"]
 
 
 def _pictures(shown: Shown, number: int, recipe: "SemiSupervisedRecipe") -> dict[str, Tensor]:
-    """Return pictures (3, H, W) and label maps (H, W) of one image, by name of their file."""
+    """Return pictures (3, H, W) and label maps (H, W) of one image, by file name."""
     ignore = recipe.description.ignore_index
     threshold = recipe.confidence_threshold
     own, theirs = shown.labels(number, confidence_threshold=threshold, ignore_index=ignore)
@@ -193,7 +193,7 @@ def _pictures(shown: Shown, number: int, recipe: "SemiSupervisedRecipe") -> dict
 
 
 def _picture(content: Tensor, palette: tuple[tuple[int, int, int], ...]) -> tuple[Image.Image, Any]:
-    """Return a picture and the kind of its file."""
+    """Return a picture and its file format."""
     if content.ndim == 2:
         return index_image(content, palette), "PNG"
     return picture_of(content), "JPEG"

@@ -1,4 +1,4 @@
-"""Which recipe learns by which section of the configuration."""
+"""The recipe for each section of the configuration."""
 
 from softiou.configuration import Config
 from softiou.recipes.base import Recipe
@@ -6,7 +6,7 @@ from softiou.recipes.distillation import DistillationRecipe
 from softiou.recipes.semi_supervised import SemiSupervisedRecipe
 from softiou.recipes.supervised import SupervisedRecipe
 
-# By `Config.method`, the name of the section; a new recipe is a line here.
+# Recipes by `Config.method`, the name of their section.
 RECIPES: dict[str, type[Recipe]] = {
     "": SupervisedRecipe,
     "distillation": DistillationRecipe,
@@ -15,5 +15,5 @@ RECIPES: dict[str, type[Recipe]] = {
 
 
 def recipe_for(config: Config) -> type[Recipe]:
-    """Return the recipe that a configuration describes."""
+    """Return the recipe class of a configuration."""
     return RECIPES[config.method]

@@ -1,4 +1,4 @@
-"""Learning rate over the steps, optimiser, and groups of parameters."""
+"""Learning rate schedule, optimiser and parameter groups."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from softiou.models import SegmentationModel
 
 
 class WarmupPoly:
-    """Share of the learning rate at a step: linear warm-up, then (1 - progress) ** power.
+    """Factor of the learning rate: linear warm-up, then (1 - progress) ** power.
 
-    A power of 0.9 is usual in segmentation, 1 (a straight line) with transformers; 0 is no decay.
+    A power of 0.9 is usual in segmentation, 1 (linear decay) with transformers; 0 is no decay.
     """
 
     def __init__(self, steps: int, warmup: float, power: float) -> None:
@@ -19,7 +19,7 @@ class WarmupPoly:
         self.power = power
 
     def __call__(self, step: int) -> float:
-        """Return the share, in [0, 1]."""
+        """Return the factor at a step, in [0, 1]."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
@@ -29,7 +29,7 @@ class WarmupPoly:
 def build_optimizer(
     name: str, groups: list[dict[str, Any]], *, momentum: float | None = None
 ) -> torch.optim.Optimizer:
-    """Build adamw, or sgd with momentum, over groups of parameters with rates of their own."""
+    """Build the optimiser "adamw" or "sgd" for groups of parameters, see `parameter_groups`."""
     if name == "sgd":
         return torch.optim.SGD(groups, momentum=momentum or 0.0)
     return torch.optim.AdamW(groups)
@@ -38,14 +38,14 @@ def build_optimizer(
 def parameter_groups(
     model: SegmentationModel, *, learning_rate: float, encoder_rate: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Split parameters by rate (encoder, heads) and decay (none for biases and norms)."""
+    """Group parameters by learning rate (encoder, rest) and weight decay (none for 1-D ones)."""
     pretrained = model.encoder_parameters()
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             key = (parameter in pretrained, parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
-    # Sorted: the decoder comes first, so the logged rate is `learning_rate` itself.
+    # Sorted, so that the decoder comes first and the logged rate is `learning_rate`.
     return [
         {
             "params": parameters,

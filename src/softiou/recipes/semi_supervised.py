@@ -1,4 +1,4 @@
-"""The semi-supervised recipe: labels of a few images, and a mean teacher for the others.
+"""The semi-supervised recipe: labelled images, and pseudo-labels of a mean teacher for others.
 
 Shapes: N images, V strong views, C classes, (H, W) the crop, (h, w) logits at their stride.
 """
@@ -46,31 +46,31 @@ from softiou.targets import Target
 
 @dataclass(frozen=True)
 class StrongView:
-    """What the student learns from: images, and the teacher's pseudo-labels of their pixels."""
+    """Images for the student and the pseudo-labels of their pixels."""
 
     images: Tensor  # uint8 (N, 3, H, W), after mixing
-    pseudo_target: Target  # covers (N, H, W)
-    weights: Tensor | None  # how much each pixel counts (N, H, W); None for equally
-    inside: Tensor  # which pixels show a part of an image, bool (N, H, W)
+    pseudo_target: Target  # of shape (N, H, W)
+    weights: Tensor | None  # pixel weights (N, H, W); None for equal weights
+    inside: Tensor  # bool (N, H, W), False for padding outside the image
 
 
 @final
 class SemiSupervisedRecipe(Recipe):
-    """Learns from images with labels, and from others with pseudo-labels of its own average.
+    """Trains with labelled images, and with pseudo-labels of a moving average of the model.
 
         loss = L(student(image), labels) + w(t) mean_v k_v U(student(view v), teacher(weak view))
         teacher <- d teacher + (1 - d) student,    d = min(ema, 1 - 1 / (updates + 1))
 
-    L is the loss of the configuration, that of an auxiliary head included; U is the same without
-    it, or cross-entropy alone. The weight w rises as weight exp(-5 (1 - t)^2) with t from 0 to 1
-    over the ramp. k is the share of a view's pixels that are kept, or the mean confidence where
-    they are weighed by it: as in FixMatch a pixel that is left out counts as a zero, so that
-    batches of which the teacher is unsure pull less.
-    Parameters and buffers of the teacher are averages. The strong views have equal shares of the
-    mean, and half of it where a view of dropped features has the other half.
+    L is the loss of the configuration, including an auxiliary head; U is the same without
+    auxiliary head, or cross-entropy alone. The weight w = weight exp(-5 (1 - t)^2) rises with t
+    from 0 to 1 over the ramp. k is the share of pixels of a view that are kept, or the mean
+    confidence if pixels are weighted by it. As in FixMatch, ignored pixels therefore count as 0,
+    and batches with low confidence have less weight. Parameters and buffers of the teacher are
+    averaged. The strong views have equal weights in the mean; a view with dropped features has
+    weight 1/2, and the strong views together the other half.
 
     Args:
-        config: Resolved, with a section `semi_supervised`.
+        config: Resolved configuration with a section `semi_supervised`.
         description: Classes of the data set.
         **source: See `ModelSource`.
 
@@ -87,16 +87,16 @@ class SemiSupervisedRecipe(Recipe):
         if config.semi_supervised is None:
             raise ValueError("Expected a section `semi_supervised`, but got none.")
         self.settings = settings = config.semi_supervised
-        self.overlap_loss()  # or the loss cannot be used
+        self.overlap_loss()  # raises if the loss is not an OverlapLoss
         if settings.feature_dropout and self.model.spec.is_custom:
             raise ConfigError(
-                "semi_supervised.feature_dropout: the features of a model of your own are not "
-                "known; set it to 0."
+                "semi_supervised.feature_dropout: the features of your own model are not known; "
+                "set it to 0."
             )
         self.teacher = AveragedModel(
             self.model, multi_avg_fn=averaging(settings.ema), use_buffers=True
         ).requires_grad_(False)
-        self.teacher.eval()  # Lightning takes the modes as they are
+        self.teacher.eval()  # Lightning does not change the mode
         self.unlabeled_loss = _unlabeled_loss(config.loss, settings, description)
         self.confidence_threshold = settings.confidence_threshold
         self.label_trace = (config.labels.epsilon or 0.0) / description.num_classes
@@ -121,11 +121,11 @@ class SemiSupervisedRecipe(Recipe):
     def training_batches(
         self, data: TrainingData, augmentation: Augmentations, stream: Stream
     ) -> CombinedLoader:
-        """Return pairs of a batch with and one without labels, each with epochs of its own."""
+        """Return pairs of a labelled and an unlabelled batch."""
         if data.unlabeled is None or not isinstance(augmentation, Augmentation):
             raise ConfigError(
-                "`softiou semi` makes weak and strong views of the same pixels itself: leave the "
-                "transform of your own out."
+                "`softiou semi` needs the built-in augmentation to make weak and strong views: "
+                "remove your own transform."
             )
         settings = self.settings
         unlabeled = UnlabeledStream(
@@ -137,7 +137,7 @@ class SemiSupervisedRecipe(Recipe):
             views=settings.views,
             seed=self.config.seed,
         )
-        # Both have the same number of batches a round.
+        # Both streams have the same number of batches between validations.
         batches = {
             "labelled": super().training_batches(data, augmentation, stream),
             "unlabeled": stream(unlabeled, settings.batch_size),
@@ -145,15 +145,15 @@ class SemiSupervisedRecipe(Recipe):
         return CombinedLoader(batches, mode="min_size")
 
     def batch_sizes(self) -> tuple[int, int]:
-        """Return how many images with masks, and how many without, a batch holds."""
+        """Return the numbers of images with masks and without masks in a batch."""
         return self.config.data.batch_size, self.settings.batch_size
 
     def callbacks(self, run: Path, say: Callable[[str], None]) -> list[Callback]:
-        """Watch the pseudo-labels."""
+        """Return the callback that reports on the pseudo-labels."""
         return [PseudoLabelReport(run, say)]
 
     def memory_settings(self) -> list[str]:
-        """Name the second batch."""
+        """Return the size of the unlabelled batch as a setting to lower."""
         return [f"semi_supervised.batch_size ({self.settings.batch_size})"]
 
     def train(self, mode: bool = True) -> "SemiSupervisedRecipe":
@@ -163,7 +163,7 @@ class SemiSupervisedRecipe(Recipe):
         return self
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Move the student, then the teacher: before anything is saved."""
+        """Update the student, then the teacher, before a checkpoint is saved."""
         super().optimizer_step(*args, **kwargs)
         self.teacher.update_parameters(self.model)
 
@@ -210,14 +210,14 @@ class SemiSupervisedRecipe(Recipe):
         return self.settings.weight * math.exp(-5 * (1 - progress) ** 2)
 
     def _shares(self, count: int) -> Tensor:
-        """Return the shares of the views in the unlabelled loss."""
+        """Return the weights of the views in the unlabelled loss."""
         if not self._drops:
             return torch.full((count,), 1 / count, device=self.device)
         shares = [0.5 / (count - 1)] * (count - 1) + [0.5]
         return torch.tensor(shares, device=self.device)
 
     def _views(self, batch: UnlabeledBatch) -> list[StrongView]:
-        """Label the weak views with the teacher, and mix the strong views."""
+        """Compute the pseudo-labels from the weak views, and mix the strong views."""
         logits, own_inside = self._teacher_logits(batch["image"]), batch["inside"]
         if self.alignment is not None:
             logits = self.alignment(logits, own_inside)
@@ -249,12 +249,12 @@ class SemiSupervisedRecipe(Recipe):
         return views
 
     def _teacher_target(self, logits: Tensor, inside: Tensor) -> Target:
-        """Return the teacher's probabilities as a target that is read in tiles."""
+        """Return the teacher's probabilities as a target."""
         temperature = 1.0 if self._selects else self.settings.temperature
         return targets.teacher(logits, valid=inside, temperature=temperature)
 
     def _confident(self, target: Target) -> Target:
-        """Return the pseudo-labels: the target where its confidence is high enough."""
+        """Return the pseudo-labels: the target without pixels of low confidence."""
         if not self._selects:
             return target
         return targets.confident(
@@ -277,10 +277,10 @@ class SemiSupervisedRecipe(Recipe):
     def _student(
         self, groups: Sequence[Tensor], *, drops: bool
     ) -> tuple[list[Tensor], Tensor | None]:
-        """Return the logits of each group, and the auxiliary head's of the first, in one pass."""
+        """Return the logits of each group, and the auxiliary logits of the first, in one pass."""
         sizes = [len(images) for images in groups]
         dropping: AbstractContextManager[None] = nullcontext()
-        if drops:  # features of the last group
+        if drops:  # only for the last group
             generators = [self.generator("drop", n) for n in joined_numbers(sizes[-1:])]
             share = self.settings.feature_dropout
             dropping = _dropped_features(self.model, sum(sizes[:-1]), share, generators)
@@ -292,7 +292,7 @@ class SemiSupervisedRecipe(Recipe):
 def _unlabeled_loss(
     loss: LossConfig, settings: ResolvedSemiSupervised, description: DatasetDescription
 ) -> OverlapLoss:
-    """Return the loss against pseudo-labels: that of the labels with some settings changed."""
+    """Return the loss for pseudo-labels, that of the labels with some settings changed."""
     changed = loss.model_copy(
         update={
             "cross_entropy": settings.cross_entropy,
@@ -305,10 +305,10 @@ def _unlabeled_loss(
 
 
 def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the probability of the likeliest class (N, H, W), interpolated from the stride.
+    """Return the highest probability at the stride of the logits, interpolated to (N, H, W).
 
-    Between two cells that are sure of different classes it stays high, where the interpolated
-    pseudo-label is undecided: borders are learnt, softly, instead of being left out.
+    The confidence is interpolated instead of the probabilities, so that it remains high at the
+    boundary between two confident cells, and boundaries are not ignored in training.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
     confidence = logits.softmax(1, dtype=dtype).amax(1, keepdim=True)
@@ -319,7 +319,7 @@ def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def _dropped_features(
     model: SegmentationModel, start: int, share: float, generators: Sequence[torch.Generator]
 ) -> Iterator[None]:
-    """While entered, drop whole channels of the encoder's features of images from `start` on."""
+    """In this context, drop channels of the encoder's features for images from `start` on."""
 
     def drop(features: Tensor) -> Tensor:
         images = features[start:]
@@ -331,9 +331,9 @@ def _dropped_features(
         if not all(isinstance(features, Tensor) for features in outputs):
             raise ConfigError(
                 f"semi_supervised.feature_dropout: the encoder of {model.spec.architecture} "
-                "returns more than maps of features; set it to 0."
+                "does not return a list of feature maps only; set it to 0."
             )
-        # The first feature is the image itself.
+        # The first entry is the image itself, not a feature map.
         return [outputs[0], *map(drop, outputs[1:])]
 
     handle = model.net.encoder.register_forward_hook(hook)

@@ -1,4 +1,4 @@
-"""Splits of a run that share no image: what is trained on is neither validated nor tested on."""
+"""Keep training, validation and test images of a run apart."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from softiou.errors import DataError
 
 
 def with_validation(config: Config) -> Config:
-    """Return the settings with a validation split: val, or valid, or else a fifth of train."""
+    """Return the settings with an existing validation split: val, valid, or a fifth of train."""
     data = config.data
     if data.val_split != "val" or data.source == "digits":
         return config
@@ -23,9 +23,9 @@ def with_validation(config: Config) -> Config:
 def apart(
     training: SegmentationDataset, validation: SegmentationDataset, source: str | DataSource
 ) -> tuple[SegmentationDataset, list[str]]:
-    """Leave images out of the training that are validated or tested on, by their content.
+    """Remove images from the training set whose files are also in the validation or test split.
 
-    Returns what is left, and a line for each thing that was found.
+    Returns the remaining training set, and lines to print about what was found.
     """
     val, train = validation.split, training.split
     held = {"test": _test_images(source), val: next(iter(validation.columns()), ())}
@@ -34,7 +34,7 @@ def apart(
         stems = validation.stems
         lines = [
             f"validation: there is no split val, so {len(stems)} images of train are held out, "
-            f"classes in balance: {some_of(stems)}; `softiou split DATA --val 0.2` writes lists"
+            f"with balanced classes: {some_of(stems)}; `softiou split DATA --val 0.2` writes lists"
         ]
     if not isinstance(training, FolderDataset):
         if training.folder == validation.folder or training.folder == "test":
@@ -48,14 +48,14 @@ def apart(
         shared = [stem for stem, other in split_of.items() if other == split]
         if shared and split != HELD_OUT:
             lines.append(
-                f"train: left out {len(shared)} images that the split {split} holds, too: "
+                f"train: skipped {len(shared)} images that are also in the split {split}: "
                 f"{some_of(shared)}"
             )
     return training.without(split_of), [*lines, *_tested_lines(val, held)]
 
 
 def _tested_lines(val: str, held: Mapping[str, Sequence[Path]]) -> list[str]:
-    """Say when the best checkpoint is chosen on images of test."""
+    """Return a warning if validation images are also in the test split."""
     if val == "test":
         number = len(held["test"])
     else:
@@ -63,7 +63,7 @@ def _tested_lines(val: str, held: Mapping[str, Sequence[Path]]) -> list[str]:
     if not number:
         return []
     return [
-        f"validation: {number} of its images are also in test, so metrics on test will be high; "
+        f"validation: {number} of its images are also in test, so metrics on test are too high; "
         "validate on others (`softiou split DATA --val 0.2`)"
     ]
 
@@ -71,16 +71,16 @@ def _tested_lines(val: str, held: Mapping[str, Sequence[Path]]) -> list[str]:
 def _nothing_left(train: str, number: int, other: str) -> str:
     return (
         f"data.train_split: Expected images to train on, but all {number} of the split {train!r} "
-        f"are also in the split {other!r}, which models are scored on. Name another split, or let "
-        "`softiou split DATA --val 0.2` divide the images."
+        f"are also in the split {other!r}, which is used for evaluation. Choose another split, or "
+        "divide the images with `softiou split DATA --val 0.2`."
     )
 
 
 def _test_images(source: str | DataSource) -> Sequence[Path]:
-    """Return the images of test; none without such a split, or when it has errors."""
+    """Return the images of the test split; none if there is no such split or it has errors."""
     if isinstance(source, str) or "test" not in source.splits():
         return []
     try:
         return source.images("test").paths
-    except DataError:  # `evaluate` will report them
+    except DataError:  # the errors are reported when the split is evaluated
         return []

@@ -1,4 +1,4 @@
-"""The supervised recipe: the labels, in whatever form, are all there is."""
+"""The supervised recipe."""
 
 from typing import final
 
@@ -10,7 +10,7 @@ from softiou.recipes.base import Recipe
 
 @final
 class SupervisedRecipe(Recipe):
-    """Learns from images with labels: hard, smoothed, soft or of several annotators."""
+    """Trains with labelled images: hard, smoothed, soft, or labels of several annotators."""
 
     def parts(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss against the labels and its detached parts."""

@@ -1,4 +1,4 @@
-"""Scoring models on the validation images while they train.
+"""Metrics on the validation images during training.
 
 Shapes: C classes, (H, W) the image.
 """
@@ -9,7 +9,7 @@ from torchmetrics import MeanMetric
 from softiou.data import DatasetDescription
 from softiou.metrics import ExpectedCalibrationError, PixelSums, SegmentationScores, pixel_sums
 
-# Names of the scores; each is in the registry of metrics.
+# Names of the metrics, as in the registry.
 SCORES = (
     *("miou_d", "miou_i", "miou_c", "miou_i_q10", "miou_i_q5", "miou_c_q10", "miou_c_q5"),
     *("mdice_d", "mdice_i", "mdice_c", "accuracy", "macc", "ece_d"),
@@ -17,10 +17,10 @@ SCORES = (
 
 
 class ValidationScores(nn.Module):
-    """Scores over a data set: mIoU, Dice, accuracy and the calibration error.
+    """Metrics over a data set: mIoU, Dice, accuracy and calibration error.
 
-    With a `confidence_threshold` only the pixels whose highest probability reaches it are scored;
-    their share is "kept".
+    With a `confidence_threshold`, only pixels whose highest probability reaches it are evaluated;
+    "kept" is their share.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ValidationScores(nn.Module):
         self._ignore_index = ignore
 
     def gather(self, probs: Tensor, target: Tensor) -> PixelSums:
-        """Gather the sums of pixels: probabilities (C, h, w), truth as of `softiou.data.truth`."""
+        """Compute sums from probabilities (C, h, w) and the labels of `softiou.data.truth`."""
         if self.confidence_threshold is not None:
             sure = probs.amax(0) >= self.confidence_threshold
             self.kept.update(sure.float().mean(), sure.numel())
@@ -48,31 +48,31 @@ class ValidationScores(nn.Module):
         )
 
     def add(self, sums: PixelSums) -> None:
-        """Add an image."""
+        """Add the sums of an image."""
         self.scores.add(sums.overlap)
         self.calibration.add(sums.calibration)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the scores by name, in per cent."""
+        """Return the metrics by name, in per cent."""
         scores = {**self.scores.compute(), "ece_d": self.calibration.compute()}
         if self.confidence_threshold is not None:
             scores["kept"] = self.kept.compute()
         return {name: 100 * value.float() for name, value in scores.items()}
 
     def num_pixels(self) -> int:
-        """Return how many labelled pixels there were."""
+        """Return the number of labelled pixels."""
         with self.scores.sync_context():
             return int(self.scores.counts().merge_images().present.sum())
 
     def never_predicted(self) -> list[int]:
-        """Return the classes that occur in the images but are predicted at no pixel."""
+        """Return the classes that occur in the labels but are never predicted."""
         with self.scores.sync_context():
             total = self.scores.counts().merge_images()
         missing = (total.present > 0) & (total.predicted == 0)
         return [int(index) for index in missing[0].nonzero()]
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self.kept.reset()
         self.scores.reset()
         self.calibration.reset()

@@ -1,4 +1,4 @@
-"""Targets: labels and probabilities of every kind, each in its own compact form."""
+"""Targets of the losses: hard labels, soft labels and teachers, each in a compact form."""
 
 from torch import Tensor
 
@@ -50,7 +50,7 @@ __getattr__ = moved_names(__name__, {"softiou.targets": "Labels:HardTile Probs:S
 
 
 def smooth(labels: Tensor, epsilon: float = 0.1, *, ignore_index: int | None = None) -> Target:
-    """Spread a share epsilon of each label evenly over the classes; see `SmoothedTarget`."""
+    """Smooth labels (N, *S): spread a share epsilon over all classes; see `SmoothedTarget`."""
     return SmoothedTarget(labels, epsilon, ignore_index=ignore_index)
 
 
@@ -62,13 +62,13 @@ def boundary(
     ignore_index: int | None = None,
     adaptive: bool = False,
 ) -> Target:
-    """Smooth labels (N, *S) by epsilon within `width` pixels of another class, nowhere else.
+    """Smooth labels (N, *S) by epsilon, only within `width` pixels of another class.
 
-    With `adaptive`, objects that are at most 2 `width` pixels thick stay hard; see `boundary_band`.
+    With `adaptive`, objects at most 2 `width` pixels thick are not smoothed; see `boundary_band`.
 
     Note:
-        In the authors' code a pixel whose window holds an ignored one is not smoothed, even at a
-        border; here it is: in the row 0 1 [ignored] the 1 keeps 0.75 of two classes, theirs 1.
+        The authors' code does not smooth a pixel with an ignored pixel in its window; softiou does,
+        if it is near another class. In the row 0 1 [ignored], the 1 becomes 0.75; theirs stays 1.
 
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses, NeurIPS 2023, arXiv 2302.05666, "boundary label
@@ -83,17 +83,17 @@ def boundary(
 def gaussian(
     labels: Tensor, *, sigma: float = 1.0, width: int = 1, ignore_index: int | None = None
 ) -> Target:
-    """Average the labels (N, *S) within `width` pixels, Gaussian-weighted; see `GaussianTarget`."""
+    """Average the labels (N, *S) with Gaussian weights over a window; see `GaussianTarget`."""
     return GaussianTarget(labels, sigma, width, ignore_index)
 
 
 def votes(masks: Tensor, *, ignore_index: int | None = None) -> Target:
-    """Take the share of the votes of R annotators (N, R, *S); see `VotesTarget`."""
+    """Use the vote shares of R annotators (N, R, *S) as probabilities; see `VotesTarget`."""
     return VotesTarget(masks, ignore_index)
 
 
 def sparse(indices: Tensor, weights: Tensor) -> Target:
-    """Take the K most probable classes and their weights (N, K, *S); see `SparseTarget`."""
+    """Use the K most probable classes and their probabilities (N, K, *S); see `SparseTarget`."""
     return SparseTarget(indices, weights)
 
 
@@ -105,10 +105,10 @@ def teacher(
     align_corners: bool = False,
     valid: Tensor | None = None,
 ) -> Target:
-    """Take a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
+    """Use a teacher's softmax(logits / temperature), interpolated to `size`; see `TeacherTarget`.
 
-    Without `size` that of `valid` is taken (bool (N, *S), True where the teacher's prediction is
-    used), or else that of the loss's images. It is required when the student's logits have a low
+    `valid`, bool (N, *S), is True where the prediction is used. `size` defaults to the size of
+    `valid`, or else to that of the loss's images. It is required if the student's logits have a low
     resolution and no other target gives the size.
     """
     space: tuple[int, ...] | None = size if size is None else tuple(size)
@@ -124,7 +124,7 @@ def confident(
     temperature: float = 1.0,
     keep: int | None = None,
 ) -> Target:
-    """Sharpen a target, keep its most probable classes, ignore pixels below a threshold.
+    """Ignore uncertain pixels of a target, keep its most probable classes, and sharpen it.
 
     See `ConfidentTarget`.
     """
@@ -132,15 +132,15 @@ def confident(
 
 
 def mix(*parts: tuple[float, Tensor | Target]) -> Target:
-    """Mix targets: pairs of a share and a target, for instance (0.5, masks), (0.5, teacher).
+    """Average targets, given as pairs (weight, target), for instance (0.5, masks), (0.5, teacher).
 
-    See `MixedTarget`. For a loss against each of them instead, hand the pairs to the loss as a
-    list: the mean of two losses is not the loss of the mean.
+    See `MixedTarget`. To average the losses instead, pass the pairs to the loss as a list: the mean
+    of two losses is not the loss of the mean target.
     """
     shares = tuple(share for share, _ in parts)
     return MixedTarget(shares, tuple(_from_tensor(part) for _, part in parts))
 
 
 def paste(inside: Tensor | Target, outside: Tensor | Target, region: Tensor) -> Target:
-    """Take `inside` where `region`, bool (N, *S), is True, and `outside` elsewhere (CutMix)."""
+    """Use `inside` where `region`, bool (N, *S), is True, and `outside` elsewhere (CutMix)."""
     return RegionTarget(_from_tensor(inside), _from_tensor(outside), region)

@@ -1,6 +1,6 @@
-"""Targets from several annotators: the share of the votes of each class, or the likely truth.
+"""Targets from several annotators: vote shares, and the STAPLE estimate of the true classes.
 
-Shapes: N images, R annotators (raters), C classes, *S space (H, W for images).
+Shapes: N images, R annotators, C classes, *S space (H, W for images).
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ _HIT = 0.99999
 
 @dataclass(frozen=True)
 class VotesTarget(Target):
-    """The share of the votes of R annotators (N, R, *S), counted tile by tile.
+    """The vote shares of R annotators (N, R, *S), counted tile by tile.
 
-    Each annotator may leave pixels out; a pixel without a vote does not count.
+    An annotator may leave pixels unlabelled; a pixel without any vote is ignored.
 
     Args:
         masks: Class indices (N, R, *S) of any integer dtype.
-        ignore_index: Label of the pixels that an annotator left out; None when none were, or
-            for that of the loss.
+        ignore_index: Label of pixels that an annotator did not label; None uses that of the loss,
+            if it has one.
     """
 
     masks: Tensor
@@ -42,7 +42,7 @@ class VotesTarget(Target):
         return (self.masks.shape[0], *self.masks.shape[2:])
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the shares of the votes (C, T); label 1 is the class when there is only one."""
+        """Return the vote shares (C, T); with a single class, the share of label 1."""
         votes, voters = _count_votes(
             tile.of_each(self.masks).unsqueeze(0),
             num_classes=max(num_classes, 2),
@@ -52,7 +52,7 @@ class VotesTarget(Target):
         return SoftTile(votes[0, -num_classes:] / voters[0].clamp(min=1), voters[0] > 0)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on labels that are no class."""
+        """Raise a ValueError for labels that are not a class."""
         validate_labels(
             self.masks,
             num_classes=num_classes,
@@ -64,16 +64,16 @@ class VotesTarget(Target):
 def vote_shares(
     masks: Tensor, *, num_classes: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Average the index maps of several annotators into probabilities.
+    """Average the label maps of several annotators into probabilities.
 
-    Annotators who ignored a pixel do not vote on it; a pixel that all of them ignored is not valid.
+    An annotator who ignored a pixel does not vote on it; a pixel without votes is not valid.
 
         probs[n, c, s] = #{r : masks[n, r, s] = c} / #{r : masks[n, r, s] is a class}
 
     Args:
-        masks: Class indices (N, R, *S) of any integer dtype; a value that is no class is no vote.
+        masks: Class indices (N, R, *S) of any integer dtype; other values are not votes.
         num_classes: C.
-        ignore_index: Label value where an annotator left a pixel out; None when none were.
+        ignore_index: Label of pixels that an annotator did not label; None if there are none.
 
     Returns:
         probs: float32 (N, C, *S), in [0, 1], sums to 1 over C where valid and is 0 elsewhere.
@@ -106,29 +106,28 @@ def staple(
     iterations: int = 100,
     tolerance: float = 1e-6,
 ) -> tuple[Tensor, Tensor]:
-    """Estimate the true class of each pixel and how good each annotator is, from one another.
+    """Estimate the true classes and the reliability of the annotators together (STAPLE).
 
-    Annotators who agree with the others weigh more than in `vote_shares`. By expectation and
-    maximisation (EM) for each image on its own, with the true class c, the vote m_r(s) of annotator
-    r and the estimate W:
+    Annotators who agree with the others get more weight than in `vote_shares`. Expectation
+    maximisation (EM) runs for each image separately. With the true class c, the vote m_r(s) of
+    annotator r and the estimated probability W of each class:
 
         W(c | s) = pi_c prod_r theta_r[m_r(s), c] / (sum over c),    r among those who voted on s
         theta_r[k, c] = sum_s W(c | s) [m_r(s) = k] / sum_s W(c | s) [r voted on s]
 
-    pi_c is the share of c among all votes of the image, so that a class without a vote has
-    probability 0. At first theta_r[k, c] = 0.99999 [k = c] + 0.00001 pi_k.
-    Where several annotators agree on all of an image, W of their label is 1 up to rounding; of a
-    single annotator it is 0.99999.
+    pi_c is the share of c among all votes of the image, so a class without votes has probability 0.
+    Initially, theta_r[k, c] = 0.99999 [k = c] + 0.00001 pi_k. If several annotators agree on the
+    whole image, W of their label is 1 up to rounding; for a single annotator it is 0.99999.
 
     Args:
-        masks: Class indices (N, R, *S) of any integer dtype; a value that is no class is no vote.
+        masks: Class indices (N, R, *S) of any integer dtype; other values are not votes.
         num_classes: C, at least 2.
-        ignore_index: Label value where an annotator left a pixel out; None when none were.
-        iterations: Most rounds of EM, at least 1.
-        tolerance: Rounds end when no W moves by more than this.
+        ignore_index: Label of pixels that an annotator did not label; None if there are none.
+        iterations: Maximum number of EM iterations, at least 1.
+        tolerance: The iterations stop when no W changes by more than this.
 
     Returns:
-        probs: float32 (N, C, *S), the W, sums to 1 over C where valid and is 0 elsewhere.
+        probs: float32 (N, C, *S), the W; sums to 1 over C where valid and is 0 elsewhere.
         valid: bool (N, *S), True where at least one annotator labelled the pixel.
 
     Raises:
@@ -136,13 +135,13 @@ def staple(
         ValueError: `masks` has no dimension of annotators, or a setting is out of its range.
 
     Note:
-        Float64, on the CPU, over the patterns of votes that occur: it takes as long for a large
-        image as for a small one, but for counting them. Pixels are independent of one another; the
-        random field of the paper is left out.
+        EM runs in float64 on the CPU, over the distinct combinations of votes, so apart from
+        counting these its time does not depend on the image size. Pixels are treated as
+        independent; the random field of the paper is not implemented.
 
     Example:
         >>> masks = torch.tensor([[[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], [1, 0, 1, 0, 1, 0]]])
-        >>> probs, valid = staple(masks, num_classes=2)  # the third is random
+        >>> probs, valid = staple(masks, num_classes=2)  # the third annotator is random
         >>> probs.round(decimals=4).tolist()
         [[[1.0, 1.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 1.0, 1.0]]]
 
@@ -166,12 +165,12 @@ def staple(
 
 
 def _patterns(votes: Tensor, choices: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the distinct columns of the votes (R, P).
+    """Find the K distinct columns of the votes (R, P).
 
-    Returns the K of them (K, R), how often each occurs (K,), and which one each pixel has (P,).
+    Returns the columns (K, R), how often each occurs (K,), and the column of each pixel (P,).
     """
     place = votes.new_zeros(votes.shape[1])
-    for row in votes:  # numbered anew after each row, so that the numbers stay small
+    for row in votes:  # renumber after each row, so that the numbers do not overflow
         place = torch.unique(place * choices + row, return_inverse=True)[1]
     counts = place.bincount()
     patterns = votes.new_empty(len(counts), len(votes))
@@ -182,7 +181,7 @@ def _patterns(votes: Tensor, choices: int) -> tuple[Tensor, Tensor, Tensor]:
 def _likely_classes(
     patterns: Tensor, counts: Tensor, num_classes: int, iterations: int, tolerance: float
 ) -> Tensor:
-    """Return W (K, C) of the patterns (K, R), which occur so many times each; 0 without votes."""
+    """Return W (K, C) for vote patterns (K, R) with counts (K,); 0 for patterns without votes."""
     total = torch.zeros(len(patterns), num_classes, dtype=torch.float64)
     with_votes = (patterns < num_classes).any(dim=1)
     patterns, counts = patterns[with_votes], counts[with_votes].double()
@@ -201,10 +200,10 @@ def _likely_classes(
 
 
 def _expect(patterns: Tensor, pi: Tensor, theta: Tensor) -> Tensor:
-    """Return W (K, C): how likely each class is after the votes."""
-    # Not below the smallest number: a vote that nobody expects may not rule out all classes.
+    """Compute W (K, C), the posterior probability of each class given the votes (E-step)."""
+    # A probability of 0 would exclude a class, and could exclude all classes of a pattern.
     logs = theta.clamp(min=torch.finfo(theta.dtype).tiny).log()
-    logs = F.pad(logs, (0, 0, 0, 1))  # no vote, no evidence: (R, C, C) -> (R, C + 1, C)
+    logs = F.pad(logs, (0, 0, 0, 1))  # a missing vote adds 0: (R, C, C) -> (R, C + 1, C)
     scores = pi.log().repeat(len(patterns), 1)  # (K, C)
     for log_theta, votes in zip(logs, patterns.T, strict=True):
         scores += log_theta[votes]
@@ -212,7 +211,7 @@ def _expect(patterns: Tensor, pi: Tensor, theta: Tensor) -> Tensor:
 
 
 def _maximise(patterns: Tensor, mass: Tensor) -> Tensor:
-    """Return theta (R, C, C), each annotator's confusion, for classes of this mass (K, C)."""
+    """Compute theta (R, C, C), the annotators' confusion matrices, from W * counts (M-step)."""
     num_classes = mass.shape[1]
     theta = mass.new_zeros(patterns.shape[1], num_classes + 1, num_classes)
     for rater, votes in zip(theta, patterns.T, strict=True):
@@ -224,25 +223,25 @@ def _maximise(patterns: Tensor, mass: Tensor) -> Tensor:
 def _count_votes(
     masks: Tensor, *, num_classes: int, ignore_index: int | None, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Count the votes for each class (N, C, *S), and who voted at all (N, *S)."""
+    """Count the votes for each class (N, C, *S) and the annotators who voted (N, *S)."""
     masks = masks.long()
     voted = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
     votes = torch.zeros(shape, dtype=dtype, device=masks.device)
-    # An ignored entry adds zero votes to class 0, so that every entry can be scattered.
+    # Ignored entries add 0 votes to class 0, because scatter_add_ needs an index for every entry.
     votes.scatter_add_(1, masks.where(voted, 0), voted.to(dtype))  # (N, R, *S) -> (N, C, *S)
     return votes, voted.sum(dim=1)
 
 
 def _check_masks(masks: Tensor) -> None:
-    """Raise unless these are class indices (N, R, *S)."""
+    """Raise unless `masks` has an integer dtype and the shape (N, R, *S)."""
     if _checks.dense_tensor("masks", masks).is_floating_point():
         raise TypeError(
             f"Expected `masks` to have an integer dtype, but got {masks.dtype}. Votes are class "
-            "indices; probabilities are a target already."
+            "indices; pass probabilities to the loss directly."
         )
     if masks.ndim < 3:
         raise ValueError(
-            f"Expected `masks` to have shape (N, R, *S), but got {tuple(masks.shape)}. A single "
-            "image needs `masks.unsqueeze(0)`."
+            f"Expected `masks` to have shape (N, R, *S), but got {tuple(masks.shape)}. For one "
+            "image, use `masks.unsqueeze(0)`."
         )

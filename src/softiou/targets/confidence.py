@@ -1,4 +1,4 @@
-"""Confident targets: another target sharpened, truncated, and ignored where it is uncertain.
+"""Confident targets: another target, with uncertain pixels ignored, and truncated and sharpened.
 
 Shapes: N images, C classes, *S space, T pixels of a tile.
 """
@@ -15,25 +15,25 @@ from softiou.tiles import Tile
 
 @dataclass(frozen=True)
 class ConfidentTarget(Target):
-    """Another target, of which only confident pixels count and only the likeliest classes stay.
+    """Another target, restricted to confident pixels and to the most probable classes.
 
-    In this order, with y from the inner target:
+    With the probabilities y of the inner target, in this order:
 
-        1. the pixel is valid when it is in the inner target and max_c y_c >= threshold
+        1. the pixel is valid if it is valid in the inner target and max_c y_c >= threshold
         2. all but the `keep` largest y_c become 0
         3. y_c <- y_c^(1 / temperature) / sum_k y_k^(1 / temperature)
 
-    Classes as probable as the last one kept stay, too. With the defaults nothing changes. With all
-    classes of a teacher, step 3 is softmax(logits / temperature); but where `TeacherTarget` has a
-    temperature of its own, the threshold sees what that leaves. Classes that do not exclude each
-    other (and a single class) are treated one by one, as binary: y_c and 1 - y_c.
+    Classes that tie with the last kept one are kept, too. The defaults change nothing. For a
+    teacher with all classes, step 3 is softmax(logits / temperature). A temperature of the inner
+    `TeacherTarget` is applied before the threshold. Independent classes, and a single class, are
+    treated separately as binary: y_c and 1 - y_c.
 
     Args:
         target: The inner target.
-        threshold: Least probability that the likeliest class must have, in [0, 1].
+        threshold: Lowest value of the highest probability of a valid pixel, in [0, 1].
         temperature: Above 0; less than 1 sharpens, more than 1 softens.
-        keep: Number of classes that stay, at least 1; None for all.
-        independent: True when the classes do not exclude each other (multilabel); None leaves it
+        keep: Number of classes to keep, at least 1; None keeps all.
+        independent: True if the classes do not exclude each other (multilabel); None leaves it
             to the loss.
     """
 
@@ -48,7 +48,7 @@ class ConfidentTarget(Target):
         if not 0 < self.temperature < float("inf"):
             raise ValueError(
                 f"Expected `temperature` to be finite and greater than 0, but got "
-                f"{self.temperature}. For the likeliest class alone, use keep=1."
+                f"{self.temperature}. To keep only the most probable class, use keep=1."
             )
         if self.keep is not None:
             _checks.in_range("keep", self.keep, 1)
@@ -59,10 +59,10 @@ class ConfidentTarget(Target):
         return self.target.shape
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the probabilities that are left (C, T), and which pixels do count."""
+        """Return the remaining probabilities (C, T), and the valid pixels."""
         read = self.target.read(tile, num_classes, dtype).dense(num_classes, dtype)
         if self.independent or num_classes == 1:
-            return self._yes_or_no(read)
+            return self._binary(read)
         y = read.y
         likeliest = y.amax(0)
         confident = likeliest >= self.threshold
@@ -76,12 +76,12 @@ class ConfidentTarget(Target):
                 y = self._sharpened(y)
         return SoftTile(y, confident if read.valid is None else read.valid & confident)
 
-    def _yes_or_no(self, read: SoftTile) -> SoftTile:
-        """Treat each entry as two classes of its own."""
+    def _binary(self, read: SoftTile) -> SoftTile:
+        """Treat each class as a binary problem with the probabilities y and 1 - y."""
         if self.keep is not None:
             raise ValueError(
-                f"keep={self.keep} is for classes that exclude each other, with a softmax. Leave "
-                "`keep` out for independent classes."
+                f"keep={self.keep} needs classes that exclude each other (softmax). Remove `keep` "
+                "for independent classes."
             )
         both = torch.stack([read.y, 1 - read.y])  # (2, C, T)
         confident = both.amax(0) >= self.threshold
@@ -89,14 +89,14 @@ class ConfidentTarget(Target):
         return SoftTile(y, read.valid_by_class() & confident)
 
     def _sharpened(self, y: Tensor) -> Tensor:
-        """Return y^(1 / temperature) with a sum of 1 over the first dimension."""
-        # Relative to the largest: a power of small numbers would be 0 for all classes. What marks
-        # ignored pixels may be negative.
+        """Return y^(1 / temperature), normalised over the first dimension."""
+        # Divide by the maximum first: otherwise powers of small numbers could all underflow to 0.
+        # Clamp because the value that marks ignored pixels may be negative.
         powers = (y / _positive(y.amax(0))).clamp(min=0) ** (1 / self.temperature)
         return powers / _positive(powers.sum(0))
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on what is wrong with the inner target."""
+        """Raise a ValueError if the inner target is invalid."""
         self.target.validate(num_classes, valid)
 
 

@@ -12,16 +12,16 @@ from softiou.tiles import Tile
 
 @dataclass(frozen=True)
 class DenseTarget(Target):
-    """Probabilities (N, C, *S), kept as they are.
+    """Probabilities (N, C, *S) for every class of every pixel.
 
-    A pixel whose C entries all equal `ignore_index` does not count: padding a soft target with 255
-    works as it does for a hard one. Independent classes (multilabel, sigmoid) are ignored entry by
-    entry instead. Integers other than 0 and 1 do not count either.
+    A pixel whose C entries all equal `ignore_index` is ignored, so a soft target can be padded with
+    255 like a hard one. For independent classes (multilabel, sigmoid), single entries are ignored.
+    Integers other than 0 and 1 are ignored, too.
 
     Args:
         values: Probabilities (N, C, *S), floating, or integers or bool 0/1.
-        ignore_index: Value whose pixels (or entries) do not count.
-        independent: True when the classes do not exclude each other (multilabel); None leaves it
+        ignore_index: Value that marks ignored pixels (or entries).
+        independent: True if the classes do not exclude each other (multilabel); None leaves it
             to the loss.
     """
 
@@ -52,7 +52,7 @@ class DenseTarget(Target):
         return SoftTile(values.to(dtype), valid)
 
     def check_classes(self, num_classes: int) -> None:
-        """Raise unless there is a probability for each of the C classes."""
+        """Raise a ValueError unless the target has `num_classes` classes."""
         if self.values.shape[1] != num_classes:
             raise ValueError(
                 f"Expected `target` to have {num_classes} classes, as the logits do, but got "
@@ -60,19 +60,19 @@ class DenseTarget(Target):
             )
 
     def valid_of(self, values: Tensor) -> Tensor | None:
-        """Return which values (C, ...) are valid: bool (1 or C, ...), None when all are."""
+        """Return which values (C, ...) are valid, bool (1 or C, ...); None if all are."""
         ignored = self._ignored(values)
         valid = None if ignored is None else ~ignored
         if values.is_floating_point() or values.dtype == torch.bool:
             return valid
-        # Integers are 0 or 1; any other value is no class, as in a hard target.
+        # Integers are 0 or 1; any other value is ignored, as a label out of range in a hard target.
         binary = (values == 0) | (values == 1)
         if not self.independent:
             binary = binary.all(dim=0, keepdim=True)
         return binary if valid is None else valid & binary
 
     def _ignored(self, values: Tensor) -> Tensor | None:
-        """Return which pixels (1, ...) or entries (C, ...) hold `ignore_index`."""
+        """Return which pixels (1, ...) or entries (C, ...) equal `ignore_index`."""
         if self.ignore_index is None:
             return None
         # Comparing in int64 keeps uint8 values from wrapping around.
@@ -81,7 +81,7 @@ class DenseTarget(Target):
         return marked if self.independent else marked.all(dim=0, keepdim=True)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on NaN, values outside [0, 1] and sums other than 1."""
+        """Raise a ValueError for NaN, values outside [0, 1] and sums other than 1."""
         values = self.values.double()
         ignored = self._ignored(self.values.movedim(1, 0))
         if ignored is not None:
@@ -93,12 +93,12 @@ class DenseTarget(Target):
             values = torch.where(ignored, 0.0, values)
         if not bool(values.isfinite().all()):
             raise ValueError(
-                "Expected `target` to be finite, but found NaN or infinity. Mend the labels, or "
+                "Expected `target` to be finite, but found NaN or infinity. Fix the labels, or "
                 "leave those pixels out with `valid`."
             )
         low, high = (values.min().item(), values.max().item()) if values.numel() else (0.0, 0.0)
         in_range("target", low, 0.0, 1.0)
-        rounded = 1.0 < high < 1 + 1e-5  # by interpolation, or as the average of others
+        rounded = 1.0 < high < 1 + 1e-5  # interpolation and averaging may round up
         in_range("target", 1.0 if rounded else high, 0.0, 1.0)
         if self.independent:
             return

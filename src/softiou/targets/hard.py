@@ -1,4 +1,4 @@
-"""Hard targets: one class index a pixel."""
+"""Hard targets: one class index for every pixel."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ from softiou.tiles import Tile
 
 
 def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
-    """Return which labels are a class other than `ignore_index`: bool, of the same shape.
+    """Return where labels are a class and not `ignore_index`: bool, of the same shape.
 
-    Labels have any shape and integer dtype; one class has the labels 0 and 1.
+    Labels may have any shape and integer dtype; for a single class they are 0 and 1.
     """
     _checks.one_label(ignore_index)
     labels = labels.long()  # comparing in int64 keeps uint8 values from wrapping around
@@ -23,7 +23,7 @@ def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) 
 
 
 def check_labels(labels: Tensor, way: str) -> None:
-    """Raise unless labels are a tensor of integers; `way` is the way out."""
+    """Raise unless labels are an integer tensor; the error message ends with `way`."""
     if _checks.dense_tensor("labels", labels).is_floating_point():
         raise TypeError(
             f"Expected `labels` to have an integer dtype, but got {labels.dtype}. {way}"
@@ -31,22 +31,22 @@ def check_labels(labels: Tensor, way: str) -> None:
 
 
 def read_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> HardTile:
-    """Read the labels (T,) of a tile; those that do not count become class 0."""
+    """Read the labels (T,) of a tile; ignored labels become class 0 and are not valid."""
     valid = valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
     return HardTile(torch.where(valid, labels.long(), 0), valid)
 
 
 def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
-    """Cut a tile and a margin around it out of the labels (N, *S); outside of images they are -1.
+    """Return the labels of a tile with a margin of `width` pixels, int64; outside the image -1.
 
-    Returns int64, a box of the tile's size and 2 `width` pixels more along every axis.
+    The result is 2 * `width` pixels larger than the tile along every axis.
     """
     lines = list(zip(tile.box, labels.shape[1:], strict=True))
     around = tuple(
         slice(max(0, part.start - width), min(length, part.stop + width)) for part, length in lines
     )
     missing: list[int] = []
-    for part, length in reversed(lines):  # `pad` begins with the last dimension
+    for part, length in reversed(lines):  # F.pad expects the last dimension first
         missing += [max(0, width - part.start), max(0, part.stop + width - length)]
     return F.pad(labels[tile.image][around].long(), missing, value=-1)
 
@@ -54,9 +54,9 @@ def labels_around(labels: Tensor, tile: Tile, width: int) -> Tensor:
 def validate_labels(
     labels: Tensor, *, num_classes: int, ignore_index: int | None, valid: Tensor | None
 ) -> None:
-    """Raise on labels of any shape and integer dtype that are no class and not `ignore_index`.
+    """Raise a ValueError for labels that are neither a class nor `ignore_index`.
 
-    `valid` says where to look, bool, broadcast to the labels; None for everywhere.
+    Only labels where `valid`, bool, broadcast to the labels, is True are checked; None checks all.
     """
     labels = labels.long()
     if valid is not None:
@@ -75,7 +75,7 @@ def validate_labels(
 
 
 class LabelsTarget(Target):
-    """Base of the targets that are made of class indices `labels` (N, *S)."""
+    """Base class of targets that are computed from class indices `labels` (N, *S)."""
 
     labels: Tensor
     ignore_index: int | None
@@ -86,7 +86,7 @@ class LabelsTarget(Target):
         return tuple(self.labels.shape)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on labels that are no class."""
+        """Raise a ValueError for labels that are neither a class nor `ignore_index`."""
         validate_labels(
             self.labels, num_classes=num_classes, ignore_index=self.ignore_index, valid=valid
         )
@@ -96,23 +96,22 @@ class LabelsTarget(Target):
 class HardTarget(LabelsTarget):
     """Class indices (N, *S) of any integer dtype or bool.
 
-    Becomes one-hot; for one class (binary, sigmoid) label 1 is the class and label 0 is not.
-    A pixel whose label is `ignore_index`, or no class at all, does not count.
+    The probabilities are one-hot. For a single class (binary, sigmoid), label 1 is the foreground
+    and label 0 the background. Pixels with `ignore_index` or a label out of range are ignored.
 
     Args:
         labels: Class indices (N, *S).
-        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
-            the loss.
+        ignore_index: Label of ignored pixels; None uses that of the loss, if it has one.
     """
 
     labels: Tensor
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, "Probabilities are a DenseTarget.")
+        check_labels(self.labels, "For probabilities, use DenseTarget.")
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
-        """Return the labels of a tile, or for one class whether it is there."""
+        """Return the labels of a tile; for a single class, its probabilities 0 and 1 (1, T)."""
         read = read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )

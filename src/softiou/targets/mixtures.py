@@ -1,4 +1,4 @@
-"""Mixtures: several targets for one pixel, or one target here and another there.
+"""Mixtures of targets: a weighted mean, or different targets in different regions.
 
 Shapes: N images, C classes, *S space, T pixels of a tile.
 """
@@ -17,13 +17,13 @@ from softiou.tiles import Tile
 class MixedTarget(Target):
     """The weighted mean of several targets.
 
-        y = sum_i s_i y_i / sum_i s_i    over the parts i where the pixel is valid
+        y = sum_i s_i y_i / sum_i s_i    over the parts i in which the pixel is valid
 
-    Parts that ignore a pixel are left out of its mean; it counts when it is valid in any part.
+    A pixel is valid if it is valid in any part.
 
     Args:
         shares: Weights s of the parts, at least 0, not all 0.
-        parts: The targets, all of one shape.
+        parts: The targets, all of the same shape.
     """
 
     shares: tuple[float, ...]
@@ -44,11 +44,11 @@ class MixedTarget(Target):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (N, *S), or raise when the parts disagree on it."""
+        """Return (N, *S), or raise a ValueError if the parts have different shapes."""
         return _common_shape(self.parts)
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the mixture (C, T)."""
+        """Return the weighted mean (C, T)."""
         total, mass = None, None
         for share, part in zip(self.shares, self.parts, strict=True):
             if share == 0:
@@ -65,14 +65,14 @@ class MixedTarget(Target):
         return SoftTile(y, valid[0] if len(valid) == 1 else valid)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on what is wrong with any part."""
+        """Raise a ValueError if any part is invalid."""
         for part in self.parts:
             part.validate(num_classes, valid)
 
 
 @dataclass(frozen=True)
 class RegionTarget(Target):
-    """One target inside a region, another outside of it: what CutMix and ClassMix paste together.
+    """One target inside a region and another one outside, as in CutMix and ClassMix.
 
     Args:
         inside: The target where `region` is True.
@@ -86,13 +86,13 @@ class RegionTarget(Target):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (N, *S), or raise when targets and region disagree on it."""
+        """Return (N, *S), or raise a ValueError if targets and region have different shapes."""
         shape = _common_shape((self.inside, self.outside))
         _checks.pixel_map("region", self.region, shape, boolean=True)
         return shape
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
-        """Return the pixels of both targets; labels stay labels when both are."""
+        """Return the pixels of both targets, as labels if both targets return labels."""
         region = tile.of(self.region)
         one, other = (
             target.read(tile, num_classes, dtype) for target in (self.inside, self.outside)
@@ -109,7 +109,7 @@ class RegionTarget(Target):
         )
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on what is wrong with either target where it is used."""
+        """Raise a ValueError if either target is invalid in its region."""
         for target, where in ((self.inside, self.region), (self.outside, ~self.region)):
             target.validate(num_classes, where if valid is None else where & valid)
 
@@ -117,7 +117,7 @@ class RegionTarget(Target):
 def _choose(
     region: Tensor, inside: Tensor | None, outside: Tensor | None, *, fill: float
 ) -> Tensor | None:
-    """Join two optional maps; a missing one is `fill` everywhere."""
+    """Select from two optional maps by region; a missing map equals `fill` everywhere."""
     if inside is None and outside is None:
         return None
     like = inside if inside is not None else outside
@@ -129,6 +129,6 @@ def _common_shape(parts: tuple[Target, ...]) -> tuple[int, ...]:
     shapes = [part.shape for part in parts]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
-            f"Expected targets that are mixed to cover the same (N, *S), but got {shapes}."
+            f"Expected mixed targets to have the same shape (N, *S), but got {shapes}."
         )
     return shapes[0]

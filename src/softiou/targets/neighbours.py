@@ -1,4 +1,4 @@
-"""Gaussian-weighted averages of the labels around a pixel.
+"""Gaussian-weighted averages of the labels around each pixel.
 
 Shapes: N images, C classes, *S space, T pixels of a tile.
 """
@@ -21,26 +21,25 @@ from softiou.tiles import Tile
 class GaussianTarget(LabelsTarget):
     """Gaussian-weighted average of the labels (N, *S) in a window around each pixel.
 
-        y_c(s) = sum_o w_o [label(s + o) = c] / sum_o w_o [label(s + o) counts]
-        w_o = exp(-|o|^2 / (2 sigma^2)) for o != 0        w_0 = sum of all the others
+        y_c(s) = sum_o w_o [label(s + o) = c] / sum_o w_o [label(s + o) is valid]
+        w_o = exp(-|o|^2 / (2 sigma^2)) for o != 0        w_0 = sum of all other w_o
 
-    with the offsets o in [-width, width]^d. The weight of the centre leaves a pixel at least half
-    of its own label. Inside of a class nothing changes; where `SmoothedTarget` gives mass to all
-    classes near a border, this gives it to those that are there. Neighbours outside of the image
-    and ignored ones have no vote; those that `valid` of the loss leaves out do.
+    with the offsets o in [-width, width]^d. The weight w_0 gives the pixel's own label a
+    probability of at least 1/2. Pixels whose window contains one class do not change.
+    `SmoothedTarget` gives probability to all classes, this target only to those in the window.
+    Ignored neighbours and those outside the image have no weight; neighbours that are left out by
+    `valid` of the loss do have weight.
 
     Args:
-        labels: Class indices (N, *S), any integer dtype. Of one class, label 1 is the class.
-        sigma: Standard deviation of the Gaussian in pixels, above 0. Towards 0 only
-            the nearest neighbours have weight.
-        width: How far the window reaches along every axis, in pixels, at least 1.
-        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
-            the loss.
+        labels: Class indices (N, *S), any integer dtype. For a single class, label 1 is the class.
+        sigma: Standard deviation of the Gaussian in pixels, above 0. Near 0, only the nearest
+            neighbours have weight.
+        width: Pixels on each side of the window along every axis, at least 1.
+        ignore_index: Label of ignored pixels; None uses that of the loss, if it has one.
 
     References:
         Islam, Glocker, Spatially Varying Label Smoothing: Capturing Uncertainty from Expert
-        Annotations, IPMI 2021, arXiv 2104.05788. There the labels are repeated beyond the edges of
-        the image.
+        Annotations, IPMI 2021, arXiv 2104.05788. The paper pads the labels by replication.
     """
 
     labels: Tensor
@@ -49,16 +48,16 @@ class GaussianTarget(LabelsTarget):
     ignore_index: int | None = None
 
     def __post_init__(self) -> None:
-        check_labels(self.labels, "Probabilities are soft already.")
+        check_labels(self.labels, "Probabilities cannot be smoothed.")
         _checks.in_range("width", self.width, 1)
         if not self.sigma > 0:
             raise ValueError(
-                f"Expected `sigma` to be greater than 0, but got {self.sigma}. Labels that no "
-                "neighbour is to change are a HardTarget."
+                f"Expected `sigma` to be greater than 0, but got {self.sigma}. For labels without "
+                "smoothing, use HardTarget."
             )
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the shares of the neighbours' votes (C, T)."""
+        """Return the weighted averages of the labels (C, T)."""
         C, width = max(num_classes, 2), self.width
         around = labels_around(self.labels, tile, width)
         valid = valid_labels(around, num_classes=C, ignore_index=self.ignore_index)
@@ -79,11 +78,11 @@ class GaussianTarget(LabelsTarget):
 def gaussian_weights(
     sigma: float, width: int, dimensions: int
 ) -> Iterator[tuple[tuple[int, ...], float]]:
-    """List the offsets of the window and their weights, the centre last."""
+    """Yield the offsets of the window and their weights, the centre last."""
     centre, total = (0,) * dimensions, 0.0
     for offset in product(range(-width, width + 1), repeat=dimensions):
         if offset != centre:
-            # Relative to the nearest neighbours: a tiny sigma makes the others 0, and not all.
+            # Relative to the nearest neighbours, so that a tiny sigma does not make all weights 0.
             far = sum(o * o for o in offset) - 1
             weight = math.exp(-far / sigma / sigma / 2)
             total += weight

@@ -1,4 +1,4 @@
-"""Smoothed targets: hard labels that give some of their mass to all classes.
+"""Label smoothing, everywhere or near the boundaries of the classes.
 
 Shapes: N images, *S space, T pixels of a tile.
 """
@@ -16,21 +16,21 @@ from softiou.tiles import Tile
 
 @dataclass(frozen=True)
 class SmoothedTarget(hard.LabelsTarget):
-    """Class indices (N, *S) of which a share is spread evenly over the classes.
+    """Class indices (N, *S) with label smoothing.
 
         y_c = (1 - epsilon) [c = label] + epsilon / C
 
-    Everywhere, or only in a band along the borders of the classes, where annotators disagree most.
+    Either all pixels are smoothed, or only a band along the boundaries of the classes, where
+    annotators disagree most.
 
     Args:
         labels: Class indices (N, *S), any integer dtype.
-        epsilon: Share that is spread, in [0, 1].
-        width: Width of the band in pixels on each side of a border (see `boundary_band`); None
-            smooths everywhere.
-        ignore_index: Label whose pixels do not count; None when every pixel does, or for that of
-            the loss.
-        adaptive: Whether thin objects stay hard, see `boundary_band`.
-        band: Bool (N, *S), the pixels that are smoothed; None finds those of `width` tile by tile.
+        epsilon: Probability that is spread over all classes, in [0, 1].
+        width: Width of the band in pixels on each side of a boundary (see `boundary_band`); None
+            smooths all pixels.
+        ignore_index: Label of ignored pixels; None uses that of the loss, if it has one.
+        adaptive: Whether to leave thin objects unsmoothed, see `boundary_band`.
+        band: Bool (N, *S), the pixels to smooth; None computes the band of `width` tile by tile.
     """
 
     labels: Tensor
@@ -41,25 +41,25 @@ class SmoothedTarget(hard.LabelsTarget):
     band: Tensor | None = None
 
     def __post_init__(self) -> None:
-        hard.check_labels(self.labels, "Probabilities are soft already.")
+        hard.check_labels(self.labels, "Probabilities cannot be smoothed.")
         _checks.in_range("epsilon", self.epsilon, 0.0, 1.0)
         if self.width is not None:
             _checks.in_range("width", self.width, 1)
         _checks.pixel_map("band", self.band, tuple(self.labels.shape), boolean=True)
 
     def with_band(self, num_classes: int) -> "SmoothedTarget":
-        """Find the band once, instead of in the forward and again in the backward pass."""
+        """Return a copy with `band`, so that the backward pass need not compute it again."""
         if num_classes == 1:
             raise ValueError(
-                "Smoothed labels need at least two classes: give the background a class of its "
-                "own, or hand over probabilities."
+                "Smoothed labels need at least two classes: make the background a class, or pass "
+                "probabilities."
             )
         if self.width is None or self.band is not None:
             return self
         return replace(self, band=self._band_of(self.labels, self.width, num_classes))
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> HardTile:
-        """Return the labels of a tile and how much each of them is smoothed."""
+        """Return the labels of a tile and the epsilon of each."""
         read = hard.read_labels(
             tile.of(self.labels), num_classes=num_classes, ignore_index=self.ignore_index
         )
@@ -72,7 +72,7 @@ class SmoothedTarget(hard.LabelsTarget):
         return HardTile(read.index, read.valid, epsilon)
 
     def _band(self, tile: Tile, width: int, num_classes: int) -> Tensor:
-        """Find the band (T,) in a tile, whose neighbourhood has to be looked at, too."""
+        """Return the band (T,) of a tile, computed from the labels of the tile and a margin."""
         margin = 2 * width if self.adaptive else width
         around = hard.labels_around(self.labels, tile, margin).unsqueeze(0)
         band = self._band_of(around, width, num_classes)[0]
@@ -98,21 +98,21 @@ def boundary_band(
 ) -> Tensor:
     """Find the pixels that lie near another class.
 
-    A pixel is in the band when a pixel of another class lies at most `width` pixels away along
-    every axis. Pixels that do not count make no border and are in no band. With `adaptive`, neither
-    are those of objects so thin that they would be all band: a pixel stays in it only when a pixel
-    of its class that is outside of it lies at most `width` pixels away (a morphological opening of
-    each class, which removes what is at most 2 `width` pixels thick).
+    A pixel is in the band if a pixel of another class lies at most `width` pixels away along every
+    axis. Ignored pixels are never in the band and have no boundary. With `adaptive`, thin objects
+    are not in the band either: a pixel stays in the band only if a pixel of its class outside the
+    band lies at most `width` pixels away. This is a morphological opening of each class, which
+    removes what is at most 2 `width` pixels thick.
 
     Args:
         labels: Class indices (N, *S), any integer dtype.
-        width: Width of the band on each side of a border, in pixels, at least 1.
+        width: Width of the band on each side of a boundary, in pixels, at least 1.
         num_classes: C.
-        ignore_index: Label whose pixels do not count.
-        adaptive: Whether thin objects are left out.
+        ignore_index: Label of ignored pixels.
+        adaptive: Whether to exclude thin objects.
 
     Returns:
-        Bool (N, *S).
+        Bool (N, *S), True in the band.
 
     Example:
         >>> labels = torch.tensor([[0, 0, 0, 1, 1, 1]])
@@ -124,10 +124,10 @@ def boundary_band(
     """
     _checks.in_range("width", width, 1)
     valid = hard.valid_labels(labels, num_classes=num_classes, ignore_index=ignore_index)
-    dtypes = (torch.uint8, torch.int16, torch.int64)  # the smaller the faster
+    dtypes = (torch.uint8, torch.int16, torch.int64)  # the smallest is the fastest
     dtype = next(dtype for dtype in dtypes if num_classes < torch.iinfo(dtype).max)
     small, most = labels.to(dtype), torch.iinfo(dtype).max
-    # Upwards and downwards from 0, which is no class: two largest values instead of one of each.
+    # 0 is reserved for ignored pixels, so the minimum is computed as the maximum of `most - label`.
     own = torch.where(valid, torch.stack([small + 1, most - small]), 0)
     around = own
     for dim in range(2, own.ndim):
@@ -135,7 +135,7 @@ def boundary_band(
     band = valid & ((around[0] != own[0]) | (around[1] != own[1]))
     if not adaptive:
         return band
-    # What is near a pixel outside of the band is of its class.
+    # All pixels near one outside the band have its class, so no comparison of classes is needed.
     thick = (valid & ~band).to(torch.uint8)
     for dim in range(1, thick.ndim):
         thick = _largest_within(thick, dim, width)
@@ -143,7 +143,7 @@ def boundary_band(
 
 
 def _largest_within(x: Tensor, dim: int, width: int) -> Tensor:
-    """Take the maximum over windows of 2 width + 1 along a dimension, in few steps by doubling."""
+    """Compute the maximum over windows of 2 width + 1 along a dimension, doubling the window."""
     size = x.shape[dim]
     border = x.new_zeros(*x.shape[:dim], width, *x.shape[dim + 1 :])
     x = torch.cat([border, x, border], dim)

@@ -1,4 +1,4 @@
-"""Teacher targets: the softmax of another network's logits, at any stride.
+"""Teacher targets: the softmax of a teacher's logits, which may have any stride.
 
 Shapes: N images, C classes, (H, W) the image, (h, w) the teacher's logits, T pixels of a tile.
 """
@@ -17,17 +17,17 @@ from softiou.tiles import Bilinear, Tile
 class TeacherTarget(Target):
     """The probabilities softmax(logits / temperature) of a teacher, read tile by tile.
 
-    Logits at a stride are interpolated, as the teacher itself would have done; the teacher's
-    probabilities at full resolution never exist.
+    Low-resolution logits are interpolated bilinearly, one tile at a time, so the teacher's
+    probabilities at full resolution are never in memory.
 
     Args:
-        logits: Teacher's scores (N, C, h, w) or (N, C, *S); they receive no gradient.
-        size: (H, W) of the image that low-resolution logits are interpolated to; None for that of
-            the loss.
+        logits: Logits of the teacher (N, C, h, w) or (N, C, *S); they receive no gradient.
+        size: (H, W) to which low-resolution logits are interpolated; None uses the size of the
+            loss's images.
         temperature: Above 0; more than 1 softens.
-        align_corners: Of the interpolation.
-        valid: Bool (N, *S) at the resolution of the image, True where its prediction is
-            used; None for everywhere.
+        align_corners: As in `torch.nn.functional.interpolate`.
+        valid: Bool (N, *S) at the resolution of the image, True where the prediction is used; None
+            uses it everywhere.
     """
 
     logits: Tensor
@@ -58,18 +58,18 @@ class TeacherTarget(Target):
 
     @property
     def interpolated(self) -> bool:
-        """Whether the size of the image is another one than that of the logits."""
+        """Whether the logits are interpolated, because `size` differs from their size."""
         return self.size is not None and tuple(self.size) != tuple(self.logits.shape[2:])
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Return (N, *S), or raise when `valid` covers something else."""
+        """Return (N, *S), or raise a ValueError if `valid` has another shape."""
         shape = (self.logits.shape[0], *(self.size or self.logits.shape[2:]))
         _checks.pixel_map("valid", self.valid, shape, boolean=True)
         return shape
 
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return the teacher's probabilities (C, T), and where they are valid."""
+        """Return the teacher's probabilities (C, T), and the valid pixels."""
         if self.logits.shape[1] != num_classes:
             raise ValueError(
                 f"The teacher has {self.logits.shape[1]} classes and the student {num_classes}: "
@@ -87,7 +87,7 @@ class TeacherTarget(Target):
         return SoftTile((scores / self.temperature).softmax(0), valid)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on logits that are NaN or infinite, at a stride wherever they are."""
+        """Raise a ValueError for NaN and infinity; of low-resolution logits, check all."""
         finite = self.logits.isfinite()
         for looked_at in (self.valid, valid):
             if looked_at is not None and not self.interpolated:

@@ -1,4 +1,4 @@
-"""Plain tensors read as targets, and targets written out as plain tensors.
+"""Convert plain tensors to targets, and targets to plain tensors.
 
 Shapes: N images, C classes, *S space.
 """
@@ -16,7 +16,7 @@ from softiou.targets.smoothing import SmoothedTarget
 
 
 def from_tensor(target: Tensor | Target) -> Target:
-    """Read a plain tensor as hard or dense by its dtype, without logits to compare it with."""
+    """Convert a tensor to a hard or dense target by its dtype, without checking the shape."""
     if isinstance(target, Target):
         return target
     if _checks.dense_tensor("target", target).is_floating_point():
@@ -31,21 +31,21 @@ def as_target(
     ignore_index: int | Sequence[int] | None = None,
     independent: bool = False,
 ) -> Target:
-    """Read a plain tensor as the target it is: integer or bool means hard, floating means dense.
+    """Convert a tensor to a target: integer and bool dtypes are hard labels, floating ones dense.
 
     Args:
         target: Class indices (N, *S) or (N, 1, *S), probabilities (N, C, *S), 0/1 integers
-            (N, C, *S), or a `Target`; for one class also probabilities (N, *S).
+            (N, C, *S), or a `Target`; for a single class also probabilities (N, *S).
         logits_shape: (N, C, *S) of the logits, at the resolution of the target.
-        ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
-            keeps it. Several of them for class indices.
-        independent: True when the classes do not exclude each other (sigmoid).
+        ignore_index: Label of ignored pixels, or several for class indices; a `Target` with its own
+            `ignore_index` keeps it.
+        independent: True if the classes do not exclude each other (sigmoid).
 
     Returns:
-        The target, with the images and the space of the logits.
+        The target, of shape (N, *S).
 
     Raises:
-        TypeError: `target` is neither tensor nor `Target`.
+        TypeError: `target` is neither a tensor nor a `Target`.
         ValueError: Shape or dtype do not match the logits.
     """
     num_classes, shape = logits_shape[1], (logits_shape[0], *logits_shape[2:])
@@ -73,11 +73,11 @@ def _fitting(
     *,
     independent: bool,
 ) -> Target:
-    """Complete a target, and raise unless it covers the images of the logits."""
+    """Complete a target with the settings of the loss, and check its shape."""
     if isinstance(ignore_index, Sequence):
         raise ValueError(
             f"Expected one `ignore_index` for a {type(target).__name__}, but got {ignore_index}. "
-            "Give the labels one value for all that is ignored, or use `valid`."
+            "Use a single value for all ignored pixels, or `valid`."
         )
     target = target.completed(ignore_index, shape[1:], independent=independent)
     if isinstance(target, DenseTarget):
@@ -86,13 +86,13 @@ def _fitting(
         target = target.with_band(num_classes)
     if target.shape != shape:
         raise ValueError(
-            f"Expected `target` to cover (N, *S) = {shape}, but it covers {target.shape}."
+            f"Expected `target` to have shape (N, *S) = {shape}, but got {target.shape}."
         )
     return target
 
 
 def _with_one_ignored(target: Tensor, ignored: Sequence[int], *, hard: bool) -> tuple[Tensor, int]:
-    """Give labels that are ignored the same value."""
+    """Replace several ignored labels by the first of them."""
     if not hard:
         raise ValueError(
             f"Expected one `ignore_index` for probabilities, but got {ignored}. Leave pixels out "
@@ -106,22 +106,21 @@ def _with_one_ignored(target: Tensor, ignored: Sequence[int], *, hard: bool) -> 
 def to_probs(
     target: Tensor | Target, *, num_classes: int, ignore_index: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Write any target out as probabilities, for use in another loss or to look at.
+    """Convert any target to probabilities, for use in another loss or for plotting.
 
     Args:
-        target: A `Target`, class indices (N, *S) or probabilities (N, C, *S). A teacher that does
-            not name its size, alone, is written at its own stride.
-        num_classes: C; for one class the probabilities are those of label 1.
-        ignore_index: Label value whose pixels do not count; a `Target` that names one of its own
-            keeps it.
+        target: A `Target`, class indices (N, *S) or probabilities (N, C, *S). A `TeacherTarget`
+            without a size is returned at the resolution of its logits.
+        num_classes: C; for a single class the probabilities are those of label 1.
+        ignore_index: Label of ignored pixels; a `Target` with its own `ignore_index` keeps it.
 
     Returns:
         probs: float32 (N, C, *S), in [0, 1], 0 where not valid.
-        valid: bool (N, *S), True where the pixel counts.
+        valid: bool (N, *S), False for ignored pixels.
 
     Raises:
-        TypeError: `target` is neither tensor nor `Target`.
-        ValueError: It has another number of classes, or ignores single classes of a pixel.
+        TypeError: `target` is neither a tensor nor a `Target`.
+        ValueError: The number of classes is another, or single classes of a pixel are ignored.
 
     Example:
         >>> probs, valid = to_probs(torch.tensor([[1, 0, 255]]), num_classes=2, ignore_index=255)
@@ -142,8 +141,8 @@ def to_probs(
         return found.y, torch.ones(target.shape, dtype=torch.bool, device=found.y.device)
     if found.valid.shape[1] > 1:
         raise ValueError(
-            "Expected the classes of a pixel of `target` to be ignored together, but it ignores "
-            "single ones. Hand it to the loss as it is, with activation='sigmoid'."
+            "Expected all classes of a pixel of `target` to be ignored together, but single ones "
+            "are ignored. Pass it to the loss as it is, with activation='sigmoid'."
         )
     return found.y.where(found.valid, 0.0), found.valid[:, 0]
 
@@ -151,7 +150,7 @@ def to_probs(
 def _mismatch(
     target: Tensor, logits_shape: tuple[int, ...], shape: tuple[int, ...], *, hard: bool
 ) -> str:
-    """Return the error message for a shape that does not match, with the likely way out."""
+    """Return the error message for a wrong shape, with the most likely solution."""
     got = tuple(target.shape)
     message = (
         f"Expected `target` to have shape (N, *S) = {shape} (integer) or (N, C, *S) = "

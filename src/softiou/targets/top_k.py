@@ -1,4 +1,4 @@
-"""Sparse targets: the K most probable classes of a pixel, perhaps quantised.
+"""Sparse targets: the K most probable classes of each pixel, optionally quantised.
 
 Shapes: N images, K classes kept, C classes, *S space, T pixels of a tile.
 """
@@ -15,17 +15,17 @@ from softiou.tiles import Tile
 
 @dataclass(frozen=True)
 class SparseTarget(Target):
-    """The K most probable classes of each pixel; the rest of the mass is spread over all classes.
+    """The K most probable classes of each pixel; the remaining mass is spread over all classes.
 
         y_c = sum_k w_k [c = i_k] + (1 - sum_k w_k) / C
 
-    A rest that is within the rounding of the weights (1e-6, the epsilon of a half-precision dtype,
-    min(K, 4) / 510 for uint8) is no mass: the weights are divided by their sum instead.
+    If the remaining mass is within the rounding error of the weights (1e-6, the epsilon of a
+    half-precision dtype, min(K, 4) / 510 for uint8), the weights are divided by their sum instead.
 
     Args:
-        indices: Class indices i (N, K, *S), any integer dtype. A pixel with an index that is no
-            class does not count; where only some of its K indices are none, `validate` raises.
-        weights: Their probabilities w (N, K, *S), floating, or uint8 for 0..255 in steps of 1/255;
+        indices: Class indices i (N, K, *S), any integer dtype. A pixel with an index out of range
+            is ignored; if only some of its K indices are out of range, `validate` raises.
+        weights: Probabilities w (N, K, *S) of these classes, floating, or uint8 in steps of 1/255;
             their sum over K is at most 1.
     """
 
@@ -37,7 +37,7 @@ class SparseTarget(Target):
         _checks.dense_tensor("weights", self.weights)
         if self.indices.shape != self.weights.shape or self.indices.ndim < 3:
             raise ValueError(
-                f"Expected `indices` and `weights` to have one shape (N, K, *S), but got "
+                f"Expected `indices` and `weights` to have the same shape (N, K, *S), but got "
                 f"{tuple(self.indices.shape)} and {tuple(self.weights.shape)}."
             )
         if self.indices.is_floating_point():
@@ -60,7 +60,7 @@ class SparseTarget(Target):
         if self.weights.dtype == torch.uint8:
             weights = weights / 255
         known = (indices >= 0) & (indices < num_classes)
-        # What rounding leaves of 1 is no mass: it would make every class present.
+        # Spreading a rounding error over all classes would make every class present.
         total = weights.sum(0)
         whole = total > 1 - self.rounding
         weights = torch.where(whole, weights / torch.where(whole, total, 1.0), weights)
@@ -72,17 +72,17 @@ class SparseTarget(Target):
     @property
     def rounding(self) -> float:
         """Return how far the sum of rounded weights may be from 1."""
-        if self.weights.dtype == torch.uint8:  # half a step each, and rarely all in one direction
+        if self.weights.dtype == torch.uint8:  # half a step each, rarely all in the same direction
             return min(self.weights.shape[1], 4) / 510 + 1e-6
         return max(torch.finfo(self.weights.dtype).eps, 1e-6)
 
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise on single indices that are no class, and on weights below 0 or of more than 1."""
+        """Raise a ValueError for indices out of range, negative weights and sums above 1."""
         indices, weights = self.indices.long(), self.weights.double()
         if self.weights.dtype == torch.uint8:
             weights = weights / 255
         wrong = (indices < 0) | (indices >= num_classes)
-        wrong &= ~wrong.all(1, keepdim=True)  # this is how a pixel is left out
+        wrong &= ~wrong.all(1, keepdim=True)  # all indices out of range: an ignored pixel
         # Each byte may have been rounded up by half a step.
         slack = 1e-2 if self.weights.is_floating_point() else 1e-6 + weights.shape[1] / 510
         strange = ~((weights >= 0) & (weights.sum(1, keepdim=True) < 1 + slack))

@@ -1,4 +1,4 @@
-"""Training: from a configuration to a run directory with checkpoints."""
+"""Training: turns a configuration into a run directory with checkpoints."""
 
 from softiou._processes import is_first
 from softiou.recipes.custom import CustomParts

@@ -1,4 +1,4 @@
-"""The batch size that a GPU has room for, by steps that are tried and forgotten."""
+"""Find the largest batch size that fits in GPU memory, by running trial steps."""
 
 import gc
 from collections.abc import Callable
@@ -10,16 +10,17 @@ from softiou._processes import connect
 from softiou.errors import ConfigError
 from softiou.overlap.processes import of_all, place
 
-SHARE = 0.8  # of the free memory; validation and the exchange of gradients need some, too
+SHARE = 0.8  # of the free memory; the rest is for validation and the exchange of gradients
 
 
 def largest_batch(
     step: Callable[[int], None], device: torch.device, *, free: int, most: int, usual: int, key: str
 ) -> int:
-    """Return the largest of 2, 4, 8, ..., `most` whose step takes `SHARE` of the free bytes.
+    """Return the largest of 2, 4, 8, ..., `most` whose step fits in `SHARE` of the free bytes.
 
-    It is remembered under the key, and the smallest of all processes. Each tries alone: one that
-    runs out of memory leaves no other waiting. Once they are connected, `usual` takes its place.
+    The result is cached under `key`; with several processes it is the minimum of all. The trials
+    run before the processes are connected, so that one which runs out of memory does not block the
+    others. If they are already connected, `usual` is used instead of trials.
     """
     found, name = 2, torch.cuda.get_device_name(device) if device.type == "cuda" else device
     key = f"batch size {most}, {name}, {free >> 30} GiB, {torch.__version__}, {key}"
@@ -36,7 +37,7 @@ def largest_batch(
 
 
 def _bytes_of(step: Callable[[int], None], size: int, device: torch.device) -> float:
-    """Return the most memory of a step, infinite where it is exhausted."""
+    """Return the peak memory of a step in bytes, infinity if it runs out of memory."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:

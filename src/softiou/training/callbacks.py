@@ -24,7 +24,7 @@ from softiou.training.stopping import Stopped, StopRequest
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it, so that a kill leaves the former one."""
+    """Writes checkpoints atomically: if the process is killed, the previous one remains."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
@@ -37,11 +37,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(Callback):
-    """Keeps last.ckpt and best.ckpt, and ends the training when a stop was requested.
+    """Writes last.ckpt and best.ckpt, and ends the training when a stop was requested.
 
-    The last is written before every validation, every quarter of an hour, and when the training is
-    stopped; the best when the monitored metric of the validation is the best so far. After
-    `patience` validations without a better one the training ends.
+    last.ckpt is written before every validation, every 15 minutes, and when the training is
+    stopped; best.ckpt when the monitored metric of a validation is the best so far. After
+    `patience` validations without improvement the training ends.
     """
 
     SAVE_SECONDS = 900
@@ -61,16 +61,16 @@ class Checkpoints(Callback):
         self.patience = patience
         self.say = say
         self.best: float | None = None
-        self.validated = 0  # steps at the last validation that was finished
-        self.waited = 0  # validations since the best
+        self.validated = 0  # step of the last completed validation
+        self.waited = 0  # validations since the best one
         self._sign = 1 if higher_is_better(monitor) else -1
         self._catching_up = False
         self._stopping = False
         self._saved = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Repeat a validation that was interrupted: Lightning would skip it."""
-        self.stop.listen()  # Lightning put a handler of its own in between
+        """Repeat a validation that was interrupted, because Lightning would skip it."""
+        self.stop.listen()  # Lightning has replaced the signal handlers
         round_steps = trainer.num_training_batches // trainer.accumulate_grad_batches
         if trainer.global_step > self.validated and trainer.global_step % round_steps == 0:
             self._catching_up = True
@@ -78,7 +78,7 @@ class Checkpoints(Callback):
             validation.restarting = False
             trainer.validating = True
             validation.run()
-            validation._has_run = False  # or Lightning takes the whole training for done
+            validation._has_run = False  # otherwise Lightning considers the training finished
             trainer.training = True
             self._catching_up = False
 
@@ -90,9 +90,9 @@ class Checkpoints(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
-        """Save every quarter of an hour; save and stop when that was requested."""
+        """Save every 15 minutes and when a stop was requested."""
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # a checkpoint does not hold the gradients of half a step
+            return  # a checkpoint does not contain accumulated gradients
         overdue = time.monotonic() - self._saved > self.SAVE_SECONDS
         stop, overdue = (
             trainer.strategy.reduce_boolean_decision(mine, all=False)
@@ -103,36 +103,36 @@ class Checkpoints(Callback):
         self._stopping = stop
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Stop when that was requested; not before, or Lightning would not log the last step."""
+        """Stop if it was requested; only now, so that Lightning has logged the last step."""
         if self._stopping:
             raise Stopped
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save before validating, so that an interruption there costs nothing."""
+        """Save before a validation, so that its interruption loses no training steps."""
         if self._stopping:
             raise Stopped
         if self._catching_up:
             return
         if not all(bool(torch.isfinite(weights).all()) for weights in pl_module.parameters()):
             raise ConfigError(
-                f"The weights are not finite any more at step {trainer.global_step}: the training "
+                f"The weights are NaN or infinite at step {trainer.global_step}: the training "
                 "diverged. Start again with a lower optim.learning_rate, or with precision=fp32; "
-                f"{self.folder / 'best.ckpt'}, if it is there, is from before."
+                f"{self.folder / 'best.ckpt'}, if it exists, is from an earlier step."
             )
         self._save_last(trainer)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Stop when that was requested; what was trained is saved already."""
-        # Several processes have unequal shares of the images: they stop after the next step.
+        """Stop if it was requested; the checkpoint is already written."""
+        # Several processes validate different numbers of images, so they stop after the next step.
         if self.stop.requested and trainer.world_size == 1:
             raise Stopped
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the best by the scores that were just logged; end when patience has run out."""
+        """Save the best checkpoint, and stop after `patience` validations without improvement."""
         self.validated = trainer.global_step
         score = float(trainer.callback_metrics[self.monitor])
         self.waited += 1
-        # The first one counts whatever it is, but any score is better than an undefined one.
+        # The first score is always the best so far, even if it is NaN; any number replaces a NaN.
         if self.best is None or math.isnan(self.best) or self._sign * (score - self.best) > 0:
             self.best, self.waited = score, 0
             trainer.save_checkpoint(self.folder / "best.ckpt")
@@ -140,7 +140,7 @@ class Checkpoints(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say why the training ended early."""
+        """Print why the training ended early."""
         if self.patience is not None and self.waited >= self.patience:
             self.say(
                 f"early stop at step {trainer.global_step}: {self.monitor} has not improved for "
@@ -148,11 +148,11 @@ class Checkpoints(Callback):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the scores, for a checkpoint."""
+        """Return the best score and the counters, for a checkpoint."""
         return {"best": self.best, "validated": self.validated, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
+        """Restore the best score and the counters from a checkpoint."""
         self.best = state_dict["best"]
         self.validated = state_dict["validated"]
         self.waited = state_dict.get("waited", 0)
@@ -163,13 +163,13 @@ class Checkpoints(Callback):
 
 
 class JsonLinesLogger(Logger):
-    """Appends every logged set of metrics to metrics.jsonl: one object a line.
+    """Appends logged metrics to metrics.jsonl, one JSON object per line.
 
-        step          optimiser steps done
-        seconds       of training, over all resumptions
+        step          number of optimiser steps
+        seconds       training time, including that before resuming
         train/..., learning_rate    or    val/..., pseudo/..., labels/...    null where undefined
 
-    A run that resumes at `step` drops later lines, because they are logged again.
+    When a run resumes at `step`, later lines are removed, because they are logged again.
     """
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
@@ -191,7 +191,7 @@ class JsonLinesLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Write nothing: config.yaml has them."""
+        """Do nothing: config.yaml contains the settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -208,10 +208,10 @@ class JsonLinesLogger(Logger):
 
     @rank_zero_only
     def _go_back_to(self, step: int) -> None:
-        """Keep the lines up to a step, without its validation, which is repeated."""
+        """Keep the lines up to a step, but not its validation, which is repeated."""
         kept = []
         for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):  # a kill cut it short
+            with suppress(ValueError):  # the last line may be incomplete after a kill
                 line = parse_json(text)
                 if line["step"] < step or (line["step"] == step and "learning_rate" in line):
                     kept.append(line)

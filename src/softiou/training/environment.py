@@ -1,4 +1,4 @@
-"""What a run was trained with: versions, hardware and the number of parameters."""
+"""Record the versions, the hardware and the number of parameters of a run."""
 
 import json
 from pathlib import Path

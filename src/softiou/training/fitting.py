@@ -1,4 +1,4 @@
-"""Running Lightning's trainer over a recipe: batches, callbacks, loggers, and errors in words."""
+"""Run Lightning's trainer with a recipe: batches, callbacks, loggers and clear errors."""
 
 import logging
 import shlex
@@ -56,7 +56,7 @@ def fit(
     checkpoint: Path | None = None,
     step: int = 0,
 ) -> None:
-    """Train a recipe until its last step, from a checkpoint that was written after `step`."""
+    """Train a recipe to its last step; `checkpoint` and its `step` are those of a resumed run."""
     config = recipe.config
     keep_freed_memory()
     connect()
@@ -76,7 +76,7 @@ def fit(
             enable_progress_bar=False,
             default_root_dir=run,
         )
-        if config.strategy == "fsdp" and are_several():  # Lightning does so for ddp alone
+        if config.strategy == "fsdp" and are_several():  # Lightning does this only for ddp
             JoinedBatchNorm().apply(recipe.model)
         augmentation = _augmentation(config, data, custom)
         trainer.fit(
@@ -91,7 +91,7 @@ def fit(
 
 
 def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomParts) -> None:
-    """Take the first step of a training alone, and keep nothing; callbacks write into `run`."""
+    """Run only the first step of a training; callbacks may write into `run`."""
     config = recipe.config
     with _quiet():
         settings = _trainer_settings(config) | {
@@ -143,7 +143,7 @@ def _callbacks(
 
 def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomParts) -> Augmentations:
     about, settings = data.training.description, config.data
-    if custom.transform is not None:  # in place of all of these
+    if custom.transform is not None:  # it replaces the built-in augmentation; crops remain
         settings = settings.model_copy(update=PRESETS["none"])
     crop = augmentation_of(
         settings,
@@ -156,7 +156,7 @@ def _augmentation(config: ResolvedConfig, data: TrainingData, custom: CustomPart
 def augmentation_of(
     data: ResolvedData, *, ignore_index: int, coverage: int | None = None
 ) -> Augmentation:
-    """Return the augmentation of a configuration; see `Augmentation` for the other arguments."""
+    """Return the augmentation of a configuration; for other arguments see `Augmentation`."""
     return Augmentation(
         data.crop_px,
         data.scale,
@@ -174,7 +174,7 @@ def augmentation_of(
 
 
 def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], None]) -> Stream:
-    """Return what makes batches of samples: stream(samples, batch_size)."""
+    """Return a function that makes a stream of batches: stream(samples, batch_size)."""
     optim = config.optim
     return lambda samples, batch_size: BatchStream(
         samples,
@@ -191,7 +191,7 @@ def _stream(config: ResolvedConfig, trainer: pl.Trainer, say: Callable[[str], No
 
 @contextmanager
 def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """While entered, turn errors of the training into ours, with a way out."""
+    """Convert errors in this context to errors of softiou with advice."""
     config = recipe.config
     way_on = f"After that, continue with: {resume_command(config, run)}"
     try:
@@ -208,7 +208,7 @@ def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iter
             f"Out of memory: lower data.batch_size ({config.data.batch_size}; optim.accumulate "
             f"makes up for it){more} or data.crop_px ({list(config.data.crop_px)}). {error}"
         ) from error
-    except RuntimeError as error:  # torch tells of dead processes wherever the training is then
+    except RuntimeError as error:  # torch may report a dead loading process anywhere
         if "DataLoader worker" not in str(error) or (clear := loading_error(error)) is None:
             raise
         clear.add_note(way_on)
@@ -217,13 +217,13 @@ def _clear_errors(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Iter
         if "more than 1 value per channel" not in str(error):
             raise
         raise ConfigError(
-            f"data.batch_size: {config.model.architecture} has a batch norm over the images "
-            f"alone, and {config.data.batch_size} is too few; use at least 2."
+            f"data.batch_size: {config.model.architecture} has batch normalisation over the images "
+            f"only, for which {config.data.batch_size} is too few; use at least 2."
         ) from error
 
 
 def resume_command(config: Config, run: Path) -> str:
-    """Return the command that continues a run: a baseline is part of the student's run."""
+    """Return the command that resumes a run; for a baseline, that of the student's run."""
     verb = config.verb
     if run.name == BASELINE and (run.parent / "config.yaml").is_file():
         verb, run = load_config(file=run.parent / "config.yaml").verb, run.parent
@@ -235,10 +235,10 @@ def _validation_samples(
 ) -> Loader:
     if len(dataset) < trainer.world_size:
         raise ConfigError(
-            f"The split {dataset.split!r} has {len(dataset)} images, and {trainer.world_size} "
-            "processes would share them: use fewer processes."
+            f"The split {dataset.split!r} has {len(dataset)} images, fewer than the "
+            f"{trainer.world_size} processes: use fewer processes."
         )
-    # Every image once, whatever the number of processes: a padded split would count some twice.
+    # Without padding to equal numbers of images, which would count some images twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
     samples = Subset(EvaluatedSamples(dataset), own)
     return Loader(samples, batch_size=None, workers=config.data.workers)
@@ -246,7 +246,7 @@ def _validation_samples(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Lightning's advertisements and its hints about loaders, unless all is wanted."""
+    """Silence Lightning's tips and its warnings about data loaders, unless --verbose is given."""
     if verbosity() > 0:
         yield
         return

@@ -12,29 +12,30 @@ from softiou.training.workers import Loader
 
 @dataclass(eq=False)
 class BatchStream:
-    """Rounds of batches from an infinite stream of samples; its position is part of a checkpoint.
+    """Batches from an infinite stream of samples, with a position that is saved in checkpoints.
 
-    Iterating yields the rest of the current round. Batch b of all processes together holds the
-    draws from b * B * world_size on, B of each rank in turn, so what a run sees depends neither on
-    where it was interrupted nor on the number of workers, which go on from round to round.
+    The stream is divided into rounds between validations, and iterating yields the rest of the
+    current round. Batch b of all processes together consists of the draws from b * B * world_size
+    on, B for each rank in turn. The samples of a run therefore depend neither on interruptions nor
+    on the number of workers. Workers are kept from round to round.
     """
 
     samples: Dataset[Any]
     _: KW_ONLY
     batch_size: int
-    batches: int  # of a round
-    rounds: int = 1  # for which workers are kept
+    batches: int  # number of batches in a round
+    rounds: int = 1  # number of rounds for which workers are kept
     workers: int = 0
     rank: int = 0
     world_size: int = 1
     pin_memory: bool = False
     say: Callable[[str], None] = lambda line: None
-    position: int = 0  # batches handed out since the start of the run
+    position: int = 0  # batches yielded since the start of the run
     _loaded: Any = None
-    _place: int = 0  # of the next batch of these
+    _place: int = 0  # position of the next batch in `_loaded`
 
     def __len__(self) -> int:
-        """Return the batches of a round."""
+        """Return the number of batches in a round."""
         return self.batches
 
     def __iter__(self) -> Iterator[Any]:
@@ -44,7 +45,7 @@ class BatchStream:
             batch = next(self._loaded)
             self.position = self._place = self.position + 1
             if self.position % (self.rounds * self.batches) == 0:
-                self._loaded = None  # and its workers end
+                self._loaded = None  # ends its workers
             yield batch
 
     def _load(self) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""Lightning's loggers by name, for the setting `loggers`."""
+"""Create the Lightning loggers named in the setting `loggers`."""
 
 import os
 import secrets
@@ -22,21 +22,21 @@ _PACKAGES: dict[LoggerName, str] = {"wandb": "wandb", "mlflow": "mlflow"}
 
 
 def check_installed(names: Sequence[LoggerName]) -> None:
-    """Raise when the package of a logger is not installed."""
+    """Raise a ConfigError if the package of a logger is not installed."""
     for name in names:
         package = _PACKAGES.get(name)
         if package is not None and find_spec(package) is None:
             raise ConfigError(
                 f"loggers: {name} needs the package {package}, which is not installed: "
-                f"pip install {package}. Or leave it out of `loggers`."
+                f"pip install {package}. Or remove it from `loggers`."
             )
 
 
 @contextmanager
 def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[list[Logger]]:
-    """Yield the loggers that a configuration names, and close them in the end.
+    """Yield the loggers named in a configuration, and close them at the end.
 
-    - tensorboard, csv: files in RUN/tensorboard and RUN/csv (RUN/csv_from_STEP after a resumption)
+    - tensorboard, csv: files in RUN/tensorboard and RUN/csv (RUN/csv_from_STEP after resuming)
     - wandb: the project softiou (or WANDB_PROJECT), files in RUN/wandb; the mode is WANDB_MODE
     - mlflow: the experiment softiou at MLFLOW_TRACKING_URI, by default RUN/mlflow.db
     """
@@ -47,19 +47,19 @@ def named_loggers(config: ResolvedConfig, run: Path, *, step: int) -> Iterator[l
     finally:
         for logger in loggers:
             if isinstance(logger, WandbLogger):
-                logger.experiment.finish()  # or the next run of this process would go there, too
+                logger.experiment.finish()  # or the next run of this process would log there, too
         if store is None:
-            os.environ.pop(_STORE, None)  # mlflow sets it, with the same effect
+            os.environ.pop(_STORE, None)  # set by mlflow; the next run would log there, too
 
 
 def _logger(name: LoggerName, config: ResolvedConfig, run: Path, step: int) -> Logger:
     if name == "tensorboard":
         return TensorBoardLogger(run, name="", version="tensorboard", purge_step=step or None)
     if name == "csv":
-        # Lightning's CSVLogger deletes what a folder holds already.
+        # Lightning's CSVLogger deletes existing files in its folder, so a resumed run has its own.
         return CSVLogger(run, name="", version=f"csv_from_{step}" if step else "csv")
     values = config.model_dump(mode="json")
-    record = run / f"{name}_run.txt"  # a resumed run continues the logger's run of this id
+    record = run / f"{name}_run.txt"  # the id of the logger's run, which a resumed run continues
     known = record.read_text(encoding="utf-8") if step and record.is_file() else None
     if name == "wandb":
         known = known or secrets.token_hex(4)

@@ -1,4 +1,4 @@
-"""What a training would be: its complete settings, why they are so, its memory and its time."""
+"""Plan a training without running it: resolve its settings, estimate its memory and time."""
 
 import sys
 import time
@@ -22,15 +22,15 @@ from softiou.training.trainer import build_recipe, open_data, resolved_for, with
 def plan_training(
     config: Config, *, step: bool = False, custom: CustomParts = NOTHING_CUSTOM
 ) -> Plan:
-    """Return what `start_training` would do with a configuration; writes nothing.
+    """Return the settings and the cost of a training, without writing anything.
 
     Args:
-        config: As the user gave it.
-        step: Whether to take the first step, too, on the weights that the encoder starts from.
-        custom: Parts that are objects of Python.
+        config: The configuration, not yet resolved.
+        step: Whether to also run and measure the first training step, with pretrained weights.
+        custom: Objects given from Python in place of parts of the configuration.
 
     Raises:
-        ConfigError, DataError, CheckpointError: Those that `start_training` would raise.
+        ConfigError, DataError, CheckpointError: As `start_training`.
     """
     config = with_own_validation(custom.recorded_in(config), custom)
     data = open_data(config, custom)
@@ -48,7 +48,7 @@ def plan_training(
 
 
 def _estimate(recipe: Recipe) -> dict[str, Any]:
-    """Run the network forward on two crops, and count what the gradient would keep of them."""
+    """Run a forward pass on two crops, and measure its time and the activations it keeps."""
     config, device = recipe.config, best_device()
     model = recipe.model.to(device).train()
     images = torch.rand(2, model.spec.channels, *config.data.crop_px, device=device)

@@ -1,4 +1,4 @@
-"""How Lightning's trainer uses several processes: devices, and batch norm over all their images."""
+"""Settings of Lightning's trainer for several processes, and their joint batch normalisation."""
 
 import os
 from typing import Any
@@ -18,18 +18,18 @@ from softiou.overlap.processes import of_all, sum_of
 
 
 def alone() -> dict[str, Any]:
-    """Return how Lightning's trainer is to use this process, whatever others there are."""
+    """Return the settings of Lightning's trainer to use only this process."""
     index = best_device().index
     one = {"devices": 1 if index is None else [index], "num_nodes": 1, "strategy": "auto"}
-    return one | {"plugins": [LightningEnvironment()]}  # not SLURM's without srun
+    return one | {"plugins": [LightningEnvironment()]}  # otherwise it may assume SLURM's srun
 
 
 def trainer_settings(strategy: str = "ddp") -> dict[str, Any]:
-    """Return how Lightning's trainer is to use the processes: one device each."""
+    """Return the settings of Lightning's trainer for all processes, with one device each."""
     if not are_several():
         return alone()
     settings: dict[str, Any] = {"strategy": strategy}
-    if strategy == "fsdp":  # Lightning's own needs GPUs; this one is torch's fully_shard
+    if strategy == "fsdp":  # Lightning's FSDPStrategy needs GPUs; torch's fully_shard does not
         strategy_of_torch = ModelParallelStrategy(
             world_size(), 1, save_distributed_checkpoint=False
         )
@@ -45,10 +45,10 @@ def trainer_settings(strategy: str = "ddp") -> dict[str, Any]:
 
 
 class JoinedBatchNorm(LayerSync):
-    """Lets every batch norm of a model see the images of all processes, on a CPU, too."""
+    """Synchronises the batch normalisation of all processes, also on CPUs."""
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Replace the batch norms; torch's own conversion would lose activations of timm's."""
+        """Replace the layers; the conversion of torch would drop the activations of timm's."""
         if torch.cuda.is_available():
             converted: nn.Module = convert_sync_batchnorm(model)
             return converted
@@ -59,14 +59,14 @@ class JoinedBatchNorm(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Leave the model as it is: it has the same weights, and is not trained any more."""
+        """Return the model unchanged; its weights are the same, and training is over."""
         return model
 
 
 class _BatchNormOfAll(_BatchNorm):
-    """A batch norm with the mean and the variance of all processes' images.
+    """Batch normalisation with the mean and variance over the images of all processes.
 
-    It takes over the tensors of another one under the same names, and what timm's does behind it.
+    It shares the tensors of an existing layer, and applies the dropout and activation of timm's.
     """
 
     def __init__(self, own: _BatchNorm) -> None:
@@ -96,7 +96,7 @@ class _BatchNormOfAll(_BatchNorm):
         return y
 
     def _update(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running averages."""
+        """Update the running averages."""
         if self.running_mean is None or self.running_var is None:
             return
         if self.num_batches_tracked is not None:

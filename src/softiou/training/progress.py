@@ -1,4 +1,4 @@
-"""What a training shows: one bar for the whole run, or lines in a file, and its validations."""
+"""The progress of a training: a bar in a terminal or notebook, or lines of text otherwise."""
 
 import time
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from softiou._screen import Pace, doing, in_notebook, notebook_bar
 from softiou.data.problems import some_of
 from softiou.recipes.base import Recipe
 
-_SMOOTHING = 0.98  # of the loss: a mean over the last 50 batches or so
-_REFRESH_SECONDS = 0.5  # reading the loss makes a GPU wait
+_SMOOTHING = 0.98  # of the loss, a mean over about the last 50 batches
+_REFRESH_SECONDS = 0.5  # not for every batch, because reading the loss synchronises with the GPU
 
 
 class _TerminalBar:
-    """A bar of rich; lines that are printed appear above it."""
+    """A progress bar of rich; printed lines appear above it."""
 
     def __init__(self, steps: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -38,7 +38,7 @@ class _TerminalBar:
 
 
 class _NotebookBar:
-    """A bar of tqdm: that of rich needs widgets in a notebook."""
+    """A progress bar of tqdm, because that of rich needs widgets in a notebook."""
 
     def __init__(self, steps: int) -> None:
         form = "{desc}{bar}{n_fmt}/{total_fmt}{postfix}"
@@ -54,11 +54,11 @@ class _NotebookBar:
 
 
 class RunProgress(Callback):
-    """Shows steps, smoothed loss, images per second and the time that is left.
+    """Shows steps, smoothed loss, images per second and the remaining time.
 
-    As a bar where someone watches, otherwise as a line after each tenth of the steps or 30 seconds.
-    Each validation has a line, and in the end the classes that are never predicted. `images` is the
-    number of a batch of each process.
+    With `bar`, they are shown in a progress bar, otherwise in a line after every tenth of the steps
+    or every 30 seconds. There is a line for each validation, and one at the end for the classes
+    that are never predicted. `images` is the number of images per batch and process.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RunProgress(Callback):
         self._wants_bar = bar
         self._bar: _TerminalBar | _NotebookBar | None = None
         self._pace = Pace(steps)
-        self._waiting = ExitStack()  # for the first batch
+        self._waiting = ExitStack()  # the message that is shown until the first batch is done
         self._start = self._shown = time.monotonic()
         self._first: tuple[float, int] | None = None  # when the first batch was done, and its step
         self._batches = 0  # after the first one
@@ -81,7 +81,7 @@ class RunProgress(Callback):
         return float(self._loss) / self._weight if self._weight else None
 
     def values(self, step: int) -> str:
-        """Return loss, images per second and the time left, as far as they are known."""
+        """Return loss, images per second and remaining time, as far as they are known."""
         loss = self.loss
         parts = [f"loss {loss:.3f}"] if loss is not None else []
         if self._first and self._batches:
@@ -90,7 +90,7 @@ class RunProgress(Callback):
         return "  ".join(parts) + self._left(step)
 
     def _left(self, step: int) -> str:
-        """Return the time left, in words, once a step of this process is known."""
+        """Return the remaining time as text; "" before this process has finished a step."""
         if self._first is None or step <= self._first[1]:
             return ""
         begin, first = self._first
@@ -98,13 +98,13 @@ class RunProgress(Callback):
         return f"  ETA {timedelta(seconds=round(left))}"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the bar, or say what is waited for."""
+        """Show the bar, or print that the first batch is being loaded."""
         self.images *= trainer.world_size
         if self._wants_bar:
             self._bar = _NotebookBar(self.steps) if in_notebook() else _TerminalBar(self.steps)
             self._bar.show(trainer.global_step, "starting", "")
         elif trainer.is_global_zero:
-            self._waiting.enter_context(doing("loading and learning the first batch", self.say))
+            self._waiting.enter_context(doing("running the first training step", self.say))
 
     def on_train_batch_end(
         self,
@@ -114,7 +114,7 @@ class RunProgress(Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Smooth the loss, and show it from time to time."""
+        """Update the smoothed loss, and show it from time to time."""
         step = trainer.global_step
         loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         self._loss = _SMOOTHING * self._loss.to(loss) + (1 - _SMOOTHING) * loss
@@ -130,11 +130,11 @@ class RunProgress(Callback):
         elif self._wants_bar or not trainer.is_global_zero:
             return
         elif batch_idx + 1 < trainer.num_training_batches and self._pace.due(step):
-            # The last batch of a round is followed by the line of its validation.
+            # Not after the last batch before a validation, which prints a line itself.
             self.say(f"step {step:>6}/{self.steps}  {self.values(step)}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say in the bar why it stands still."""
+        """Show in the bar that a validation is running."""
         self._began = time.monotonic()
         if self._bar:
             self._bar.show(trainer.global_step, "validating", self.values(trainer.global_step))
@@ -145,7 +145,7 @@ class RunProgress(Callback):
         if not trainer.is_global_zero:
             return
         values, step = trainer.callback_metrics, trainer.global_step
-        # Directly after a resumption there is no loss yet.
+        # Directly after resuming there is no loss yet.
         loss = "    -" if self.loss is None else f"{self.loss:.3f}"
         self.say(
             f"step {step:>6}/{self.steps}  loss {loss}  "
@@ -156,7 +156,7 @@ class RunProgress(Callback):
         self._pace.restart(step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Name the classes that are never predicted, and what may help."""
+        """Print the classes that are never predicted, with advice."""
         self._close()
         if not (trainer.is_global_zero and isinstance(pl_module, Recipe)):
             return
@@ -165,11 +165,11 @@ class RunProgress(Callback):
             advice = f"lower optim.learning_rate ({pl_module.config.optim.learning_rate:g})"
             if share < 1:
                 advice = (
-                    "where a class has vanished an overlap has no gradient left, so raise "
+                    "the overlap loss has no gradient for such a class, so raise "
                     f"loss.cross_entropy ({share:g}), {advice}"
                 )
             self.say(
-                f"lost  never predicted on the validation images: {some_of(lost)}; {advice} or "
+                f"note  never predicted on the validation images: {some_of(lost)}; {advice} or "
                 "train longer"
             )
 

@@ -1,4 +1,4 @@
-"""Values that a configuration leaves open, chosen by the data and the machine."""
+"""Choose the settings that are "auto" or null, for the data set and the machine."""
 
 import os
 from collections.abc import Callable
@@ -18,50 +18,51 @@ from softiou.models.building import crop_multiple
 from softiou.recipes.averaging import ema_decay
 
 EPOCHS = 40
-USUAL, MOST, FEWEST_STEPS = 8, 32, 2000  # images a step, at most on a GPU, and then steps
+USUAL, MOST, FEWEST_STEPS = 8, 32, 2000  # batch size, largest on a GPU, and steps needed for that
 THRESHOLD, LIKELY = 0.01, 0.5
 SURE = 0.95
 
-_NAMED = PRESETS["none"]  # settings that the name of their preset stands for
+_NAMED = PRESETS["none"]  # the settings that a preset of the augmentation sets
 
-# How "auto", or null where it stands for that, is replaced.
+# For each setting, the value that replaces "auto", or null where it has that meaning.
 RULES = {
-    "data.crop_px": "median size of up to 16 images, at most 512, multiples of 32 or patches",
+    "data.crop_px": "median size of up to 16 images, at most 512, a multiple of 32 or of the patch",
     "data.augmentation": "medical for volumes, aerial for DeepGlobe and chosen bands, else street",
-    **{f"data.{key}": "of data.augmentation" for key in _NAMED},
-    "data.batch_size": "8, at most the number of images, at least 2 for batch norm; on a GPU what "
-    "its free memory has room for, up to 32 where 40 epochs are 2,000 steps",
-    "data.bands": "all of the slices of volumes",
-    "data.neighbours": "0 without volumes",
-    "data.axis": "of dataset.yaml, for volumes",
-    "data.band_ranges": "two standard deviations around the mean, of up to 64 images",
-    "data.workers": "a process for each core but one, shared by torchrun's processes, at most 16",
-    "labels.kind": "votes for several annotators and parent classes, hard otherwise",
-    "labels.epsilon": "uniform 0.1, boundary 0.5",
-    "labels.width": "boundary 1, gaussian sigma rounded up",
-    "labels.sigma": "gaussian 1",
-    "loss.classes": "label where smoothing or a teacher gives every class a trace, else present",
-    "loss.threshold": "0.5 where classes became label, less beside a teacher; else 0.01",
-    "optim.steps": "optim.epochs, or 40 epochs and at least 200 steps; a multiple of validations",
-    "optim.validations": "at most the steps",
-    "optim.epochs": "became steps",
-    "optim.learning_rate": "adamw 0.0005, sgd 0.01",
-    "optim.weight_decay": "adamw 0.01, sgd 0.0005",
-    "optim.momentum": "sgd 0.9",
+    **{f"data.{key}": "as in the preset data.augmentation" for key in _NAMED},
+    "data.batch_size": "8, or fewer for fewer images, but at least 2 for batch normalisation; on a "
+    "GPU as many as fit in free memory, up to 32 if 40 epochs are still 2,000 steps",
+    "data.bands": "for volumes: all bands of the slice and its neighbours",
+    "data.neighbours": "0 if the images are not volumes",
+    "data.axis": "for volumes: as in dataset.yaml",
+    "data.band_ranges": "mean - 2 and mean + 2 standard deviations of up to 64 training images",
+    "data.workers": "number of cores - 1, divided among the processes of torchrun, at most 16",
+    "labels.kind": "votes for several annotators or parent classes, hard otherwise",
+    "labels.epsilon": "0.1 for uniform, 0.5 for boundary",
+    "labels.width": "1 for boundary, sigma rounded up for gaussian",
+    "labels.sigma": "1 for gaussian",
+    "loss.classes": "label with label smoothing (uniform, boundary) or a teacher, else present",
+    "loss.threshold": "0.5 if loss.classes was set to label, less with a teacher; otherwise 0.01",
+    "optim.steps": "optim.epochs if given, else 40 epochs but at least 200 steps; rounded up to a "
+    "multiple of optim.validations",
+    "optim.validations": "at most optim.steps",
+    "optim.epochs": "replaced by optim.steps",
+    "optim.learning_rate": "0.0005 for adamw, 0.01 for sgd",
+    "optim.weight_decay": "0.01 for adamw, 0.0005 for sgd",
+    "optim.momentum": "0.9 for sgd",
     "optim.ema": "a half-life of 5 % of the steps",
     "semi_supervised.ema": "a half-life of 5 % of the steps",
-    "distillation.teacher_precision": "precision",
-    "semi_supervised.teacher_precision": "precision",
-    "semi_supervised.batch_size": "data.batch_size",
-    "semi_supervised.confidence_threshold": "soft 0, hard 0.95",
-    "semi_supervised.cross_entropy": "soft loss.cross_entropy, hard 1",
-    "semi_supervised.classes": "both, or the indices of loss.classes",
-    "precision": "bf16 where the hardware has it, else fp16 on GPUs and fp32 on CPUs",
+    "distillation.teacher_precision": "same as precision",
+    "semi_supervised.teacher_precision": "same as precision",
+    "semi_supervised.batch_size": "same as data.batch_size",
+    "semi_supervised.confidence_threshold": "0 for soft, 0.95 for hard",
+    "semi_supervised.cross_entropy": "loss.cross_entropy for soft, 1 for hard",
+    "semi_supervised.classes": "the indices of loss.classes if it is a list, else both",
+    "precision": "bf16 if the hardware supports it, else fp16 on GPUs and fp32 on CPUs",
 }
 
 
 def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0) -> ResolvedConfig:
-    """Replace every "auto" by a value, see `RULES`; steps are a multiple of the validations."""
+    """Replace every "auto" by a value, as `RULES` says; round steps up to full validations."""
     values = config.model_dump()
     values["labels"] = _labels(config.labels, dataset).model_dump()
     values["optim"] = config.optim.with_defaults().model_dump()
@@ -100,7 +101,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
 
 
 def changed(before: Config, after: Config) -> dict[str, object]:
-    """Return the values that `resolve` filled in, by their dotted keys."""
+    """Return the values that `resolve` filled in, by dotted key."""
     method = (after.method,) if after.method else ()
     found = {
         f"{section}.{key}": value
@@ -112,9 +113,9 @@ def changed(before: Config, after: Config) -> dict[str, object]:
 
 
 def changes(before: Config, after: Config) -> list[str]:
-    """Return a line for each value that is worth reading: "data.crop_px: 352 480".
+    """Return a line for each important value that was filled in: "data.crop_px: 352 480".
 
-    With --verbose these are all of them, each with its rule.
+    With --verbose, return a line for every value, with its rule.
     """
     found = changed(before, after)
     if verbosity() > 0:
@@ -126,10 +127,10 @@ def changes(before: Config, after: Config) -> list[str]:
 
 
 def differences(given: Config, written: Config) -> list[str]:
-    """Return what is set to something else than a run was started with: "data.crop_px: 352 480"."""
+    """Return a line for each given setting that differs from those a run was started with."""
     asked = changed(Config.model_validate({"data": {"source": given.data.source}}), given)
     own = changed(given, written)
-    same = {"data.source", "optim.epochs"}  # written in another way
+    same = {"data.source", "optim.epochs"}  # config.yaml has them in another form
     if given.optim.steps == "auto" or written.optim.steps == "auto":
         same.add("optim.steps")
     elif 0 <= written.optim.steps - given.optim.steps < written.optim.validations:
@@ -149,8 +150,8 @@ def _labels(labels: LabelsConfig, dataset: SegmentationDataset) -> LabelsConfig:
 
 
 def _fill_loss(loss: dict[str, Any], config: Config) -> None:
-    # Smoothing and a teacher's softmax give every class some probability everywhere. Classes that
-    # are in no image would be learnt as thin bands, so a class has to be likely somewhere.
+    # Label smoothing and a teacher's softmax give every class a small probability in every pixel.
+    # With classes="present", absent classes would enter the mean and be predicted in thin bands.
     traces = config.labels.kind in ("uniform", "boundary") or config.distillation is not None
     likely = traces and loss["classes"] == "auto"
     _fill(loss, "classes", lambda: "label" if traces else "present")
@@ -158,7 +159,7 @@ def _fill_loss(loss: dict[str, Any], config: Config) -> None:
 
 
 def _likely(config: Config) -> float:
-    """Return what a class has to exceed in some pixel; the label alone suffices in a mixture."""
+    """Return the threshold of loss.classes=label, low enough for a hard label alone to pass it."""
     teacher = config.distillation
     if teacher is None or teacher.mix == "losses" or teacher.weight in (0, 1):
         return LIKELY
@@ -174,9 +175,9 @@ def _fill_semi_supervised(semi: dict[str, Any], values: dict[str, Any], config: 
 
 
 def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
-    """Return the steps of some epochs of the larger set of images."""
+    """Return the number of steps, counting epochs of the larger of the two sets of images."""
     batch_size = values["data"]["batch_size"]
-    if values["semi_supervised"] is None:  # one batch of both kinds
+    if values["semi_supervised"] is None:  # labelled and unlabelled images share a batch
         epoch = (labelled + unlabeled) / batch_size
     else:
         epoch = max(labelled / batch_size, unlabeled / values["semi_supervised"]["batch_size"])
@@ -186,9 +187,9 @@ def _steps(values: dict[str, Any], labelled: int, unlabeled: int) -> int:
 
 
 def _preset(data: DataConfig, bands: Bands | None) -> Preset:
-    """Return the augmentation of what has no upright position, or that of photographs.
+    """Return the preset of the augmentation for the kind of images.
 
-    Runs of before the presets have the first three settings, and the others were off.
+    Older runs, which set scale, flip and colour but no preset, keep the preset of photographs.
     """
     given = None not in (data.scale, data.flip, data.colour)
     if bands and bands.axis and not given:

@@ -1,4 +1,4 @@
-"""Run directories: created once, never overwritten, and found again to resume."""
+"""Create run directories, never overwrite them, and open them again to resume."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +17,9 @@ from softiou.errors import CheckpointError, ConfigError, RunExistsError
 
 @contextmanager
 def new_run(config: Config, directory: Path, *, command: str) -> Iterator[None]:
-    """Take a run directory, write the resolved configuration into it, and hold it.
+    """Create and lock a run directory, and write the resolved configuration into it.
 
-    What a start has left that was killed before it wrote a configuration is removed.
+    Files left by a process that was killed before it wrote a configuration are removed.
     """
     refuse_existing(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ def new_run(config: Config, directory: Path, *, command: str) -> Iterator[None]:
 
 @contextmanager
 def existing_run(directory: Path) -> Iterator[None]:
-    """Hold a run directory to continue, and remove what killed processes have left in it."""
+    """Lock a run directory to resume it, and remove temporary files of killed processes."""
     config_of(directory)
     with only_writer(directory):
         remove_stale(directory)
@@ -41,20 +41,20 @@ def existing_run(directory: Path) -> Iterator[None]:
 
 
 def refuse_existing(directory: Path) -> None:
-    """Raise when a run would be written into something else."""
+    """Raise a RunExistsError if the directory exists and is not empty."""
     hidden = (LOCK, ".tmp-")
     if directory.is_file() or (
         directory.is_dir() and not all(p.name.startswith(hidden) for p in directory.iterdir())
     ):
         raise RunExistsError(
-            f"{directory} already exists and is not empty; nothing was changed. Continue it with "
+            f"{directory} already exists and is not empty; nothing was changed. Resume it with "
             f"`softiou {_verb(directory)} --resume {directory}`, or choose another directory with "
             "--out."
         )
 
 
 def _verb(directory: Path) -> str:
-    """Return the verb that resumes the run in a directory; train if its settings are unreadable."""
+    """Return the command that resumes a run; "train" if its configuration cannot be read."""
     try:
         return load_config(file=directory / "config.yaml").verb
     except ConfigError:
@@ -65,11 +65,11 @@ def config_of(directory: Path) -> Config:
     """Return the configuration of a run.
 
     Raises:
-        CheckpointError: The directory holds no run.
+        CheckpointError: The directory is not a run.
     """
     if not (directory / "config.yaml").exists():
         raise CheckpointError(
-            f"{directory} cannot be resumed: it has no config.yaml, so that it is no run, or was "
+            f"{directory} cannot be resumed: it has no config.yaml, so it is not a run, or was "
             f"interrupted before the training began. Start it with --out {directory}."
         )
     try:
@@ -79,19 +79,19 @@ def config_of(directory: Path) -> Config:
 
 
 def finished_at(directory: Path) -> int | None:
-    """Return the last step of a run that is trained, evaluated and let go of; None for others."""
+    """Return the last step of a run that is completely trained and evaluated; None otherwise."""
     config = config_of(directory)
     last = directory / ("comparison.json" if config.method else "evaluation.json")
-    # The lock is of a process that works on it, or was killed at its report.
+    # A lock means that a process is working on the run, or was killed while writing its report.
     if (directory / LOCK).exists() or not last.is_file():
         return None
     return end_of_training(directory, config.optim)
 
 
 def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
-    """Return the configuration of a run, its last checkpoint and what that holds.
+    """Return the configuration of a run, its last checkpoint and the content of that checkpoint.
 
-    Without a checkpoint they are None and empty.
+    If there is no checkpoint, these are None and an empty dictionary.
     """
     config = config_of(directory)
     last = directory / "checkpoints" / "last.ckpt"
@@ -99,9 +99,9 @@ def resumable(directory: Path) -> tuple[Config, Path | None, dict[str, Any]]:
 
 
 def next_free_run(name: str) -> Path:
-    """Make the first of runs/NAME-001, runs/NAME-002, ... that does not exist, and return it.
+    """Create and return the first of runs/NAME-001, runs/NAME-002, ... that does not exist.
 
-    Of several processes that ask at the same time each gets a directory of its own.
+    Processes that call it at the same time get different directories.
     """
     Path("runs").mkdir(exist_ok=True)
     for number in count(1):
@@ -109,4 +109,4 @@ def next_free_run(name: str) -> Path:
         with suppress(FileExistsError):
             directory.mkdir()
             return directory
-    raise RuntimeError("The numbers have come to an end.")
+    raise RuntimeError("No free run directory.")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM request a stop after the current step, instead of raising anywhere."""
+"""Ctrl-C and SIGTERM stop the training after the current step, instead of raising at once."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from softiou._signals import STOPPING
 
 
 class Stopped(BaseException):
-    """Unwinds the trainer. Not a KeyboardInterrupt, which Lightning turns into sys.exit(1)."""
+    """Ends the trainer. Not a KeyboardInterrupt, which Lightning turns into sys.exit(1)."""
 
 
 class StopRequest:
-    """While entered, a signal only sets `requested`; a second one raises `Stopped` at once."""
+    """A context in which a signal only sets `requested`; a second signal raises `Stopped`."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.requested = False
@@ -32,23 +32,23 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
-        if self.requested and error is None:  # after the last step, so that nothing has stopped yet
+        if self.requested and error is None:  # the signal came after the last step
             raise Stopped
 
     def listen(self) -> None:
-        """Take over the signals, again if somebody else took them in between."""
+        """Install the signal handlers, again if other code has replaced them."""
         if threading.current_thread() is not threading.main_thread():
-            return  # Python hands signals to the main thread alone
+            return  # Python allows signal handlers only in the main thread
         for number in STOPPING:
             previous = signal.signal(number, self._handle)
             self._previous.setdefault(number, previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a loading process that was forked just now
+            return  # a forked loading process, which inherits the handler
         if self.requested:
             raise Stopped
         self.requested = True
-        # The signal may have come in the middle of another print.
+        # The signal may interrupt another print, which makes a second print fail.
         with contextlib.suppress(RuntimeError):
-            self._say("stopping after this step; once more to stop at once")
+            self._say("stopping after this step; press Ctrl-C again to stop at once")

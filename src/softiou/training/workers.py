@@ -1,4 +1,4 @@
-"""Loading processes that never hang: as many as the machine has room for, and errors in words."""
+"""Data loading processes that do not hang, are not too many, and have clear errors."""
 
 import multiprocessing.queues
 import os
@@ -18,20 +18,20 @@ from softiou._signals import raise_if_received
 from softiou.errors import DataError
 
 SHARED = Path("/dev", "shm")
-_PLENTY = 4 << 30  # bytes of shared memory, which need no count
-_PER_PROCESS, _OTHERS = 24, 64  # descriptors that are open at a time
-_PER_CORE = 4
-_PATIENCE_S = 600  # for one batch
-_LOST = (EOFError, ConnectionError, FileNotFoundError)  # when nobody is at the other end
+_PLENTY = 4 << 30  # bytes of free shared memory that are enough for any number of processes
+_PER_PROCESS, _OTHERS = 24, 64  # open file descriptors of a loading process, and of all else
+_PER_CORE = 4  # most loading processes for each core
+_PATIENCE_S = 600  # time limit for one batch
+_LOST = (EOFError, ConnectionError, FileNotFoundError)  # errors of a connection to a dead process
 
 
 class Loader:
-    """Batches of a data set, made by other processes, or by this one where there is no room.
+    """A `torch.utils.data.DataLoader` that checks its resources.
 
-    A process that dies, shared memory that is exhausted and a lack of file descriptors are errors
-    that name the way out; torch's own loader waits for ever in some of these cases.
-    Fewer `workers` are started, with a line, where shared memory, descriptors or cores do not
-    suffice; `settings` are those of `torch.utils.data.DataLoader`.
+    If a process dies, or shared memory or file descriptors run out, it raises a DataError with a
+    solution; in some of these cases the DataLoader of torch waits forever. If shared memory, file
+    descriptors or cores are not sufficient for `workers` processes, it starts fewer and prints a
+    line. `settings` are arguments of the DataLoader.
     """
 
     def __init__(
@@ -66,32 +66,32 @@ class Loader:
                 yield batch
         except (RuntimeError, OSError, EOFError) as error:
             if self.workers and (clear := loading_error(error)):
-                if batches is not None:  # torch would report a dead process at any later moment
+                if batches is not None:  # otherwise torch reports the dead process again later
                     with suppress(RuntimeError):
                         batches._shutdown_workers()
                 raise clear from error
             raise
 
     def _settle(self) -> None:
-        """Lower the number of processes to what there is room for at present."""
+        """Lower the number of processes to what the current resources allow."""
         if self.workers:
             self.workers = _affordable(self.workers, self._samples, self._settings, self._say)
 
 
 def loading_error(error: Exception) -> DataError | None:
-    """Return an error that says what went wrong between the processes; None for any other."""
+    """Return a DataError for a failure of the loading processes; None for any other error."""
     if not (reason := _reason(error)):
         return None
     return DataError(
-        f"Loading failed: {reason} Fewer processes need less: data.workers=0 in training, or "
-        "workers=0 in softiou label, uses none."
+        f"Loading failed: {reason} Fewer loading processes need fewer resources: data.workers=0 in "
+        "training, or workers=0 in softiou label, uses none."
     )
 
 
 def _reason(error: Exception) -> str:
-    """Return what went wrong between the processes; "" for any other error."""
+    """Return what went wrong in the loading processes; "" for any other error."""
     text = str(error)
-    ours = not text.startswith("Caught ")  # and not of the data set
+    ours = not text.startswith("Caught ")  # errors raised by the data set begin with it
     if "No space left on device" in text and ("shared memory" in text or ours):
         return f"the shared memory {SHARED} is full. Enlarge it (docker: --shm-size=8g)."
     if "Too many open files" in text or "ancdata" in text:
@@ -101,14 +101,14 @@ def _reason(error: Exception) -> str:
     ):
         return "a loading process was killed, as the system does when the memory is exhausted."
     if "timed out after" in text:
-        return f"no batch has arrived for {_PATIENCE_S} s. Is the disk of the data set still there?"
+        return f"no batch has arrived for {_PATIENCE_S} s. Check the disk of the data set."
     return ""
 
 
 def _affordable(
     workers: int, samples: Dataset[Any], settings: dict[str, Any], say: Callable[[str], None]
 ) -> int:
-    """Return how many loading processes there is room for."""
+    """Return the number of loading processes that the resources allow, at most `workers`."""
     bounds = {f"{cores()} cores": _PER_CORE * cores()}
     free = _free_descriptors()
     bounds[f"{free} file descriptors (ulimit -n)"] = max(0, free - _OTHERS) // _PER_PROCESS
@@ -116,7 +116,7 @@ def _affordable(
     if room < _PLENTY:
         first = next(iter(settings.get("sampler") or (0,)))
         batch = len(pickle.dumps(samples[first])) * (settings.get("batch_size") or 1)
-        # Each process prepares two batches, and one is in use; half is left for others.
+        # Each process prepares two batches, and one is in use; half of the memory is left free.
         bounds[f"{room >> 20} MiB in {SHARED} (docker: --shm-size)"] = (room // 2 // batch - 1) // 2
     reason = min(bounds, key=lambda name: bounds[name])
     if workers <= bounds[reason]:
@@ -127,7 +127,7 @@ def _affordable(
 
 
 def _free_shared_memory() -> int:
-    """Return the bytes that are free where processes exchange batches; much if unknown."""
+    """Return the free bytes of shared memory; a large number if unknown."""
     try:
         space = os.statvfs(SHARED)
     except (OSError, AttributeError):  # macOS, Windows
@@ -136,7 +136,7 @@ def _free_shared_memory() -> int:
 
 
 def _free_descriptors() -> int:
-    """Raise the limit of open files to the highest allowed, and return how many are free."""
+    """Raise the limit of open files (up to 4096), and return how many more can be opened."""
     if os.name == "nt":
         return _PLENTY
     import resource
@@ -151,15 +151,15 @@ def _free_descriptors() -> int:
 
 def _start(worker: int) -> None:
     """Set up a loading process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to these processes, too
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to these processes, too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
-    # A batch that cannot be sent is lost by default, and the main process waits for it.
+    # By default a batch that cannot be sent is dropped, and the main process waits forever.
     queue: Any = multiprocessing.queues.Queue
     queue._on_queue_feeder_error = _send_error
 
 
 def _send_error(queue: Any, error: Exception, batch: Any) -> None:
-    """Send an error, which is being handled, in the place of a batch."""
+    """Send the error that is being handled instead of the batch."""
     wrapper: Any = ExceptionWrapper
     queue.put((batch[0], wrapper(where="in DataLoader worker process")))
