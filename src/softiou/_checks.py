@@ -103,7 +103,7 @@ def indices_or_none(name: str, value: Any) -> int | tuple[int, ...] | None:
 
 def one_label(ignore_index: object) -> None:
     """Raise unless `ignore_index` is one label or None."""
-    if not isinstance(ignore_index, int | None):
+    if not isinstance(ignore_index, (int, type(None))):
         raise TypeError(
             f"Expected `ignore_index` to be one label or None, but got {ignore_index!r}. Make "
             "several labels one: target.masked_fill(torch.isin(target, torch.tensor(labels)), 255)."

@@ -23,7 +23,7 @@ KINDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "smoothed": lambda labels, soft: targets.smooth(labels, 0.2),
     "boundary": lambda labels, soft: targets.boundary(labels, width=1),
     "votes": lambda labels, soft: targets.votes(torch.stack([labels, labels.flip(1)], 1)),
-    "sparse": lambda labels, soft: targets.sparse(*soft.topk(2, 1)[::-1]),
+    "sparse": lambda labels, soft: targets.sparse(soft.topk(2, 1).indices, soft.topk(2, 1).values),
     "teacher": lambda labels, soft: targets.teacher(
         soft[:, :, ::2, ::2], size=(12, 16), temperature=2.0
     ),

@@ -406,7 +406,7 @@ def weights_of(target: Targets) -> list[float]:
 
 def _weighted(target: Targets) -> list[tuple[float, Tensor | Target]]:
     """Return targets with their weights; a single one has the weight 1."""
-    if isinstance(target, Tensor | Target):
+    if isinstance(target, (Tensor, Target)):
         return [(1.0, target)]
     pairs = list(target) if isinstance(target, Sequence) else []
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):

@@ -127,7 +127,7 @@ class Job:
                 )
             valid = weights > 0 if valid is None else valid & (weights > 0)
         for target in self.targets:
-            plain_kind = isinstance(target, HardTarget | SmoothedTarget | DenseTarget)
+            plain_kind = isinstance(target, (HardTarget, SmoothedTarget, DenseTarget))
             if plain_kind or not plain_kinds_only:
                 target.validate(self.num_classes, valid)
 

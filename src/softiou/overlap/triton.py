@@ -56,7 +56,7 @@ def gather(job: Job) -> Sums:
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:
     """Yield jobs of a target that the kernels read: of an image where PyTorch makes it first."""
-    if isinstance(target, HardTarget | DenseTarget) and _unsupported_target(job, target) is None:
+    if isinstance(target, (HardTarget, DenseTarget)) and _unsupported_target(job, target) is None:
         yield _single(job, target, slice(None), job.valid)
         return
     C = job.num_classes
@@ -234,7 +234,7 @@ def _map(x: Tensor, dims: int, strides: Sequence[int]) -> Map:
 
 def _only_target(job: Job) -> HardTarget | DenseTarget:
     (target,) = job.targets
-    if isinstance(target, HardTarget | DenseTarget):
+    if isinstance(target, (HardTarget, DenseTarget)):
         return target
     raise RuntimeError("Expected a job that is supported.")
 

@@ -112,7 +112,7 @@ class Target(ABC):
         changes: dict[str, Any] = {}
         for name in _fields(self):
             value = getattr(self, name)
-            if isinstance(value, Target | tuple):
+            if isinstance(value, (Target, tuple)):
                 changes[name] = _completed(value, given)
             elif value is None and given.get(name) is not None:
                 changes[name] = given[name]
@@ -168,7 +168,8 @@ def space_of(target: Target) -> tuple[int, ...] | None:
     inner = [space_of(part) for part in parts if isinstance(part, Target)]
     if inner:
         maps = [part.shape[1:] for part in parts if isinstance(part, Tensor)]  # a pasted region
-        return next((space for space in (*inner, *maps) if space is not None), None)
+        known = [space for space in (*inner, *maps) if space is not None]
+        return known[0] if known else None
     if hasattr(target, "size"):
         size: tuple[int, ...] | None = target.size
         return size
