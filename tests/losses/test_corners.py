@@ -195,7 +195,7 @@ def test_what_is_ignored_is_not_checked(impl: str) -> None:
         ({"label_smoothing": 2.0}, ValueError, r"`label_smoothing` to be in \[0.0, 1.0\]"),
         ({"smooth": "1"}, TypeError, r"`smooth` to be a number, but got '1'"),
         ({"cross_entropy": None}, TypeError, r"`cross_entropy` to be a number, but got None"),
-        ({"pos_weight": [1.0]}, ValueError, r"`pos_weight` is for activation='sigmoid'"),
+        ({"pos_weight": [1.0]}, ValueError, r"`pos_weight` needs activation='sigmoid'"),
         ({"reduction": "average"}, ValueError, r"`reduction` to be one of 'mean', 'sum', 'none'"),
     ],
 )

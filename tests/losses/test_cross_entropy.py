@@ -221,7 +221,7 @@ def test_per_class_of_several_targets() -> None:
 
 
 def test_a_mixture_of_reductions_has_no_none() -> None:
-    with pytest.raises(ValueError, match=r"one `per` with reduction='none'"):
+    with pytest.raises(ValueError, match=r"a single `per` with reduction='none'"):
         JaccardMetricLoss(per={"batch": 1, "image": 1}, reduction="none")
 
 

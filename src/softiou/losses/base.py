@@ -1,4 +1,4 @@
-"""What all overlap losses share: a module that holds settings, over `softiou.overlap`."""
+"""The base class of the overlap losses, which reduce the statistics of `softiou.overlap`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from softiou.targets import Target
 
 
 class LossSettings(TypedDict, total=False):
-    """The settings that every overlap loss takes; `OverlapLoss` explains them."""
+    """The keyword arguments of every overlap loss, documented in `OverlapLoss`."""
 
     cross_entropy: float
     cross_entropy_weights: Tensor | Sequence[float] | None
@@ -50,7 +50,7 @@ class LossSettings(TypedDict, total=False):
 
 
 class PixelMaps(TypedDict, total=False):
-    """Which pixels count, and how much: see `OverlapLoss.forward`."""
+    """The optional arguments `valid` and `weights` of `OverlapLoss.forward`."""
 
     valid: Tensor | None
     weights: Tensor | None
@@ -59,11 +59,11 @@ class PixelMaps(TypedDict, total=False):
 Targets = Tensor | Target | Sequence[tuple[float, Tensor | Target]]
 REDUCTIONS = ("mean", "sum", "none")
 _ALWAYS_SHOWN = ("cross_entropy", "smooth", "activation", "per", "classes", "ignore_index")
-_FIRST_CALLS = 3  # are checked in full
+_FIRST_CALLS = 3  # number of calls whose arguments are checked completely
 
 
 def _setting(name: str) -> Any:
-    """Make a setting of the pass an attribute of the loss; a new value is checked."""
+    """Make a setting of the pass an attribute of the loss, which checks assigned values."""
 
     def get(loss: "OverlapLoss") -> Any:
         return getattr(loss.settings, name)
@@ -75,68 +75,67 @@ def _setting(name: str) -> Any:
 
 
 class OverlapLoss(nn.Module, ABC):
-    """What all overlap losses share: from logits and a target to a mean over classes and images.
+    """Base class of the overlap losses: a mean over classes and images, mixed with cross-entropy.
 
         loss = w CE + (1 - w) mean_{n, c} distance(statistics),    w = cross_entropy
 
-    Subclass it and implement `distance` to make a loss of your own from the statistics.
+    To define a new loss from the overlap statistics, subclass it and implement `distance`.
 
     Args:
-        cross_entropy: Share w of the cross-entropy in [0, 1]; 0.25 is the paper's choice. 1 is the
-            plain cross-entropy.
-        cross_entropy_weights: Weights of the classes in the cross-entropy (C,), as in
+        cross_entropy: Weight w of the cross-entropy, in [0, 1]; the paper uses 0.25, and 1 is
+            cross-entropy alone.
+        cross_entropy_weights: Class weights of the cross-entropy (C,), as `weight` in
             `torch.nn.functional.cross_entropy`: the mean is divided by the weights of the targets
-            (for soft ones by their weighted mass). A buffer, like the next one and `class_weights`.
-        pos_weight: With a sigmoid, weights of what is there against what is not (C,), as in
-            `torch.nn.functional.binary_cross_entropy_with_logits`.
-        label_smoothing: Share of the target that the cross-entropy spreads over the classes, in
-            [0, 1]; the overlap sees the target as it is.
-        focal_gamma: Exponent of the focal cross-entropy, whose terms are multiplied by |y - p| to
-            this power; 0 is the plain one, 2 the usual choice.
-        smooth: Added above and below in the score, at least 0.
-        activation: "softmax", "sigmoid" (binary with C = 1, and multilabel) or "none" for ready
-            probabilities.
-        per: What the overlap is taken over: "batch" joins the images first (aims at mIoU over the
-            data set), "image" takes a score for each image (mIoU per image), "class" averages the
-            images for each class first; or a mixture such as {"batch": 0.5, "image": 0.5}, whose
-            weights are divided by their sum.
+            (for soft targets by the weighted mass). Stored as a buffer.
+        pos_weight: With a sigmoid, weights of the positive terms (C,), as in
+            `torch.nn.functional.binary_cross_entropy_with_logits`. Stored as a buffer.
+        label_smoothing: Label smoothing of the cross-entropy, in [0, 1]; the overlap loss uses the
+            target without it.
+        focal_gamma: Exponent of the focal loss: the terms of the cross-entropy are multiplied by
+            |y - p|^focal_gamma. 0 is plain cross-entropy; 2 is common.
+        smooth: Constant added to numerator and denominator of the score, at least 0.
+        activation: "softmax", "sigmoid" (binary with C = 1, or multilabel) or "none" if the input
+            contains probabilities.
+        per: Where the overlap is computed: "batch" over all images together (optimises the mIoU of
+            the data set), "image" for each image (mIoU per image), "class" averages each class over
+            the images first; or weights such as {"batch": 0.5, "image": 0.5}, which are normalised
+            to a sum of 1.
         reduction: "mean" as above; "sum" adds up the losses of the classes (and images), and the
-            cross-entropy of the pixels; "none" returns what "sum" adds up: (C,) for
+            cross-entropy of the pixels; "none" returns the terms of this sum: (C,) for
             per="batch", otherwise (N, C), 0 for classes outside the mean.
         classes: Which classes enter the mean: "present" (those with target mass, see
             `softiou.overlap.active_classes`), "all", a list or tensor of indices, or "prob",
             "label", "both" (those whose largest prediction, target, or either exceeds
             `threshold`), for the batch or for each image, according to `per`.
-        threshold: For the last three, in [0, 1].
-        class_weights: Weights of the classes in the mean of the overlap (C,), which is divided by
-            their sum over the classes in it; None for equal ones.
-            The cross-entropy has its own.
-        ignore_index: Label value whose pixels do not count, for hard and soft targets; or several
-            values of labels.
-        validate: Check the contents of targets and weights: True on every call (costs a sync on a
+        threshold: Threshold of "prob", "label" and "both", in [0, 1].
+        class_weights: Weights of the classes (C,) in the weighted mean of the overlap loss; None
+            for equal weights. They do not affect the cross-entropy. Stored as a buffer.
+        ignore_index: Label of ignored pixels, for hard and soft targets; or several labels.
+        validate: Check the contents of targets and weights: True on every call (synchronises with a
             GPU), False never. None checks everything on the first three calls, and on the CPU
             labels, probabilities and weights on every call.
-        upsample: "bilinear" for logits at a stride: they are interpolated to the target tile by
-            tile, and full-resolution logits never exist. None wants logits at full resolution.
-        align_corners: Of the interpolation, as in `torch.nn.functional.interpolate`.
-        impl: How the pass over the pixels is done: "auto", "torch", "chunked", "native" (CPU) or
-            "triton" (CUDA); see `softiou.overlap_statistics`.
-        tile: Pixels of a tile; None for a choice by device and classes.
-        process_group: The processes whose images are one batch: a process group of
-            `torch.distributed`, "world" for all, None for this process alone. Value and gradient
-            are those of the joined batch, where the gradients of the processes are averaged, as
-            DistributedDataParallel does; batches may be of different sizes.
+        upsample: "bilinear" for low-resolution logits: they are interpolated to the size of the
+            target tile by tile, without allocating full-resolution logits. None requires logits of
+            the size of the target.
+        align_corners: As in `torch.nn.functional.interpolate`, for `upsample`.
+        impl: Implementation of the pass over the pixels: "auto", "torch", "chunked", "native" (CPU)
+            or "triton" (CUDA); see `softiou.overlap_statistics`.
+        tile: Pixels per tile; None chooses it by device and number of classes.
+        process_group: Processes that share a batch: a process group of `torch.distributed`,
+            "world" for all, None for this process alone. Value and gradient are those of the joint
+            batch, provided that gradients are averaged over the processes, as
+            DistributedDataParallel does. The processes may have different batch sizes.
 
     Note:
-        Extra memory beyond the gradient of the logits is a tile; half-precision logits are read as
-        they are and summed in float32. Gradients reach the logits alone, unless the target or the
-        weights want one (then "auto" takes "torch"). `align_corners` is about the student's logits;
-        a teacher's target has its own.
+        Memory beyond the gradient of the logits is that of one tile; half-precision logits are read
+        without a copy and summed in float32. Only the logits receive gradients, unless the target
+        or the weights require them (then "auto" chooses "torch"). `align_corners` applies to the
+        logits; a `TeacherTarget` has its own.
 
     References:
         Wang, Ning, Blaschko, Jaccard Metric Losses: Optimizing the Jaccard Index with Soft Labels,
-        NeurIPS 2023, https://arxiv.org/abs/2302.05666. Where we differ: the rule "both" takes the
-        larger of prediction and target, not their sum.
+        NeurIPS 2023, https://arxiv.org/abs/2302.05666. Difference: "both" uses the maximum of
+        prediction and target, not their sum.
     """
 
     class_weights: Tensor | None
@@ -190,7 +189,7 @@ class OverlapLoss(nn.Module, ABC):
         )
         if pos_weight is not None and activation != "sigmoid":
             raise ValueError(
-                f"`pos_weight` is for activation='sigmoid', but got {activation!r}. Use "
+                f"`pos_weight` needs activation='sigmoid', but got {activation!r}. Use "
                 "`cross_entropy_weights`."
             )
         self.cross_entropy = cross_entropy
@@ -198,8 +197,8 @@ class OverlapLoss(nn.Module, ABC):
         self.per, self.reduction = parse_per(per), reduction
         if reduction == "none" and len(self.per) > 1:
             raise ValueError(
-                f"Expected one `per` with reduction='none', but got {per}: its parts differ in "
-                "shape. Use two losses."
+                f"Expected a single `per` with reduction='none', but got {per}, whose parts have "
+                "different shapes. Use two losses."
             )
         self.classes: str | list[int] = classes
         self.threshold = threshold
@@ -237,34 +236,34 @@ class OverlapLoss(nn.Module, ABC):
         Args:
             logits: Scores (N, C, *S), any floating dtype; (N, C, h, w) with `upsample`.
             target: Integers (N, *S), (N, 1, *S) or one-hot (N, C, *S), probabilities (N, C, *S),
-                or a `Target`; or several with their weights, [(0.5, masks), (0.5, teacher)]:
-                then the loss is the weighted sum of the losses against each, from one softmax.
-            valid: Bool (N, *S), True where the pixel counts.
-            weights: Floating (N, *S), at least 0: how much the pixel counts.
+                or a `Target`. A list of pairs such as [(0.5, masks), (0.5, teacher)] gives the
+                weighted sum of the losses against each target, with a single softmax.
+            valid: Bool (N, *S), False for ignored pixels.
+            weights: Pixel weights (N, *S), floating, at least 0.
 
         Returns:
-            A scalar in float32 (float64 for float64 logits), at least 0; when no pixel counts a 0
-            that is still attached to the graph. Another shape with reduction="none".
+            A scalar in float32 (float64 for float64 logits), at least 0. If no pixel is valid, a 0
+            that is still attached to the graph. With reduction="none", a tensor.
         """
         return self.parts(logits, target, valid=valid, weights=weights)["loss"]
 
     def parts(
         self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]
     ) -> dict[str, Tensor]:
-        """Compute "loss", and detached its parts: "overlap" and, if mixed in, "cross_entropy".
+        """Compute the "loss", and its detached parts "overlap" and, if used, "cross_entropy".
 
-        Arguments as in `forward`.
+        The arguments are those of `forward`.
         """
         return self.parts_of(self.statistics(logits, target, **maps), weights_of(target))
 
     def per_class(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> Tensor:
-        """Compute the loss of each class, from the same single pass; arguments as in `forward`.
+        """Compute the loss of each class; the arguments are those of `forward`.
 
             loss_c = w CE_c + (1 - w) mean_n distance_{n, c}
 
-        with the images n in which the class is active. CE_c is the cross-entropy per unit of the
-        class's target mass, and under a sigmoid per pixel. `reduction`, `class_weights` and
-        `cross_entropy_weights` do not matter here.
+        over the images n in which the class is active. CE_c is the cross-entropy divided by the
+        target mass of the class, or with a sigmoid by the number of pixels. `reduction`,
+        `class_weights` and `cross_entropy_weights` have no effect.
 
         Returns:
             Losses (C,), differentiable; NaN for classes that are not in the mean.
@@ -297,7 +296,7 @@ class OverlapLoss(nn.Module, ABC):
     def statistics(
         self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]
     ) -> list[OverlapStatistics]:
-        """Gather what the loss is a function of, of all processes: an entry for each target."""
+        """Compute the overlap statistics of the batch of all processes, one entry per target."""
         cross_entropy, maxima = self.cross_entropy > 0, needs_maxima(self.classes)
         if (self.settings.cross_entropy, self.settings.maxima) != (cross_entropy, maxima):
             self.settings = replace(self.settings, cross_entropy=cross_entropy, maxima=maxima)
@@ -310,7 +309,7 @@ class OverlapLoss(nn.Module, ABC):
         return [gather_images(one, self.process_group) for one in found]
 
     def _is_first_call(self) -> bool:
-        """Whether this is one of the first calls, which are checked in full."""
+        """Count the calls, and return whether this one is to be checked completely."""
         if torch.compiler.is_compiling() or self._calls >= _FIRST_CALLS:
             return False
         self._calls += 1
@@ -319,8 +318,8 @@ class OverlapLoss(nn.Module, ABC):
     def parts_of(
         self, statistics: Sequence[OverlapStatistics], weights: Sequence[float]
     ) -> dict[str, Tensor]:
-        """Compute `parts` from statistics that were gathered before, one for each weight."""
-        if list(weights) == [1.0]:  # the common case, without a product by one
+        """Compute `parts` from the result of `statistics` and the weights of the targets."""
+        if list(weights) == [1.0]:  # the common case, without multiplications
             (only,) = statistics
             return self._parts(only)
         total: dict[str, Tensor] = {}
@@ -337,12 +336,12 @@ class OverlapLoss(nn.Module, ABC):
             return {"loss": overlap, "overlap": overlap.detach()}
         entropy = self._entropy(statistics)
         parts = {"overlap": overlap.detach(), "cross_entropy": entropy.detach()}
-        # Without the overlap in its graph at w = 1: 0 times an infinite gradient is NaN.
+        # For w = 1 the overlap must not be in the graph: 0 times an infinite gradient is NaN.
         share = self.cross_entropy
         return {"loss": entropy if share == 1 else torch.lerp(overlap, entropy, share), **parts}
 
     def _entropy(self, statistics: OverlapStatistics) -> Tensor:
-        """Reduce statistics to the cross-entropy part of the loss."""
+        """Compute the cross-entropy part of the loss from the statistics."""
         weights, num_classes = self.cross_entropy_weights, statistics.P.shape[1]
         _check_length("cross_entropy_weights", weights, num_classes)
         _check_length("pos_weight", self.pos_weight, num_classes)
@@ -354,7 +353,7 @@ class OverlapLoss(nn.Module, ABC):
         return self._reduced(total)
 
     def overlap(self, statistics: OverlapStatistics) -> Tensor:
-        """Reduce statistics to the overlap part of the loss: a scalar, or as `reduction` says."""
+        """Compute the overlap part of the loss from the statistics, reduced by `reduction`."""
         _check_length("class_weights", self.class_weights, statistics.P.shape[1])
         total, means = sum(self.per.values()), []
         for per, share in self.per.items():
@@ -374,18 +373,18 @@ class OverlapLoss(nn.Module, ABC):
         return means[0] if len(means) == 1 else torch.stack(means).sum()
 
     def _joined(self, statistics: OverlapStatistics, per: str) -> tuple[OverlapStatistics, Tensor]:
-        """Return the statistics that the overlap is taken over, and which classes are active."""
+        """Return the statistics, merged over the images for per="batch", and the active classes."""
         joined = statistics.merge_images() if per == "batch" else statistics
         return joined, active_classes(joined, self.classes, threshold=self.threshold)
 
     def _reduced(self, of_classes: Tensor) -> Tensor:
-        """Add up losses (N, C), or (1, C) of the batch, unless each of them is wanted."""
+        """Apply reduction="sum" or "none" to losses (N, C), or (1, C) for per="batch"."""
         if self.reduction == "sum":
             return of_classes.sum()
         return of_classes.squeeze(0) if "batch" in self.per else of_classes
 
     def extra_repr(self) -> str:
-        """Show the settings of this loss, and those all have where they are not the default."""
+        """Return the settings for `repr`: those of this class, and others if not the default."""
         own = [name for name in signature(type(self)).parameters if name != "settings"]
         shown = {name: getattr(self, name) for name in own if hasattr(self, name)}
         for name, parameter in signature(OverlapLoss).parameters.items():
@@ -400,19 +399,19 @@ class OverlapLoss(nn.Module, ABC):
 
 
 def weights_of(target: Targets) -> list[float]:
-    """Return the weights of the targets that a loss was given."""
+    """Return the weights of the targets passed to a loss; a single target has the weight 1."""
     return [weight for weight, _ in _weighted(target)]
 
 
 def _weighted(target: Targets) -> list[tuple[float, Tensor | Target]]:
-    """Return targets with their weights; a single one has the weight 1."""
+    """Return pairs of weight and target; a single target has the weight 1."""
     if isinstance(target, (Tensor, Target)):
         return [(1.0, target)]
     pairs = list(target) if isinstance(target, Sequence) else []
     if not pairs or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs):
         raise TypeError(
             f"Expected `target` to be a tensor, a Target, or a list of pairs (weight, target), but "
-            f"got {type(target)}. Make arrays tensors with `torch.as_tensor`."
+            f"got {type(target)}. Convert arrays with `torch.as_tensor`."
         )
     for weight, _ in pairs:
         _checks.finite("weight of a target", weight, 0.0)

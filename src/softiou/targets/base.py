@@ -1,4 +1,4 @@
-"""The base of all targets, and what reading one on a tile returns.
+"""The base class of all targets, and the two forms in which the pixels of a tile are read.
 
 Shapes: N images, C classes, *S space (H, W for images), T pixels of a tile.
 """
@@ -18,11 +18,11 @@ from softiou.tiles import Tile, whole
 
 @dataclass(frozen=True)
 class SoftTile:
-    """A target read on a tile: a probability for every class of every pixel.
+    """The target of a tile as a probability for every class of every pixel.
 
     Attributes:
-        y: Probabilities (C, T); arbitrary where the pixel does not count.
-        valid: Bool (T,), or (C, T) for independent classes; None when everything counts.
+        y: Probabilities (C, T); arbitrary where not valid.
+        valid: Bool (T,), or (C, T) for independent classes; None if all pixels are valid.
     """
 
     y: Tensor
@@ -36,11 +36,11 @@ class SoftTile:
             )
 
     def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Return itself, in the dtype that was asked for."""
+        """Return the same probabilities in the given dtype."""
         return self if self.y.dtype == dtype else replace(self, y=self.y.to(dtype))
 
     def valid_by_class(self) -> Tensor:
-        """Return which pixels (1, T) or entries (C, T) count."""
+        """Return `valid` with a class dimension, (1, T) or (C, T)."""
         if self.valid is None:
             return torch.ones_like(self.y[:1], dtype=torch.bool)
         return self.valid if self.valid.ndim == 2 else self.valid.unsqueeze(0)
@@ -48,14 +48,14 @@ class SoftTile:
 
 @dataclass(frozen=True)
 class HardTile:
-    """A target read on a tile: one class for every pixel, smoothed or not.
+    """The target of a tile as one class index for every pixel, optionally smoothed.
 
         y_c = (1 - epsilon) [c = index] + epsilon / C
 
     Attributes:
-        index: Class indices (T,), int64; 0 where the pixel does not count.
-        valid: Bool (T,); None when everything counts.
-        epsilon: Floating (T,), in [0, 1]; None for 0.
+        index: Class indices (T,), int64; 0 where not valid.
+        valid: Bool (T,); None if all pixels are valid.
+        epsilon: Label smoothing (T,), floating, in [0, 1]; None for no smoothing.
     """
 
     index: Tensor
@@ -63,7 +63,7 @@ class HardTile:
     epsilon: Tensor | None = None
 
     def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Write the probabilities out (C, T)."""
+        """Return the probabilities (C, T)."""
         classes = torch.arange(num_classes, device=self.index.device).unsqueeze(1)
         y = (self.index == classes).to(dtype)
         if self.epsilon is not None:
@@ -73,11 +73,11 @@ class HardTile:
 
 
 class Target(ABC):
-    """The labels or probabilities of a batch, to be read tile by tile.
+    """The labels or probabilities of a batch, read tile by tile.
 
-    Subclasses hold a compact form of the target and implement `read` for one tile at a time. They
-    are frozen dataclasses whose fields are tensors, plain values, other targets, or tuples of
-    these, so that they can be passed into compiled code.
+    Subclasses store the target in a compact form, and `read` returns one tile of it. They are
+    frozen dataclasses whose fields are tensors, plain values, other targets, or tuples of these, so
+    that they can be passed into compiled code.
     """
 
     _known: ClassVar[dict[str, type[Target]]] = {}
@@ -88,25 +88,25 @@ class Target(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Return (N, *S), the images and their space."""
+        """Return the shape (N, *S)."""
 
     @abstractmethod
     def read(self, tile: Tile, num_classes: int, dtype: torch.dtype) -> SoftTile | HardTile:
-        """Return the labels, or the probabilities in a dtype, of the pixels of a tile."""
+        """Return the labels, or the probabilities in `dtype`, of the pixels of a tile."""
 
     @abstractmethod
     def validate(self, num_classes: int, valid: Tensor | None = None) -> None:
-        """Raise a ValueError that names what is wrong with the contents (costs a sync).
+        """Raise a ValueError if the contents are invalid (synchronises with a GPU).
 
-        `valid`, bool (N, *S), says where to look; None for everywhere.
+        Only pixels where `valid`, bool (N, *S), is True are checked; None checks all.
         """
 
     def completed(
         self, ignore_index: int | None, space: tuple[int, ...], *, independent: bool | None = None
     ) -> Target:
-        """Fill in what a target leaves to the loss: its `ignore_index`, `size` and `independent`.
+        """Set the fields `ignore_index`, `size` and `independent` where they are None.
 
-        These are the fields that are None; `space` is *S of the images.
+        The loss calls this with its own settings; `space` is *S of the images.
         """
         given = {"ignore_index": ignore_index, "size": space, "independent": independent}
         changes: dict[str, Any] = {}
@@ -119,9 +119,9 @@ class Target(ABC):
         return replace(self, **changes) if changes else self  # type: ignore[type-var]
 
     def dense(self, num_classes: int, dtype: torch.dtype) -> SoftTile:
-        """Write the target out as a whole: y (N, C, *S) and valid (N, 1 or C, *S) or None.
+        """Return the whole target: y (N, C, *S), and valid (N, 1 or C, *S) or None.
 
-        For tests and for the plain path, which is a definition and not meant to be small or fast.
+        This needs memory for all pixels; it is used by the reference implementation and in tests.
         """
         images, *space = self.shape
         full = (images, num_classes, *space)
@@ -142,7 +142,7 @@ class Target(ABC):
 
 
 def _completed(value: Any, given: dict[str, Any]) -> Any:
-    """Complete the targets in a field of a target."""
+    """Apply `Target.completed` to a field that is a target or a tuple of targets."""
     if isinstance(value, Target):
         size, independent = given["size"], given["independent"]
         return value.completed(given["ignore_index"], size, independent=independent)
@@ -152,7 +152,7 @@ def _completed(value: Any, given: dict[str, Any]) -> Any:
 
 
 def _fields(target: Target) -> list[str]:
-    """Return the names of the fields, in order."""
+    """Return the names of a target's fields in order."""
     if not is_dataclass(type(target)):
         raise TypeError(
             f"Expected the target {type(target).__qualname__} to be a dataclass. Decorate it with "
@@ -162,7 +162,7 @@ def _fields(target: Target) -> list[str]:
 
 
 def space_of(target: Target) -> tuple[int, ...] | None:
-    """Return the space *S that a target covers, or None when it leaves that to the loss."""
+    """Return the space *S of a target, or None if the loss has to provide it."""
     values = [getattr(target, name) for name in _fields(target)]
     parts = [p for v in values for p in (v if isinstance(v, tuple) else (v,))]
     inner = [space_of(part) for part in parts if isinstance(part, Target)]
@@ -191,15 +191,15 @@ def tensors_of(target: Target) -> list[Tensor]:
     return found
 
 
-# Operators of torch take tensors and plain values: a target travels as a list of tensors and a text
-# that says how to put it together again, for instance
+# Custom operators of torch accept only tensors and plain values. A target is therefore passed as a
+# list of tensors and a text that describes its structure, for instance
 # `{"target": "softiou.targets.hard.HardTarget", "fields": [{"tensor": 0}, 255]}`. The text is JSON,
-# written by hand because the compiler cannot trace the json module. A `size` is not written but
-# taken from the operator, so that compiled code serves images of any size.
+# built by hand because torch.compile cannot trace the json module. A `size` is not written but
+# taken from the operator, so that compiled code works for images of any size.
 
 
 def pack(value: Any, tensors: list[Tensor]) -> str:
-    """Write a target as a text that refers to its tensors by number, and append them to a list."""
+    """Serialise a target to JSON that refers to tensors by index; append its tensors to a list."""
     if isinstance(value, Tensor):
         tensors.append(value)
         return '{"tensor": ' + str(len(tensors) - 1) + "}"
@@ -218,7 +218,7 @@ def pack(value: Any, tensors: list[Tensor]) -> str:
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     raise TypeError(
-        f"Expected the fields of a target to be tensors, numbers, texts, targets or tuples of "
+        f"Expected the fields of a target to be tensors, numbers, strings, targets or tuples of "
         f"these, but got {type(value)}."
     )
 
@@ -235,7 +235,7 @@ def _pack_target(target: Target, tensors: list[Tensor]) -> str:
 
 
 def unpack(packed: Any, tensors: Sequence[Tensor], size: tuple[int, ...]) -> Any:
-    """Put together again what `pack` took apart, from its text, read as JSON; `size` is *S."""
+    """Rebuild a target from the parsed JSON of `pack` and its tensors; `size` is *S."""
     if isinstance(packed, list):
         return tuple(unpack(item, tensors, size) for item in packed)
     if isinstance(packed, dict):
