@@ -35,7 +35,7 @@ def test_who_serves_which_job(content: dict[str, Any]) -> None:
         assert served(content, job) == ("native", None)
     impl, reason = served(content, "labels, float64")
     assert impl == "chunked"
-    assert "It computes in float32, and the logits are torch.float64." in str(reason)
+    assert "It computes in float32, but the logits are torch.float64." in str(reason)
     assert served(content, "metrics")[0] == f"native ({_native.cpu_variants()[0]})"
 
 

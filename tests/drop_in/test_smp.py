@@ -400,8 +400,8 @@ def test_matthews_correlation() -> None:
     ("arguments", "settings", "message"),
     [
         (["multi"], {}, r"`mode` to be one of 'binary', 'multiclass', 'multilabel', but got"),
-        (["binary"], {"classes": [0]}, r"`classes` is for several classes.*leave it out"),
-        (["binary"], {"class_weights": [1.0]}, r"`class_weights` is for several classes"),
+        (["binary"], {"classes": [0]}, r"`classes` needs several classes.*remove it"),
+        (["binary"], {"class_weights": [1.0]}, r"`class_weights` needs several classes"),
         (["binary"], {"smooth": -1.0}, r"`smooth` to be at least 0"),
         (["binary"], {"eps": -1.0}, r"`eps` to be at least 0"),
         (["multiclass"], {"class_weights": [-1.0, 2.0]}, r"at least 0 and not all 0, but got \["),

@@ -121,7 +121,7 @@ def test_nan_is_not_lost_in_the_maximum() -> None:
 
 def test_wrong_numbers_of_bins_raise() -> None:
     fine = counts(*[1] * (6 * PARTS + TAIL))
-    with pytest.raises(ValueError, match=r"`num_bins` to divide the 6 bins .* but got 4"):
+    with pytest.raises(ValueError, match=r"`num_bins` to divide 6, .* but got 4"):
         equal_width(fine, 4)
     with pytest.raises(ValueError, match=r"`num_bins` to be at least 1"):
         equal_width(fine, 0)

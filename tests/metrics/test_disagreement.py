@@ -311,8 +311,8 @@ def test_wrong_valid_raises() -> None:
     ("num_classes", "classes", "message"),
     [
         (1, None, r"`num_classes` to be at least 2"),
-        (2, [], r"`classes` to name different classes, but got \(\)"),
-        (2, [1, 1], r"`classes` to name different classes, but got \(1, 1\)"),
+        (2, [], r"`classes` to be distinct and not empty, but got \(\)"),
+        (2, [1, 1], r"`classes` to be distinct and not empty, but got \(1, 1\)"),
         (2, [2], r"`classes` to be in \[0, 1\], but got 2"),
         (2, [-1], r"`classes` to be in \[0, 1\], but got -1"),
     ],

@@ -539,7 +539,7 @@ def test_half_precision_models_leave_the_counts_alone() -> None:
     [
         (torch.zeros(2, 4, 16).long(), r"\(N, \*S\) = \(2, 8, 8\) .*got \(2, 4, 16\). Resize"),
         (torch.zeros(2, 8).long(), r"got \(2, 8\)"),
-        (torch.rand(2, 1, 8, 8), r"got \(2, 1, 8, 8\).*a binary prediction needs a threshold"),
+        (torch.rand(2, 1, 8, 8), r"got \(2, 1, 8, 8\).*Apply a threshold to a binary"),
         (torch.zeros(2, 1, 8, 8).long(), r"got \(2, 1, 8, 8\)"),
         (torch.rand(2, 4, 8, 8), r"\(N, C, \*S\) = \(2, 3, 8, 8\), .*got \(2, 4, 8, 8\)"),
         (torch.full((2, 8, 8), 3), r"class indices in \[0, 2\], but found 3 to 3"),
@@ -595,7 +595,7 @@ def test_several_ignored_labels_raise() -> None:
 def test_a_target_with_a_channel_raises() -> None:
     labels = torch.zeros(2, 8, 8).long()
     for target in (labels.unsqueeze(1), F.one_hot(labels, 3).movedim(-1, 1)):
-        with pytest.raises(ValueError, match=r"`squeeze\(1\)`, and integers .* `argmax\(1\)`"):
+        with pytest.raises(ValueError, match=r"`squeeze\(1\)` to a target .* `argmax\(1\)`"):
             overlap_counts(labels, target, num_classes=3)
 
 
@@ -607,7 +607,7 @@ def test_unknown_per_raises() -> None:
 @pytest.mark.parametrize("worst", [0, 101, -5, [], [10, 0]])
 def test_worst_out_of_range_raises(worst: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"`worst` to be per cent in \(0, 100\] or 'averaged', but"
+        ValueError, match=r"`worst` to be percentages in \(0, 100\] or 'averaged', but"
     ):
         MeanIoU(2, per="image", worst=worst)
 

@@ -38,7 +38,9 @@ def test_logits_are_refused(metric: Any, kind: str) -> None:
     logits, target = logits_and_labels()
     given: Any = {"labels": target, "soft": targets.votes(target.unsqueeze(1)),
                   "independent": (torch.rand(logits.shape) < 0.5).long()}[kind]  # fmt: skip
-    with pytest.raises(ValueError, match=r"`probs` to be probabilities .*Logits need `logits\.sof"):
+    with pytest.raises(
+        ValueError, match=r"`probs` to be probabilities .*For logits, use `logits\.sof"
+    ):
         metric(4, independent=kind == "independent").update(logits, given)
 
 

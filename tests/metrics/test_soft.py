@@ -364,7 +364,7 @@ def test_no_graph_is_kept() -> None:
 
 
 def test_logits_raise() -> None:
-    with pytest.raises(ValueError, match=r"`probs` to be probabilities .*softmax\(1\)` first"):
+    with pytest.raises(ValueError, match=r"`probs` to be probabilities .*softmax\(1\)`"):
         SoftIoU(3).update(torch.randn(2, 3, 8), torch.zeros(2, 8, dtype=torch.long))
 
 

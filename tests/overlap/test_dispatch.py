@@ -178,7 +178,7 @@ def test_cross_entropy_of_huge_logits_is_finite() -> None:
 def test_missing_cross_entropy_raises() -> None:
     s = overlap_statistics(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.long))
     with pytest.raises(
-        ValueError, match=r"no cross-entropy; gather them with `cross_entropy=True`"
+        ValueError, match=r"no cross-entropy; compute them with `cross_entropy=True`"
     ):
         s.mean_cross_entropy()
 

@@ -155,7 +155,7 @@ def test_active_classes_agree_with_loops(
 @pytest.mark.parametrize("classes", ["prob", "label", "both"])
 def test_rules_of_the_maxima_raise_without_them(classes: str) -> None:
     s = overlap_statistics(torch.zeros(1, 2, 3), torch.zeros(1, 3, dtype=torch.long))
-    with pytest.raises(ValueError, match=r"gather the statistics with `maxima=True`"):
+    with pytest.raises(ValueError, match=r"compute the statistics with `maxima=True`"):
         active_classes(s, classes)
 
 

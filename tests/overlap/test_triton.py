@@ -570,7 +570,7 @@ REFUSED: list[tuple[str, Callable[[], Job]]] = [
     ("1024 classes", lambda: make_job(1025, space=(1,))),
     ("256 classes", lambda: low(make_job(257, space=(4, 8)))),
     ("pixels", huge),
-    ("irregular", irregular_space),
+    ("rows and columns", irregular_space),
 ]
 
 

@@ -1,8 +1,8 @@
-"""Losses under the names and arguments of other libraries: change the import, keep the call.
+"""Losses and metrics with the names and arguments of other libraries: only the import changes.
 
-`softiou.drop_in.smp` speaks segmentation_models_pytorch, `softiou.drop_in.monai` speaks MONAI. On
-hard labels each loss has the value of the original, to rounding; on soft labels its minimum is at
-the label. None of them imports the library that it stands in for.
+`softiou.drop_in.smp` replaces segmentation_models_pytorch, `softiou.drop_in.monai` MONAI. For hard
+labels each loss has the value of the original, up to rounding; for soft labels the overlap losses
+are minimal at p = y. The original libraries are not imported.
 """
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""What the losses of all libraries share: settings as fields of a module, and the one formula."""
+"""Shared code of the losses: settings as dataclass fields of a module, and the Tversky formula."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self, TypeVar, dataclass_transform
@@ -11,16 +11,16 @@ T = TypeVar("T", bound="SettingsModule")
 
 @dataclass_transform(eq_default=False)
 def settings(kind: type[T]) -> type[T]:
-    """Make the annotated fields of a module its settings: arguments, attributes, printed."""
+    """Make the annotated fields of a module its constructor arguments, attributes and `repr`."""
     kind = dataclass(eq=False, repr=False)(kind)
     for name in [field.name for field in fields(kind) if field.name in vars(kind)]:
-        delattr(kind, name)  # a default of the class would hide a buffer or module of this name
+        delattr(kind, name)  # a class attribute would hide a buffer or submodule of this name
     return kind
 
 
 @dataclass(eq=False, repr=False)
 class SettingsModule(nn.Module):
-    """Base of the modules that `settings` decorates."""
+    """Base class of the modules that `settings` decorates."""
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
         """Prepare the module before the constructor assigns its settings."""
@@ -29,12 +29,12 @@ class SettingsModule(nn.Module):
         return module
 
     def part(self, kind: type[T], **more: Any) -> T:
-        """Build another module from the settings that both have, and from `more`."""
+        """Build a module of another class from the settings that both share, and from `more`."""
         names = [field.name for field in fields(kind)]
         return kind(**{name: getattr(self, name) for name in names if hasattr(self, name)} | more)
 
     def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
+        """Return the settings for `repr`."""
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
         return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
@@ -42,10 +42,10 @@ class SettingsModule(nn.Module):
 def smoothed_distance(
     tp: Tensor, errors: Tensor, *, numerator: float, denominator: float
 ) -> Tensor:
-    """Compute 1 - (tp + numerator) / (tp + errors + denominator), without its cancellation.
+    """Compute 1 - (tp + numerator) / (tp + errors + denominator), avoiding cancellation.
 
-    All are at least 0; `errors` are priced false positives and negatives. The result is
-    `-numerator` (0 without smoothing) where there is nothing to divide by.
+    All arguments are at least 0; `errors` are weighted false positives and negatives. If the
+    denominator of the fraction is 0, the result is `-numerator` (0 without smoothing).
     """
     total = tp + errors + denominator
     return (errors + (denominator - numerator)) / torch.where(total > 0, total, 1.0)

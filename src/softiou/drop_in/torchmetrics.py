@@ -1,8 +1,8 @@
-"""Metrics with the names, arguments and values of torchmetrics (1.9), over exact counts.
+"""Metrics with the names, arguments and values of torchmetrics (1.9), computed from exact counts.
 
-`MeanIoU` is that of `torchmetrics.segmentation`. Like theirs, and unlike `softiou.metrics`, they
-count a class that is predicted but absent as 0. Labels outside the classes are ignored here and an
-error there; `validate_args` is accepted for the sake of the call.
+`MeanIoU` is that of `torchmetrics.segmentation`. As in torchmetrics, and unlike `softiou.metrics`,
+a class that is predicted but absent scores 0. Labels out of range are ignored; in torchmetrics they
+are an error. `validate_args` is accepted for compatibility, but has no effect.
 """
 
 from typing import Any
@@ -22,18 +22,18 @@ TASKS = ("binary", "multiclass", "multilabel")
 
 
 class MeanIoU(ExactMetric):
-    """`torchmetrics.segmentation.MeanIoU`: the mean over the classes of all images.
+    """`torchmetrics.segmentation.MeanIoU`: the mean IoU over all classes of all images.
 
-    A class counts in an image where it is labelled or predicted; what is softiou's mIoU^I averages
-    in each image first.
+    A class of an image enters the mean if it is labelled or predicted there. mIoU^I of softiou, in
+    contrast, averages over the classes of each image first.
 
     Args:
-        num_classes: C, for the input format "index"; None for that of the one-hot masks.
+        num_classes: C, required for the input format "index"; None uses that of the masks.
         include_background: False leaves class 0 out.
-        per_class: Return the mean of each class over its images (C,), -1 for one that is in none.
-        input_format: Of predictions and labels: "one-hot" (N, C, *S), "index" (N, *S), or "mixed"
-            for one of each. Floating scores (N, C, *S) are read as their largest class.
-        **kwargs: Of `torchmetrics.Metric`.
+        per_class: Return the mean of each class over its images (C,), -1 for a class in no image.
+        input_format: Format of predictions and labels: "one-hot" (N, C, *S), "index" (N, *S), or
+            "mixed" if they differ. For floating scores (N, C, *S) the argmax is used.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better = True
@@ -75,7 +75,7 @@ class MeanIoU(ExactMetric):
 
 
 class _JaccardIndex(iou.MeanIoU):
-    """The Jaccard index of classes that are predicted or labelled; see `JaccardIndex`."""
+    """Base class of the Jaccard indices of all tasks; see `JaccardIndex`."""
 
     def __init__(
         self,
@@ -95,13 +95,13 @@ class _JaccardIndex(iou.MeanIoU):
         self.zero_division = zero_division
 
     def update(self, preds: Tensor, target: Any, valid: Tensor | None = None) -> None:
-        """Add predictions and labels of one shape, or scores with a dimension for the classes."""
+        """Add predictions and labels of the same shape, or scores with a class dimension."""
         super().update(*_shaped(preds, target, self), valid)
 
     def compute(self) -> Tensor:
         """Return the index, float32: a scalar, or of each class (C,) without an average."""
         found = super().compute().float()
-        # Of several classes, those without a pixel are left out of the mean.
+        # In a mean over exclusive classes, classes without pixels are left out.
         scored = self.independent or self.average in ("micro", "none")
         return found.nan_to_num(self.zero_division) if scored else found
 
@@ -139,8 +139,8 @@ class MulticlassJaccardIndex(_JaccardIndex):
 class MultilabelJaccardIndex(_JaccardIndex):
     """`torchmetrics.classification.MultilabelJaccardIndex`; arguments as in `JaccardIndex`.
 
-    `ignore_index` ignores entries; in torchmetrics a value below C also drops the class of that
-    number from the mean.
+    `ignore_index` ignores entries; in torchmetrics, an `ignore_index` below C also removes the
+    class with this index from the mean.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class MultilabelJaccardIndex(_JaccardIndex):
         super().__init__(num_labels, average, ignore_index, zero_division, **more)
 
     def compute(self) -> Tensor:
-        """Return the index; a class without a pixel counts as `zero_division` in the mean."""
+        """Return the index; a class without pixels scores `zero_division` in the mean."""
         if self.average in ("micro", "none"):
             return super().compute()
         total = self.sums().merge_images()
@@ -167,7 +167,7 @@ class MultilabelJaccardIndex(_JaccardIndex):
 
 
 class _CalibrationError(calibration.CalibrationMetric):
-    """The calibration error over all pixels; see `CalibrationError`."""
+    """Base class of the calibration errors of all tasks; see `CalibrationError`."""
 
     def __init__(
         self, num_classes: int, n_bins: int, norm: str, ignore_index: int | None, **kwargs: Any
@@ -177,7 +177,7 @@ class _CalibrationError(calibration.CalibrationMetric):
         self.norm = norm
 
     def gather(self, probs: Tensor, target: Any, valid: Tensor | None) -> CalibrationSums:
-        """Gather the sums of a batch, of probabilities or logits."""
+        """Compute the sums of a batch of probabilities or logits."""
         probs, target = _shaped(probs, target, self)
         return confidence_sums(probs, target, valid=valid, **self.options())
 
@@ -220,16 +220,16 @@ class MulticlassCalibrationError(_CalibrationError):
 
 
 class JaccardIndex:
-    """`torchmetrics.JaccardIndex`: makes the metric of a task.
+    """`torchmetrics.JaccardIndex`: creates the metric for a task.
 
     Args:
         task: "binary", "multiclass" or "multilabel".
-        threshold: Of binary and multilabel probabilities, in [0, 1).
-        num_classes: C of multiclass.
-        num_labels: C of multilabel.
-        average: "macro", "micro", "weighted", or "none" and None for each class.
-        ignore_index: Label value that does not count.
-        **kwargs: `zero_division`, the index where there is no pixel, and those of
+        threshold: Threshold of binary and multilabel probabilities, in [0, 1).
+        num_classes: C for multiclass.
+        num_labels: C for multilabel.
+        average: "macro", "micro", "weighted", or "none" or None for one value per class.
+        ignore_index: Label to ignore.
+        **kwargs: `zero_division`, the index of a class without pixels, and arguments of
             `torchmetrics.Metric`.
     """
 
@@ -256,18 +256,18 @@ class JaccardIndex:
 
 
 class CalibrationError:
-    """`torchmetrics.CalibrationError`: makes the metric of a task.
+    """`torchmetrics.CalibrationError`: creates the metric for a task.
 
-    The values are those of torchmetrics where no confidence is exactly 1, which has a bin of its
-    own there and is in the last one here.
+    The values equal those of torchmetrics unless a confidence is exactly 1, which belongs to the
+    last bin here, and has a separate bin in torchmetrics.
 
     Args:
         task: "binary" or "multiclass".
         n_bins: B, at least 1.
-        norm: "l1" (expected), "l2" (root of the mean square) or "max" (maximum error).
-        num_classes: C of multiclass.
-        ignore_index: Label value that does not count.
-        **kwargs: Of `torchmetrics.Metric`.
+        norm: "l1" (expected error), "l2" (root mean square error) or "max" (maximum error).
+        num_classes: C for multiclass.
+        ignore_index: Label to ignore.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     def __new__(
@@ -288,7 +288,7 @@ class CalibrationError:
 
 
 def _largest(scores: Tensor) -> Tensor:
-    """Return floating scores (N, C, *S) as a mask of the largest; others as they are."""
+    """Convert floating scores (N, C, *S) to a one-hot mask of the argmax; return others as is."""
     if not scores.is_floating_point():
         return scores
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argmax(1, True), True)
@@ -301,7 +301,7 @@ def _given(name: str, value: int | None) -> int:
 
 
 def _shaped(preds: Tensor, target: Tensor, metric: ImageMetric[Any]) -> tuple[Tensor, Tensor]:
-    """Return predictions and labels with the space flattened; logits become probabilities."""
+    """Flatten the space of predictions and labels, and convert logits to probabilities."""
     num_classes, binary = metric.num_classes, metric.independent and metric.num_classes == 1
     scores = preds.is_floating_point()
     if scores and (metric.independent or isinstance(metric, _CalibrationError)):

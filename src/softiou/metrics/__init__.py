@@ -1,4 +1,4 @@
-"""Metrics: IoU and Dice for hard and soft truth, calibration, disagreement (needs torchmetrics).
+"""Metrics: IoU and Dice for hard and soft labels, calibration, disagreement (needs torchmetrics).
 
 Names are imported on first use: `softiou.metrics.registry` needs neither torch nor torchmetrics.
 """

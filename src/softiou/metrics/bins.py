@@ -1,4 +1,4 @@
-"""Bins of confidence: fine ones, which are kept, and what becomes of them when they are merged.
+"""Confidence bins for calibration: fine bins, which can be merged into coarser ones.
 
 Shapes: N images, C classes, B bins, F fine bins.
 """
@@ -11,21 +11,20 @@ from torch import Tensor
 from softiou import _checks
 from softiou.metrics.image_sums import ImageSums
 
-# Fine bins of each of the B bins; a power of two, so that no rounding moves a pixel between bins.
+# Fine bins in each of the B bins; a power of two, so that rounding moves no pixel between bins.
 PARTS = 16
-# Further fine bins near 1, where models that are sure of themselves put most of the pixels.
+# Additional fine bins near 1, where confident models have most of the pixels.
 TAIL = 16
 
 
 @dataclass(frozen=True)
 class CalibrationBins(ImageSums):
-    """Sums over the pixels of each image whose confidence lies in a bin, (N, B) or (N, C, B).
+    """Sums over the pixels of each image in each confidence bin, (N, B) or (N, C, B).
 
     Attributes:
-        count: Pixels, int64.
-        confidence: Sum of their probabilities, float64.
-        correct: Sum of their truth, float64: 1 where the class is there, or its share in a soft
-            target.
+        count: Number of pixels, int64.
+        confidence: Sum of their predicted probabilities, float64.
+        correct: Sum of their target probabilities, float64: 0 or 1 for hard labels.
     """
 
     count: Tensor
@@ -33,24 +32,24 @@ class CalibrationBins(ImageSums):
     correct: Tensor
 
     def gaps(self) -> Tensor:
-        """Compute |correct - confidence| of each bin, a sum over its pixels."""
+        """Compute |correct - confidence| of each bin, not divided by its number of pixels."""
         return (self.correct - self.confidence).abs()
 
     def error(self) -> Tensor:
         """Compute the expected calibration error, sum_b gap_b / n, in [0, 1]; NaN without pixels.
 
-        float64 (N,) or (N, C), over the last dimension.
+        The result is float64 (N,) or (N, C).
         """
         return self.gaps().sum(-1) / self.count.sum(-1)
 
     def largest_error(self) -> Tensor:
-        """Compute the maximum calibration error, max_b gap_b / n_b, in [0, 1]; else NaN."""
+        """Compute the maximum calibration error, max_b gap_b / n_b; NaN without pixels."""
         gaps = torch.where(self.count > 0, self.gaps() / self.count, -torch.inf)
-        largest = gaps.amax(-1)  # amax, unlike where(largest >= 0), lets a NaN through
+        largest = gaps.amax(-1)  # amax propagates NaN
         return largest.masked_fill(largest == -torch.inf, torch.nan)
 
     def merge(self, group: Tensor, num_bins: int) -> "CalibrationBins":
-        """Add up bins (N, F) by the bin that each belongs to, int64 (N, F) in [0, `num_bins`)."""
+        """Merge bins (N, F); `group`, int64 (N, F) in [0, `num_bins`), is the new bin of each."""
 
         def add(x: Tensor) -> Tensor:
             return x.new_zeros(len(x), num_bins).scatter_add(1, group, x)
@@ -59,18 +58,18 @@ class CalibrationBins(ImageSums):
 
 
 def num_fine_bins(num_bins: int) -> int:
-    """Return F for B bins of equal width."""
+    """Return the number of fine bins F for B bins of equal width."""
     return num_bins * PARTS + TAIL
 
 
 def fine_bins(confidence: Tensor, num_bins: int) -> Tensor:
     """Find the fine bin of each confidence p.
 
-        f = floor(16 B p), in [0, 16 B)     the last of which, 1 - p = u / (16 B), is divided:
+        f = floor(16 B p), in [0, 16 B)     the last of these is divided, with u = 16 B (1 - p):
         f + k                               1/2^(k+1) <= u < 1/2^k, k = 0, ..., 16
 
-    The result, int64 in [0, F) of the same shape, rises with the confidence. What lies outside of
-    [0, 1] is in the first or last bin, NaN in the first.
+    The result is int64 in [0, F), of the same shape, and increases with the confidence. Values
+    outside [0, 1] are in the first or last bin, NaN in the first.
     """
     uniform = num_bins * PARTS
     p = confidence.double()
@@ -84,7 +83,7 @@ def fine_bins(confidence: Tensor, num_bins: int) -> Tensor:
 def equal_width(bins: CalibrationBins, num_bins: int | None = None) -> CalibrationBins:
     """Merge fine bins (N, F) into `num_bins` bins of equal width (N, B), [b / B, (b + 1) / B).
 
-    B is by default that of the fine bins, of which it has to be a divisor.
+    `num_bins` must divide the B of the fine bins, which is the default.
     """
     N, F = bins.count.shape
     most = (F - TAIL) // PARTS
@@ -92,7 +91,7 @@ def equal_width(bins: CalibrationBins, num_bins: int | None = None) -> Calibrati
     _checks.in_range("num_bins", num_bins, 1)
     if most % num_bins:
         raise ValueError(
-            f"Expected `num_bins` to divide the {most} bins that were gathered, but got {num_bins}."
+            f"Expected `num_bins` to divide {most}, the number of bins, but got {num_bins}."
         )
     group = torch.arange(F, device=bins.count.device).clamp(max=F - TAIL - 1)
     group = group // ((F - TAIL) // num_bins)
@@ -100,15 +99,14 @@ def equal_width(bins: CalibrationBins, num_bins: int | None = None) -> Calibrati
 
 
 def equal_mass(bins: CalibrationBins, num_bins: int) -> CalibrationBins:
-    """Merge fine bins (N, F) into adaptive ones (N, B), which hold about as many pixels each.
+    """Merge fine bins (N, F) into adaptive bins (N, B) of about equal numbers of pixels.
 
         b_f = floor(B (n_0 + ... + n_{f-1} + n_f / 2) / n)
 
-    A fine bin goes where its middle pixel belongs, whole; bins that this leaves empty stay
-    empty.
+    A fine bin is not divided: it is added to the bin of its middle pixel. Bins may be empty.
     """
     _checks.in_range("num_bins", num_bins, 1)
-    count = bins.count.long()  # float64 where the images are pooled
+    count = bins.count.long()  # counts of pooled images are float64
     twice_rank = 2 * count.cumsum(1) - count
     total = count.sum(1, keepdim=True).clamp(min=1)
     group = (num_bins * twice_rank // (2 * total)).clamp(max=num_bins - 1)

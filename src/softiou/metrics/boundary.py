@@ -1,4 +1,4 @@
-"""Metrics of the pixels near the boundaries of the classes.
+"""Metrics of the pixels near class boundaries.
 
 Shapes: N images, C classes, *S space.
 """
@@ -21,7 +21,7 @@ from softiou.metrics.iou import OverlapMetric
 from softiou.metrics.pixels import boundary_confidence_sums
 from softiou.targets.smoothing import boundary_band
 
-_ROWS = 512  # looked at together, with as many around them as boundaries reach
+_ROWS = 512  # rows that are processed together, to limit memory
 
 
 class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
@@ -29,14 +29,14 @@ class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
 
         boundary IoU = |G_d and P_d| / |G_d or P_d|
 
-    where G_d are the pixels of a class in the target within the distance d of its contour, and P_d
-    those of the prediction. The averages are those of `MeanIoU`.
+    where G_d are the pixels of a class in the target that lie within the distance d of its contour,
+    and P_d those in the prediction. The averages are those of `MeanIoU`.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        width: d in pixels, at least 1; None takes `ratio`.
-        ratio: d as a share of the image's diagonal, above 0; rounded, and at least one pixel.
-        **kwargs: All others of `MeanIoU`.
+        num_classes: C, at least 2; at least 1 for independent classes.
+        width: d in pixels, at least 1; None uses `ratio`.
+        ratio: d as a fraction of the image diagonal, above 0; rounded, at least one pixel.
+        **kwargs: Other arguments of `MeanIoU`.
 
     Example:
         >>> metric = BoundaryIoU(num_classes=2, width=1, per="none")
@@ -45,9 +45,9 @@ class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
         tensor([0.3333, 0.5000], dtype=torch.float64)
 
     References:
-        Cheng, Girshick, Dollar, Berg, Kirillov, Boundary IoU, CVPR 2021, arXiv 2103.16562. As
-        in the authors' code the distance is the Chebyshev distance, and the edge of the image is a
-        contour. Unlike there, invalid pixels make no contour.
+        Cheng, Girshick, Dollar, Berg, Kirillov, Boundary IoU, CVPR 2021, arXiv 2103.16562. As in
+        the authors' code, the distance is the Chebyshev distance, and the image border is a
+        contour. In contrast to it, invalid pixels have no contour.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class BoundaryIoU(MeanMetric[counts.OverlapCounts], OverlapMetric):
         self.ratio = ratio
 
     def update(self, preds: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
-        """Add images: see `boundary_counts` for the shapes."""
+        """Add images; for the shapes see `boundary_counts`."""
         found = boundary_counts(
             preds, target, width=self.width, ratio=self.ratio, valid=valid, **self.options()
         )
@@ -83,14 +83,14 @@ def boundary_counts(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> counts.OverlapCounts:
-    """Count the pixels of each class that lie near its contour; see also `overlap_counts`.
+    """Count the pixels of each class near its contour; other arguments as in `overlap_counts`.
 
     Args:
-        width: d in pixels, at least 1; None takes `ratio`.
-        ratio: d as a share of the image's diagonal, above 0.
+        width: d in pixels, at least 1; None uses `ratio`.
+        ratio: d as a fraction of the image diagonal, above 0.
 
     Returns:
-        int64 counts (N, C), whose `iou` is the boundary IoU. A true positive is in the bands of
+        int64 counts (N, C), whose `iou` is the boundary IoU. True positives are in the bands of
         both prediction and target.
     """
     _check_width(width, ratio)
@@ -113,7 +113,7 @@ def boundary_counts(
         preds = counts.top_prediction(preds, tuple(labels.shape), num_classes)
     parts: list[counts.OverlapCounts] = []
     d = _pixels(width, ratio, tuple(labels.shape[1:]))
-    for top in range(0, max(1, labels.shape[1]), _ROWS):  # in the memory of a part of an image
+    for top in range(0, max(1, labels.shape[1]), _ROWS):  # strips of rows, to limit memory
         rows = slice(max(0, top - d), top + _ROWS + d)
         inner = (slice(None), slice(top - rows.start, top - rows.start + _ROWS))
         valid, sides = decoded.valid[:, rows], [one[:, rows].long() for one in (preds, labels)]
@@ -129,17 +129,17 @@ def boundary_counts(
 class BoundaryCalibrationError(CalibrationMetric):
     """Top-label expected calibration error of the pixels near a boundary of the labels.
 
-    Models are least certain there, and so are annotators. See `ExpectedCalibrationError`.
+    Near boundaries, models and annotators are least certain. See `ExpectedCalibrationError`.
 
-    The band depends on the labels. With noise in the labels of single pixels even a calibrated
-    model has an error here: the band holds all pixels that differ from their neighbours, but only
-    some of the others.
+    The band is selected by the labels. If single labels are noisy, even a calibrated model has an
+    error, because the band contains all pixels that differ from their neighbours, but not all
+    other pixels.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes, each of which has boundaries
-            of its own.
-        width: Of the band on each side of a boundary, in pixels, at least 1. The edges of the image
-            and invalid pixels make no boundary.
+        num_classes: C, at least 2; at least 1 for independent classes, which have separate
+            boundaries.
+        width: Width of the band on each side of a boundary, in pixels, at least 1. The image border
+            and invalid pixels are not boundaries.
         **kwargs: `num_bins`, `per`, `independent` and others of `CalibrationMetric`.
     """
 
@@ -149,7 +149,7 @@ class BoundaryCalibrationError(CalibrationMetric):
         self.width = width
 
     def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationSums:
-        """Gather the sums of the band of a batch."""
+        """Compute the sums over the band for a batch."""
         return boundary_confidence_sums(
             probs, target, width=self.width, valid=valid, **self.options()
         )
@@ -162,13 +162,13 @@ class BoundaryCalibrationError(CalibrationMetric):
 def _near_contour(
     labels: Tensor, valid: Tensor, num_classes: int, d: int, *, channels: int
 ) -> Tensor:
-    """Find the pixels within `d` along every axis of another class or of the edge of the image.
+    """Find the pixels that lie within `d` of another class or of the image border.
 
-    Labels int64 and `valid` have `channels` leading dimensions, then *S.
+    `labels`, int64, and `valid` have `channels` leading dimensions, then *S.
     """
     marked = labels.where(valid, -1).flatten(0, channels - 1)
     space = marked.ndim - 1
-    # One pixel of a class of its own lies around the image.
+    # Pad with one pixel of an additional class, which makes the image border a boundary.
     marked = F.pad(marked, [1] * (2 * space), value=num_classes)
     band = boundary_band(marked, width=d, num_classes=num_classes + 1)
     return band[(slice(None), *[slice(1, -1)] * space)].reshape(labels.shape)

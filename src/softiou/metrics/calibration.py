@@ -1,4 +1,4 @@
-"""Calibration, top-label and class-wise: of pixels with 80 % confidence, are 80 % right?
+"""Calibration metrics, top-label and class-wise: are 80 % of pixels with confidence 0.8 correct?
 
 Shapes: N images, C classes, *S space, B bins.
 """
@@ -18,14 +18,14 @@ from softiou.metrics.weighted import classwise_metrics, equal_weights, weighted_
 
 
 class CalibrationMetric(BinnedMetric[CalibrationSums]):
-    """Base of the metrics that keep the calibration sums of every image, (N, F).
+    """Base class of metrics whose state is the calibration sums (N, F) of every image.
 
-    F is 16 B + 16: 256 fine bins of three numbers an image for B = 15, however many its pixels.
+    F is 16 B + 16. For B = 15, the state of an image has 256 fine bins of three numbers.
 
     Args:
-        num_classes, num_bins, independent, ignore_index: As for `pixel_sums`.
-        per: "dataset" for all pixels together, "image" for the mean over the images that have any.
-        **kwargs: Of `torchmetrics.Metric`.
+        num_classes, num_bins, independent, ignore_index: As in `pixel_sums`.
+        per: "dataset" for all pixels together, "image" for the mean over images with valid pixels.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better = False
@@ -52,51 +52,51 @@ class CalibrationMetric(BinnedMetric[CalibrationSums]):
         return weighted_mean(self.score(sums), equal_weights(sums), valid=sums.pixels > 0)[0]
 
     def reliability(self) -> dict[str, Tensor]:
-        """Return the reliability diagram of what was seen in this process.
+        """Return the reliability diagram of the images of this process.
 
-        "edges" (B + 1,), "count" (B,), and mean "confidence" and "accuracy" of the bins
-        (B,), NaN for empty ones.
+        "edges" (B + 1,), "count" (B,), and mean "confidence" and "accuracy" of the bins (B,), NaN
+        for empty bins.
         """
         return reliability(self.sums().merge_images().equal_width())
 
 
 class TopLabelMetric(CalibrationMetric):
-    """The calibration metrics over all pixels; see `confidence_sums`."""
+    """Base class of top-label calibration metrics over all pixels; see `confidence_sums`."""
 
     def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationSums:
-        """Gather the sums of a batch."""
+        """Compute the sums of a batch."""
         return confidence_sums(probs, target, valid=valid, **self.options())
 
 
 class ExpectedCalibrationError(TopLabelMetric):
-    """Top-label expected calibration error, from streaming bins.
+    """Top-label expected calibration error.
 
         ECE = sum_b n_b / n |accuracy_b - confidence_b|
 
-    where bin b holds the pixels whose largest probability lies in [b / B, (b + 1) / B). For a soft
-    target the accuracy of a pixel is the target's probability of the predicted class.
+    where bin b has the pixels whose highest probability lies in [b / B, (b + 1) / B). For a soft
+    target, the accuracy of a pixel is the target's probability of the predicted class.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        adaptive: Bins that hold about as many pixels each instead, merged from 16 B + 16 fine bins;
-            most pixels of a good model lie in the last bins of equal width.
+        num_classes: C, at least 2; at least 1 for independent classes.
+        adaptive: Use bins with about equal numbers of pixels, merged from 16 B + 16 fine bins. With
+            bins of equal width, most pixels of a good model are in the last bins.
         **kwargs: `num_bins`, `per`, `independent` and others of `CalibrationMetric`.
 
     Note:
-        The state is 3 (16 B + 16) numbers an image (counts int64, sums float64), whatever the
+        The state of an image has 3 (16 B + 16) numbers (counts int64, sums float64), whatever the
         number of pixels.
 
     Example:
         >>> import torch
         >>> metric = ExpectedCalibrationError(num_classes=2)
         >>> metric.update(torch.tensor([[[0.75], [0.25]]]), torch.tensor([[1]]))
-        >>> metric.compute()  # 75 % sure and wrong
+        >>> metric.compute()  # confidence 0.75, accuracy 0
         tensor(0.7500, dtype=torch.float64)
 
     References:
         Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, eq. 3.
         Adaptive: Nixon, Dusenberry, Zhang, Jerfel, Tran, Measuring Calibration in Deep Learning,
-        CVPR workshops 2019, arXiv 1904.01685; there over every class.
+        CVPR workshops 2019, arXiv 1904.01685, which averages over all classes.
     """
 
     def __init__(self, num_classes: int, *, adaptive: bool = False, **kwargs: Any) -> None:
@@ -110,11 +110,11 @@ class ExpectedCalibrationError(TopLabelMetric):
 
 
 class MaximumCalibrationError(TopLabelMetric):
-    """The largest gap between accuracy and confidence of any bin that holds pixels.
+    """Maximum calibration error: the largest gap between accuracy and confidence of any bin.
 
         MCE = max_b |accuracy_b - confidence_b|
 
-    A bin with a single pixel weighs as much as any other. Arguments as in `CalibrationMetric`.
+    A bin with one pixel has the same weight as any other. Arguments as in `CalibrationMetric`.
 
     References:
         Guo, Pleiss, Sun, Weinberger, On Calibration of Modern Neural Networks, ICML 2017, section
@@ -127,10 +127,10 @@ class MaximumCalibrationError(TopLabelMetric):
 
 
 class BrierScore(TopLabelMetric):
-    """Mean squared distance between probabilities and truth, sum_c (p_c - y_c)^2, in [0, 2].
+    """Brier score: mean squared distance of probabilities and target, sum_c (p_c - y_c)^2.
 
-    Of independent classes (p - y)^2 of every entry, in [0, 1]. It is a proper score: right
-    probabilities have the lowest. Arguments as in `CalibrationMetric`.
+    It is in [0, 2]; for independent classes it is the mean of (p - y)^2 over entries, in [0, 1]. It
+    is a proper scoring rule. Arguments as in `CalibrationMetric`.
 
     References:
         Brier, Verification of forecasts expressed in terms of probability, Monthly Weather Review
@@ -143,10 +143,10 @@ class BrierScore(TopLabelMetric):
 
 
 class NegativeLogLikelihood(TopLabelMetric):
-    """Mean of -sum_c y_c log p_c in nats: the cross-entropy of probabilities; a proper score.
+    """Negative log-likelihood, the mean of -sum_c y_c log p_c in nats; a proper scoring rule.
 
-    Of independent classes -y log p - (1 - y) log(1 - p) of every entry. Probabilities below 1.2e-38
-    count as that, which costs 87. Arguments as in `CalibrationMetric`.
+    For independent classes, the mean of -y log p - (1 - y) log(1 - p) over entries. Probabilities
+    are clipped at 1.2e-38, a loss of 87. Arguments as in `CalibrationMetric`.
     """
 
     def score(self, sums: CalibrationSums) -> Tensor:
@@ -155,21 +155,21 @@ class NegativeLogLikelihood(TopLabelMetric):
 
 
 class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
-    """Class-wise (static) calibration error: the probability of a class against its frequency.
+    """Class-wise (static) calibration error: probability of each class against its frequency.
 
         CE_c = sum_b n_cb / n |frequency_cb - probability_cb|
 
-    where bin b of class c holds the pixels whose probability of c lies in [b / B, (b + 1) / B),
-    whatever was predicted there; their frequency is the share of them whose label is c.
+    where bin b of class c has all pixels whose probability of c lies in [b / B, (b + 1) / B), and
+    the frequency is the fraction of these pixels with label c.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
-        per: "dataset" for the mean over the classes that occur in the target, "none" for the error
-            of each class (C,), NaN for those that do not.
+        num_classes: C, at least 2; at least 1 for independent classes.
+        per: "dataset" for the mean over the classes in the target, "none" for the error of each
+            class (C,), NaN for classes that are not in the target.
         **kwargs: `num_bins`, `independent` and others of `CalibrationMetric`.
 
     Note:
-        The state is 3 C B numbers an image.
+        The state of an image has 3 C B numbers.
 
     Example:
         >>> import torch
@@ -180,7 +180,7 @@ class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
 
     References:
         Kull, Perello-Nieto, Kaengsepp, Silva Filho, Song, Flach, Beyond Temperature Scaling,
-        NeurIPS 2019, arXiv 1910.12656, "classwise-ECE"; there the mean is over all classes. Nixon,
+        NeurIPS 2019, arXiv 1910.12656, "classwise-ECE", which averages over all classes. Nixon,
         Dusenberry, Zhang, Jerfel, Tran, Measuring Calibration in Deep Learning, CVPR workshops
         2019, arXiv 1904.01685, "static calibration error".
     """
@@ -205,7 +205,7 @@ class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
         self.per = per
 
     def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> CalibrationBins:
-        """Gather the bins of a batch."""
+        """Compute the bins of a batch."""
         return classwise_bins(probs, target, valid=valid, **self.options())
 
     def compute(self) -> Tensor:
@@ -215,9 +215,9 @@ class ClasswiseCalibrationError(BinnedMetric[CalibrationBins]):
         return found.per_class["cece"][0] if self.per == "none" else found.metrics["cece_d"][0]
 
     def reliability(self) -> dict[str, Tensor]:
-        """Return the reliability diagram of every class, of what was seen in this process.
+        """Return the reliability diagram of every class, for the images of this process.
 
-        "edges" (B + 1,), "count" (C, B), and mean "confidence" and frequency of the class
+        "edges" (B + 1,), "count" (C, B), mean "confidence" (C, B), and the frequency of the class
         as "accuracy" (C, B), NaN for empty bins.
         """
         return reliability(self.sums().merge_images())

@@ -1,4 +1,4 @@
-"""Sums of each image that every figure of calibration follows from.
+"""Sums over the pixels of each image from which all calibration metrics are computed.
 
 Shapes: N images, C classes, B bins, F fine bins.
 """
@@ -12,20 +12,20 @@ from softiou.metrics.bins import CalibrationBins, equal_mass, equal_width, num_f
 from softiou.metrics.counts import OverlapCounts, empty_counts
 from softiou.metrics.image_sums import ImageSums
 
-# By how much the probabilities of a pixel may miss what they should be: bfloat16 has 8 bits.
+# Tolerance for sums of probabilities: bfloat16 has 8 bits.
 _ROUNDING = 1e-2
 
 
 @dataclass(frozen=True)
 class CalibrationSums(ImageSums):
-    """Sums over the pixels of each image; of independent classes over entries, pixel and class.
+    """Sums over the pixels of each image; for independent classes, over entries (pixel, class).
 
     Attributes:
         fine: Fine bins of the confidence (N, F), see `softiou.metrics.bins`; `equal_width` and
             `equal_mass` merge them.
-        brier: Sum of sum_c (p_c - y_c)^2, float64 (N,); of (p - y)^2 over entries.
-        nll: Sum of -sum_c y_c log p_c in nats, float64 (N,); of the binary one over entries.
-        pixels: Pixels or entries that count, int64 (N,).
+        brier: Sum of sum_c (p_c - y_c)^2, float64 (N,); for entries, of (p - y)^2.
+        nll: Sum of -sum_c y_c log p_c in nats, float64 (N,); for entries, of the binary one.
+        pixels: Number of valid pixels or entries, int64 (N,).
     """
 
     fine: CalibrationBins
@@ -40,11 +40,11 @@ class CalibrationSums(ImageSums):
         return cls(_empty_bins(num_fine_bins(num_bins)), none, none, none.long())
 
     def equal_width(self, num_bins: int | None = None) -> CalibrationBins:
-        """Return B bins of equal width (N, B), as many as were asked for, or a divisor of that."""
+        """Return B bins of equal width (N, B); `num_bins` must divide the original number."""
         return equal_width(self.fine, num_bins)
 
     def equal_mass(self, num_bins: int) -> CalibrationBins:
-        """Return B adaptive bins (N, B) with about as many pixels each, image by image."""
+        """Return B adaptive bins (N, B) with about equal numbers of pixels, for each image."""
         return equal_mass(self.fine, num_bins)
 
     def confidence(self) -> Tensor:
@@ -62,11 +62,11 @@ class CalibrationSums(ImageSums):
 
 @dataclass(frozen=True)
 class PixelSums(ImageSums):
-    """All that one pass over probabilities and target gathers of each image.
+    """All sums of each image, computed in one pass over probabilities and target.
 
     Attributes:
-        overlap: Counts of every class (N, C).
-        calibration: Fine bins (N, F), Brier score and log-likelihood (N,).
+        overlap: Overlap counts of every class (N, C).
+        calibration: Fine bins (N, F), and sums for Brier score and log-likelihood (N,).
         classwise: Bins of the probability of every class (N, C, B).
     """
 
@@ -89,24 +89,25 @@ def classwise_error(bins: CalibrationBins) -> Tensor:
 
         CE_c = sum_b |y_cb - p_cb| / n
 
-    where y_cb is the number of pixels of class c (or their share of it) among those whose
-    probability of c lies in bin b, p_cb the sum of those probabilities, and n all pixels.
+    where y_cb is the number of pixels of class c (or the sum of their target probabilities) among
+    those whose predicted probability of c lies in bin b, p_cb is the sum of these predicted
+    probabilities, and n is the number of pixels.
 
     Args:
-        bins: Of every class (N, C, B).
+        bins: Bins of every class (N, C, B).
 
     Returns:
-        float64 (N, C) in [0, 1]; NaN for a class that the target does not hold.
+        float64 (N, C) in [0, 1]; NaN for a class that is not in the target.
     """
     return bins.error().where(bins.correct.sum(-1) > 0, torch.nan)
 
 
 def check_confidences(bins: CalibrationBins, *, least: float = 0.0) -> None:
-    """Raise ValueError when bins (N, F) or (N, C, B) cannot be those of probabilities.
+    """Raise a ValueError if bins (N, F) or (N, C, B) cannot come from probabilities.
 
-    It costs the number of bins, not that of pixels. The first and the last bin also hold what
-    lies outside of [0, 1], which shows in their means. The mean confidence of an image cannot
-    be below `least`, 1 / C for the largest of C. NaN passes: it is to show in the scores.
+    This checks bins instead of pixels. Values outside [0, 1] are in the first and last bin, and
+    change their means. `least` is the lowest possible mean confidence of an image, 1 / C for the
+    highest of C probabilities. NaN does not raise, so that it shows in the metrics.
     """
     means = bins.confidence / bins.count
     _refuse("of at least 0", means, means < -_ROUNDING)
@@ -116,9 +117,9 @@ def check_confidences(bins: CalibrationBins, *, least: float = 0.0) -> None:
 
 
 def check_masses(bins: CalibrationBins) -> None:
-    """Raise ValueError unless the mean pixel of each image has the mass 1 over the classes.
+    """Raise a ValueError unless the probabilities of each image sum to 1 on average.
 
-    The bins are those of the probability of every class (N, C, B); NaN passes.
+    The bins are those of the probability of every class (N, C, B). NaN does not raise.
     """
     mass = bins.confidence.sum((1, 2)) / bins.count[:, 0].sum(1)
     _refuse("that sum to 1 over the classes", mass, (mass - 1).abs() > _ROUNDING)
@@ -128,7 +129,7 @@ def _refuse(wanted: str, means: Tensor, wrong: Tensor) -> None:
     if bool(wrong.any()):
         raise ValueError(
             f"Expected `probs` to be probabilities {wanted}, but found {means[wrong][0].item():.4g}"
-            " in the mean of an image. Logits need `logits.softmax(1)` first, or "
+            " in the mean of an image. For logits, use `logits.softmax(1)`, or "
             "`logits.sigmoid()` for independent classes."
         )
 

@@ -1,7 +1,7 @@
 """Exact integer counts of predictions and targets, per image and class.
 
-They are the overlap statistics of hard predictions: tp = M, D = P + Y - 2 M. Integers do not
-saturate, as float32 sums do at 2^24 pixels.
+They are the overlap statistics of hard predictions: tp = M, D = P + Y - 2 M. Integers are used
+because float32 sums of ones stop growing at 2^24 pixels.
 
 Shapes: N images, C classes, *S space, P pixels.
 """
@@ -19,12 +19,12 @@ from softiou.metrics.image_sums import OverlapSums
 
 @dataclass(frozen=True)
 class OverlapCounts(OverlapSums):
-    """Pixels of each image and class, int64 (N, C).
+    """Numbers of pixels of each image and class, int64 (N, C).
 
     Attributes:
-        true_positives: Pixels of the class in prediction and target.
-        predicted: Pixels of the class in the prediction.
-        present: Pixels of the class in the target.
+        true_positives: Pixels with the class in both prediction and target.
+        predicted: Pixels with the class in the prediction.
+        present: Pixels with the class in the target.
     """
 
     true_positives: Tensor
@@ -32,32 +32,32 @@ class OverlapCounts(OverlapSums):
     present: Tensor
 
     def target_size(self) -> Tensor:
-        """Return the pixels of the target (N, C)."""
+        """Return the number of pixels in the target (N, C)."""
         return self.present
 
     def predicted_size(self) -> Tensor:
-        """Return the pixels of the prediction (N, C)."""
+        """Return the number of pixels in the prediction (N, C)."""
         return self.predicted
 
     def iou(self) -> Tensor:
-        """Compute tp / (tp + fp + fn) in float64 (N, C); NaN where the union is empty."""
+        """Compute tp / (tp + fp + fn), float64 (N, C); NaN if the union is empty."""
         union = self.predicted + self.present - self.true_positives
         return self.true_positives.double() / union.double()
 
     def dice(self) -> Tensor:
-        """Compute 2 tp / (2 tp + fp + fn) in float64 (N, C); NaN where both are empty."""
+        """Compute 2 tp / (2 tp + fp + fn), float64 (N, C); NaN if both are empty."""
         return 2 * self.true_positives.double() / (self.predicted + self.present).double()
 
     def recall(self) -> Tensor:
-        """Compute tp / (tp + fn) in float64 (N, C), the accuracy of a class; NaN where absent."""
+        """Compute the recall tp / (tp + fn), float64 (N, C); NaN if the target has no pixels."""
         return self.true_positives.double() / self.present.double()
 
     def accuracies(self) -> Tensor:
-        """Compute the share of right pixels of each image, float64 (N,); NaN without pixels."""
+        """Compute the pixel accuracy of each image, float64 (N,); NaN without pixels."""
         return self.true_positives.sum(1).double() / self.present.sum(1).double()
 
     def accuracy(self) -> Tensor:
-        """Compute the share of right pixels over all images; NaN without pixels."""
+        """Compute the pixel accuracy over all images; NaN without pixels."""
         return self.merge_images().accuracies()[0]
 
 
@@ -66,14 +66,14 @@ class AnswerCounts(OverlapCounts):
     """Counts of independent classes, each of which is present or absent in a pixel.
 
     Attributes:
-        valid: Valid entries, pixel and class.
+        valid: Number of valid entries (pixel, class).
     """
 
     valid: Tensor
 
-    # True negatives count as right, which classes that exclude each other do not have.
+    # Entries include true negatives, in contrast to pixels of classes that exclude each other.
     def accuracies(self) -> Tensor:
-        """Compute the share of right entries of each image, float64 (N,); NaN without any."""
+        """Compute the fraction of correct entries of each image, float64 (N,); NaN without any."""
         wrong = self.predicted + self.present - 2 * self.true_positives
         return 1 - wrong.sum(1).double() / self.valid.sum(1).double()
 
@@ -95,20 +95,20 @@ def overlap_counts(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> OverlapCounts:
-    """Count the pixels of each class in prediction, target and both, image by image.
+    """Count the pixels of each class in prediction, target and both, for each image.
 
     Args:
         preds: Class indices (N, *S), or probabilities, logits or one-hot (N, C, *S), of which the
-            largest is taken. Of independent classes probabilities, or 0 and 1 (N, C, *S).
-        target: Class indices (N, *S), or probabilities (N, C, *S), of which the largest is taken.
-            Of independent classes 0 and 1 or probabilities, thresholded at 1/2 (N, C, *S); of a
-            single class also labels (N, *S).
-        num_classes: C, at least 2; a binary problem has background and foreground, or is a single
-            independent class.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
+            argmax is used. For independent classes, probabilities or 0/1 (N, C, *S).
+        target: Class indices (N, *S), or probabilities (N, C, *S), of which the argmax is used. For
+            independent classes, 0/1 or probabilities (N, C, *S), which are thresholded at 1/2; for
+            a single class also labels (N, *S).
+        num_classes: C, at least 2; a binary problem has the classes background and foreground, or a
+            single independent class.
+        independent: True if the classes do not exclude each other (binary with C = 1, or
             multilabel).
-        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        threshold: For independent classes, the probability in [0, 1) above which one is predicted.
+        ignore_index: Label of pixels (entries for independent classes) to ignore.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
@@ -133,7 +133,7 @@ def overlap_counts(
     if isinstance(target, Tensor) and not target.is_floating_point():
         _check_predictions(preds, tuple(target.shape), num_classes)
         valid = _checks.pixel_map("valid", valid, tuple(target.shape), boolean=True)
-        # An integer is a class to the compiled pass; one-hot ones are not.
+        # The compiled code reads integers as class indices, so it cannot read one-hot integers.
         readable = preds.is_floating_point() or preds.shape == target.shape
         if readable and native.unsupported_reason(preds, target, valid) is None:
             gathered = native.gather(
@@ -154,10 +154,10 @@ def count_overlap(
     num_classes: int,
     valid_labels: Tensor | None = None,
 ) -> OverlapCounts:
-    """Count class indices (N, *S) of valid pixels in plain PyTorch: the definition.
+    """Count class indices (N, *S) in plain PyTorch, the reference implementation.
 
-    `valid` are those of the prediction, `valid_labels` those of the target where they differ; a
-    true positive is in both.
+    `valid` is the mask of the prediction, and `valid_labels` that of the target if it is another
+    one; true positives are valid in both.
     """
     valid_labels = valid if valid_labels is None else valid_labels
     check_range(preds, valid, num_classes)
@@ -169,7 +169,7 @@ def count_overlap(
 
 
 def count_answers(preds: Tensor, target: Tensor, valid: Tensor) -> AnswerCounts:
-    """Count the entries of independent classes, all bool (N, C, *S)."""
+    """Count the entries of independent classes; all arguments are bool (N, C, *S)."""
     preds, target, valid = (x.flatten(2) for x in (preds & valid, target & valid, valid))
     return AnswerCounts(*(x.sum(2) for x in (preds & target, preds, target, valid)))
 
@@ -182,7 +182,7 @@ def confusion_counts(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Count the pixels of each pair of classes, image by image; arguments as in `overlap_counts`.
+    """Compute the confusion matrix of each image; arguments as in `overlap_counts`.
 
     Returns:
         int64 (N, C, C): rows are the classes of the target, columns those of the prediction.
@@ -201,11 +201,11 @@ def confusion_counts(
 
 
 def check_threshold(threshold: float, independent: bool) -> None:
-    """Raise unless this is a threshold of independent classes."""
+    """Raise a ValueError unless the threshold is in [0, 1), and 0.5 for exclusive classes."""
     if not 0 <= threshold < 1 or (threshold != 0.5 and not independent):
         raise ValueError(
             f"Expected `threshold` to be in [0, 1), and 0.5 without `independent=True`, but got "
-            f"{threshold}. Of classes that exclude each other the most probable one is predicted."
+            f"{threshold}. Otherwise, the most probable class is predicted."
         )
 
 
@@ -220,14 +220,14 @@ def predicted_answers(preds: Tensor, num_classes: int, threshold: float) -> Tens
 
 
 def _histogram(index: Tensor, valid: Tensor, size: int) -> Tensor:
-    """Count the valid values of int64 (N, *S) in [0, size), image by image: (N, size)."""
+    """Count the valid values of `index`, int64 (N, *S) in [0, size), in each image: (N, size)."""
     image = torch.arange(len(index), device=index.device).unsqueeze(1) * size
     index, valid = index.flatten(1) + image, valid.flatten(1)  # (N, P)
     return torch.bincount(index[valid], minlength=len(index) * size).view(-1, size)
 
 
 def check_range(preds: Tensor, valid: Tensor, num_classes: int) -> None:
-    """Raise unless the predictions of valid pixels are classes."""
+    """Raise a ValueError unless the predictions of valid pixels are class indices."""
     wrong = ((preds < 0) | (preds >= num_classes)) & valid
     if bool(wrong.any()):
         raise ValueError(
@@ -237,7 +237,7 @@ def check_range(preds: Tensor, valid: Tensor, num_classes: int) -> None:
 
 
 def top_prediction(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> Tensor:
-    """Return the predicted classes (N, *S), or raise when `preds` do not fit the target."""
+    """Return the predicted classes (N, *S), or raise if `preds` do not match the target."""
     _check_predictions(preds, shape, num_classes)
     if tuple(preds.shape) == shape:
         return preds.long()
@@ -245,7 +245,7 @@ def top_prediction(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> T
 
 
 def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
-    """Raise unless `preds` are (N, C, *S), or class indices (N, *S), of this shape (N, *S)."""
+    """Raise unless `preds` are (N, C, *S), or class indices (N, *S), for a target of `shape`."""
     _checks.dense_tensor("preds", preds)
     scores_shape = (*shape[:1], num_classes, *shape[1:])
     if tuple(preds.shape) == scores_shape:
@@ -254,11 +254,11 @@ def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) 
         raise ValueError(
             f"Expected `preds` to have shape (N, *S) = {shape} or (N, C, *S) = {scores_shape}, "
             f"matching the target, but got {tuple(preds.shape)}. Resize the prediction to the "
-            "target; a binary prediction needs a threshold first, a target (N, 1, *S) "
-            "`squeeze(1)`, and integers that are one-hot `argmax(1)`."
+            "target. Apply a threshold to a binary prediction, `squeeze(1)` to a target (N, 1, *S) "
+            "and `argmax(1)` to one-hot integers."
         )
     if preds.is_floating_point():
         raise TypeError(
             f"Expected `preds` of shape (N, *S) to hold integer class indices, but got "
-            f"{preds.dtype}. Turn probabilities of one class into indices: (preds > 0.5).long()."
+            f"{preds.dtype}. For probabilities of one class, use (preds > 0.5).long()."
         )

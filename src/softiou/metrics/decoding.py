@@ -1,4 +1,4 @@
-"""Targets of any kind, decoded once into labels or probabilities and a mask of valid pixels.
+"""Decode targets of any kind into labels or probabilities and a mask of valid pixels.
 
 Shapes: N images, C classes, *S space.
 """
@@ -16,14 +16,14 @@ from softiou.targets.hard import valid_labels
 
 @dataclass(frozen=True)
 class DecodedTarget:
-    """The truth of every pixel, and where it is valid.
+    """The labels or probabilities of every pixel, and the mask of valid pixels.
 
-    The functions of this package take one in place of a target: decode once with `decode_target`,
-    then compute several metrics.
+    The functions of this package accept it instead of a target. To compute several metrics, decode
+    the target only once with `decode_target`.
 
     Attributes:
         labels: Most probable class, int64 (N, *S); None for independent classes.
-        probs: Probability of every class, floating (N, C, *S); None where there are labels alone.
+        probs: Probability of every class, floating (N, C, *S); None for hard labels.
         valid: Bool (N, *S), or (N, C, *S) for independent classes.
     """
 
@@ -32,25 +32,25 @@ class DecodedTarget:
     valid: Tensor
 
     def of_class(self, c: int) -> Tensor:
-        """Return the probability of class `c` of every pixel, float64 (N, *S)."""
+        """Return the probability of class `c` in every pixel, float64 (N, *S)."""
         if self.probs is not None:
             return self.probs[:, c].double()
         return (self.top_labels() == c).double()
 
     def of_classes(self, classes: Tensor) -> Tensor:
-        """Return the probability of one class of every pixel, int64 (N, *S) to float64 (N, *S)."""
+        """Return the probability of the given class in every pixel, float64 (N, *S)."""
         if self.probs is not None:
             return self.probs.gather(1, classes.unsqueeze(1)).squeeze(1).double()
         return (self.top_labels() == classes).double()
 
     def is_present(self) -> Tensor:
-        """Return whether each independent class is more likely present than not (N, C, *S)."""
+        """Return where the probability of each independent class exceeds 1/2: bool (N, C, *S)."""
         if self.probs is None:
             raise RuntimeError("labels, not independent classes")
         return self.probs > 0.5
 
     def top_labels(self) -> Tensor:
-        """Return the labels, which classes that exclude each other have."""
+        """Return the labels; raise a RuntimeError for independent classes, which have none."""
         if self.labels is None:
             raise RuntimeError("independent classes have no label")
         return self.labels
@@ -71,10 +71,10 @@ def decode_target(
 
     Args:
         target: Class indices (N, *S), probabilities (N, C, *S), or a `Target`, which is expanded to
-            probabilities. One that is decoded already is returned, with `valid` applied.
+            probabilities. A `DecodedTarget` is returned with `valid` applied.
         num_classes: C.
-        space: *S of the prediction, for targets that leave it open.
-        ignore_index: Label value of the pixels to ignore.
+        space: *S of the prediction, for targets without a size.
+        ignore_index: Label of pixels to ignore.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Raises:
@@ -99,8 +99,8 @@ def decode_independent(
 ) -> DecodedTarget:
     """Decode a target of independent classes, each of which is present or absent.
 
-    It is 0 and 1 or probabilities (N, C, *S), labels 0 and 1 (N, *S) of a single class, or a
-    `Target`; the prediction has the shape (N, C, *S).
+    The target is 0/1 or probabilities (N, C, *S), labels 0/1 (N, *S) of a single class, or a
+    `Target`. `shape` is that of the prediction, (N, C, *S).
     """
     mask = _checks.pixel_map("valid", valid, (shape[0], *shape[2:]), boolean=True)
     if isinstance(target, DecodedTarget):
@@ -119,11 +119,11 @@ def decode_independent(
 def _top_label(
     target: Tensor, *, num_classes: int, ignore_index: int | None
 ) -> tuple[Tensor, Tensor]:
-    """Return the most probable class (N, *S) of a target, and where it is valid, bool (N, *S)."""
+    """Return the most probable class of a target (N, *S), and its valid pixels, bool (N, *S)."""
     if _checks.dense_tensor("target", target).ndim < 2:
         raise ValueError(
             "Expected `target` to have shape (N, *S) or (N, C, *S), but got "
-            f"{tuple(target.shape)}. A single image needs `unsqueeze(0)`."
+            f"{tuple(target.shape)}. For a single image, use `unsqueeze(0)`."
         )
     if not target.is_floating_point():
         return target.long(), valid_labels(

@@ -1,6 +1,6 @@
-"""Base classes of the torchmetrics classes: they keep sums of every image until `compute`.
+"""Base classes of the metrics, subclasses of torchmetrics.Metric with sums of every image.
 
-Shapes: N images, C classes, Q levels of the worst.
+Shapes: N images, C classes, Q worst-case percentages.
 """
 
 from abc import ABC, abstractmethod
@@ -22,16 +22,17 @@ O = TypeVar("O", bound=OverlapSums)  # noqa: E741
 
 
 class ExactMetric(Metric, ABC):
-    """A metric whose sums keep their dtype when the model around it is cast to half precision."""
+    """A metric whose states keep their dtype when a model that contains it is cast to half."""
 
     is_differentiable = False
     full_state_update = False
 
     def _share_states_by(self, *settings: object) -> None:
-        """Let only metrics of the same settings share their states in a `MetricCollection`.
+        """Prevent a `MetricCollection` from sharing states between metrics with other settings.
 
-        It merges metrics whose states are equal after the first update, also when no pixel was
-        valid, unless their names differ: this adds one, a digest of the settings.
+        It shares the states of metrics if they have the same names and, after the first update, the
+        same values, which also happens if no pixel is valid. This adds a state whose name contains
+        a hash of the settings.
         """
         identity = (self._place("update"), self._place("gather"), *settings)
         digest = sha256(repr(identity).encode()).hexdigest()[:16]
@@ -39,32 +40,31 @@ class ExactMetric(Metric, ABC):
         self.add_state(f"settings_{digest}", default=none, dist_reduce_fx="max")
 
     def _place(self, method: str) -> str | None:
-        """Return which class a method is from."""
+        """Return the qualified name of a method, including the class that defines it."""
         function = getattr(type(self), method, None)
         return function and f"{function.__module__}.{function.__qualname__}"
 
     def _apply(
         self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = ""
     ) -> torch.nn.Module:
-        """Follow a model to its device, but not to half precision, which is too coarse for sums."""
+        """Move the states to the device of a model, but do not cast them to half precision."""
         return super()._apply(lambda x: x.to(fn(x.new_empty(0)).device), exclude_state)
 
 
 class ImageMetric(ExactMetric, Generic[S]):
-    """A metric over sums of every image, which are its states, (N, ...) each.
+    """A metric whose states are sums of every image, (N, ...) each.
 
-    Memory is independent of the number of pixels, and the result is the same however the images are
-    spread over batches and processes.
+    Memory does not depend on the number of pixels, and the result does not depend on how the images
+    are distributed over batches and processes.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
+        num_classes: C, at least 2; at least 1 for independent classes.
         empty: The sums of no image, with the shapes and dtypes of the states.
         independent: Whether the classes do not exclude each other.
-        ignore_index: Label value of the pixels to ignore, for hard and soft targets.
-        settings: Other settings that the sums of an image depend on, such as the width of a band.
-            Metrics that agree in all of these may share their states in a
-            `torchmetrics.MetricCollection`.
-        **kwargs: Of `torchmetrics.Metric`.
+        ignore_index: Label of pixels to ignore, for hard and soft targets.
+        settings: Other settings that affect the sums of an image, such as the width of a band.
+            Metrics with equal settings may share their states in a `torchmetrics.MetricCollection`.
+        **kwargs: Arguments of `torchmetrics.Metric`.
     """
 
     higher_is_better: bool | None = True
@@ -92,7 +92,7 @@ class ImageMetric(ExactMetric, Generic[S]):
         self._share_states_by(num_classes, independent, ignore_index, shapes, settings)
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments that this metric hands to the function which gathers its sums."""
+        """Return the arguments for the function that computes the sums."""
         return {
             "num_classes": self.num_classes,
             "independent": self.independent,
@@ -100,8 +100,8 @@ class ImageMetric(ExactMetric, Generic[S]):
         }
 
     def add(self, sums: S) -> None:
-        """Add the sums of some images that were gathered elsewhere, instead of `update`."""
-        # As the wrapper of torchmetrics around `update` does.
+        """Add sums of images that have already been computed, instead of calling `update`."""
+        # The same as the wrapper of torchmetrics around `update`.
         self._computed = None
         self._update_count += 1
         self._append(sums)
@@ -119,7 +119,7 @@ class ImageMetric(ExactMetric, Generic[S]):
         return self._empty.apply(lambda _: next(joined))
 
     def _sync_dist(self, *args: Any, **kwargs: Any) -> None:
-        # A process that saw no image has to send a matrix, too; torchmetrics would send a vector.
+        # torchmetrics would send a vector from a process without images, instead of a matrix.
         for name, tensor in self.sums().tensors().items():
             if not len(getattr(self, name)):
                 setattr(self, name, [tensor])
@@ -127,11 +127,11 @@ class ImageMetric(ExactMetric, Generic[S]):
 
     @abstractmethod
     def compute(self) -> Any:
-        """Return the metric."""
+        """Return the value of the metric."""
 
 
 class MeanMetric(ImageMetric[O]):
-    """A score of image and class, averaged in one of three ways; see `MeanIoU`."""
+    """A score for each image and class, averaged as described in `MeanIoU`."""
 
     def __init__(
         self,
@@ -159,8 +159,8 @@ class MeanMetric(ImageMetric[O]):
     def compute(self) -> Tensor:
         """Return the mean in [0, 1], NaN where undefined.
 
-        A float64 scalar; (C,) for "none", without the background (C - 1,); (Q,) for a list of
-        `worst`, (Q, C) for both.
+        A float64 scalar; (C,) for "none", (C - 1,) without background; (Q,) for a list `worst`,
+        (Q, C) for both.
         """
         return mean_score(
             self._of_classes(self.sums()),
@@ -172,15 +172,15 @@ class MeanMetric(ImageMetric[O]):
         )
 
     def _of_classes(self, sums: O) -> O:
-        """Return the sums of the classes that count: an ignored label is none of them."""
+        """Return the sums without the ignored label, and without the background if excluded."""
         ignored = self.ignore_index
         if ignored is not None and 0 <= ignored < self.num_classes and not self.independent:
-            counted = sums.occurs().any(0)  # as where soft targets have it as a class
+            counted = sums.occurs().any(0)  # a soft target may contain the ignored label as a class
             counted[:ignored] = counted[ignored + 1 :] = True
             sums = sums.apply(lambda x: x * counted)
         return sums if self.include_background else sums.apply(lambda x: x[:, 1:])
 
     def extra_repr(self) -> str:
-        """Show the settings in the printed module."""
+        """Return the settings for `repr`."""
         names = ("num_classes", "per", "worst", "average", "absent", "include_background")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

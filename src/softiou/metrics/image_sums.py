@@ -1,4 +1,4 @@
-"""Sums over the pixels of each image, from which metrics follow.
+"""Sums over the pixels of each image, from which metrics are computed.
 
 Shapes: N images, C classes.
 """
@@ -16,12 +16,11 @@ from torch import Tensor
 class ImageSums:
     """Sums over the pixels of each image.
 
-    The fields of subclasses are tensors whose first dimension is that of the images, None, or such
-    sums themselves.
+    The fields of subclasses are tensors (N, ...), None, or other `ImageSums`.
     """
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Change every tensor, such as `sums.apply(lambda x: x[:10])` for the first images."""
+        """Apply a function to every tensor, for instance `sums.apply(lambda x: x[:10])`."""
         changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -33,7 +32,7 @@ class ImageSums:
         return type(self)(**changed)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by name, those of sums within sums as "outer_inner"."""
+        """Return the tensors by name; those of nested sums are named "outer_inner"."""
         found: dict[str, Tensor] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -49,31 +48,31 @@ class ImageSums:
         return self.apply(lambda x: x + next(others))
 
     def merge_images(self) -> Self:
-        """Join the images: (N, ...) -> (1, ...), as if they were one large image."""
+        """Sum over the images, (N, ...) -> (1, ...), as if they were one large image."""
         return self.apply(lambda x: x.sum(0, keepdim=True))
 
 
 @dataclass(frozen=True)
 class OverlapSums(ImageSums, ABC):
-    """Sums of each image and class (N, C) that an IoU and a Dice score follow from."""
+    """Sums of each image and class (N, C), from which IoU and Dice are computed."""
 
     @abstractmethod
     def target_size(self) -> Tensor:
-        """Return the pixels, or the mass, of the target (N, C)."""
+        """Return the number of pixels or the mass of the target (N, C)."""
 
     @abstractmethod
     def predicted_size(self) -> Tensor:
-        """Return the pixels, or the mass, of the prediction (N, C)."""
+        """Return the number of pixels or the mass of the prediction (N, C)."""
 
     def occurs(self) -> Tensor:
         """Return which classes occur in the target of each image, bool (N, C)."""
         return self.target_size() > 0
 
     def scored(self, scores: Tensor, *, absent: str = "exclude") -> Tensor:
-        """Apply the rule for classes without a pixel in the target to scores (N, C) of these sums.
+        """Replace the scores (N, C) of classes that are not in the target.
 
-        "exclude" makes them NaN, which leaves them out of means; "zero" makes them 0 where
-        they are predicted, NaN where they are not.
+        "exclude" makes them NaN, which leaves them out of means; "zero" makes them 0 if they are
+        predicted, NaN otherwise.
         """
         scores = scores.where(self.occurs(), torch.nan)
         if absent == "exclude":
@@ -82,8 +81,8 @@ class OverlapSums(ImageSums, ABC):
 
     @abstractmethod
     def iou(self) -> Tensor:
-        """Compute the IoU in float64 (N, C); NaN where prediction and target are empty."""
+        """Compute the IoU, float64 (N, C); NaN if prediction and target are empty."""
 
     @abstractmethod
     def dice(self) -> Tensor:
-        """Compute the Dice score in float64 (N, C); NaN where prediction and target are empty."""
+        """Compute the Dice score, float64 (N, C); NaN if prediction and target are empty."""

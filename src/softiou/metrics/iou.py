@@ -1,6 +1,6 @@
-"""Mean IoU, mean Dice and accuracies as torchmetrics classes over exact counts.
+"""Mean IoU, mean Dice and accuracy as torchmetrics classes with exact counts.
 
-Shapes: N images, C classes, *S space, Q levels of the worst.
+Shapes: N images, C classes, *S space, Q worst-case percentages.
 """
 
 from typing import Any
@@ -14,11 +14,11 @@ from softiou.metrics.weighted import equal_weights, overlap_metrics
 
 
 class OverlapMetric(ImageMetric[OverlapCounts]):
-    """Base of the metrics that keep the overlap counts of every image, (N, C).
+    """Base class of metrics whose state is the overlap counts (N, C) of every image.
 
-    Memory is independent of the number of pixels, and the result is the same however the images are
-    spread over batches and processes. Arguments are those of `MeanIoU` that the counts depend on:
-    `num_classes`, `independent`, `threshold` and `ignore_index`, and of `torchmetrics.Metric`.
+    Memory does not depend on the number of pixels, and the result does not depend on how the images
+    are distributed over batches and processes. The arguments `num_classes`, `independent`,
+    `threshold` and `ignore_index` are those of `MeanIoU`; others are of `torchmetrics.Metric`.
     """
 
     true_positives: list[Tensor]
@@ -43,11 +43,11 @@ class OverlapMetric(ImageMetric[OverlapCounts]):
         self.threshold = threshold
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments that this metric hands to the function which gathers its sums."""
+        """Return the arguments for the function that computes the counts."""
         return super().options() | {"threshold": self.threshold}
 
     def update(self, preds: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
-        """Add images: see `overlap_counts` for the shapes."""
+        """Add images; for the shapes see `overlap_counts`."""
         self._append(overlap_counts(preds, target, valid=valid, **self.options()))
 
     def counts(self) -> OverlapCounts:
@@ -60,38 +60,38 @@ class MeanIoU(MeanMetric[OverlapCounts], OverlapMetric):
 
         IoU = tp / (tp + fp + fn)
 
-    - "dataset": mIoU^D. Counts are added over the images, then one IoU a class, then their mean.
-    - "image": mIoU^I. IoU of the classes of each image, their mean in the image, then the mean of
-      the images. Every image weighs the same.
-    - "class": mIoU^C. The same IoU values, averaged over the images for each class, then over the
-      classes. Every class weighs the same, small objects as much as large ones.
+    - "dataset": mIoU^D. The counts are summed over the images; IoU of each class, then their mean.
+    - "image": mIoU^I. For each image, the mean IoU of its classes; then the mean over the images.
+      All images have the same weight.
+    - "class": mIoU^C. For each class, the mean IoU over the images with this class; then the mean
+      over the classes. All classes have the same weight, and so do small and large objects.
     - "none": IoU of each class over the data set (C,).
 
-    A class without a pixel in the target (of the data set for "dataset" and "none", else of the
-    image) is NaN and left out of the means, predicted or not; so is one that is the ignored label.
+    A class that is not in the target (of the data set for "dataset" and "none", otherwise of the
+    image) is left out of the means, whether it is predicted or not; so is the ignored label.
 
-    With `worst`, "image" is mIoU^I_q: the mean over the q per cent of the images with the lowest
-    mean IoU; and "class" is mIoU^C_q: for each class the mean over the q per cent of its images
-    with the lowest IoU, then over the classes. `worst="averaged"` is the mean of these for q =
-    10, 20, ..., 100, the paper's averaged worst case: mIoU^I_q-bar and mIoU^C_q-bar.
+    With `worst`, "image" is mIoU^I_q, the mean over the q per cent of images with the lowest mean
+    IoU. "class" is mIoU^C_q: for each class, the mean over the q per cent of its images with the
+    lowest IoU, then the mean over the classes. `worst="averaged"` is the mean of these for q = 10,
+    20, ..., 100, the paper's averaged worst case: mIoU^I_q-bar and mIoU^C_q-bar.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
+        num_classes: C, at least 2; at least 1 for independent classes.
         per: What to average over, as above.
-        worst: q in (0, 100], or a list of such, which gives a tensor (Q,); of n images the lowest
-            ceil(q n / 100) are averaged (in the authors' code the floor of it, at least one).
-            "averaged" for the mean of ten levels. None for all images.
-        average: Of the classes: "macro", their mean; "weighted" by their pixels in the target;
-            "micro" adds their counts up first, not for `per="class"`; "none" returns all (C,).
-        absent: "exclude", as above, or "zero": a class that is predicted without a pixel in the
-            target scores 0, as in torchmetrics and scikit-learn.
-        include_background: False leaves class 0 out; what is predicted there still counts as an
-            error of the other classes.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
+        worst: q in (0, 100], or a list, which gives a tensor (Q,). Of n images, the lowest
+            ceil(q n / 100) are averaged (the authors' code uses the floor, but at least one).
+            "averaged" is the mean of ten percentages. None averages all images.
+        average: Average over the classes: "macro" is the mean; "weighted" by their pixels in the
+            target; "micro" sums their counts first (not for `per="class"`); "none" returns (C,).
+        absent: "exclude", as above, or "zero": a class that is predicted but not in the target
+            scores 0, as in torchmetrics and scikit-learn.
+        include_background: False leaves class 0 out of the mean; wrong predictions in background
+            pixels are still errors of the predicted classes.
+        independent: True if the classes do not exclude each other (binary with C = 1, or
             multilabel).
-        threshold: Of independent classes: the probability in [0, 1) above which one is predicted.
-        ignore_index: Label value of the pixels to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        threshold: For independent classes, the probability in [0, 1) above which one is predicted.
+        ignore_index: Label of pixels to ignore.
+        **kwargs: Arguments of `torchmetrics.Metric`.
 
     Example:
         >>> import torch
@@ -119,10 +119,10 @@ class MeanDice(MeanMetric[OverlapCounts], OverlapMetric):
 
 
 class MeanAccuracy(MeanMetric[OverlapCounts], OverlapMetric):
-    """Mean recall of the classes that occur, tp / (tp + fn).
+    """Mean accuracy: the recall tp / (tp + fn) of each class in the target, then the mean.
 
-    Arguments and averages are those of `MeanIoU`. Every class weighs the same, where
-    `PixelAccuracy` is that of the large ones.
+    Arguments and averages are those of `MeanIoU`. All classes have the same weight, whereas
+    `PixelAccuracy` is dominated by large classes.
     """
 
     def score(self, sums: OverlapCounts) -> Tensor:
@@ -131,9 +131,9 @@ class MeanAccuracy(MeanMetric[OverlapCounts], OverlapMetric):
 
 
 class PixelAccuracy(OverlapMetric):
-    """Share of the valid pixels whose most probable class is right; NaN without pixels.
+    """Pixel accuracy: the fraction of valid pixels that are predicted correctly.
 
-    Of independent classes the share of right entries, present and absent.
+    For independent classes, the fraction of correct entries (pixel, class). NaN without pixels.
     """
 
     def compute(self) -> Tensor:
@@ -142,11 +142,11 @@ class PixelAccuracy(OverlapMetric):
 
 
 class SegmentationScores(OverlapMetric):
-    """mIoU, mDice and accuracies at once, from counts that are gathered once.
+    """mIoU, mDice and accuracy together, computed in one pass over the pixels.
 
     `compute` returns a dict of float64 scalars in [0, 1]: miou_d, miou_i, miou_c, mdice_d, mdice_i,
-    mdice_c (data set, image, class; see `MeanIoU`), accuracy, macc (mean accuracy of the classes),
-    and of the worst 10 and 5 per cent of the images miou_i_q10, miou_c_q10, miou_i_q5, miou_c_q5.
+    mdice_c (data set, image, class; see `MeanIoU`), accuracy, macc (mean accuracy), and for the
+    worst 10 and 5 per cent of the images miou_i_q10, miou_c_q10, miou_i_q5 and miou_c_q5.
     """
 
     def compute(self) -> dict[str, Tensor]:

@@ -1,14 +1,14 @@
-/* Metrics of pixels on the CPU: overlap counts, bins of confidence, Brier score and log-likelihood
- * of every image, from one pass over the probabilities.
+/* Pixel metrics on the CPU: overlap counts, confidence bins, Brier score and log-likelihood of
+ * every image, in one pass over the probabilities.
  *
- * Plain C11, compiled when the package is built; native.py describes the structure below to ctypes. The formulae are those of plain.py. Inside a
- * tile the loops over the classes run along the pixels, so that the compiler can use the widest
- * vectors there are; what is left for each pixel alone is to find its cells and add to them.
+ * Plain C11, compiled when the package is built; native.py declares the structure `job` for ctypes.
+ * The formulas are those of plain.py. Within a tile, the inner loops run over the pixels, so that
+ * the compiler can vectorise them; only adding to the bins is done pixel by pixel.
  *
- * Units of several tiles of one image are handed to the threads; the sums of a unit go to their own
- * place and are added in a fixed order, so the result does not depend on the number of threads.
+ * The threads take units of several tiles of one image. Each unit has its own sums, which are added
+ * in a fixed order, so the result does not depend on the number of threads.
  *
- * NaN: the first one of a pixel is its largest value, as for torch.argmax.
+ * The first NaN of a pixel is its largest value, as in torch.argmax.
  *
  * Shapes: N images, C classes, P pixels, B bins, F fine bins.
  */
@@ -18,7 +18,7 @@ enum { TILE = 1024, SHORT = 64, BANKS = 4, PARTS = 16, TAIL = 16, BLOCK = 16 };
 enum { TRUE_POSITIVES, PREDICTED, PRESENT, COUNTS };
 enum { PIXELS, BRIER, NLL, TOTALS };
 
-/* Confidence, correct, count and nothing: one vector. */
+/* Confidence, correct, count and padding: one vector. */
 typedef double cell __attribute__((vector_size(32)));
 
 typedef struct {
@@ -27,26 +27,26 @@ typedef struct {
     int64_t scores_type;
     const void *target;       /* (N, P) */
     int64_t target_type;
-    const uint8_t *valid;     /* (N, P), or NULL for everywhere */
-    int64_t ignores, ignore;  /* whether there is a label to ignore, and which */
-    int64_t bins;             /* B; 0 for overlap counts alone */
+    const uint8_t *valid;     /* (N, P), or NULL if all pixels are valid */
+    int64_t ignores, ignore;  /* whether there is a label to ignore, and its value */
+    int64_t bins;             /* B; 0 to compute overlap counts only */
     int64_t classwise;        /* whether to fill `classes` */
     int64_t units, threads;
     int64_t *counts;          /* (N, units, COUNTS, C) */
     double *totals;           /* (N, units, TOTALS) */
     double *cells;            /* (N, units, F, 4) */
-    double *classes;          /* (N, units, C, B, 4), of the first bin without the count */
+    double *classes;          /* (N, units, C, B, 4); the count of the first bin is not filled */
 } job;
 
 typedef struct {
     float row[TILE], best[TILE], at[TILE], square[TILE];
-    int32_t label[TILE], other[TILE], arg[TILE], fine[TILE]; /* label -1: does not count */
+    int32_t label[TILE], other[TILE], arg[TILE], fine[TILE]; /* label -1: ignored */
     cell *banks;              /* (BANKS, F) */
 } scratch;
 
 static int64_t fine_bins(const job *j) { return j->bins * PARTS + TAIL; }
 
-/* floor(p scale) as if p scale were not rounded, in [0, scale); 0 for NaN. */
+/* floor(p scale) of the exact product, in [0, scale); 0 for NaN. */
 static inline int32_t bin_of(float p, float scale) {
     float x = p * scale;
     x = x > 0.0f ? x : 0.0f;
@@ -56,7 +56,7 @@ static inline int32_t bin_of(float p, float scale) {
     return bin;
 }
 
-/* Class indices become int32, and -1 where they are no class or the one to ignore. */
+/* Convert class indices to int32; those out of range or equal to `ignore` become -1. */
 #define READ_LABELS(ctype)                                                               \
     for (int64_t t = 0; t < size; t++) {                                                 \
         int64_t value = ((const ctype *)from)[at + t];                                   \
@@ -75,13 +75,13 @@ static void read_labels(const void *from, int64_t type, int64_t at, int64_t size
     }
 }
 
-/* One class of a tile: in place where it is float, otherwise in the buffer. */
+/* The values of one class in a tile; half precision is converted to float in the buffer. */
 static const float *read_row(const job *j, scratch *s, int64_t at, int64_t size) {
     const float *f = (const float *)j->scores + at;
     const uint16_t *h = (const uint16_t *)j->scores + at;
     float *restrict row = s->row;
     if (j->scores_type == FLOAT32) {
-        if (at + j->P + size <= j->N * j->C * j->P) /* the next row is far away in memory */
+        if (at + j->P + size <= j->N * j->C * j->P) /* prefetch the next class, P floats away */
             for (int64_t t = 0; t < size; t += 16) __builtin_prefetch(f + j->P + t, 0, 2);
         return f;
     }
@@ -92,7 +92,7 @@ static const float *read_row(const job *j, scratch *s, int64_t at, int64_t size)
     return row;
 }
 
-/* The largest value of every pixel and its class. */
+/* Update the largest value of every pixel and its class. */
 static void add_largest(scratch *s, const float *row, int64_t size, int32_t c) {
     float *restrict best = s->best;
     int32_t *restrict arg = s->arg;
@@ -105,7 +105,7 @@ static void add_largest(scratch *s, const float *row, int64_t size, int32_t c) {
     }
 }
 
-/* sum_c (p_c - y_c)^2 of every pixel, and p of its label. */
+/* Add the term of one class to sum_c (p_c - y_c)^2 of every pixel, and store p of its label. */
 static void add_distance(scratch *s, const float *row, int64_t size, int32_t c) {
     float *restrict at = s->at, *restrict square = s->square;
     const int32_t *label = s->label;
@@ -117,8 +117,8 @@ static void add_distance(scratch *s, const float *row, int64_t size, int32_t c) 
     }
 }
 
-/* Bins of one class. Most probabilities are in the first bin: those are added up in vectors, and
- * blocks of pixels that hold no other are passed over. */
+/* Fill the bins of one class. Most probabilities are in the first bin: these are summed in a
+ * vectorised loop, and blocks with no other pixels are skipped. */
 static void add_class(const job *j, const scratch *s, const float *row, int64_t size, float edge,
                       cell *cells) {
     const int32_t *label = s->label;
@@ -137,7 +137,7 @@ static void add_class(const job *j, const scratch *s, const float *row, int64_t 
     }
 }
 
-/* The smallest probability that is not in the first of B bins. */
+/* The lowest probability that is not in the first of B bins. */
 static float first_edge(int64_t bins) {
     float edge = 1.0f / (float)bins;
     return (double)edge * (double)bins < 1.0 ? nextafterf(edge, 2.0f) : edge;
@@ -154,7 +154,7 @@ static void add_counts(const job *j, const scratch *s, int64_t size, int64_t *co
     }
 }
 
-/* Fine bins of the largest probability, as fine_bins of bins.py. */
+/* Fine bins of the highest probability, as `fine_bins` in bins.py. */
 static void find_fine(const job *j, scratch *s, int64_t size) {
     float scale = (float)(j->bins * PARTS);
     int32_t last = (int32_t)(j->bins * PARTS) - 1;
@@ -176,7 +176,7 @@ static void add_calibration(const job *j, scratch *s, int64_t size, double *tota
     const int32_t *label = s->label;
     const float *at = s->at, *square = s->square;
     find_fine(j, s, size);
-    for (int64_t from = 0; from < size; from += SHORT) { /* long sums of floats lose digits */
+    for (int64_t from = 0; from < size; from += SHORT) { /* short sums limit rounding */
         int64_t to = from + SHORT < size ? from + SHORT : size;
         float squares = 0.0f, costs = 0.0f;
 #pragma omp simd reduction(+ : squares, costs, pixels)
@@ -192,13 +192,13 @@ static void add_calibration(const job *j, scratch *s, int64_t size, double *tota
     totals[PIXELS] += (double)pixels;
     totals[BRIER] += brier;
     totals[NLL] += nll;
-    for (int64_t t = 0; t < size; t++) /* neighbours are in the same bin: banks let them not wait */
+    for (int64_t t = 0; t < size; t++) /* adjacent pixels share a bin: banks avoid dependent adds */
         if (label[t] >= 0)
             s->banks[(t % BANKS) * F + s->fine[t]] +=
                 (cell){s->best[t], s->arg[t] == label[t] ? 1.0 : 0.0, 1.0, 0.0};
 }
 
-/* The labels of every class, in the bins of its probability there. */
+/* Count each label in the bin of the probability of its class. */
 static void add_labels(const job *j, const scratch *s, int64_t size, cell *classes) {
     float scale = (float)j->bins;
     for (int64_t t = 0; t < size; t++)
@@ -206,7 +206,7 @@ static void add_labels(const job *j, const scratch *s, int64_t size, cell *class
             classes[s->label[t] * j->bins + bin_of(s->at[t], scale)][1] += 1.0;
 }
 
-/* Returns 0, or 1 where a prediction is no class. */
+/* Returns 0, or 1 if a prediction is not a class. */
 static int find_predictions(const job *j, scratch *s, int64_t n, int64_t first, int64_t size,
                             cell *classes) {
     int wrong = 0;
@@ -230,7 +230,7 @@ static int find_predictions(const job *j, scratch *s, int64_t n, int64_t first, 
     return 0;
 }
 
-/* Returns 0, or 1 where a prediction is no class. */
+/* Returns 0, or 1 if a prediction is not a class. */
 static int do_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t first,
                    int64_t size) {
     int64_t at = n * j->P + first;
@@ -295,7 +295,7 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* Returns 0, or 1 where a prediction that counts is no class, or 2 when there is no memory. */
+/* Returns 0, or 1 if the prediction of a valid pixel is not a class, or 2 without memory. */
 int softiou_pixels(const job *j) {
     work work = {.j = j};
     run_threads(worker, &work, j->threads);

@@ -1,9 +1,9 @@
-"""The pass over the pixels in compiled code, for labels on the CPU.
+"""The pass over the pixels in compiled C code, for hard labels on the CPU.
 
-The arithmetic is in `native.c`, compiled when the package is built; this file hands it pointers and
-adds up what its units of work return. `plain.py` is the definition, and does everything else.
+`native.c` is compiled when the package is built. This file passes pointers to it, and adds up the
+sums of its units of work. `plain.py` is the reference, and is used in all other cases.
 
-Shapes: N images, C classes, *S space, U units, B bins, F fine bins.
+Shapes: N images, C classes, *S space, U units of work, B bins, F fine bins.
 """
 
 import ctypes
@@ -18,7 +18,8 @@ from softiou._native import FLOATS, INTEGERS, TYPES, load_library, warn_once
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
 
 _TILE = 1024  # pixels, as in native.c
-# Units of an image: more than threads, to balance the load; the sums do not depend on the threads.
+# Units of work per image: more than threads, to balance the load. Units have their own sums, so the
+# result does not depend on the number of threads.
 _UNITS = 16
 # The edges of the fine bins are exact in float32 below 2^24 / 16 bins.
 _MOST_BINS = 2**16
@@ -47,22 +48,22 @@ class Gathered:
     pixels: Tensor  # int64 (N,)
     brier: Tensor  # float64 (N,)
     nll: Tensor  # float64 (N,)
-    fine: CalibrationBins  # fine bins of the largest probability (N, F)
-    classes: CalibrationBins  # bins of every class (N, C, B); B = 0 when they were not asked for
+    fine: CalibrationBins  # fine bins of the highest probability (N, F)
+    classes: CalibrationBins  # bins of every class (N, C, B); B = 0 without `classwise`
 
 
 def unsupported_reason(
     scores: Tensor, target: Tensor, valid: Tensor | None, num_bins: int = 0
 ) -> str | None:
-    """Say why a pass cannot be done here; None when it can."""
+    """Return why the compiled code cannot process the tensors; None if it can."""
     if not all(x is None or x.device.type == "cpu" for x in (scores, target, valid)):
         return "Not all tensors are on the CPU."
     if target.dtype not in INTEGERS:
-        return f"It knows labels alone, not a target of {target.dtype}."
+        return f"It supports integer labels only, not a target of {target.dtype}."
     if scores.dtype not in (FLOATS if num_bins else TYPES):
-        return f"It computes in float32, and the prediction is {scores.dtype}."
+        return f"It computes in float32, but the prediction is {scores.dtype}."
     if num_bins > _MOST_BINS:
-        return f"It has at most {_MOST_BINS} bins."
+        return f"It supports at most {_MOST_BINS} bins."
     library = load_library("metrics")
     if not isinstance(library, str):
         return None
@@ -80,10 +81,10 @@ def gather(
     num_bins: int = 0,
     classwise: bool = False,
 ) -> Gathered | None:
-    """Gather the sums of each image; None when a prediction that counts is no class.
+    """Compute the sums of each image; None if the prediction of a valid pixel is not a class.
 
-    Scores are probabilities (N, C, *S); without bins, which counts overlap alone, also logits or
-    class indices (N, *S). `classwise` fills the bins of every class.
+    `scores` are probabilities (N, C, *S). With `num_bins=0`, only the overlap is counted, and they
+    may also be logits or class indices (N, *S). `classwise` fills the bins of every class.
     """
     _checks.one_label(ignore_index)
     _check_shapes(scores, target, valid, num_classes)
@@ -98,7 +99,7 @@ def gather(
     job = _Job(N=N, C=C, P=P, bins=num_bins, classwise=classwise, units=U)
     job.ignores, job.ignore = ignore_index is not None, ignore_index or 0
     job.threads = 1 if scores.numel() < 2**16 else torch.get_num_threads()
-    # The names keep what may be copies alive until the call is over.
+    # `contiguous` may copy: the names keep the copies alive until the call has returned.
     scores, target = scores.detach().contiguous(), target.contiguous()
     valid = None if valid is None else valid.contiguous()
     job.scores, job.scores_type = scores.data_ptr(), TYPES[scores.dtype]
@@ -115,7 +116,7 @@ def gather(
 
 
 def _check_shapes(scores: Tensor, target: Tensor, valid: Tensor | None, num_classes: int) -> None:
-    """Raise unless the compiled code reads and writes where the tensors are."""
+    """Raise unless the shapes match, because the compiled code does not check bounds."""
     wanted = target.shape
     if scores.is_floating_point():
         wanted = torch.Size((len(target), num_classes, *target.shape[1:]))
@@ -126,10 +127,10 @@ def _check_shapes(scores: Tensor, target: Tensor, valid: Tensor | None, num_clas
 
 
 def _done(job: _Job) -> bool:
-    """Run a job; False when a prediction is no class."""
+    """Run a job; return False if a prediction is not a class."""
     library = load_library("metrics")
     if isinstance(library, str):
-        raise RuntimeError("a job that was to be refused")
+        raise RuntimeError("unsupported_reason was not checked")
     outcome = library.softiou_pixels(byref(job))
     if outcome == _NO_MEMORY:
         raise MemoryError("no memory for the tiles of the metrics")
@@ -137,15 +138,15 @@ def _done(job: _Job) -> bool:
 
 
 def _bins(cells: Tensor) -> CalibrationBins:
-    """Name the columns of the cells (..., 4): confidence, correct, count and nothing."""
+    """Convert cells (..., 4) to bins; the columns are confidence, correct, count and padding."""
     confidence, correct, count, _ = (x.contiguous() for x in cells.unbind(-1))
     return CalibrationBins(count.long(), confidence, correct)
 
 
 def _classes(cells: Tensor, pixels: Tensor) -> CalibrationBins:
-    """Add up the bins of every class (N, U, C, B, 4); the first ones hold what the others do not.
+    """Sum the bins of every class (N, U, C, B, 4) over the units, and complete the first bins.
 
-    The compiled code finds it faster not to count the pixels of the first bin, which are most.
+    For speed, the compiled code does not count the pixels of the first bin, which are the most.
     """
     cells = cells.sum(1)
     if cells.shape[2]:

@@ -1,4 +1,4 @@
-"""The pass over the pixels: compiled code where possible, plain PyTorch elsewhere.
+"""Sums over the pixels, computed by compiled code if possible, otherwise in plain PyTorch.
 
 Shapes: N images, C classes, *S space, B bins, F fine bins.
 """
@@ -25,7 +25,7 @@ from softiou.targets.smoothing import boundary_band
 
 
 class PixelOptions(TypedDict, total=False):
-    """How pixels are counted; `pixel_sums` explains it."""
+    """Keyword arguments of the functions below, documented in `pixel_sums`."""
 
     num_classes: Required[int]
     num_bins: int
@@ -45,12 +45,12 @@ class _Settings:
         _checks.in_range("num_bins", self.num_bins, 1)
 
     def checked(self, sums: CalibrationSums) -> CalibrationSums:
-        """Return the sums if they can be those of probabilities."""
+        """Return the sums, or raise a ValueError if they cannot come from probabilities."""
         check_confidences(sums.fine, least=0.0 if self.independent else 1 / self.num_classes)
         return sums
 
     def checked_classes(self, bins: CalibrationBins) -> CalibrationBins:
-        """Return the bins of every class if they can be those of probabilities."""
+        """Return the bins, or raise a ValueError if they cannot come from probabilities."""
         check_confidences(bins)
         if not self.independent:
             check_masses(bins)
@@ -68,38 +68,38 @@ def pixel_sums(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> PixelSums:
-    """Gather overlap counts, bins of confidence, Brier score and log-likelihood of each image.
+    """Compute overlap counts, confidence bins, Brier score and log-likelihood of each image.
 
-    All the metrics of probabilities follow from these sums: hand them to `add` of
-    `SegmentationScores`, `CalibrationScores` or `EvaluationScores`, and the pixels are read once.
+    All metrics of probabilities can be computed from these sums, with a single pass over the
+    pixels: pass them to `add` of `SegmentationScores`, `CalibrationScores` or `EvaluationScores`.
 
     Args:
         probs: Probabilities (N, C, *S) of any floating dtype.
         target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
-            `targets.votes(masks)`, which is expanded to probabilities. Of independent classes 0 and
-            1 or probabilities (N, C, *S), of a single one also labels (N, *S).
-        num_classes: C, at least 2; 1 and more for independent classes.
+            `targets.votes(masks)`, which is expanded to probabilities. For independent classes, 0/1
+            or probabilities (N, C, *S); for a single class also labels (N, *S).
+        num_classes: C, at least 2; at least 1 for independent classes.
         num_bins: B, at least 1.
-        independent: True when the classes do not exclude each other (binary with C = 1, and
-            multilabel). Then every entry, pixel and class, counts by itself: its confidence is the
-            probability of the class, compared with how often the class is present.
-        ignore_index: Label value of the pixels (entries for independent classes) to ignore.
+        independent: True if the classes do not exclude each other (binary with C = 1, or
+            multilabel). Every entry (pixel, class) is then a sample: its confidence is the
+            probability of the class, which is compared with the frequency of the class.
+        ignore_index: Label of pixels (entries for independent classes) to ignore.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
-        Sums of each image; the calibration is that of `confidence_sums`.
+        Sums of each image; for the calibration see `confidence_sums`.
 
     Raises:
         TypeError: `probs` are not floating, or `valid` is not bool.
-        ValueError: `probs` have another number of classes or another space than the target, or are
-            no probabilities: their sum over the classes is not 1 on average, or they lie outside of
+        ValueError: `probs` do not match the target in number of classes or space, or are not
+            probabilities: their sum over the classes is not 1 on average, or they lie outside
             [0, 1]. The sums of each image are checked, not every pixel. NaN does not raise.
 
     Note:
-        Labels on the CPU with `probs` in float32, bfloat16 or float16 take one pass of compiled
-        code, which copies `probs` if they are not contiguous, and adds up at most 1024 pixels in
-        float32 before it goes on in float64. A NaN makes the calibration of its image NaN; it is
-        the prediction of its pixel, as for `torch.argmax`. Pixels that do not count may hold NaN.
+        Compiled code is used for hard labels on the CPU with `probs` in float32, bfloat16 or
+        float16. It copies `probs` if they are not contiguous, and sums up to 1024 pixels in
+        float32, then in float64. A NaN in a valid pixel makes the calibration of its image NaN; as
+        in `torch.argmax`, its class is the prediction. Ignored pixels may contain NaN.
 
     Example:
         >>> probs = torch.tensor([[[0.75, 0.5], [0.25, 0.5]]])
@@ -128,21 +128,21 @@ def confidence_sums(
     valid: Tensor | None = None,
     **options: Unpack[PixelOptions],
 ) -> CalibrationSums:
-    """Gather the bins of top-label confidence, the Brier score and the log-likelihood.
+    """Compute the bins of top-label confidence, the Brier score and the log-likelihood.
 
-    The confidence of a pixel is its largest probability; it is correct when that is the class of
-    the label. For a soft target it is correct by the target's probability of that class. For
-    independent classes and the arguments see `pixel_sums`.
+    The confidence of a pixel is its highest probability. Its correctness is the target's
+    probability of that class, which is 0 or 1 for hard labels. For independent classes and the
+    arguments see `pixel_sums`.
 
     Returns:
         Sums of each image: (N, F) and (N,).
 
     Raises:
-        ValueError: As for `pixel_sums`; but only the largest probability of each pixel is checked,
-            so that logits in [0, 1] pass.
+        ValueError: As for `pixel_sums`; but only the highest probability of each pixel is checked,
+            so logits in [0, 1] do not raise.
 
     Note:
-        Probabilities below 1.2e-38 count as that in the log-likelihood, which is 87 for them.
+        In the log-likelihood, probabilities are clipped at 1.2e-38, a loss of 87.
     """
     settings = _Settings(**options)
     found = _compiled(probs, target, valid, settings, classwise=False)
@@ -161,11 +161,11 @@ def boundary_confidence_sums(
     valid: Tensor | None = None,
     **options: Unpack[PixelOptions],
 ) -> CalibrationSums:
-    """Gather the sums of `confidence_sums` from the pixels near a boundary of the labels.
+    """Compute the sums of `confidence_sums` over the pixels near a boundary of the labels.
 
-    The band reaches `width` pixels, at least 1, on each side of a boundary; the edges of the
-    image and invalid pixels make none, see `softiou.targets.smoothing`. Independent classes
-    have boundaries of their own. All other arguments are those of `pixel_sums`.
+    The band has `width` pixels, at least 1, on each side of a boundary, see
+    `softiou.targets.boundary_band`. The image border and invalid pixels are not boundaries.
+    Independent classes have separate boundaries. Other arguments are those of `pixel_sums`.
     """
     settings = _Settings(**options)
     decoded = _decoded(probs, target, valid, settings)
@@ -189,9 +189,9 @@ def classwise_bins(
     valid: Tensor | None = None,
     **options: Unpack[PixelOptions],
 ) -> CalibrationBins:
-    """Gather the bins of the probability of every class, against how often the class is there.
+    """Compute bins of the probability of every class, with the frequency of the class in each.
 
-    Every pixel is in one bin of each class, whatever was predicted. The arguments are those of
+    Every pixel is in one bin for each class, whatever its prediction. The arguments are those of
     `pixel_sums`.
 
     Returns:
@@ -212,7 +212,7 @@ def classwise_bins(
 def _compiled(
     probs: Tensor, target: AnyTarget, valid: Tensor | None, settings: _Settings, *, classwise: bool
 ) -> native.Gathered | None:
-    """Take the compiled pass, or return None where it cannot be taken."""
+    """Compute the sums with compiled code, or return None if that is not possible."""
     ignore_index = settings.ignore_index
     if isinstance(target, HardTarget):
         ignore_index = ignore_index if target.ignore_index is None else target.ignore_index
@@ -241,7 +241,7 @@ def _compiled(
 def _decoded(
     probs: Tensor, target: AnyTarget, valid: Tensor | None, settings: _Settings
 ) -> DecodedTarget:
-    """Decode the target for the plain pass, and check that the probabilities fit it."""
+    """Decode the target for plain PyTorch, and check that the probabilities match it."""
     _checks.dense_tensor("probs", probs)
     ignore_index, num_classes = settings.ignore_index, settings.num_classes
     if settings.independent:
@@ -261,12 +261,12 @@ def _decoded(
 
 
 def _check_probs(probs: Tensor, shape: tuple[int, ...], num_classes: int) -> None:
-    """Raise unless these are probabilities (N, C, *S) of a target (N, *S) of this shape."""
+    """Raise unless `probs` are floating (N, C, *S) for a target (N, *S) of `shape`."""
     _checks.dense_tensor("probs", probs)
     if not probs.is_floating_point():
         raise TypeError(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. "
-            "For class indices use MeanIoU, MeanDice or PixelAccuracy."
+            "For class indices, use MeanIoU, MeanDice or PixelAccuracy."
         )
     wanted = (*shape[:1], num_classes, *shape[1:])
     if tuple(probs.shape) != wanted:

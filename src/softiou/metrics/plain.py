@@ -1,4 +1,4 @@
-"""The pass over the pixels in plain PyTorch: the definition, for any target and any device.
+"""The pass over the pixels in plain PyTorch: the reference, for any target and any device.
 
 Shapes: N images, C classes, *S space, P pixels, B bins.
 """
@@ -12,16 +12,16 @@ from softiou.metrics.bins import CalibrationBins, fine_bins, num_fine_bins
 from softiou.metrics.calibration_sums import CalibrationSums
 from softiou.metrics.decoding import DecodedTarget
 
-# The smallest normal float32. A probability may be 0 by underflow alone; a pixel costs 87 at most.
+# The smallest normal float32. Probabilities may underflow to 0; the loss of a pixel is at most 87.
 TINY = torch.finfo(torch.float32).tiny
 
 
 def confidence_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
-    """Gather the sums of classes that exclude each other; see `softiou.metrics.confidence_sums`."""
+    """Compute the sums of exclusive classes; see `softiou.metrics.confidence_sums`."""
     confidence, preds = probs.max(1)
     brier = torch.zeros_like(confidence, dtype=torch.float64)
     nll = torch.zeros_like(brier)
-    for c in range(probs.shape[1]):  # class by class: memory of a few (N, P)
+    for c in range(probs.shape[1]):  # class by class, which needs memory for a few (N, P) only
         p, y = probs[:, c].double(), target.of_class(c)
         brier += (p - y).square()
         nll -= torch.where(y > 0, y * p.clamp(min=TINY).log(), 0.0)
@@ -35,7 +35,7 @@ def confidence_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> C
 
 
 def answer_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationSums:
-    """Gather the sums of independent classes: every entry (pixel, class) has its own."""
+    """Compute the sums of independent classes over all entries (pixel, class)."""
 
     def of_class(c: int) -> CalibrationSums:
         p, y, valid = probs[:, c].double(), target.of_class(c), target.valid[:, c]
@@ -52,7 +52,7 @@ def answer_sums(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> Calib
 
 
 def class_bins(probs: Tensor, target: DecodedTarget, *, num_bins: int) -> CalibrationBins:
-    """Gather the bins of every class (N, C, B); see `softiou.metrics.classwise_bins`."""
+    """Compute the bins of every class (N, C, B); see `softiou.metrics.classwise_bins`."""
     independent = target.labels is None
     found = []
     for c in range(probs.shape[1]):
@@ -76,7 +76,7 @@ def _top_bins(confidence: Tensor, correct: Tensor, valid: Tensor, B: int) -> Cal
 def _histogram(
     group: Tensor, confidence: Tensor, correct: Tensor, valid: Tensor, size: int
 ) -> CalibrationBins:
-    """Add up the valid pixels (N, *S) of each image by their bin in [0, size)."""
+    """Sum confidence, correctness and count of the valid pixels of each image by bin."""
     N = len(group)
     image = torch.arange(N, device=group.device).unsqueeze(1) * size
     index = (group.flatten(1) + image)[valid.flatten(1)]
@@ -85,5 +85,5 @@ def _histogram(
         torch.bincount(index, weights, minlength=N * size).view(N, size)
         for weights in (None, confidence, correct)
     )
-    # Of no pixels at all bincount returns float32.
+    # bincount returns float32 for an empty input.
     return CalibrationBins(count, *(x.double() for x in sums))

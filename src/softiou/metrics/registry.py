@@ -1,8 +1,8 @@
-"""Every metric that an evaluation reports: its name, unit, direction and how it is displayed.
+"""The registry of all metrics of an evaluation: name, unit, direction and display.
 
-evaluation.json, the intervals, the tables of the command line, the report, the comparison page and
-the list in the documentation all follow these tables. This module imports neither torch nor the
-rest of `softiou.metrics`.
+evaluation.json, confidence intervals, the tables of the command line, the report, the comparison
+and the documentation use these tables. This module imports neither torch nor other parts of
+`softiou.metrics`.
 """
 
 from collections.abc import Iterable
@@ -22,21 +22,20 @@ class MetricInfo:
     """A metric of the entry `metrics` of evaluation.json.
 
     Attributes:
-        key: Its name there.
-        label: Its name in tables, without the letter of the average.
+        key: Name in evaluation.json.
+        label: Name in tables, without the letter of the average.
         description: One sentence for the report and the documentation.
-        group: The table of the report that lists it.
-        average: "D" over the data set, "I" over images, "C" over classes; "" where there is no
-            choice.
-        unit: "%", "nats", or "" for a number that is no share.
-        scale: Factor between the value that is computed and the one that is reported; 100 turns a
-            share into per cent.
+        group: Table of the report that contains it.
+        average: "D" over the data set, "I" over images, "C" over classes; "" if there is only one
+            way to average.
+        unit: "%", "nats", or "" for a number without unit.
+        scale: Factor from the computed to the reported value; 100 converts a fraction to per cent.
         higher_is_better: False for errors and distances.
-        digits: After the decimal point; tables of differences have one more.
+        digits: Number of decimals; tables of differences have one more.
         interval: How the bootstrap interval is computed, see `softiou.resampling.intervals`.
-        shown: Where it stands beside the tables of its group: among the large numbers of a report
-            ("headline"), in the table after an evaluation ("console"), and in the table of several
-            models in a report ("models").
+        shown: Other places where it is displayed: the large numbers of a report ("headline"), the
+            table after an evaluation ("console"), and the table of several models in a report
+            ("models").
     """
 
     key: str
@@ -53,12 +52,12 @@ class MetricInfo:
 
     @property
     def heading(self) -> str:
-        """Return the label with its average and unit, as the head of a column of plain text."""
+        """Return the label with its average and unit, as the header of a column."""
         label = f"{self.label} {self.average}".strip()
         return f"{label} ({self.unit})" if self.unit not in ("", "%") else label
 
     def text(self, value: float | None) -> str:
-        """Write a reported value with its digits; a dash where it is undefined."""
+        """Format a reported value; an undefined value (None) becomes a dash."""
         return _DASH if value is None else f"{value:.{self.digits}f}"
 
 
@@ -66,9 +65,9 @@ class MetricInfo:
 class ClassMetricInfo:
     """A score of each class in the entry `per_class` of evaluation.json, in per cent."""
 
-    key: str  # its name there
-    label: str  # its name in tables
-    mean: str  # key of the metric that is its mean over the classes
+    key: str  # name in evaluation.json
+    label: str  # name in tables
+    mean: str  # key of the metric that is the mean over the classes
     average: str = ""  # as in `MetricInfo`
 
 
@@ -76,9 +75,9 @@ class ClassMetricInfo:
 class ImageMetricInfo:
     """A score of each image in the entry `images` of evaluation.json, in per cent."""
 
-    key: str  # its name there
-    label: str  # its name in the gallery
-    higher_is_better: bool | None = True  # None where neither end is
+    key: str  # name in evaluation.json
+    label: str  # name in the gallery
+    higher_is_better: bool | None = True  # None if neither is better
 
 
 _SUMMARY: tuple[Place, ...] = ("console", "models")
@@ -98,7 +97,7 @@ def _worst(percent: int, average: str, text: str) -> MetricInfo:
     return _overlap(key, label, average, text, interval="mirrored")
 
 
-# In the order in which tables list them.
+# In the order of the tables.
 _METRICS = (
     _overlap(
         "miou_d",
@@ -211,10 +210,10 @@ IMAGE_METRICS: tuple[ImageMetricInfo, ...] = (
 
 
 def metric_info(key: str) -> MetricInfo:
-    """Return what is known of a metric of evaluation.json, or of a class in `per_class`.
+    """Return the entry of a metric, or of the mean of a class metric, by its key.
 
-    A key that is in neither table, as of a file that a newer softiou has written, is taken for a
-    share of which more is better, with its key as the label.
+    An unknown key, for instance from a newer version of softiou, is treated as a percentage for
+    which higher is better, with the key as label.
     """
     of_classes = {info.key: info.mean for info in CLASS_METRICS}
     found = METRICS.get(key) or METRICS.get(of_classes.get(key, ""))
@@ -225,7 +224,7 @@ def higher_is_better(name: str) -> bool:
     """Return the direction of a metric by its name in metrics.jsonl, such as "val/miou_d".
 
     Raises:
-        ValueError: There is no such metric.
+        ValueError: The metric does not exist.
     """
     key = name.rpartition("/")[2]
     if key not in METRICS:
@@ -239,7 +238,7 @@ def higher_is_better(name: str) -> bool:
 def metrics_of(
     group: Group | None = None, *, shown: Place | None = None, among: Iterable[str] | None = None
 ) -> list[MetricInfo]:
-    """Return the metrics of a group, a place, or among some keys, in the order of the registry."""
+    """Return the metrics of a group, shown in a place, or with some keys, in registry order."""
     keys = METRICS if among is None else set(among)
     return [
         info

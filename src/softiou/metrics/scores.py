@@ -1,4 +1,4 @@
-"""All the scores of a model at once, from one pass over its probabilities.
+"""All metrics of a model together, computed in one pass over its probabilities.
 
 Shapes: N images, C classes, *S space, B bins.
 """
@@ -21,13 +21,13 @@ S = TypeVar("S", bound=ImageSums)
 
 
 class BinnedMetric(ImageMetric[S]):
-    """Base of the metrics of probabilities, which keep bins of confidence of every image.
+    """Base class of metrics of probabilities, with confidence bins of every image as state.
 
     Args:
-        num_classes: C, at least 2; 1 and more for independent classes.
+        num_classes: C, at least 2; at least 1 for independent classes.
         empty: The sums of no image.
         num_bins: B, at least 1.
-        **kwargs: Of `ImageMetric`.
+        **kwargs: Arguments of `ImageMetric`.
     """
 
     def __init__(self, num_classes: int, *, empty: S, num_bins: int, **kwargs: Any) -> None:
@@ -35,7 +35,7 @@ class BinnedMetric(ImageMetric[S]):
         self.num_bins = num_bins
 
     def options(self) -> dict[str, Any]:
-        """Return the arguments that this metric hands to the function which gathers its sums."""
+        """Return the arguments for the function that computes the sums."""
         return super().options() | {"num_bins": self.num_bins}
 
     def update(self, probs: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
@@ -44,23 +44,24 @@ class BinnedMetric(ImageMetric[S]):
         Args:
             probs: Probabilities (N, C, *S).
             target: Class indices (N, *S), probabilities (N, C, *S), or a `Target` such as
-                `targets.votes(masks)`. Of independent classes 0 and 1 or probabilities (N, C, *S).
+                `targets.votes(masks)`. For independent classes, 0/1 or probabilities (N, C, *S).
             valid: Bool (N, *S), False for pixels to ignore.
         """
         self._append(self.gather(probs, target, valid))
 
     @abstractmethod
     def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> S:
-        """Gather the sums of a batch.
+        """Compute the sums of a batch.
 
-        Further settings that they depend on go to `__init__` as `settings`, see `ImageMetric`.
+        Other settings that affect them must be passed to `__init__` as `settings`, see
+        `ImageMetric`.
         """
 
 
 class PixelMetric(BinnedMetric[PixelSums]):
-    """Base of the metrics that keep all sums of a pass over the pixels; see `CalibrationMetric`.
+    """Base class of metrics with all sums of `pixel_sums` as state; see `CalibrationMetric`.
 
-    The state is 3 (C + 16 B + 16 + C B) numbers an image: 13 kB for 19 classes and 15 bins.
+    The state of an image has 3 (C + 16 B + 16 + C B) numbers: 13 kB for 19 classes and 15 bins.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PixelMetric(BinnedMetric[PixelSums]):
         )
 
     def gather(self, probs: Tensor, target: AnyTarget, valid: Tensor | None) -> PixelSums:
-        """Gather the sums of a batch."""
+        """Compute the sums of a batch."""
         return pixel_sums(probs, target, valid=valid, **self.options())
 
     def reliability(self) -> dict[str, Tensor]:
@@ -82,7 +83,7 @@ class PixelMetric(BinnedMetric[PixelSums]):
 
 
 class CalibrationScores(PixelMetric):
-    """Every metric of calibration at once; arguments as in `PixelMetric`.
+    """All calibration metrics together; arguments as in `PixelMetric`.
 
     `compute` returns a dict of float64 scalars: ece_d and ece_i (top-label error over the data set,
     mean over images), cece_d (class-wise), ace_d (adaptive bins), mce_d (maximum), brier (in
@@ -93,12 +94,12 @@ class CalibrationScores(PixelMetric):
     higher_is_better = False
 
     def compute(self) -> dict[str, Tensor]:
-        """Return the scores by name."""
+        """Return the metrics by name."""
         return _calibration(self.sums()).of_row()
 
 
 class EvaluationScores(PixelMetric):
-    """The scores of `SegmentationScores` and `CalibrationScores`, from one pass over the pixels.
+    """The metrics of `SegmentationScores` and `CalibrationScores`, in one pass over the pixels.
 
     Example:
         >>> import torch
@@ -109,7 +110,7 @@ class EvaluationScores(PixelMetric):
         (0.5, 0.375)
     """
 
-    higher_is_better = None  # some of them are
+    higher_is_better = None  # it differs between the metrics
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scores by name."""

@@ -1,4 +1,4 @@
-"""Soft IoU and soft Dice: overlap of probabilities with a soft target, such as shares of votes.
+"""Soft IoU and soft Dice: overlap of probabilities with a soft target, such as vote shares.
 
 Shapes: N images, C classes, *S space.
 """
@@ -19,12 +19,12 @@ from softiou.overlap import overlap_statistics
 
 @dataclass(frozen=True)
 class OverlapMasses(OverlapSums):
-    """Masses of each image and class, float64 (N, C), of prediction p and target y.
+    """Sums over the pixels of each image and class, float64 (N, C), with prediction p and target y.
 
     Attributes:
-        P: Of the prediction, sum p.
-        Y: Of the target, sum y.
-        D: Of the absolute difference, sum |p - y|.
+        P: Mass of the prediction, sum p.
+        Y: Mass of the target, sum y.
+        D: Absolute difference, sum |p - y|.
     """
 
     P: Tensor
@@ -48,12 +48,12 @@ class OverlapMasses(OverlapSums):
         return self._defined(self._twice_overlap() / (self.P + self.Y))
 
     def _defined(self, score: Tensor) -> Tensor:
-        # A softmax gives every class a trace of mass: without this, a class that does not occur in
-        # any target would score 0. The mass predicted for it is missing from the other classes.
+        # A softmax gives every class some mass, so classes that are not in the target would score
+        # 0. They need no penalty: the mass predicted for them is missing from the other classes.
         return score.where(self.occurs(), torch.nan)
 
     def _twice_overlap(self) -> Tensor:
-        # Rounding of the three sums can leave a disjoint pair just below zero.
+        # Rounding of the three sums can make it slightly negative without overlap.
         return (self.P + self.Y - self.D).clamp(min=0)
 
 
@@ -65,13 +65,12 @@ def overlap_masses(
     ignore_index: int | None = None,
     valid: Tensor | None = None,
 ) -> OverlapMasses:
-    """Gather the masses of prediction, target and their difference, image by image.
+    """Compute the masses of prediction, target and their difference for each image.
 
     Args:
         probs: Probabilities (N, C, *S) of any floating dtype.
         target: Class indices (N, *S), probabilities (N, C, *S), or any `Target`.
-        ignore_index: Label value of the pixels to ignore; in a soft target it fills all C entries
-            of the pixel.
+        ignore_index: Label of pixels to ignore; in a soft target, all C entries of such a pixel.
         valid: Bool (N, *S), False for pixels to ignore.
 
     Returns:
@@ -82,8 +81,8 @@ def overlap_masses(
         ValueError: Shapes do not match, or `probs` or the target do not sum to 1 over the classes.
 
     Note:
-        The pixels of one image are added up in float32 (float64 for float64 `probs`) by the tiled
-        pass of the losses, images in float64. Nothing of the size of a dense target is made.
+        The pixels of an image are summed in float32 (float64 for float64 `probs`), images in
+        float64. The target is read in tiles and never expanded as a whole.
 
     Example:
         >>> probs, target = torch.tensor([[[0.75], [0.25]]]), torch.tensor([[[0.5], [0.5]]])
@@ -93,7 +92,7 @@ def overlap_masses(
     if not _checks.dense_tensor("probs", probs).is_floating_point():
         raise TypeError(
             f"Expected `probs` to be floating probabilities (N, C, *S), but got {probs.dtype}. For "
-            "predicted classes use MeanIoU or MeanDice."
+            "predicted classes, use MeanIoU or MeanDice."
         )
     if isinstance(target, DecodedTarget):
         valid = target.valid if valid is None else target.valid & valid
@@ -103,7 +102,7 @@ def overlap_masses(
     )
     masses = OverlapMasses(P=sums.P.double(), Y=sums.Y.double(), D=sums.D.double())
     weight = sums.weight.double()
-    _check_mass("probs", masses.P.sum(1), weight, "Logits need `logits.softmax(1)` first.")
+    _check_mass("probs", masses.P.sum(1), weight, "For logits, use `logits.softmax(1)`.")
     _check_mass(
         "target",
         masses.Y.sum(1),
@@ -114,9 +113,10 @@ def overlap_masses(
 
 
 def _check_mass(name: str, mass: Tensor, weight: Tensor, way_out: str) -> None:
-    """Raise unless the mean pixel of each image (N,) has the mass 1: it costs N numbers, not N P.
+    """Raise a ValueError unless the probabilities of each image sum to 1 on average.
 
-    NaN raises, too: it would drop out of the means over images and classes without a trace.
+    This checks N numbers instead of all pixels. NaN raises as well, because it would be silently
+    left out of the means over images and classes.
     """
     wrong = ~((mass - weight).abs() <= 1e-2 * weight)
     if bool(wrong.any()):
@@ -128,11 +128,11 @@ def _check_mass(name: str, mass: Tensor, weight: Tensor, way_out: str) -> None:
 
 
 class SoftOverlapMetric(ImageMetric[OverlapMasses]):
-    """Base of the metrics that keep the overlap masses of every image, (N, C).
+    """Base class of metrics whose state is the overlap masses (N, C) of every image.
 
     Args:
         num_classes: C, at least 2.
-        **kwargs: `ignore_index`, for hard and soft targets, and those of `torchmetrics.Metric`.
+        **kwargs: `ignore_index`, and arguments of `torchmetrics.Metric`.
     """
 
     P: list[Tensor]
@@ -145,7 +145,7 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
         super().__init__(num_classes, empty=OverlapMasses(none, none, none), **kwargs)
 
     def update(self, probs: Tensor, target: AnyTarget, valid: Tensor | None = None) -> None:
-        """Add images: see `overlap_masses` for the shapes."""
+        """Add images; for the shapes see `overlap_masses`."""
         if _checks.dense_tensor("probs", probs).ndim < 3 or probs.shape[1] != self.num_classes:
             raise ValueError(
                 f"Expected `probs` to have shape (N, C, *S) with C = {self.num_classes}, but got "
@@ -155,27 +155,27 @@ class SoftOverlapMetric(ImageMetric[OverlapMasses]):
 
 
 class SoftIoU(MeanMetric[OverlapMasses], SoftOverlapMetric):
-    """Soft IoU of probabilities and a target that may be soft, averaged as in `MeanIoU`.
+    """Soft IoU of probabilities and a hard or soft target, averaged as in `MeanIoU`.
 
         soft IoU = (P + Y - D) / (P + Y + D),    P = sum p, Y = sum y, D = sum |p - y|
 
-    It is 1 at p = y and nowhere else, and 1 - soft IoU is a metric on [0, 1]^n. The usual product
-    form M / (P + Y - M), M = sum p y, is not suited to soft targets: at p = y it stays below 1
-    wherever y is soft, and predictions that exaggerate the majority score higher. For hard targets
-    and hard predictions both are the IoU.
+    It is 1 only at p = y, and 1 - soft IoU is a metric on [0, 1]^n. The usual product form
+    M / (P + Y - M), M = sum p y, is not suitable for soft targets: at p = y it is below 1 if y is
+    soft, and overconfident predictions of the majority class score higher. For hard targets and
+    hard predictions both are the IoU.
 
     Args:
         num_classes: C, at least 2.
-        per: "dataset" (masses added over the images first; a class with Y = 0 is NaN and left
-            out), "image" or "class" (classes with Y > 0 in the image), or "none".
-        ignore_index: Label value of the pixels to ignore.
-        **kwargs: Of `torchmetrics.Metric`.
+        per: "dataset" (masses are summed over the images first; a class with Y = 0 is left out),
+            "image" or "class" (classes with Y > 0 in the image), or "none".
+        ignore_index: Label of pixels to ignore.
+        **kwargs: Arguments of `torchmetrics.Metric`.
 
     Example:
         >>> from softiou import targets
-        >>> raters = torch.tensor([[[0, 1], [1, 1]]])  # (1, 2, 2): they disagree on one pixel
+        >>> masks = torch.tensor([[[0, 1], [1, 1]]])  # two annotators disagree on one pixel
         >>> metric = SoftIoU(num_classes=2)
-        >>> metric.update(torch.tensor([[[0.5, 0.0], [0.5, 1.0]]]), targets.votes(raters))
+        >>> metric.update(torch.tensor([[[0.5, 0.0], [0.5, 1.0]]]), targets.votes(masks))
         >>> metric.compute()
         tensor(1., dtype=torch.float64)
 
@@ -191,8 +191,8 @@ class SoftIoU(MeanMetric[OverlapMasses], SoftOverlapMetric):
 class SoftDice(MeanMetric[OverlapMasses], SoftOverlapMetric):
     """Soft Dice score, (P + Y - D) / (P + Y); arguments and averages as in `SoftIoU`.
 
-    It is 1 at p = y and nowhere else. The product form 2 M / (P + Y) is not: with y = 1/2
-    everywhere it is 1/2 at p = y, and 2/3 at p = 1.
+    It is 1 only at p = y. The product form 2 M / (P + Y) has no maximum there: with y = 1/2 in all
+    pixels, it is 1/2 at p = y and 2/3 at p = 1.
 
     References:
         Wang, Popordanoska, Bertels, Lemmens, Blaschko, Dice Semimetric Losses, MICCAI 2023, arXiv
@@ -205,7 +205,7 @@ class SoftDice(MeanMetric[OverlapMasses], SoftOverlapMetric):
 
 
 class SoftScores(SoftOverlapMetric):
-    """Soft IoU and soft Dice at once, from masses that are gathered once.
+    """Soft IoU and soft Dice together, computed in one pass over the pixels.
 
     `compute` returns a dict of float64 scalars in [0, 1]: soft_iou_d, soft_iou_i, soft_iou_c,
     soft_dice_d, soft_dice_i, soft_dice_c (data set, image, class; see `SoftIoU`).

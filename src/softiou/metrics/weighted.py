@@ -1,10 +1,9 @@
-"""The engine: every metric as a function of sums over images, for many weightings at once.
+"""All metrics as functions of sums of images with weights, for many sets of weights at once.
 
-An image of weight w counts as w copies of it. The torchmetrics classes give every image the weight
-1; the bootstrap gives it the number of times that a resample draws it.
+An image of weight w counts as w copies of it. The torchmetrics classes use equal weights of 1; the
+bootstrap uses the number of times that an image is drawn in a resample.
 
-Shapes: N images, C classes, B bins of confidence, R weightings of the images, Q levels of the
-worst.
+Shapes: N images, C classes, B confidence bins, R sets of weights, Q worst-case percentages.
 """
 
 import math
@@ -27,7 +26,7 @@ ABSENT = ("exclude", "zero")
 WORST_PERCENT = (10, 5)
 AVERAGED_PERCENT = tuple(range(10, 101, 10))  # of `worst="averaged"`
 
-# Per cent q of the images with the lowest scores; None for all of them.
+# The percentage q of images with the lowest scores; None for all images.
 Worst: TypeAlias = float | Sequence[float] | Literal["averaged"] | None
 
 S = TypeVar("S", bound=ImageSums)
@@ -36,13 +35,13 @@ O = TypeVar("O", bound=OverlapSums)  # noqa: E741
 
 @dataclass(frozen=True)
 class MetricValues:
-    """Metrics of R weightings of the images in float64; NaN where undefined.
+    """Metrics for R sets of weights, in float64; NaN where undefined.
 
     Attributes:
-        metrics: By their keys in `softiou.metrics.METRICS`, (R,) each, before scaling: shares in
+        metrics: Values (R,) by the keys of `softiou.metrics.METRICS`, before scaling: fractions in
             [0, 1], "brier" in [0, 2], "nll" in nats.
-        per_class: By the keys of evaluation.json's `per_class`, (R, C) each: "iou", "iou_c" (mean
-            over the images of the class), "dice", "accuracy" (recall), "soft_iou", "soft_dice",
+        per_class: Values (R, C) by the keys of `per_class` in evaluation.json: "iou", "iou_c" (mean
+            over images with the class), "dice", "accuracy" (recall), "soft_iou", "soft_dice",
             "boundary_iou" and "cece".
     """
 
@@ -54,20 +53,20 @@ class MetricValues:
         return replace(self, metrics=metrics, per_class={**self.per_class, **other.per_class})
 
     def of_row(self, row: int = 0) -> dict[str, Tensor]:
-        """Return the metrics of one weighting, a scalar each."""
+        """Return the metrics for one set of weights as scalars."""
         return {name: values[row] for name, values in self.metrics.items()}
 
 
 def equal_weights(sums: ImageSums) -> Tensor:
-    """Return the weights (1, N) that count every image once, on the device of the sums."""
+    """Return weights of 1 for every image (1, N), on the device of the sums."""
     first = next(iter(sums.tensors().values()))
     return torch.ones(1, len(first), dtype=torch.float64, device=first.device)
 
 
 def pool(sums: S, weights: Tensor) -> S:
-    """Add the images up for each weighting: (N, ...) -> (R, ...) in float64.
+    """Compute the weighted sums over the images: (N, ...) -> (R, ...) in float64.
 
-    Counts and weights are whole numbers, so their sums are exact below 2^53.
+    Counts and weights are integers, so the sums are exact below 2^53.
     """
 
     def pooled(tensor: Tensor) -> Tensor:
@@ -77,27 +76,27 @@ def pool(sums: S, weights: Tensor) -> S:
 
 
 def weighted_mean(values: Tensor, weights: Tensor, *, valid: Tensor | None = None) -> Tensor:
-    """Average (N,) or (N, C) over the images where it is defined: float64 (R,) or (R, C), else NaN.
+    """Compute weighted means of values (N,) or (N, C) over the images: float64 (R,) or (R, C).
 
-    `valid` says where, bool of the same shape; a NaN there makes every mean NaN. None for
-    everywhere but at NaN.
+    `valid`, bool of the same shape, selects the values; a NaN among them makes the means NaN. None
+    selects all values except NaN.
     """
     valid = values.isfinite() if valid is None else valid
     return (weights @ values.double().where(valid, 0.0)) / (weights @ valid.double())
 
 
 def worst_means(values: Tensor, weights: Tensor, *, percent: Sequence[float]) -> list[Tensor]:
-    """Average the lowest values (N,), an image of weight w being w images; NaN is left out.
+    """Average the lowest values (N,), where an image of weight w counts as w images.
 
-    For each q of `percent`, in (0, 100], the lowest ceil(q M / 100) of M images: float64 (R,), NaN
-    where nothing is defined. The weights (R, N) are whole numbers.
+    For each q of `percent`, in (0, 100], the result is the mean of the lowest ceil(q M / 100) of M
+    values, float64 (R,); NaN values are left out. The weights (R, N) are integers.
     """
     order = values.argsort()[: int(values.isfinite().sum())]  # NaN comes last
     drawn = weights @ values.isfinite().double()
-    # 0.7 * 1000 is a little more than 700 in floating point: no image more for that.
+    # 1e-9 because q M / 100 may be slightly above an integer in floating point.
     wanted = [(q * drawn / 100 - 1e-9).ceil() for q in percent]
     most = torch.stack(wanted).amax(0)
-    # Only the head of the order is read: about as many images as are wanted, or a few more.
+    # Only the first images in this order are needed; take more until the copies are enough.
     size = 2 * int(most.max()) + 16 if len(most) else 0
     while True:
         copies = weights.t()[order[:size]]  # (head, R), the lowest first
@@ -114,10 +113,10 @@ def worst_means(values: Tensor, weights: Tensor, *, percent: Sequence[float]) ->
 
 
 def worst_group_sizes(counts: OverlapCounts) -> dict[str, int]:
-    """Return how many images each of the worst-case metrics averages over, 0 without any.
+    """Return the number of images over which each worst-case metric averages.
 
-    It is ceil(q n / 100), n being the images that have a score; for miou_c_q10 and miou_c_q5 those
-    of the rarest class that occurs.
+    It is ceil(q n / 100), where n is the number of images with a score; for miou_c_q10 and
+    miou_c_q5, the number of images with the rarest class.
     """
     occurs = counts.occurs()
     of_classes = occurs.sum(0)
@@ -139,24 +138,24 @@ def mean_score(
     average: str = "macro",
     absent: str = "exclude",
 ) -> Tensor:
-    """Average a score of image and class as `MeanIoU` explains.
+    """Average a score over images and classes, as described in `MeanIoU`.
 
     Args:
-        sums: Of all images (N, C): `OverlapCounts` or `OverlapMasses`.
-        score: From sums (N, C) to values (N, C), NaN where undefined.
+        sums: Sums of all images (N, C): `OverlapCounts` or `OverlapMasses`.
+        score: Maps sums (N, C) to values (N, C), NaN where undefined.
         per: "dataset", "image", "class" or "none".
-        worst: Per cent of the images, in (0, 100], or a list of such: the mean of the lowest alone;
-            "averaged" is the mean over 10, 20, ..., 100.
-        average: Of the classes: "macro", "micro", "weighted" or "none".
-        absent: What a class without truth is: "exclude" or "zero".
+        worst: Average only this percentage of images with the lowest scores, in (0, 100], or a list
+            of percentages; "averaged" is the mean over 10, 20, ..., 100.
+        average: Average over the classes: "macro", "micro", "weighted" or "none".
+        absent: Treatment of classes that are not in the target: "exclude" or "zero".
 
     Returns:
         A float64 scalar, (C,) for "none", (Q,) for a list of `worst`, (Q, C) for both; NaN where
         undefined.
 
     Raises:
-        ValueError: A setting is unknown, `worst` out of range or not for this `per`, or "micro"
-            with the average per class.
+        ValueError: A setting is unknown, `worst` is out of range or not possible with `per`, or
+            average="micro" is used with per="class" or "none".
     """
     check_average(per, worst, average, absent)
     if average == "micro":
@@ -180,17 +179,16 @@ def mean_score(
 
 
 def _mean_of_classes(scores: Tensor, sizes: Tensor) -> Tensor:
-    """Average scores (..., C), weighted by the sizes of the classes; NaN is left out."""
+    """Average scores (..., C) over the classes, weighted by their sizes; NaN is left out."""
     sizes = sizes.where(scores.isfinite(), 0)
     return (scores.nan_to_num(0.0) * sizes).sum(-1) / sizes.sum(-1)
 
 
 def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
-    """Average the lowest scores (N, ...) along the images; NaN is left out.
+    """Average the lowest scores (N, ...) over the images; NaN is left out.
 
-    Of n scores that are defined the lowest ceil(q n / 100) are averaged, with q in (0, 100] the
-    per cent `worst`, or several of them: (...), or (Q, ...) for a list; NaN where no score is
-    defined.
+    `worst` is a percentage q in (0, 100] or a list of them. Of n defined scores, the lowest
+    ceil(q n / 100) are averaged. The result is (...), or (Q, ...) for a list; NaN if n is 0.
     """
     percent = worst if isinstance(worst, Sequence) else (worst,)
     columns = scores.double().reshape(len(scores), math.prod(scores.shape[1:]))
@@ -201,36 +199,36 @@ def worst_mean(scores: Tensor, worst: float | Sequence[float]) -> Tensor:
 
 
 def check_average(per: str, worst: Worst, average: str = "macro", absent: str = "exclude") -> None:
-    """Raise unless these settings of an average make sense together."""
+    """Raise a ValueError for unknown settings, or settings that exclude each other."""
     _checks.one_of("per", per, PER)
     _checks.one_of("average", average, AVERAGE)
     _checks.one_of("absent", absent, ABSENT)
     if per in ("class", "none") and average == "micro":
         raise ValueError(
             f"Expected `per` to be 'dataset' or 'image' with average='micro', but got {per!r}. "
-            "'micro' adds up the classes, and this one keeps them apart."
+            "'micro' sums over the classes, so it has no values per class."
         )
     if worst is None:
         return
     if per not in ("image", "class"):
         raise ValueError(
             f"Expected `per` to be 'image' or 'class' with `worst`, but got {per!r}. Only these "
-            "give every image a score of its own."
+            "have a score for every image."
         )
     if worst == "averaged":
         return
     levels = worst if isinstance(worst, Sequence) else [worst]
     if not levels or not all(0 < float(q) <= 100 for q in levels):
         raise ValueError(
-            f"Expected `worst` to be per cent in (0, 100] or 'averaged', but got {worst}."
+            f"Expected `worst` to be percentages in (0, 100] or 'averaged', but got {worst}."
         )
 
 
 def overlap_metrics(counts: OverlapCounts, weights: Tensor) -> MetricValues:
-    """Compute mIoU, mDice, their worst cases, accuracy and mean accuracy; weights float64 (R, N).
+    """Compute mIoU, mDice, worst-case mIoU, accuracy and mean accuracy; weights float64 (R, N).
 
-    A class without a pixel in the target, of the data set or of the image, is left out of its
-    means and is NaN in `per_class`, predicted or not.
+    A class that is not in the target (of the data set or the image) is left out of the means and
+    NaN in `per_class`, whether it is predicted or not.
     """
     total = pool(counts, weights)
     metrics, per_class = _averages(counts, total, weights, iou="miou", dice="mdice")
@@ -258,7 +256,7 @@ def classwise_metrics(bins: CalibrationBins, weights: Tensor) -> MetricValues:
     """Compute the class-wise calibration error from bins of every class (N, C, B)."""
     total = pool(bins, weights)
     error, occurs = classwise_error(total), total.correct.sum(-1) > 0
-    # Not `nanmean`: where a probability was NaN the error is, too, and has to show.
+    # Not nanmean, so that NaN probabilities give a NaN metric.
     mean = error.where(occurs, 0.0).sum(1) / occurs.sum(1)
     return MetricValues({"cece_d": mean}, {"cece": error})
 
@@ -273,11 +271,11 @@ def confidence_metrics(
     nll: Tensor | None = None,
     pixels: Tensor | None = None,
 ) -> MetricValues:
-    """Compute the metrics of top-label calibration that the given sums allow; weights (R, N).
+    """Compute the top-label calibration metrics for which sums are given; weights (R, N).
 
-    Bins of equal width (N, B) give ece_d, ece_i and mce_d; fine ones (N, F) ace_d; those of the
-    pixels near a boundary (N, B) bece_d; the sums of `ImageStatistics` (N,) brier and nll, beside
-    the valid pixels (N,).
+    `bins` of equal width (N, B) give ece_d, ece_i and mce_d; `fine_bins` (N, F) give ace_d;
+    `boundary_bins` (N, B), of pixels near a boundary, give bece_d; the sums `brier` and `nll` (N,),
+    divided by the number of valid `pixels` (N,), give brier and nll.
     """
     found: dict[str, Tensor] = {}
     if bins is not None:
@@ -298,7 +296,7 @@ def confidence_metrics(
 def _averages(
     sums: OverlapSums, total: OverlapSums, weights: Tensor, *, iou: str, dice: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Average over data set, image and class, as `mean_score` does for one weighting."""
+    """Average over data set, images and classes, as `mean_score` for equal weights."""
     metrics: dict[str, Tensor] = {}
     per_class: dict[str, Tensor] = {}
     scores = (("iou", iou, sums.iou(), total.iou()), ("dice", dice, sums.dice(), total.dice()))

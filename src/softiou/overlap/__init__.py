@@ -1,4 +1,4 @@
-"""Overlap statistics: gathered in one pass over the pixels, scored by small formulae."""
+"""Overlap statistics, computed in one pass over the pixels, and the scores computed from them."""
 
 from softiou.overlap.dispatch import gather_statistics, overlap_statistics
 from softiou.overlap.processes import gather_images

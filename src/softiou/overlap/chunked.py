@@ -1,17 +1,17 @@
-"""The pass tile by tile, in PyTorch operators on preallocated buffers: any device, little memory.
+"""The pass in tiles with PyTorch operators and preallocated buffers: any device, little memory.
 
-With p = activation(z) on a tile, the forward pass reduces it to the sums; the backward pass makes
-p again and turns the gradients of the sums into that of the logits z. With the index c for the
-class, w for the weight of a pixel, P', D', M', T' for the gradients of the sums, h for what
-`entropy` says of the cross-entropy, and [p < y] for 1 below y, 1/2 at y and 0 above it:
+For each tile, the forward pass computes p = activation(z) and reduces it to the sums. The backward
+pass computes p again, and from the gradients of the sums the gradient of the logits z. With the
+class c, the weight w of a pixel, the gradients P', D', M', T' of the sums, the h of `entropy` for
+the cross-entropy, and [p < y] = 1 for p < y, 1/2 for p = y and 0 for p > y:
 
     a_c = sum over the targets of w (P'_c + D'_c sign(p_c - y_c) + M'_c y_c + T'_c [p_c < y_c])
     softmax:  dz_c = p_c (a_c - sum_k p_k a_k) + w (h_c - p_c sum_k h_k)
     sigmoid:  dz_c = p_c (1 - p_c) a_c + w h_c
     none:     dz_c = a_c
 
-For hard labels under a softmax nothing of the size of a tile is needed besides p. With l the label,
-E' = -h_l, u = P' + D' the value of a_c off the label and v = P' - D' + M' + T' on it (w = 1):
+For hard labels with a softmax, p is the only buffer of the size of a tile. With the label l,
+E' = -h_l, and for a_c the values u = P' + D' if c != l and v = P' - D' + M' + T' if c = l (w = 1):
 
     s = sum_k u_k p_k + (v_l - u_l) p_l
     dz_c = p_c (u_c + E' - s)    dz_l = p_l (v_l + E' - s) - E'
@@ -27,14 +27,14 @@ from softiou.overlap.job import Job, Sums
 from softiou.targets import HardTile, SoftTile
 from softiou.tiles import Tile
 
-# Entries (C T) of a tile: three buffers of this size have to fit into the cache of a core; a GPU
-# wants few and large kernels instead.
+# Entries (C T) of a tile: on a CPU three such buffers should fit in the cache of a core; a GPU
+# needs few and large kernels instead.
 _ENTRIES_CPU, _ENTRIES_ELSEWHERE = 2**18, 2**23
 
 
 def gather(job: Job) -> Sums:
-    """Gather the sums of a job, tile after tile in a fixed order."""
-    # On devices without float64 (MPS) the few additions of tiles are done in float32.
+    """Compute the sums of a job, tile by tile in a fixed order."""
+    # Devices without float64 (MPS) add up the tiles in float32.
     exact = job.logits.device.type in ("cpu", "cuda")
     sums, K = job.empty(torch.float64 if exact else job.dtype), len(job.targets)
     work = _Work(job)
@@ -73,7 +73,7 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
 
 
 class _Work:
-    """The buffers of a pass, and the two steps that fill them."""
+    """The buffers of a pass, for the logits and the probabilities of a tile."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.bilinear = job, job.bilinear
@@ -83,7 +83,7 @@ class _Work:
         self._probs: Tensor | None = None
 
     def logits(self, tile: Tile, reads: list[tuple[HardTile | SoftTile, Tensor | None]]) -> Tensor:
-        """Return the logits (C, T) of a tile, 0 where no pixel is valid, even if they are NaN."""
+        """Return the logits (C, T) of a tile, with 0 for ignored pixels, which may contain NaN."""
         given = self.job.logits
         z = tile.of_each(given) if self.bilinear is None else self.bilinear.read(given, tile)
         if z.dtype != self.job.dtype or not z.is_contiguous():
@@ -93,7 +93,7 @@ class _Work:
         return z if counts is None else torch.where(counts, z, 0.0)
 
     def activate(self, z: Tensor) -> Tensor:
-        """Return p (C, T), which may be overwritten."""
+        """Return p (C, T), which the caller may overwrite."""
         if self.job.settings.activation == "none":
             return z
         self._probs = _fitting(self._probs, z, self.job.dtype)
@@ -103,14 +103,14 @@ class _Work:
 
 
 def _fitting(buffer: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the buffer where it has the shape that is needed, otherwise a new one."""
+    """Return the buffer if it has the required shape, otherwise a new one."""
     if buffer is not None and buffer.shape == like.shape:
         return buffer
     return torch.empty(like.shape, dtype=dtype, device=like.device)
 
 
 def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
-    """Return where any target is valid; None for everywhere."""
+    """Return where any target is valid; None if everywhere."""
     counts = None
     for w in weights:
         if w is None:
@@ -122,7 +122,7 @@ def _anywhere(weights: list[Tensor | None]) -> Tensor | None:
 def _tile_sums(
     job: Job, read: HardTile | SoftTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return masses (5 or 7, C), maxima (2, C) and weight of one target on one tile."""
+    """Return masses (5 or 7, C), maxima (2, C) and weight of one target in one tile."""
     if isinstance(read, HardTile) and _is_hard(job, read):
         return _hard_sums(job, read, w, z, p)
     read = read.dense(job.num_classes, job.dtype)
@@ -139,7 +139,7 @@ def _tile_sums(
 
 
 def _is_hard(job: Job, read: HardTile) -> bool:
-    """Whether the short way is open; on other devices adding up by label is not deterministic."""
+    """Whether `_hard_sums` can be used; sums by label are deterministic only on the CPU."""
     on_cpu = job.logits.device.type == "cpu"
     plain = job.settings.activation == "softmax" and not job.settings.label_smoothing
     return on_cpu and plain and read.epsilon is None
@@ -148,7 +148,7 @@ def _is_hard(job: Job, read: HardTile) -> bool:
 def _hard_sums(
     job: Job, read: HardTile, w: Tensor | None, z: Tensor, p: Tensor
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Do the same for hard labels: p is read once, and terms of the label are of size T."""
+    """Compute the sums of hard labels: p is read once, and terms of the label have size T."""
     label = read.index.unsqueeze(0)
     p_label = p.gather(0, label)[0]  # (T,)
     one = torch.ones_like(p_label) if w is None else w
@@ -156,7 +156,7 @@ def _hard_sums(
     if job.settings.maxima:
         y_max = _by_label(read.index, (one > 0).to(p.dtype), job.num_classes) > 0
         maxima = torch.stack([_largest(p, w), y_max.to(p.dtype)])
-    # Without the label's own entry no large numbers cancel: D = P + Y - 2 M would lose digits.
+    # Sum the other classes separately: D = P + Y - 2 M would be inaccurate by cancellation.
     p.scatter_(0, label, 0.0)
     others = _total(p, w)
     p.scatter_(0, label, p_label.unsqueeze(0))
@@ -206,14 +206,14 @@ def _tile_gradient(
 def _hard_gradient(
     job: Job, read: HardTile, w: Tensor | None, p: Tensor, cotangents: Tensor
 ) -> Tensor:
-    """Do the same for one hard target, in two passes over p; see the module."""
+    """Return dz (C, T) for one hard target, in two passes over p; see the module."""
     P, _, D, M, T, *entropy = cotangents  # (C,) each
     u, v = P + D, P - D + M + T
     label = read.index.unsqueeze(0)
     p_label, v_label = p.gather(0, label)[0], v[read.index]
     E = entropy[0][read.index] if entropy else torch.zeros_like(p_label)
     if entropy and (gamma := job.settings.focal_gamma):
-        gap = 1 - p_label  # at 0 its powers below 1 are infinite, and -p log p is 0
+        gap = 1 - p_label  # for a gap of 0, a negative power is infinite, but -p log p is 0
         steep = torch.where(gap > 0, gap ** (gamma - 1), 0.0)
         E = E * (gamma * steep * torch.special.entr(p_label) + gap**gamma)
     s = u @ p + (v_label - u[read.index]) * p_label - E
@@ -225,7 +225,7 @@ def _hard_gradient(
 
 def _total(x: Tensor, w: Tensor | None) -> Tensor:
     """Sum over the pixels with their weights, (C, T) -> (C,)."""
-    # No product of matrix and vector: it would add up one by one, or in TF32.
+    # Not a matrix-vector product, which may be less accurate (sequential sums, TF32).
     return x.sum(1) if w is None else (x * w).sum(1)
 
 

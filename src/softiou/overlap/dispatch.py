@@ -1,4 +1,4 @@
-"""From a prediction and targets to overlap statistics: checks, and the choice of the way there.
+"""Compute overlap statistics from a prediction and targets: check them, and choose how.
 
 Shapes: N images, C classes, *S space, K targets.
 """
@@ -36,12 +36,12 @@ def overlap_statistics(
     impl: str = "auto",
     tile: int | None = None,
 ) -> OverlapStatistics:
-    """Gather the overlap statistics of a prediction and a target, per image and class.
+    """Compute the overlap statistics of a prediction and a target, per image and class.
 
-    With p the activated logits, y the target and w the weight of a pixel (0 where it does not
-    count), the statistics are sums over the pixels: P = sum w p, Y = sum w y, D = sum w |p - y|,
-    M = sum w p y, T = sum w min(p, y), and the cross-entropy of each class, sum w y (-log p), under
-    a sigmoid also sum w (1 - y) (-log(1 - p)).
+    With p = activation(logits), the target y and the weight w of a pixel (0 if it is ignored), they
+    are sums over the pixels: P = sum w p, Y = sum w y, D = sum w |p - y|, M = sum w p y,
+    T = sum w min(p, y), and the cross-entropy of each class, sum w y (-log p), with a sigmoid also
+    sum w (1 - y) (-log(1 - p)).
 
     Args:
         logits: Scores (N, C, *S) of any floating dtype; probabilities for activation "none". With
@@ -50,40 +50,40 @@ def overlap_statistics(
             integers, or any `Target`.
         activation: "softmax" for classes that exclude each other, "sigmoid" for binary (C = 1)
             and multilabel problems, "none" for probabilities.
-        ignore_index: Label value whose pixels do not count, or several of them for labels.
-        valid: Bool (N, *S), True where the pixel counts; None for everywhere.
-        weights: Floating (N, *S), at least 0: how much the pixel counts; None for 1.
-        cross_entropy: Whether to gather the cross-entropy, too.
-        label_smoothing: Share of the target that the cross-entropy spreads evenly over the classes
-            (over both outcomes of a sigmoid), in [0, 1]; the other statistics see the target.
-        focal_gamma: Exponent of |y - p|, by which the terms of the cross-entropy are multiplied, at
-            least 0: for hard labels the focal loss.
-        maxima: Whether to gather the largest prediction and target, too.
-        validate: Whether to check the contents of `target` and `weights`; True costs a sync. None
-            checks labels, probabilities and weights on the CPU, where it costs next to nothing.
-        upsample: "bilinear" reads logits of another resolution than the target's through bilinear
-            interpolation, tile by tile; None wants them at the resolution of the target.
+        ignore_index: Label of ignored pixels, or several for hard labels.
+        valid: Bool (N, *S), False for ignored pixels; None uses all pixels.
+        weights: Pixel weights (N, *S), floating, at least 0; None for equal weights of 1.
+        cross_entropy: Whether to compute the cross-entropy as well.
+        label_smoothing: Label smoothing of the cross-entropy over the classes (with a sigmoid, over
+            both outcomes), in [0, 1]; the other statistics use the target without it.
+        focal_gamma: The terms of the cross-entropy are multiplied by |y - p|^focal_gamma, at least
+            0; for hard labels this is the focal loss.
+        maxima: Whether to compute the largest prediction and target as well.
+        validate: Whether to check the contents of `target` and `weights`; True synchronises with a
+            GPU. None checks labels, probabilities and weights on the CPU, where checks are cheap.
+        upsample: "bilinear" interpolates logits to the resolution of the target, tile by tile; None
+            requires logits at the resolution of the target.
         align_corners: As in `F.interpolate`.
-        impl: "torch" (the definition; large, any order of gradient), "chunked" (tiles, any device),
-            "native" (compiled tiles on the CPU), "triton" (CUDA), or "auto" for the fastest.
-        tile: Pixels of a tile; None for a choice by device and classes.
+        impl: "torch" (the reference; needs more memory, any order of gradient), "chunked" (tiles,
+            any device), "native" (compiled, CPU), "triton" (CUDA), or "auto" for the fastest.
+        tile: Pixels per tile; None chooses it by device and number of classes.
 
     Returns:
         Statistics of shape (N, C) in float32, or in float64 for float64 logits.
 
     Raises:
-        TypeError: A dtype does not fit.
-        ValueError: A shape does not fit, a softmax over one class or over independent classes is
-            asked for, the cross-entropy of probabilities is asked for, `impl` cannot do it,
-            or contents are out of range and were checked.
+        TypeError: A dtype does not match.
+        ValueError: A shape does not match, contents were checked and are out of range, or the
+            arguments exclude each other: softmax with one class or independent classes,
+            cross-entropy of probabilities, or an `impl` that does not support them.
 
     Note:
-        Labels outside the classes do not count where they are not checked. Pixels that do not
-        count contribute nothing and get exactly zero gradient, even where they hold NaN.
-        Arithmetic is float32 for half-precision logits, and the gradient comes in their dtype. All
-        but "torch" need extra memory for a tile, and have a gradient of first order that reaches
-        the logits alone; "auto" takes "torch" when the target or the weights want a gradient, in
-        forward mode and under the transforms of torch.func.
+        Labels out of range are ignored if they are not checked. Ignored pixels contribute nothing
+        and have exactly zero gradient, even if they contain NaN. Half-precision logits are
+        processed in float32, and their gradient has their dtype. All implementations except "torch"
+        need extra memory for one tile only, and provide a first-order gradient of the logits only;
+        "auto" uses "torch" if the target or the weights require a gradient, in forward-mode
+        differentiation, and under the transforms of torch.func.
 
     Example:
         >>> import torch
@@ -116,10 +116,10 @@ def gather_statistics(
     weights: Tensor | None = None,
     in_full: bool = False,
 ) -> list[OverlapStatistics]:
-    """Gather the statistics of one prediction and several targets, with one softmax for all.
+    """Compute the statistics of one prediction and several targets, with a single softmax.
 
-    Tensors and errors as in `overlap_statistics`; the result has one entry for each target. Where
-    the settings leave it open, `in_full` checks the contents of every kind of target.
+    Tensors and errors are those of `overlap_statistics`; the result has one entry per target. If
+    `settings.validate` is None, `in_full` checks the contents of every kind of target.
     """
     job = _job(logits, targets, settings, valid, weights)
     tensors = job.tensors()
@@ -143,7 +143,7 @@ def gather_statistics(
 
 
 def _wants_plain(job: Job, tensors: Sequence[Tensor]) -> bool:
-    """Whether the pass has to be done in plain PyTorch; raise where another was asked for."""
+    """Whether plain PyTorch is required or requested; raise if another `impl` cannot be used."""
     impl = job.settings.impl
     wants_gradient = any(x.requires_grad for x in tensors) and torch.is_grad_enabled()
     transformed = _is_transformed()
@@ -167,7 +167,7 @@ def _wants_plain(job: Job, tensors: Sequence[Tensor]) -> bool:
 
 
 def _has_values(job: Job, tensors: Sequence[Tensor]) -> bool:
-    """Whether the numbers can be looked at: nothing is traced, transformed or without memory."""
+    """Whether the tensors have values to check: they are not traced, transformed or meta."""
     return (
         not _is_transformed()
         and not operators.is_traced(job.logits, tensors)
@@ -176,7 +176,7 @@ def _has_values(job: Job, tensors: Sequence[Tensor]) -> bool:
 
 
 def _is_transformed() -> bool:
-    """Whether a transform of torch.func is at work, or a derivative in forward mode."""
+    """Whether a transform of torch.func or forward-mode differentiation is active."""
     if torch.compiler.is_compiling():
         return False
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
@@ -189,7 +189,7 @@ def _job(
     valid: Tensor | None,
     weights: Tensor | None,
 ) -> Job:
-    """Check shapes and dtypes, and read plain tensors as targets."""
+    """Check shapes and dtypes, and convert tensors to targets."""
     shape = _checks.spatial_shape(logits, activation=settings.activation)
     if settings.upsample is not None:
         shape = (shape[0], *_size_of(logits, [*targets, valid, weights]))
@@ -222,13 +222,13 @@ def _size_of(logits: Tensor, given: Sequence[Tensor | Target | None]) -> tuple[i
         if space is not None:
             if 0 in (*space, *logits.shape[2:]):
                 raise ValueError(
-                    f"Nothing can be interpolated from {tuple(logits.shape[2:])} to {space}: leave "
-                    "empty images out."
+                    f"Logits of size {tuple(logits.shape[2:])} cannot be interpolated to {space}: "
+                    "leave out empty images."
                 )
             return space
     raise ValueError(
-        "upsample='bilinear' needs to know the size of the images, and this target does not have "
-        "one. Name it: targets.teacher(logits, size=(H, W))."
+        "upsample='bilinear' needs the size of the images, but this target does not have one. Set "
+        "it: targets.teacher(logits, size=(H, W))."
     )
 
 

@@ -1,4 +1,4 @@
-"""One pass over the pixels: what every implementation is given, and what it returns.
+"""The input and the result of one pass over the pixels, for all implementations.
 
 Shapes: N images, C classes, *S space, K targets, T pixels of a tile.
 """
@@ -19,17 +19,17 @@ from softiou.tiles import Bilinear, Tile, tiles
 
 
 class Sums(NamedTuple):
-    """What a pass gathers of one target after the other, float32 (float64 for float64 logits)."""
+    """The sums of a pass for K targets, float32 (float64 for float64 logits)."""
 
-    # P of each target, then Y, D, M and T of each, and with the cross-entropy `entropy` and
-    # `entropy_off`, (5 K or 7 K, N, C).
+    # (5 K or 7 K, N, C): P of all targets, then Y, D, M and T of all, and with cross-entropy also
+    # `entropy` and `entropy_off`.
     masses: Tensor
-    maxima: Tensor | None  # largest predictions, then targets, (2 K, N, C); None when not asked for
-    weight: Tensor  # weights that the cross-entropy is divided by, (K, N)
+    maxima: Tensor | None  # (2 K, N, C): largest predictions, then largest targets; or None
+    weight: Tensor  # (K, N): denominators of the cross-entropy
 
     @classmethod
     def of_targets(cls, each: Sequence[Sums]) -> Sums:
-        """Interleave the sums of one target after the other; each weight is (N,) or (1, N)."""
+        """Combine the sums of single targets; each weight is (N,) or (1, N)."""
         masses = torch.stack([one.masses for one in each], 1).flatten(0, 1)
         maxima = [one.maxima for one in each if one.maxima is not None]
         largest = torch.stack(maxima, 1).flatten(0, 1) if maxima else None
@@ -39,18 +39,18 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One pass: a prediction, K targets that are ready to be read, and the settings."""
+    """The input of one pass: a prediction, K targets and the settings."""
 
-    logits: Tensor  # scores (N, C, *S), or (N, C, h, w) when `size` is another one
-    targets: tuple[Target, ...]  # K targets that cover (N, *S)
+    logits: Tensor  # scores (N, C, *S), or (N, C, h, w) if `size` differs
+    targets: tuple[Target, ...]  # K targets of shape (N, *S)
     size: tuple[int, ...]  # *S
-    settings: PassSettings = field(default_factory=PassSettings)  # what is gathered, and how
+    settings: PassSettings = field(default_factory=PassSettings)
     valid: Tensor | None = None  # bool (N, *S) or None
     weights: Tensor | None = None  # floating (N, *S) or None
-    # What an implementation keeps from its `gather` for its `gradient`.
+    # Values that an implementation stores in `gather` for `gradient`.
     cache: dict[str, Any] = field(init=False, default_factory=dict, repr=False)
 
-    # How low-resolution logits are interpolated; None for those of full resolution.
+    # The interpolation of low-resolution logits; None for full resolution.
     bilinear: Bilinear | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Job:
 
     @property
     def rows(self) -> int:
-        """Return how many masses are gathered of each target."""
+        """Return the number of masses of each target."""
         return 7 if self.settings.cross_entropy else 5
 
     @property
@@ -78,20 +78,20 @@ class Job:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Return the dtype of all arithmetic: float32, or float64 for float64 logits."""
+        """Return the dtype of the computation: float32, or float64 for float64 logits."""
         return torch.promote_types(self.logits.dtype, torch.float32)
 
     def tensors(self) -> list[Tensor]:
-        """Return all tensors but the logits: of the targets, `valid` and `weights`."""
+        """Return all tensors except the logits: those of the targets, `valid` and `weights`."""
         found = [tensor for target in self.targets for tensor in tensors_of(target)]
         return found + [x for x in (self.valid, self.weights) if x is not None]
 
     def tiles(self, pixels: int) -> Iterator[Tile]:
-        """Cut the images into tiles of about `pixels` pixels, or of the size that was asked for."""
+        """Yield tiles of about `pixels` pixels, or of `settings.tile` pixels if it is set."""
         return tiles(self.shape, self.settings.tile or pixels)
 
     def read_targets(self, tile: Tile) -> list[tuple[HardTile | SoftTile, Tensor | None]]:
-        """Read each target on a tile, with the weight of each pixel, (T,) or (C, T)."""
+        """Read each target in a tile, and its pixel weights (T,) or (C, T)."""
         reads = [target.read(tile, self.num_classes, self.dtype) for target in self.targets]
         valid = None if self.valid is None else tile.of(self.valid)
         weights = None if self.weights is None else tile.of(self.weights).to(self.dtype)
@@ -100,11 +100,11 @@ class Job:
     def _weight(
         self, of_target: Tensor | None, valid: Tensor | None, weights: Tensor | None
     ) -> Tensor | None:
-        """Combine the valid pixels of a target and of the job with the weights; None for 1."""
+        """Combine the valid pixels of target and job with the weights; None if all are 1."""
         if of_target is not None:
             self.check_valid(by_class=of_target.ndim == 2)
             valid = of_target if valid is None else of_target & valid
-        # On the CPU looking for a False costs less than multiplying a tile by ones.
+        # On the CPU this check is cheaper than multiplying a tile by ones.
         if valid is not None and valid.device.type == "cpu" and valid.ndim == 1 and valid.all():
             valid = None
         if weights is None:
@@ -112,9 +112,9 @@ class Job:
         return weights if valid is None else torch.where(valid, weights, 0.0)
 
     def validate(self, *, plain_kinds_only: bool = False) -> None:
-        """Raise on targets and weights that are out of range (costs a sync).
+        """Raise a ValueError if targets or weights are out of range (synchronises with a GPU).
 
-        `plain_kinds_only` leaves out the kinds of target that take long.
+        `plain_kinds_only` skips targets whose check is slow.
         """
         valid, weights = self.valid, self.weights
         if weights is not None:
@@ -132,15 +132,15 @@ class Job:
                 target.validate(self.num_classes, valid)
 
     def check_valid(self, *, by_class: bool) -> None:
-        """Raise when a target ignores single classes of a pixel under a softmax."""
+        """Raise a ValueError if a target ignores single classes of a pixel with a softmax."""
         if by_class and self.settings.activation == "softmax":
             raise ValueError(
-                "Expected `target` to ignore all classes of a pixel together, as a softmax needs, "
-                "but it ignores single ones. Use activation='sigmoid'."
+                "Expected `target` to ignore all classes of a pixel together, which a softmax "
+                "requires, but single ones are ignored. Use activation='sigmoid'."
             )
 
     def empty(self, dtype: torch.dtype) -> Sums:
-        """Return the sums over no pixel."""
+        """Return sums of 0."""
         K, N, C = len(self.targets), self.shape[0], self.num_classes
         masses = torch.zeros(self.rows * K, N, C, dtype=dtype, device=self.logits.device)
         maxima = torch.zeros_like(masses[: 2 * K]) if self.settings.maxima else None

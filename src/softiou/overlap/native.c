@@ -1,13 +1,13 @@
-/* The pass over the pixels for the CPU: a softmax, a sigmoid or ready probabilities against targets,
- * tile by tile.
+/* The pass over the pixels on the CPU: a softmax, a sigmoid or given probabilities against
+ * targets, tile by tile.
  *
- * Plain C11, compiled when the package is built; native.py describes the structures below to ctypes.
- * The formulae are those of chunked.py and entropy.py. Inside a tile every loop runs along the
- * pixels, so that the compiler can use the widest vectors there are.
+ * Plain C11, compiled when the package is built; native.py declares the structures below for
+ * ctypes. The formulas are those of chunked.py and entropy.py. Within a tile, the inner loops run
+ * over the pixels, so that the compiler can vectorise them.
  *
- * A tile is at most `tile` pixels of one row. Units of several tiles are handed to the threads; the
- * sums of a unit go to their own place and are added in a fixed order, so the result does not
- * depend on the number of threads.
+ * A tile has at most `tile` pixels of one row. The threads take units of several tiles. Each unit
+ * has its own sums, which are added in a fixed order, so the result does not depend on the number
+ * of threads.
  *
  * Shapes: N images, C classes, rows x columns pixels, K targets, h x w low-resolution logits.
  */
@@ -16,22 +16,22 @@
 #include <sys/mman.h>
 #endif
 
-/* What a loop over the pixels calls has to be inside of it, for vectors to be used. */
+/* Functions called in a loop over the pixels have to be inlined for the loop to be vectorised. */
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LABELS, PROBS, VOTES, SPARSE, GAUSSIAN, TEACHER };
 enum { SOFTMAX, SIGMOID, READY };
-/* Masses, the entropies of a class where it is and where it is not, and maxima. */
+/* Masses, cross-entropy of positives (E) and negatives (F), and maxima. */
 enum { P, Y, D, M, T, E, F, P_MAX, Y_MAX, SUMS };
 
-/* A tensor with strides in elements; data is NULL for one that is not there. */
+/* A tensor with strides in elements; data is NULL if there is none. */
 typedef struct {
     void *data;
     int64_t image, channel, row, column;
     int64_t type;
 } tensor;
 
-/* How a low-resolution map (h, w) is interpolated; h is 0 for full resolution. */
+/* The interpolation of a low-resolution map (h, w); h is 0 for full resolution. */
 typedef struct {
     int64_t h, w;
     const int32_t *row_first;
@@ -46,14 +46,14 @@ typedef struct {
                             sparse classes (N, depth, rows, columns), a teacher's logits */
     int64_t ignores;     /* whether there is a value to ignore */
     int64_t ignore;
-    int64_t independent; /* probabilities are ignored entry by entry */
-    double epsilon;      /* smoothing of labels, rounding of sparse weights, 1 / temperature */
-    tensor where;        /* UINT8 (N, 1 or C, rows, columns), or not there for everywhere: labels that
-                            are smoothed, probabilities that count */
+    int64_t independent; /* whether single entries of probabilities are ignored, not pixels */
+    double epsilon;      /* label smoothing, rounding of sparse weights, or 1 / temperature */
+    tensor where;        /* UINT8 (N, 1 or C, rows, columns): labels to smooth, or valid
+                            probabilities; none means all */
     tensor shares;       /* weights of the sparse classes (N, depth, rows, columns) */
-    int64_t depth;       /* annotators, classes of a sparse target, width of a Gaussian */
+    int64_t depth;       /* number of annotators or of sparse classes, or width of a Gaussian */
     const float *window; /* weights of a Gaussian (2 depth + 1, 2 depth + 1) */
-    taps low;            /* of a teacher */
+    taps low;            /* interpolation of a teacher's logits */
 } target;
 
 typedef struct {
@@ -62,36 +62,37 @@ typedef struct {
     tensor logits, valid, weights;
     const target *targets;
     int64_t activation, cross_entropy, maxima, tile, units, threads;
-    double smoothing, gamma;           /* of the cross-entropy */
-    int64_t *strange;                  /* becomes 1 where contents are out of range */
-    int64_t first, last;               /* the units to do, out of N units */
+    double smoothing, gamma;           /* label smoothing and focal exponent of the cross-entropy */
+    int64_t *strange;                  /* set to 1 if contents are out of range */
+    int64_t first, last;               /* the units of this call, out of N * units */
     double *sums;                      /* (N units, K, C, SUMS) */
     double *weights_of;                /* (N units, K) */
-    const float *slopes;               /* (5 or 7, K, N, C): of P, Y, D, M, T, and of E and F */
+    const float *slopes;               /* gradients of P, Y, D, M, T (E, F): (5 or 7, K, N, C) */
     const float *zeros;                /* (C,) */
     tensor gradient;
-    float *borders;                    /* (N units, 2, C, w): rows that two units share */
+    float *borders;                    /* (N units, 2, C, w): gradient rows shared by two units */
 } job;
 
 /* ---- one tile ------------------------------------------------------------------------------- */
 
-/* What is known of a target in a tile: probabilities `y`; or labels, with `on` for the class of the
- * label and `off` for all others; or hard labels but for the pixels of which marks tell. */
+/* The target in a tile, in one of three forms. (1) Probabilities `y`. (2) Labels, where the class
+ * of the label has the probability `on`, and every other class `off`. (3) Hard labels, and marks
+ * for the pixels in which the votes differ: a mark is the probability `value` of one class. */
 typedef struct {
-    float *w, *sure;       /* weight of each pixel, and the same but 0 where marks tell */
-    float *told;           /* whether there are marks */
+    float *w, *sure;       /* weight of each pixel, and the same with 0 for pixels with marks */
+    float *told;           /* 1 for pixels with marks */
     float *on, *off;
     int32_t *label;
-    int32_t *at, *class;   /* pixel and class of each mark, each pair once; all others have 0 */
+    int32_t *at, *class;   /* pixel and class of each mark; other classes are 0 */
     float *value;
     int64_t marks;
-    int smoothed;          /* whether there are `on` and `off` */
-    int whole;             /* whether it is known that every pixel has the weight 1 */
-    const float *y;        /* pitch apart; or NULL */
+    int smoothed;          /* whether `on` and `off` are used */
+    int whole;             /* whether every pixel is known to have the weight 1 */
+    const float *y;        /* the classes are `pitch` apart; or NULL */
     int64_t pitch;
 } known;
 
-/* Labels of a line of pixels, -1 where there is no vote. */
+/* Labels of a line of pixels, -1 for no vote. */
 typedef struct {
     const int32_t *label;
     float weight;
@@ -99,9 +100,9 @@ typedef struct {
 
 typedef struct {
     float *z, *p, *a;                   /* (C, tile) */
-    float *y;                           /* (K, C, tile), where probabilities have to be written */
-    int32_t *lines;                     /* votes, neighbours or classes of a target */
-    float *line;                        /* a line of low resolution, or a tile and a margin */
+    float *y;                           /* (K, C, tile), probabilities of targets in other forms */
+    int32_t *lines;                     /* labels of annotators or of neighbours */
+    float *line;                        /* a low-resolution line, or a tile and its margin */
     ballot *ballots;
     float *most, *sum, *scale, *dot, *any, *entropy, *kept; /* (tile) */
     float *low, *top, *bottom, *other;  /* (C, w + 1), and a line */
@@ -111,7 +112,7 @@ typedef struct {
 
 /* exp of x <= 88 to 1 ulp; 0 below -87; NaN stays NaN. */
 INLINE float exp_(float x) {
-    float low = x < -88.0f ? -88.0f : x; /* its own comparison: the compiler finds an instruction */
+    float low = x < -88.0f ? -88.0f : x; /* a separate comparison compiles to one instruction */
     float n = rintf(low * 1.44269504f);
     float r = fmaf(n, -0.693145752f, low);
     r = fmaf(n, -1.42860677e-6f, r);
@@ -126,13 +127,13 @@ INLINE float exp_(float x) {
     return q * as_float(power > 1 ? (uint32_t)power << 23 : 0);
 }
 
-/* x^g for x >= 0, which is 0 at 0 whatever g. */
+/* x^g for x >= 0; 0 for x = 0, whatever g. */
 INLINE float pow_(float x, float g) {
     float log = g * log_(x > 1e-37f ? x : 1e-37f), power = exp_(log > 88.0f ? 88.0f : log);
     return x > 0.0f ? power : 0.0f;
 }
 
-/* log(1 + e) for e in [0, 1], exact for small e, too. */
+/* log(1 + e) for e in [0, 1], accurate for small e. */
 INLINE float log1p_(float e) {
     float log = log_(1.0f + e);
     return e < 1e-4f ? e - 0.5f * e * e : log;
@@ -160,7 +161,7 @@ static void *place(const tensor *x, int64_t n, int64_t c, int64_t row, int64_t c
     return (char *)x->data + offset * bytes[x->type];
 }
 
-/* Two loops each, for the compiler makes vectors of the first one alone. */
+/* A separate loop for step 1, because the compiler vectorises only this one. */
 #define EACH(BODY)                                              \
     if (step == 1) for (int64_t t = 0, i = 0; t < size; t++, i++) BODY \
     else for (int64_t t = 0, i = 0; t < size; t++, i += step) BODY
@@ -192,8 +193,8 @@ static void write_floats(const tensor *x, void *to, int64_t size, const float *r
     }
 }
 
-/* Labels become a class and weight 1; or class 0 and weight 0 where they are ignored, and weight -1
- * where they are no class. Mostly all of them are classes: that takes a comparison each. */
+/* A label becomes its class and weight 1; an ignored label class 0 and weight 0; a label out of
+ * range class 0 and weight -1. If all labels are classes, as usual, only the first loop is run. */
 #define READ_LABELS(ctype)                                                               \
     EACH({                                                                               \
         int64_t value = ((const ctype *)from)[i];                                        \
@@ -209,7 +210,7 @@ static void write_floats(const tensor *x, void *to, int64_t size, const float *r
         w[t] = counts ? 1.0f : ignored ? 0.0f : -1.0f;                                   \
     })
 
-/* Returns whether all of them count. */
+/* Returns whether all labels are classes that are not ignored. */
 static int read_labels(const target *y, const void *from, int64_t size, int64_t classes,
                        int32_t *restrict label, float *restrict w) {
     int64_t step = y->values.column, ignore = y->ignore;
@@ -225,10 +226,10 @@ static int read_labels(const target *y, const void *from, int64_t size, int64_t 
     return !others;
 }
 
-/* The ways to do a tile. HARD: a softmax against labels, or a few classes of each pixel. BINARY: two
- * outcomes, of a softmax or a sigmoid, against labels. TWO: a softmax of two classes against anything.
- * PAIR: the same, for a focal or smoothed cross-entropy and for maxima. ENTRIES: classes on their own.
- * ANY: a softmax against anything. */
+/* Specialised code for a tile. HARD: softmax against hard labels, or a few classes per pixel.
+ * BINARY: softmax of two classes, or sigmoid of one, against hard labels. TWO: softmax of two
+ * classes against any target. PAIR: as TWO, with focal or smoothed cross-entropy or with maxima.
+ * ENTRIES: sigmoid or given probabilities, class by class. ANY: softmax against any target. */
 enum { HARD, BINARY, TWO, PAIR, ENTRIES, ANY };
 
 static int way_of(const job *j) {
@@ -244,14 +245,14 @@ static int way_of(const job *j) {
     return hard ? HARD : ANY;
 }
 
-/* Whether labels and marks are written out as probabilities. */
+/* Whether labels and marks are converted to probabilities. */
 static int writes_out(const job *j, const target *y) {
     int way = way_of(j);
     return way == TWO || way == PAIR || way == ENTRIES ||
            (way == ANY && (j->smoothing != 0.0 || j->gamma != 0.0 || y->kind != LABELS));
 }
 
-/* How many marks a pixel can have. */
+/* The maximum number of marks of a pixel. */
 static int64_t most_marks(const job *j, const target *y) {
     int64_t classes = j->C > 1 ? j->C : 2, window = 2 * y->depth + 1;
     if (y->kind != VOTES && y->kind != GAUSSIAN) return 0;
@@ -259,7 +260,7 @@ static int64_t most_marks(const job *j, const target *y) {
     return ballots < classes ? ballots : classes;
 }
 
-/* The shares of labels: `on` of the label, and `off` of every other class. */
+/* Read the probabilities of smoothed labels: `on` for the label, `off` for the other classes. */
 static void read_shares(const job *j, const target *y, int64_t n, int64_t row, int64_t column,
                         int64_t size, float *restrict on, float *restrict off) {
     float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
@@ -274,7 +275,7 @@ static void read_shares(const job *j, const target *y, int64_t n, int64_t row, i
     }
 }
 
-/* Weights of probabilities that are ignored pixel by pixel. */
+/* Set the weights of pixels with probabilities; pixels to ignore get 0. */
 static void weigh_probs(const job *j, const target *y, const known *knows, int64_t n, int64_t row,
                         int64_t column, int64_t size) {
     float *restrict w = knows->w, *restrict differs = knows->off;
@@ -292,11 +293,11 @@ static void weigh_probs(const job *j, const target *y, const known *knows, int64
             if (integers) w[t] = given[t] == 0.0f || given[t] == 1.0f ? w[t] : -1.0f;
         }
     }
-    if (y->ignores) /* what has this value in every class */
+    if (y->ignores) /* pixels that have this value in every class */
         for (int64_t t = 0; t < size; t++) w[t] = differs[t] != 0.0f ? w[t] : 0.0f;
 }
 
-/* Row `row` of a low-resolution map: (h, w) -> low (w + 1). */
+/* Interpolate a low-resolution map (h, w) vertically at row `row`: low (w + 1). */
 static void read_low_row(const taps *at, const tensor *map, int64_t n, int64_t c, int64_t row,
                          float *restrict low, float *restrict other) {
     int64_t first = at->row_first[row], next = first + 1 < at->h ? first + 1 : first;
@@ -307,7 +308,7 @@ static void read_low_row(const taps *at, const tensor *map, int64_t n, int64_t c
     low[at->w] = low[at->w - 1];
 }
 
-/* The pixels of a tile between the places of such a row. */
+/* Interpolate such a row horizontally at the pixels of a tile. */
 static void interpolate(const taps *at, const float *low, int64_t column, int64_t size,
                         float *restrict to) {
     const float *share = at->column_share + column;
@@ -316,7 +317,7 @@ static void interpolate(const taps *at, const float *low, int64_t column, int64_
         to[t] = (1.0f - share[t]) * low[first[t]] + share[t] * low[first[t] + 1];
 }
 
-/* Add the value of a class to a pixel, whose marks begin with number `first`. */
+/* Add `value` to the mark of a class in a pixel, whose marks begin at index `first`. */
 static void add_mark(known *y, int64_t first, int64_t t, int32_t class, float value) {
     int64_t i = first;
     while (i < y->marks && y->class[i] != class) i++;
@@ -329,12 +330,12 @@ static void add_mark(known *y, int64_t first, int64_t t, int32_t class, float va
 
 enum { CHUNK = 64 };
 
-/* In functions with `restrict`, and of a fixed length, for the compiler to make vectors; the memory of
- * the ballots is that much longer. */
+/* Separate functions with `restrict` and a fixed length, so that the compiler vectorises them; the
+ * buffers of the ballots are padded to this length. */
 __attribute__((noinline)) static void extremes(const int32_t *restrict v, int32_t *restrict most, int32_t *restrict least) {
     for (int64_t t = 0; t < CHUNK; t++) {
         most[t] = v[t] > most[t] ? v[t] : most[t];
-        /* unsigned, -1 is the largest number */
+        /* as an unsigned number, -1 is the largest */
         least[t] = (uint32_t)v[t] < (uint32_t)least[t] ? v[t] : least[t];
     }
 }
@@ -350,8 +351,8 @@ __attribute__((noinline)) static void divide_ballot(const int32_t *restrict v, f
     }
 }
 
-/* Divide the votes of a chunk whose ballots differ, `most` and `least` being the extreme classes:
- * mostly there are only these two. */
+/* Compute the vote shares of a chunk in which ballots differ. `most` and `least` are the largest
+ * and the smallest class of each pixel; usually there are only these two. */
 static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t start,
                          int64_t length, const int32_t *most, const int32_t *least) {
     float upper[CHUNK] = {0}, lower[CHUNK] = {0};
@@ -377,8 +378,8 @@ static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t st
     }
 }
 
-/* Shares of the ballots: a label where they agree, marks where they do not. A pixel counts where
- * `own` is a class, or where there is any vote. */
+/* Compute the vote shares: a label for pixels in which the ballots agree, marks for the others. A
+ * pixel is valid if `own` is a class; without `own`, if there is any vote. */
 static void count_votes(scratch *s, known *y, int64_t ballots, const int32_t *own,
                         int64_t size) {
     for (int64_t t = 0; t < size; t++) y->told[t] = y->off[t] = 0.0f, y->on[t] = 1.0f;
@@ -397,7 +398,8 @@ static void count_votes(scratch *s, known *y, int64_t ballots, const int32_t *ow
     }
 }
 
-/* A line of labels, with -1 for what is no class; `before` and `after` of them are missing. */
+/* Read a line of labels, with -1 for ignored ones and for the `before` and `after` pixels that are
+ * outside the image. */
 static void read_ballot(const job *j, scratch *s, const target *y, int64_t n, int64_t channel,
                         int64_t row, int64_t column, int64_t size, int64_t before, int64_t after,
                         int32_t *restrict label) {
@@ -425,7 +427,7 @@ static void read_votes(const job *j, scratch *s, const target *y, known *knows, 
     count_votes(s, knows, y->depth, NULL, size);
 }
 
-/* The neighbours' labels; outside of the image there are none. */
+/* Read the labels of the neighbours, with the weights of the Gaussian. */
 static void read_gaussian(const job *j, scratch *s, const target *y, known *knows, int64_t n,
                           int64_t row, int64_t column, int64_t size) {
     int64_t width = y->depth, window = 2 * width + 1, length = size + 2 * width;
@@ -444,7 +446,7 @@ static void read_gaussian(const job *j, scratch *s, const target *y, known *know
     count_votes(s, knows, window * window, s->ballots[window * window / 2].label, size);
 }
 
-/* The classes of a pixel and their weights; what these leave of 1 is spread over all classes. */
+/* Read the classes of a sparse target and their weights; the rest is spread over all classes. */
 static void read_sparse(const job *j, scratch *s, const target *y, known *knows, float *to,
                         int64_t n, int64_t row, int64_t column, int64_t size) {
     float *restrict w = knows->w, *restrict total = s->any, *restrict share = knows->on;
@@ -477,7 +479,7 @@ static void read_sparse(const job *j, scratch *s, const target *y, known *knows,
     }
 }
 
-/* softmax(logits / temperature) of a teacher: (C, tile). */
+/* Compute softmax(logits / temperature) of a teacher: (C, tile). */
 static void read_teacher(const job *j, scratch *s, const target *y, float *to, int64_t n,
                          int64_t row, int64_t column, int64_t size) {
     float *restrict most = s->most, *restrict sum = s->sum, inverse = (float)y->epsilon;
@@ -509,7 +511,7 @@ static void read_teacher(const job *j, scratch *s, const target *y, float *to, i
     }
 }
 
-/* Write labels and marks out as probabilities (C, tile). Of one class, label 1 is the class. */
+/* Convert labels and marks to probabilities (C, tile). For a single class, label 1 is the class. */
 static void write_out(const job *j, known *y, int64_t size, float *to) {
     int32_t one = j->C == 1, *restrict label = y->label;
     for (int64_t c = 0; c < j->C; c++) memcpy(to + c * j->tile, y->off, (size_t)size * 4);
@@ -520,8 +522,8 @@ static void write_out(const job *j, known *y, int64_t size, float *to) {
     y->y = to, y->pitch = j->tile;
 }
 
-/* Read one target of a tile: its weights, and labels, marks or probabilities. Returns whether it is
- * known that every pixel has the weight 1. */
+/* Read one target in a tile: its weights, and its labels, marks or probabilities. Returns whether
+ * every pixel is known to have the weight 1. */
 static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t row,
                        int64_t column, int64_t size) {
     const target *y = &j->targets[k];
@@ -533,7 +535,7 @@ static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t r
     if (y->kind == VOTES || y->kind == GAUSSIAN) {
         if (y->kind == VOTES) read_votes(j, s, y, knows, n, row, column, size);
         else read_gaussian(j, s, y, knows, n, row, column, size);
-        /* With many marks, one by one takes longer than all classes. */
+        /* Many marks, processed one by one, would be slower than probabilities of all classes. */
         if (writes_out(j, y) || knows->marks > size / 2) write_out(j, knows, size, to);
         return 0;
     }
@@ -563,13 +565,13 @@ static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t r
     return all;
 }
 
-/* Weights of labels where no mark tells, once those of all pixels are known. */
+/* Compute `sure`, the weights without pixels that have marks, after the weights are known. */
 static void settle(known *y, int64_t size) {
     y->sure = y->marks ? y->told : y->w;
     for (int64_t t = 0; y->marks && t < size; t++) y->sure[t] = y->told[t] != 0.0f ? 0.0f : y->w[t];
 }
 
-/* Join the weights of a target with those of the job; say whether every pixel counts. */
+/* Multiply the weights of a target by those of the job. Returns whether all are above 0. */
 static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, int64_t column,
                  int64_t size) {
     float *restrict w = s->knows[k].w, *given = s->dot;
@@ -593,7 +595,7 @@ static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, in
     return all;
 }
 
-/* Interpolate row `row` of all classes vertically: (C, h, w) -> low (C, w + 1). */
+/* Interpolate the logits of all classes vertically at row `row`: (C, h, w) -> low (C, w + 1). */
 static void read_low(const job *j, scratch *s, int64_t n, int64_t row) {
     for (int64_t c = 0; c < j->C; c++)
         read_low_row(&j->low, &j->logits, n, c, row, s->low + c * (j->low.w + 1), s->other);
@@ -604,7 +606,7 @@ typedef struct {
     int64_t pitch;
 } rows_of;
 
-/* The logits (C, tile) of a tile: in place where they are floats, otherwise in the buffer. */
+/* The logits (C, tile) of a tile: used in place if possible, otherwise converted in the buffer. */
 static rows_of read_logits(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                            int64_t size, int all) {
     int in_place = !j->low.h && j->logits.type == FLOAT32 && j->logits.column == 1 && all;
@@ -617,14 +619,14 @@ static rows_of read_logits(const job *j, scratch *s, int64_t n, int64_t row, int
         } else {
             read_floats(&j->logits, place(&j->logits, n, c, row, column), size, z);
         }
-        if (!all) /* before the arithmetic: 0 times NaN is NaN */
+        if (!all) /* set logits of ignored pixels to 0, because 0 times NaN is NaN */
             for (int64_t t = 0; t < size; t++) z[t] = s->any[t] > 0.0f ? z[t] : 0.0f;
     }
     return (rows_of){s->z, j->tile};
 }
 
-/* p = exp(z - most) and its sum over the classes; with `u` also dot = sum_c u_c p_c. Returns the
- * largest |z|. */
+/* Compute p = exp(z - most) and its sum over the classes; with `u`, also dot = sum_c u_c p_c.
+ * Returns the largest |z|. */
 static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
     const float *most = s->most;
     float *restrict sum = s->sum, *restrict dot = s->dot, largest = 0.0f;
@@ -633,7 +635,7 @@ static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, con
         const float *row = z.data + c * z.pitch;
         float *restrict p = s->p + c * j->tile;
         float factor = u ? u[c] : 0.0f;
-        if (c + 1 < j->C) /* the next row is far away in memory */
+        if (c + 1 < j->C) /* prefetch the next class */
             for (int64_t t = 0; t < size; t += 16)
                 __builtin_prefetch(row + z.pitch + t, 0, 2);
 #pragma omp simd reduction(max : largest)
@@ -648,8 +650,9 @@ static float exponentials(const job *j, scratch *s, rows_of z, int64_t size, con
     return largest;
 }
 
-/* The softmax but for the division. Logits of a sane size need no maximum taken off, which saves a
- * third of the passes over the tile; when they turn out not to be, it is done again. */
+/* Compute the softmax without the division. First try without subtracting the maximum, which saves
+ * a third of the passes over the tile; if a logit is too large for this, do it again with the
+ * maximum. */
 static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const float *u) {
     float *most = s->most;
     for (int64_t t = 0; t < size; t++) most[t] = 0.0f;
@@ -662,8 +665,9 @@ static void softmax(const job *j, scratch *s, rows_of z, int64_t size, const flo
     exponentials(j, s, z, size, u);
 }
 
-/* exp(-|x|) of a row, x = one - two or x = one, in a loop of its own: with what comes of it, a pixel
- * would be a chain too long for the processor to work on the next ones meanwhile. */
+/* Compute exp(-|x|) of a row, with x = one - two or x = one. A separate loop is faster: combined
+ * with the code that uses it, the dependency chain of a pixel would be too long for the processor
+ * to overlap pixels. */
 static const float *decays(scratch *s, const float *one, const float *two, int64_t size) {
     float *restrict e = s->most;
     if (two) for (int64_t t = 0; t < size; t++) e[t] = exp_(-fabsf(one[t] - two[t]));
@@ -671,7 +675,7 @@ static const float *decays(scratch *s, const float *one, const float *two, int64
     return e;
 }
 
-/* The sigmoid of x and of -x, and -log of both, from e = exp(-|x|). */
+/* sigmoid(x), sigmoid(-x), and -log of both, computed from e = exp(-|x|). */
 typedef struct {
     float p, q, cost, other;
 } sides;
@@ -699,7 +703,7 @@ static void pair(const job *j, scratch *s, rows_of z, int64_t size) {
     }
 }
 
-/* Read targets and logits of a tile, and make the softmax (not yet divided by its sum). */
+/* Read targets and logits of a tile, and compute the softmax (not yet divided by its sum). */
 static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                      int64_t size, const float *u) {
     int all = 0;
@@ -747,8 +751,8 @@ static void sum_maxima(const job *j, scratch *s, int64_t k, int64_t size, double
     }
 }
 
-/* Sums of what concerns the labels alone, pixel by pixel. Four of them in turn, for an addition to
- * the class of the pixel before would have to wait for it. */
+/* Sums per label are accumulated in four alternating banks: adjacent pixels often have the same
+ * label, and an addition to the same sum would have to wait for the previous one. */
 enum { BANKS = 4 };
 
 static void fold_banks(const job *j, scratch *s, int value, double *sums, int at) {
@@ -757,7 +761,7 @@ static void fold_banks(const job *j, scratch *s, int value, double *sums, int at
         for (int b = 0; b < BANKS; b++) sums[c * SUMS + at] += bank[b * j->C + c];
 }
 
-/* log sum exp z of each pixel. */
+/* Compute log sum_c exp z_c of each pixel. */
 static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
     const float *one = z.data, *two = z.data + z.pitch;
     if (way_of(j) == PAIR) {
@@ -768,8 +772,9 @@ static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
         for (int64_t t = 0; t < size; t++) s->entropy[t] = log_(s->sum[t]) + s->most[t];
 }
 
-/* A hard target. D is the mass of the prediction off the label plus what is missing on it, so that
- * no large numbers cancel; what is off labels and marks is one product. */
+/* Sums of a hard target. D is the predicted mass of other classes plus the mass missing at the
+ * label, which avoids the cancellation of large numbers. Entries without label or mark need one
+ * product. */
 static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
     const known *y = &s->knows[0];
     float *restrict scale = s->scale, gamma = (float)j->gamma;
@@ -830,8 +835,8 @@ static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double
     return weight;
 }
 
-/* Labels, perhaps smoothed: y is `off` but for the label, where it is `on`. For the time being p at
- * the label is `off`, too, so that the loop over the classes need not look for it. */
+/* Sums of labels, smoothed or not: y is `on` at the label and `off` elsewhere. p at the label is
+ * set to `off` temporarily, so that the loop over the classes can treat all entries alike. */
 static double sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
                          double *sums) {
     const known *y = &s->knows[k];
@@ -888,14 +893,14 @@ static double sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t
     return weight;
 }
 
-/* The target of the cross-entropy, and the factor of a focal one. */
+/* The smoothed target of the cross-entropy, and the focal factor. */
 INLINE float smoothed(float y, float keep, float share) { return keep * y + share; }
 
 INLINE float focus(float p, float y, float gamma) {
     return gamma == 0.0f ? 1.0f : pow_(fabsf(p - y), gamma);
 }
 
-/* Sums of a row of probabilities, in a specialisation for each of the constants. */
+/* Sums of a row of probabilities; specialised by the compiler for the constant arguments. */
 INLINE int add_probs(const float *e, const float *given, const float *z, const float *w,
                      const float *scale, const float *entropy, float *restrict mass, int64_t size,
                      int weighted, int costs, double *to) {
@@ -919,7 +924,7 @@ INLINE int add_probs(const float *e, const float *given, const float *z, const f
     return strange;
 }
 
-/* Probabilities. */
+/* Sums of a target of probabilities. */
 static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
                         double *sums) {
     const known *knows = &s->knows[k];
@@ -959,14 +964,14 @@ static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t 
     return weight;
 }
 
-/* What the label's side wins by: z of one class, or the difference of two. */
+/* The logit of the labelled outcome against the other one: +-z, or the difference of two logits. */
 INLINE float margin(const float *z, const float *other, float label, int64_t t, int two) {
     float x = two ? z[t] - other[t] : z[t];
     return label > 0.0f ? x : -x;
 }
 
-/* Labels in place, or NULL: 64-bit ones that lie together and count everywhere. They are asked for
- * here, and arrive while the exponentials of `two_outcomes` are computed. */
+/* Return int64 labels that can be used in place (contiguous, all valid), or NULL. They are
+ * prefetched here, while `two_outcomes` computes the exponentials. */
 static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int64_t column,
                                       int64_t size) {
     const target *y = &j->targets[0];
@@ -978,14 +983,14 @@ static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int6
     return longs;
 }
 
-/* What a tile of labels with two outcomes is computed from; the labels are `longs`, or in `knows`. */
+/* The input of a tile of labels with two outcomes; the labels are `longs`, or else in `knows`. */
 typedef struct {
     const float *own, *other, *e;
     const int64_t *longs;
     int two;
 } outcomes;
 
-/* `longs` become NULL where one of them is no class: they have to be read with their weights. */
+/* `longs` becomes NULL if a label is out of range: then labels and weights have to be read. */
 static outcomes two_outcomes(const job *j, scratch *s, rows_of z, const int64_t *longs,
                              int64_t size) {
     outcomes of = {z.data + (j->C - 1) * z.pitch, z.data, NULL, longs, j->C == 2};
@@ -996,7 +1001,7 @@ static outcomes two_outcomes(const job *j, scratch *s, rows_of z, const int64_t 
     return of;
 }
 
-/* The same of a tile whose labels are in place; `longs` are NULL for all others. */
+/* The same for a tile whose labels can be used in place; otherwise `longs` is NULL. */
 static outcomes outcomes_in_place(const job *j, scratch *s, int64_t n, int64_t row, int64_t column,
                                   int64_t size) {
     outcomes of = {.longs = labels_in_place(j, n, row, column, size)};
@@ -1004,8 +1009,8 @@ static outcomes outcomes_in_place(const job *j, scratch *s, int64_t n, int64_t r
     return two_outcomes(j, s, read_logits(j, s, n, row, column, size, 1), of.longs, size);
 }
 
-/* Sums of labels with two outcomes, in a specialisation for each of the constants; labels are those
- * in place, of weight 1, or those in `label`. */
+/* Sums of labels with two outcomes; specialised by the compiler for the constant arguments. The
+ * labels are `longs`, with weight 1, or those in `label`. */
 INLINE void add_binary(outcomes x, const int32_t *label, const float *w, int64_t size, int in_place,
                        float gamma, int two, int costs, double *to) {
     const float *z = x.own, *other = x.other, *e = x.e;
@@ -1107,7 +1112,7 @@ static double sum_two(const job *j, scratch *s, rows_of z, int64_t size, double 
     return found[2 * SUMS];
 }
 
-/* Sums of a row of entries. */
+/* Sums of a row of entries (one class), for sigmoid and given probabilities. */
 INLINE float add_entries(const float *z, const float *e, const float *y, const float *w,
                          int64_t size, int weighted, int activation, int costs, float smoothing,
                          float gamma, double *to, int64_t *odd) {
@@ -1142,7 +1147,7 @@ INLINE float add_entries(const float *z, const float *e, const float *y, const f
     return sW;
 }
 
-/* The weights of the entries of a class, which may be ignored on their own. */
+/* The weights of the entries of a class, of which single ones may be ignored. */
 static const float *entry_weights(const job *j, scratch *s, int64_t k, int64_t n, int64_t c,
                                   int64_t row, int64_t column, int64_t size) {
     const target *y = &j->targets[k];
@@ -1246,8 +1251,8 @@ static cotangents cotangents_of(const job *j, int64_t k, int64_t n) {
     return of;
 }
 
-/* dz of labels with two outcomes, as add_binary() reads them: what the label's side gains, the other
- * one loses. */
+/* dz of labels with two outcomes, read as in add_binary(). The gradients of both logits differ only
+ * in sign. */
 INLINE void add_binary_slopes(outcomes x, const int32_t *label, const float *w, int64_t size,
                               int in_place, int two, const float *pull, const float *cost,
                               float *restrict to, float *restrict opposite) {
@@ -1301,7 +1306,7 @@ INLINE float slope(float p, float y, float dP, float dD, float dM, float dT) {
     return dP + sign + dM * y;
 }
 
-/* dz for two classes against probabilities: what one gains, the other one loses. */
+/* dz for two classes against probabilities; the gradients of both logits differ only in sign. */
 static void slope_two(const job *j, scratch *s, rows_of z, int64_t n, int64_t size,
                       float *restrict out, int64_t pitch) {
     const known *y = &s->knows[0];
@@ -1352,7 +1357,7 @@ INLINE void add_entry_slopes(const float *z, const float *e, const float *y, con
     }
 }
 
-/* dz of classes on their own. */
+/* dz for sigmoid and given probabilities, class by class. */
 static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
                           int64_t column, int64_t size, float *out, int64_t pitch) {
     const known *knows = &s->knows[k];
@@ -1374,8 +1379,8 @@ static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
     }
 }
 
-/* What it is at the label, y = on, less what it would be off it; without branches, for this is done
- * pixel by pixel and nobody can predict them. */
+/* slope() at the label, with y = on, minus slope() with y = off. Without branches, because these
+ * would be unpredictable here. */
 INLINE float slope_at_label(float p, float on, float off, float dD, float dM, float dT) {
     float low_on = (float)(p < on) + 0.5f * (float)(p == on);
     float low_off = (float)(p < off) + 0.5f * (float)(p == off);
@@ -1390,7 +1395,7 @@ INLINE float pull_of_cost(float p, float y, float dE, float gamma) {
     return dE * y * (gamma * pow_(gap, gamma - 1.0f) * sign * p * cost - pow_(gap, gamma));
 }
 
-/* w (p_c a_c + h_c) of a row, which is written to dz or added, and added up in `rest`. */
+/* Compute w (p_c a_c + h_c) of a row, write or add it to dz, and add it to `rest`. */
 INLINE void add_slope(const float *e, const float *scale, const float *given, const float *w,
                       int64_t size, float keep, float share, float gamma, const float *d,
                       int weighted, int first, float *restrict to, float *restrict rest) {
@@ -1407,7 +1412,7 @@ INLINE void add_slope(const float *e, const float *scale, const float *given, co
     }
 }
 
-/* Write or add w (p_c a_c + h_c) of one target to dz, and add what it is of all classes to `rest`. */
+/* Write or add w (p_c a_c + h_c) of one target to dz, and add its class sum to `rest`. */
 static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
                        int64_t pitch) {
     const known *knows = &s->knows[k];
@@ -1440,8 +1445,8 @@ static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t s
     }
 }
 
-/* dz of a tile for a hard target. `out` and its pitch may be those of the gradient itself. Off labels
- * and marks a_c is u_c. */
+/* dz of a tile for a hard target. `out` may be the gradient itself. Entries without label or mark
+ * have a_c = u_c. */
 static void slope_hard(const job *j, scratch *s, int64_t n, int64_t size, const float *u,
                        float *out, int64_t pitch) {
     const known *y = &s->knows[0];
@@ -1497,7 +1502,7 @@ static void slope_any(const job *j, scratch *s, int64_t n, int64_t size, float *
     }
 }
 
-/* Add a tile's gradient to the low-resolution rows above and below it: top and bottom (C, w + 1). */
+/* Add the gradient of a tile to the low-resolution rows above and below it (C, w + 1). */
 static void add_adjoint(const job *j, scratch *s, int64_t row, int64_t column, int64_t size,
                         const float *dz, int64_t pitch) {
     float below = j->low.row_share[row], above = 1.0f - below;
@@ -1520,7 +1525,7 @@ static void add_adjoint(const job *j, scratch *s, int64_t row, int64_t column, i
     }
 }
 
-/* dz of the logits in a tile, into `out`. */
+/* Compute dz of the logits in a tile, and write it to `out`. */
 static void slopes(const job *j, scratch *s, int64_t n, int64_t row, int64_t column, int64_t size,
                    const float *u, float *out, int64_t pitch) {
     int way = way_of(j);
@@ -1554,13 +1559,13 @@ static void slope_tile(const job *j, scratch *s, int64_t n, int64_t row, int64_t
 
 typedef struct {
     const job *j;
-    const float *u;        /* (N, C) dP + dD of hard labels; NULL when sums are wanted */
+    const float *u;        /* (N, C) dP + dD for the gradient; NULL to compute the sums */
     atomic_llong next;
     atomic_int failed;
 } work;
 
-/* Write a finished row of the low-resolution gradient, or keep it when another unit shares it; the
- * row below becomes the upper one. */
+/* Write a finished row of the low-resolution gradient, or store it if another unit shares it. Then
+ * the lower row becomes the upper one. */
 static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t row, int64_t from,
                    int64_t to) {
     float *rows = s->top;
@@ -1579,7 +1584,7 @@ static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t ro
     s->bottom = rows;
 }
 
-/* Full-resolution rows whose first source row is in [from, to). */
+/* Process the full-resolution rows whose first source row is in [from, to). */
 static void low_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t from, int64_t to) {
     const job *j = work->j;
     int64_t at = from;
@@ -1612,14 +1617,14 @@ static void full_unit(work *work, scratch *s, int64_t n, int64_t unit, int64_t f
     }
 }
 
-/* Cut aligned memory off a block. */
+/* Return aligned memory from a block, and advance its address. */
 static void *take(uintptr_t *at, int64_t elements, int64_t bytes) {
     uintptr_t here = *at;
     *at += (uintptr_t)(elements * bytes + 63) / 64 * 64;
     return (void *)here;
 }
 
-/* Lay the buffers out from an address on, and return the first one behind them. */
+/* Place the buffers from an address on, and return the address after them. */
 static uintptr_t lay_out(const job *j, scratch *s, uintptr_t at) {
     int64_t line = j->tile, block = j->C * line, low = j->low.h ? j->C * (j->low.w + 1) : 0;
     int64_t converted = 0, lines = 0, wide = line, ballots = 0;
@@ -1647,7 +1652,7 @@ static uintptr_t lay_out(const job *j, scratch *s, uintptr_t at) {
     return at;
 }
 
-/* Lay out the memory of the targets behind the rest. */
+/* Place the buffers of the targets from an address on, and return the address after them. */
 static uintptr_t lay_out_targets(const job *j, known *knows, uintptr_t at) {
     for (int64_t k = 0; k < j->K; k++) {
         int64_t marks = most_marks(j, &j->targets[k]) * j->tile;
@@ -1699,7 +1704,7 @@ static int run(work *work) {
     return atomic_load(&work->failed);
 }
 
-/* Add up the low-resolution rows at which two units met, and write them: after the last unit. */
+/* After all units: add the low-resolution rows that two units share, and write them. */
 void softiou_join(const job *j) {
     int64_t pieces = j->low.h > 1 ? j->low.h - 1 : 1, line = j->C * j->low.w;
     for (int64_t unit = 0; unit < j->N * j->units; unit++) {
@@ -1718,7 +1723,7 @@ void softiou_join(const job *j) {
     }
 }
 
-/* Add up the sums of the units, in a fixed order: masses (5 or 7, K, N, C), maxima (2, K, N, C) and
+/* Add the sums of the units in a fixed order: masses (5 or 7, K, N, C), maxima (2, K, N, C) and
  * weights (K, N). */
 void softiou_total(const job *j, float *masses, float *maxima, float *weights) {
     int64_t rows = j->cross_entropy ? P_MAX : E;
@@ -1742,7 +1747,7 @@ void softiou_total(const job *j, float *masses, float *maxima, float *weights) {
         }
 }
 
-/* Returns 0, or 1 when there is no memory. */
+/* Returns 0, or 1 if memory cannot be allocated. */
 int softiou_gather(const job *j) {
     work work = {.j = j};
     return run(&work);
@@ -1758,7 +1763,7 @@ int softiou_gradient(const job *given, int64_t bytes) {
     for (int64_t i = 0; i < entries; i++) u[i] = first.P[i] + first.D[i];
     work work = {.j = j, .u = u};
 #ifdef MADV_HUGEPAGE
-    /* Fresh memory costs a page fault every 4 KiB, a third of the whole pass; ask for large pages. */
+    /* Page faults of new memory, one per 4 KiB, take a third of the time: request huge pages. */
     uintptr_t start = ((uintptr_t)j->gradient.data + 4095) / 4096 * 4096;
     uintptr_t end = ((uintptr_t)j->gradient.data + (uintptr_t)bytes) / 4096 * 4096;
     if (bytes >= 1 << 22) madvise((void *)start, end - start, MADV_HUGEPAGE);

@@ -1,10 +1,10 @@
-"""The pass for CPUs in compiled tiles: any activation, any targets.
+"""The pass for CPUs in compiled C code, tile by tile: any activation, any targets.
 
-The arithmetic is in `native.c`, compiled when the package is built; this file hands it pointers and
-strides. Most targets are read where they lie; confident, mixed, pasted ones and those of others are
-read in Python, for a few units of work at a time.
+`native.c` is compiled when the package is built; this file passes pointers and strides to it. Most
+targets are read in place. Confident, mixed, pasted and user-defined targets are read in Python, for
+a few units of work at a time.
 
-Shapes: N images, C classes, *S space, seen as rows x columns, K targets.
+Shapes: N images, C classes, *S space, viewed as rows x columns, K targets.
 """
 
 import ctypes
@@ -28,11 +28,11 @@ _SUMS = 9  # P, Y, D, M, T, E, F, P_MAX, Y_MAX
 
 
 class _Kind(NamedTuple):
-    """A kind of target that is read in place: its number, its tensors and their dimensions."""
+    """A kind of target that the compiled code reads in place."""
 
-    number: int
-    leading: int  # dimensions before the space
-    tensors: tuple[str, ...]
+    number: int  # as in native.c
+    leading: int  # number of dimensions before the space
+    tensors: tuple[str, ...]  # names of its tensors
 
 
 _KINDS: dict[type[targets.Target], _Kind] = {
@@ -45,7 +45,7 @@ _KINDS: dict[type[targets.Target], _Kind] = {
     targets.TeacherTarget: _Kind(5, 2, ("logits",)),
 }
 _ACTIVATIONS = {"softmax": 0, "sigmoid": 1, "none": 2}
-# Entries (C T) of a tile: it stays in the second-level cache with its buffers.
+# Entries (C T) of a tile, so that it fits in the second-level cache with its buffers.
 _ENTRIES = 2**16
 
 
@@ -99,31 +99,31 @@ class _Job(ctypes.Structure):
 
 
 def library() -> Any:
-    """Return the compiled functions, or the reason why there are none."""
+    """Return the compiled library, or the reason why it is not available."""
     return load_library("overlap")
 
 
 def unsupported_reason(job: Job) -> str | None:
-    """Return why a job cannot be done here; None when it can."""
+    """Return why this implementation does not support a job; None if it does."""
     if job.logits.device.type != "cpu":
         return "The logits are not on the CPU."
     if job.logits.dtype not in FLOATS:
-        return f"It computes in float32, and the logits are {job.logits.dtype}."
+        return f"It computes in float32, but the logits are {job.logits.dtype}."
     grid, in_place = _layout(job)
     if len(job.size) != 2 and not all(in_place):
-        return "Other targets than labels and probabilities need two spatial dimensions."
+        return "Targets other than labels and probabilities need two spatial dimensions."
     if grid is None:
-        return "The memory layout of the space is too irregular."
+        return "The tensors cannot be viewed as rows and columns without a copy."
     compiled = library()
     return compiled if isinstance(compiled, str) else None
 
 
 def gather(job: Job) -> Sums:
-    """Gather the sums of a job."""
+    """Compute the sums of a job."""
     call = job.cache["call"] = _Call(job)
     K, N, C = len(job.targets), job.shape[0], job.num_classes
     units = N * call.job.units * K
-    sums = (c_double * (units * (C * _SUMS + 1)))()  # zeros, sooner than torch makes them
+    sums = (c_double * (units * (C * _SUMS + 1)))()  # zeros, faster than torch.zeros
     call.job.sums = start = ctypes.addressof(sums)
     call.job.weights_of = start + 8 * units * C * _SUMS
     call.run(job, "softiou_gather")
@@ -138,7 +138,7 @@ def gather(job: Job) -> Sums:
 def gradient(job: Job, cotangents: Tensor) -> Tensor:
     """Compute the gradient of the logits, in their dtype and memory layout."""
     call = job.cache.get("call")
-    if call is None or call.key != _key(job.logits):  # the logits were packed in between
+    if call is None or call.key != _key(job.logits):  # the logits have been copied in between
         job.cache.clear()
         call = _Call(job)
     result = torch.empty_like(job.logits)
@@ -177,7 +177,7 @@ def _in_place(job: Job, target: targets.Target) -> bool:
 
 
 def _is_spatial(target: targets.Target) -> bool:
-    """Whether a target has to know the rows of the image."""
+    """Whether reading a target needs the rows and columns of the image."""
     return isinstance(target, targets.GaussianTarget) or (
         isinstance(target, targets.TeacherTarget) and target.interpolated
     )
@@ -185,7 +185,7 @@ def _is_spatial(target: targets.Target) -> bool:
 
 @lru_cache
 def _holds(dtype: torch.dtype, value: int | None) -> bool:
-    """Whether a dtype holds a number as it is: bfloat16 has no 257."""
+    """Whether a dtype represents a number exactly; bfloat16 cannot represent 257."""
     if value is None or not dtype.is_floating_point:
         return True
     return float(torch.tensor(float(value), dtype=dtype, device="cpu")) == value
@@ -200,7 +200,7 @@ def _layout(job: Job) -> tuple[tuple[int, int] | None, list[bool]]:
 
 
 def _grid(job: Job, in_place: list[bool]) -> tuple[int, int] | None:
-    """Return rows and columns that all tensors can be seen as without a copy, or None."""
+    """Return the rows and columns as which all tensors can be viewed without a copy, or None."""
     maps = [(x, 1) for x in (job.valid, job.weights) if x is not None]
     read = [target for target, own in zip(job.targets, in_place, strict=True) if own]
     for target in read:
@@ -212,13 +212,13 @@ def _grid(job: Job, in_place: list[bool]) -> tuple[int, int] | None:
     grids = [(prod(outer), columns)]
     if job.bilinear is None and all(in_place) and not any(map(_is_spatial, read)):
         grids.insert(0, (1, prod(job.size)))
-    strided = [one for one in maps if not one[0].is_contiguous()]  # all others fit
+    strided = [one for one in maps if not one[0].is_contiguous()]  # contiguous ones always can
     return next((g for g in grids if all(_steps(x, n, g) is not None for x, n in strided)), None)
 
 
 def _steps(x: Tensor, leading: int, grid: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the strides of rows and columns, behind the leading dimensions; None without them."""
-    if x.is_contiguous():  # as most are: the same, sooner
+    """Return the strides of rows and columns after the leading dimensions; None if impossible."""
+    if x.is_contiguous():  # a short cut for the most frequent case
         return grid[1], 1
     sizes, strides = x.shape[leading:], x.stride()[leading:]
     if grid[0] == 1:
@@ -229,7 +229,7 @@ def _steps(x: Tensor, leading: int, grid: tuple[int, int]) -> tuple[int, int] | 
 
 
 def _step(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
-    """Return the stride of several dimensions seen as one; None where it is not the same."""
+    """Return the stride of several dimensions merged into one; None if they cannot be merged."""
     step, following = 1, None
     for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
         if size == 1:
@@ -244,7 +244,7 @@ def _step(sizes: Sequence[int], strides: Sequence[int]) -> int | None:
 
 @lru_cache(maxsize=64)
 def _tap_arrays(bilinear: Bilinear) -> list[ctypes.Array[Any]]:
-    """Write the taps of rows and columns into memory that C can read."""
+    """Convert the taps of rows and columns to C arrays."""
     arrays: list[ctypes.Array[Any]] = []
     for taps in bilinear.taps:
         size = len(taps.first)
@@ -253,19 +253,19 @@ def _tap_arrays(bilinear: Bilinear) -> list[ctypes.Array[Any]]:
 
 
 def _taps(bilinear: Bilinear) -> _Taps:
-    """Describe an interpolation; its arrays live in the cache, and in the call."""
+    """Return the C structure of an interpolation; the caller must keep its arrays alive."""
     return _Taps(*bilinear.source, *(ctypes.addressof(array) for array in _tap_arrays(bilinear)))
 
 
 @lru_cache(maxsize=64)
 def _window(sigma: float, width: int) -> ctypes.Array[Any]:
-    """Write the weights of a Gaussian, row by row."""
+    """Return the weights of a Gaussian as a C array, row by row."""
     weights = dict(gaussian_weights(sigma, width, 2))
     return (c_float * len(weights))(*(weights[offset] for offset in sorted(weights)))
 
 
 class _Call:
-    """The structure of a call, but for what it writes to; `key` tells whether it still is right."""
+    """The C structure of a job, without its outputs; it is valid for logits with the same `key`."""
 
     def __init__(self, job: Job) -> None:
         (grid, self._in_place), N, C = _layout(job), job.shape[0], job.num_classes
@@ -277,11 +277,11 @@ class _Call:
         tile = min(tile, max(columns, 1))
         self.job = _Job(N, C, rows, columns, len(job.targets), tile=tile)
         self._pieces = rows * -(-columns // tile)
-        if job.bilinear is not None:  # source rows are what is shared out
+        if job.bilinear is not None:  # the units are divided by source rows
             self.job.low = _taps(job.bilinear)
             self._kept.append(_tap_arrays(job.bilinear))
             self._pieces = max(1, job.bilinear.source[0] - 1)
-        # More units than threads balance the load; their number does not depend on the threads.
+        # More units than threads, to balance the load; the result does not depend on the threads.
         self.job.units = max(1, min(self._pieces, -(-64 // max(N, 1))))
         self.key, self.job.logits = _key(job.logits), self.logits(job.logits)
         if job.valid is not None:
@@ -307,7 +307,7 @@ class _Call:
         self.job.threads = 1 if N * C * rows * columns < 2**16 else torch.get_num_threads()
 
     def run(self, job: Job, name: str, *arguments: object) -> None:
-        """Call a function of the library for all units."""
+        """Call a function of the compiled library for all units."""
         if self.job.N == 0 or self.job.rows * self.job.columns == 0:
             return
         function = getattr(library(), name)
@@ -317,13 +317,13 @@ class _Call:
                 raise MemoryError("no memory for the tiles of the overlap statistics")
 
     def logits(self, x: Tensor) -> _Tensor:
-        """Describe the logits, or their gradient, at either resolution."""
+        """Return the C structure of the logits or their gradient, at either resolution."""
         if self.job.low.h:
             return _Tensor(x.data_ptr(), *x.stride(), TYPES[x.dtype])
         return self._map(x, 2)
 
     def _groups(self, job: Job) -> Iterator[tuple[int, int]]:
-        """Divide the units into those of one call: as many as threads for a target in Python."""
+        """Yield ranges of units for one call each; targets read in Python need several calls."""
         units, threads = self.job.units, self.job.threads
         read = [k for k, own in enumerate(self._in_place) if not own]
         if not read:
@@ -334,13 +334,13 @@ class _Call:
                 stop = min(start + threads, units)
                 rows = self._rows(job.bilinear, start, stop)
                 tile = Tile(image, (rows, slice(0, self.job.columns)))
-                # Units have no rows where the image has fewer than the logits.
+                # Units may have no rows if the image has fewer rows than the logits.
                 kept = [self._read(job, k, tile) for k in read] if tile.pixels else []
                 yield image * units + start, image * units + stop
                 del kept
 
     def _rows(self, bilinear: Bilinear | None, start: int, stop: int) -> slice:
-        """Return the rows of the image that the units from `start` to `stop` need."""
+        """Return the rows of the image that belong to the units from `start` to `stop`."""
         first, last = (self._pieces * unit // self.job.units for unit in (start, stop))
         if bilinear is None:
             per_row = -(-self.job.columns // self.job.tile)
@@ -349,7 +349,7 @@ class _Call:
         return slice(bisect_left(sources, first), bisect_left(sources, last))
 
     def _read(self, job: Job, k: int, tile: Tile) -> targets.SoftTile:
-        """Read the probabilities of some rows, and let the target's structure point to them."""
+        """Read the probabilities of some rows, and make the C structure of the target use them."""
         target, C, columns = job.targets[k], job.num_classes, self.job.columns
         read = target.read(tile, C, job.dtype).dense(C, job.dtype)
         y, valid = read.y.contiguous(), read.valid
@@ -358,7 +358,7 @@ class _Call:
                 f"Expected {type(target).__name__}.read to return probabilities of shape "
                 f"(C, T) = {(C, tile.pixels)}, but got {tuple(y.shape)}."
             )
-        # The first row in memory is not row 0 of the image.
+        # Offset the pointer, because the first row in memory is not row 0 of the image.
         before = tile.box[0].start * columns
         described = self._targets[k]
         described.kind = 1
@@ -372,7 +372,7 @@ class _Call:
         return targets.SoftTile(y, valid)
 
     def _target(self, job: Job, target: targets.Target) -> _Target:
-        """Describe a target that is read in place; others are described when they are read."""
+        """Return the C structure of a target that is read in place."""
         kind = _KINDS[type(target)]
         values: Tensor = getattr(target, kind.tensors[0])
         ignore = getattr(target, "ignore_index", None)
@@ -419,7 +419,7 @@ class _Call:
             described.where = self._map(valid, 1)
 
     def _map(self, x: Tensor, leading: int) -> _Tensor:
-        """Describe (N, *S) or (N, C, *S), with one or two leading dimensions."""
+        """Return the C structure of a tensor with one or two leading dimensions before *S."""
         steps = _steps(x, leading, self._grid)
         if steps is None:
             raise RuntimeError("Expected tensors that can be seen as rows and columns.")

@@ -1,8 +1,8 @@
-"""The pass as one differentiable step, and the choice of its implementation.
+"""The pass as one differentiable operation, and the choice of its implementation.
 
-Eagerly it is an `autograd.Function`. Programs that torch traces (compiled, exported, made of fake
-tensors) get an operator instead, which stays one opaque node of the graph. Both have a gradient of
-first order, with respect to the logits.
+In eager mode it is an `autograd.Function`. When torch traces the program (torch.compile, export,
+fake tensors), a custom operator is used instead, which is a single opaque node of the graph. Both
+have a first-order gradient with respect to the logits.
 """
 
 import json
@@ -23,16 +23,16 @@ from softiou.targets.base import pack, unpack
 
 @dataclass(frozen=True)
 class Implementation:
-    """One way to do the pass."""
+    """An implementation of the pass."""
 
     gather: Callable[[Job], Sums]  # computes the sums
     # Computes the gradient of the logits from that of the masses, (5 K or 7 K, N, C).
     gradient: Callable[[Job, Tensor], Tensor]
-    # Returns why it cannot do a job; None when it can.
+    # Returns why it does not support a job; None if it does.
     unsupported_reason: Callable[[Job], str | None]
 
 
-# In the order of speed.
+# Fastest first.
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "native": Implementation(native.gather, native.gradient, native.unsupported_reason),
     "triton": Implementation(triton.gather, triton.gradient, triton.unsupported_reason),
@@ -41,7 +41,7 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 
 
 def gather(job: Job, tensors: Sequence[Tensor]) -> Sums:
-    """Gather the sums of a job, differentiable with respect to the logits, one of its `tensors`."""
+    """Compute the sums of a job, differentiable with respect to the logits."""
     if is_traced(job.logits, tensors):
         masses, maxima, weight = torch.ops.softiou.overlap_sums(*_pack(job))
         return Sums(masses, maxima if job.settings.maxima else None, weight)
@@ -49,7 +49,7 @@ def gather(job: Job, tensors: Sequence[Tensor]) -> Sums:
 
 
 def is_traced(logits: Tensor, tensors: Sequence[Tensor]) -> bool:
-    """Whether somebody records the operators, or the tensors have no memory of their own."""
+    """Whether the operators are recorded by torch, or a tensor is of a subclass."""
     return (
         torch.compiler.is_compiling()
         or is_in_torch_dispatch_mode()
@@ -58,19 +58,19 @@ def is_traced(logits: Tensor, tensors: Sequence[Tensor]) -> bool:
 
 
 def served_by(job: Job) -> tuple[str, dict[str, str]]:
-    """Return the implementation that "auto" takes, and why each faster one cannot do a job."""
+    """Return the implementation that "auto" chooses, and why faster ones are not supported."""
     reasons: dict[str, str] = {}
     for name, one in IMPLEMENTATIONS.items():
         if (reason := one.unsupported_reason(job)) is None:
             return name, reasons
         reasons[name] = reason
-    raise RuntimeError("Expected an implementation that can do everything.")
+    raise RuntimeError("Expected one implementation to support every job.")
 
 
 def _choose(job: Job) -> Implementation:
-    """Return the implementation of the settings, or for "auto" the first that can do the job.
+    """Return the requested implementation, or for "auto" the first that supports the job.
 
-    Here and not before: what a tensor's memory looks like is not known while a graph is traced.
+    This happens at run time, because memory layouts are not known while a graph is traced.
     """
     impl = job.settings.impl
     if impl == "auto":
@@ -86,14 +86,14 @@ def _choose(job: Job) -> Implementation:
         return IMPLEMENTATIONS[served_by(job)[0]]
     chosen = IMPLEMENTATIONS[impl]
     if (reason := chosen.unsupported_reason(job)) is not None:
-        raise ValueError(f"impl={impl!r} cannot do this: {reason} Use 'auto' or 'chunked'.")
+        raise ValueError(f"impl={impl!r} does not support this: {reason} Use 'auto' or 'chunked'.")
     return chosen
 
 
 def without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any:
-    """Run a step in the dtypes that it asks for."""
+    """Run a function with autocast disabled."""
     device = job.logits.device.type
-    # Entering the context costs as much as an operator; and tensors without memory have none.
+    # Entering the context takes as long as an operator, and autocast does not support "meta".
     if device == "meta" or not torch.is_autocast_enabled(device):
         return step(job, *arguments)
     with torch.autocast(device, enabled=False):
@@ -101,25 +101,25 @@ def without_autocast(step: Callable[..., Any], job: Job, *arguments: Any) -> Any
 
 
 def _gathered(job: Job, chosen: Implementation) -> Sums:
-    """Gather the sums, and by default check on the CPU what was read for them."""
+    """Compute the sums, and by default check the targets and weights on the CPU."""
     unchecked = job.settings.validate is None and job.logits.device.type == "cpu"
     if unchecked and chosen.gather is not native.gather:
         job.validate(plain_kinds_only=True)
     sums: Sums = without_autocast(chosen.gather, job)
-    if unchecked and job.cache.get("strange"):  # found on the way, at no cost
+    if unchecked and job.cache.get("strange"):  # the compiled code has found invalid contents
         job.validate()
     return sums
 
 
 class _Gather(torch.autograd.Function):
-    """The sums of a job, of which the masses have a gradient."""
+    """Computes the sums of a job; the masses have a gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, job: Job, chosen: Implementation, *tensors: Tensor
     ) -> Any:
-        """Gather them; the tensors of the job are arguments for autograd to watch over them."""
-        # The logits stay where autograd frees them as soon as the gradient is there.
+        """Compute the sums; the tensors are arguments so that autograd detects changes to them."""
+        # Saved in this way, the logits are freed as soon as the gradient has been computed.
         ctx.save_for_backward(logits, *tensors)
         ctx.rest = job.targets, job.size, job.settings, job.valid, job.weights
         ctx.chosen, ctx.cache = chosen, job.cache
@@ -136,7 +136,7 @@ class _Gather(torch.autograd.Function):
         logits, *tensors = ctx.saved_tensors
         job = Job(logits, *ctx.rest)
         job.cache.update(ctx.cache)
-        if torch.is_grad_enabled():  # a gradient of the gradient is asked for
+        if torch.is_grad_enabled():  # a second-order gradient may be requested
             found = _Gradient.apply(cotangents, job, ctx.chosen, logits)
         else:
             found = without_autocast(ctx.chosen.gradient, job, cotangents)
@@ -144,30 +144,30 @@ class _Gather(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """The gradient of the logits, which has none itself."""
+    """Computes the gradient of the logits; raises if its own gradient is requested."""
 
     @staticmethod
     def forward(
         ctx: Any, cotangents: Tensor, job: Job, chosen: Implementation, *watched: Tensor
     ) -> Any:
-        """Compute it; `watched` are the tensors whose gradient somebody may ask for."""
+        """Compute the gradient; `watched` are tensors that may require a second-order gradient."""
         return without_autocast(chosen.gradient, job, cotangents)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        """Raise."""
+        """Raise a RuntimeError."""
         raise RuntimeError(
             "The overlap losses have a gradient of first order only. For a gradient of the "
             "gradient, use impl='torch'."
         )
 
 
-# The operator: tensors and plain values alone, so the job travels as a list of tensors and a text
-# (see `softiou.targets.base.pack`).
+# Custom operators accept only tensors and plain values, so the job is passed as a list of tensors
+# and a text (see `softiou.targets.base.pack`).
 
 
 def _pack(job: Job) -> tuple[Tensor, list[Tensor], list[int], str]:
-    """Take a job apart into the arguments of the operator."""
+    """Convert a job to the arguments of the operator."""
     tensors: list[Tensor] = []
     text = pack((job.targets, job.valid, job.weights, job.settings.packed), tensors)
     return job.logits, tensors, list(job.size), text
@@ -187,7 +187,7 @@ _GRADIENT = (
     "softiou::overlap_gradient",
     "(Tensor cotangents, Tensor logits, Tensor[] tensors, SymInt[] size, str text) -> Tensor",
 )
-# Not `torch.library.custom_op`: its first call imports the compiler, which takes seconds.
+# Not `torch.library.custom_op`, whose first call imports the compiler, which takes seconds.
 for _name, _schema in (_GATHER, _GRADIENT):
     torch.library.define(_name, _schema)
 

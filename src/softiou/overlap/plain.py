@@ -1,6 +1,6 @@
-"""The pass in plain PyTorch: the definition that the faster ones have to match.
+"""The pass in plain PyTorch, the reference for the other implementations.
 
-It writes everything out, (N, C, *S) at a time, and leaves the gradient to autograd.
+It computes full tensors (N, C, *S), and uses autograd for the gradient.
 
 Shapes: N images, C classes, *S space, K targets.
 """
@@ -14,7 +14,7 @@ from softiou.overlap.job import Job, Sums
 
 
 def gather(job: Job) -> Sums:
-    """Gather the sums of a job; differentiable with respect to logits and soft targets."""
+    """Compute the sums of a job, differentiable with respect to logits and soft targets."""
     logits = _full_resolution(job)
     return Sums.of_targets([_gather(job, logits, index) for index in range(len(job.targets))])
 
@@ -28,11 +28,11 @@ def _full_resolution(job: Job) -> Tensor:
 
 
 def _gather(job: Job, logits: Tensor, index: int) -> Sums:
-    """Gather the sums of one target, without the dimension K."""
+    """Compute the sums of one target, without the dimension K."""
     target = job.targets[index].dense(job.num_classes, job.dtype)
     y, w = target.y, _pixel_weights(job, target.valid)
     if w is not None:
-        # Beforehand, not after: 0 * NaN is NaN, in the value and in the gradient.
+        # Before the computation, because 0 * NaN is NaN in the value and in the gradient.
         logits, y = torch.where(w > 0, logits, 0.0), torch.where(w > 0, y, 0.0)
     p = activate(logits, job.settings.activation)
     space = tuple(range(2, p.ndim))
@@ -48,7 +48,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
     if job.settings.cross_entropy:
         on, off = entropies(logits, p, y, job.settings, dim=1)
         masses += [total(on), torch.zeros_like(masses[0]) if off is None else total(off)]
-    # The denominator of the cross-entropy counts pixels for softmax, entries for sigmoid.
+    # The denominator of the cross-entropy is the number of pixels, or of entries for a sigmoid.
     by_entry = job.settings.activation == "sigmoid" or (w is not None and w.shape[1] > 1)
     entries = p if by_entry else p[:, :1]
     counted = torch.ones_like(entries) if w is None else w.expand_as(entries)
@@ -57,7 +57,7 @@ def _gather(job: Job, logits: Tensor, index: int) -> Sums:
 
 
 def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
-    """Combine valid pixels and weights: (N, 1 or C, *S), None for 1 everywhere."""
+    """Combine valid pixels and weights into weights (N, 1 or C, *S); None if all are 1."""
     if counts is not None:
         job.check_valid(by_class=counts.shape[1] > 1)
     if job.valid is not None:
@@ -70,7 +70,7 @@ def _pixel_weights(job: Job, counts: Tensor | None) -> Tensor | None:
 
 
 def activate(logits: Tensor, activation: str) -> Tensor:
-    """Apply a softmax, a sigmoid, or for "none" nothing."""
+    """Apply the activation "softmax", "sigmoid" or "none"."""
     if activation == "softmax":
         return logits.softmax(1)
     return logits.sigmoid() if activation == "sigmoid" else logits

@@ -1,7 +1,7 @@
-"""Statistics of the images of several processes, as if they were one batch, and other sums.
+"""Exchange statistics and sums between processes, so that their images form one batch.
 
-The loss is a function of all images' statistics and not a mean of the processes' losses, so what
-travels is the matrix (N, C) of each, a few kilobytes.
+The loss is computed from the statistics of all images, not as a mean of the losses of the
+processes. Each process sends its statistics (N, C), a few kilobytes.
 """
 
 from dataclasses import fields, replace
@@ -15,15 +15,15 @@ from softiou.overlap.statistics import OverlapStatistics
 
 
 def gather_images(statistics: OverlapStatistics, group: Any = "world") -> OverlapStatistics:
-    """Put the images of all processes below each other, in the order of their ranks.
+    """Concatenate the statistics of the images of all processes, in the order of their ranks.
 
-    The value is the same in every process. The gradient goes to this process's own images, and is
-    the number of processes times as large: averaged over the processes, as
-    DistributedDataParallel does, it is exactly that of the joined batch.
+    The value is the same in every process. The gradient flows to the images of this process, and is
+    multiplied by the number of processes: averaged over the processes, as
+    DistributedDataParallel does, it is exactly that of the joint batch.
 
     Args:
-        statistics: Of this process's images (N_r, C); N_r may differ, and may be 0.
-        group: The processes; "world" for all.
+        statistics: Statistics of the images of this process (N_r, C); N_r may differ or be 0.
+        group: Process group; "world" for all processes.
 
     Returns:
         Statistics (sum of N_r, C).
@@ -40,7 +40,7 @@ def gather_images(statistics: OverlapStatistics, group: Any = "world") -> Overla
     size, rank = dist.get_world_size(group), dist.get_rank(group)
     counts = _all(torch.tensor([len(statistics.P)], device=statistics.P.device), size, group)
     images = [int(count) for count in torch.cat(counts).tolist()]
-    # All fields side by side, (N_r, C) and (N_r,) alike: one exchange instead of eight.
+    # Concatenate all fields, (N_r, C) and (N_r,), so that one exchange is enough.
     names = [f.name for f in fields(statistics) if getattr(statistics, f.name) is not None]
     own = [getattr(statistics, name) for name in names]
     columns = [x.reshape(len(x), x.shape[1:].numel()) for x in own]
@@ -58,7 +58,7 @@ def gather_images(statistics: OverlapStatistics, group: Any = "world") -> Overla
 
 
 def sum_of(x: Tensor, group: Any = "world") -> Tensor:
-    """Return the sum over processes, whose gradient is the sum of their gradients."""
+    """Sum a tensor over the processes; its gradient is the sum of their gradients."""
     total: Tensor = _Sum.apply(x, dist.group.WORLD if group == "world" else group)
     return total
 
@@ -76,19 +76,19 @@ class _Sum(torch.autograd.Function):  # torch's own is deprecated
 
 
 def place() -> tuple[int, int]:
-    """Return the rank of this process, and how many are connected."""
+    """Return the rank of this process and the number of connected processes."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 def of_all(x: Tensor, how: str = "sum") -> Tensor:
-    """Return the sum, min or max over the connected processes, without a gradient; in place."""
+    """Reduce a tensor over the connected processes ("sum", "min", "max"), in place, no gradient."""
     if place()[1] > 1:
         dist.all_reduce(x, getattr(dist.ReduceOp, how.upper()))
     return x
 
 
 def of_rank_before(x: Tensor) -> Tensor:
-    """Return the tensor of the process before this one, the last for the first; shapes agree."""
+    """Return the tensor of the previous rank (for rank 0, the last); shapes must be equal."""
     rank, size = place()
     sent, received = x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
     send = dist.P2POp(dist.isend, sent, (rank + 1) % size)
@@ -99,7 +99,7 @@ def of_rank_before(x: Tensor) -> Tensor:
 
 
 def _with_scaled_gradient(x: Tensor, factor: int) -> Any:
-    """Return the same value with a multiple of its gradient."""
+    """Return the tensor unchanged, but multiply its gradient by a factor."""
     scaled: Any = x.view_as(x)
     if scaled.requires_grad:
         scaled.register_hook(lambda gradient: factor * gradient)
@@ -107,7 +107,7 @@ def _with_scaled_gradient(x: Tensor, factor: int) -> Any:
 
 
 def _all(own: Tensor, size: int, group: Any) -> list[Tensor]:
-    """Collect equally shaped tensors of all processes."""
+    """Gather the tensors of all processes, which have the same shape."""
     parts = [torch.empty_like(own) for _ in range(size)]
     dist.all_gather(parts, own.contiguous(), group=group)
     return parts

@@ -1,16 +1,16 @@
-"""Scores and reductions: from overlap statistics (N, C) to one number.
+"""Scores and reductions: compute one number from overlap statistics (N, C).
 
-    fp, fn: mass predicted but not there, and there but not predicted
     Tversky(alpha, beta) = (tp + s) / (tp + alpha fp + beta fn + s)
 
-Jaccard is Tversky(1, 1), Dice is Tversky(1/2, 1/2). The forms differ in what they call overlap:
+with the masses of true positives, false positives and false negatives. Jaccard is Tversky(1, 1),
+Dice is Tversky(1/2, 1/2). The forms define these masses differently for soft values:
 
     form          tp         fp                 fn
     1             T          (D + P - Y) / 2    (D + Y - P) / 2
     2             M          (D + P - Y) / 2    (D + Y - P) / 2
     "product"     M          P - M              Y - M
 
-All agree for hard targets and predictions. Only 1 and 2 have their minimum at p = y for soft ones.
+For hard targets and predictions all forms are equal. For soft ones, only 1 and 2 are best at p = y.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ from softiou.overlap.statistics import OverlapStatistics, at_least_zero
 Form = Literal[1, 2, "product"]
 FORMS: tuple[Form, ...] = (1, 2, "product")
 PER = ("batch", "image", "class")
-# A mass of less is none: what is left of a softmax far below float32's digits, and differs from one
-# implementation to the other. The division by it would overflow.
+# Smaller masses are treated as 0: they are rounding errors of a softmax that differ between the
+# implementations, and dividing by them would overflow.
 LEAST_MASS = 1e-25
 CLASS_RULES = ("present", "all", "prob", "label", "both")
 
@@ -45,18 +45,18 @@ def tversky_distance(
 
     Args:
         statistics: Overlap statistics (N, C).
-        alpha: Price of false positives, at least 0.
-        beta: Price of false negatives, at least 0.
-        smooth: s, at least 0; changes the value, and makes absent classes well-behaved.
-        form: What counts as overlap of soft values: 1, 2 or "product" (see the module).
+        alpha: Weight of false positives, at least 0.
+        beta: Weight of false negatives, at least 0.
+        smooth: s, at least 0; avoids unstable values for absent classes, but changes the distance.
+        form: Definition of the overlap of soft values: 1, 2 or "product", see the module.
 
     Returns:
-        Distances (N, C) in [0, 1]; 0 where prediction and target are both empty, which with
-        smooth=0 means a mass of at most `LEAST_MASS` = 1e-25 pixels.
+        Distances (N, C) in [0, 1]; 0 if prediction and target are both empty. With smooth=0, that
+        is a mass of at most `LEAST_MASS` = 1e-25 pixels.
 
     Note:
-        It is computed as errors over their sum with the overlap, not as 1 minus a score: never
-        below zero, and exact for small distances.
+        It is computed as errors / (tp + errors + s) instead of 1 - score, so it is never negative,
+        and accurate for small distances.
 
     Example:
         >>> from softiou.overlap import overlap_statistics
@@ -81,13 +81,13 @@ def tversky_log_distance(
 ) -> Tensor:
     """Compute -log(Tversky index), per image and class: log(tp + errors + s) - log(tp + s).
 
-    Arguments as in `tversky_distance`; the result is (N, C), at least 0. With smooth=0 a mass of
-    `LEAST_MASS` = 1e-25 pixels stands in for s: a score of 0 has a finite value, and one that is
-    above 0 a gradient that is alive.
+    Arguments as in `tversky_distance`; the result is (N, C), at least 0. With smooth=0, s is
+    `LEAST_MASS` = 1e-25 pixels, so that a score of 0 has a finite value, and scores above 0 have a
+    gradient.
     """
     tp, errors = overlap_and_errors(statistics, alpha=alpha, beta=beta, form=form)
     tp = tp + max(smooth, LEAST_MASS)
-    # The first form keeps the digits of a small distance, the second cannot overflow.
+    # The first expression is accurate for small distances, the second cannot overflow.
     near = errors < tp
     small = torch.log1p(errors / torch.where(near, tp, torch.inf))
     return torch.where(near, small, (tp + errors).log() - tp.log())
@@ -102,7 +102,7 @@ def overlap_and_errors(
     if form == "product":
         return M, at_least_zero(alpha * (P - M) + beta * (Y - M))
     tp = statistics.overlap if form == 1 else M
-    # For alpha = beta the errors are a multiple of D, without the cancellation in P - Y.
+    # For alpha = beta the errors are a multiple of D; this avoids the cancellation in P - Y.
     errors = D if alpha + beta == 2 else (alpha + beta) / 2 * D
     if alpha != beta:
         errors = at_least_zero(errors + (alpha - beta) / 2 * (P - Y))
@@ -112,19 +112,19 @@ def overlap_and_errors(
 def active_classes(
     statistics: OverlapStatistics, classes: str | Sequence[int], *, threshold: float = 0.01
 ) -> Tensor:
-    """Return which classes enter the mean, per image.
+    """Return which classes enter the mean, for each image.
 
     Args:
         statistics: Overlap statistics (N, C).
         classes: "all"; "present", the classes with target mass (more than `LEAST_MASS` = 1e-25
-            pixels, for every kind of target: rounding is no mass); "prob", "label" or "both", the
-            classes whose largest prediction, target, or either of them exceeds `threshold` (in the
-            authors' older code "present" meant for soft labels: likeliest in some pixel); or
-            the indices of the classes to keep, negative ones from the end.
-        threshold: In [0, 1], for the last three rules.
+            pixels); "prob", "label" or "both", the classes whose largest prediction, target, or
+            either of them exceeds `threshold`; or the indices of the classes to keep, negative ones
+            from the end. In the authors' older code, "present" for soft labels means the most
+            probable class of some pixel.
+        threshold: Threshold of "prob", "label" and "both", in [0, 1].
 
     Returns:
-        Bool (N, C). Images without a pixel that counts have no active class.
+        Bool (N, C). Images without valid pixels have no active class.
     """
     P, Y = statistics.P, statistics.Y
     if classes == "present":
@@ -140,15 +140,15 @@ def active_classes(
     p_max, y_max = statistics.p_max, statistics.y_max
     if p_max is None or y_max is None:
         raise ValueError(
-            f"classes={classes!r} needs the largest predictions and targets; gather the statistics "
-            "with `maxima=True`."
+            f"classes={classes!r} needs the largest predictions and targets; compute the "
+            "statistics with `maxima=True`."
         )
     largest = {"prob": p_max, "label": y_max, "both": torch.maximum(p_max, y_max)}[classes]
     return (largest > threshold) & valid
 
 
 def needs_maxima(classes: str | Sequence[int]) -> bool:
-    """Return whether a rule for `active_classes` looks at the largest predictions and targets."""
+    """Return whether a rule of `active_classes` uses the largest predictions and targets."""
     return isinstance(classes, str) and classes in ("prob", "label", "both")
 
 
@@ -163,15 +163,15 @@ def mean_over(
 
     Args:
         values: One value for each image and class (N, C).
-        active: Bool (N, C), which of them enter the mean.
-        per: "image" takes the mean of the classes in each image, then of the images that have any;
-            "class" the mean of the images for each class, then of the classes that occur in any.
+        active: Bool (N, C), the values that enter the mean.
+        per: "image" averages over the classes of each image, then over images with active classes;
+            "class" averages over the images for each class, then over classes active in any image.
         class_weights: Weights of the classes in their mean (C,), at least 0.
 
     Returns:
-        The mean; a 0 that is still attached to the graph when nothing is active.
+        The mean; if nothing is active, a 0 that is still attached to the graph.
     """
-    # A weighted sum: all of the arithmetic but the last step is on constants, without a graph.
+    # A weighted sum with constant weights, so that only the last step is in the autograd graph.
     dtype = values.dtype
     if class_weights is not None:
         class_weights = class_weights.to(dtype)
@@ -186,19 +186,19 @@ def mean_over(
 
 
 def mean_by_class(values: Tensor, active: Tensor) -> Tensor:
-    """Average values (N, C) over the images in which a class is active: (C,), NaN for none."""
+    """Average values (N, C) over the images in which each class is active: (C,), NaN if none."""
     mean = (values * _shares(active, 0, values.dtype)).sum(0)
     return torch.where(active.any(0), mean, torch.nan)
 
 
 def _shares(weights: Tensor, dim: int, dtype: torch.dtype) -> Tensor:
-    """Divide weights by their sum; all 0 stay 0."""
+    """Normalise weights to a sum of 1; if all are 0, they stay 0."""
     total = weights.sum(dim, keepdim=True, dtype=dtype)
     return weights / total.clamp(min=torch.finfo(dtype).tiny)
 
 
 def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
-    """Read `per` as weights of the reductions: "batch" -> {"batch": 1.0}."""
+    """Return `per` as weights of the reductions: "batch" -> {"batch": 1.0}."""
     if not isinstance(per, Mapping):
         _checks.one_of("per", per, PER)
         return {per: 1.0}
@@ -212,7 +212,7 @@ def parse_per(per: str | Mapping[str, float]) -> dict[str, float]:
 
 
 def class_indices(classes: Sequence[int], num_classes: int) -> list[int]:
-    """Return indices of classes in [0, C), or raise; negative ones are from the end."""
+    """Check class indices, and convert negative ones, which count from the end."""
     if not classes or any(not -num_classes <= c < num_classes for c in classes):
         raise ValueError(
             f"Expected `classes` to be indices in [{-num_classes}, {num_classes - 1}], at least "

@@ -1,4 +1,4 @@
-"""The settings of the pass over the pixels, in one place: names, defaults, checks."""
+"""The settings of the pass over the pixels, with defaults and checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -13,13 +13,12 @@ UPSAMPLES = (None, "bilinear")
 
 @dataclass(frozen=True)
 class PassSettings:
-    """How a prediction is read, what is gathered from it, and by which implementation.
+    """The settings of `overlap_statistics`, which documents the fields.
 
-    Checked once, when it is made; losses hold one, and every step of the pass takes it as it is.
-    The fields are the arguments of `overlap_statistics`, where they are explained.
+    They are checked when the object is created; losses store one.
 
     Raises:
-        ValueError: A setting is out of range, or the cross-entropy of probabilities is asked for.
+        ValueError: A setting is out of range, or `cross_entropy` is used with activation "none".
     """
 
     activation: str = "softmax"
@@ -33,7 +32,7 @@ class PassSettings:
     tile: int | None = None
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
-    # For compiled code; written here, as the compiler cannot write numbers that it traces.
+    # The settings as text for compiled code, created here because torch.compile cannot trace it.
     packed: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -47,10 +46,10 @@ class PassSettings:
         if self.tile is not None:
             _checks.in_range("tile", self.tile, 1)
         if self.cross_entropy and self.activation == "none":
-            # log p of a probability has lost the digits that log_softmax of a logit keeps.
+            # log(p) is less accurate than the log_softmax of logits.
             raise ValueError(
                 "Expected logits for the cross-entropy, but got activation='none', for "
-                "probabilities. Hand over logits, or set `cross_entropy` to 0."
+                "probabilities. Pass logits, or set `cross_entropy` to 0."
             )
         values = tuple([getattr(self, one.name) for one in fields(self) if one.init])
         object.__setattr__(self, "packed", pack(values, []))

@@ -1,6 +1,6 @@
-"""The pass on a GPU: from a job to the launch of the kernels in `triton_kernels`.
+"""The pass on a GPU: prepares and launches the kernels of `triton_kernels`.
 
-Shapes: N images, C classes, *S space, U programs of an image.
+Shapes: N images, C classes, *S space, U programs per image.
 """
 # mypy: disable-error-code="import-untyped"
 
@@ -35,27 +35,27 @@ except ImportError:  # `unsupported_reason` reports it
 
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _MOST_CLASSES_AT_ONCE, _MOST_CLASSES, _MOST_PIXELS = 256, 1024, 2**31 - 2**16
-_ENOUGH_PROGRAMS = 512  # for all processors of a large GPU
+_ENOUGH_PROGRAMS = 512  # enough to use all multiprocessors of a large GPU
 
 
 def is_installed() -> bool:
-    """Return whether there is a Triton to compile the kernels."""
+    """Return whether Triton is installed."""
     return triton is not None
 
 
 def gather(job: Job) -> Sums:
-    """Gather the sums of a job, of one target after the other."""
+    """Compute the sums of a job, one target after the other."""
     if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
     sums = []
     for target in job.targets:
-        parts = zip(*map(_gather, _in_parts(job, target)), strict=True)  # of images
+        parts = zip(*map(_gather, _in_parts(job, target)), strict=True)  # by images
         sums.append(Sums._make(None if x[0] is None else torch.cat(x, 1) for x in parts))
     return sums[0] if len(sums) == 1 else Sums.of_targets(sums)
 
 
 def _in_parts(job: Job, target: Target) -> Iterator[Job]:
-    """Yield jobs of a target that the kernels read: of an image where PyTorch makes it first."""
+    """Yield jobs with a target that the kernels can read; others are made dense by image."""
     if isinstance(target, (HardTarget, DenseTarget)) and _unsupported_target(job, target) is None:
         yield _single(job, target, slice(None), job.valid)
         return
@@ -82,11 +82,11 @@ def _single(job: Job, target: Target, images: slice, valid: Tensor | None) -> Jo
 
 
 def _gather(job: Job) -> Sums:
-    """Gather the sums of one target, all programs and then what they wrote."""
+    """Compute the sums of one target: launch the kernel, then add the sums of its programs."""
     inputs, plan, _ = _prepare(job)
     N, C = job.shape[0], job.num_classes
-    # About a thousand pixels a program: what it writes is little next to what it reads. Fewer where
-    # processors would be idle.
+    # About 1000 pixels per program, so that it writes much less than it reads; fewer if otherwise
+    # multiprocessors would be idle.
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
     steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
@@ -98,7 +98,7 @@ def _gather(job: Job) -> Sums:
     _launch(gather_sums, N * U, sums, weights, U, steps, inputs, plan)
     # (N, U, rows, C) -> (rows, N, C)
     masses = sums[:, :, :summed].sum(1, dtype=torch.float64).movedim(1, 0).float()
-    if summed == 6:  # a softmax has no entropy of what is not there
+    if summed == 6:  # a softmax has no cross-entropy of negatives
         masses = torch.cat([masses, torch.zeros_like(masses[:1])])
     maxima = sums[:, :, summed:].amax(1).movedim(1, 0) if job.settings.maxima else None
     return Sums(masses, maxima, weights.sum(1, dtype=torch.float64).unsqueeze(0).float())
@@ -111,7 +111,7 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
         return result.zero_()
     K, total = len(job.targets), None
     for k, target in enumerate(job.targets):
-        # Several are added up in float32.
+        # The gradients of several targets are added in float32.
         own = result if K == 1 else torch.empty_like(job.logits, dtype=torch.float32)
         first = 0
         for part in _in_parts(job, target):
@@ -135,11 +135,11 @@ def _write_gradient(job: Job, result: Tensor, cotangents: Tensor) -> None:
     _launch(write_low_gradient, job.shape[0] * U, where, slopes, U, steps, across, inputs, plan)
 
 
-# From a job to a launch
+# Preparing a launch
 
 
 def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map | None]:
-    """Describe a supported job, and the gradient that is to be written."""
+    """Return the kernel arguments of a job and of the gradient `result`."""
     laid_out = _lay_out(job, result)
     if laid_out is None:
         raise RuntimeError("Expected a job that is supported.")
@@ -147,7 +147,7 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
     C, target = job.num_classes, _only_target(job)
     block_c, block_p, warps = _blocks(C)
     T = triton.cdiv(C, block_c)
-    # On their way into at most 64 KB of shared memory are the logits, and a dense target, too.
+    # The logits, and a dense target, are prefetched into at most 64 KB of shared memory.
     dense = 0 if isinstance(target, HardTarget) else target.values.itemsize
     tile_bytes = T * block_c * block_p * (job.logits.itemsize + dense)
     plan = Plan(
@@ -176,10 +176,11 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
 def _blocks(C: int) -> tuple[int, int, int]:
     """Choose the classes and pixels of a tile, and the warps of a program.
 
-    The pass is bound by memory. Tiles of 8 or 32 classes waste less arithmetic on classes that are
-    none than one power of two (19 -> 24, 150 -> 160). All tiles of a pixel together are 12 entries
-    a thread or fewer, as each takes ten registers in the forward pass: three programs or 16 warps
-    on a processor, next to nothing spilled. Rows of 32 pixels are a line of 128 bytes of float32.
+    The pass is memory-bound. Tiles of 8 or 32 classes waste less arithmetic on padding than a
+    single power of two (19 -> 24, 150 -> 160). All tiles of a pixel together have at most 12
+    entries per thread, because each needs ten registers in the forward pass: this allows three
+    programs or 16 warps per multiprocessor, almost without spilling. Rows of 32 float32 pixels are
+    a cache line of 128 bytes.
     """
     if C > _MOST_CLASSES_AT_ONCE:
         return 32, 32, 4
@@ -194,22 +195,22 @@ def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
     *_, inputs, plan = arguments
     device = inputs.logits.data.device
     with torch.cuda.device(device if device.type == "cuda" else -1):
-        # Explicit, as Triton's default is about to change.
+        # Explicit, because Triton's default will change.
         kernel[(programs,)](*arguments, num_warps=plan.WARPS, enable_fp_fusion=True)
 
 
 def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | None:
-    """Return all maps as rows x columns, and both numbers; None for too irregular a memory."""
+    """View all maps as rows x columns; None if that is not possible without a copy."""
     target = _only_target(job)
     values = target.labels if isinstance(target, HardTarget) else target.values
     tensors = (job.logits, values, job.valid, job.weights, result)
     dims = len(job.size)
-    if job.bilinear is not None:  # rows and columns as they are
+    if job.bilinear is not None:  # keep rows and columns
         as_they_are = [None if x is None else _map(x, 2, x.stride()[-2:]) for x in tensors]
         return as_they_are, job.size[0], job.size[1]
     steps = [(0,) * dims if x is None else x.stride()[-dims:] for x in tensors]
-    axes: list[tuple[int, ...]] = []  # length, stride in each map
-    # In the memory order of the logits, which may differ from that of the dimensions.
+    axes: list[tuple[int, ...]] = []  # length, and stride in each map
+    # In the memory order of the logits, which may differ from the order of the dimensions.
     for length, *inner in sorted(zip(job.size, *steps, strict=True), key=lambda axis: -axis[1]):
         if length > 1 and axes and [step * length for step in inner] == list(axes[-1][1:]):
             axes[-1] = (axes[-1][0] * length, *inner)
@@ -227,7 +228,7 @@ def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | No
 
 def _map(x: Tensor, dims: int, strides: Sequence[int]) -> Map:
     of_class = x.stride(1) if x.ndim == dims + 2 else 0
-    # Bytes are what a bool is in memory.
+    # A bool is stored as a byte.
     data = x.view(torch.uint8) if x.dtype == torch.bool else x
     return Map(data, (x.stride(0), of_class, *strides))
 
@@ -240,17 +241,17 @@ def _only_target(job: Job) -> HardTarget | DenseTarget:
 
 
 def unsupported_reason(job: Job) -> str | None:
-    """Return why a job cannot be done here; None when it can."""
+    """Return why this implementation does not support a job; None if it does."""
     if triton is None:
         return "Triton is not installed."
     if job.logits.device.type != "cuda" and isinstance(gather_sums, triton.JITFunction):
         return "The logits are not on a CUDA device."
     if job.logits.dtype not in _FLOATS:
-        return f"It computes in float32, and the logits are {job.logits.dtype}."
+        return f"It computes in float32, but the logits are {job.logits.dtype}."
     if job.settings.activation == "none":
-        return "It computes softmax and sigmoid, not activation='none'."
+        return "It supports softmax and sigmoid, not activation='none'."
     if job.settings.focal_gamma:
-        return "It has no focal cross-entropy."
+        return "It does not support the focal cross-entropy."
     if any(x.device != job.logits.device for x in job.tensors()):
         return "Target, valid or weights are not on the device of the logits."
     return _unsupported_size(job)
@@ -263,28 +264,28 @@ def _unsupported_target(job: Job, target: Target) -> str | None:
         return f"It cannot read a {type(target).__name__}."
     if target.values.dtype not in (*_FLOATS, torch.float64):
         return (
-            f"It reads floating probabilities, and those of the target are {target.values.dtype}."
+            f"It reads floating probabilities, but those of the target are {target.values.dtype}."
         )
     if target.values.shape[1] != job.num_classes:
         return "The target has other classes than the logits."
     if target.independent and job.settings.activation == "softmax":
-        return "The classes of the target are independent, those of a softmax are not."
+        return "The classes of the target are independent, but those of a softmax are not."
     return None
 
 
 def _unsupported_size(job: Job) -> str | None:
     most = _MOST_CLASSES if job.bilinear is None else _MOST_CLASSES_AT_ONCE
     if job.num_classes > most:
-        return f"It takes up to {most} classes."
+        return f"It supports up to {most} classes."
     if prod(job.size) > _MOST_PIXELS:
-        return f"It takes up to {_MOST_PIXELS} pixels of an image."
+        return f"It supports up to {_MOST_PIXELS} pixels per image."
     if any(_is_irregular(job, target) for target in job.targets):
-        return "The memory of the space is too irregular."
+        return "The tensors cannot be viewed as rows and columns without a copy."
     return None
 
 
 def _is_irregular(job: Job, target: Target) -> bool:
-    """Whether the space cannot be seen as rows and columns; what is read in PyTorch can."""
+    """Whether tensors cannot be viewed as rows and columns; targets made dense always can."""
     if job.bilinear is not None:
         return False
     if _unsupported_target(job, target) is not None:
@@ -295,7 +296,7 @@ def _is_irregular(job: Job, target: Target) -> bool:
 
 @lru_cache(maxsize=32)
 def _taps_on(bilinear: Bilinear, device: torch.device) -> Taps:
-    """Write down on a device where each pixel reads, and who reads each place."""
+    """Copy to a device the taps of each pixel, and the pixels that read each low-resolution row."""
     tables: list[Any] = []
     for taps in bilinear.taps:
         tables += [
@@ -312,7 +313,7 @@ def _taps_on(bilinear: Bilinear, device: torch.device) -> Taps:
 
 
 def _readers(bilinear: Bilinear) -> list[list[tuple[int, int]]]:
-    """Return for rows and columns which pixels, from one to before another, read each place."""
+    """Return, for each low-resolution row and column, the range of pixels that read it."""
     return [
         [
             (bisect_left(taps.first, place - 1), bisect_left(taps.first, place + 1))

@@ -1,24 +1,22 @@
-"""The kernels of the pass on a GPU: one gathers the sums, others write the gradient.
+"""The kernels of the pass on a GPU: one computes the sums, the others the gradient.
 
-A program works on a fixed range of the pixels of one image. With p the activated logits z, y the
-target, w the weight of a pixel, P', D', M', T', E', F' the gradients of the sums and [p < y] as in
-`chunked`:
+A program works on a fixed range of pixels of one image. With p = activation(z), the target y, the
+weight w of a pixel, the gradients P', D', M', T', E', F' of the sums, and [p < y] as in `chunked`:
 
     a_c = P'_c + D'_c sign(p_c - y_c) + M'_c y_c + T'_c [p_c < y_c]
     softmax:  dz_c = w (p_c (a_c - r) - E'_c y_c)    r = sum_k (p_k a_k - E'_k y_k)
     sigmoid:  dz_c = w (p_c (1 - p_c) a_c + F'_c (1 - y_c) p_c - E'_c y_c (1 - p_c))
 
-With label smoothing y' stands for y behind E' and F'. Low-resolution logits are interpolated where
-they are read, from four of them a pixel. Their gradient is gathered: for each place of the low
-resolution a program adds up what the pixels say that read it. So nothing of full resolution is
-written, and no two programs add to one number; each pixel is computed four times for that.
+With label smoothing, the terms with E' and F' use the smoothed y'. Low-resolution logits are
+interpolated when they are read, four for each pixel. For their gradient, a program sums for each
+low-resolution position over the pixels that read it. So no full-resolution tensor is written, and
+no two programs add to the same number, but each pixel is computed four times.
 
-The classes are cut into T tiles. Up to 256 classes, the tiles of a pixel stay in registers
-together; beyond, a program takes them in turn, several times, and finds them in the cache. Every
-program writes sums of its own, and torch adds them up in a fixed order: two runs are equal bit by
-bit.
+The classes are divided into T tiles. Up to 256 classes, all tiles of a pixel are in registers; with
+more, a program processes them one after the other, several times, from the cache. Every program
+writes its own sums, and torch adds them up in a fixed order, so results are bitwise reproducible.
 
-Shapes: N images, C classes, *S space, U programs of an image, [BLOCK_C, BLOCK_P] classes and pixels
+Shapes: N images, C classes, *S space, U programs per image, [BLOCK_C, BLOCK_P] classes and pixels
 of a tile.
 """
 
@@ -41,21 +39,21 @@ except ImportError:  # `softiou.overlap.triton.unsupported_reason` reports it
 def _jit(function: Callable[..., Any]) -> Any:
     if triton is None:
         return function
-    # Not compiled anew for every number of programs.
+    # Do not recompile for every number of programs.
     return triton.jit(function, do_not_specialize=("programs", "steps", "across"))
 
 
 class Map(NamedTuple):
-    """A map (N, C, *S) or (N, *S) and its strides: of image, class, row and column."""
+    """A map (N, C, *S) or (N, *S), and its strides of image, class, row and column."""
 
     data: Tensor
     strides: tuple[int, ...]
 
 
 class Taps(NamedTuple):
-    """Where pixels read low-resolution logits, see `softiou.tiles.Taps`, and who reads a place.
+    """The low-resolution logits that each pixel reads, see `softiou.tiles.Taps`.
 
-    Pixels from `first` on, before `last`, read a row or column of the low resolution.
+    The pixels in [first, last) are those that read a row or column of the low resolution.
     """
 
     row: Tensor
@@ -71,7 +69,7 @@ class Taps(NamedTuple):
 
 
 class Input(NamedTuple):
-    """What all kernels read."""
+    """The input of all kernels."""
 
     logits: Map
     target: Map
@@ -83,7 +81,7 @@ class Input(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a kernel is compiled for."""
+    """The compile-time constants of a kernel."""
 
     C: int
     T: int
@@ -91,18 +89,18 @@ class Plan(NamedTuple):
     BLOCK_P: int
     WARPS: int
     STAGES: int
-    at_once: bool  # all tiles of a pixel in registers
+    at_once: bool  # whether all tiles of a pixel are in registers
     flat: bool  # the space is one row in all maps
     sigmoid: bool
     hard: bool
-    independent: bool  # entries of a dense target are ignored one by one
+    independent: bool  # whether single entries of a dense target are ignored, not pixels
     ignore_index: int | None
     cross_entropy: bool
     maxima: bool
     smoothing: float
 
 
-# What all kernels share
+# Shared by all kernels
 
 
 @_jit
@@ -122,7 +120,7 @@ def _classes(t, plan: tl.constexpr):
 
 @_jit
 def _load(first, stride, t, inside, plan: tl.constexpr):
-    """Load a tile of a map, 0 where there is no such class or pixel."""
+    """Load a tile of a map, with 0 outside the range of classes or pixels."""
     classes = _classes(t, plan)
     there = (classes < plan.C) & inside[None, :]
     return tl.load(first[None, :] + classes.to(tl.int64) * stride, mask=there, other=0)
@@ -130,13 +128,13 @@ def _load(first, stride, t, inside, plan: tl.constexpr):
 
 @_jit
 def _ignored(y, plan: tl.constexpr):
-    """Return `ignore_index` in the precision of the target, in which torch compares, too."""
+    """Return `ignore_index` in the precision of the target, as torch compares them."""
     return tl.full([1, 1], plan.ignore_index, y.dtype)
 
 
 @_jit
 def _corners(image, indices, inside, inputs):
-    """Point to the first of four logits of each pixel; steps to the next, shares of the next."""
+    """Return pointers to the first of four logits of each pixel, and steps and shares."""
     taps, strides = inputs.taps, inputs.logits.strides
     rows, columns = indices // inputs.columns, indices % inputs.columns
     row = tl.load(taps.row + rows, mask=inside, other=0).to(tl.int64)
@@ -167,7 +165,7 @@ def _logits(z_at, t, inside, inputs, plan: tl.constexpr):
 
 @_jit
 def _smoothed(y, plan: tl.constexpr):
-    """Return y as the cross-entropy sees it."""
+    """Return y with the label smoothing of the cross-entropy."""
     if plan.smoothing != 0.0:
         y = (1.0 - plan.smoothing) * y + plan.smoothing / (2 if plan.sigmoid else plan.C)
     return y
@@ -175,7 +173,7 @@ def _smoothed(y, plan: tl.constexpr):
 
 @_jit
 def _pixels(image, indices, inputs, plan: tl.constexpr):
-    """Return where logits and target are, which pixels exist, their weight and their label."""
+    """Return pointers to logits and target, and the mask, weight and label of the pixels."""
     inside = indices < inputs.pixels
     if inputs.taps is not None:
         z_at = _corners(image, indices, inside, inputs)
@@ -191,7 +189,7 @@ def _pixels(image, indices, inputs, plan: tl.constexpr):
         counts &= (label >= 0) & (label < plan.C + (plan.C == 1))
         if plan.ignore_index is not None:
             counts &= label != plan.ignore_index
-        label = label.to(tl.int32) - (plan.C == 1)  # of one class, label 1 is the class
+        label = label.to(tl.int32) - (plan.C == 1)  # for a single class, label 1 is the class
     elif plan.ignore_index is not None and not plan.independent:
         differs = tl.zeros([plan.BLOCK_P], tl.int32)
         for t in tl.static_range(plan.T):
@@ -208,7 +206,7 @@ def _pixels(image, indices, inputs, plan: tl.constexpr):
 
 @_jit
 def _tile(pixels, t, inputs, plan: tl.constexpr):
-    """Return logits, target and weight of a tile, the first two 0 where nothing counts."""
+    """Return logits, target and weight of a tile; the first two are 0 in ignored pixels."""
     z_at, y_at, inside, w, label = pixels
     classes, w = _classes(t, plan), w[None, :]
     z = _logits(z_at, t, inside, inputs, plan)
@@ -221,7 +219,7 @@ def _tile(pixels, t, inputs, plan: tl.constexpr):
         if plan.independent and plan.ignore_index is not None:
             w = tl.where(loaded == _ignored(loaded, plan), 0.0, w)
         y = loaded.to(tl.float32)
-    # Beforehand, not after: 0 * NaN is NaN.
+    # Before the computation, because 0 * NaN is NaN.
     z, y = tl.where(w > 0, z, 0.0), tl.where(w > 0, y, 0.0)
     if not plan.sigmoid:
         z = tl.where(classes < plan.C, z, float("-inf"))
@@ -230,7 +228,7 @@ def _tile(pixels, t, inputs, plan: tl.constexpr):
 
 @_jit
 def _tiles(pixels, inputs, plan: tl.constexpr):
-    """Return all tiles of some pixels, and the norm of a softmax: largest logit and sum."""
+    """Return all tiles of some pixels, with the largest logit and the sum of the softmax."""
     tiles = ()
     for t in tl.static_range(plan.T):
         tiles += (_tile(pixels, t, inputs, plan),)
@@ -249,7 +247,7 @@ def _tiles(pixels, inputs, plan: tl.constexpr):
 
 @_jit
 def _norm(pixels, inputs, plan: tl.constexpr):
-    """Return the norm alone, tile after tile: where the largest logit grows, the sum shrinks."""
+    """Return largest logit and sum of the softmax, updated tile by tile (online softmax)."""
     largest = tl.full([plan.BLOCK_P], float("-inf"), tl.float32)
     total = tl.zeros([plan.BLOCK_P], tl.float32)
     if not plan.sigmoid:
@@ -274,23 +272,23 @@ def _probs(z, norm, plan: tl.constexpr):
 
 @_jit
 def _entropies(z, y, norm, plan: tl.constexpr):
-    """Return the entropies of what is there and, under a sigmoid, of what is not."""
+    """Return the cross-entropy of positives and, with a sigmoid, of negatives."""
     y = _smoothed(y, plan)
     if plan.sigmoid:
-        # log(1 + u): what the sum loses of a small u is made good by the quotient.
+        # log(1 + u): the quotient corrects the rounding error of 1 + u for small u.
         u = tl.exp(-tl.abs(z))
         more = 1.0 + u
         log = tl.where(more == 1.0, u, tl.log(more) * (u / tl.maximum(more - 1.0, 1e-30)))
         entropies = (y * (log + tl.maximum(-z, 0.0)), (1.0 - y) * (log + tl.maximum(z, 0.0)))
     else:
-        # A class that cannot be (logit -inf) costs nothing where it is not there: not 0 * inf.
+        # A logit of -inf must not give 0 * inf = NaN where the class is not in the target.
         entropies = (tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0),)
-    return entropies  # the only one: Triton takes the type of the last return that it reads
+    return entropies  # a single return: Triton uses the type of the last one in the source
 
 
 @_jit
 def _zeros(plan: tl.constexpr):
-    """Return empty sums of a tile: P, Y, D, M, T, perhaps the entropies and maxima; and weights."""
+    """Return sums of 0 for a tile: P, Y, D, M, T, optional entropies and maxima, and weights."""
     zero = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     weight = tl.zeros([plan.BLOCK_C if plan.sigmoid else 1, plan.BLOCK_P], tl.float32)
     sums = (zero,) * 5
@@ -303,7 +301,7 @@ def _zeros(plan: tl.constexpr):
 
 @_jit
 def _add(sums, weight, tile, norm, t, plan: tl.constexpr):
-    """Add a tile entry by entry: sums across the pixels are dear, and left to the end."""
+    """Add a tile entry by entry; the expensive sums over the pixels are done once at the end."""
     z, y, w = tile
     p = _probs(z, norm, plan)
     added = (
@@ -320,13 +318,13 @@ def _add(sums, weight, tile, norm, t, plan: tl.constexpr):
     if plan.maxima:
         p_max = tl.maximum(sums[len(sums) - 2], tl.where(w > 0, p, 0.0))
         added += (p_max, tl.maximum(sums[len(sums) - 1], y))
-    # A sigmoid weighs every entry, a softmax the pixel.
+    # With a sigmoid every entry has a weight, with a softmax every pixel.
     return added, weight + (w if plan.sigmoid else tl.where(t == 0, w, 0.0))
 
 
 @_jit
 def _store(row, sums, t, plan: tl.constexpr):
-    """Write the sums of a tile across its pixels."""
+    """Sum a tile over its pixels, and write the result."""
     classes = t * plan.BLOCK_C + tl.arange(0, plan.BLOCK_C)
     for k in tl.static_range(len(sums)):
         largest = plan.maxima and k >= len(sums) - 2
@@ -336,7 +334,7 @@ def _store(row, sums, t, plan: tl.constexpr):
 
 @_jit
 def gather_sums(sums_at, weights_at, programs, steps, inputs, plan: tl.constexpr):
-    """Write the sums of each class and the weight of some blocks of pixels, of one in turn."""
+    """Write the sums of each class and the weight of several blocks of pixels."""
     program = tl.program_id(0).to(tl.int64)
     start = (tl.program_id(0) % programs) * steps * plan.BLOCK_P
     zeros, weight = _zeros(plan)
@@ -386,7 +384,7 @@ def _probs_and_slopes(tile, norm, slopes_at, t, plan: tl.constexpr):
 
 @_jit
 def _share(tile, norm, slopes_at, t, plan: tl.constexpr):
-    """Return the entries of a tile whose sum over the classes is r."""
+    """Return the terms of a tile whose sum over the classes is r."""
     if plan.sigmoid:
         return tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
@@ -424,7 +422,7 @@ def _store_tile(first, stride, inside, values, t, plan: tl.constexpr):
 
 @_jit
 def _all_shares(tiles, norm, slopes, plan: tl.constexpr):
-    """Return r of some pixels, whose tiles are there."""
+    """Return r of some pixels from their tiles."""
     shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
     for t in tl.static_range(plan.T):
         shares += _share(tiles[t], norm, slopes, t, plan)
@@ -458,7 +456,7 @@ def write_gradient(result, slopes_at, programs, inputs, plan: tl.constexpr):
 
 @_jit
 def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan: tl.constexpr):
-    """Write the gradient of some places of low-resolution logits: of one pixel of each in turn."""
+    """Write the gradient of low-resolution logits, summed over the pixels that read them."""
     taps = inputs.taps
     image = tl.program_id(0).to(tl.int64) // programs
     places = (tl.program_id(0) % programs) * plan.BLOCK_P + tl.arange(0, plan.BLOCK_P)
@@ -492,7 +490,7 @@ def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan:
 
 @_jit
 def _share_of(first_at, share_at, pixel, place, reads):
-    """Return how much of a place of the low resolution a pixel reads, along one axis."""
+    """Return the weight of a low-resolution row or column in a pixel, along one axis."""
     share = tl.load(share_at + pixel, mask=reads, other=0)
     first = tl.load(first_at + pixel, mask=reads, other=0)
     return tl.where(reads, tl.where(first == place, 1.0 - share, share), 0.0)

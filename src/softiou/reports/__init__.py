@@ -1,4 +1,4 @@
-"""HTML pages: `collect` reads a run directory, `render` makes a page of it, or of several."""
+"""HTML reports: read run directories, and write pages about one run or several."""
 
 from softiou._moved import moved_names as _moved_names
 from softiou.reports.collect import ReportData, collect

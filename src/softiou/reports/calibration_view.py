@@ -1,4 +1,4 @@
-"""The section of the page on calibration: reliability diagrams and a sentence on each."""
+"""The section on calibration: reliability diagrams, each with a sentence."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,7 +11,7 @@ from softiou.reports.formatting import View, percent
 
 
 def calibration_view(evaluation: Evaluation) -> View | None:
-    """One reliability diagram, or two with a verdict each: before and after the temperature."""
+    """Return one reliability diagram, or two: before and after temperature scaling."""
     if sum(evaluation.reliability.count) == 0:
         return None
     after = evaluation.calibrated
@@ -38,7 +38,7 @@ def _diagram(title: str, ece: float | None, reliability: Reliability) -> View:
 
 
 def _bins(reliability: Reliability) -> list[tuple[int, float, float, str]]:
-    """Of each bin with pixels: index, limits in per cent, and its values in words."""
+    """Return, for each bin with pixels: index, limits in per cent, and its values as text."""
     total = max(1, sum(reliability.count))
     edges = [100 * edge for edge in reliability.edges]
     columns = (reliability.count, reliability.confidence, reliability.accuracy)
@@ -68,7 +68,7 @@ def _improvement(evaluation: Evaluation, after: Calibrated) -> str:
 
 
 def _verdict(reliability: Reliability) -> str:
-    """Mean confidence against accuracy, in words."""
+    """Return a sentence that compares mean confidence and accuracy."""
     confidence, accuracy = (
         100 * _weighted_mean(column, reliability.count)
         for column in (reliability.confidence, reliability.accuracy)

@@ -1,7 +1,7 @@
 """Charts as inline SVG: text in the page's colour and font, no background, no shared state.
 
 Only `matplotlib.figure.Figure` is used, never pyplot, so no backend is chosen and no figure is
-left open; settings hold inside `_style` alone.
+left open; the settings of matplotlib are changed only inside `_style`.
 """
 
 import math
@@ -19,10 +19,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from softiou.evaluation.schema import Reliability
 from softiou.reports.history import Series
 
-# Mid-tones with enough contrast on white and on near-black alike, apart for any colour vision.
+# Mid-tones with enough contrast on white and near-black, distinguishable for any colour vision.
 COLORS = ("#3f83f0", "#e0782a", "#a04682", "#82a073", "#c8283c", "#be82af")
 DASHES = ("solid", "dashed", "dotted")
-INK = "#010203"  # stands for the page's text colour until the SVG is written
+INK = "#010203"  # placeholder for the text colour of the page, replaced in the SVG
 MAX_POINTS = 240
 FEW_POINTS = 24
 LINE_INCHES = (3.7, 2.4)
@@ -30,10 +30,10 @@ RELIABILITY_INCHES = (4.3, 4.6)
 
 
 def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = None) -> str:
-    """Curves over the steps of training as `<svg>`, the first one in front, with one step marked.
+    """Return curves over the training steps as `<svg>`, the first one on top, with a marked step.
 
-    The page writes the legend with `line_look`, for only a page can break a long line of names.
-    The name is unique among the charts of a page: it keeps their ids apart.
+    The page writes the legend with `line_look`, because HTML can break a long line of names. `name`
+    must be unique among the charts of a page, because their ids contain it.
     """
     with _style(name):
         figure = Figure(figsize=LINE_INCHES, layout="constrained")
@@ -58,14 +58,14 @@ def line_chart(lines: Sequence[Series], *, name: str, marked_step: int | None = 
 
 
 def line_look(index: int) -> tuple[str, str]:
-    """Color and dashes of the line at `index`, in words that CSS and matplotlib share."""
+    """Return colour and dashes of the line at `index`, in terms of CSS and matplotlib."""
     return COLORS[index % len(COLORS)], DASHES[index // len(COLORS) % len(DASHES)]
 
 
 def reliability_chart(reliability: Reliability, *, ece: float | None, name: str) -> str:
-    """Accuracy over confidence as `<svg>`, the gap between both, and the bins' share of the pixels.
+    """Return a reliability diagram as `<svg>`, with the gaps and the share of pixels per bin.
 
-    The ECE of the title is in per cent, None when undefined; the name as in `line_chart`.
+    The ECE in the title is in per cent, None if undefined; `name` as in `line_chart`.
     """
     with _style(name):
         figure = Figure(figsize=RELIABILITY_INCHES, layout="constrained")
@@ -76,7 +76,7 @@ def reliability_chart(reliability: Reliability, *, ece: float | None, name: str)
         )
         diagram.set_ylabel("accuracy, %")
         diagram.set_ylim(0, 100)
-        # Above the axes, for no corner stays empty in every diagram.
+        # Above the axes, because no corner is empty in every diagram.
         diagram.legend(
             loc="lower left", bbox_to_anchor=(-0.02, 0.985), ncols=3, columnspacing=1, fontsize=8.5
         )
@@ -112,7 +112,7 @@ def _draw_bins(axes: Any, reliability: Reliability) -> None:
 
 
 def _bins(reliability: Reliability) -> tuple[Any, Any, Any, Any]:
-    """Center, width drawn, mean confidence and accuracy of each bin, in per cent; NaN if empty."""
+    """Return centre, width, confidence and accuracy of each bin in per cent; NaN if empty."""
     edges = 100 * np.asarray(reliability.edges)
     confidence, accuracy = (
         100 * np.array([math.nan if value is None else value for value in column], dtype=float)
@@ -122,7 +122,7 @@ def _bins(reliability: Reliability) -> tuple[Any, Any, Any, Any]:
 
 
 def thin(line: Series) -> tuple[list[float], list[float]]:
-    """At most `MAX_POINTS` points, each the mean of its neighbours: long runs stay small."""
+    """Average a curve to at most `MAX_POINTS` points, so that the page stays small."""
     parts = min(MAX_POINTS, len(line.steps))
     steps, values = (
         [float(part.mean()) for part in np.array_split(np.asarray(column), parts)]
@@ -133,7 +133,7 @@ def thin(line: Series) -> tuple[list[float], list[float]]:
 
 @contextmanager
 def _style(name: str) -> Iterator[None]:
-    """Our settings over matplotlib's own, whatever the user's matplotlibrc says."""
+    """Set the style, independently of the matplotlibrc of the user."""
     settings = {
         "axes.edgecolor": INK,
         "axes.grid": True,
@@ -166,12 +166,12 @@ def _style(name: str) -> Iterator[None]:
 
 
 def _to_svg(figure: Figure, name: str, axes: Any) -> str:
-    """The bare `<svg>` element, fit to stand in a page beside others.
+    """Return the `<svg>` element of a figure, for a page with other figures.
 
-    Dropped: the XML header, metadata and namespaces (HTML needs none), a style sheet that would
-    reach the whole page, and the ids nothing refers to ("figure_1"), which every chart has; the
-    others are hashes salted with the name of the chart. `data-plot` tells the script of the page
-    where the axes lie: left, top, width and height in [0, 1], and the limits of x.
+    Removed are the XML header, metadata and namespaces, which HTML does not need, a style sheet
+    that would affect the whole page, and unused ids ("figure_1"), which are equal in all charts;
+    other ids are hashes salted with the name of the chart. `data-plot` contains the position of the
+    axes for the script of the page: left, top, width and height in [0, 1], and the limits of x.
     """
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -13,23 +13,23 @@ from softiou.reports.pseudo_labels import PseudoLabels, read_pseudo_labels
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything on the page. Without `evaluation` the run is still training or was interrupted."""
+    """The content of the page; `evaluation` is None for a run that is not finished."""
 
     run: str
-    directory: Path  # pictures are read from it when the page is written
+    directory: Path  # from which pictures are read when the page is written
     config: str
     history: History
     evaluation: Evaluation | None
     model_table: ModelTable | None = None
     pseudo_labels: PseudoLabels | None = None
-    facts: tuple[tuple[str, str], ...] = ()  # what the run is: names and values
+    facts: tuple[tuple[str, str], ...] = ()  # names and values that describe the run
 
 
 def collect(run_dir: Path) -> ReportData:
     """Read a run directory: configuration, curves, evaluation, pseudo-labels.
 
-    Parts that the run does not have yet are empty or None; one of config.yaml, metrics.jsonl
-    and evaluation.json is enough.
+    Missing parts are empty or None; at least one of config.yaml, metrics.jsonl and evaluation.json
+    must exist.
     """
     config, metrics, evaluation = (
         run_dir / name for name in ("config.yaml", "metrics.jsonl", FILE)
@@ -63,5 +63,5 @@ def collect(run_dir: Path) -> ReportData:
 
 
 def _read_text(path: Path) -> str:
-    """Text of a file, "" without one; a kill in mid-character must not hide the rest."""
+    """Return the text of a file, "" if missing; incomplete characters are replaced."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

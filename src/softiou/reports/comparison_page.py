@@ -15,7 +15,7 @@ from softiou.reports.templating import fill
 if TYPE_CHECKING:
     from softiou.comparison import Comparison, Contrast, Difference
 
-MAX_SIDES = 4  # of the gallery: with more the pictures would be too small to compare
+MAX_SIDES = 4  # runs in the gallery; with more, the pictures would be too small to compare
 
 
 def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out: Path) -> Path:
@@ -29,7 +29,7 @@ def write_comparison_report(comparison: "Comparison", runs: Sequence[Path], out:
 def render_comparison(
     comparison: "Comparison", runs: Sequence[Path], page_dir: Path | None = None
 ) -> str:
-    """The page as HTML, see `write_comparison_report`; without `page_dir` pictures stay small."""
+    """Return the page as HTML, see `write_comparison_report`; `page_dir` allows large pictures."""
     names = _short([group.name for group in comparison.groups])
     first = _opened(comparison, runs)
     sides = [(name, *one) for name, one in zip(_sides(comparison, names), first, strict=True)]
@@ -55,7 +55,7 @@ def render_comparison(
 
 
 def _opened(comparison: "Comparison", runs: Sequence[Path]) -> list[tuple[Evaluation, Path]]:
-    """Evaluation and directory of each side of the gallery."""
+    """Return evaluation and directory of each run in the gallery."""
     given = {str(path): path for path in runs}
     opened = []
     for run in _shown_runs(comparison):
@@ -70,21 +70,21 @@ def _opened(comparison: "Comparison", runs: Sequence[Path]) -> list[tuple[Evalua
 
 
 def _shown_runs(comparison: "Comparison") -> list[str]:
-    """The first run of each group; of a lone group all."""
+    """Return the first run of each group; all runs if there is only one group."""
     groups = comparison.groups
     shown = groups[0].runs if len(groups) == 1 else [group.runs[0] for group in groups]
     return list(shown[:MAX_SIDES])
 
 
 def _sides(comparison: "Comparison", names: Sequence[str]) -> list[str]:
-    """The names of the sides of the gallery."""
+    """Return the names of the runs in the gallery."""
     if len(comparison.groups) == 1:
         return _short(_shown_runs(comparison))
     return list(names[:MAX_SIDES])
 
 
 def _gallery_note(comparison: "Comparison") -> str:
-    """What the gallery leaves out."""
+    """Return a sentence on what the gallery leaves out."""
     groups = comparison.groups
     there, what = (len(groups[0].runs), "runs") if len(groups) == 1 else (len(groups), "groups")
     if there <= MAX_SIDES:
@@ -96,7 +96,7 @@ def _gallery_note(comparison: "Comparison") -> str:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """The last parts of paths, if they are unique."""
+    """Return the last parts of paths if they are unique, otherwise the paths."""
     last = [PurePath(name).name or name for name in names]
     return last if len(set(last)) == len(last) else list(names)
 
@@ -111,9 +111,9 @@ def _summary(comparison: "Comparison") -> str:
 def _contrast(
     comparison: "Comparison", contrast: "Contrast", names: Sequence[str], colours: Sequence[Colour]
 ) -> View:
-    """One group beside the baseline: a headline, all metrics, and the classes.
+    """Return the comparison of one group with the baseline: headline, metrics and classes.
 
-    A row is a metric, or name and colour of a class; both estimates, and their difference.
+    A row has a metric, or the name and colour of a class, both estimates, and their difference.
     """
     before, after = (comparison.groups[index] for index in (contrast.baseline, contrast.group))
     rows = {
@@ -133,7 +133,7 @@ def _contrast(
 
 
 def mark(difference: "Difference") -> Literal["better", "worse", ""]:
-    """Whether the interval lies on one side of zero, and on which."""
+    """Return whether the interval excludes zero, and on which side."""
     if difference.interval is None:
         return ""
     low, high = difference.interval
@@ -143,7 +143,7 @@ def mark(difference: "Difference") -> Literal["better", "worse", ""]:
 
 
 def _verdict(metrics: Mapping[str, "Difference"], before: str, after: str) -> str:
-    """The difference in mIoU over the data set, in one sentence."""
+    """Return a sentence on the difference in mIoU over the data set."""
     difference = metrics.get("miou_d")
     if difference is None or difference.value is None:
         return ""

@@ -10,20 +10,20 @@ from softiou.reports.formatting import View
 from softiou.reports.history import History, Series
 from softiou.reports.pseudo_labels import KEPT
 
-# What stands before a metric in metrics.jsonl, and the words behind its label.
+# Prefixes of metrics in metrics.jsonl, and what is appended to their labels.
 MODELS = {
     "val/": "",
     "val/teacher_": " of the teacher",
     "val/pseudo_": " of the pseudo-labels kept",
 }
 BEST_BY = "val/miou_d"
-NO_LOSS = ("train/kept",)  # shares, recorded beside the loss and its parts
+NO_LOSS = ("train/kept",)  # not losses, although their names begin with train/
 
 Lines = dict[str, Series]
 
 
 def learning_curves(history: History) -> list[View]:
-    """Charts of what was recorded, without those that would be empty."""
+    """Return the charts of the recorded quantities, without empty ones."""
     lines = {line.name: line for line in history.series}
     best = best_validation(history)
     step = best[0] if best else None
@@ -55,7 +55,7 @@ def learning_curves(history: History) -> list[View]:
 
 
 def best_validation(history: History) -> tuple[int, float] | None:
-    """Step and value of the highest validation mIoU D, None before the first validation."""
+    """Return step and value of the highest validation mIoU D; None without validations."""
     for line in history.series:
         if line.name == BEST_BY:
             value = max(line.values)
@@ -64,16 +64,16 @@ def best_validation(history: History) -> tuple[int, float] | None:
 
 
 def _losses(lines: Lines) -> list[Series]:
-    """The loss in front, then its parts by name."""
+    """Return the curves of the loss and of its parts, the loss first."""
     names = [name for name in lines if name.startswith("train/") and name not in NO_LOSS]
     names.sort(key=lambda name: (name != "train/loss", name))
     return _named(lines, {name: name.removeprefix("train/").replace("_", " ") for name in names})
 
 
 def _validated(lines: Lines, group: Group) -> list[Series]:
-    """The headline metrics of a group, of the model and then of the teacher.
+    """Return the headline metrics of a group, for the model and then for the teacher.
 
-    Those of the pseudo-labels kept are left out if all are kept: they equal those of the teacher.
+    Metrics of the kept pseudo-labels are left out if all are kept, as they equal the teacher's.
     """
     kept = lines.get("val/pseudo_kept")
     some_left_out = kept is not None and min(kept.values) < 100

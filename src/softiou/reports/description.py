@@ -1,4 +1,4 @@
-"""What a run is, in a few lines: data, network, loss, hardware, command; and MODEL_CARD.md."""
+"""Describe a run in a few lines: data, network, loss, hardware, command."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,12 @@ from softiou.reports.formatting import counted, duration
 from softiou.reports.history import History
 
 Environment = dict[str, Any]
-ENVIRONMENT = "environment.json"  # as the training writes it
-NO_OVERLAP = 1.0  # the share of the cross-entropy that leaves nothing else
+ENVIRONMENT = "environment.json"  # written by the training
+NO_OVERLAP = 1.0  # weight of the cross-entropy without overlap loss
 
 
 def read_environment(run_dir: Path) -> Environment:
-    """Read environment.json; {} for runs without one, or where it is damaged."""
+    """Read environment.json; return {} if it is missing or damaged."""
     try:
         content = read_json(run_dir / ENVIRONMENT)
     except (OSError, ValueError):
@@ -25,7 +25,7 @@ def read_environment(run_dir: Path) -> Environment:
 def describe(
     config: str, environment: Environment, history: History, evaluation: Evaluation | None
 ) -> list[tuple[str, str]]:
-    """Return names and values, as far as they are known."""
+    """Return names and values of the facts that are known."""
     settings = _settings(config)
     parameters, commit = environment.get("parameters"), environment.get("commit")
     versions = [

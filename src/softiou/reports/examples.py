@@ -1,4 +1,4 @@
-"""Images with their targets and predictions, as the page shows them side by side.
+"""Images with targets and predictions, shown side by side.
 
 Sizes: H, W image height and width.
 """
@@ -20,16 +20,16 @@ from softiou.reports.pseudo_labels import LEAST_RATIO, PseudoLabelExample, Pseud
 
 @dataclass(frozen=True, eq=False)
 class ExamplePictures:
-    """The pictures of an image, at most 640 px long; None without a file."""
+    """The pictures of an image, at most 640 px long; None if there is no file."""
 
     score: ImageScores
     image: NDArray[np.uint8] | None  # (H, W, 3)
-    target: NDArray[np.int64] | None  # (H, W); an index that is no class is an ignored pixel
+    target: NDArray[np.int64] | None  # (H, W); indices out of range are ignored pixels
     preds: NDArray[np.int64] | None  # (H, W)
 
 
 def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
-    """Open the pictures of one image, downscaled to 640 px; DataError for a broken one."""
+    """Open the pictures of one image, downscaled to 640 px; raise a DataError if damaged."""
     image = pictures.open_image(folder / file_name(score.stem, ".image.jpg"))
     target, preds = (
         pictures.open_index_map(folder / file_name(score.stem, f".{suffix}"))
@@ -45,7 +45,7 @@ def read_example(folder: Path, score: ImageScores) -> ExamplePictures:
 
 
 def example_view(example: ExamplePictures, evaluation: Evaluation) -> View:
-    """Image, target, prediction and mistakes, as far as the files exist."""
+    """Return image, target, prediction and mistakes, if the files exist."""
     palette = evaluation.palette
     score, image, target, preds = example.score, example.image, example.target, example.preds
     drawn = [
@@ -67,9 +67,9 @@ def example_view(example: ExamplePictures, evaluation: Evaluation) -> View:
 
 
 def pseudo_label_example_view(example: PseudoLabelExample, found: PseudoLabels) -> View:
-    """The views of teacher and student and their pseudo-labels, as far as the files exist."""
+    """Return the views of teacher and student and their pseudo-labels, if the files exist."""
     palette, stem = found.palette, example.stem
-    # Without colours the maps cannot be drawn.
+    # The maps cannot be drawn without colours.
     pseudo, mixed = (example.pseudo, example.mixed) if palette else (None, None)
     drawn = (
         _photograph("Weak view", f"Weak view of {stem}", example.weak),
@@ -110,18 +110,18 @@ def _picture(title: str, alt: str, pixels: NDArray[np.uint8], uri: str) -> View:
 def _legend(
     names: Sequence[str], palette: Sequence[Colour], *maps: NDArray[np.int64] | None
 ) -> list[tuple[str, Colour]]:
-    """Names and colours of the classes in any of the maps, the largest first."""
+    """Return names and colours of the classes in any of the maps, sorted by size."""
     present = pictures.present_classes(*maps, palette=palette)
     return [(names[index], palette[index]) for index in present]
 
 
 def _left_out(palette: Sequence[Colour], *maps: NDArray[np.int64] | None) -> bool:
-    """Whether a pixel of any of the maps is no class, and so drawn hatched."""
+    """Return whether any of the maps has ignored pixels, which are hatched."""
     return any(one is not None and not pictures.is_class(one, palette).all() for one in maps)
 
 
 def pseudo_label_view(found: PseudoLabels) -> View:
-    """Explanation, a row for each class, and the pictures of the last validation."""
+    """Return an explanation, a row per class, and the pictures of the last validation."""
     return {
         "kept": found.kept,
         "verdict": _verdict(found),
@@ -138,7 +138,7 @@ def pseudo_label_view(found: PseudoLabels) -> View:
 
 
 def _verdict(found: PseudoLabels) -> str:
-    """How many classes are about to be forgotten, in words."""
+    """Return a sentence on the number of classes that have almost vanished."""
     gone, least = sum(one.vanished for one in found.classes), f"{100 * LEAST_RATIO:.0f} %"
     if not gone:
         return f"No class has vanished: each keeps at least {least} of its share of the labels."

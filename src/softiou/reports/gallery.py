@@ -1,10 +1,10 @@
-"""The gallery: every image with its target and prediction, small enough for one page.
+"""The gallery: all images with targets and predictions, reduced to fit in one page.
 
-Pictures travel as text inside the page and are decoded by the browser when they are shown. Class
-indices stay indices (deflated bytes), so that the browser can colour them, compare target with
-prediction, and name the class under the pointer.
+Pictures are stored as text in the page, and decoded by the browser when they are shown. Class maps
+are stored as indices (deflated bytes), so that the browser can colour them, compare target and
+prediction, and show the class under the pointer.
 
-Sizes: H, W height and width of a thumbnail; C classes; one side for each run on the page.
+Sizes: H, W height and width of a thumbnail; C classes. Each run on the page is called a side.
 """
 
 import base64
@@ -24,17 +24,17 @@ from softiou.reports.formatting import View
 from softiou.reports.pictures import open_image, open_index_map
 
 FOLDER = "gallery"
-BUDGET_BYTES = 8_500_000  # of the gallery: the page around it needs about one megabyte
+BUDGET_BYTES = 8_500_000  # of the gallery; the rest of the page needs about one megabyte
 MAX_IMAGES = 2000
 PROBES = 24
 UNCERTAINTY_LEVELS = 16
-# It is smooth: at full size it would take as much space as the photograph.
+# It is smooth, and at full size would take as much space as the photograph.
 UNCERTAINTY_SCALE = 2 / 3
 
 
 @dataclass(frozen=True)
 class Level:
-    """How small pictures are made; quality None keeps the photographs as they are."""
+    """Size and JPEG quality of the pictures; quality None keeps the files of the photographs."""
 
     long_side_px: int
     quality: int | None
@@ -57,12 +57,12 @@ class GalleryImage:
     stem: str
     folders: tuple[Path, ...]
     scores: tuple[ImageScores, ...]
-    rank: float | None  # sorts the gallery at first
+    rank: float | None  # the initial order of the gallery
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Pictures as text, and how they were made to fit."""
+    """Pictures encoded as text, and how they were reduced."""
 
     images: tuple[GalleryImage, ...]
     pictures: tuple[View, ...]
@@ -71,7 +71,7 @@ class Packed:
 
 
 def has_gallery(run_dir: Path) -> bool:
-    """Whether the evaluation of a run left thumbnails."""
+    """Return whether the evaluation of a run has written thumbnails."""
     return (run_dir / FOLDER).is_dir()
 
 
@@ -82,10 +82,10 @@ def pack(
     budget: int = BUDGET_BYTES,
     max_images: int = MAX_IMAGES,
 ) -> Packed:
-    """Encode the pictures of a gallery, as large as the budget of bytes of text allows.
+    """Encode the pictures of a gallery, as large as a budget of bytes allows.
 
-    First the thumbnails as they are, then smaller and smaller; if even the smallest do not fit,
-    images are left out. The best, the worst and an even sample of the others stay.
+    The pictures are reduced until they fit. If even the smallest do not fit, images are left out;
+    the best, the worst and an even sample of the others are kept.
     """
     shown = choose(images, max_images)
     for level in LEVELS:
@@ -104,7 +104,7 @@ def pack(
 
 
 def choose(images: Sequence[GalleryImage], count: int) -> list[GalleryImage]:
-    """At most `count` images in their order: a quarter the worst, a quarter the best, a sample."""
+    """Select at most `count` images: a quarter the worst, a quarter the best, and a sample."""
     if len(images) <= count:
         return list(images)
     ranked = sorted(
@@ -118,13 +118,13 @@ def choose(images: Sequence[GalleryImage], count: int) -> list[GalleryImage]:
 
 
 def encode(image: GalleryImage, num_classes: int, level: Level) -> View:
-    """Pictures of one image as text; what has no file is None.
+    """Return the pictures of one image as text; None if there is no file.
 
     Returns:
-        `stem`; `full`, whether its folders have it at full size; `photo` JPEG, `target` and of each
-        side `preds` and `uncertainty`, each {"width", "height", "data"} with base64 of deflated
-        bytes: indices in 8 bits, in 16 (little-endian) above 255 classes, C where a pixel is
-        ignored; uncertainty in levels of 0..15, coarser.
+        `stem`; `full`, whether all folders have the image at full size; `photo` as JPEG; `target`,
+        and for each side `preds` and `uncertainty`, each {"width", "height", "data"} with base64 of
+        deflated bytes. Indices have 8 bits, or 16 (little-endian) for more than 255 classes, with C
+        for ignored pixels; uncertainty has levels 0..15 and a lower resolution.
     """
     first = image.folders[0]
     return {
@@ -143,7 +143,7 @@ def encode(image: GalleryImage, num_classes: int, level: Level) -> View:
 
 
 def _path(folder: Path, stem: str, suffix: str) -> Path:
-    """Of a thumbnail; a stem may name a folder below, never one above."""
+    """Return the path of a thumbnail; a stem must not lead out of the folder."""
     if ".." in PurePosixPath(stem).parts or PurePosixPath(stem).is_absolute():
         raise DataError(
             f"Expected the stem of an image to stay inside {folder}, but got {stem!r}. "
@@ -186,7 +186,7 @@ def _levels(path: Path, level: Level) -> View | None:
 
 
 def _shrink(image: Image.Image, longest_px: int, resample: Image.Resampling) -> Image.Image:
-    """Of at most that long side; never enlarged."""
+    """Reduce a picture to at most this long side."""
     width, height = image.size
     scale = longest_px / max(width, height)
     if scale >= 1:
@@ -195,7 +195,7 @@ def _shrink(image: Image.Image, longest_px: int, resample: Image.Resampling) -> 
 
 
 def _size(picture: View) -> int:
-    """Bytes of the text of one image, without its scores."""
+    """Return the bytes of the encoded pictures of one image, without scores."""
     parts = [picture["photo"], picture["target"]]
     for side in picture["sides"]:
         parts += side.values()
@@ -203,7 +203,7 @@ def _size(picture: View) -> int:
 
 
 def _estimate(images: Sequence[GalleryImage], num_classes: int, level: Level) -> float:
-    """Bytes of all images from a few of them, so that most levels cost little to refuse."""
+    """Estimate the bytes of all images from a few, to rule out most levels quickly."""
     step = max(1, len(images) // PROBES)
     probes = images[::step]
     total = sum(_size(encode(image, num_classes, level)) for image in probes)

@@ -1,6 +1,6 @@
-"""The gallery as the page's script reads it: classes, scores, and the images with their pictures.
+"""The data of the gallery for the script of the page: classes, scores, images, pictures.
 
-One side for each run: a report has one, a comparison two or more.
+Each run is called a side: a report has one, a comparison two or more.
 """
 
 import os
@@ -18,18 +18,18 @@ from softiou.reports.formatting import View, counted
 from softiou.reports.gallery import FOLDER, LEVELS, UNCERTAINTY_LEVELS, GalleryImage, Packed, pack
 from softiou.reports.pictures import MISTAKE
 
-RAMP = "inferno"  # perceptually even, for any colour vision
+RAMP = "inferno"  # perceptually uniform, for any colour vision
 
 
-_BETTER = {True: "high", False: "low", None: ""}  # as gallery.js names the better end
+_BETTER = {True: "high", False: "low", None: ""}  # the terms of gallery.js
 
 
-Scores: TypeAlias = Sequence[ImageScores]  # of one image, for each side
+Scores: TypeAlias = Sequence[ImageScores]  # scores of one image, for each run
 
 
 @dataclass(frozen=True)
 class Sort:
-    """An order of the images: by a value, whose better end is "high", "low" or ""."""
+    """A sort order of the images: a value, and which is better, "high", "low" or ""."""
 
     name: str
     better: str
@@ -38,7 +38,7 @@ class Sort:
 
 
 def score_sort(name: str, metric: ImageMetricInfo, side: int, *, gain: bool = False) -> Sort:
-    """Order the images by a score of one side, or by its gain over the first side."""
+    """Sort the images by a score of one run, or by its gain over the first run."""
 
     def read(sides: Scores) -> float | None:
         value, first = sides[side].score(metric.key), sides[0].score(metric.key)
@@ -50,13 +50,13 @@ def score_sort(name: str, metric: ImageMetricInfo, side: int, *, gain: bool = Fa
 
 
 def suspect_share(sides: Scores) -> float:
-    """Share of the image, in per cent, that suspect regions of the first side cover."""
+    """Return the share of the image, in per cent, in suspect regions of the first run."""
     height, width = sides[0].size or (1, 1)
     return 100 * sum(one.weight for one in sides[0].suspects) / (height * width)
 
 
 def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
-    """The gallery of one run, the worst image first; its page lies in the run directory."""
+    """Return the gallery of one run, the worst image first, for a page in its directory."""
     images = [
         GalleryImage(one.stem, (run_dir / FOLDER,), (one,), rank=one.miou)
         for one in evaluation.images
@@ -72,7 +72,7 @@ def gallery_view(evaluation: Evaluation, run_dir: Path) -> View:
 def paired_gallery_view(
     runs: Sequence[tuple[str, Evaluation, Path]], page_dir: Path | None = None
 ) -> View:
-    """The gallery of several runs on the same images, sorted by the gain of the second in mIoU."""
+    """Return the gallery of several runs on the same images, sorted by the gain in mIoU."""
     names = [name for name, _, _ in runs]
     sides = range(len(runs))
     miou = IMAGE_METRICS[0]
@@ -100,12 +100,12 @@ def paired_gallery_view(
 
 
 def _relative(folder: Path, page_dir: Path) -> str:
-    """URL of a folder from a page."""
+    """Return the relative URL of a folder from a page."""
     return quote(Path(os.path.relpath(folder.resolve(), page_dir.resolve())).as_posix())
 
 
 def _measured(images: Sequence[GalleryImage]) -> list[ImageMetricInfo]:
-    """Return the metrics that at least one image has."""
+    """Return the metrics for which at least one image has a value."""
     return [
         metric
         for metric in IMAGE_METRICS
@@ -164,9 +164,9 @@ def _view(
 
 
 def _classes(sides: Sequence[ImageScores]) -> list[list[float | None]]:
-    """Of each class in the target or a prediction: index, share of the target, IoU of each side.
+    """Return, per class in target or prediction: index, share of the target, IoU of each run.
 
-    The largest in the target come first.
+    Sorted by the share of the target.
     """
     counts = [one.counts or {} for one in sides]
     present = {index: row[2] for one in counts for index, row in one.items()}
@@ -178,7 +178,7 @@ def _classes(sides: Sequence[ImageScores]) -> list[list[float | None]]:
 
 
 def _gaps(score: ImageScores) -> list[tuple[int, float]]:
-    """Bins of confidence that the image has, and |confidence - accuracy| summed over its pixels."""
+    """Return the confidence bins of an image, and the sums of |confidence - accuracy|."""
     if score.bins is None:
         return []
     columns = zip(score.bins.count, score.bins.confidence, score.bins.correct, strict=True)
@@ -190,7 +190,7 @@ def _gaps(score: ImageScores) -> list[tuple[int, float]]:
 
 
 def _iou(counts: tuple[int, int, int] | None) -> float | None:
-    """Per cent; None for a class that is neither present nor predicted."""
+    """Return the IoU in per cent; None for a class in neither target nor prediction."""
     if counts is None:
         return None
     true_positives, predicted, present = counts
@@ -203,7 +203,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _note(packed: Packed) -> str:
-    """How the pictures were reduced to limit the size of the page; "" if they were not."""
+    """Return a sentence on how the pictures were reduced; "" if they were not."""
     notes = []
     longest = packed.level.long_side_px
     if longest < LEVELS[0].long_side_px:

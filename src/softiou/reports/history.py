@@ -1,4 +1,4 @@
-"""metrics.jsonl: every quantity that was recorded, over the steps of training."""
+"""Read metrics.jsonl, the quantities recorded during training."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from softiou._reading import parse_json
 
 @dataclass(frozen=True)
 class Series:
-    """One recorded quantity over the steps of training, in the order of the steps."""
+    """One recorded quantity with its steps, in ascending order."""
 
     name: str  # as in metrics.jsonl: "train/loss", "val/miou_d"
     steps: tuple[int, ...]
@@ -26,7 +26,7 @@ class History:
 
 
 def read_history(text: str) -> History:
-    """Curves from the lines of metrics.jsonl, in the order in which the file first names them."""
+    """Return the curves of metrics.jsonl, in the order of their first occurrence."""
     points: dict[str, dict[int, float]] = {}
     last_step, seconds = 0, None
     for record in _records(text):
@@ -36,7 +36,7 @@ def read_history(text: str) -> History:
         for name, value in record.items():
             number = number_or_none(value)
             if name not in ("step", "seconds") and number is not None:
-                # A resumed run repeats the steps since its checkpoint: the later line is used.
+                # A resumed run repeats the steps after its checkpoint: use the later line.
                 points.setdefault(name, {})[step] = number
     series = (
         Series(name, steps := tuple(sorted(values)), tuple(values[step] for step in steps))
@@ -46,14 +46,14 @@ def read_history(text: str) -> History:
 
 
 def number_or_none(value: object) -> float | None:
-    """A finite number, or None: null and NaN both mean "undefined"."""
+    """Return a finite number; None for null and NaN, which both mean "undefined"."""
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     return None
 
 
 def _records(text: str) -> list[dict[str, Any]]:
-    """Whole lines only: a kill cuts one short, and a resumed run continues after it."""
+    """Yield the complete lines; a killed process may leave an incomplete one."""
     records = []
     for line in text.split("\n"):
         try:

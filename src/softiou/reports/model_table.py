@@ -1,4 +1,4 @@
-"""comparison.json: the models of a run on the same images, one row each."""
+"""Read and write comparison.json: the models of a run on the same images, one row each."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class ModelRow:
-    """One model; metrics and intervals are as in evaluation.json, None where unknown."""
+    """One model; metrics and intervals are those of evaluation.json, None if unknown."""
 
     name: str  # its role, such as "teacher"
     checkpoint: str  # path of its run or checkpoint
@@ -30,7 +30,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class ModelTable:
-    """Models on one split of one data set; `notes` are sentences that qualify the rows."""
+    """Models on one split of one data set; `notes` are remarks on the rows."""
 
     data: str
     split: str
@@ -39,7 +39,7 @@ class ModelTable:
 
     @property
     def columns(self) -> list[MetricInfo]:
-        """The metrics to show, of those that a model has."""
+        """Return the metrics to show, of those that any model has."""
         return metrics_of(shown="models", among={key for row in self.rows for key in row.metrics})
 
     def _repr_html_(self) -> str:
@@ -53,14 +53,14 @@ class ModelTable:
 
 
 def save_model_table(table: ModelTable, run: Path) -> None:
-    """Write comparison.json into a run directory, whole or not at all."""
+    """Write comparison.json into a run directory, atomically."""
     content = {"schema_version": SCHEMA_VERSION} | asdict(table)
     text = json.dumps(content, indent=1, allow_nan=False)
     write_atomically(text.encode(), run / FILE_NAME)
 
 
 def read_model_table(run: Path) -> ModelTable | None:
-    """Read comparison.json of a run directory, None when there is none."""
+    """Read comparison.json of a run directory; return None if it is missing."""
     path = run / FILE_NAME
     if not path.is_file():
         return None

@@ -1,6 +1,6 @@
 """Write the report of a run as one HTML file that needs no network.
 
-Each function here prepares one section as plain values; `templates/report.html.j2` lays them out.
+Each function prepares one section as plain values for the template `templates/report.html.j2`.
 """
 
 from pathlib import Path
@@ -21,16 +21,16 @@ from softiou.reports.history import History
 from softiou.reports.templating import fill, fill_text
 
 MODEL_CARD = "MODEL_CARD.md"
-WEAKEST = 3  # classes that the card names
+WEAKEST = 3  # number of classes with the lowest IoU that the model card names
 
 
 def write_report(run_dir: Path) -> Path:
     """Write `report.html` and, if evaluated, `MODEL_CARD.md` into a run directory; return the page.
 
-    Each is written whole or not at all.
+    Both files are written atomically.
 
     Raises:
-        DataError: No run lies there, or one of its files cannot be read.
+        DataError: The directory is not a run, or one of its files cannot be read.
     """
     data = collect(run_dir)
     path = run_dir / "report.html"
@@ -43,7 +43,7 @@ def write_report(run_dir: Path) -> Path:
 
 
 def _model_card(evaluation: Evaluation, about: View) -> str:
-    """What a model is, what it was measured to do, and its limits, as Markdown."""
+    """Return the model card as Markdown: the model, its metrics and its limits."""
     absent = [score.name for score in evaluation.per_class if score.iou is None]
     scored = [score for score in evaluation.per_class if score.iou is not None]
     scored.sort(key=lambda score: score.iou or 0)
@@ -54,9 +54,9 @@ def _model_card(evaluation: Evaluation, about: View) -> str:
 
 
 def render(data: ReportData) -> str:
-    """The report as one self-contained page; the same data give the same page.
+    """Return the report as a self-contained HTML page, which depends only on the data.
 
-    Pictures are read from the directory of the data; a DataError names a broken one.
+    Pictures are read from the run directory; a damaged one raises a DataError.
     """
     evaluation = data.evaluation
     sections = _evaluated(evaluation, data.directory) if evaluation else _validated(data.history)
@@ -79,7 +79,7 @@ def render(data: ReportData) -> str:
 
 
 def _links(values: View) -> list[tuple[str, str]]:
-    """Id and name of the sections that the page has."""
+    """Return the id and the name of each section of the page."""
     evaluated = values["evaluation"]
     sections = (
         ("figures", "Results", values["results"]),
@@ -112,7 +112,7 @@ def _evaluated(evaluation: Evaluation, run_dir: Path) -> View:
 
 
 def _examples(evaluation: Evaluation, run_dir: Path) -> list[View]:
-    """Best and worst images, where there is no gallery."""
+    """Return the best and worst images, which are shown if there is no gallery."""
     scores = {score.stem: score for score in evaluation.images}
 
     def shown(stem: str) -> View:
@@ -127,7 +127,7 @@ def _examples(evaluation: Evaluation, run_dir: Path) -> list[View]:
 
 
 def _results(evaluation: Evaluation) -> View:
-    """The headline, and two or three compact tables with the rest."""
+    """Return the headline metrics, and the other metrics in two or three tables."""
     metrics, intervals = evaluation.metrics, evaluation.known_intervals
     headline = metrics_of(shown="headline")
     overlap = [info for info in metrics_of("overlap", among=metrics) if info not in headline]
@@ -152,7 +152,7 @@ def _results(evaluation: Evaluation) -> View:
 
 
 def _validated(history: History) -> View:
-    """Headline metrics of a run without evaluation: those of its best validation so far."""
+    """Return the headline metrics of the best validation, for a run without evaluation."""
     best = best_validation(history)
     if best is None:
         return {"results": None}
@@ -187,7 +187,7 @@ def _training(history: History) -> str:
 
 
 def _spread(evaluation: Evaluation) -> str:
-    """How the images differ, in one sentence."""
+    """Return a sentence on the distribution of the mIoU over the images."""
     scores = [image.miou for image in evaluation.images if image.miou is not None]
     if len(scores) < 2:
         return ""

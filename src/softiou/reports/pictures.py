@@ -1,4 +1,4 @@
-"""Open the pictures that a run has written, and draw them for the page: colours, mistakes, URIs.
+"""Open the pictures of a run, and convert them for the page: colours, mistakes, data URIs.
 
 Sizes: H, W image height and width.
 """
@@ -18,7 +18,7 @@ from softiou.evaluation.schema import Colour
 
 HATCH_PX = 8
 HATCH_DARK, HATCH_LIGHT = (128, 128, 128), (188, 188, 188)
-MISTAKE: Colour = (255, 85, 0)  # stands out from every grey for any colour vision
+MISTAKE: Colour = (255, 85, 0)  # distinguishable from greys for any colour vision
 LONG_SIDE_PX = 640
 INDEX_MODES = ("1", "L", "P", "I", "I;16")
 
@@ -26,7 +26,7 @@ Size = tuple[int, int]  # width, height, as Pillow has it
 
 
 def colourize(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.uint8]:
-    """Class colours (H, W, 3); an index that is no class, an ignored pixel, is hatched grey."""
+    """Return class colours (H, W, 3); ignored pixels (indices out of range) are hatched grey."""
     colours = np.asarray([*palette, HATCH_DARK, HATCH_LIGHT], dtype=np.uint8)
     rows, columns = np.indices(indices.shape)
     stripes = len(palette) + (rows + columns) // (HATCH_PX // 2) % 2
@@ -39,7 +39,7 @@ def mark_mistakes(
     preds: NDArray[np.int64],
     palette: Sequence[Colour],
 ) -> NDArray[np.uint8]:
-    """The image in pale grey, wrong pixels in orange (H, W, 3); an ignored pixel is never wrong."""
+    """Return the image in pale grey with wrong pixels in orange (H, W, 3)."""
     luminance = image.mean(axis=2, keepdims=True)
     pale = np.repeat(96 + luminance * 0.6, 3, axis=2).astype(np.uint8)
     wrong = is_class(target, palette) & (target != preds)
@@ -48,12 +48,12 @@ def mark_mistakes(
 
 
 def is_class(indices: NDArray[np.int64], palette: Sequence[Colour]) -> NDArray[np.bool_]:
-    """Where an index names a class, bool (H, W); elsewhere the pixel is ignored."""
+    """Return where an index is a class, bool (H, W); other pixels are ignored."""
     return (indices >= 0) & (indices < len(palette))
 
 
 def present_classes(*maps: NDArray[np.int64] | None, palette: Sequence[Colour]) -> list[int]:
-    """Classes in any of the maps, the largest first."""
+    """Return the classes in any of the maps, sorted by size."""
     pixels = np.zeros(len(palette), dtype=np.int64)
     for indices in maps:
         if indices is not None:
@@ -63,12 +63,12 @@ def present_classes(*maps: NDArray[np.int64] | None, palette: Sequence[Colour]) 
 
 
 def jpeg_uri(pixels: NDArray[np.uint8]) -> str:
-    """A photograph as a data: URI."""
+    """Encode a photograph as a data: URI."""
     return _uri(pixels, "jpeg", quality=82, optimize=True)
 
 
 def png_uri(pixels: NDArray[np.uint8]) -> str:
-    """A drawing with hard edges as a data: URI."""
+    """Encode a drawing with hard edges as a data: URI."""
     return _uri(pixels, "png", optimize=True)
 
 
@@ -79,7 +79,7 @@ def _uri(pixels: NDArray[np.uint8], kind: str, **options: object) -> str:
 
 
 def open_image(path: Path) -> Image.Image | None:
-    """A picture, None without a file; DataError for a broken one."""
+    """Open a picture; return None if missing, raise a DataError if damaged."""
     if not path.is_file():
         return None
     try:
@@ -94,7 +94,7 @@ def open_image(path: Path) -> Image.Image | None:
 
 
 def open_index_map(path: Path) -> Image.Image | None:
-    """A picture of class indices, None without a file; DataError for a broken or coloured one."""
+    """Open a map of class indices; None if missing, a DataError if damaged or in colour."""
     image = open_image(path)
     if image is not None and image.mode not in INDEX_MODES:
         raise DataError(
@@ -105,19 +105,19 @@ def open_index_map(path: Path) -> Image.Image | None:
 
 
 def display_size(images: Iterable[Image.Image | None]) -> Size:
-    """Size of the first of them that is there, its long side at most 640 px, never enlarged."""
+    """Return the size of the first existing picture, its long side reduced to 640 px."""
     width, height = next((image.size for image in images if image is not None), (1, 1))
     scale = min(1.0, LONG_SIDE_PX / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def pixels(image: Image.Image | None, size: Size) -> NDArray[np.uint8] | None:
-    """Colours (H, W, 3)."""
+    """Return colours (H, W, 3)."""
     return None if image is None else np.asarray(image.convert("RGB").resize(size))
 
 
 def class_indices(image: Image.Image | None, size: Size) -> NDArray[np.int64] | None:
-    """Class indices (H, W); resized without mixing neighbours: the mean of two classes is none."""
+    """Return class indices (H, W), resized by nearest neighbour, as classes have no mean."""
     if image is None:
         return None
     return np.asarray(image.resize(size, Image.Resampling.NEAREST)).astype(np.int64)

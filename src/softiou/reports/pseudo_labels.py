@@ -1,4 +1,4 @@
-"""The recorded shares of the pseudo-labels of a semi-supervised run, and the last pictures.
+"""Read the class frequencies and the last pictures of the pseudo-labels of a run.
 
 Sizes: H, W image height and width.
 """
@@ -28,7 +28,7 @@ Pictures = tuple[Image.Image | None, Image.Image | None, Image.Image | None, Ima
 
 @dataclass(frozen=True)
 class ClassShares:
-    """Share of one class in per cent, over the steps before a validation; None where undefined."""
+    """Frequencies of one class in per cent, between validations; None if undefined."""
 
     name: str
     labels: float | None  # at the last validation
@@ -37,20 +37,20 @@ class ClassShares:
 
     @property
     def ratio(self) -> float | None:
-        """Pseudo-labels over labels at the last validation; None without labels of the class."""
+        """Return pseudo-labels / labels at the last validation; None if not in the labels."""
         return self.last / self.labels if self.labels and self.last is not None else None
 
     @property
     def vanished(self) -> bool:
-        """Whether pseudo-labels hardly name the class any more."""
+        """Return whether the class has almost vanished from the pseudo-labels."""
         return self.ratio is not None and self.ratio < LEAST_RATIO
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoLabelExample:
-    """An unlabelled image in a step of training, at most 640 px long; None without a file.
+    """Pictures of an unlabelled image in training, at most 640 px long; None without a file.
 
-    An index that is no class is a pixel that was left out.
+    Indices that are not a class are ignored pixels.
     """
 
     stem: str
@@ -64,8 +64,8 @@ class PseudoLabelExample:
 class PseudoLabels:
     """Pseudo-labels of a run.
 
-    `kept` is in per cent, at the last validation. `palette` has a colour for each class, or none
-    when they are unknown; `pictures_step` is None without pictures.
+    `kept` is in per cent, at the last validation. `palette` has a colour for each class, or is
+    empty if they are unknown; `pictures_step` is None without pictures.
     """
 
     classes: tuple[ClassShares, ...]
@@ -80,10 +80,10 @@ class PseudoLabels:
 def read_pseudo_labels(
     run_dir: Path, history: History, *, colours: Mapping[str, Colour]
 ) -> PseudoLabels | None:
-    """Read the pseudo-labels of a run, None when it has recorded none.
+    """Read the pseudo-labels of a run; return None if it has none.
 
-    The pictures cannot be written again and the page works without them: broken ones count as
-    missing. If the colour of a class is not in `colours`, those of the pictures are used.
+    Damaged pictures are treated as missing, because they cannot be written again and are not
+    essential. If `colours` lacks a class, the colours of the pictures are used.
     """
     lines = {line.name: dict(zip(line.steps, line.values, strict=True)) for line in history.series}
     names = [name.removeprefix(LABELS) for name in lines if name.startswith(LABELS)]
@@ -115,7 +115,7 @@ def read_pseudo_labels(
 
 
 def _read_stems(path: Path) -> tuple[int | None, list[str]]:
-    """Step of the pictures, and the names of the images; none of both without a whole file."""
+    """Return step and image names of the pictures; None and [] without a valid file."""
     try:
         fields = read_json(path)
         return int(fields["step"]), [str(stem) for stem in fields["stems"]]
@@ -154,7 +154,7 @@ def _example(stem: str, pictures: Pictures) -> PseudoLabelExample:
 def _palette(
     names: list[str], colours: Mapping[str, Colour], pictures: Iterable[Image.Image | None]
 ) -> tuple[Colour, ...]:
-    """A colour for each class, or none at all."""
+    """Return a colour for each class, or ()."""
     if all(name in colours for name in names):
         return tuple(colours[name] for name in names)
     for picture in pictures:
@@ -164,4 +164,4 @@ def _palette(
                 (channels[start], channels[start + 1], channels[start + 2])
                 for start in range(0, 3 * len(names), 3)
             )
-    return ()  # above 255 classes the pictures have none
+    return ()  # with more than 255 classes the pictures have no colours

@@ -13,7 +13,7 @@ from softiou.evaluation.schema import Evaluation, ImageScores, Suspect
 from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
 from softiou.reports.formatting import View
 
-TABLE_CLASSES = 30  # with more the cells would be too small for numbers
+TABLE_CLASSES = 30  # with more classes, the cells would be too small for numbers
 LARGEST = 8
 LARGEST_SUSPECTS = 24
 
@@ -21,9 +21,9 @@ Matrix = tuple[tuple[int, ...], ...]  # (C, C)
 
 
 def class_table(evaluation: Evaluation) -> View:
-    """Return the rows, the columns that were measured, and the means."""
+    """Return the rows, columns and means of the table of classes."""
     mean, scores = evaluation.metrics, evaluation.per_class
-    columns = [  # the IoU has a column of its own, with a bar
+    columns = [  # the IoU is shown separately, with a bar
         column
         for column in CLASS_METRICS
         if column.key != "iou" and any(one.score(column.key) is not None for one in scores)
@@ -41,14 +41,14 @@ def class_table(evaluation: Evaluation) -> View:
 
 
 def images_csv(evaluation: Evaluation) -> str:
-    """Return a data: URI of a row for each image: its scores in per cent, empty if undefined."""
+    """Return a CSV file as a data: URI, a row per image: scores in per cent, empty if undefined."""
     keys = [metric.key for metric in IMAGE_METRICS]
     rows = ([one.stem, *map(one.score, keys)] for one in evaluation.images)
     return _uri(["image", *keys], rows)
 
 
 def classes_csv(evaluation: Evaluation) -> str:
-    """Return a data: URI of a row for each class: scores in per cent, interval of the IoU, size."""
+    """Return a CSV file as a data: URI, a row per class: scores, interval of the IoU, size."""
     keys = [metric.key for metric in CLASS_METRICS]
     rows = (
         [c.name, *map(c.score, keys), *(c.interval or ("", "")), c.target_pixels, c.images]
@@ -67,7 +67,7 @@ def _uri(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def confusion_view(evaluation: Evaluation) -> View | None:
-    """The counts and the largest mistakes; None where there is no matrix."""
+    """Return the confusion matrix and the most frequent confusions; None without a matrix."""
     matrix = evaluation.confusion
     if matrix is None or not any(map(any, matrix)):
         return None
@@ -85,7 +85,7 @@ def confusion_view(evaluation: Evaluation) -> View | None:
 
 
 def _cells(matrix: Matrix) -> list[tuple[int, int, int]]:
-    """Class of the target, predicted class and pixels, where there are any."""
+    """Yield target class, predicted class and number of pixels of the cells above 0."""
     return [
         (target, preds, count)
         for target, row in enumerate(matrix)
@@ -95,7 +95,7 @@ def _cells(matrix: Matrix) -> list[tuple[int, int, int]]:
 
 
 def _largest(matrix: Matrix) -> list[tuple[int, int, float, float]]:
-    """Classes of the mistakes with the most pixels; shares of the class and of all, per cent."""
+    """Return the most frequent confusions, in per cent of the class and of all pixels."""
     total = max(1, sum(map(sum, matrix)))
     wrong = [cell for cell in _cells(matrix) if cell[0] != cell[1]]
     return [
@@ -105,13 +105,13 @@ def _largest(matrix: Matrix) -> list[tuple[int, int, float, float]]:
 
 
 def ranked_suspects(images: Sequence[ImageScores]) -> list[tuple[ImageScores, Suspect]]:
-    """Return the regions of all images, those with the most confident pixels first."""
+    """Return the suspect regions of all images, sorted by the number of confident pixels."""
     found = [(image, suspect) for image in images for suspect in image.suspects]
     return sorted(found, key=lambda pair: -pair[1].weight)
 
 
 def suspect_view(evaluation: Evaluation) -> View | None:
-    """Return the first regions as rows; None where there are none."""
+    """Return the first regions as rows of a table; None if there are none."""
     ranked = ranked_suspects(evaluation.images)
     if not ranked:
         return None

@@ -1,4 +1,4 @@
-"""Fill in a template: one page of HTML with its styles and script inside, and nothing outside."""
+"""Render templates as self-contained HTML pages, with embedded styles and scripts."""
 
 import base64
 import hashlib
@@ -23,10 +23,10 @@ SCRIPTS = (
 
 
 def fill(template: str, values: formatting.View) -> str:
-    """The page of a template in `templates/`, from values under the names that it uses.
+    """Render a template in `templates/` with values by name.
 
-    Every value is escaped. The policy in the head lets the browser run our script alone, by its
-    hash: a text that slipped through could not.
+    Every value is escaped. In addition, the content security policy of the page allows only its own
+    script, identified by its hash.
     """
     script = _joined(SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -43,7 +43,7 @@ def fill(template: str, values: formatting.View) -> str:
 
 
 def fill_text(template: str, values: formatting.View) -> str:
-    """The text of a template that is Markdown, where nothing is escaped but the bar of tables."""
+    """Render a Markdown template, in which only the bar of tables is escaped."""
     return _environment(html=False).get_template(template).render(**values)
 
 
@@ -65,13 +65,13 @@ def _environment(*, html: bool = True) -> Environment:
         signed=formatting.signed,
         signed_interval=formatting.signed_interval,
     )
-    # No spaces: the data of a gallery are most of the page.
+    # Without spaces, because the data of a gallery are most of the page.
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment
 
 
 def _cell(text: str) -> str:
-    """A value in a table of Markdown."""
+    """Escape a value for a Markdown table."""
     return text.replace("|", r"\|").replace("\n", " ")
 
 

@@ -1,7 +1,7 @@
-"""What the overlap losses of MONAI (1.6) have in common.
+"""The base class of the overlap losses of MONAI (1.6).
 
-Shapes: N images, C classes, *S space; c is C, or C - 1 without the background; n is N, or 1 when
-the batch is joined.
+Shapes: N images, C classes, *S space; c is C, or C - 1 without background; n is N, or 1 with
+`batch=True`.
 """
 
 import warnings
@@ -28,7 +28,7 @@ ClassWeight: TypeAlias = Sequence[float] | float | Tensor | None
 
 @settings
 class ActivatedLoss(SettingsModule):
-    """The first five settings of all losses: see `MonaiLoss`."""
+    """The first five settings of all losses, documented in `MonaiLoss`."""
 
     include_background: bool = True
     to_onehot_y: bool = False
@@ -38,27 +38,27 @@ class ActivatedLoss(SettingsModule):
 
 
 class MonaiLoss(ActivatedLoss, ABC):
-    """What the losses share: the activation, the background, the batch and the reduction.
+    """Base class of the overlap losses: activation, background, batch and reduction.
 
     Attributes:
         include_background: False leaves class 0 out.
-        to_onehot_y: The target holds labels (N, 1, *S); False when it is one-hot or soft.
-        sigmoid: Activate by a sigmoid.
-        softmax: Activate by a softmax; without effect on a single class, with a warning.
-        other_act: Activate by this function, into [0, 1]. None of the three for probabilities.
+        to_onehot_y: True if the target has labels (N, 1, *S), False if it is one-hot or soft.
+        sigmoid: Apply a sigmoid.
+        softmax: Apply a softmax; ignored with a warning for a single class.
+        other_act: Apply this function, with values in [0, 1]. Use none of the three for an input of
+            probabilities.
         reduction: "mean", "sum" or "none".
         smooth_nr: Added to the numerator, at least 0.
         smooth_dr: Added to the denominator, at least 0.
-        batch: Join the images first, instead of one loss for each.
-        soft_label: Accepted for the sake of the call. Soft labels are always treated right, which
-            makes no difference on hard ones.
-        ignore_index: Label value whose pixels do not count; of one-hot labels the class, or when
-            there is no such class the pixels that are 0 in every class.
+        batch: Compute one loss over all images together, instead of one for each image.
+        soft_label: Accepted for compatibility, but has no effect: soft labels are always supported.
+        ignore_index: Label of ignored pixels. In one-hot labels, the class to ignore; if there is
+            no such class, pixels that are 0 in every class are ignored.
 
     Raises:
-        TypeError: `other_act` cannot be called.
-        ValueError: More than one activation is asked for, a setting is out of range, or, in the
-            call, `other_act` leaves [0, 1].
+        TypeError: `other_act` is not callable.
+        ValueError: More than one activation is set, a setting is out of range, or, in the call,
+            `other_act` returns values outside [0, 1].
     """
 
     reduction: str
@@ -66,9 +66,9 @@ class MonaiLoss(ActivatedLoss, ABC):
     smooth_dr: float
     batch: bool
 
-    ignore_index: int | None = None  # unless it is a setting of the loss
+    ignore_index: int | None = None  # some losses have it as a setting
     squared_pred = False
-    broadcasts = True  # whether reduction "none" appends dimensions for the space
+    broadcasts = True  # whether reduction "none" appends dimensions of size 1 for the space
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -95,14 +95,14 @@ class MonaiLoss(ActivatedLoss, ABC):
         """Compute the loss.
 
         Args:
-            input: Logits, or probabilities without an activation, (N, C, *S).
-            target: Labels (N, 1, *S) with `to_onehot_y=True`, else one-hot or soft labels
-                (N, C, *S); or a `softiou.targets` target.
-            valid: Bool (N, *S) or (N, 1, *S), False for pixels that do not count; numbers, at
-                least 0, weight the pixels.
+            input: Logits, or without activation probabilities, (N, C, *S).
+            target: Labels (N, 1, *S) with `to_onehot_y=True`, otherwise one-hot or soft labels
+                (N, C, *S); or a target of `softiou.targets`.
+            valid: Bool (N, *S) or (N, 1, *S), False for ignored pixels; or pixel weights, at least
+                0.
 
         Returns:
-            A scalar; with reduction "none" what MONAI's loss of that name returns.
+            A scalar; with reduction "none" a tensor of the shape of MONAI's loss.
         """
         return self.reduced(self.distance(self.statistics(input, target, valid)), input.ndim)
 
@@ -114,7 +114,7 @@ class MonaiLoss(ActivatedLoss, ABC):
         *,
         cross_entropy: bool = False,
     ) -> OverlapStatistics:
-        """Gather the statistics (n, c) that the loss is a function of."""
+        """Compute the overlap statistics (n, c)."""
         input = inputs.plain(input)
         if input.shape[1] == 1:
             self._warn_of_one_channel()
@@ -133,7 +133,7 @@ class MonaiLoss(ActivatedLoss, ABC):
                 input,
                 truth.target,
                 activation=activation,
-                # A tensor was read with it.
+                # For a tensor, `inputs.read` has applied it.
                 ignore_index=None if isinstance(target, Tensor) else self.ignore_index,
                 valid=truth.valid,
                 weights=truth.weights,
@@ -144,7 +144,7 @@ class MonaiLoss(ActivatedLoss, ABC):
         return found.merge_images() if self.batch else found
 
     def reduced(self, loss: Tensor, ndim: int) -> Tensor:
-        """Reduce a loss (n, c) of an input of `ndim` dimensions."""
+        """Reduce a loss (n, c) for an input with `ndim` dimensions."""
         if self.reduction == "mean":
             return loss.mean()
         if self.reduction == "sum":
@@ -153,7 +153,7 @@ class MonaiLoss(ActivatedLoss, ABC):
         return loss.reshape(*loss.shape, *[1] * (ndim - 2)) if self.broadcasts else loss
 
     def _warn_of_one_channel(self) -> None:
-        """Warn, as MONAI does, of settings without effect on a single class."""
+        """Warn, as MONAI does, about settings without effect on a single class."""
         for name, asked in {
             "softmax=True": self.softmax,
             "to_onehot_y=True": self.to_onehot_y,
@@ -164,7 +164,7 @@ class MonaiLoss(ActivatedLoss, ABC):
 
 
 def reduction_of(reduction: object, allowed: Sequence[str] = REDUCTIONS) -> str:
-    """Return a reduction by its name, which MONAI also has in enumerations."""
+    """Return the name of a reduction, which may be an enumeration member of MONAI."""
     reduction = str(getattr(reduction, "value", reduction))  # LossReduction.MEAN -> "mean"
     _checks.one_of("reduction", reduction, allowed)
     return reduction
@@ -177,23 +177,23 @@ def class_weight(weight: ClassWeight) -> Tensor | None:
     tensor = torch.as_tensor(weight)
     if tensor.ndim > 1 or not bool((tensor >= 0).all()):
         raise ValueError(
-            f"Expected `weight` to be a number or one a class, at least 0, but got "
+            f"Expected `weight` to be one number or one per class, at least 0, but got "
             f"{tensor.tolist()}."
         )
     return tensor
 
 
 def check_class_weight(weight: Tensor, num_classes: int) -> None:
-    """Raise unless there is one weight, or one for each class of the loss."""
+    """Raise a ValueError unless there is one weight, or one for each class."""
     if weight.ndim == 1 and len(weight) != num_classes:
         raise ValueError(
-            f"Expected {num_classes} values of `weight`, one for each class (but not for the "
-            f"background with `include_background=False`), but got {len(weight)}."
+            f"Expected {num_classes} values of `weight`, one for each class (without the "
+            f"background if `include_background=False`), but got {len(weight)}."
         )
 
 
 def _activated(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """Activate by a function of the user's, which has to return shares."""
+    """Apply the user's activation, and check that its values are in [0, 1]."""
     probs = function(input)
     if not torch.compiler.is_compiling() and probs.numel():
         low, high = (x.item() for x in torch.aminmax(probs.detach()))
@@ -206,7 +206,7 @@ def _activated(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
 
 
 def _squared_statistics(probs: Tensor, truth: inputs.Truth) -> OverlapStatistics:
-    """Gather sum p^2, sum y^2, sum (p - y)^2 and sum p y in place of P, Y, D and M."""
+    """Compute sum p^2, sum y^2, sum (p - y)^2 and sum p y instead of P, Y, D and M."""
     y, mask = inputs.dense(truth, probs)
     p = probs.to(y.dtype)
     if mask is not None:

@@ -1,4 +1,4 @@
-"""DiceLoss, TverskyLoss and GeneralizedDiceLoss as MONAI calls them."""
+"""DiceLoss, TverskyLoss and GeneralizedDiceLoss of MONAI."""
 
 import torch
 from torch import Tensor
@@ -15,24 +15,24 @@ WEIGHTS = ("square", "simple", "uniform")
 
 @settings
 class DiceLoss(MonaiLoss):
-    """`monai.losses.DiceLoss`, in one pass over the pixels and right for soft labels.
+    """`monai.losses.DiceLoss`, in one pass over the pixels, and minimal at p = y for soft labels.
 
         1 - (2 tp + smooth_nr) / (2 (tp + a fp + a fn) + smooth_dr),    a = 1/2, or 1 for `jaccard`
 
-    for each image and class. For new code: `softiou.DiceSemimetricLoss`, `JaccardMetricLoss`.
+    for each image and class. In new code, use `softiou.DiceSemimetricLoss` or `JaccardMetricLoss`.
 
     Args:
-        include_background: See `MonaiLoss`, as all that is not named here.
-        squared_pred: Take tp = sum p y and the sums of p^2 and y^2 for P and Y; plain PyTorch.
-        jaccard: Take the Jaccard index instead of the Dice score.
+        include_background: See `MonaiLoss`, also for all arguments that are not listed here.
+        squared_pred: Use tp = sum p y, and the sums of p^2 and y^2 for P and Y (plain PyTorch).
+        jaccard: Use the Jaccard index instead of the Dice score.
         reduction: "mean", "sum" or "none", which returns (N, C, 1, ...), with `batch` (C, 1, ...).
-        weight: What each class is multiplied by, a number or (C,), without the background where
-            that is left out; at least 0. Without effect on a single class.
+        weight: Factor for each class, a number or (C,), at least 0; without the background if it is
+            excluded. It has no effect on a single class.
 
     Example:
         >>> import torch
         >>> probs, target = torch.tensor([[[0.5, 0.5]]]), torch.tensor([[[0.5, 0.5]]])
-        >>> DiceLoss()(probs, target)  # the label itself; the product formula gives 0.5
+        >>> DiceLoss()(probs, target)  # p = y; the product formula gives 0.5
         tensor(0.)
     """
 
@@ -66,10 +66,10 @@ class DiceLoss(MonaiLoss):
 
 
 class MaskedDiceLoss(DiceLoss):
-    """`monai.losses.MaskedDiceLoss`: the Dice loss inside of a mask; arguments of `DiceLoss`.
+    """`monai.losses.MaskedDiceLoss`: the Dice loss inside a mask; arguments as in `DiceLoss`.
 
-    With `to_onehot_y=True` MONAI counts the pixels outside as background that was missed; here they
-    do not count.
+    With `to_onehot_y=True`, MONAI treats the pixels outside the mask as missed background; here
+    they are ignored.
     """
 
     def forward(
@@ -81,24 +81,24 @@ class MaskedDiceLoss(DiceLoss):
     ) -> Tensor:
         """Compute the loss; arguments as in `MonaiLoss.forward`.
 
-        `mask` (N, 1, *S) or (1, 1, *S) is 1 where pixels count and 0 elsewhere, or a
-        weight; `valid` is the mask when it stands in the third place.
+        `mask` (N, 1, *S) or (1, 1, *S) is 1 for valid pixels and 0 for ignored ones, or has pixel
+        weights. If it is passed as the third argument, it is named `valid`.
         """
         return super().forward(input, target, valid if mask is None else mask)
 
 
 @settings
 class TverskyLoss(MonaiLoss):
-    """`monai.losses.TverskyLoss`, in one pass over the pixels and right for soft labels.
+    """`monai.losses.TverskyLoss`, in one pass, and minimal at p = y for soft labels.
 
         1 - (tp + smooth_nr) / (tp + alpha fp + beta fn + smooth_dr)
 
-    for each image and class. For new code: `softiou.TverskyLoss`.
+    for each image and class. In new code, use `softiou.TverskyLoss`.
 
     Args:
-        include_background: See `MonaiLoss`, as all that is not named here.
-        alpha: Price of false positives, at least 0.
-        beta: Price of false negatives, at least 0.
+        include_background: See `MonaiLoss`, also for all arguments that are not listed here.
+        alpha: Weight of false positives, at least 0.
+        beta: Weight of false negatives, at least 0.
         reduction: "mean", "sum" or "none", which returns (N, C), with `batch` (C,).
     """
 
@@ -127,15 +127,15 @@ class TverskyLoss(MonaiLoss):
 
 @settings
 class GeneralizedDiceLoss(MonaiLoss):
-    """`monai.losses.GeneralizedDiceLoss`, in one pass over the pixels and right for soft labels.
+    """`monai.losses.GeneralizedDiceLoss`, in one pass, and minimal at p = y for soft labels.
 
         1 - (2 sum_c w_c tp + smooth_nr) / (2 sum_c w_c (tp + fp / 2 + fn / 2) + smooth_dr)
 
-    for each image, with w_c = 1 / Y_c^2 by the size Y_c of the class; a class that is absent has
-    the largest weight of the others.
+    for each image, with w_c = 1 / Y_c^2 for the size Y_c of the class. An absent class has the
+    largest weight of the other classes.
 
     Args:
-        include_background: See `MonaiLoss`, as all that is not named here.
+        include_background: See `MonaiLoss`, also for all arguments that are not listed here.
         w_type: "square", "simple" (1 / Y_c) or "uniform" (1).
         reduction: "mean", "sum" or "none", which returns (N, 1, 1, ...), with `batch` (1, 1, ...).
 
@@ -170,7 +170,7 @@ class GeneralizedDiceLoss(MonaiLoss):
 
 
 def _class_weights(Y: Tensor, w_type: str) -> Tensor:
-    """Return the weights (n, c) of classes of the sizes Y (n, c)."""
+    """Return the weights (n, c) of the classes from their sizes Y (n, c)."""
     if w_type == "uniform":
         return torch.ones_like(Y)
     present = Y > 0

@@ -1,4 +1,4 @@
-"""DiceCELoss as MONAI calls it."""
+"""DiceCELoss of MONAI."""
 
 from torch import Tensor, nn
 
@@ -12,20 +12,20 @@ from softiou.targets import Target
 
 @settings
 class DiceCELoss(ActivatedLoss):
-    """`monai.losses.DiceCELoss`: lambda_dice Dice + lambda_ce cross-entropy, right for soft labels.
+    """`monai.losses.DiceCELoss`: lambda_dice Dice loss + lambda_ce cross-entropy.
 
-    Both come from one pass over the pixels, unless `weight`, `label_smoothing` or an activation
-    other than the cross-entropy's own (softmax; sigmoid for a single class) ask for two. For new
-    code: `softiou.DiceSemimetricLoss(cross_entropy=0.5)` is half of 1 Dice + 1 cross-entropy.
+    Both are computed in one pass over the pixels, unless `weight`, `label_smoothing` or another
+    activation than that of the cross-entropy (softmax; sigmoid for a single class) requires two. In
+    new code, use `softiou.DiceSemimetricLoss(cross_entropy=0.5)`, half of Dice + cross-entropy.
 
     Args:
-        include_background: Of the Dice loss, as all that is not named here; see `DiceLoss`.
+        include_background: As all arguments that are not listed here, see `DiceLoss`.
         reduction: "mean" or "sum".
-        weight: Weights of the classes (C,) in both losses; of a single class the cross-entropy's
-            `pos_weight`.
+        weight: Weights of the classes (C,) in both losses; for a single class, `pos_weight` of the
+            cross-entropy.
         lambda_dice: Weight of the Dice loss, at least 0.
         lambda_ce: Weight of the cross-entropy, at least 0.
-        label_smoothing: Of the cross-entropy, in [0, 1].
+        label_smoothing: Label smoothing of the cross-entropy, in [0, 1].
     """
 
     squared_pred: bool = False
@@ -61,8 +61,8 @@ class DiceCELoss(ActivatedLoss):
         """Compute the loss; arguments as in `MonaiLoss.forward`.
 
         Raises:
-            TypeError: The target is a `Target`, or `valid` is given, and the settings ask for two
-                passes.
+            TypeError: The settings require two passes, and the target is a `Target` or `valid` is
+                given.
         """
         one_pass = self._one_pass(input.shape[1])
         statistics = self.dice.statistics(input, target, valid, cross_entropy=one_pass)
@@ -76,7 +76,7 @@ class DiceCELoss(ActivatedLoss):
         return self.lambda_dice * dice + self.lambda_ce * cross_entropy
 
     def _one_pass(self, num_classes: int) -> bool:
-        """Return whether the cross-entropy is the one that comes with the statistics."""
+        """Return whether the cross-entropy can be computed together with the statistics."""
         own = self.dice.softmax if num_classes > 1 else self.dice.sigmoid
         ce = self.cross_entropy
         own = own and not self.squared_pred
@@ -89,8 +89,8 @@ class DiceCELoss(ActivatedLoss):
             found = f"`target` of {type(target)}" if valid is None else "`valid`"
             raise TypeError(
                 f"Expected `target` to be a tensor and `valid` to be None, but got {found}: with "
-                "these settings the cross-entropy is PyTorch's. Leave `weight`, `label_smoothing` "
-                "and `squared_pred` out and set `softmax=True`, or write the target out with "
+                "these settings the cross-entropy is PyTorch's. Remove `weight`, `label_smoothing` "
+                "and `squared_pred` and set `softmax=True`, or convert the target with "
                 "`softiou.targets.to_probs`."
             )
         target = inputs.plain(target)

@@ -1,4 +1,4 @@
-"""FocalLoss as MONAI calls it, and its mixtures with the Dice losses, in plain PyTorch."""
+"""FocalLoss of MONAI and its combinations with Dice losses, in plain PyTorch."""
 
 import warnings
 from collections.abc import Sequence
@@ -16,23 +16,23 @@ from softiou.targets import Target
 
 @settings
 class FocalLoss(SettingsModule):
-    """`monai.losses.FocalLoss`, in float32, of its value on hard and soft labels.
+    """`monai.losses.FocalLoss`, computed in float32, with equal values for hard and soft labels.
 
         sigmoid: (1 - p_t)^gamma BCE(x, y), p_t the probability of the label
         softmax: -y (1 - p)^gamma log p
 
     Args:
-        include_background: False leaves class 0 out, also of the softmax.
-        to_onehot_y: The target holds labels (N, 1, *S).
+        include_background: False leaves class 0 out, also in the softmax.
+        to_onehot_y: True if the target has labels (N, 1, *S).
         gamma: Exponent, at least 0.
-        alpha: With a sigmoid alpha y + (1 - alpha) (1 - y) multiplies the loss, with a softmax
-            1 - alpha that of class 0 and alpha that of the others. A sequence (c,) is for each
-            class; with a sigmoid where y = 1.
-        weight: What each class is multiplied by, a number or (c,), at least 0.
+        alpha: With a sigmoid, the loss is multiplied by alpha y + (1 - alpha) (1 - y); with a
+            softmax, that of class 0 by 1 - alpha and that of other classes by alpha. A sequence
+            (c,) has a factor for each class; with a sigmoid it applies where y = 1.
+        weight: Factor for each class, a number or (c,), at least 0.
         reduction: "mean", "sum" (of the means over space), or "none" (N, c, *S).
         use_softmax: True for classes that exclude each other.
-        ignore_index: See `MonaiLoss`. With it the mean is over the pixels, not over pixels and
-            classes, which is c times as much, as in MONAI.
+        ignore_index: See `MonaiLoss`. As in MONAI, it makes the mean c times as large: that over
+            pixels instead of pixels and classes.
 
     References:
         Lin, Goyal, Girshick, He, Dollar, Focal Loss for Dense Object Detection, ICCV 2017.
@@ -79,12 +79,12 @@ class FocalLoss(SettingsModule):
             log_p = x.log_softmax(1)
             loss = -((1 - log_p.exp()) ** self.gamma) * log_p * y
             if alpha is not None and alpha.ndim == 0 and not self.include_background:
-                warnings.warn("without the background a single `alpha` is ignored", stacklevel=2)
+                warnings.warn("without background, a single `alpha` is ignored", stacklevel=2)
                 alpha = None
             if alpha is not None and alpha.ndim == 0:
                 alpha = torch.cat([(1 - alpha).view(1), alpha.expand(x.shape[1] - 1)])
             return loss if alpha is None else loss * _of_classes(alpha, x.ndim)
-        # The logarithm of 1 - p_t does not overflow.
+        # Computed from log(1 - p_t), which does not overflow.
         focus = (self.gamma * F.logsigmoid(-x * (2 * y - 1))).exp()
         loss = focus * F.binary_cross_entropy_with_logits(x, y, reduction="none")
         if alpha is None:
@@ -105,12 +105,12 @@ class FocalLoss(SettingsModule):
 
 
 class _WithFocal(base.ActivatedLoss):
-    """A loss of the overlap and the focal loss, each with its weight."""
+    """The weighted sum of an overlap loss and the focal loss."""
 
     lambda_focal: float
 
     def mix(self, name: str, kind: type[base.MonaiLoss]) -> None:
-        """Build both losses; `name` is the setting with the weight of the overlap's."""
+        """Build both losses; `name` is the setting with the weight of the overlap loss."""
         self.lambda_overlap: float = getattr(self, name)
         _checks.in_range(name, self.lambda_overlap, 0.0)
         _checks.in_range("lambda_focal", self.lambda_focal, 0.0)
@@ -130,8 +130,9 @@ class DiceFocalLoss(_WithFocal):
     """`monai.losses.DiceFocalLoss`: lambda_dice Dice + lambda_focal focal loss.
 
     Args:
-        include_background: Of both, as `to_onehot_y`, `reduction` and `weight`; see `DiceLoss`.
-        gamma: Of the focal loss, as `alpha`; see `FocalLoss`.
+        include_background: As `to_onehot_y`, `reduction` and `weight`, used by both losses; see
+            `DiceLoss`.
+        gamma: As `alpha`, used by the focal loss; see `FocalLoss`.
         lambda_dice: Weight of the Dice loss, at least 0.
         lambda_focal: Weight of the focal loss, at least 0.
     """
@@ -158,8 +159,9 @@ class GeneralizedDiceFocalLoss(_WithFocal):
     """`monai.losses.GeneralizedDiceFocalLoss`: lambda_gdl Dice + lambda_focal focal loss.
 
     Args:
-        include_background: Of both, as `to_onehot_y` and `reduction`; see `GeneralizedDiceLoss`.
-        gamma: Of the focal loss, as `weight`; see `FocalLoss`.
+        include_background: As `to_onehot_y` and `reduction`, used by both losses; see
+            `GeneralizedDiceLoss`.
+        gamma: As `weight`, used by the focal loss; see `FocalLoss`.
         lambda_gdl: Weight of the generalized Dice loss, at least 0.
         lambda_focal: Weight of the focal loss, at least 0.
     """
@@ -180,5 +182,5 @@ class GeneralizedDiceFocalLoss(_WithFocal):
 
 
 def _of_classes(values: Tensor, ndim: int) -> Tensor:
-    """Put a number, or one for each class, where they are multiplied with (N, c, *S)."""
+    """Reshape one number, or one per class, to multiply it with (N, c, *S)."""
     return values if values.ndim == 0 else values.view(-1, *[1] * (ndim - 2))

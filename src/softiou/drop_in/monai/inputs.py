@@ -1,4 +1,4 @@
-"""Labels in the shapes of MONAI, read as targets of softiou.
+"""Convert labels in the shapes of MONAI to targets of softiou.
 
 Shapes: N images, C classes, *S space.
 """
@@ -12,7 +12,7 @@ from softiou.targets import DenseTarget, HardTarget, Target, as_target
 
 
 class Truth(NamedTuple):
-    """A target, and which pixels (N, *S) count or how much they do."""
+    """A target with the valid pixels and the pixel weights (N, *S)."""
 
     target: Tensor | Target
     valid: Tensor | None = None
@@ -20,7 +20,7 @@ class Truth(NamedTuple):
 
 
 def plain(tensor: Tensor) -> Tensor:
-    """Return a tensor without the class that MONAI's transforms give it (MetaTensor)."""
+    """Convert a tensor subclass, such as MONAI's MetaTensor, to a plain tensor."""
     return tensor if type(tensor) is Tensor else tensor.as_subclass(Tensor)
 
 
@@ -32,7 +32,7 @@ def read(
     ignore_index: int | None,
     mask: Tensor | None = None,
 ) -> Truth:
-    """Read a target, and a mask of its pixels (N, *S), (N, 1, *S) or (1, 1, *S); see `_read`."""
+    """Convert a target and a mask of its pixels, (N, *S), (N, 1, *S) or (1, 1, *S)."""
     truth = _read(input, target, to_onehot_y=to_onehot_y, ignore_index=ignore_index)
     if mask is None:
         return truth
@@ -45,7 +45,7 @@ def read(
 
 
 def dense(truth: Truth, input: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Write a target out: y (N, C, *S), and how much its pixels count, (N, 1 or C, *S) or None."""
+    """Return the probabilities y (N, C, *S) and the pixel weights (N, 1 or C, *S) or None."""
     target = as_target(truth.target, logits_shape=tuple(input.shape), independent=True)
     dtype = torch.promote_types(input.dtype, torch.float32)
     found = target.dense(input.shape[1], dtype)
@@ -54,14 +54,14 @@ def dense(truth: Truth, input: Tensor) -> tuple[Tensor, Tensor | None]:
         if part is not None:
             part = part.unsqueeze(1).to(dtype)
             mask = part if mask is None else mask * part
-    # What does not count may be anything.
+    # Ignored entries may have any value, also NaN.
     return (found.y if mask is None else found.y.where(mask > 0, 0.0)), mask
 
 
 def _read(
     input: Tensor, target: Tensor | Target, *, to_onehot_y: bool, ignore_index: int | None
 ) -> Truth:
-    """Read labels (N, 1, *S), or one-hot ones (N, C, *S), where all 0 is an ignored pixel, too."""
+    """Convert labels (N, 1, *S), or one-hot labels (N, C, *S), in which all 0 may mean ignored."""
     num_classes = input.shape[1]
     if not isinstance(target, Tensor):
         return Truth(target)
@@ -84,7 +84,7 @@ def _read(
 
 
 def _check_shape(input: Tensor, target: Tensor, *, labels: bool) -> None:
-    """Raise, in the words of MONAI's arguments, unless a tensor fits the input."""
+    """Raise a ValueError, which names MONAI's arguments, unless the shapes match."""
     N, C, *space = input.shape
     wanted = (N, 1, *space) if labels else (N, C, *space)
     if tuple(target.shape) == wanted or (labels and tuple(target.shape) == (N, *space)):
@@ -93,5 +93,5 @@ def _check_shape(input: Tensor, target: Tensor, *, labels: bool) -> None:
     change = "to_onehot_y=False" if labels else "to_onehot_y=True"
     raise ValueError(
         f"Expected `target` to have shape {wanted} for `input` of shape {(N, C, *space)}, but got "
-        f"{tuple(target.shape)}. It is read as {way_out}; for the other kind set {change}."
+        f"{tuple(target.shape)}. It is read as {way_out}; otherwise set {change}."
     )

@@ -1,4 +1,4 @@
-"""Predictions and labels in the shapes of segmentation_models_pytorch, read for softiou."""
+"""Convert predictions and labels from the shapes of segmentation_models_pytorch."""
 
 from torch import Tensor
 
@@ -15,8 +15,8 @@ def read(
     Args:
         mode: One of `MODES`.
         y_pred: (N, C, *S), for binary also (N, *S).
-        y_true: A tensor in any of the shapes that the library reshapes, or a `Target`.
-        ignore_index: Label value whose pixels do not count.
+        y_true: A tensor of any shape that the library accepts, or a `Target`.
+        ignore_index: Label of ignored pixels.
 
     Raises:
         ValueError: The sizes do not match.
@@ -24,7 +24,7 @@ def read(
     if mode == MULTICLASS_MODE and y_pred.shape[1] == 1:
         raise ValueError(
             f"Expected `y_pred` to have several classes with mode='multiclass', but got shape "
-            f"{tuple(y_pred.shape)}. Use mode='binary', or give the background a class of its own."
+            f"{tuple(y_pred.shape)}. Use mode='binary', or make the background a class."
         )
     if not isinstance(y_true, Tensor):
         return y_pred, y_true
@@ -48,22 +48,22 @@ def _same_size(y_pred: Tensor, y_true: Tensor, wanted: int) -> None:
     if y_true.numel() != wanted or len(y_true) != len(y_pred):
         raise ValueError(
             f"Expected `y_true` to hold {wanted} values for {len(y_pred)} images, as `y_pred` of "
-            f"shape {tuple(y_pred.shape)} wants, but got {tuple(y_true.shape)}. Resize the labels "
-            "to the prediction, or the prediction to the labels; one-hot integers need `argmax(1)`."
+            f"shape {tuple(y_pred.shape)} needs, but got {tuple(y_true.shape)}. Resize labels or "
+            "prediction to the same size; for one-hot integers, use `argmax(1)`."
         )
 
 
 def several_classes(mode: str, **settings: object) -> None:
-    """Raise when a setting of several classes is given for mode "binary"."""
+    """Raise a ValueError if a setting for several classes is given in mode "binary"."""
     for name, setting in settings.items():
         if setting is not None and mode == BINARY_MODE:
             raise ValueError(
-                f"`{name}` is for several classes, and mode='binary' has one: leave it out."
+                f"`{name}` needs several classes, but mode='binary' has one: remove it."
             )
 
 
 def class_weights_for(weights: object, num_classes: int) -> Tensor | None:
-    """Return the weights, or raise unless there is one for each class."""
+    """Return the weights, or raise a ValueError unless there is one for each class."""
     if isinstance(weights, Tensor) and len(weights) != num_classes:
         raise ValueError(
             f"Expected {num_classes} `class_weights`, one for each class of `y_pred`, but got "

@@ -1,9 +1,9 @@
-"""JaccardLoss, DiceLoss and TverskyLoss as segmentation_models_pytorch (0.6) calls them.
+"""JaccardLoss, DiceLoss and TverskyLoss of segmentation_models_pytorch (0.6).
 
     score = (tp + smooth) / max(tp + alpha fp + beta fn + smooth, eps)
     loss = mean over classes of [class occurs] (1 - score),    or with log_loss    -log(score)
 
-The sums run over the batch; a class without target mass counts as 0 in the mean.
+The sums are over the batch; a class without target mass has a loss of 0 in the mean.
 Shapes: N images, C classes, *S space.
 """
 
@@ -24,23 +24,23 @@ MULTICLASS_MODE = MODES[1]
 
 @settings
 class SmpLoss(SettingsModule):
-    """Base of the three losses, which differ in the weights of the errors.
+    """Base class of the three losses, which differ in the weights of the errors.
 
     Attributes:
         mode: "binary", "multiclass" or "multilabel".
-        classes: Indices of the classes that enter the mean; None for all.
-        log_loss: Take -log of the score instead of 1 - score.
-        from_logits: False for probabilities.
-        smooth: Added above and below, at least 0.
-        ignore_index: Label value whose pixels (entries for multilabel) do not count.
-        eps: Least value of the denominator, and of the score under the logarithm, at least 0.
+        classes: Indices of the classes in the mean; None for all.
+        log_loss: Use -log(score) instead of 1 - score.
+        from_logits: False if the input contains probabilities.
+        smooth: Added to numerator and denominator, at least 0.
+        ignore_index: Label of pixels (entries for multilabel) to ignore.
+        eps: Lower bound of the denominator, and of the score in the logarithm, at least 0.
         class_weights: Weights of the classes in the mean (C,), at least 0; not for binary.
-        alpha: Price of false positives, at least 0.
-        beta: Price of false negatives, at least 0.
-        gamma: Exponent of the mean, greater than 0.
+        alpha: Weight of false positives, at least 0.
+        beta: Weight of false negatives, at least 0.
+        gamma: Exponent of the mean, above 0.
 
     Raises:
-        ValueError: A setting is out of range, or is not for this mode.
+        ValueError: A setting is out of range or not possible in this mode.
     """
 
     mode: str
@@ -75,13 +75,13 @@ class SmpLoss(SettingsModule):
             y_pred: Logits, or probabilities with `from_logits=False`: (N, C, *S), for binary
                 (N, 1, *S) or (N, *S).
             y_true: Labels (N, *S) or (N, 1, *S) for binary and multiclass, 0/1 (N, C, *S) for
-                multilabel; for each mode also probabilities (N, C, *S), or a `softiou.targets`
-                target.
-            valid: Bool (N, *S) or (N, 1, *S), False for pixels that do not count.
+                multilabel; in each mode also probabilities (N, C, *S), or a target of
+                `softiou.targets`.
+            valid: Bool (N, *S) or (N, 1, *S), False for ignored pixels.
 
         Returns:
-            A scalar in float32 (float64 for float64 input), at least 0; a 0 that is still attached
-            to the graph when no pixel counts.
+            A scalar in float32 (float64 for float64 input), at least 0. If no pixel is valid, a 0
+            that is still attached to the graph.
         """
         if not self.from_logits:
             activation = "none"
@@ -106,7 +106,7 @@ class SmpLoss(SettingsModule):
             score = (tp + self.smooth) / torch.where(bound > 0, bound, 1.0)
             loss = -score.clamp(min=self.eps).log()
         else:
-            # What `eps` lifts the denominator by counts as error, as in 1 - score.
+            # Where `eps` bounds the denominator, the difference is added to the errors.
             lift = bound - total
             loss = smoothed_distance(
                 tp, errors + lift, numerator=self.smooth, denominator=self.smooth
@@ -114,7 +114,7 @@ class SmpLoss(SettingsModule):
         return torch.where(statistics.Y > 0, loss, 0.0).squeeze(0)
 
     def _mean(self, loss: Tensor) -> Tensor:
-        """Average the classes (C,), and raise the mean to the power of gamma."""
+        """Return the mean over the classes (C,) to the power of gamma."""
         weights = class_weights_for(self._buffers["class_weights"], len(loss))
         if self.classes is not None:
             chosen = class_indices(self.classes, len(loss))
@@ -123,16 +123,16 @@ class SmpLoss(SettingsModule):
         mean = loss.mean() if weights is None else (loss * weights).sum() / weights.sum()
         if self.gamma == 1:
             return mean
-        # Below 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN.
+        # For gamma < 1 the slope at 0 is infinite, and infinity times a zero gradient is NaN.
         return torch.where(mean != 0, torch.where(mean != 0, mean, 1.0) ** self.gamma, 0.0)
 
 
 @settings
 class JaccardLoss(SmpLoss):
-    """`smp.losses.JaccardLoss`, in one pass over the pixels and for soft labels in every mode.
+    """`smp.losses.JaccardLoss`, in one pass over the pixels, with soft labels in every mode.
 
-    With alpha = beta = 1; settings as in `SmpLoss`. For new code: `softiou.JaccardMetricLoss`,
-    whose mean leaves absent classes out.
+    With alpha = beta = 1; settings as in `SmpLoss`. In new code, use `softiou.JaccardMetricLoss`,
+    which leaves absent classes out of the mean.
 
     Example:
         >>> loss = JaccardLoss("multiclass", from_logits=False)
@@ -146,9 +146,10 @@ class JaccardLoss(SmpLoss):
 
 @settings
 class DiceLoss(SmpLoss):
-    """`smp.losses.DiceLoss`, in one pass over the pixels and for soft labels in every mode.
+    """`smp.losses.DiceLoss`, in one pass over the pixels, with soft labels in every mode.
 
-    With alpha = beta = 1/2; settings as in `SmpLoss`. For new code: `softiou.DiceSemimetricLoss`.
+    With alpha = beta = 1/2; settings as in `SmpLoss`. In new code, use
+    `softiou.DiceSemimetricLoss`.
     """
 
     class_weights: Sequence[float] | Tensor | None = None
@@ -158,10 +159,10 @@ class DiceLoss(SmpLoss):
 
 @settings
 class TverskyLoss(SmpLoss):
-    """`smp.losses.TverskyLoss`, in one pass over the pixels and for soft labels in every mode.
+    """`smp.losses.TverskyLoss`, in one pass over the pixels, with soft labels in every mode.
 
-    Settings as in `SmpLoss`; gamma is the exponent of the mean over the classes. For new code:
-    `softiou.TverskyLoss`, which raises each class to the power of gamma.
+    Settings as in `SmpLoss`; gamma is the exponent of the mean over the classes. In new code, use
+    `softiou.TverskyLoss`, which applies gamma to the loss of each class.
     """
 
     alpha: float = 0.5

@@ -1,6 +1,6 @@
-"""The losses of segmentation_models_pytorch (0.6) that are no overlap losses, in plain PyTorch.
+"""The losses of segmentation_models_pytorch (0.6) that are not overlap losses, in plain PyTorch.
 
-Shapes: N images, C classes, *S space, P pixels that count.
+Shapes: N images, C classes, *S space, P valid pixels.
 """
 
 from collections.abc import Sequence
@@ -25,20 +25,21 @@ REDUCTIONS = ("mean", "sum", "none")
 
 @settings
 class FocalLoss(SettingsModule):
-    """`smp.losses.FocalLoss`: the focal loss of each class against the rest, then their mean.
+    """`smp.losses.FocalLoss`: the one-vs-rest focal loss of each class, then their mean.
 
         (1 - p_t)^gamma BCE(x, y),    p_t the probability of the label
 
     Args:
-        mode: "binary", "multiclass" (also takes probabilities as labels) or "multilabel".
-        alpha: What y = 1 is multiplied by, and y = 0 by 1 - alpha; None for 1.
+        mode: "binary", "multiclass" (also with probabilities as labels) or "multilabel".
+        alpha: Factor for y = 1; that for y = 0 is 1 - alpha. None for no factors.
         gamma: Exponent, at least 0.
-        ignore_index: Label value whose pixels (entries for multilabel) do not count.
-        from_logits: False for probabilities.
-        eps: Distance to 0 and 1 that probabilities are kept at.
-        reduction: Of the pixels: "mean", "sum" or "none"; several classes are averaged after it.
+        ignore_index: Label of pixels (entries for multilabel) to ignore.
+        from_logits: False if the input contains probabilities.
+        eps: Probabilities are clipped to [eps, 1 - eps].
+        reduction: Reduction over the pixels, "mean", "sum" or "none", before that over the classes.
         normalized: Divide by the sum of (1 - p_t)^gamma over the pixels of the class.
-        reduced_threshold: (1 - p_t) is divided by it, and 1 stands for the power where p_t is less.
+        reduced_threshold: The power is ((1 - p_t) / reduced_threshold)^gamma, or 1 where p_t is
+            below it.
         class_weights: Weights of the classes in the mean (C,); not for binary.
 
     References:
@@ -77,7 +78,7 @@ class FocalLoss(SettingsModule):
         return losses.mean() if len(losses) > 1 else losses[0]
 
     def _of_class(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the loss of one class against the rest, of logits (P,)."""
+        """Return the one-vs-rest loss of a class for logits (P,)."""
         y = y.to(x.dtype)
         error = F.binary_cross_entropy_with_logits(x, y, reduction="none")
         p = (-error).exp()
@@ -97,10 +98,10 @@ class LovaszLoss(SettingsModule):
     """`smp.losses.LovaszLoss`: Lovasz hinge (binary, multilabel) or Lovasz-softmax, hard labels.
 
     Args:
-        mode: "binary", "multiclass" (mean of the classes that occur) or "multilabel" (as binary).
-        per_image: Average the loss of each image, instead of one loss of the batch.
-        ignore_index: Label value whose pixels (entries for multilabel) do not count.
-        from_logits: Without effect, as in the original: logits are expected.
+        mode: "binary", "multiclass" (mean over classes in the labels) or "multilabel" (as binary).
+        per_image: Average over the losses of the images, instead of one loss for the batch.
+        ignore_index: Label of pixels (entries for multilabel) to ignore.
+        from_logits: Has no effect, as in the original: logits are expected.
 
     References:
         Berman, Rannen Triki, Blaschko, The Lovasz-Softmax Loss, CVPR 2018, algorithm 1.
@@ -137,15 +138,16 @@ class LovaszLoss(SettingsModule):
 
 @settings
 class SoftCrossEntropyLoss(SettingsModule):
-    """`smp.losses.SoftCrossEntropyLoss`: cross-entropy of labels, or probabilities, smoothed.
+    """`smp.losses.SoftCrossEntropyLoss`: cross-entropy with label smoothing.
 
-    For new code: `JaccardMetricLoss(cross_entropy=1.0)` with `targets.smooth`.
+    In new code, use `JaccardMetricLoss(cross_entropy=1.0)` with `targets.smooth`.
 
     Args:
-        reduction: "mean" over all pixels, ignored ones as 0 among them, "sum" or "none".
-        smooth_factor: Share of a label that is spread over the classes; None for 0.
-        ignore_index: Label value whose pixels do not count; None for none.
-        dim: Of the classes.
+        reduction: "mean" over all pixels, in which ignored pixels have a loss of 0, "sum" or
+            "none".
+        smooth_factor: Label smoothing in [0, 1]; None for 0.
+        ignore_index: Label of ignored pixels; None if there are none.
+        dim: Dimension of the classes.
     """
 
     reduction: str = "mean"
@@ -178,9 +180,9 @@ class SoftBCEWithLogitsLoss(SettingsModule):
 
     Args:
         weight: As in `torch.nn.BCEWithLogitsLoss`.
-        ignore_index: Label value that counts as a loss of 0; None for none.
+        ignore_index: Label of entries that have a loss of 0; None if there are none.
         reduction: "mean" over all entries, "sum" or "none".
-        smooth_factor: e of y (1 - e) + (1 - y) e; None for 0.
+        smooth_factor: Label smoothing e: y becomes y (1 - e) + (1 - y) e; None for 0.
         pos_weight: As in `torch.nn.BCEWithLogitsLoss`.
     """
 
@@ -197,7 +199,7 @@ class SoftBCEWithLogitsLoss(SettingsModule):
             self.register_buffer(name, self.__dict__.pop(name))
 
     def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
-        """Compute the loss of logits and labels of one shape."""
+        """Compute the loss of logits and labels of the same shape."""
         y = y_true.to(y_pred.dtype)
         if self.smooth_factor is not None:
             y = (1 - y) * self.smooth_factor + y * (1 - self.smooth_factor)
@@ -211,7 +213,7 @@ class SoftBCEWithLogitsLoss(SettingsModule):
 
 @settings
 class MCCLoss(SettingsModule):
-    """`smp.losses.MCCLoss`: one minus Matthews' correlation, of probabilities of one class.
+    """`smp.losses.MCCLoss`: 1 - Matthews correlation coefficient, for probabilities of one class.
 
     Args:
         eps: Added to each of tp, tn, fp and fn.
@@ -220,7 +222,7 @@ class MCCLoss(SettingsModule):
     eps: float = 1e-5
 
     def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
-        """Compute the loss of probabilities and labels 0 and 1, (N, *S) or (N, 1, *S)."""
+        """Compute the loss of probabilities and labels 0/1, (N, *S) or (N, 1, *S)."""
         p, y = y_pred.reshape(-1), y_true.reshape(-1)
         pairs = ((p, y), (1 - p, 1 - y), (p, 1 - y), (1 - p, y))
         tp, tn, fp, fn = ((a * b).sum() + self.eps for a, b in pairs)
@@ -231,7 +233,7 @@ class MCCLoss(SettingsModule):
 def _classes(
     mode: str, y_pred: Tensor, y_true: Tensor, ignore_index: int | None, valid: Tensor | None
 ) -> list[tuple[Tensor, Tensor]]:
-    """Return prediction and label (P,) of every class, of the pixels that count."""
+    """Return prediction and label (P,) of every class for the valid pixels."""
     if mode == MULTICLASS_MODE and not y_true.is_floating_point():
         labels = y_true.reshape(len(y_pred), *y_pred.shape[2:])
         pairs = [(x, labels == c, labels) for c, x in enumerate(y_pred.unbind(1))]
