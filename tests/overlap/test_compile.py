@@ -107,6 +107,7 @@ def test_compiled_for_teachers_of_any_size() -> None:
         torch.testing.assert_close(compiled(logits, labels, soft), step(logits, labels, soft))
 
 
+@pytest.mark.skipif(torch.__version__ < "2.9", reason="dynamic=True of torch 2.7 and 2.8 fails")
 def test_compiled_once_for_batches_of_any_size() -> None:
     module = Step("hard")
     compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
