@@ -154,7 +154,7 @@ def test_command_gives_advice(make_dataset: Make) -> None:
     rare[0, 0] = 1
     root = make_dataset({"train/masks": {**masks, "m00": rare}})
     output = CliRunner().invoke(APP, [str(root)]).output
-    assert "crop: data.crop_px=auto takes 32 x 32 (height x width)" in output
+    assert "crop: data.crop_px=auto uses 32 x 32 (height x width)" in output
     assert "rare in train: road" in output
     assert "balance: the most common class has 2400 times the share of the rarest" in output
     assert "IoU losses weight classes equally and rarely need weights" in output

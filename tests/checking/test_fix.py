@@ -440,7 +440,9 @@ def test_command_says_what_was_mended(make_dataset: Make, out: Path) -> None:
     root = make_dataset({"train/masks": dict.fromkeys("ab", 255 * MASK)})
     result = CliRunner().invoke(APP, [str(root), "--fix", str(out)])
     assert result.exit_code == 0, result.output
-    assert "numbers: the only label_map that fits all masks is {0: 0, 255: 1}" in result.output
+    assert (
+        "values: the only label_map that is valid for all masks is {0: 0, 255: 1}" in result.output
+    )
     assert "2 masks renumbered" in result.output
     assert CliRunner().invoke(APP, [str(out)]).exit_code == 0
 
@@ -451,7 +453,7 @@ def test_command_says_what_was_not_mended(make_dataset: Make, out: Path) -> None
     (root / "train/masks/a.png").write_bytes(b"")
     result = CliRunner().invoke(APP, [str(root), "--fix", str(out)])
     assert result.exit_code == 1
-    assert "left out: 1 images that cannot be repaired in one way only" in result.output
+    assert "left out: 1 images whose repair is ambiguous or impossible" in result.output
     assert "not repaired: 1 of the kind duplicate_between_splits" in result.output
 
 

@@ -134,8 +134,8 @@ def test_a_calibration_of_another_checkpoint_is_refused(
     ("scales", "says"),
     [
         ((1.0, -0.2, 2.0), "doubtful: a scale is not positive"),
-        ((1.0, 0.01, 2.0), "doubtful: a temperature is at the end of its range"),
-        ((1.0, 100.0, 2.0), "doubtful: a temperature is at the end of its range"),
+        ((1.0, 0.01, 2.0), "doubtful: a temperature is at the limit of the allowed range"),
+        ((1.0, 100.0, 2.0), "doubtful: a temperature is at the limit of the allowed range"),
         ((1.0, 0.5, 2.0), None),
     ],
 )

@@ -163,8 +163,8 @@ def test_all_mistakes_in_the_settings_are_shown(softiou: Run) -> None:
 def test_what_to_train_on_must_be_named(softiou: Run) -> None:
     softiou("train").assert_refused("Name a data set: softiou train DATA")
     softiou("train", "seed=3").assert_refused("Name a data set")
-    softiou("train", "nowhere").assert_refused("nowhere", "no such folder")
-    softiou("train", "digits", "--resume", "x").assert_refused("leave the others out")
+    softiou("train", "nowhere").assert_refused("nowhere", "the folder does not exist")
+    softiou("train", "digits", "--resume", "x").assert_refused("leave out all other arguments")
 
 
 def test_run_that_exists_is_refused(softiou: Run, run_copy: Path) -> None:
@@ -490,7 +490,7 @@ def test_split_writes_lists_and_keeps_other_ones(
 
 def test_split_refuses(softiou: Run, shapes: Path) -> None:
     softiou("split", "digits").assert_refused(
-        "have the splits val, test, 1_16, 1_8 and 1_4 already"
+        "already have the splits val, test, 1_16, 1_8 and 1_4"
     )
     softiou("split", shapes, "--fractions", "8").assert_refused("--fractions: 8 is not between")
     softiou("split", shapes, "--fractions", "x").assert_refused("'x' is no fraction")
@@ -660,7 +660,7 @@ def test_label_goes_on_and_verifies(
     found = softiou(*command, "--verify")
     assert found.status == 0, found.err
     assert "train4" in found.out
-    assert "verified: 1 damaged files, made again" in found.out
+    assert "verified: 1 damaged files, to be replaced" in found.out
     assert damaged.read_bytes() == content
     stored = json.loads(softiou(*command, "--json").out)
     assert stored["images"] == {"train": 10, "val": 3}
@@ -728,9 +728,9 @@ def test_distill_from_a_store_with_a_baseline_of_ones_own(
     alone = softiou(*command, "--no-baseline", "--out", "alone")
     (tmp_path / "alone" / "comparison.json").unlink()
     again = softiou("distill", "--resume", "alone")  # the choice is kept in the run
-    assert "not known" in again.out.replace("\n", " ")
+    assert "effect of the teacher is unknown" in again.out.replace("\n", " ")
     assert not (tmp_path / "alone" / "baseline").exists()
-    assert "what the teacher adds is not known" in alone.out.replace("\n", " ")
+    assert "the effect of the teacher is unknown" in alone.out.replace("\n", " ")
     rows = json.loads((tmp_path / "alone" / "comparison.json").read_text())["rows"]
     assert [row["name"] for row in rows] == ["student"]
 
@@ -747,7 +747,9 @@ def test_distill_refuses(
     )
     unfair.assert_refused("not a fair baseline", "optim.steps: 4, baseline 80")
     assert not (tmp_path / "kd").exists()
-    softiou("distill", "--resume", "kd", shapes).assert_refused("--resume goes on")
+    softiou("distill", "--resume", "kd", shapes).assert_refused(
+        "--resume uses the settings of the run"
+    )
     plain = softiou("distill", "--resume", trained.directory)
     plain.assert_refused("use `softiou train --resume")
 

@@ -52,7 +52,7 @@ def test_tables_show_both_runs_and_the_difference(softiou: Run, pair: list[Path]
     assert "IoU of the classes" in out
     for name in (*CLASSES[:2], "[bold]sky"):
         assert row(out, name)[2].startswith("+")
-    assert "With one seed, intervals describe other test images" in out
+    assert "With one seed, intervals describe the choice of test images" in out
 
 
 def test_level_and_seed(softiou: Run, pair: list[Path]) -> None:
@@ -87,7 +87,7 @@ def test_nothing_is_overwritten(softiou: Run, pair: list[Path]) -> None:
     assert result.status == 0
     assert result.out.splitlines()[-1] == "comparison  new.json"
     before = Path("new.json").read_bytes()
-    softiou(*command).assert_refused("new.json: The file exists already; nothing was changed.")
+    softiou(*command).assert_refused("new.json: the file already exists; nothing was changed.")
     assert Path("new.json").read_bytes() == before
 
 
@@ -96,10 +96,20 @@ def test_places_are_checked_before_anything_else(softiou: Run, pair: list[Path])
         # The second run does not even exist, which is found out later.
         softiou("compare", pair[0], "nowhere", *arguments).assert_refused(because)
 
-    refused("--out", "no/x.json", because="--out no/x.json: There is no folder no. Make it, or")
-    refused("--report", "ce/no/p.html", because="--report ce/no/p.html: There is no folder ce/no.")
-    refused("--out", "ce/evaluation.json/x", because="There is no folder ce/evaluation.json.")
-    refused("--out", "x", "--report", "ce/../x", because="--out and --report both name x. The JSON")
+    refused(
+        "--out", "no/x.json", because="--out no/x.json: the folder no does not exist. Create it, or"
+    )
+    refused(
+        "--report",
+        "ce/no/p.html",
+        because="--report ce/no/p.html: the folder ce/no does not exist.",
+    )
+    refused(
+        "--out", "ce/evaluation.json/x", because="the folder ce/evaluation.json does not exist."
+    )
+    refused(
+        "--out", "x", "--report", "ce/../x", because="--out and --report both name x. Choose two"
+    )
     assert not Path("x").exists()
 
 
@@ -121,7 +131,7 @@ def test_page_with_both_runs(softiou: Run, run_copy: Path, shapes: Path, tmp_pat
     assert {"cece_d", "ace_d", "mce_d", "biou_d", "bece_d"} <= set(metrics)
     assert [name for name, found in metrics.items() if found["interval"] is None] == []
     assert [name for name, found in metrics.items() if found["probability"] is None] == []
-    softiou(*command).assert_refused("page.html: The file exists already", "--report")
+    softiou(*command).assert_refused("page.html: the file already exists", "--report")
     assert Path("page.html").read_text() == page
 
 

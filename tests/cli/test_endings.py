@@ -38,15 +38,15 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space", "a/b"), "a/b: No space. Make room on its disk, or "),
-        (OSError(errno.EROFS, "Read-only", "a"), "a: Read-only. Its disk cannot be written to"),
+        (OSError(errno.ENOSPC, "No space", "a/b"), "a/b: No space. Free space on the disk, or "),
+        (OSError(errno.EROFS, "Read-only", "a"), "a: Read-only. The file system is read-only"),
         (PermissionError(errno.EACCES, "Denied", "a"), "a: Denied. Change its permissions"),
-        (OSError(errno.EMFILE, "Too many"), "Too many. Raise the number of files .*ulimit -n"),
+        (OSError(errno.EMFILE, "Too many"), "Too many. Raise the limit of open files.*ulimit -n"),
         (OSError(errno.ELOOP, "Loop", "a"), "a: Loop. It is a symbolic link that leads back"),
         (RuntimeError("Symlink loop from 'a'"), "Symlink loop from 'a'. It is a symbolic link"),
         (OSError("plain"), "plain"),
-        (MemoryError("17 GiB"), "There is not enough memory. 17 GiB"),
-        (KeyError("x"), "KeyError: 'x'\nThis should not happen. The same .* --debug shows"),
+        (MemoryError("17 GiB"), "Out of memory. 17 GiB"),
+        (KeyError("x"), "KeyError: 'x'\nThis should not happen. Run the same .* --debug to see"),
     ],
 )
 def test_errors_are_messages(

@@ -36,11 +36,11 @@ def test_onnx_says_what_is_inside_and_predicts_the_same_masks(
     assert (result.status, result.err) == (0, "")
     lines = result.out.splitlines()
     assert lines[:3] == [
-        "calibration  temperature 2.000 inside",
+        "calibration  temperature 2.000 included",
         "images       uint8 RGB (N, 3, H, W) in 0..255",
         "probs        float32 (N, 3, H, W)",
     ]
-    assert lines[3].startswith("checked      largest difference of a probability ")
+    assert lines[3].startswith("checked      largest difference in a probability ")
     assert float(lines[3].split()[-1]) < 1e-5
     assert lines[4].startswith("wrote        made/model.onnx (")
 
@@ -56,7 +56,7 @@ def test_onnx_says_what_is_inside_and_predicts_the_same_masks(
     predicted = softiou(*command)
     assert (predicted.status, predicted.err) == (0, "")
     assert predicted.out == (
-        "calibrated: temperature, inside model.onnx\n3 of 3 masks written to predictions\n"
+        "calibrated: temperature, included in model.onnx\n3 of 3 masks written to predictions\n"
     )
     model = load_trained(run_copy).model
     for file in images.iterdir():
@@ -74,13 +74,13 @@ def test_the_file_lies_in_the_run_or_beside_the_checkpoint(softiou: Run, run_cop
     result = softiou("export", run_copy, "--to", "safetensors")
     assert result.status == 0, result.err
     lines = result.out.splitlines()
-    assert lines[0] == "calibration  vector inside"
-    assert lines[1] == "checked      largest difference of a probability 0.0e+00"
+    assert lines[0] == "calibration  vector included"
+    assert lines[1] == "checked      largest difference in a probability 0.0e+00"
     assert lines[2].startswith(f"wrote        {path} (")
     softiou("export", run_copy, "--to", "safetensors").assert_refused("exists", "--overwrite")
     again = softiou("export", run_copy, "--to", "safetensors", "--uncalibrated", "--overwrite")
     assert again.status == 0
-    assert again.out.startswith("calibration  none inside (`softiou calibrate` fits one)\n")
+    assert again.out.startswith("calibration  none included (`softiou calibrate` fits one)\n")
     assert open_exported(path).info.scaling is None
     checkpoint = run_copy / "checkpoints" / "last.ckpt"
     result = softiou("export", checkpoint, "--to", "safetensors", "--json")
@@ -94,7 +94,7 @@ def test_the_file_lies_in_the_run_or_beside_the_checkpoint(softiou: Run, run_cop
 def test_torch_export_of_floating_images(softiou: Run, run_copy: Path, shapes: Path) -> None:
     result = softiou("export", run_copy, "--to", "torch-export", "--input-dtype", "float32")
     assert result.status == 0, result.err
-    least = "images       float32 RGB (N, 3, H, W) in 0..1, 33 pixels a side at least"
+    least = "images       float32 RGB (N, 3, H, W) in 0..1, at least 33 pixels per side"
     assert result.out.splitlines()[1] == least
     file = run_copy / "model.pt2"
     image = shapes / "test" / "images" / "test0.png"
@@ -139,13 +139,15 @@ def test_teacher(softiou: Run, run_copy: Path, shapes: Path) -> None:
     assert softiou("predict", file, image, *teacher).status == 0
     softiou("export", run_copy, "--to", "safetensors")
     students = run_copy / "model.safetensors"
-    softiou("predict", students, image, *teacher).assert_refused("holds the weights of the student")
+    softiou("predict", students, image, *teacher).assert_refused(
+        "contains the weights of the student"
+    )
 
 
 def test_refuses(softiou: Run, run_copy: Path, shapes: Path) -> None:
     softiou("export", "nowhere", "--to", "onnx").assert_refused("nowhere does not exist")
     wrong = softiou("export", run_copy, "--to", "onnx", "--out", "model.pt2")
-    wrong.assert_refused("--out model.pt2: a file for --to onnx is named *.onnx")
+    wrong.assert_refused("--out model.pt2: the name of a file for --to onnx must end in .onnx")
     plain = softiou("export", run_copy, "--to", "onnx", "--calibrated")
     plain.assert_refused("has no calibration", "softiou calibrate")
     assert softiou("export", run_copy).status == 2

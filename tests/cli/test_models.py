@@ -56,7 +56,7 @@ def test_search(softiou: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--search", "zzzz"), "no encoder's name holds 'zzzz'"),
+        (("--search", "zzzz"), "no encoder's name contains 'zzzz'"),
         (("--architecture", "unett"), "Did you mean unet"),
         (("--architecture", "transformers"), "name one, --encoder REPOSITORY|FOLDER"),
         (("--encoder", "resnet19"), "Unknown encoder 'resnet19'"),

@@ -77,7 +77,7 @@ def test_fetch_says_where_to_get_the_data(name: str, softiou: Run) -> None:
 def test_fetch_does_not_pretend(softiou: Run, tmp_path: Path) -> None:
     result = softiou("fetch", "cityscapes", "--to", tmp_path)
     assert result.status == 1
-    assert result.out.endswith("softiou downloads voc and ade20k alone: nothing was done.\n")
+    assert result.out.endswith("softiou can download only voc and ade20k; nothing was done.\n")
     softiou("fetch", "coco").assert_refused("Expected one of cityscapes, voc")
 
 
@@ -85,7 +85,7 @@ def test_fetch_does_not_pretend(softiou: Run, tmp_path: Path) -> None:
     "arguments", [("voc",), ("camvid",), ("camvid", "--to", "data"), ("ade20k", "--to", "data")]
 )
 def test_fetch_takes_sbd_where_it_is_downloaded(softiou: Run, arguments: tuple[str, ...]) -> None:
-    said = f"but got `softiou fetch {' '.join(arguments)} --sbd`. Run `softiou fetch voc --to DIR"
+    said = f"but got `softiou fetch {' '.join(arguments)} --sbd`. Only voc"
     softiou("fetch", *arguments, "--sbd").assert_refused(said)
 
 

@@ -50,7 +50,7 @@ def test_list_of_a_part_as_json(softiou: Run) -> None:
 
 
 def test_list_of_nothing(softiou: Run) -> None:
-    softiou("recipes", "ls", "mnist").assert_refused("No recipe has 'mnist' in its name")
+    softiou("recipes", "ls", "mnist").assert_refused("No recipe's name contains 'mnist'")
     assert softiou("recipes", "ls", "mnist", "--json").out == "[]\n"
 
 
@@ -67,7 +67,7 @@ def test_recipe_is_copied(softiou: Run, tmp_path: Path) -> None:
         (["settings"], "settings/camvid-jml-ssl.yaml"),
     ):
         result = softiou("recipes", "cp", "camvid-jml-ssl", *arguments)
-        assert result.out == f"{copy}: change it, and run  softiou semi DATA --config {copy}\n"
+        assert result.out == f"{copy}: edit it, and run  softiou semi DATA --config {copy}\n"
         assert (tmp_path / copy).read_bytes() == recipe_path("camvid-jml-ssl").read_bytes()
 
 
@@ -120,7 +120,7 @@ def test_a_file_goes_before_a_recipe(softiou: Run) -> None:
 
 def test_neither_file_nor_recipe(softiou: Run) -> None:
     softiou("train", "digits", "--config", "camvid-jlm").assert_refused(
-        "--config camvid-jlm: there is no such file. There is no recipe 'camvid-jlm'. "
+        "--config camvid-jlm: the file does not exist. There is no recipe 'camvid-jlm'. "
         "Did you mean one of camvid-jml"
     )
     # Names that a recipe cannot have are files.

@@ -143,8 +143,8 @@ def test_prediction_counts_what_it_leaves_out(tmp_path: Path) -> None:
     (folder / "city").mkdir()
     (folder / "city" / "c.png").touch()
     assert list(left_out([folder, folder / "a.png"])) == [
-        f"left out  2 files of {folder} that are no images by their names",
-        f"left out  1 images in folders of {folder}",
+        f"left out  2 files of {folder} without the suffix of an image",
+        f"left out  1 images in subfolders of {folder}",
     ]
 
 

@@ -410,7 +410,10 @@ def test_predict_runs_without(
     )
     said = done.stderr.replace("softiou: loading PyTorch ...\n", "")  # on slow machines
     assert (done.returncode, said) == (0, "")
-    assert done.stdout == f"calibrated: vector, inside {file.name}\n1 of 1 masks written to {out}\n"
+    assert (
+        done.stdout
+        == f"calibrated: vector, included in {file.name}\n1 of 1 masks written to {out}\n"
+    )
     rgb = torch.from_numpy(pixels).permute(2, 0, 1)
     flips = InferenceSettings(flips=True)
     expected = predict_probs(small.model, rgb, precision="fp32", settings=flips, scaling=sharp)

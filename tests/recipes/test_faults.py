@@ -46,13 +46,10 @@ def refuse(number: int, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
 @pytest.mark.parametrize(
     ("number", "way_out"),
     [
-        (errno.ENOSPC, "No space left on device. Make room on its disk, or choose another place."),
-        (
-            errno.EROFS,
-            "Read-only file system. Its disk cannot be written to; choose another place.",
-        ),
-        (errno.EACCES, "Permission denied. Change its permissions, or choose another place."),
-        (errno.EFBIG, "File too large. Files of this size are not allowed here: raise ulimit -f"),
+        (errno.ENOSPC, "No space left on device. Free space on the disk, or choose another path."),
+        (errno.EROFS, "Read-only file system. The file system is read-only; choose another path."),
+        (errno.EACCES, "Permission denied. Change its permissions, or choose another path."),
+        (errno.EFBIG, "File too large. The file is too large: raise ulimit -f"),
     ],
     ids=["full disk", "read-only", "no permission", "file too large"],
 )
@@ -98,7 +95,7 @@ def test_a_run_that_may_not_be_written_to(
         with pytest.raises(OSError, match="Permission") as found:
             resume_training(run)
     assert message_of(found.value) == (
-        f"{run}/.lock: Permission denied. Change its permissions, or choose another place."
+        f"{run}/.lock: Permission denied. Change its permissions, or choose another path."
     )
     resume_training(run)
     assert difference_of_trainings(run, untroubled) == ""

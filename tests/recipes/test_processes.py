@@ -199,7 +199,7 @@ def test_a_requeued_job_continues_with_more_processes(
     ends = [command.wait(600) for command in commands]
     said = [command.text() for command in commands]
     assert ends == [0, 0], "\n".join(said)
-    assert "keeps its own settings, not optim.clip_norm: 3" in said[0]
+    assert "its own settings are used instead of optim.clip_norm: 3" in said[0]
     assert "continuing from step 3/6" in said[0]
     assert said[1] == ""
     assert largest_difference(whole, run) <= 1e-5

@@ -1,4 +1,4 @@
-"""The command line: one file a verb. Nothing heavy is imported before a verb runs."""
+"""The command line: one file per verb. No slow import happens before a verb runs."""
 
 import sys
 from typing import Annotated
@@ -85,11 +85,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error ends in a message instead of a traceback."""
-    debug = "--debug" in sys.argv  # also behind the verb
+    debug = "--debug" in sys.argv  # also accepted after the verb
     sys.argv = [one for one in sys.argv if one != "--debug"]
     listen()
     if are_several():
-        end_with_parent()  # a launcher that is killed cannot end them
+        end_with_parent()  # a killed launcher cannot terminate its processes
     set_verbosity(0)
     try:
         app()
@@ -99,7 +99,7 @@ def main() -> None:
         print(f"softiou: {visible(message_of(error), keep=chr(10))}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
-        # 130 is what typer makes of KeyboardInterrupt, and 0 means that something swallowed it.
+        # typer turns KeyboardInterrupt into 130; 0 means that a library swallowed the interrupt.
         if received() and end.code in (None, 0, 130):
             sys.exit(status_of_interruption())
         raise

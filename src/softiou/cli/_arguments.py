@@ -1,4 +1,4 @@
-"""Arguments that several verbs take, and how their values are read."""
+"""Arguments that several verbs share, and parsers of their values."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -42,7 +42,7 @@ DataOrSetting = Annotated[
 
 
 def _complete(incomplete: str) -> list[str]:
-    """Return the keys that begin so, for the shell."""
+    """Return the keys that start with the typed text, for completion in the shell."""
     from softiou.configuration.sections import Config
 
     return [f"{key}=" for key in Config.dotted_keys() if key.startswith(incomplete)]
@@ -74,7 +74,7 @@ TrainSplit = Annotated[
     typer.Option(
         metavar="NAME|FILE.txt",
         help="Images with masks: a split, a list in DATA/splits such as 1_8 (see softiou split), "
-        "or another list; default: train.",
+        "or the path of another list; default: train.",
     ),
 ]
 RunToResume = Annotated[
@@ -97,8 +97,8 @@ Precision = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        help="Load a .pt2 file, which can run any code: only one that you wrote, or would run as a "
-        "program."
+        help="Load a .pt2 file. Such a file can run any code: load only files that you wrote or "
+        "trust."
     ),
 ]
 Window = Annotated[
@@ -123,15 +123,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON and
 def data_and_settings(
     data: str | None, overrides: list[str] | None
 ) -> tuple[str | None, list[str]]:
-    """Return the data set and the settings; what came first may be a setting already."""
+    """Return the data set and the settings; the first argument may be a setting."""
     settings = list(overrides or [])
-    if data and "=" in data and not Path(data).exists():  # no data set: it is in the file
+    if data and "=" in data and not Path(data).exists():  # the file names the data set
         return None, [data, *settings]
     return data, settings
 
 
 def factors(scales: str) -> tuple[float, ...]:
-    """Read factors to resize by; ConfigError when one of them is no number."""
+    """Parse scale factors; raise ConfigError unless all are numbers."""
     try:
         return tuple(float(factor) for factor in scales.split(","))
     except ValueError as error:
@@ -141,7 +141,7 @@ def factors(scales: str) -> tuple[float, ...]:
 
 
 def window_px(text: str | None) -> tuple[int, int] | None:
-    """Read height and width of a window; ConfigError when they are no numbers."""
+    """Parse height and width of a window; raise ConfigError unless they are numbers."""
     if text is None:
         return None
     parts = text.lower().split("x")

@@ -1,4 +1,4 @@
-"""What `softiou check` prints: contents, problems by kind, and advice."""
+"""The output of `softiou check`: contents, problems by kind, and advice."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _COLOURS = {"note": "cyan", "warning": "yellow", "error": "red"}
-_IMBALANCED = 10  # the most frequent class by the rarest
+_IMBALANCED = 10  # ratio of the most frequent class to the rarest
 
 
 def summary(report: CheckReport) -> Iterator[RenderableType]:
-    """Render contents, the most frequent problems of each severity, advice, and the counts."""
+    """Render the contents, the most frequent problems of each severity, advice, and counts."""
     yield from map(Text, map(visible, _contents(report)))
     if report.splits:
         yield _class_table(report)
@@ -40,22 +40,22 @@ def summary(report: CheckReport) -> Iterator[RenderableType]:
 
 
 def fix_summary(fixed: FixReport) -> Iterator[Text]:
-    """Describe a corrected copy: its content, the repairs, and what is not in it."""
-    yield Text(f"{fixed.out}: {fixed.samples} images with their masks; images are links.")
+    """Describe a corrected copy: its content, the repairs, and the omitted images."""
+    yield Text(f"{fixed.out}: {fixed.samples} images with masks; the images are links.")
     yield from (Text(f"  {number} masks {step}") for step, number in sorted(fixed.steps.items()))
     if fixed.left_out:
-        yield Text(f"left out: {fixed.left_out} images that cannot be repaired in one way only")
+        yield Text(f"left out: {fixed.left_out} images whose repair is ambiguous or impossible")
         yield from map(_group, fixed.reasons[:_SHOWN])
     for group in fixed.remaining:
         yield Text(f"not repaired: {group.count} of the kind {group.kind}", style="bold red")
 
 
 def suspect_table(suspects: "Sequence[SuspectLabel]") -> Iterator[RenderableType]:
-    """List the first labels that may be wrong."""
+    """Render a table of the first labels that may be wrong."""
     if not suspects:
         yield Text("suspect labels: none")
         return
-    headings = ("image", "labels", "prediction", "pixels", "sure, %", "top, left, bottom, right")
+    headings = ("image", "label", "predicted", "pixels", "confidence %", "top, left, bottom, right")
     table = table_of(headings, words=3, title="Suspect labels")
     for one in suspects[:_SHOWN]:
         numbers = (f"{one.pixels:,}", f"{one.confidence:.1f}", ", ".join(map(str, one.box)))
@@ -67,7 +67,7 @@ def suspect_table(suspects: "Sequence[SuspectLabel]") -> Iterator[RenderableType
 
 
 def _group(group: ProblemGroup) -> Text:
-    """Render a problem; of several of a kind, the number and the first few."""
+    """Render a problem, or the number and the first few of several problems of one kind."""
     heading = (f"{group.severity}: ", f"bold {_COLOURS[group.severity]}")
     examples = "".join(f"\n  {visible(p.file)}\n    {visible(p.message)}" for p in group.examples)
     if group.count == 1:
@@ -82,7 +82,7 @@ def _group(group: ProblemGroup) -> Text:
 
 
 def _contents(report: CheckReport) -> Iterator[str]:
-    """Describe each split, and the images for training without masks."""
+    """Describe each split, each list and the images without masks."""
     for name, split in report.splits.items():
         yield f"{name}: {_in_words(split)}"
     for name, listed in report.lists.items():
@@ -112,7 +112,7 @@ def _sizes(sizes: Sequence[SizeSummary]) -> list[str]:
 
 
 def _class_table(report: CheckReport) -> Table:
-    """Render the share of the pixels and the number of images of each class, by split."""
+    """Render the pixel share and the number of images of each class in each split."""
     table = table_of(["class", *(escaped(f"{name}: pixels (images)") for name in report.splits)])
     for rows in zip(*(split.classes for split in report.splits.values()), strict=True):
         cells = (f"{row.pixel_share:.2%} ({row.images})" for row in rows)
@@ -121,20 +121,20 @@ def _class_table(report: CheckReport) -> Table:
 
 
 def _advice(report: CheckReport) -> Iterator[str]:
-    """Render the advice."""
+    """Return lines of advice for training and labelling."""
     if report.value_map:
         pairs = ", ".join(f"{raw}: {to}" for raw, to in report.value_map.items())
-        yield f"numbers: the only label_map that fits all masks is {{{pairs}}}"
-        yield "  -> write it in dataset.yaml, or renumber a copy: `softiou check DATA --fix OUT`"
+        yield f"values: the only label_map that is valid for all masks is {{{pairs}}}"
+        yield "  -> write it in dataset.yaml, or correct a copy: `softiou check DATA --fix OUT`"
     if report.lacks_validation:
         yield "validation: there is no split val; training will hold out a fifth of train for it"
-        yield "  -> `softiou split DATA --val 0.2 --test 0.1` chooses images by their classes, and"
-        yield "  keeps those of a patient or a video together with --by"
+        yield "  -> `softiou split DATA --val 0.2 --test 0.1` writes class-balanced splits; --by"
+        yield "  keeps all images of a patient or a video in one split"
     advice = report.advice
     if advice is None:
         return
     height, width = advice.crop_px
-    yield f"crop: data.crop_px=auto takes {height} x {width} (height x width)"
+    yield f"crop: data.crop_px=auto uses {height} x {width} (height x width)"
     if advice.scarce:
         yield f"rare in train: {some_of(advice.scarce)}"
         yield "  -> merge each with a similar class (label_map in dataset.yaml), or label more"

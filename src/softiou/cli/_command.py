@@ -1,4 +1,4 @@
-"""What every verb has: -h, --quiet, --verbose, and a word on options of other tools."""
+"""Options of every verb: -h, --quiet and --verbose; and hints for unknown options."""
 
 import sys
 from difflib import get_close_matches
@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from softiou._screen import set_verbosity
 from softiou.errors import ConfigError
 
-# Options that were renamed, which work until the next minor release.
+# Renamed options; the old names work until the next minor release.
 _RENAMED = {
     "--run": "--out",
     "--weights": "--model",
@@ -39,7 +39,7 @@ def _options(
             "--verbose",
             callback=lambda value: set_verbosity(1) if value else None,
             expose_value=False,
-            help="Print why auto has its values, and messages of libraries.",
+            help="Print the reasons for the values of auto, and messages of libraries.",
         ),
     ] = False,
 ) -> None:
@@ -47,7 +47,7 @@ def _options(
 
 
 class Verb(TyperCommand):
-    """A command of softiou."""
+    """A softiou command with the shared options."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
@@ -55,7 +55,7 @@ class Verb(TyperCommand):
         self.params += typer.main.get_command(_SHARED).params
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments; options that are settings here are answered with the setting."""
+        """Parse the arguments; for an option that is a setting, name the setting."""
         own = {name for param in self.params for name in (*param.opts, *param.secondary_opts)}
         end = args.index("--") if "--" in args else len(args)
         for place, word in enumerate(args[:end]):
@@ -63,14 +63,14 @@ class Verb(TyperCommand):
             if not option.startswith("--") or option in (*own, "--help"):
                 continue
             if (new := _RENAMED.get(option)) in own:
-                print(f"softiou: {option} is {new} now", file=sys.stderr)
+                print(f"softiou: {option} was renamed to {new}", file=sys.stderr)
                 args[place] = f"{new}{equals}{value}"
             elif not get_close_matches(option, own, cutoff=0.8):
                 self._refuse_setting(option, value if equals else " ".join(args[place + 1 :][:1]))
         return super().parse_args(ctx, args)
 
     def _refuse_setting(self, option: str, value: str) -> None:
-        """Raise for an option that is a setting; others are for the parser."""
+        """Raise ConfigError for an option that is a setting; the parser reports all others."""
         if not any("KEY=VALUE" in str(param.metavar) for param in self.params):
             return
         from softiou.configuration.mistakes import advice

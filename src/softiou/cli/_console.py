@@ -1,4 +1,4 @@
-"""What the verbs share: printing, progress, the table of scores."""
+"""Output shared by the verbs: messages, progress and tables of metrics."""
 
 import json
 import re
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 
 def command_line() -> str:
-    """Return the command that was typed."""
+    """Return the command line of this process."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def loading() -> AbstractContextManager[None]:
-    """Return what says that PyTorch is imported, where that takes long."""
+    """Return a context that shows a message if importing PyTorch takes long."""
     return progress_of(None).doing("loading PyTorch")
 
 
 def for_job(given: dict[str, Any], **readers: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the arguments of a verb for the job of its name; `readers` read some from text."""
+    """Return a verb's arguments as arguments of its job; `readers` parse those given as text."""
     read = {name: reader(given[name]) for name, reader in readers.items()}
     progress = False if given["json_output"] else None
     given = {name: value for name, value in given.items() if name != "json_output"}
@@ -40,14 +40,14 @@ def for_job(given: dict[str, Any], **readers: Callable[[Any], Any]) -> dict[str,
 
 
 def print_json(content: Mapping[str, object]) -> None:
-    """Print the result of a verb as JSON; paths as text."""
+    """Print the result of a verb as JSON, with paths as strings."""
     print(json.dumps(content, indent=1, allow_nan=False, default=str))
 
 
 def plain_message(error: Exception) -> str:
-    """Return the message of an error; without the traceback when it comes from a loading process.
+    """Return the message of an error, without the traceback of a DataLoader worker.
 
-    DataLoader puts the whole traceback of its process into the message of the error.
+    DataLoader puts the traceback of the worker process into the message of the error.
     """
     text = str(error)
     if not text.startswith("Caught "):
@@ -92,8 +92,8 @@ def score_table(
 ) -> None:
     """Print the metrics of models in per cent: a line for each metric, a column for each model.
 
-    `names` are the metrics to print, None for those of an evaluation that any model has;
-    intervals stand behind the values.
+    `names` are the metrics to print; None prints the main metrics of an evaluation. Intervals
+    are printed after the values.
     """
     caption = "per cent; 95 % intervals by resampling the images" if intervals else "per cent"
     table = table_of(["", *map(escaped, rows)], caption=caption)
@@ -112,14 +112,14 @@ def score_table(
 
 
 def escaped(text: str) -> str:
-    """Return text as a cell of a table shows it, whatever is in it."""
+    """Escape control characters and markup of a text for a table cell."""
     from rich.markup import escape
 
     return escape(visible(text))
 
 
 def table_of(headings: Iterable[str], *, words: int = 1, **settings: Any) -> "Table":
-    """Make a table whose first columns hold words, and the others numbers."""
+    """Return a table whose first columns contain text and the others numbers."""
     from rich.table import Table
 
     table = Table(title_justify="left", caption_justify="left", **settings)
@@ -129,9 +129,9 @@ def table_of(headings: Iterable[str], *, words: int = 1, **settings: Any) -> "Ta
 
 
 def print_table(table: "Table", *, width: int = 100) -> None:
-    """Print a table whose numbers and names stay whole: where it is narrow, headings wrap.
+    """Print a table without breaking numbers and names; in a narrow terminal, headings wrap.
 
-    The first column has the names of the rows; `width` is that of a file, in characters.
+    The first column has the names of the rows; `width` in characters is used if output is a file.
     """
     from rich.console import Console
 

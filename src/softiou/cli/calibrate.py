@@ -1,4 +1,4 @@
-"""softiou calibrate: a scaling of a model's logits, fitted on the validation split."""
+"""softiou calibrate: fit a scaling of the logits on the validation split."""
 
 from dataclasses import asdict
 from typing import Annotated, Literal
@@ -15,15 +15,15 @@ def calibrate(
     split: Annotated[
         str | None,
         typer.Option(
-            help="Split to fit on, not one that is reported; default: the run's data.val_split.",
+            help="Split to fit on, not one used for reporting; default: the run's data.val_split.",
             show_default=False,
         ),
     ] = None,
     kind: Annotated[
         Literal["temperature", "class_temperature", "vector"],
         typer.Option(
-            help="One temperature, which does not change masks; one per class; or a scale and a "
-            "bias per class."
+            help="One temperature (does not change the masks), one per class, or a scale and "
+            "a bias per class."
         ),
     ] = "temperature",
     labels: arguments.Truth = "auto",

@@ -1,4 +1,4 @@
-"""`softiou check`: the problems of a data set, and how to correct them."""
+"""`softiou check`: find the problems of a data set, and correct a copy."""
 
 from __future__ import annotations
 
@@ -34,8 +34,7 @@ def check(
         ),
     ],
     unlabeled: Annotated[
-        Path | None,
-        typer.Option(help="Folder of images without masks, to be checked with those of DATA."),
+        Path | None, typer.Option(help="Folder of images without masks, to be checked as well.")
     ] = None,
     bands: BandsOfImages = None,
     fix: Annotated[
@@ -49,7 +48,7 @@ def check(
     shards: Annotated[
         int | None,
         typer.Option(
-            metavar="MB", min=1, help="With --fix: write tar archives of this size, not files."
+            metavar="MB", min=1, help="With --fix: write tar archives of this size, no files."
         ),
     ] = None,
     run: Annotated[
@@ -57,12 +56,12 @@ def check(
         typer.Option(
             "--with",
             metavar="RUN",
-            help="Also list labels that may be wrong: this model is confident of another class.",
+            help="Also list labels where this model confidently predicts another class.",
         ),
     ] = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Exit status 1 also for warnings, or without a split val."),
+        typer.Option("--strict", help="Exit status 1 also for warnings or a missing split val."),
     ] = False,
     json_output: Annotated[
         bool, typer.Option("--json", help="Print all problems as JSON instead of a summary.")
@@ -70,8 +69,8 @@ def check(
 ) -> None:
     """Find the problems of a data set before training, and how to fix them.
 
-    Looks at every file and ends with status 1 when there are errors; with --fix, when there are
-    some that the copy does not repair.
+    Reads every file. The exit status is 1 if there are errors; with --fix, if the copy does not
+    repair all of them.
     """
     with _console.loading():
         from softiou import jobs
@@ -81,13 +80,13 @@ def check(
         from softiou.data import Bands
 
     if fix is not None:
-        fix_folder(data, fix)  # fail before the work
+        fix_folder(data, fix)  # fail before the long check
     progress = progress_of(False if json_output else None)
     asked = [] if bands is None else [f"data.bands={bands}"]
     numbers = load_config(source=data, overrides=asked).data.bands
     report = jobs.check(data, unlabeled=unlabeled, bands=numbers, progress=progress)
     if not json_output:
-        _print(summary(report))  # printed even when nothing can be repaired
+        _print(summary(report))  # before the repair, which may raise
     watch = partial(progress.track, description="checking files")
     seen = Bands(tuple(numbers)) if numbers else None
     how: dict[str, Any] = {"bands": seen, "shard_bytes": shards and shards * 10**6, "watch": watch}
@@ -106,7 +105,7 @@ def check(
 
 def convert(
     data: Annotated[
-        str, typer.Argument(help="Folder or LAYOUT:/path, for instance coco:/data/coco.")
+        str, typer.Argument(help="Data set folder or LAYOUT:/path, such as coco:/data/coco.")
     ],
     out: Annotated[Path, typer.Argument(help="New folder.")],
     bands: BandsOfImages = None,
@@ -116,8 +115,8 @@ def convert(
 ) -> None:
     """Write a data set of any layout or annotation format as a folder of images and masks.
 
-    The masks are PNGs of class numbers, the images links to those of DATA. Training does not need
-    it. The same as check DATA --fix OUT, which corrects what is wrong meanwhile.
+    The masks are PNG files of class indices; the images are links to those of DATA. Training
+    reads DATA directly and does not need this. Like check DATA --fix OUT, it corrects errors.
     """
     check(data, bands=bands, fix=out, shards=shards)
 
@@ -136,4 +135,4 @@ def _print(parts: Iterable[RenderableType]) -> None:
 
     console = Console()
     for part in parts:
-        console.print(part, soft_wrap=isinstance(part, Text))  # paths stay in one piece
+        console.print(part, soft_wrap=isinstance(part, Text))  # do not break paths

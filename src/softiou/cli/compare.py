@@ -1,4 +1,4 @@
-"""softiou compare: evaluated runs on the same images."""
+"""softiou compare: compare evaluated runs on the same images."""
 
 from pathlib import Path
 from string import ascii_uppercase
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from softiou.comparison import Comparison, Contrast, Difference, Estimate, Group
 
 NOTE = (
-    "With one seed, intervals describe other test images, not other seeds. "
+    "With one seed, intervals describe the choice of test images, not of the seed. "
     "Runs that differ only in their seed are pooled."
 )
 
@@ -54,7 +54,7 @@ def compare(
 ) -> None:
     """Estimate whether a run is better than another, with confidence intervals.
 
-    By a paired bootstrap over the images of both evaluations; P is the share of the resamples in
+    Uses a paired bootstrap over the images of both evaluations; P is the share of resamples in
     which the run is better than the baseline. Runs that differ only in their seed are pooled.
     """
     given = _console.for_job(locals())
@@ -73,7 +73,7 @@ def compare(
 
 
 def show(comparison: "Comparison") -> None:
-    """Print the runs, and for each difference a table of metrics and one of classes."""
+    """Print the runs, and for each comparison a table of metrics and a table of classes."""
     from rich.console import Console
 
     console = Console(width=None if is_watched() else 100)

@@ -1,4 +1,4 @@
-"""softiou config: the complete settings of a training, before it is started."""
+"""softiou config: print the complete settings of a training."""
 
 import json
 from typing import Annotated
@@ -12,7 +12,7 @@ def config(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Data set, for the values of auto, memory and time; without it: settings only.",
+            help="Data set, to resolve auto and estimate memory and time; else settings only.",
             show_default=False,
         ),
     ] = None,
@@ -20,9 +20,9 @@ def config(
     config: ConfigFile = None,
     json_output: Json = False,
 ) -> None:
-    """Print all settings with comments, what auto becomes and why, memory and time.
+    """Print all settings with comments, the values of auto with their reasons, memory and time.
 
-    The output is a file for --config.
+    The output can be saved and passed to --config.
     """
     from softiou import jobs
 

@@ -1,4 +1,4 @@
-"""softiou demo: the main job on the embedded data set, from nothing to a report."""
+"""softiou demo: train, evaluate and compare two models on the embedded data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +9,7 @@ from softiou._screen import progress_of
 from softiou.cli import _console
 from softiou.cli._arguments import Json
 
-# Small enough for a laptop; measured as the experiment demo in benchmarks/.
+# Small enough for a laptop; the experiment "demo" in benchmarks/ measures the result.
 SETTINGS = [
     "model.architecture=unet",
     "model.encoder=tu-resnet10t",
@@ -20,7 +20,7 @@ SETTINGS = [
     "precision=fp32",
     "optim.validations=5",
 ]
-# Share of the cross-entropy, and the learning rate that is best on validation.
+# Weight of the cross-entropy, and the learning rate that is best on the validation split.
 METHODS = {"CE": (1.0, 0.006), "0.25 CE + 0.75 JML": (0.25, 0.006)}
 
 

@@ -1,4 +1,4 @@
-"""softiou env: versions, devices, and which implementation serves which job."""
+"""softiou env: print versions, devices and the implementations of losses and metrics."""
 
 import json
 

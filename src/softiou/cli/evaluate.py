@@ -1,4 +1,4 @@
-"""softiou evaluate: a trained model over a data set."""
+"""softiou evaluate: evaluate a trained model on a data set."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ def evaluate(
     data: arguments.DataOfRun = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to evaluate; default: test, or val if there is no test."),
+        typer.Option(help="Split to evaluate; default: test, or val if there is no test split."),
     ] = None,
     labels: arguments.Truth = "auto",
     window: arguments.Window = None,
@@ -36,7 +36,7 @@ def evaluate(
 ) -> None:
     """Evaluate a model: mIoU over the data set, per image and per class, and calibration.
 
-    With a calibration (training fits one), the calibrated metrics are reported as well.
+    If the checkpoint has a calibration (training fits one), both variants are reported.
     """
     given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
     with _console.loading():

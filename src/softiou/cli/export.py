@@ -1,4 +1,4 @@
-"""softiou export: a trained model as one file, for use without softiou or without Lightning."""
+"""softiou export: export a trained model to a file that runs without softiou or Lightning."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +28,7 @@ def export(
         bool | None,
         typer.Option(
             "--calibrated/--uncalibrated",
-            help="Include the calibration of the checkpoint; default: if there is one.",
+            help="Include the calibration of the checkpoint; default: yes, if there is one.",
             show_default=False,
         ),
     ] = None,
@@ -41,10 +41,10 @@ def export(
     overwrite: Annotated[bool, typer.Option(help="Replace a file that exists already.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Export a model as one file, from images to probabilities, and compare it with the model.
+    """Export a model to one file, from images to probabilities, and check its output.
 
     The file includes normalisation, padding, interpolation to the size of the image, calibration
-    and softmax; number and size of the images are dynamic.
+    and softmax; the number and size of the images are dynamic.
     """
     given = _console.for_job(locals())
     with _console.loading():

@@ -1,4 +1,4 @@
-"""softiou fetch: published data sets, downloaded where that is free, else how to get them."""
+"""softiou fetch: download published data sets, or print how to get them."""
 
 from functools import partial
 from pathlib import Path
@@ -18,13 +18,13 @@ def fetch(
     ],
     to: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the data; without it, print how to get them."),
+        typer.Option(metavar="DIR", help="Folder for the data; default: only print instructions."),
     ] = None,
     sbd: Annotated[
         bool, typer.Option("--sbd", help="voc: also the 10,582 masks of trainaug (1.4 GB).")
     ] = False,
 ) -> None:
-    """Download a published data set, or print where to get it and where to put the files.
+    """Download a published data set, or print where to get it and how to store it.
 
     voc and ade20k are downloaded with --to DIR. An interrupted download is resumed, archives
     are checked, and no file is ever overwritten.
@@ -34,13 +34,13 @@ def fetch(
     if sbd and (to is None or name != "voc"):
         got = name if to is None else f"{name} --to {to}"
         raise DataError(
-            "Expected `--sbd`, which downloads masks for voc alone, with voc and a folder, but got "
-            f"`softiou fetch {got} --sbd`. Run `softiou fetch voc --to DIR --sbd`, or leave it out."
+            f"Expected `--sbd` with `softiou fetch voc --to DIR`, but got `softiou fetch {got} "
+            "--sbd`. Only voc has these masks; run `softiou fetch voc --to DIR --sbd` or omit it."
         )
     if to is None or name not in FETCHED:
         _console.say(instructions(name))
         if to is not None:
-            _console.say(f"\nsoftiou downloads {' and '.join(FETCHED)} alone: nothing was done.")
+            _console.say(f"\nsoftiou can download only {' and '.join(FETCHED)}; nothing was done.")
             raise typer.Exit(1)
         return
     watch = partial(progress_of(None).track, description="downloading")

@@ -1,4 +1,4 @@
-"""softiou label: a teacher's soft labels of a data set, made once and kept on disk."""
+"""softiou label: store a teacher's soft labels for a data set on disk."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ def label(
         Path, typer.Option(metavar="RUN|CKPT", help="Run directory or checkpoint of the teacher.")
     ],
     out: Annotated[
-        Path, typer.Option(help="Folder of the soft labels; an existing one is continued.")
+        Path, typer.Option(help="Folder of the soft labels; an existing folder is continued.")
     ],
     settings: Annotated[
         list[str] | None,
@@ -34,7 +34,7 @@ def label(
         ),
     ] = None,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all labels again, and replace damaged ones.")
+        bool, typer.Option("--verify", help="Check all stored labels, and replace damaged files.")
     ] = False,
     json_output: Json = False,
 ) -> None:

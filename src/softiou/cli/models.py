@@ -1,4 +1,4 @@
-"""`softiou models`: which networks there are, and what they cost."""
+"""`softiou models`: list the available networks and their cost."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 def models(
     architecture: Annotated[
         str | None,
-        typer.Option(help="Only this one, with the common encoders.", show_default=False),
+        typer.Option(help="Only this architecture, with common encoders.", show_default=False),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Only this one; tu-NAME: timm.", show_default=False)
+        str | None, typer.Option(help="Only this encoder; tu-NAME: of timm.", show_default=False)
     ] = None,
-    crop: Annotated[int, typer.Option(help="Side in pixels, for the cost.", min=1)] = 512,
+    crop: Annotated[int, typer.Option(help="Crop side in pixels, for the cost.", min=1)] = 512,
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)] = 19,
     search: Annotated[
         str | None,
-        typer.Option(help="List encoders whose name contains a text.", show_default=False),
+        typer.Option(help="List the encoders whose name contains this text.", show_default=False),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List architectures and encoders with their size and cost."""
+    """List architectures and encoders with their parameters and compute."""
     from softiou.models.catalogue import costs, encoder_families, search_encoders
 
     if search is not None:
@@ -53,13 +53,13 @@ def _print_names(text: str, names: list[str], *, json_output: bool) -> None:
         return
     if not names:
         raise ConfigError(
-            f"--search: no encoder's name holds {text!r}. Try a part of it, such as convnext."
+            f"--search: no encoder's name contains {text!r}. Try a shorter text, such as convnext."
         )
     print("\n".join(names))
 
 
 def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
-    """Print a row for each pair, and below why others cannot be had."""
+    """Print a row for each pair, and the reasons why other pairs are unavailable."""
     headings = ("architecture", "encoder", "parameters, M", "GMACs", "stride of the logits")
     caption = f"GMACs of a crop of {crop}x{crop}, for {classes} classes"
     table = _console.table_of(headings, words=2, caption=caption)
@@ -74,7 +74,7 @@ def _print_costs(found: list[Cost], *, crop: int, classes: int) -> None:
 
 
 def _print_families(families: dict[str, list[str]]) -> None:
-    print("\nEncoders, besides the names of timm as tu-NAME (--search convnext lists some):")
+    print("\nEncoders, in addition to those of timm as tu-NAME (--search convnext lists some):")
     for names in families.values():
         print(f"  {' '.join(names)}")
     print(

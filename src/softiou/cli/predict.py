@@ -1,4 +1,4 @@
-"""softiou predict: masks for images without any."""
+"""softiou predict: predict masks for images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -26,8 +26,8 @@ def predict(
         bool | None,
         typer.Option(
             "--calibrated/--uncalibrated",
-            help="Scale the logits as the end of the training, or `softiou calibrate`, has fitted "
-            "it; default: where it has.",
+            help="Apply the calibration fitted by the training or `softiou calibrate`; default: "
+            "yes, if there is one.",
             show_default=False,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def predict(
     overwrite: Annotated[bool, typer.Option(help="Replace results that exist already.")] = False,
     json_output: arguments.Json = False,
 ) -> None:
-    """Predict masks in the size of the images: STEM.png, class indices with the class palette."""
+    """Predict masks as STEM.png, in the size of the image: class indices with a palette."""
     given = _console.for_job(locals(), window=arguments.window_px, scales=arguments.factors)
     options = {
         name: given.pop(name)

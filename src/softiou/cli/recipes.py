@@ -1,4 +1,4 @@
-"""softiou recipes: complete settings of published experiments, to list, to read and to copy."""
+"""softiou recipes: list, print and copy the settings of published experiments."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,15 @@ if TYPE_CHECKING:
 recipes = typer.Typer(
     help="List and copy recipes: complete settings of published experiments.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(help="Name of a recipe, for instance cityscapes-jml.")]
+Name = Annotated[str, typer.Argument(help="Name of a recipe, such as cityscapes-jml.")]
 
 
 @recipes.command("ls")
 def ls(
-    part: Annotated[
-        str, typer.Argument(help="A part of the name, for instance cityscapes or kd.")
-    ] = "",
+    part: Annotated[str, typer.Argument(help="Part of the name, such as cityscapes or kd.")] = "",
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the recipes: what each trains, and for how long."""
+    """List the recipes with their data set, method, model and number of steps."""
     from softiou.configuration.recipe_files import recipe_names, summarise_recipe
 
     found = [summarise_recipe(name) for name in recipe_names() if part in name]
@@ -36,12 +34,12 @@ def ls(
     elif found:
         _print_table(found)
     else:
-        raise ConfigError(f"No recipe has {part!r} in its name; `softiou recipes ls` lists all.")
+        raise ConfigError(f"No recipe's name contains {part!r}; `softiou recipes ls` lists all.")
 
 
 @recipes.command("show")
 def show(name: Name) -> None:
-    """Print a recipe: its settings, the source of each number and the command to run it."""
+    """Print a recipe: its settings, the source of each value and the command to run it."""
     from softiou.configuration.recipe_files import recipe_path
 
     print(recipe_path(name).read_text(encoding="utf-8"), end="")
@@ -52,10 +50,10 @@ def cp(
     name: Name,
     file: Annotated[
         Path | None,
-        typer.Argument(help="New file, or a folder; default: NAME.yaml here.", show_default=False),
+        typer.Argument(help="New file, or a folder; default: NAME.yaml.", show_default=False),
     ] = None,
 ) -> None:
-    """Copy a recipe, to change it and to train with --config FILE. Overwrites nothing."""
+    """Copy a recipe to a new file that you can edit and pass to --config."""
     from softiou.configuration.recipe_files import copy_recipe, summarise_recipe
 
     copy = file or Path(f"{name}.yaml")
@@ -63,7 +61,7 @@ def cp(
         copy /= f"{name}.yaml"
     copy_recipe(name, copy)
     verb = summarise_recipe(name).verb
-    _console.say(f"{copy}: change it, and run  softiou {verb} DATA --config {copy}")
+    _console.say(f"{copy}: edit it, and run  softiou {verb} DATA --config {copy}")
 
 
 def _print_table(summaries: "Sequence[RecipeSummary]") -> None:

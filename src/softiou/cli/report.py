@@ -1,4 +1,4 @@
-"""`softiou report`: the page of a run."""
+"""`softiou report`: write the HTML report of a run."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,12 +9,12 @@ from softiou.cli import _console
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="Directory of a run, as `softiou train` writes it.")],
+    run: Annotated[Path, typer.Argument(help="Run directory, as written by `softiou train`.")],
 ) -> None:
-    """Write RUN/report.html: metrics, curves, classes, best and worst images, calibration.
+    """Write RUN/report.html: metrics, learning curves, classes, images, calibration.
 
-    The page is one file that needs no network. A run that is not evaluated yet, or still
-    trains, gets a page with what there is.
+    The page is one file that needs no network. If the run is still training or has no evaluation,
+    the page shows what is available.
     """
     with _console.loading():
         from softiou.jobs import report as write_report

@@ -1,4 +1,4 @@
-"""softiou split: lists for validation and test, or of a part of the training images."""
+"""softiou split: divide a data set, or choose fractions of the training images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,36 +24,36 @@ def split(
         str | None,
         typer.Option(
             metavar="PATTERN|FILE.csv:COLUMN",
-            help="Keeps images of a patient, video, ... in one split: a regular expression for the "
-            "names, or a column of a table with the names in the first column.",
+            help="Keep all images of a patient, video, ... in one split: a regular expression for "
+            "their names, or a column of a table whose first column has the names.",
             show_default=False,
         ),
     ] = None,
     fractions: Annotated[
         str | None,
         typer.Option(
-            help="Parts of the training images to list; default: 1/16,1/8,1/4.", show_default=False
+            help="Fractions of the training images; default: 1/16,1/8,1/4.", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the lists; default: DATA/splits.")
     ] = None,
     json_output: Json = False,
 ) -> None:
-    """Divide the training images into class-balanced splits, or choose parts of them.
+    """Divide the training images into class-balanced splits, or choose fractions of them.
 
-    --val and --test write disjoint lists train.txt, val.txt and test.txt. Otherwise the lists are
-    nested parts, 1_8.txt for 1/8 and so on: `softiou semi DATA --split 1_8` uses only these masks,
-    and the other images without masks. With --out FOLDER, give --split FOLDER/1_8.txt.
+    --val and --test write disjoint lists train.txt, val.txt and test.txt. Without them, the lists
+    are nested fractions: 1_8.txt for 1/8 and so on. `softiou semi DATA --split 1_8` uses only these
+    masks, and the other images without masks. After --out FOLDER, use --split FOLDER/1_8.txt.
     """
     from softiou.data import divide_images, parse_fractions, split_fractions, write_splits
 
     shares = {name: share for name, share in (("val", val), ("test", test)) if share is not None}
     if (fractions and (shares or by)) or (by and not shares):
-        raise ConfigError("--by goes with --val and --test, and --fractions stands alone.")
+        raise ConfigError("--by needs --val or --test; --fractions cannot be combined with them.")
     if data == "digits":
-        raise DataError("The digits have the splits val, test, 1_16, 1_8 and 1_4 already.")
+        raise DataError("The digits already have the splits val, test, 1_16, 1_8 and 1_4.")
     if shares:
         chosen = divide_images(data, shares, by=by, seed=seed)
     else:

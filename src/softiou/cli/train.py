@@ -1,4 +1,4 @@
-"""softiou train, distill and semi: a data set in, a run directory with a model and a report out."""
+"""softiou train, distill and semi: train a model, evaluate it and write a report."""
 
 import json
 from pathlib import Path
@@ -11,17 +11,17 @@ from softiou.cli import _arguments as arguments
 from softiou.cli import _console
 from softiou.errors import ConfigError
 
-# Shown by --help, which imports no settings; a test compares names and defaults.
+# For --help, which must not import pydantic; a test compares names and defaults.
 MAIN_SETTINGS = {
     "data.crop_px": ("auto", "height x width of a training crop, 512x512"),
-    "data.batch_size": ("auto", "images per batch; lower it when memory runs out"),
+    "data.batch_size": ("auto", "images per batch; lower it if memory runs out"),
     "optim.steps": ("auto", "optimiser steps, or optim.epochs=40"),
     "optim.learning_rate": ("auto", "0.0005 with adamw, 0.01 with sgd"),
     "model.architecture": ("deeplabv3plus", "unet, fpn, segformer, ...: softiou models"),
     "model.encoder": ("mobilenet_v2", "resnet50, tu-convnext_tiny, ..."),
     "model.encoder_weights": ("imagenet", "imagenet, none or a safetensors file"),
-    "loss.cross_entropy": ("0.25", "share of the cross-entropy; 0 is JML alone, 1 CE alone"),
-    "labels.kind": ("auto", "uniform, boundary: label smoothing; votes: annotators"),
+    "loss.cross_entropy": ("0.25", "weight of the cross-entropy: 0 is only JML, 1 only CE"),
+    "labels.kind": ("auto", "uniform or boundary (label smoothing), votes (annotators)"),
     "precision": ("auto", "bf16, fp16 or fp32"),
 }
 
@@ -39,7 +39,7 @@ def train(
 ) -> None:
     """Train a model, evaluate it and write its report.
 
-    The result is evaluated on the split `test`, or on the validation split when there is none.
+    The model is evaluated on the split `test`, or on `val` if there is no test split.
     """
     _learn("train", **locals())
 
@@ -48,17 +48,17 @@ def distill(
     data: arguments.DataOrSetting = None,
     overrides: arguments.Overrides = None,
     teacher: Annotated[
-        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher, run in every step.")
+        Path | None, typer.Option(metavar="RUN|CKPT", help="Teacher, which runs in every step.")
     ] = None,
     soft_labels: Annotated[
         Path | None,
-        typer.Option(help="Folder of softiou label: a teacher's labels, instead of running it."),
+        typer.Option(help="Folder written by softiou label, instead of running the teacher."),
     ] = None,
     split: arguments.TrainSplit = None,
     config: arguments.ConfigFile = None,
     out: arguments.NewRun = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Finished run of the student alone, of the same budget.")
+        Path | None, typer.Option(help="Finished run of the student alone, with the same budget.")
     ] = None,
     no_baseline: Annotated[
         bool, typer.Option("--no-baseline", help="Evaluate the student only.")
@@ -71,11 +71,11 @@ def distill(
     """Train a student with a teacher, and the same student without it, and compare all three.
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
-    --baseline names a run of the same budget. The report of the run compares all three.
+    --baseline names a run with the same budget. The report of the run compares all three.
     """
     given = locals()
     if baseline and no_baseline:
-        raise ConfigError("--baseline and --no-baseline exclude each other.")
+        raise ConfigError("Give either --baseline or --no-baseline, not both.")
     given["baseline"] = "none" if given.pop("no_baseline") else baseline and baseline.resolve()
     _learn("distill", **given)
 
@@ -87,8 +87,8 @@ def semi(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Images without masks; default: DATA/unlabeled/images, and those of train that "
-            "--split leaves out.",
+            help="Images without masks; default: DATA/unlabeled/images and the images of train "
+            "that are not in --split.",
         ),
     ] = None,
     split: arguments.TrainSplit = None,
@@ -99,7 +99,7 @@ def semi(
     dry_run: arguments.DryRun = False,
     json_output: arguments.Json = False,
 ) -> None:
-    """Train on images with masks and on images without, and compare student and teacher.
+    """Train on images with and without masks, and compare student and teacher.
 
     The teacher is the moving average of the student; its pseudo-labels replace the missing
     masks. Masks of unlabelled images are never opened, even if they exist.
@@ -108,9 +108,9 @@ def semi(
 
 
 def main_settings() -> str:
-    """Return the settings that matter most, for the help."""
+    """Return the text about the most important settings, for --help."""
     lines = [f"{key}={default}: {text}" for key, (default, text) in MAIN_SETTINGS.items()]
-    return "\n\n".join(["The ten settings that matter most, with their defaults:", *lines])
+    return "\n\n".join(["The ten most important settings, with their defaults:", *lines])
 
 
 def _learn(
@@ -126,9 +126,9 @@ def _learn(
     json_output: bool,
     **options: Any,
 ) -> None:
-    """Train and print the metrics, or print what would be trained.
+    """Train and print the metrics, or print the plan of the training.
 
-    The arguments are those of the verb; `options` go to the job where they were given.
+    The arguments are those of the verb; `options` are passed to the job if they were given.
     """
     from softiou import jobs
 
@@ -143,7 +143,7 @@ def _learn(
     command = _console.command_line()
     given |= {"out": out, "resume": resume, "resume_if_exists": resume_if_exists}
     run = getattr(jobs, verb)(data, command=command, **given)
-    if not (run.evaluation and is_first()):  # it was finished before, or another process prints
+    if not (run.evaluation and is_first()):  # already finished, or another process prints
         return
     if json_output:
         contents = run.contents()

@@ -1,6 +1,6 @@
 """Jobs: the verbs of the command line as functions that take plain values and return objects.
 
-Names are imported on first use: an exported file predicts without what training needs.
+Names are imported on first use, so predicting with an exported file does not import the trainer.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Fitting the calibration of a trained model to a data set."""
+"""Fit the calibration of a trained model to a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,25 +33,25 @@ def calibrate(
     model: "Weights" = "student",
     progress: bool | Progress | None = None,
 ) -> "Calibration":
-    """Fit a scaling of the logits, so that probabilities are calibrated; keep it by the checkpoint.
+    """Fit a scaling of the logits that calibrates the probabilities, and store it.
 
-    A new fit of the same checkpoint replaces the one before. Arguments that are not named here are
-    those of `evaluate`.
+    The result is written beside the checkpoint and replaces an earlier fit. The arguments that are
+    not listed here are those of `evaluate`.
 
     Args:
         run: Run, run directory or checkpoint.
-        data: Data set, or one of your own, as in `evaluate`; None for the one of the run.
-        split: Which split to fit on; not one that is reported on. None for the one that chose the
-            best checkpoint of the run.
-        kind: "temperature", which changes no mask; "class_temperature"; or "vector", a scale and a
-            bias for each class.
+        data: Data set, or a `Dataset` object, as in `evaluate`; None for the data of the run.
+        split: Split to fit on. Do not report metrics on the same split. None for the split that
+            chose the best checkpoint of the run.
+        kind: "temperature", which does not change the masks; "class_temperature"; or "vector", a
+            scale and a bias for each class.
 
     Returns:
-        What was fitted, and what it changes.
+        The fitted scaling, with the NLL and the ECE before and after.
 
     Raises:
-        CheckpointError: There is no checkpoint, or the data set has other classes.
-        DataError: There is no such data set or split, or no pixel of it has a label.
+        CheckpointError: No checkpoint was found, or the classes of the data set differ.
+        DataError: The data set or split does not exist, or none of its pixels has a label.
     """
     from softiou import calibration
 
@@ -68,7 +68,7 @@ def calibrate(
         own=data if isinstance(data, Dataset) else None,
     )
     path = calibration.save_calibration(found, trained) if is_first() else None
-    joined([path])  # no process reads the file before it is there
+    joined([path])  # wait, so that no process reads it too early
     if path is None:
         return found
     doubt = _doubt(found)
@@ -87,8 +87,8 @@ def calibrate_run(
 ) -> None:
     """Fit the temperature of a run on its validation split, at the end of its training.
 
-    A fit that fails or cannot be trusted is said and not kept: the training has succeeded.
-    `data` are validation images of one's own.
+    A fit that fails or is doubtful is reported but not stored; it does not raise, because the
+    training itself has succeeded. `data` is a validation data set that the user passed as object.
     """
     from softiou import calibration
 
@@ -102,7 +102,7 @@ def calibrate_run(
                 raise CheckpointError(doubt)
             joined([calibration.save_calibration(found, trained)] if is_first() else [])
         except SoftiouError as error:
-            progress.say(f"{name}: none was kept, {error}")
+            progress.say(f"{name}: not stored; {error}")
             continue
         progress.say(
             f"{name} {1 / found.scaling.scale[0]:.3f}, fitted on {split}: ECE "
@@ -121,7 +121,7 @@ def _fitted(
     progress: Progress,
     own: "Dataset[Any] | None",
 ) -> "Calibration":
-    """Fit a scaling on a split of a data set, or on one of the user's, and write nothing."""
+    """Fit a scaling on a split, or on a data set of the user, without writing a file."""
     from softiou import calibration
 
     dataset = open_for(trained, source, split, labels, own=own)
@@ -137,7 +137,7 @@ def _fitted(
 
 
 def _summary(found: "Calibration") -> list[str]:
-    """Return what was fitted and what it changes, line by line."""
+    """Return the lines that describe a fit and its effect on NLL and ECE."""
     scaling = found.scaling
     if scaling.kind == "temperature":
         what = f"temperature {1 / scaling.scale[0]:.3f}"
@@ -154,19 +154,19 @@ def _summary(found: "Calibration") -> list[str]:
 
 
 def _doubt(found: "Calibration") -> str | None:
-    """Say what is wrong with a fit that nobody should trust; None for nothing."""
+    """Return why a fit should not be trusted, or None if it can be."""
     from softiou.temperature import LARGEST_SCALE
 
     scales = found.scaling.scale
     if min(scales) <= 0:
         return (
-            "doubtful: a scale is not positive, so that more of a logit means less of its class. "
-            "The split has too little of some class, or the model has not learnt it; use --kind "
+            "doubtful: a scale is not positive, so a larger logit means a lower probability. The "
+            "split has too few pixels of a class, or the model has not learnt it; use --kind "
             "temperature."
         )
     if min(scales) < 1.001 / LARGEST_SCALE or max(scales) > 0.999 * LARGEST_SCALE:
         return (
-            "doubtful: a temperature is at the end of its range, as for a model that is always "
-            "right on this split, or knows nothing of a class."
+            "doubtful: a temperature is at the limit of the allowed range. This happens when the "
+            "model is always right on this split, or does not predict a class better than chance."
         )
     return None

@@ -1,4 +1,4 @@
-"""What is wrong with a data set."""
+"""Check a data set before training, and find labels that may be wrong."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -18,15 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class SuspectLabel:
-    """A region of an image where a model is sure of another class than the labels.
+    """A region of an image where a model confidently predicts a class other than the label.
 
     Attributes:
         split: Split of the image.
-        stem: Its name without the ending.
-        target: Name of the class of the labels.
+        stem: File name of the image without the suffix.
+        target: Name of the labelled class.
         preds: Name of the predicted class.
         pixels: Number of pixels.
-        confidence: Mean over the region, per cent.
+        confidence: Mean confidence of the prediction over the region, in per cent.
         box: Top, left, bottom and right, in pixels.
     """
 
@@ -46,16 +46,16 @@ def check(
     bands: Sequence[int] | None = None,
     progress: bool | Progress | None = None,
 ) -> "CheckReport":
-    """Find what is wrong with a data set, and how to correct it, before training.
+    """Find the problems of a data set, and how to correct them, before training.
 
     Args:
         data: Folder with dataset.yaml, LAYOUT:/path, or "digits".
-        unlabeled: Folder of images without masks to look at, beside those of the data set.
-        bands: Of the images, counted from 1, as `data.bands` of a training; None for RGB.
+        unlabeled: Folder of images without masks, to be checked with the data set.
+        bands: Bands of the images, counted from 1, as in the setting `data.bands`; None for RGB.
         progress: As in `evaluate`.
 
     Returns:
-        All findings, a summary of each split, and advice for a training.
+        All problems, a summary of each split, and recommended settings for training.
     """
     from softiou.checking import check_dataset
     from softiou.data import Bands
@@ -79,22 +79,22 @@ def check(
 def suspect_labels(
     run: RunLike, data: str | Path, *, progress: bool | Progress | None = None
 ) -> tuple[SuspectLabel, ...]:
-    """Find labels that may be wrong: a trained model is sure of another class.
+    """Find labels that may be wrong: a trained model confidently predicts another class.
 
-    A model learns wrong labels of the images that it was trained on, too, so most is found in other
+    A model also fits the wrong labels of its own training images, so most are found in the other
     splits.
 
     Args:
         run: Run, run directory or checkpoint.
-        data: Data set with the classes of the run, all of whose splits are looked at.
+        data: Data set with the classes of the run; all of its splits are searched.
         progress: As in `evaluate`.
 
     Returns:
-        Regions of all images, those with the most confident pixels first; at most five an image,
-        see `softiou.evaluation.suspects`.
+        Regions of all images, the most confident first; at most five per image, see
+        `softiou.evaluation.suspects`.
 
     Raises:
-        CheckpointError: There is no usable checkpoint, or it has other classes.
+        CheckpointError: No usable checkpoint was found, or its classes differ.
         DataError: The data set cannot be read.
     """
     from softiou.data import available_splits
@@ -106,7 +106,7 @@ def suspect_labels(
     for split in available_splits(data):
         evaluation = score(model, data, split=split, labels="hard", progress=shown).evaluation
         for image, one in ranked_suspects(evaluation.images):
-            found.setdefault((image.stem, one.box), (split, image, one))  # lists overlap
+            found.setdefault((image.stem, one.box), (split, image, one))  # splits may overlap
     ranked = sorted(found.values(), key=lambda entry: -entry[2].weight)
     names = model.description.classes
     return tuple(

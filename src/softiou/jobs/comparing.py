@@ -1,4 +1,4 @@
-"""Is one run better than another? Evaluations on the same images, side by side."""
+"""Compare evaluated runs on the same images."""
 
 import json
 from pathlib import Path
@@ -22,26 +22,26 @@ def compare(
     report: Path | str | None = None,
     progress: bool | Progress | None = None,
 ) -> "Comparison":
-    """Estimate whether a run is better than another, and how sure that is.
+    """Estimate whether a run is better than another, with confidence intervals.
 
-    A paired bootstrap over the images that both were evaluated on. Runs that differ in their seed
-    alone are pooled.
+    Uses a paired bootstrap over the images of both evaluations. Runs that differ only in their
+    seed are pooled.
 
     Args:
         runs: Two or more evaluated runs, run directories or files evaluation.json; the first is the
             baseline.
-        level: Of the intervals, per cent.
-        resamples: How often to draw the images.
-        seed: Of the draws.
-        together: A regular expression, to draw images together whose names begin with the same
-            match, such as a patient's; or a number of neighbours, such as the frames of a video.
-        out: New file for the result as JSON.
-        report: New HTML page with the images side by side.
+        level: Confidence level of the intervals, in per cent.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        together: Resamples groups of images: a regular expression groups the images whose names
+            begin with the same match (a patient), a number groups consecutive images (a video).
+        out: New JSON file for the result.
+        report: New HTML page that shows the images side by side.
         progress: As in `evaluate`.
 
     Raises:
         ConfigError: A value is out of range.
-        DataError: A run is not evaluated, the images differ, or a file exists already.
+        DataError: A run has no evaluation, the images differ, or an output file already exists.
     """
     from softiou import comparison
     from softiou._files import write_atomically
@@ -58,34 +58,32 @@ def compare(
             paths, resamples=resamples, seed=seed, level=level, together=together
         )
     if file is not None:
-        _refuse_existing("--out", file)  # another program may have been faster
+        _refuse_existing("--out", file)  # another process may have created it meanwhile
         text = json.dumps(result.as_dict(), indent=1, allow_nan=False)
         write_atomically((text + "\n").encode(), file)
     if page is not None:
         _refuse_existing("--report", page)
-        with shown.doing("writing the page"):
+        with shown.doing("writing the report"):
             write_comparison_report(result, paths, page)
     return result
 
 
 def _check_places(out: Path | None, report: Path | None) -> None:
-    """Raise unless both files can be written, before anything is computed."""
+    """Raise early, before the computation, unless both files can be written."""
     for option, path in (("--out", out), ("--report", report)):
         if path is not None and not path.parent.is_dir():
             raise DataError(
-                f"{option} {path}: There is no folder {path.parent}. Make it, or choose another "
-                "place."
+                f"{option} {path}: the folder {path.parent} does not exist. Create it, or choose "
+                "another path."
             )
         _refuse_existing(option, path)
     if out is not None and report is not None and out.resolve() == report.resolve():
-        raise ConfigError(
-            f"--out and --report both name {out}. The JSON and the page need a file each."
-        )
+        raise ConfigError(f"--out and --report both name {out}. Choose two different files.")
 
 
 def _refuse_existing(option: str, path: Path | None) -> None:
     if path is not None and path.exists():
         raise DataError(
-            f"{path}: The file exists already; nothing was changed. Remove it, or choose another "
+            f"{path}: the file already exists; nothing was changed. Remove it, or choose another "
             f"name with {option}."
         )

@@ -1,4 +1,4 @@
-"""A trained model as one file, for use elsewhere."""
+"""Export a trained model to one file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,27 +25,27 @@ def export(
     overwrite: bool = False,
     progress: bool | Progress | None = None,
 ) -> "Report":
-    """Write a model into one file, from RGB to probabilities, and check it against the model.
+    """Export a model to one file, from RGB to probabilities, and compare its output with the model.
 
-    Normalisation, padding, interpolation to the size of the image, calibration and softmax are
-    inside; number and size of the images are free.
+    The file includes normalisation, padding, interpolation to the size of the image, calibration
+    and softmax; the number and the size of the images are dynamic.
 
     Args:
         run: Run, run directory or checkpoint.
-        to: "onnx", "torch-export" or "safetensors", which holds the weights alone.
-        out: File to write; None for RUN/model.onnx (.pt2, .safetensors), or for one beside a
-            checkpoint, of its name.
+        to: "onnx", "torch-export", or "safetensors", which contains only the weights.
+        out: File to write; None for RUN/model.onnx (.pt2, .safetensors), or for a file beside the
+            checkpoint with the name of the checkpoint.
         model: As in `evaluate`.
-        calibrated: Whether the calibration is inside; None for when there is one.
-        input_dtype: Images of a program: "uint8" in [0, 255] or "float32" in [0, 1].
-        overwrite: Whether a file that exists may be replaced.
+        calibrated: Whether to include the calibration; None to include it if there is one.
+        input_dtype: Input of the exported program: "uint8" in [0, 255] or "float32" in [0, 1].
+        overwrite: Whether to replace an existing file.
         progress: As in `evaluate`.
 
     Raises:
-        ConfigError: The file has another suffix than the format, or a package is missing.
-        CheckpointError: There is no checkpoint, or no calibration where it is asked for.
-        RunExistsError: The file exists already.
-        ExportError: The file does not compute what the model does.
+        ConfigError: The suffix of the file does not match the format, or a package is missing.
+        CheckpointError: No checkpoint was found, or `calibrated` is True without a calibration.
+        RunExistsError: The file already exists.
+        ExportError: The output of the file differs from that of the model.
     """
     from softiou.calibration import load_scaling, require_scaling
     from softiou.exporting import SUFFIXES, export_model
@@ -54,7 +54,7 @@ def export(
     if suffix is None:
         raise ConfigError(f"Expected `to` to be one of {', '.join(SUFFIXES)}, but got {to!r}.")
     if out is not None and Path(out).suffix.lower() != suffix:
-        raise ConfigError(f"--out {out}: a file for --to {to} is named *{suffix}.")
+        raise ConfigError(f"--out {out}: the name of a file for --to {to} must end in {suffix}.")
     own = as_trained(run)
     trained = own.load_model(model)
     which = ("" if model == "student" else f".{model}") + suffix
@@ -72,18 +72,18 @@ def export(
 
 
 def _summary(report: "Report") -> list[str]:
-    """Say what the file takes, what is inside, and how near it is to the model."""
+    """Return lines on the input, the content and the numerical error of the file."""
     info = report.info
     if info.scaling is None:
-        calibration = "none inside (`softiou calibrate` fits one)"
+        calibration = "none included (`softiou calibrate` fits one)"
     elif info.scaling.kind == "temperature":
-        calibration = f"temperature {1 / info.scaling.scale[0]:.3f} inside"
+        calibration = f"temperature {1 / info.scaling.scale[0]:.3f} included"
     else:
-        calibration = f"{info.scaling.kind} inside"
+        calibration = f"{info.scaling.kind} included"
     lines = [f"calibration  {calibration}"]
     if report.path.suffix != ".safetensors":
         largest = 255 if info.input_dtype == "uint8" else 1
-        least = f", {info.smallest_px} pixels a side at least" if info.smallest_px > 1 else ""
+        least = f", at least {info.smallest_px} pixels per side" if info.smallest_px > 1 else ""
         seen = f"RGB (N, 3, H, W) in 0..{largest}"
         if info.bands is not None:
             numbers = info.bands.numbers
@@ -92,6 +92,6 @@ def _summary(report: "Report") -> list[str]:
         lines.append(f"probs        float32 (N, {info.description.num_classes}, H, W)")
     return [
         *lines,
-        f"checked      largest difference of a probability {report.difference:.1e}",
+        f"checked      largest difference in a probability {report.difference:.1e}",
         f"wrote        {report.path} ({report.size_bytes / 2**20:.1f} MiB)",
     ]

@@ -1,4 +1,4 @@
-"""Images as users have them: files, folders, arrays, pictures of Pillow and tensors."""
+"""Read images from files, folders, arrays, Pillow images and tensors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,22 +17,22 @@ from softiou.inference import find_images
 
 _EXPECTED = (
     "Expected images to be paths, folders, RGB arrays (H, W, 3), tensors (3, H, W) or "
-    "(N, 3, H, W), or pictures of Pillow"
+    "(N, 3, H, W), or Pillow images"
 )
 
 
 @dataclass(frozen=True)
 class ImageItem:
-    """One image that is read when it is needed."""
+    """An image that is read on demand."""
 
-    stem: str  # name of its file without the suffix; its number where there is no file
-    file: Path | None = None  # its file, None for an image in memory
-    # Of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
+    stem: str  # file name without the suffix, or the image's number if there is no file
+    file: Path | None = None  # None for an image in memory
+    # The pixels of an image in memory: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1].
     pixels: Tensor | None = None
-    bands: Bands | None = None  # to read of the file
+    bands: Bands | None = None  # bands to read from the file
 
     def read(self) -> Tensor | BandImage:
-        """Return the pixels, or the file of bands; DataError when it cannot be read."""
+        """Return the pixels, or a `BandImage`; raise DataError if the file is unreadable."""
         if self.pixels is not None:
             return self.pixels
         file = self.file or Path(self.stem)
@@ -40,7 +40,7 @@ class ImageItem:
 
 
 def find_items(images: Any, bands: Bands | None = None) -> list[ImageItem]:
-    """Return the images in whatever a user has; a list may mix all kinds."""
+    """Return the images of a path, array, tensor, Pillow image, or a list that mixes them."""
     found = list(_items(images, bands))
     return [
         item if item.file else ImageItem(str(number), pixels=item.pixels)
@@ -49,16 +49,16 @@ def find_items(images: Any, bands: Bands | None = None) -> list[ImageItem]:
 
 
 def left_out(images: Any) -> Iterator[str]:
-    """Count, for each folder in what a user has, what is no image directly in it."""
+    """Yield, for each folder, the number of files and of subfolder images left out."""
     for one in images if isinstance(images, list | tuple) else [images]:
         if isinstance(one, str | Path) and (folder := Path(one)).is_dir():
             files = [path for path in folder.glob("[!.]*") if path.is_file()]
             known = (*IMAGE_SUFFIXES, *NIFTI)
             others = sum(not path.name.lower().endswith(known) for path in files)
             if others:
-                yield f"left out  {others} files of {folder} that are no images by their names"
+                yield f"left out  {others} files of {folder} without the suffix of an image"
             if below := images_below(folder):
-                yield f"left out  {below} images in folders of {folder}"
+                yield f"left out  {below} images in subfolders of {folder}"
 
 
 def _items(images: Any, bands: Bands | None) -> Iterator[ImageItem]:
@@ -72,7 +72,7 @@ def _items(images: Any, bands: Bands | None) -> Iterator[ImageItem]:
         yield from (ImageItem("", pixels=image) for image in _tensors(images, bands))
     elif isinstance(images, np.ndarray):
         yield from (ImageItem("", pixels=image) for image in _arrays(images, bands))
-    elif hasattr(images, "convert"):  # of Pillow
+    elif hasattr(images, "convert"):  # a Pillow image
         yield from _items(np.array(images if bands else images.convert("RGB")), bands)
     else:
         raise TypeError(f"{_EXPECTED}, but got {type(images).__name__}.")
@@ -95,7 +95,7 @@ def _tensors(images: Tensor, bands: Bands | None) -> Tensor:
 
 
 def _arrays(images: Any, bands: Bands | None) -> Tensor:
-    """Return images (N, B, H, W) as `_tensors` of arrays (H, W), (H, W, B) or (N, H, W, B)."""
+    """Convert arrays (H, W), (H, W, B) or (N, H, W, B) to images (N, B, H, W)."""
     batch = images
     if images.ndim == 2:
         batch = np.repeat(images[..., None], 1 if bands else 3, axis=-1)

@@ -1,4 +1,4 @@
-"""A teacher's soft labels of a data set, made once and kept on disk."""
+"""Store a teacher's soft labels for a data set on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +30,7 @@ def label(
     progress: bool | Progress | None = None,
     **settings: Any,
 ) -> SoftLabelStore:
-    """Store a teacher's soft labels, small and restartable, for `distill`.
+    """Store a teacher's soft labels in compressed form, for `distill`.
 
     An interrupted run continues where it stopped, and any number of processes and machines can
     share the work.
@@ -38,9 +38,9 @@ def label(
     Args:
         data: Data set.
         teacher: Run, run directory or checkpoint.
-        out: Folder of the soft labels; an existing one of the same teacher is continued.
-        part: "I/N" to label only part I of N; by default torchrun's ranks share the work.
-        verify: Whether to check the files that are there, and to make damaged ones again.
+        out: Folder for the soft labels; a folder of the same teacher is continued.
+        part: "I/N" to label only part I of N; by default the ranks of torchrun share the work.
+        verify: Whether to check the existing files and to write damaged ones again.
         overrides: Settings as text, such as "k=4".
         progress: As in `evaluate`.
         settings: splits, stride, k, mass, levels, calibrated, flip, scales, precision, workers,
@@ -48,8 +48,8 @@ def label(
 
     Raises:
         ConfigError: A setting is wrong.
-        CheckpointError: There is no teacher, or the data set has other classes.
-        DataError: The folder holds soft labels of another teacher, or with other settings.
+        CheckpointError: No teacher was found, or the classes of the data set differ.
+        DataError: The folder has soft labels of another teacher or with other settings.
     """
     given = [f"{key}={as_text(value)}" for key, value in settings.items()]
     config, shown = load_labelling_config([*given, *overrides]), progress_of(progress)
@@ -90,7 +90,7 @@ def _label_images(
     verify: bool,
     progress: Progress,
 ) -> None:
-    """Label what a store lacks of our part of some images, and say how it went."""
+    """Label the missing images of this process's part, and print a summary."""
     from softiou.training.workers import Loader  # with all of the training, after the settings
 
     part, parts = own
@@ -126,11 +126,11 @@ def _label_images(
 def _damaged(
     store: SoftLabelStore, images: ImageDataset, share: Sequence[int], progress: Progress
 ) -> list[int]:
-    """Check the files of a share of the images, say which are damaged, and return their numbers."""
+    """Check the files of some images, print the problems, and return the image numbers."""
     found = []
     for number in share:
         for problem in store.verify(images.folder, images.stems[number]):
             progress.say(f"{problem.file}\n  {problem.message}")
             found.append(number)
-    progress.say(f"verified: {len(found)} damaged files" + (", made again" if found else ""))
+    progress.say(f"verified: {len(found)} damaged files" + (", to be replaced" if found else ""))
     return found

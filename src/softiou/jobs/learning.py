@@ -1,4 +1,4 @@
-"""What train, distill and semi share: settings in, a run directory out."""
+"""Shared code of train, distill and semi: load the settings, and train or resume a run."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from softiou.jobs.run import Run
     from softiou.training import CustomParts
 
-NO_DATA = "DATA"  # the source of settings that are shown, and not trained with
+NO_DATA = "DATA"  # the data source of settings that are only printed
 Configuration: TypeAlias = "Path | str | Mapping[str, Any] | None"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to train, as the caller says it."""
+    """The arguments of a training, as the caller gave them."""
 
-    verb: str  # "train", "distill" or "semi"; "" to show settings of any of them
+    verb: str  # "train", "distill" or "semi"; "" to print the settings of any of them
     data: str | Path | None  # data set
-    config: Configuration  # YAML file, name of a recipe, or settings
+    config: Configuration  # YAML file, name of a recipe, or a mapping of settings
     run: Path | str | None  # new run directory
     resume: Path | str | None  # run directory to continue instead
     settings: Mapping[str, Any]  # by name, see `as_overrides`
     overrides: Sequence[str]  # "dotted.key=value"
-    command: str = ""  # what started the run, for the record
-    parts: "CustomParts | None" = None  # model, loss, data sets and more that are objects of Python
-    resume_if_exists: bool = False  # whether to continue the new run directory if it is a run
+    command: str = ""  # command that started the run, recorded in config.yaml
+    parts: "CustomParts | None" = None  # Python objects: model, loss, data sets, ...
+    resume_if_exists: bool = False  # whether to continue `run` if it already exists
 
     def load(self) -> "Config":
-        """Return the configuration, without importing torch: a mistake is answered at once."""
+        """Return the configuration, without importing torch so that errors appear at once."""
         from softiou.configuration import Config, load_config
 
         section = {verb: name for name, verb in Config.verbs().items()}.get(self.verb)
@@ -72,10 +72,10 @@ def learn(
     *,
     check: Callable[["Config"], None] = lambda config: None,
 ) -> "Run":
-    """Train into a new run directory or continue a run, and then `finish` it while it is locked.
+    """Train into a new run directory or continue a run, then call `finish` while it is locked.
 
-    A run that is finished already is returned as it is. `check` raises for a configuration that
-    would fail only after hours.
+    A finished run is returned unchanged. `check` raises for a configuration that would otherwise
+    fail only at the end of the training.
     """
     if request.resume_if_exists:
         request = _continued(request, progress)
@@ -116,9 +116,9 @@ def _trained(request: Request, progress: Progress, check: Callable[["Config"], N
 
 
 def _continued(request: Request, progress: Progress) -> Request:
-    """Return the request to continue the new run directory, where it is a run already."""
+    """Return a request that continues `run` if it already exists, else the same request."""
     if request.run is None:
-        raise ConfigError("--resume-if-exists needs a directory that stays the same: --out RUN.")
+        raise ConfigError("--resume-if-exists needs a fixed run directory: add --out RUN.")
     run = Path(request.run)
     if not (run / "config.yaml").is_file():
         return request
@@ -127,18 +127,18 @@ def _continued(request: Request, progress: Progress) -> Request:
         from softiou.training import config_of, differences
 
     for line in differences(config, config_of(run)):
-        progress.say(f"{run} exists and keeps its own settings, not {line}")
+        progress.say(f"{run} already exists; its own settings are used instead of {line}")
     nothing: Any = {"data": None, "config": None, "run": None, "settings": {}, "overrides": ()}
     return replace(request, **nothing, resume=run)
 
 
 def _finished_run(request: Request, progress: Progress) -> "Run | None":
-    """Return the run to resume if there is nothing left to do, and say so; None for others."""
+    """Return the run to resume if it is finished, with a message; otherwise None."""
     if request.resume is None:
         return None
     others = (request.data, request.config, request.run, request.settings, request.overrides)
     if any(others):
-        raise ConfigError("--resume goes on with the run's own settings; leave the others out.")
+        raise ConfigError("--resume uses the settings of the run; leave out all other arguments.")
     with progress.doing("loading PyTorch"):
         from softiou.jobs.run import Run
         from softiou.training import config_of, finished_at
@@ -151,14 +151,14 @@ def _finished_run(request: Request, progress: Progress) -> "Run | None":
     early = "" if done == steps else f" (early stop, optim.patience={patience})"
     progress.say(
         f"run   {run}: finished, with {done} of {steps} steps{early} and an evaluation; nothing "
-        f"was done. To train longer, start another run from its weights:\n  softiou {config.verb} "
+        f"was done. To train longer, start a new run from its weights:\n  softiou {config.verb} "
         f"--config {place}/config.yaml model.weights={place} optim.steps={steps}"
     )
     return Run(run)
 
 
 def split_setting(split: str | Path | None) -> dict[str, str]:
-    """Return the setting of the images with masks: a split, its list, or a file of stems."""
+    """Return `data.train_split` from a split, a list in DATA/splits or a file of stems."""
     if split is None:
         return {}
     is_file = str(split).endswith(".txt")
@@ -166,14 +166,14 @@ def split_setting(split: str | Path | None) -> dict[str, str]:
 
 
 def unlabeled_setting(unlabeled: str | Path | None) -> dict[str, Path]:
-    """Return the setting of a folder of images without masks, of semi."""
+    """Return `semi_supervised.unlabeled` from a folder of images without masks."""
     if unlabeled is None:
         return {}
     return {"semi_supervised.unlabeled": Path(unlabeled).expanduser().resolve()}
 
 
 def split_parts(settings: Mapping[str, Any]) -> "tuple[CustomParts | None, dict[str, Any]]":
-    """Return what of the keywords are objects of Python, and the settings that are left."""
+    """Divide the keywords into Python objects and settings."""
     given, parts = dict(settings), dict[str, Any]()
     for name in ("callbacks", "transform", "train_dataset", "val_dataset", "classes"):
         if name in given:
@@ -197,13 +197,13 @@ def _require_folder(source: str) -> None:
     if source in ("digits", NO_DATA) or ":" in source or Path(source).expanduser().is_dir():
         return
     raise DataError(
-        f"{source}: there is no such folder. Check the path for typing errors; published data sets "
-        "are named LAYOUT:FOLDER, as in voc:/data/VOCdevkit, and the embedded one digits."
+        f"{source}: the folder does not exist. Check the path. Write published data sets as "
+        "LAYOUT:FOLDER, such as voc:/data/VOCdevkit, and the embedded data set as digits."
     )
 
 
 def check_verb(config: "Config", verb: str, *, resume: Path | None) -> None:
-    """Raise ConfigError when settings are for another verb, which evaluates otherwise."""
+    """Raise ConfigError if the settings belong to another verb, which evaluates differently."""
     if config.verb == verb:
         return
     if resume:

@@ -1,4 +1,4 @@
-"""The table of models in the report of a run that was trained beside others."""
+"""Compare the models of a run (student, teacher, baseline) in its report."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ PLAIN = "student without teacher"
 
 
 def _row(name: str, run: Path, content: Mapping[str, Any]) -> ModelRow:
-    """Return a model of a run directory: its evaluation, and what its training cost."""
+    """Return the table row of a run: its metrics, and the steps and seconds of its training."""
     history = reports.collect(run).history
     figures = (content["metrics"], history.last_step, history.seconds)
     return ModelRow(name, str(run), *figures, content["intervals"])
@@ -31,7 +31,7 @@ def _row(name: str, run: Path, content: Mapping[str, Any]) -> ModelRow:
 def _save(
     run: Run, evaluation: Mapping[str, Any], rows: Sequence[ModelRow], notes: Sequence[str] = ()
 ) -> None:
-    """Write models that were scored on the same images into the report of a run."""
+    """Write models evaluated on the same images into the report of a run."""
     if not is_first():
         return
     home = run.require_directory()
@@ -55,7 +55,7 @@ def compare_with_teacher(run: Run, progress: Progress) -> None:
 
 
 def add_baseline(run: Run, progress: Progress) -> None:
-    """Train the baseline that a run wants, or take the one it names, and compare."""
+    """Train the baseline of a run, or use the one that its settings name, and compare."""
     settings = run.config.distillation
     wanted = settings.baseline if settings else "none"
     own = _train_baseline(run, progress) if wanted == "train" else None
@@ -69,7 +69,7 @@ def _train_baseline(run: Run, progress: Progress) -> Run:
     """Train the student without teacher inside the run, or continue it."""
     directory = run.path / BASELINE
     shown: Any = {"say": progress.say, "progress_bar": progress.bars}
-    progress.say("now the same student without teacher, the baseline")
+    progress.say("training the baseline: the same student without teacher")
     if (directory / "config.yaml").exists():
         return Run(resume_training(directory, **shown))
     started = start_training(
@@ -84,9 +84,9 @@ def _train_baseline(run: Run, progress: Progress) -> Run:
 def _compare(
     run: Run, *, baseline: Path | None, own_baseline: Run | None, progress: Progress
 ) -> None:
-    """Evaluate teacher, baseline and student on the same images, and write them into the report.
+    """Evaluate teacher, baseline and student on the same images, and write the report.
 
-    The baseline is one that the user named, where nothing is written, or one inside the run.
+    `baseline` is a run of the user, which is not changed; `own_baseline` was trained by this run.
     """
     config = run.config
     student = evaluate(run, progress=progress).content
@@ -108,7 +108,7 @@ def _compare(
         rows.append(_row(PLAIN, baseline, scored.content))
     else:
         notes.append(
-            "No baseline was trained: what the teacher adds is not known. To score the "
+            "No baseline was trained, so the effect of the teacher is unknown. To evaluate the "
             "teacher on the same images: softiou evaluate TEACHER."
         )
     rows.append(_row("student", run.path, student))
@@ -118,7 +118,7 @@ def _compare(
 def _teacher_row(
     config: Config, split: str, labels: TargetKind, progress: Progress
 ) -> ModelRow | None:
-    """Score the teacher, or return None when there are only its soft labels."""
+    """Evaluate the teacher; return None if only its soft labels are available."""
     settings = config.distillation
     if settings is None:
         return None

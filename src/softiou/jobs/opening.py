@@ -1,4 +1,4 @@
-"""What jobs open: data for a trained model, and how the model is run over it."""
+"""Open the data and the files of a job, and read its inference settings."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def inference_settings(
     scales: float | Sequence[float],
     batch_size: int,
 ) -> InferenceSettings:
-    """Return how to run a model over an image; one number stands for a square, or for one scale."""
+    """Return the inference settings; one number means a square window, or one scale."""
     return InferenceSettings(
         window_px=(window, window) if isinstance(window, int) else window,
         overlap=overlap,
@@ -38,7 +38,7 @@ def inference_settings(
 
 
 def labels_for(trained: "TrainedModel | Exported", labels: "TargetKind") -> "TargetKind":
-    """Return the kind of labels to score a model by: auto is soft where it was trained so."""
+    """Return the labels to evaluate against; "auto" is soft for a model trained on soft labels."""
     config = getattr(trained, "config", {})  # an exported file has none
     was_taught_softly = config.get("labels", {}).get("kind") == "soft"
     return "soft" if labels == "auto" and was_taught_softly else labels
@@ -47,7 +47,7 @@ def labels_for(trained: "TrainedModel | Exported", labels: "TargetKind") -> "Tar
 def default_data(
     run: RunLike, data: "str | Path | Dataset[Any] | None", split: str | None
 ) -> tuple[str, str]:
-    """Return the data set, by default that of the run, and the split, by default test or val."""
+    """Return the data set (default: that of the run) and the split (default: test, or val)."""
     from softiou.data import available_splits
 
     if isinstance(data, Dataset):
@@ -59,13 +59,13 @@ def default_data(
 
 
 def val_split(run: RunLike) -> str:
-    """Return the split that chose the best checkpoint of a run; val for one in no run directory."""
+    """Return the split that chose the best checkpoint; "val" outside a run directory."""
     trained = as_trained(run)
     return "val" if trained.directory is None else trained.config.data.val_split
 
 
 def usable_calibration(trained: "TrainedModel", say: Callable[[str], None]) -> "Calibration | None":
-    """Return the calibration beside a checkpoint; one that does not fit it must not stop us."""
+    """Return the calibration of a checkpoint, or None with a message if it does not match."""
     from softiou.calibration import load_calibration
 
     try:
@@ -83,7 +83,7 @@ def open_for(
     *,
     own: "Dataset[Any] | None" = None,
 ) -> "SegmentationDataset":
-    """Open a split of a data set, or take one of the user's, with the classes of a model."""
+    """Open a split, or the user's own data set, and check that its classes are the model's."""
     from softiou.checkpoints import check_classes
     from softiou.data import CustomDataset, open_dataset
 
@@ -97,31 +97,31 @@ def open_for(
 def open_file(
     path: Path, precision: Precision, progress: "Progress", *, weights: "Weights", trust: bool
 ) -> "Exported":
-    """Open an exported file, which settles weights, precision and calibration once and for all."""
+    """Open an exported file; its weights, precision and calibration are fixed."""
     from softiou.exporting import open_exported
 
     if precision != "fp32" and path.suffix.lower() != ".safetensors":
-        raise ConfigError(f"--precision {precision}: {path} computes in fp32. Leave it out.")
+        raise ConfigError(f"--precision {precision}: {path} computes in fp32. Omit the option.")
     exported = open_exported(path, device=best_device(), precision=precision, trust=trust)
     if weights == "teacher" and exported.info.weights != "teacher":
         raise ConfigError(
-            f"--model teacher: {path} holds the weights of the {exported.info.weights}. Export "
-            "the teacher's: softiou export RUN --model teacher."
+            f"--model teacher: {path} contains the weights of the {exported.info.weights}. Export "
+            "the teacher with: softiou export RUN --model teacher."
         )
     if exported.info.scaling is not None:
-        progress.say(f"calibrated: {exported.info.scaling.kind}, inside {path.name}")
+        progress.say(f"calibrated: {exported.info.scaling.kind}, included in {path.name}")
     return exported
 
 
 def loaded(
     dataset: "SegmentationDataset", progress: "Progress", *, description: str
 ) -> "Iterable[Sample]":
-    """Return this process's share of the samples in order, loaded by a process of its own."""
+    """Return the samples of this rank in order, loaded by a worker process."""
     from softiou.data import CustomDataset
     from softiou.data.base import EvaluatedSamples
     from softiou.training.workers import Loader
 
-    workers = 0 if isinstance(dataset, CustomDataset) else 1  # it may not be copied to a process
+    workers = 0 if isinstance(dataset, CustomDataset) else 1  # an object may not be picklable
     own = own_share(len(dataset))
     read = Subset(EvaluatedSamples(dataset), own)
     samples = Loader(read, batch_size=None, workers=workers, say=progress.say)

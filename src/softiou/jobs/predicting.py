@@ -1,4 +1,4 @@
-"""Masks and probabilities of images, from a run, a checkpoint or an exported file."""
+"""Predict masks and probabilities with a run, a checkpoint or an exported file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model predicts for one image.
+    """The prediction for one image.
 
     Attributes:
-        stem: Name of the image's file without the suffix; its number where there is no file.
+        stem: File name without the suffix, or the image's number if there is no file.
         labels: Class indices (H, W), int64.
         probs: Probabilities (C, H, W), float32.
     """
@@ -39,12 +39,12 @@ class Prediction:
 
 @dataclass(frozen=True)
 class SavedMasks:
-    """How writing masks went.
+    """The result of writing masks.
 
     Attributes:
         written: Number of images whose masks were written.
-        failed: Why each of the others was not.
-        interrupted: Whether it was stopped by Ctrl-C.
+        failed: An error message for each image that was not written.
+        interrupted: Whether writing was stopped by Ctrl-C.
     """
 
     written: int
@@ -54,14 +54,14 @@ class SavedMasks:
 
 @dataclass(frozen=True, eq=False)
 class Predictions(Sequence[Prediction]):
-    """Predictions for a list of images, each computed when it is asked for; few are kept.
+    """Predictions for a list of images, computed on access; only the last four are cached.
 
     Attributes:
         items: The images.
         predictor: A model on the device to use, or an exported file.
-        description: Classes of the model.
+        description: Description of the classes.
         settings: Windows, flips and scales.
-        progress: What to show.
+        progress: Where progress and messages are shown.
     """
 
     items: list[ImageItem]
@@ -72,7 +72,7 @@ class Predictions(Sequence[Prediction]):
 
     @property
     def stems(self) -> list[str]:
-        """Names of the images."""
+        """Names of the images, without suffixes."""
         return [item.stem for item in self.items]
 
     @property
@@ -112,21 +112,21 @@ class Predictions(Sequence[Prediction]):
         polygons: bool = False,
         overwrite: bool = False,
     ) -> SavedMasks:
-        """Write STEM.png with class indices and the class palette, in the size of the image.
+        """Write STEM.png: class indices with the class palette, in the size of the image.
 
-        Where rasterio is installed, an image with a georeference gets STEM.tif, too, in its place.
+        If rasterio is installed, a georeferenced image also gets STEM.tif with its georeference.
 
         Args:
             out: Folder for the results.
-            probabilities: Whether to write (C, H, W) probabilities, too: STEM.probs.npy, float16.
-            overlays: Whether to write the image with its classes in colour, too.
-            polygons: Whether to write the outlines of the classes, too: STEM.geojson, in longitude
-                and latitude for an image with a coordinate system. Needs rasterio.
-            overwrite: Whether results that exist may be replaced.
+            probabilities: Whether to also write probabilities (C, H, W): STEM.probs.npy, float16.
+            overlays: Whether to also write the image overlaid with the colours of the classes.
+            polygons: Whether to also write the outlines of the classes: STEM.geojson, in longitude
+                and latitude if the image has a coordinate system. Needs rasterio.
+            overwrite: Whether to replace existing results.
 
         Raises:
             DataError: Two images have the same stem, or a result would replace an image.
-            RunExistsError: A result exists already.
+            RunExistsError: A result already exists.
         """
         writer = inference.MaskWriter(
             self.predictor,
@@ -148,7 +148,7 @@ class Predictions(Sequence[Prediction]):
                 try:
                     writer.write(file, item.read())
                     written += 1
-                except DataError as error:  # one bad file must not cost the others
+                except DataError as error:  # continue with the other images
                     failed.append(
                         str(error) if str(file) in str(error) else f"{visible(file)}: {error}"
                     )
@@ -186,27 +186,27 @@ def predict(
 ) -> Predictions:
     """Predict label maps and probabilities of images, in their own size.
 
-    Arguments that are not named here are those of `evaluate`.
+    The arguments that are not listed here are those of `evaluate`.
 
     Args:
-        run: Run, run directory, checkpoint, or what `export` has written.
-        images: Path of an image or of a folder, an array (H, W, 3), a tensor (3, H, W) or
-            (N, 3, H, W), a picture of Pillow, or a list of these; uint8 in [0, 255] or floating in
-            [0, 1]. For a model of chosen bands, these bands as they are stored.
-        calibrated: Whether to scale the logits as the end of the training or `calibrate` has
-            fitted it; None for where there is such a fit. An exported file always does what it was
-            exported with.
-        precision: As in `evaluate`; programs (ONNX, torch.export) compute in fp32.
-        trust: Whether a torch.export file (.pt2) may be loaded, which can run any code: only one
-            that you wrote or trust as a program.
+        run: Run, run directory, checkpoint, or a file written by `export`.
+        images: Path of an image or a folder, an array (H, W, 3), a tensor (3, H, W) or
+            (N, 3, H, W), a Pillow image, or a list of these; uint8 in [0, 255] or floating in
+            [0, 1]. For a model with `data.bands`: these bands, with the values of the files.
+        calibrated: Whether to apply the calibration that the training or `calibrate` has fitted;
+            None to apply it if there is one. An exported file always uses the calibration that it
+            was exported with.
+        precision: As in `evaluate`; ONNX and torch.export files always compute in fp32.
+        trust: Whether to load a torch.export file (.pt2). Such a file can run any code, so load
+            only files that you wrote or whose author you trust.
 
     Returns:
-        A sequence of predictions, one for each image, computed on access; `save` writes masks.
+        A sequence with one prediction per image, computed on access; `save` writes masks.
 
     Raises:
-        CheckpointError: There is no checkpoint, or no calibration where it is asked for.
-        DataError: There are no images.
-        TypeError, ValueError: Something is no RGB image.
+        CheckpointError: No checkpoint was found, or `calibrated` is True without a calibration.
+        DataError: No images were found.
+        TypeError, ValueError: An item is not an RGB image.
     """
     from softiou.exporting import is_exported
 
@@ -218,7 +218,7 @@ def predict(
         exported = open_file(run.path, precision, shown, weights=model, trust=trust)
         if calibrated and exported.info.scaling is None:
             raise ConfigError(
-                f"--calibrated: {run.path} was exported without a calibration. Fit one with "
+                f"--calibrated: {run.path} was exported without a calibration. Run "
                 "softiou calibrate, and export again."
             )
         opened = exported.predictor, exported.description, exported.bands

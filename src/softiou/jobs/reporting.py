@@ -1,4 +1,4 @@
-"""The page of a run, and runs as HTML for notebooks."""
+"""Write the report of a run, and show runs as HTML in notebooks."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ class ReportPage:
     """A report that a notebook shows inline.
 
     Attributes:
-        path: The file, which needs no network.
+        path: The HTML file; it needs no network.
     """
 
     path: Path
@@ -25,16 +25,16 @@ class ReportPage:
 
 
 def report(run: RunLike) -> ReportPage:
-    """Write report.html into a run directory: metrics, curves, classes, images, calibration.
+    """Write report.html of a run: metrics, learning curves, classes, images, calibration.
 
-    A run that is not evaluated yet, or still trains, gets a page with what there is.
+    If the run is still training or has no evaluation, the page shows what is available.
 
     Args:
         run: Run or run directory.
 
     Raises:
-        CheckpointError: It is in no run directory.
-        DataError: There is no run, or one of its files cannot be read.
+        CheckpointError: The model is not in a run directory.
+        DataError: The run does not exist, or one of its files cannot be read.
     """
     from softiou.reports import write_report
 

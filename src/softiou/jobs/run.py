@@ -1,4 +1,4 @@
-"""A run: a trained model with its settings and metrics, and what can be done with it."""
+"""A trained model with its settings and metrics, and the jobs that work on it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Run(Trained):
     """A trained model on disk, and the jobs that work on it.
 
-    `evaluate`, `predict`, `calibrate`, `export`, `compare` and `report` are the functions of these
-    names in `softiou.jobs`, for this run.
+    The methods `evaluate`, `predict`, `calibrate`, `export`, `compare` and `report` are the
+    functions of the same names in `softiou.jobs`, with this run as their first argument.
     """
 
     evaluate = scoring.evaluate
@@ -29,7 +29,7 @@ class Run(Trained):
     report = reporting.report
 
     def contents(self) -> "ReportData":
-        """Read the run directory: learning curves, the last evaluation, the table of models."""
+        """Read learning curves, the last evaluation and the table of models."""
         from softiou.reports import collect
 
         return collect(self.require_directory())
@@ -45,11 +45,11 @@ def load(path: Path | str, *, model: "nn.Module | None" = None) -> Run:
     """Open a trained model: a run directory, a checkpoint, or an exported file for prediction.
 
     Args:
-        path: Where it is.
-        model: For a run that trained a module of your own: such a module, which gets the weights.
+        path: Path of the run directory, checkpoint or exported file.
+        model: For a run that trained your own module: an instance of it, which gets the weights.
 
     Raises:
-        CheckpointError: There is nothing of the kind.
+        CheckpointError: The path is none of these.
     """
     from softiou.exporting import is_exported
 
@@ -57,5 +57,5 @@ def load(path: Path | str, *, model: "nn.Module | None" = None) -> Run:
     if not is_exported(run.path):
         find_checkpoint(run.path)
     elif not run.path.is_file():
-        raise CheckpointError(f"{path} does not exist: expected an exported file.")
+        raise CheckpointError(f"Expected {path} to be an exported file, but it does not exist.")
     return run

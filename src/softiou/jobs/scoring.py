@@ -1,4 +1,4 @@
-"""Scoring a trained model on a data set, and fitting its calibration to one."""
+"""Evaluate a trained model on a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,38 +42,38 @@ def evaluate(
     out: Path | str | None = None,
     progress: bool | Progress | None = None,
 ) -> "EvaluationResult":
-    """Score a model, and write evaluation.json and report.html into its run directory.
+    """Evaluate a model, and write evaluation.json and report.html into its run directory.
 
-    A calibration that `calibrate` has fitted is reported beside the plain metrics. Processes that
-    torchrun or srun has started share the images: all of them have to call this.
+    If the checkpoint has a calibration, the metrics after calibration are reported as well.
+    Processes started by torchrun or srun share the images: every process must call this function.
 
     Args:
-        run: Run, run directory, checkpoint, or what `export` has written, which is scored as it is.
-        data: Data set, or one of your own with the classes of the model, as in `train`; None for
-            the one that the run was trained on.
-        split: Which split to score; None for test, or the validation split where there is no test.
-        labels: What is true: "hard" (the majority), "soft" (probabilities that the data set has),
-            "votes" or "staple" (of several annotators); "auto" is soft for a model that was trained
-            so, and otherwise votes or hard.
-        window: Side, or height and width, in pixels of a window that slides over large images; None
-            takes the whole image of up to 2^24 pixels, and windows of 1024 of larger ones.
-        overlap: Share of a window that the next one covers again.
+        run: Run, run directory, checkpoint, or a file written by `export`.
+        data: Data set, or a `Dataset` object with the classes of the model, as in `train`; None
+            for the data that the run was trained on.
+        split: Split to evaluate; None for test, or for the validation split if there is no test.
+        labels: Labels to compare with: "hard" (the majority), "soft" (probabilities of the data
+            set), "votes" or "staple" (of several annotators); "auto" is soft for a model that was
+            trained on soft labels, and otherwise votes or hard.
+        window: Size of the sliding window in pixels: a side, or height and width. None processes
+            images of up to 2^24 pixels whole, and larger ones in windows of 1024.
+        overlap: Fraction of a window that overlaps with the next one.
         flips: Whether to average over the image and its mirror image.
-        scales: Factors to resize by; their probabilities are averaged.
-        batch_size: Windows in one pass of the network.
-        precision: Of the network: "fp32", as exported files compute; or "bf16" or "fp16", which is
+        scales: Factors to resize the image by; the probabilities of all scales are averaged.
+        batch_size: Number of windows per forward pass.
+        precision: Precision of the network: "fp32", as in exported files; "bf16" and "fp16" are
             faster on some hardware.
-        model: Those of the "student", or of the "teacher" of a semi-supervised run.
+        model: "student", or the "teacher" of a semi-supervised run.
         trust: As in `predict`.
-        out: Where to write; None for the run directory, if a checkpoint is in one.
-        progress: Whether to show lines and progress bars; None shows bars where someone watches.
+        out: Folder to write to; None for the run directory, if the checkpoint is in one.
+        progress: Whether to show lines and progress bars; None: in terminals and notebooks only.
 
     Returns:
         The metrics over the data set, per class and per image.
 
     Raises:
-        CheckpointError: There is no checkpoint, or the data set has other classes.
-        DataError: There is no such data set or split.
+        CheckpointError: No checkpoint was found, or the classes of the data set differ.
+        DataError: The data set or the split does not exist.
     """
     from softiou.data.source_names import overlooked
     from softiou.evaluation import save_evaluation
@@ -112,8 +112,8 @@ def evaluate(
             shown.say(f"earlier evaluation  {kept}")
         write_report(home)
     else:
-        what = "this is an exported file" if is_file else "the checkpoint is in no run directory"
-        shown.say(f"nothing was written: {what}; --out names a place")
+        what = "this is an exported file" if is_file else "the checkpoint is not in a run directory"
+        shown.say(f"nothing was written: {what}; choose a folder with --out")
     return evaluation
 
 
@@ -128,9 +128,9 @@ def score(
     progress: Progress,
     own: "Dataset[Any] | None" = None,
 ) -> "EvaluationResult":
-    """Score a model on a split of a data set, or on one of the user's, and write nothing.
+    """Evaluate a model on a split, or on the user's own data set, without writing files.
 
-    Several processes share the images, and each returns the whole.
+    Several processes share the images; each returns the result for all images.
     """
     from softiou.calibration import calibration_path
     from softiou.checkpoints import TrainedModel
@@ -171,7 +171,7 @@ def score(
 
 
 def _used_for(trained_on: Mapping[str, Any], source: str, split: str) -> str | None:
-    """Return for what a training with the data section `trained_on` used a split's images."""
+    """Return whether a training used images of a split for "training" or "selection"."""
     from softiou.data import absolute_source, open_source
 
     train, val = trained_on.get("train_split"), trained_on.get("val_split")
@@ -195,11 +195,11 @@ def _warn(
     dataset: "SegmentationDataset",
     say: Callable[[str], None],
 ) -> None:
-    """Say why a calibration may look better or worse here than it is."""
+    """Warn if the data make the calibration look better or worse than it is."""
     if (calibration.data, calibration.split) == (data, dataset.split):
-        say("the calibration was fitted on this very split: what it promises here is too much")
+        say("the calibration was fitted on this split: its metrics here are too optimistic")
     if calibration.labels != dataset.labels:
         say(
-            f"the calibration was fitted to {calibration.labels} labels, and these are "
-            f"{dataset.labels}: softiou calibrate --labels {dataset.labels} fits to the same kind"
+            f"the calibration was fitted to {calibration.labels} labels, but these labels are "
+            f"{dataset.labels}: fit it again with softiou calibrate --labels {dataset.labels}"
         )

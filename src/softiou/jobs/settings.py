@@ -1,4 +1,4 @@
-"""Settings as keywords: short names become dotted keys, and values the text of KEY=VALUE."""
+"""Convert keyword settings to the text "dotted.key=value"."""
 
 import json
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ _OF_TEXT = {"model": "model.architecture", "loss": "loss.kind"}  # model="unet",
 
 
 def as_overrides(settings: Mapping[str, Any], *, section: str | None = None) -> list[str]:
-    """Return settings as "dotted.key=value", for `softiou.configuration.load_config`.
+    """Convert settings to "dotted.key=value", for `softiou.configuration.load_config`.
 
     Args:
         settings: By dotted key, by section with a mapping of its keys, or by a short name that only
-            one section has, such as steps for optim.steps. A name that no section has is left for
-            `load_config` to reject.
-        section: "distillation" or "semi_supervised", whose short names are known, too.
+            one section has, such as steps for optim.steps. An unknown name is kept as it is;
+            `load_config` rejects it.
+        section: "distillation" or "semi_supervised", to accept its short names too.
 
     Raises:
-        ConfigError: Several sections have a key of that name.
+        ConfigError: Several sections have a key of this name.
 
     Example:
         >>> as_overrides({"steps": 500, "loss": {"cross_entropy": 0.5}, "encoder": "resnet18"})
@@ -42,14 +42,14 @@ def as_overrides(settings: Mapping[str, Any], *, section: str | None = None) -> 
 
 
 def as_text(value: Any) -> str:
-    """Return a value as YAML on one line; runs and paths as the text of their path."""
+    """Return a value as YAML on one line; a run or a path becomes its path."""
     if isinstance(value, str) and _is_plain(value):
         return value
     return json.dumps(value, default=lambda other: str(getattr(other, "path", other)))
 
 
 def _is_plain(text: str) -> bool:
-    """Return whether YAML reads a text as itself, so that it needs no quotes."""
+    """Return whether a text needs no quotes in YAML."""
     try:
         return bool(parse_yaml(text) == text)
     except ValueError:
@@ -57,7 +57,7 @@ def _is_plain(text: str) -> bool:
 
 
 def config_file(config: Path | str | None) -> Path | None:
-    """Return a file, or that of a recipe that comes with the package; a file goes first."""
+    """Return the path of a configuration file, or of a built-in recipe if no file has the name."""
     from softiou.configuration import recipe_path
 
     if config is None:
@@ -68,7 +68,7 @@ def config_file(config: Path | str | None) -> Path | None:
     try:
         return recipe_path(file.name)
     except ConfigError as error:
-        raise ConfigError(f"--config {file}: there is no such file. {error}") from error
+        raise ConfigError(f"--config {file}: the file does not exist. {error}") from error
 
 
 def _full_key(key: str, known: dict[str, Any], section: str | None) -> str:

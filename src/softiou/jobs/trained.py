@@ -1,4 +1,4 @@
-"""What a job works on: a run directory, a checkpoint or an exported file."""
+"""Trained models on disk: run directories, checkpoints and exported files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -16,7 +16,7 @@ RunLike: TypeAlias = "Trained | Path | str"
 
 
 class Trained:
-    """A run directory, checkpoint or exported file, which is read on first use; see `Run`."""
+    """A run directory, checkpoint or exported file that is read on first use; see `Run`."""
 
     def __init__(self, path: Path | str, model: "nn.Module | None" = None) -> None:
         self.path = Path(path)
@@ -26,7 +26,7 @@ class Trained:
 
     @property
     def directory(self) -> Path | None:
-        """The run directory; None for a checkpoint that lies elsewhere, or an exported file."""
+        """The run directory; None for an exported file or a checkpoint outside a run directory."""
         from softiou.checkpoints import run_directory
 
         if not self.path.is_dir():
@@ -35,19 +35,19 @@ class Trained:
 
     @property
     def config(self) -> "Config":
-        """The settings of the run; CheckpointError without a run directory."""
+        """The settings of the run; raises CheckpointError if there is no run directory."""
         from softiou.configuration import load_config
 
         return load_config(file=self.require_directory() / "config.yaml")
 
     def require_directory(self) -> Path:
-        """Return the run directory; CheckpointError when there is none."""
+        """Return the run directory; raise CheckpointError if there is none."""
         if self.directory is None:
-            raise CheckpointError(f"{self.path} is in no run directory, which this needs.")
+            raise CheckpointError(f"{self.path} is not in a run directory, which is required.")
         return self.directory
 
     def load_model(self, weights: "Weights" = "student") -> "TrainedModel":
-        """Return the model with its classes, read again only when the checkpoint has changed."""
+        """Return the model; it is cached until the checkpoint changes."""
         from softiou.checkpoints import find_checkpoint, load_trained
         from softiou.exporting import is_exported
 
@@ -64,5 +64,5 @@ class Trained:
 
 
 def as_trained(run: RunLike) -> Trained:
-    """Return what a job works on, from its path if need be."""
+    """Return a `Trained` as it is, and open a path as one."""
     return run if isinstance(run, Trained) else Trained(run)

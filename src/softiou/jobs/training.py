@@ -1,4 +1,4 @@
-"""Training: a data set in, a run with a model, metrics and a report out; and what it would cost."""
+"""Train a model, or plan a training without running it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,36 +37,36 @@ def train(
 ) -> "Run":
     """Train a model, fit its temperature, evaluate it and write its report.
 
-    The temperature is fitted on the validation split and kept beside the checkpoint: `predict` uses
-    it for probabilities, and the evaluation shows calibration before and after. The evaluation is
-    on the split `test`, or on the validation split when there is none.
+    The temperature is fitted on the validation split and stored beside the checkpoint: `predict`
+    uses it for probabilities, and the evaluation shows calibration before and after. The evaluation
+    is on the split `test`, or on the validation split if there is no test.
 
     Args:
         data: Data set folder, LAYOUT:/path, or "digits".
-        split: Images to learn from: a split, a list in DATA/splits such as "1_8", or a file of
-            stems; None for train.
+        split: Training images: a split, a list in DATA/splits such as "1_8", or a file of stems;
+            None for train.
         config: YAML file, name of a recipe (`softiou recipes ls`), or a dictionary of settings.
         out: New run directory; None for the next free runs/NAME-001.
-        resume: Run directory to continue, after an interruption; takes no other settings. A
-            finished run is returned as it is.
-        resume_if_exists: Whether to continue `out`, with its own settings, where it is a run
-            already: for jobs that a cluster starts again.
+        resume: Run directory to continue after an interruption, without any other settings. A
+            finished run is returned unchanged.
+        resume_if_exists: Whether to continue `out`, with its own settings, if it already exists;
+            for clusters that restart jobs.
         overrides: Settings as text, such as "optim.steps=2000".
-        command: What started the run, for the first line of its config.yaml.
-        progress: Whether to show lines and progress bars; None shows bars where someone watches.
-        settings: By short name where only one section has it (steps=2000, encoder="resnet50",
+        command: Command that started the run, written in the first line of config.yaml.
+        progress: Whether to show lines and progress bars; None: in terminals and notebooks only.
+        settings: By short name if only one section has it (steps=2000, encoder="resnet50",
             labels="boundary"), by section (optim={"steps": 2000}), or by dotted key
-            (**{"optim.steps": 2000}); config.yaml of any run lists them all. Objects of your own:
-            `model` (a module), `loss` (called with logits and target), `loggers` and `callbacks` of
-            Lightning, `transform`, `train_dataset` and `val_dataset` with their `classes`; see
-            `softiou.training.CustomParts`.
+            (**{"optim.steps": 2000}); the config.yaml of any run lists all settings. Your own
+            objects: `model` (a module), `loss` (called with logits and target), `loggers` and
+            `callbacks` of Lightning, `transform`, `train_dataset` and `val_dataset` with their
+            `classes`; see `softiou.training.CustomParts`.
 
     Returns:
-        The run, evaluated and with a report.
+        The evaluated run; its report is in the run directory.
 
     Raises:
         ConfigError, DataError, CheckpointError, RunExistsError: See `softiou.errors`.
-        KeyboardInterrupt: After Ctrl-C, with a checkpoint to resume from.
+        KeyboardInterrupt: After Ctrl-C; a checkpoint to resume from has been written.
     """
     shown = progress_of(progress)
     parts, settings = split_parts(settings | split_setting(split))
@@ -99,21 +99,21 @@ def semi(
     progress: bool | Progress | None = None,
     **settings: Any,
 ) -> "Run":
-    """Train on images with masks and on images without, and compare student and teacher.
+    """Train on images with and without masks, and compare student and teacher.
 
-    The teacher is the moving average of the student; its pseudo-labels take the place of the masks
-    that are missing. Masks of unlabelled images are never opened, even where there are some.
-    Errors, and arguments that are not named here, are those of `train`.
+    The teacher is the moving average of the student; its pseudo-labels replace the missing masks.
+    Masks of unlabelled images are never opened, even if they exist. Errors, and the arguments that
+    are not listed here, are those of `train`.
 
     Args:
-        unlabeled: Folder of images without masks; None for DATA/unlabeled/images, and the images of
-            train that `split` leaves out.
+        unlabeled: Folder of images without masks; None for DATA/unlabeled/images and the images of
+            train that are not in `split`.
         split: Images with masks: a split, a list in DATA/splits such as "1_8", or a file of stems;
             None for train.
-        settings: As in `train`, and short names of the section semi_supervised.
+        settings: As in `train`, with the short names of the section semi_supervised as well.
 
     Returns:
-        The run; its `contents().model_table` has both models.
+        The run; `contents().model_table` has the metrics of both models.
     """
     shown = progress_of(progress)
     settings |= split_setting(split) | unlabeled_setting(unlabeled)
@@ -145,21 +145,21 @@ def distill(
     progress: bool | Progress | None = None,
     **settings: Any,
 ) -> "Run":
-    """Train a student with a teacher, and the same student without, and compare all three.
+    """Train a student with a teacher, and the same student without it, and compare all three.
 
     The student without teacher is trained with the same settings into RUN/baseline, unless
-    `baseline` names a run of the same budget. The report of the run has all of them in one table.
-    With `baseline="none"` the student alone is scored. Errors, and arguments that are not named
+    `baseline` names a run of the same budget. The report of the run compares all three models. With
+    `baseline="none"` only the student is evaluated. Errors, and the arguments that are not listed
     here, are those of `train`.
 
     Args:
-        split: As in `train`; with `unlabeled`, the other images of train are learnt without masks.
-        settings: As in `train`, and short names of the section distillation: one of `teacher` (run
-            or checkpoint that runs at every step) and `soft_labels` (folder that `label` has
-            written); `baseline` ("train", "none", or a run of the student without teacher).
+        split: As in `train`; `unlabeled` adds the other images of train without masks.
+        settings: As in `train`, with the short names of the section distillation as well: either
+            `teacher` (a run or checkpoint, which runs in every step) or `soft_labels` (a folder
+            written by `label`); `baseline` ("train", "none", or a run of the student alone).
 
     Returns:
-        The run; its `contents().model_table` has all models.
+        The run; `contents().model_table` has the metrics of all models.
     """
     shown = progress_of(progress)
     settings |= split_setting(split)
@@ -185,18 +185,18 @@ def plan(
     progress: bool | Progress | None = None,
     **settings: Any,
 ) -> "Plan":
-    """Return the complete settings of a training, why they are so, and what it costs.
+    """Return the complete settings of a training, their reasons, and the memory and time needed.
 
-    The arguments that are not named here are those of `train`.
+    The arguments that are not listed here are those of `train`.
 
     Args:
-        data: As in `train`; None for the settings alone, with every "auto" as it is.
-        verb: "train", "distill" or "semi"; "" for the one that the settings are for.
-        step: Whether to take the first step, too; nothing of it is kept.
-        settings: As in the function of the verb.
+        data: As in `train`; None returns the settings only, and does not resolve "auto".
+        verb: "train", "distill" or "semi"; "" for the verb that the settings belong to.
+        step: Whether to also run one training step, whose result is discarded.
+        settings: As in the function of the same name as the verb.
 
     Raises:
-        ConfigError, DataError, CheckpointError: Those that the training would raise.
+        ConfigError, DataError, CheckpointError: The errors that the training would raise.
     """
     shown = progress_of(progress)
     parts, settings = split_parts(settings)
@@ -220,5 +220,5 @@ def _check_baseline(config: "Config") -> None:
     from softiou.training import resolve_config
 
     baseline = config.distillation.baseline if config.distillation else "none"
-    if baseline not in ("train", "none"):  # before hours of training
+    if baseline not in ("train", "none"):  # fail before the training, not after it
         differences_to_baseline(resolve_config(config), Path(baseline))
