@@ -551,7 +551,7 @@ def test_only_runs_that_were_evaluated_alike_are_pooled(
         assert notes == []
         return
     assert notes == [
-        "The groups were not evaluated in the same way, so the differences are not due to "
+        "The groups were evaluated differently, so the differences are not due to "
         f"the models alone. {runs[0]}: {words[0]}; {runs[1]}: {words[1]}."
     ]
     assert f"A: {words[0]}; B: {words[1]}." in found.notes("AB")[0]
@@ -595,7 +595,7 @@ def _one_more_class(content: dict[str, Any]) -> None:
         (_set(classes=["road", "bus", "sky"]), "it calls class 1 'bus' instead of 'car'"),
         (_set(labels="soft"), "it was evaluated on soft labels instead of hard ones"),
         (_set(ignore_index=0), "its ignore_index is 0 instead of 255"),
-        (_set(split="val"), "it is of the split val instead of test"),
+        (_set(split="val"), "it was evaluated on the split val instead of test"),
         (_drop(["s03"]), "it lacks 1 image (s03)"),
         (
             _drop([f"s0{n}" for n in range(9)]),
@@ -661,7 +661,7 @@ def test_what_is_no_evaluation_is_refused(pair: list[Path], tmp_path: Path) -> N
     assert newer.startswith("Expected `schema_version` 1 to 2 in ")
     assert newer.endswith("but got 3, which is newer than this softiou. Update softiou.")
     old = written(schema_version=1)
-    assert "has the schema version 1, which lacks the sums of every image" in old
+    assert "has the schema version 1, which lacks the sums of each image" in old
     assert old.endswith("Write it again with `softiou evaluate RUN DATA`.")
     assert "contains no images, so there is nothing to compare" in written(images=[])
     assert "but got images.0.truth: Field required. Write it again" in written(

@@ -249,9 +249,9 @@ def of_unequal_channels(root: Path) -> None:
         (elsewhere, r"masks/p1.nii.gz: Expected the voxels of p1.nii.gz.*0.0, 0.0, 5.0"),
         (
             of_fractions,
-            r"masks/p1.nii.gz: Expected whole numbers of 0 to 65535, but found 0 to 0.5",
+            r"masks/p1.nii.gz: Expected integers from 0 to 65535, but found values from 0 to 0.5",
         ),
-        (without_mask, r"Images without mask here: 5 \(p1_z000"),
+        (without_mask, r"Images without a mask here: 5 \(p1_z000"),
         (of_unequal_channels, r"p1_0001.nii.gz: Expected the voxels of p1_0000.nii.gz"),
     ],
 )

@@ -1,6 +1,6 @@
-"""softiou: train segmentation models on the metric people report, with labels as soft as reality.
+"""softiou: losses, metrics and training for IoU in semantic segmentation, with soft labels.
 
-Names are imported on first use, so `import softiou` costs nothing and needs torch alone.
+Names are imported on first use, so `import softiou` is fast and needs only torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,16 +1,16 @@
-"""The `softiou` command and `python -m softiou`: say what is missing instead of a traceback."""
+"""Entry point of the `softiou` command and `python -m softiou`."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line, which needs the extra `train`."""
+    """Run the command line; report a missing package of the extra `train`."""
     try:
         from softiou.cli import main as run
 
-        if "--debug" not in sys.argv:  # tracebacks of destructors, which change nothing
+        if "--debug" not in sys.argv:  # hide harmless tracebacks of destructors
             sys.unraisablehook = lambda error: None
-        run()  # verbs import what they need when they run
+        run()  # imports happen when a verb runs
     except ModuleNotFoundError as error:
         sys.exit(
             f"softiou: {error}. The command line needs the extra `train`: in a clone of softiou, "

@@ -1,7 +1,7 @@
-"""Bytes that are remembered between runs, each under a key, in a folder of the user's.
+"""A persistent cache of bytes by key, in a folder of the user.
 
-Nothing depends on them: a file that is missing or damaged is none, and where no file can be written
-this process alone remembers.
+The cache is optional: a missing or damaged file counts as a miss, and if no file can be written,
+the entry is kept in memory.
 """
 
 import os
@@ -16,8 +16,8 @@ _unwritten: dict[str, bytes] = {}
 
 
 def recall(key: str) -> bytes:
-    """Return what was remembered under a key, or nothing."""
-    with suppress(OSError, RuntimeError):  # no home
+    """Return the cached bytes of a key, or b""."""
+    with suppress(OSError, RuntimeError):  # no home folder
         file = _file(key)
         if file.is_file() and file.stat().st_size <= _MOST_BYTES:
             checksum, content = file.read_bytes().partition(b"\n")[::2]
@@ -27,7 +27,7 @@ def recall(key: str) -> bytes:
 
 
 def remember(key: str, content: bytes) -> None:
-    """Remember some bytes under a key."""
+    """Cache bytes under a key."""
     try:
         file = _file(key)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Checks of arguments that losses, targets and metrics share."""
+"""Argument checks shared by losses, targets and metrics."""
 
 from collections.abc import Iterable, Sequence
 from math import inf
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def spatial_shape(logits: Tensor, *, activation: str) -> tuple[int, ...]:
-    """Return (N, *S) of logits (N, C, *S), or raise when they are no such thing."""
+    """Return (N, *S) of logits (N, C, *S); raise for invalid logits."""
     dense_tensor("logits", logits)
     if not logits.is_floating_point():
         raise TypeError(
-            f"Expected `logits` to have a floating dtype, but got {logits.dtype}. Class "
-            "indices are a target: the call is loss(logits, target)."
+            f"Expected `logits` to have a floating dtype, but got {logits.dtype}. Class indices "
+            "are a target: call loss(logits, target)."
         )
     if logits.ndim < 3:
         raise ValueError(
@@ -31,7 +31,7 @@ def spatial_shape(logits: Tensor, *, activation: str) -> tuple[int, ...]:
         raise ValueError(
             f"A softmax over one class is always 1, so the loss would be constant; got `logits` of "
             f"shape {tuple(logits.shape)}. Use activation='sigmoid' for a binary problem, or give "
-            "the background a class of its own."
+            "the background its own class."
         )
     return (logits.shape[0], *logits.shape[2:])
 
@@ -39,12 +39,12 @@ def spatial_shape(logits: Tensor, *, activation: str) -> tuple[int, ...]:
 def pixel_map(
     name: str, tensor: Tensor | None, shape: tuple[int, ...], *, boolean: bool
 ) -> Tensor | None:
-    """Check an optional (N, *S) map of the pixels: bool (`valid`) or floating (`weights`)."""
+    """Check an optional pixel map (N, *S): bool (`valid`) or floating (`weights`)."""
     if tensor is None:
         return None
     dense_tensor(name, tensor)
     if boolean != (tensor.dtype == torch.bool) or not (boolean or tensor.is_floating_point()):
-        wanted = "bool, True where the pixel counts" if boolean else "floating, one weight a pixel"
+        wanted = "bool, True for valid pixels" if boolean else "floating, one weight a pixel"
         raise TypeError(f"Expected `{name}` to be {wanted}, but got dtype {tensor.dtype}.")
     if tuple(tensor.shape) != shape:
         raise ValueError(
@@ -54,7 +54,7 @@ def pixel_map(
 
 
 def dense_tensor(name: str, value: object) -> Tensor:
-    """Return a tensor with a memory of its own kind, or raise on arrays, lists and sparse ones."""
+    """Return a dense tensor; raise for arrays, lists, and sparse or quantised tensors."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"Expected `{name}` to be a tensor, but got {type(value).__module__}."
@@ -73,7 +73,7 @@ def dense_tensor(name: str, value: object) -> Tensor:
 
 
 def indices(name: str, values: Any) -> tuple[int, ...]:
-    """Return whole numbers given as a list, tuple, range, array or tensor; raise on others."""
+    """Return integers from a list, tuple, range, array or tensor; raise for other values."""
     listed = values.tolist() if hasattr(values, "tolist") else values
     try:
         found = tuple(index(value) for value in listed if not isinstance(value, bool))
@@ -82,14 +82,14 @@ def indices(name: str, values: Any) -> tuple[int, ...]:
         found, whole = (), False
     if not whole or not found or len(set(found)) < len(found):
         raise ValueError(
-            f"Expected `{name}` to be different whole numbers, at least one, but got {values!r}. "
-            "List each of them once, as [0, 2]."
+            f"Expected `{name}` to be at least one integer, without duplicates, but got "
+            f"{values!r}. List each of them once, as [0, 2]."
         )
     return found
 
 
 def indices_or_none(name: str, value: Any) -> int | tuple[int, ...] | None:
-    """Return None, one whole number, or several of them as a tuple."""
+    """Return None, an integer, or a tuple of several integers."""
     if value is None or type(value) is int:
         return value
     several = (
@@ -105,13 +105,13 @@ def one_label(ignore_index: object) -> None:
     """Raise unless `ignore_index` is one label or None."""
     if not isinstance(ignore_index, (int, type(None))):
         raise TypeError(
-            f"Expected `ignore_index` to be one label or None, but got {ignore_index!r}. Make "
-            "several labels one: target.masked_fill(torch.isin(target, torch.tensor(labels)), 255)."
+            f"Expected `ignore_index` to be one label or None, but got {ignore_index!r}. Merge "
+            "several: target.masked_fill(torch.isin(target, torch.tensor(labels)), 255)."
         )
 
 
 def one_of(name: str, value: object, allowed: Iterable[object]) -> None:
-    """Raise unless `value` is among the `allowed` settings."""
+    """Raise unless `value` is one of the `allowed` settings."""
     allowed = list(allowed)
     if not any(isinstance(value, type(a)) and value == a for a in allowed):
         wanted = ", ".join(repr(a) for a in allowed)
@@ -130,10 +130,10 @@ def in_range(name: str, value: float, low: float, high: float = inf) -> None:
 
 
 def whole(name: str, value: object, low: int) -> None:
-    """Raise unless `value` is a whole number of at least `low`."""
+    """Raise unless `value` is an integer of at least `low`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise ValueError(
-            f"Expected `{name}` to be a whole number of at least {low}, but got {value!r}."
+            f"Expected `{name}` to be an integer of at least {low}, but got {value!r}."
         )
 
 
@@ -145,7 +145,7 @@ def finite(name: str, value: float, low: float) -> None:
 
 
 def class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor | None:
-    """Return weights of the classes (C,) in float32, or raise when they cannot be weights."""
+    """Return class weights (C,) in float32; raise for invalid weights."""
     if weights is None:
         return None
     try:
@@ -155,7 +155,7 @@ def class_weights(name: str, weights: Tensor | Sequence[float] | None) -> Tensor
     right = found.ndim == 1 and (found >= 0).all() & found.isfinite().all() & (found.sum() > 0)
     if not bool(right):
         raise ValueError(
-            f"Expected `{name}` to be one number a class, finite, at least 0 and not all 0, "
+            f"Expected `{name}` to be one number per class, finite, at least 0 and not all 0, "
             f"but got {getattr(weights, 'tolist', lambda: weights)()}."
         )
     return found

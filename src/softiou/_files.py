@@ -1,8 +1,8 @@
-"""Files and folders that appear whole or not at all: written under a hidden name, then renamed.
+"""Atomic writing of files and folders: write under a hidden name, then rename.
 
-An error removes what was written; a process that is killed leaves a hidden `.tmp-...` behind, which
-the next one that writes there removes. Temporary names are unique across the processes and machines
-that share a folder, and short.
+An error removes the temporary file. A killed process leaves a hidden `.tmp-...` file, which the
+next writer in the same folder removes. Temporary names are short, and unique across the processes
+and machines that share a folder.
 """
 
 import errno
@@ -21,13 +21,13 @@ from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\.tmp-([0-9a-f]{8})-(\d+)-")  # machine and process, see `_prefix`
 _LONGEST_BYTES = 255  # of a name, in most file systems
-_FORGOTTEN_SECONDS = 86_400  # of another machine's file, whose process cannot be asked for
+_FORGOTTEN_SECONDS = 86_400  # for files of other machines, whose processes cannot be checked
 
 
 def file_name(stem: str, ending: str) -> str:
-    """Return STEM.ENDING; of a stem too long for a file system, its beginning and a hash.
+    """Return stem + ending; shorten a stem that is too long for a file system with a hash.
 
-    A stem may name folders: "a/b".
+    A stem may contain folders, such as "a/b".
     """
     folder, slash, last = stem.rpartition("/")
     content = os.fsencode(last)
@@ -39,13 +39,13 @@ def file_name(stem: str, ending: str) -> str:
 
 
 def write_atomically(content: bytes, path: Path) -> None:
-    """Write a file, replacing an earlier one."""
+    """Write a file atomically; replace an existing one."""
     with atomic_file(path) as file:
         file.write(content)
 
 
 def write_once(content: bytes, path: Path) -> None:
-    """Write a file unless it exists; of several writers the first one wins."""
+    """Write a file unless it exists; of several writers, the first one wins."""
     with _temporary(path) as temporary:
         with temporary.open("wb") as file:
             file.write(content)
@@ -54,22 +54,22 @@ def write_once(content: bytes, path: Path) -> None:
             os.link(temporary, path)
         except FileExistsError:
             pass
-        except OSError:  # some network and memory-stick file systems have no links: the last wins
+        except OSError:  # without hard links, the last writer wins
             temporary.replace(path)
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to write into; it replaces an earlier one when the block ends without error."""
+    """Return a context with a file to write, which gets its name if no error occurs."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
 @contextmanager
 def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
-    """Give a temporary path, with a suffix if need be; the file gets its name when the block ends.
+    """Return a context with a temporary path; the file is renamed to `path` at its end.
 
-    Errors of the system, such as a full disk, name the file.
+    Errors of the system, such as a full disk, are raised with the name of the file.
     """
     with _temporary(path, suffix) as temporary:
         yield temporary
@@ -77,18 +77,18 @@ def atomic_path(path: Path, *, suffix: str = "") -> Iterator[Path]:
 
 
 def move_into_place(temporary: Path, path: Path) -> None:
-    """Give a complete file its name, once its content is on the disk and not only in a cache."""
+    """Sync a complete file to disk, then rename it."""
     _sync(temporary)
     temporary.replace(path)
 
 
 @contextmanager
 def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Give an empty folder to write into; it becomes `path` when the block ends without error.
+    """Return a context with an empty folder, which is renamed to `path` if no error occurs.
 
-    With `replace` a folder with files may be there, which is then removed; between two renames
-    there is no folder, so a reader has to expect that. Without, it is an OSError. Parents are
-    made.
+    With `replace`, an existing folder is replaced; for a moment between two renames, no folder
+    exists, which readers have to expect. Without it, a non-empty folder raises OSError. Parent
+    folders are created.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(path.parent) as scratch:
@@ -107,16 +107,16 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
-    """Give a hidden empty folder in another one, and remove it with all that is in it."""
+    """Return a context with a hidden empty folder, which is removed at its end."""
     _remove_stale_once(parent)
     with TemporaryDirectory(dir=parent, prefix=_prefix()) as scratch:
         yield Path(scratch)
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what killed processes left under temporary names in a folder, not further inside.
+    """Remove temporary files of killed processes in a folder, but not in its subfolders.
 
-    Processes of this machine are asked for; what others have left goes after a day.
+    Files of other machines are removed after a day.
     """
     for path in folder.glob(".tmp-*"):
         if _is_stale(path):
@@ -127,8 +127,8 @@ def remove_stale(folder: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Return whether there is a process of this number on this machine."""
-    with suppress(PermissionError):  # somebody else's
+    """Return whether a process of this machine is running."""
+    with suppress(PermissionError):  # a process of another user
         try:
             os.kill(process, 0)
         except (ProcessLookupError, OverflowError):
@@ -153,13 +153,13 @@ def _temporary(path: Path, suffix: str = "") -> Iterator[Path]:
 
 
 def _prefix() -> str:
-    """Return how temporary names of this process begin: which machine, and which process."""
+    """Return the prefix of temporary names, with the machine and the process."""
     return f".tmp-{_machine()}-{os.getpid()}-"
 
 
 @lru_cache(1)
 def _machine() -> str:
-    """Return 8 digits for the machine, or the container, in which process numbers are unique."""
+    """Return 8 hexadecimal digits that identify the machine or container (PID namespace)."""
     space = Path("/proc/self/ns/pid")
     inside = os.readlink(space) if space.is_symlink() else ""
     return hashlib.sha256(f"{platform.node()} {inside}".encode()).hexdigest()[:8]
@@ -173,7 +173,7 @@ def _is_stale(path: Path) -> bool:
         return not is_alive(int(found[2]))
     try:
         return time.time() - path.lstat().st_mtime > _FORGOTTEN_SECONDS
-    except FileNotFoundError:  # another process has removed it just now
+    except FileNotFoundError:  # removed meanwhile by another process
         return False
 
 
@@ -187,5 +187,5 @@ def _sync(path: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that never syncs
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # fsync is not supported
             raise

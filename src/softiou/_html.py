@@ -1,4 +1,4 @@
-"""Tables and pages as HTML for notebooks; every text is escaped."""
+"""HTML tables and pages for notebooks; all text is escaped."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -7,7 +7,7 @@ from html import escape
 def html_table(
     headings: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = ""
 ) -> str:
-    """Return a table; the first cell of each row is its heading, None is shown as a dash."""
+    """Return an HTML table; the first cell of each row is its heading, and None becomes "-"."""
     head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = "".join(
         f"<tr><th>{_cell(first)}</th>{''.join(f'<td>{_cell(value)}</td>' for value in others)}</tr>"
@@ -18,7 +18,7 @@ def html_table(
 
 
 def html_page(page: str, *, height_px: int = 720) -> str:
-    """Return a frame that shows a complete page; its scripts cannot reach the notebook."""
+    """Return a sandboxed iframe with a complete page."""
     return (
         f'<iframe srcdoc="{escape(page)}" sandbox="allow-scripts" '
         f'style="width: 100%; height: {height_px}px; border: 1px solid #ccc"></iframe>'

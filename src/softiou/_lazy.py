@@ -1,4 +1,4 @@
-"""Packages whose names are imported on first use, so that a light part of them stays light."""
+"""Lazy import of the public names of a package."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -10,10 +10,10 @@ from softiou._moved import moved_names
 def lazy_names(
     package: str, homes: Mapping[str, str], moved: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return a package's `__getattr__` and `__dir__`, which import a submodule on first use.
+    """Return `__getattr__` and `__dir__` for a package, which import submodules on first use.
 
-    `homes` has the public names of each submodule, separated by spaces; its own name stands for
-    itself. `moved` is for `moved_names`.
+    `homes` has the public names of each submodule, separated by spaces; the name of a submodule
+    itself stands for the module. `moved` is passed to `moved_names`.
     """
     modules = {name: f"{package}.{home}" for home, names in homes.items() for name in names.split()}
     find_moved = moved_names(package, moved or {}, stacklevel=3)

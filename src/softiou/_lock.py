@@ -1,4 +1,4 @@
-"""One process trains a run: a lock that names it and ends with it."""
+"""A lock on a run directory, so that only one process writes to it."""
 
 import errno
 import os
@@ -16,16 +16,17 @@ from softiou.errors import RunExistsError
 
 NAME = ".lock"
 _OWNER = re.compile(r"process (\d+) on ([\w.-]+), since [\d: -]+")
-_held: set[Path] = set()  # by this process, which the system does not lock out
+_held: set[Path] = set()  # locks of this process, which lockf does not exclude
 
 
 @contextmanager
 def only_writer(run: Path) -> Iterator[None]:
-    """Hold a run directory while a process trains it; the lock ends with the process.
+    """Return a context that locks a run directory; the lock ends with the process.
 
-    It is a lock of the system on RUN/.lock, which network file systems know, too, and which loading
-    processes do not inherit. Where a file system has none, the process that the file names is asked
-    for, which works for processes of this machine. Of those that train together the first has it.
+    It is a lockf lock on RUN/.lock, which works on network file systems and is not inherited by
+    worker processes. If the file system has no locks, the process named in the file is checked,
+    which works for this machine only. In distributed training, only the first process holds the
+    lock.
     """
     if not is_first():
         yield
@@ -33,11 +34,11 @@ def only_writer(run: Path) -> Iterator[None]:
     for path in (run / NAME, run / "metrics.jsonl"):
         if path.is_symlink():
             raise RunExistsError(
-                f"{path} is a symbolic link, and writing would change a file elsewhere. Remove it."
+                f"{path} is a symbolic link, and writing would change another file. Remove it."
             )
     folder = run.resolve()
     if folder in _held:
-        raise _busy(run, "this very process")
+        raise _busy(run, "this process")
     with _locked(run) as path:
         _held.add(folder)
         try:
@@ -49,13 +50,13 @@ def only_writer(run: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(run: Path) -> Iterator[Path]:
-    """Lock the file of a run and write into it who we are."""
+    """Lock the lock file of a run, and write process and machine into it."""
     path = run / NAME
     while True:
         with path.open("a+", encoding="utf-8", errors="replace") as file:
             if not _lock(file):
                 raise _busy(run, _owner(file) or "another process")
-            # Whoever held it before may have removed the file after it was opened here.
+            # the previous holder may have removed the file after it was opened here
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 file.truncate(0)
                 now = f"{datetime.now():%Y-%m-%d %H:%M}"
@@ -66,7 +67,7 @@ def _locked(run: Path) -> Iterator[Path]:
 
 
 def _lock(file: TextIO) -> bool:
-    """Try to lock a file, and return whether it is ours."""
+    """Try to lock a file, and return whether this succeeded."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -79,7 +80,7 @@ def _lock(file: TextIO) -> bool:
 
 
 def _is_owned(file: TextIO) -> bool:
-    """Return whether the process that a file names may be alive, where nothing can be locked."""
+    """Return whether the process named in a lock file may still be running."""
     found = _OWNER.fullmatch(_owner(file))
     return found is not None and (found[2] != platform.node() or is_alive(int(found[1])))
 
@@ -93,5 +94,5 @@ def _owner(file: TextIO) -> str:
 def _busy(run: Path, owner: str) -> RunExistsError:
     return RunExistsError(
         f"{run} is being trained by {owner}; nothing was changed. Wait until it ends, or choose "
-        f"another directory with --out. If that process is gone, remove {run / NAME}."
+        f"another directory with --out. If that process no longer exists, remove {run / NAME}."
     )

@@ -1,4 +1,4 @@
-"""Names that moved or changed: they work for one more minor release, with a warning."""
+"""Deprecated names, which work for one more minor release with a warning."""
 
 import sys
 import warnings
@@ -15,10 +15,10 @@ R = TypeVar("R")
 def moved_names(
     module: str, homes: Mapping[str, str], *, stacklevel: int = 2
 ) -> Callable[[str], Any]:
-    """Return a module's `__getattr__` that finds old names in their new place.
+    """Return `__getattr__` for a module, which resolves old names to their new place.
 
-    `homes` has for each module the names that it has now, separated by spaces; OLD:NEW where the
-    name changed, too. `stacklevel` is counted from the function that is returned.
+    `homes` has the names that are now in each module, separated by spaces; OLD:NEW if the name
+    changed as well. `stacklevel` is counted from the returned function.
     """
     places: dict[str, tuple[str, str]] = {}
     for home, names in homes.items():
@@ -30,7 +30,7 @@ def moved_names(
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, new = places[name]
         warnings.warn(
-            f"{module}.{name} is now {home}.{new}; the old name goes in softiou 0.3.",
+            f"{module}.{name} is now {home}.{new}; the old name will be removed in softiou 0.3.",
             DeprecationWarning,
             stacklevel=stacklevel,
         )
@@ -40,15 +40,15 @@ def moved_names(
 
 
 def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that lets a function take keywords by their old names, as old="new"."""
+    """Return a decorator that accepts old keyword names, given as old="new"."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             for old in names.keys() & kwargs.keys():
                 warnings.warn(
-                    f"{function.__name__}({old}=...) is now {names[old]}=...; the old name goes in "
-                    "softiou 0.3.",
+                    f"{function.__name__}({old}=...) is now {names[old]}=...; the old name will be "
+                    "removed in softiou 0.3.",
                     DeprecationWarning,
                     stacklevel=2,
                 )
@@ -61,10 +61,10 @@ def renamed_arguments(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]
 
 
 def callable_module(module: str, home: str, function: str) -> None:
-    """Let a module be called like a function of its name.
+    """Make a module callable as the function that took over its name.
 
-    Importing `package.name` sets the attribute `name` of the package, where a function may have
-    been that took over the name.
+    Importing `package.name` sets the attribute `name` of the package to the module, which would
+    hide the function of that name.
     """
 
     class CallableModule(ModuleType):

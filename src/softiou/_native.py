@@ -1,4 +1,4 @@
-"""The compiled libraries of the package: which one serves this processor."""
+"""Load the compiled libraries of the package for this processor."""
 
 import ctypes
 import hashlib
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.backends.cpu import get_cpu_capability
 
-# How the C files number the types of tensors, see `_scalars.h`.
+# numbers of the tensor types in the C files, see `_scalars.h`
 FLOATS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 INTEGERS = {
     torch.uint8: 3,
@@ -23,13 +23,13 @@ INTEGERS = {
 TYPES = FLOATS | INTEGERS
 _PACKAGE = Path(__file__).parent
 FOLDER = _PACKAGE / "_compiled"
-# By what torch finds; the widest first.
+# library variants by torch's CPU capability, widest first
 _VARIANTS = {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}
 
 
 @cache
 def load_library(name: str) -> ctypes.CDLL | str:
-    """Load the library of a package, such as "overlap", or say in a sentence why there is none."""
+    """Load the library of a package, such as "overlap", or return the reason for a failure."""
     variants = cpu_variants()
     if not variants:
         return f"There is no compiled code for this processor ({platform.machine()})."
@@ -46,25 +46,25 @@ def load_library(name: str) -> ctypes.CDLL | str:
     if _fits(library, name):
         return library
     return (
-        f"{found[0]} was compiled from other C files than this version has. Compile them by "
-        "python scripts/build_native.py in the clone, or install softiou again."
+        f"{found[0]} was compiled from C files of another version. Compile them again with "
+        "python scripts/build_native.py in the clone, or reinstall softiou."
     )
 
 
 def _fits(library: ctypes.CDLL, name: str) -> bool:
-    """Return whether a library was compiled from the C files beside this one."""
+    """Return whether a library was compiled from the C files of this version."""
     files = [_PACKAGE / "_scalars.h", _PACKAGE / name / "native.c"]
-    if not all(file.exists() for file in files):  # a bundle without them
+    if not all(file.exists() for file in files):  # installed without C files
         return True
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     try:
         return (ctypes.c_char * 64).in_dll(library, "softiou_sources").raw == digest.encode()
-    except ValueError:  # of an earlier version, which does not say
+    except ValueError:  # an earlier version without this symbol
         return False
 
 
 def cpu_variants() -> tuple[str, ...]:
-    """Return the kinds of libraries that this processor can run, fastest first."""
+    """Return the library variants that this processor supports, fastest first."""
     if platform.machine().lower() in ("arm64", "aarch64"):
         return ("arm64",)
     return _VARIANTS.get(get_cpu_capability(), ())
@@ -72,5 +72,5 @@ def cpu_variants() -> tuple[str, ...]:
 
 @cache
 def warn_once(message: str) -> None:
-    """Warn, the first time that this is said."""
+    """Warn once per message."""
     warnings.warn(message, stacklevel=2)

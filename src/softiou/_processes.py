@@ -1,4 +1,4 @@
-"""Several processes, as torchrun or srun starts them: which one this is, and what they share."""
+"""Rank, world size and communication of processes started by torchrun or srun."""
 
 import atexit
 import ctypes
@@ -13,33 +13,33 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl.h
 
 
 def by_srun() -> bool:
-    """Return whether srun has started several processes, without torchrun in each of them."""
+    """Return whether srun started several processes without torchrun."""
     several = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
     return several and "RANK" not in os.environ
 
 
 def rank() -> int:
-    """Return the number of this process among all."""
+    """Return the rank of this process."""
     return int(os.environ.get("SLURM_PROCID" if by_srun() else "RANK", 0))
 
 
 def local_rank() -> int:
-    """Return the number of this process on its machine."""
+    """Return the rank of this process on its machine."""
     return int(os.environ.get("SLURM_LOCALID" if by_srun() else "LOCAL_RANK", 0))
 
 
 def world_size() -> int:
-    """Return the number of processes that work together."""
+    """Return the number of processes."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS" if by_srun() else "WORLD_SIZE", 1))
 
 
 def is_first() -> bool:
-    """Return whether this process is the one that writes files and prints lines."""
+    """Return whether this is rank 0, which writes files and prints messages."""
     return rank() == 0
 
 
 def are_several() -> bool:
-    """Return whether other processes work together with this one."""
+    """Return whether there are several processes."""
     return world_size() > 1
 
 
@@ -51,16 +51,16 @@ def cores() -> int:
 
 
 def end_with_parent() -> None:
-    """Let the system end this process when the one that started it ends, however that happens."""
+    """Ask the system to kill this process when its parent process ends."""
     if sys.platform.startswith("linux"):
         with suppress(AttributeError):
             ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def connect() -> None:
-    """Connect the processes until they end, for `joined` and for training; all have to call it.
+    """Initialise the process group, for `joined` and training; all processes must call it.
 
-    Before Lightning does, which could find addresses of processes before an elastic restart.
+    Lightning's own initialisation could use addresses from before an elastic restart.
     """
     from torch import accelerator, distributed
     from torch.distributed.distributed_c10d import PrefixStore
@@ -84,12 +84,12 @@ def connect() -> None:
 
 
 def own_share(number: int) -> range:
-    """Return which of `number` items are those of this process: every one behind the other's."""
+    """Return the indices of this rank's items among `number` items, in round-robin order."""
     return range(rank(), number, world_size())
 
 
 def joined(own: list[T]) -> list[T]:
-    """Return the items of all processes in order, from those of each one's `own_share`."""
+    """Gather the items of all processes, in the order before `own_share` divided them."""
     if not are_several():
         return own
     from torch import distributed

@@ -1,4 +1,4 @@
-"""Lines and progress bars: in a terminal, in a notebook, or in a file that a program writes."""
+"""Messages and progress bars for terminals, notebooks and log files."""
 
 import re
 import sys
@@ -14,18 +14,18 @@ from typing import Any, TypeVar
 from softiou._processes import is_first
 
 T = TypeVar("T")
-SLOW_SECONDS = 2.0  # after which a person wonders
-LINE_SECONDS = 30.0  # between two lines in a file, where a tenth of the work takes longer
-_VERBOSITY = {"level": 0}  # -1: results and errors alone, 1: everything
+SLOW_SECONDS = 2.0  # delay before a message about slow work
+LINE_SECONDS = 30.0  # longest time between two progress lines
+_VERBOSITY = {"level": 0}  # -1: only results and errors, 1: everything
 
 
 def verbosity() -> int:
-    """Return how much is printed: -1 results and errors alone, 0 progress too, 1 everything."""
+    """Return the verbosity: -1 results and errors only, 0 progress as well, 1 everything."""
     return _VERBOSITY["level"]
 
 
 def set_verbosity(level: int) -> None:
-    """Say how much this process prints, see `verbosity`."""
+    """Set the verbosity of this process, see `verbosity`."""
     _VERBOSITY["level"] = level
 
 
@@ -39,19 +39,19 @@ def in_notebook() -> bool:
 
 
 def is_watched() -> bool:
-    """Return whether a person sees the output, so that progress bars make sense."""
+    """Return whether the output is a notebook or a terminal."""
     return in_notebook() or sys.stdout.isatty()
 
 
 def say(line: str) -> None:
-    """Print lines at once, also into a file or pipe; control characters are shown escaped."""
+    """Print and flush a line; control characters are escaped."""
     print(visible(line, keep="\n\t"), flush=True)
 
 
 def visible(text: object, *, keep: str = "") -> str:
-    r"""Show control characters, directions of writing and bytes that are not UTF-8 escaped.
+    r"""Escape control characters, text direction marks and bytes that are not UTF-8.
 
-    Names of files and classes may hold them, and a terminal would obey.
+    Names of files and classes can contain them, and a terminal would execute them.
 
     Example:
         >>> visible("a\x1b[2Jb\n")
@@ -63,23 +63,23 @@ def visible(text: object, *, keep: str = "") -> str:
 
 
 def _escaped(character: str) -> str:
-    byte = ord(character) - 0xDC00  # a byte of a name that is not UTF-8, as Python keeps it
+    byte = ord(character) - 0xDC00  # a byte that is not UTF-8 (surrogateescape)
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
 
 
 class Pace:
-    """Says when a line about slow work is due: at each tenth of `total`, or every 30 seconds."""
+    """Decides when to print progress: at each tenth of `total`, or every 30 seconds."""
 
     def __init__(self, total: int) -> None:
         self._tenth = total / 10
         self.restart(0)
 
     def restart(self, done: int) -> None:
-        """Count from here, as after a line of another kind."""
+        """Restart the intervals, after another line was printed."""
         self._done, self._time = done, time.monotonic()
 
     def due(self, done: int) -> bool:
-        """Return whether a line is due after some of the work, and count from here if it is."""
+        """Return whether a line is due, and restart the intervals if so."""
         waited = time.monotonic() - self._time
         tenth = done - self._done >= self._tenth
         found = waited >= (SLOW_SECONDS if tenth else LINE_SECONDS)
@@ -89,13 +89,13 @@ class Pace:
 
 
 def _say_aside(line: str) -> None:
-    """Print a line on stderr: standard output may be the result of a command."""
+    """Print a line on stderr, because standard output may be a result to parse."""
     print(f"softiou: {line}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def doing(what: str, say: Callable[[str], None] = _say_aside) -> Iterator[None]:
-    """While entered, say what takes long, once it takes more than two seconds."""
+    """Return a context that prints a message after two seconds."""
     timer = Timer(SLOW_SECONDS, say, (f"{what} ...",))
     timer.daemon = True
     timer.start()
@@ -107,19 +107,19 @@ def doing(what: str, say: Callable[[str], None] = _say_aside) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Progress:
-    """What a job shows while it runs."""
+    """The output of a job while it runs."""
 
     lines: bool  # whether to print lines
     bars: bool  # whether to show progress bars
-    notes: bool = True  # whether lines tell results, too, and not only what takes long
+    notes: bool = True  # whether to print results, not only progress
 
     def say(self, line: str) -> None:
-        """Print a line at once, also into a file or pipe."""
+        """Print and flush a line."""
         if self.lines and self.notes:
             say(line)
 
     def track(self, items: Iterable[T], total: int, description: str) -> Iterable[T]:
-        """Wrap an iterable with a progress bar, or with lines where nobody watches."""
+        """Wrap an iterable with a progress bar, or with progress lines in a log file."""
         if not self.bars:
             return self._with_lines(items, total, description) if self.lines else items
         if in_notebook():
@@ -137,16 +137,16 @@ class Progress:
                 say(f"{description}  {done}/{total}")
 
     def doing(self, what: str) -> AbstractContextManager[None]:
-        """Return what says on stderr what takes long, see `doing`."""
+        """Return a context that prints a message on stderr after two seconds."""
         return doing(what) if self.lines else nullcontext()
 
     def without_notes(self) -> "Progress":
-        """Return the same without results."""
+        """Return a copy that prints progress only."""
         return replace(self, notes=False)
 
 
 def progress_of(progress: "bool | Progress | None") -> Progress:
-    """Return what to show: all of it, nothing, or by default lines, and bars if someone watches."""
+    """Return the output settings; default: lines, and bars in a notebook or terminal."""
     if isinstance(progress, Progress):
         return progress
     shown = progress is not False and verbosity() >= 0 and is_first()
@@ -154,7 +154,7 @@ def progress_of(progress: "bool | Progress | None") -> Progress:
 
 
 def notebook_bar(items: Iterable[T] | None = None, **settings: Any) -> Any:
-    """Return a bar of tqdm, which may be iterated over or updated."""
-    # The bar made of widgets warns where there are none; rich has no other one for notebooks.
+    """Return a tqdm bar, for iteration or manual updates."""
+    # tqdm.notebook warns without ipywidgets, and rich has no other bar for notebooks.
     module = import_module("tqdm.notebook" if find_spec("ipywidgets") else "tqdm")
     return module.tqdm(items, file=sys.stdout, leave=False, **settings)

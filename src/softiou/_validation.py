@@ -1,4 +1,4 @@
-"""Dataclasses from the plain values of a file."""
+"""Build dataclasses from the plain values of a file."""
 
 from typing import TypeVar
 
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def validated(kind: type[T], values: object) -> T:
-    """Build a dataclass, and the dataclasses in it, from plain values; other entries are ignored.
+    """Build a dataclass, with nested dataclasses, from plain values; ignore unknown entries.
 
     Raises:
         ValueError: An entry is missing or has the wrong type; the message names the first one.

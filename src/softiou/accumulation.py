@@ -1,4 +1,4 @@
-"""The exact loss of a large batch from micro-batches: statistics first, gradients second."""
+"""Compute the exact loss of a large batch from micro-batches, with two passes."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -12,20 +12,20 @@ from softiou.overlap import OverlapStatistics
 
 
 class Accumulation:
-    """One loss over several micro-batches, whose gradients add up to that of the joined batch.
+    """The loss of several micro-batches, with the gradient of the joined batch.
 
-    An overlap is no mean over images: the mean of the losses of micro-batches is another loss, with
-    another gradient, than the loss of all of them. Here each micro-batch goes through the model
-    twice, first for its statistics, a matrix (N, C), and then for its gradient given those of the
-    others. Memory is that of one micro-batch.
+    An overlap loss is not a mean over images, so the mean of the losses of micro-batches has
+    another value and gradient than the loss of the joined batch. Here, each micro-batch goes
+    through the model twice: first for its statistics, a matrix (N, C), then for its gradient given
+    the statistics of the others. The memory is that of one micro-batch.
 
     Args:
-        loss: Any overlap loss, with its `process_group` if it has one.
+        loss: An overlap loss, which may have a `process_group`.
 
     Note:
-        With a `process_group` every process needs as many micro-batches as the others. Logits have
-        to be the same both times: dropout needs the same random state, and batch norm in training
-        mode updates its running statistics twice.
+        With a `process_group`, all processes need equally many micro-batches. The logits must be
+        equal in both passes: dropout needs the same random state, and batch norm in training mode
+        updates its running statistics twice.
 
     Example:
         >>> from softiou import JaccardMetricLoss
@@ -48,40 +48,40 @@ class Accumulation:
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> None:
-        """Gather the statistics of a micro-batch; arguments as in the loss.
+        """Add the statistics of a micro-batch; the arguments are those of the loss.
 
         Raises:
-            ValueError: A loss was already computed, without this micro-batch.
+            ValueError: A loss was already computed.
         """
         if self._turn > 0:
             raise ValueError(
-                "Expected all micro-batches to be added before the first loss is asked for: the "
-                "gradient of each depends on all others. Make two loops."
+                "Expected all micro-batches to be added before the first loss is computed, because "
+                "the gradient of each depends on all others. Use two loops."
             )
         self._parts.append(self.criterion.statistics(logits, target, **maps))
         self._weights = weights_of(target)
 
     def value(self) -> Tensor:
-        """Return the loss of all that was added, without a gradient."""
+        """Return the loss of all added micro-batches, without a gradient."""
         if not self._parts:
-            raise ValueError("Expected micro-batches to be added before their loss is asked for.")
+            raise ValueError("Expected micro-batches to be added before their loss is computed.")
         return self.criterion.parts_of(self._joined(self._parts), self._weights)["loss"]
 
     def loss(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> Tensor:
-        """Compute the loss of the joined batch, differentiable for one micro-batch of it.
+        """Compute the loss of the joined batch, differentiable with respect to one micro-batch.
 
-        The micro-batches come in the order in which they were added; call `backward` on each
-        result. The gradients add up; nothing has to be divided by the number of micro-batches.
+        Pass the micro-batches in the order in which they were added, and call `backward` on each
+        result. The gradients add up; do not divide by the number of micro-batches.
 
         Raises:
-            ValueError: There are more micro-batches than were added, or another number of images.
+            ValueError: More micro-batches than were added, or another number of images.
         """
         own = self.criterion.statistics(logits, target, **maps)
         turn = self._turn
         if turn >= len(self._parts):
             raise ValueError(
                 f"Expected {len(self._parts)} micro-batches, as many as were added, but got one "
-                "more. Make a new Accumulation for each step."
+                "more. Create a new Accumulation for each step."
             )
         expected, found = len(self._parts[turn][0].P), len(own[0].P)
         if expected != found:
@@ -94,5 +94,5 @@ class Accumulation:
         return self.criterion.parts_of(self._joined(parts), self._weights)["loss"]
 
     def _joined(self, parts: Sequence[list[OverlapStatistics]]) -> list[OverlapStatistics]:
-        """Put the images of all micro-batches below each other, for each target."""
+        """Concatenate the images of all micro-batches, for each target."""
         return [OverlapStatistics.stack(found) for found in zip(*parts, strict=True)]

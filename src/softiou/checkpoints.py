@@ -1,7 +1,7 @@
-"""What a checkpoint holds beside the weights, and how a model comes back from one.
+"""Read checkpoints, and build the model of one.
 
-Checkpoints are Lightning's files with one more entry, `softiou`: the model's spec, the classes and
-the configuration, all plain values. Reading them never unpickles objects.
+Checkpoints are Lightning's files with an additional entry, `softiou`: the model's spec, the classes
+and the configuration, as plain values. Reading them never unpickles objects.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from softiou.models.spec import CUSTOM
 
 SCHEMA_VERSION = 1
 _OTHER = "Use another checkpoint of the run, such as best.ckpt or last.ckpt."
-_MOST_LEVELS, _MOST_VALUES = 50, 1_000_000  # of the entry; a model of transformers has hundreds
+_MOST_LEVELS, _MOST_VALUES = 50, 1_000_000  # limits for the entry
 
 Weights = Literal["student", "teacher"]
 _PREFIXES: dict[Weights, str] = {"student": "model.", "teacher": "teacher.module."}
@@ -36,23 +36,23 @@ _PREFIXES: dict[Weights, str] = {"student": "model.", "teacher": "teacher.module
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model in eval mode with the classes that it was trained for."""
+    """A trained model in eval mode, with its classes."""
 
-    model: SegmentationModel  # the network, averaged weights if the run kept them
+    model: SegmentationModel  # the network, with averaged weights if the run has them
     description: DatasetDescription  # names and colours of the classes
     config: dict[str, Any]  # the configuration of the run, as plain values
-    path: Path  # the checkpoint's file
-    step: int  # optimiser steps that it was trained for
-    weights: Weights = "student"  # of the checkpoint's models, which one this is
+    path: Path  # path of the checkpoint
+    step: int  # number of optimiser steps
+    weights: Weights = "student"  # which model of the checkpoint
 
     @property
     def bands(self) -> Bands | None:
-        """Return the bands that it sees; None for RGB."""
+        """Return the input bands; None for RGB."""
         return self.model.spec.bands
 
     @property
     def name(self) -> str:
-        """Return the name of the file, and of the weights where they are not the usual ones."""
+        """Return the file name, with the weights unless they are the student's."""
         return self.path.name if self.weights == "student" else f"{self.path.name}, {self.weights}"
 
 
@@ -69,38 +69,38 @@ def entry(
 
 
 def find_checkpoint(path: Path) -> Path:
-    """Return the checkpoint file of a run directory (the best, else the last), or the file itself.
+    """Return the best (or last) checkpoint of a run directory, or the given file.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is no checkpoint.
     """
     if path.is_file():
         return path
     for name in ("best.ckpt", "last.ckpt"):
         if (found := path / "checkpoints" / name).is_file():
             return found
-    found_what = "holds no checkpoints" if path.is_dir() else "does not exist"
+    found_what = "has no checkpoints" if path.is_dir() else "does not exist"
     raise CheckpointError(f"{path} {found_what}: expected a run directory or a checkpoint file.")
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hash of a file's content."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def run_directory(checkpoint: Path) -> Path | None:
-    """Return the run directory of RUN/checkpoints/FILE or RUN/FILE, or None of a file elsewhere."""
-    folders = *checkpoint.parents[:2], *checkpoint.resolve().parents[:2]  # as given, if it is one
+    """Return the run directory RUN of RUN/checkpoints/FILE or RUN/FILE, or None."""
+    folders = *checkpoint.parents[:2], *checkpoint.resolve().parents[:2]  # the given path first
     return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
 def end_of_training(run: Path, optim: OptimConfig) -> int | None:
-    """Return the step after which a run trains no further, or None if it would go on."""
+    """Return the last step of a finished run, or None if the run is not finished."""
     metrics, sign = run / "metrics.jsonl", 1 if higher_is_better(optim.monitor) else -1
     step, waited, best = 0, 0, -math.inf
     for text in metrics.read_bytes().splitlines() if metrics.is_file() else ():
-        with suppress(ValueError):  # a kill cut it short
+        with suppress(ValueError):  # an incomplete last line after a kill
             line = parse_json(text)
             if optim.monitor in line:
                 score = -math.inf if line[optim.monitor] is None else sign * line[optim.monitor]
@@ -110,7 +110,7 @@ def end_of_training(run: Path, optim: OptimConfig) -> int | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint file into tensors and plain values."""
+    """Read a checkpoint file as tensors and plain values."""
     try:
         _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -118,43 +118,43 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"Cannot read the checkpoint {path}: {error}") from error
     except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{path} is damaged, or holds objects other than tensors and plain values, which are "
-            f"never loaded from a file. ({str(error).partition(chr(10))[0]})"
+            f"{path} is damaged, or contains objects other than tensors and plain values, which "
+            f"are never loaded. ({str(error).partition(chr(10))[0]})"
         ) from error
-    except Exception as error:  # on broken bytes torch raises nearly anything
+    except Exception as error:  # torch raises many types of errors on damaged files
         raise CheckpointError(f"{path} is damaged: {error!r}. {_OTHER}") from error
     if not isinstance(content, dict) or "softiou" not in content:
-        raise CheckpointError(f"{path} was not written by softiou: it names no model and classes.")
+        raise CheckpointError(f"{path} was not written by softiou: its model is unknown.")
     with _named(path):
         _check_plain(content["softiou"])
         version = int(content["softiou"]["schema_version"])
     if version > SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path} has the format {version}, newer than this softiou knows ({SCHEMA_VERSION}). "
+            f"{path} has the format {version}, and this softiou supports {SCHEMA_VERSION}. "
             "Update softiou."
         )
     return content
 
 
 def _check_archive(path: Path) -> None:
-    """Check every byte of a file against its checksums, in little memory.
+    """Verify the checksums of a checkpoint file.
 
-    torch.load does not look at the checksums, and would unpack what is compressed.
+    torch.load neither verifies checksums nor rejects compressed (zip bomb) entries.
     """
     with zipfile.ZipFile(path) as archive:
         if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
-            raise zipfile.BadZipFile("it would unpack to more than its own size")
+            raise zipfile.BadZipFile("its entries are larger than the file")
         if (changed := archive.testzip()) is not None:
-            raise zipfile.BadZipFile(f"the checksum of {changed} is another one")
+            raise zipfile.BadZipFile(f"wrong checksum of {changed}")
 
 
 def _check_plain(values: object, *, levels: int = _MOST_LEVELS) -> int:
-    """Count the plain values in lists and dicts, each as often as it occurs."""
+    """Count plain values in nested lists and dicts; raise ValueError if a limit is exceeded."""
     inner = list(values.values()) if isinstance(values, dict) else values
     count = 1
     if isinstance(inner, list | tuple):
         if levels == 0:
-            raise ValueError("values are nested too deep")
+            raise ValueError("values are nested too deeply")
         for one in inner:
             count += _check_plain(one, levels=levels - 1)
             if count > _MOST_VALUES:
@@ -164,7 +164,7 @@ def _check_plain(values: object, *, levels: int = _MOST_LEVELS) -> int:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn the error of a missing or wrong entry into one that names the file."""
+    """Return a context that turns errors of invalid entries into a CheckpointError."""
     try:
         yield
     except SoftiouError:
@@ -178,8 +178,8 @@ def load_trained(
 ) -> TrainedModel:
     """Build the model of a run directory or checkpoint file, in eval mode on the CPU.
 
-    `weights` are those that were trained, or their moving average, the teacher of a semi-supervised
-    run. A run with a model of one's own needs a module of that class, to load them into.
+    `weights` selects the trained model, or its moving average (the teacher of a semi-supervised
+    run). For a run with a custom model, pass a module of the same class as `model`.
     """
     file = find_checkpoint(path)
     content = read_checkpoint(file)
@@ -198,12 +198,12 @@ def load_trained(
         }
     if not found and weights == "teacher":
         raise CheckpointError(
-            f"{file} holds no teacher: only `softiou semi` keeps one. Use those of the student."
+            f"{file} has no teacher: only `softiou semi` stores one. Use the student."
         )
     try:
         built.load_state_dict(found)
     except (AttributeError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"The weights in {file} do not fit its own model: {error}") from error
+        raise CheckpointError(f"The weights in {file} do not match its model: {error}") from error
     return TrainedModel(built.eval(), description, config, file, step, weights)
 
 
@@ -211,34 +211,34 @@ def _build(spec: ModelSpec, module: nn.Module | None, file: Path) -> Segmentatio
     if not spec.is_custom:
         if module is not None:
             raise CheckpointError(
-                f"{file} holds a {spec.architecture} that softiou builds itself: leave `model` out."
+                f"{file} has a {spec.architecture} that softiou builds itself: omit `model`."
             )
         return model_of_file(spec, file)
     if module is None:
         raise CheckpointError(
-            f"{file} holds a model of your own, {spec.architecture.removeprefix(CUSTOM)}, which is "
-            "not built from a file. Load it from Python: load_trained(PATH, model=MODULE)."
+            f"{file} has a custom model, {spec.architecture.removeprefix(CUSTOM)}, which cannot be "
+            "built from a file. Load it from Python: load_trained(PATH, model=MODULE)."
         )
     return CustomModel(module, spec.num_classes, spec.bands)
 
 
 def load_into(model: SegmentationModel, path: Path, description: DatasetDescription) -> None:
-    """Load the weights of a run directory or checkpoint file into a new model of the same network.
+    """Load the weights of a run or checkpoint into a new model of the same network.
 
-    An auxiliary head is no part of the network: a model without one leaves it out, and one that
-    the checkpoint lacks keeps its weights.
+    Auxiliary heads are optional: they are skipped if the model has none, and keep their weights if
+    the checkpoint has none.
     """
     trained = load_trained(path)
     check_classes(trained.path, trained.description, description, data="the data set")
     own, theirs = (
-        {**spec.as_dict(), "bands": spec.bands and spec.channels}  # their ranges may differ
+        {**spec.as_dict(), "bands": spec.bands and spec.channels}  # ranges of bands may differ
         for spec in (model.spec, trained.model.spec)
     )
     different = [f"{key} {theirs[key]}, not {own[key]}" for key in own if own[key] != theirs[key]]
     if different := [one for one in different if not one.startswith("auxiliary ")]:
         raise CheckpointError(
-            f"Expected `model.weights` of the network that is trained, but {trained.path} has "
-            f"{' and '.join(different)}. Set the section `model` to its values."
+            f"Expected `model.weights` of the same network, but {trained.path} has "
+            f"{' and '.join(different)}. Set these values in the section `model`."
         )
     model.load_state_dict(trained.model.state_dict(), strict=False)
 
@@ -246,10 +246,10 @@ def load_into(model: SegmentationModel, path: Path, description: DatasetDescript
 def check_classes(
     path: Path, own: DatasetDescription, description: DatasetDescription, *, data: str
 ) -> None:
-    """Raise unless a data set has the classes that the model of a file was trained for."""
+    """Raise unless a data set has the classes of a trained model."""
     if difference := class_difference(own.classes, description.classes):
         raise CheckpointError(
             f"The model in {path} has other classes than {data}: {difference}. Use the "
-            "data set that it was trained for, or give this one the same list of classes in "
-            "dataset.yaml."
+            "data set that it was trained on, or list the same classes in the dataset.yaml of "
+            "this one."
         )

@@ -1,4 +1,4 @@
-"""What this installation can do: versions, devices, and which implementation serves which job."""
+"""Versions, devices, and the implementations of losses and metrics."""
 
 import platform
 import subprocess
@@ -31,12 +31,12 @@ _PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, devices, and what computes the overlap losses and the metrics.
+    """Return versions, devices, and the implementations of losses and metrics.
 
     Returns:
-        Plain values: `softiou`, `commit`, `python`, `platform`, `packages` (None for what is not
+        Plain values: `softiou`, `commit`, `python`, `platform`, `packages` (None if not
         installed), `devices` by name, and `served`, a list of objects with `device`, `job`, `impl`
-        and `reason`: why a faster implementation does not do it, None where there is none.
+        and `reason`, which says why no faster implementation is used, or None.
     """
     return {
         "softiou": softiou.__version__,
@@ -50,12 +50,12 @@ def environment() -> dict[str, Any]:
 
 
 def show_env() -> None:
-    """Print `softiou.environment.environment`, for a person or for a report of a fault."""
+    """Print the result of `softiou.environment.environment`, for bug reports."""
     say(environment_text(environment()))
 
 
 def environment_text(content: dict[str, Any]) -> str:
-    """Write an environment down, one line a fact."""
+    """Format the result of `environment` as text."""
     made_from = f", commit {content['commit']}" if content["commit"] else ""
     lines = [f"softiou {content['softiou']}{made_from}"]
     lines += [f"Python {content['python']}, {content['platform']}"]
@@ -82,7 +82,7 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of softiou; None where it does not run from a clone, or without git."""
+    """Return the commit of softiou, or None outside a clone or without git."""
     root = Path(softiou.__file__).parents[2]
     if not (root / ".git").exists():
         return None
@@ -102,7 +102,7 @@ def _version(package: str) -> str | None:
 
 
 def devices() -> dict[str, str]:
-    """Return the processor and the accelerators of this machine, in words."""
+    """Return descriptions of the processor and the accelerators."""
     threads = torch.get_num_threads()
     capability = torch.backends.cpu.get_cpu_capability()
     found = {"cpu": f"{processor()}, {capability}, {threads} thread{'s' * (threads > 1)}"}
@@ -119,27 +119,27 @@ def devices() -> dict[str, str]:
 def _no_cuda() -> str:
     if torch.version.cuda is None:
         return (
-            "this PyTorch is built without it. For an NVIDIA GPU install the build of "
+            "this PyTorch was built without CUDA. For an NVIDIA GPU, install the build of "
             "https://pytorch.org/get-started"
         )
-    return "no device found. See whether nvidia-smi lists one, and CUDA_VISIBLE_DEVICES hides none"
+    return "no device found. Check nvidia-smi and CUDA_VISIBLE_DEVICES"
 
 
 def _served(device: torch.device) -> list[dict[str, Any]]:
-    """Return which implementation does which job on a device."""
+    """Return the implementation of each job on a device."""
     entries = []
     for name, job in _jobs(device).items():
         impl, reasons = served_by(job)
         reason = reasons.get("native" if device.type == "cpu" else "triton")
         entries.append({"device": device.type, "job": name, "impl": impl, "reason": reason})
-    library = load_library("metrics") if device.type == "cpu" else "They are PyTorch operators."
+    library = load_library("metrics") if device.type == "cpu" else "PyTorch operators are used."
     reason = library if isinstance(library, str) else None
     impl = "torch" if reason else f"native ({cpu_variants()[0]})"
     return [*entries, {"device": device.type, "job": "metrics", "impl": impl, "reason": reason}]
 
 
 def _jobs(device: torch.device) -> dict[str, Job]:
-    """Return small passes of each kind, on a device."""
+    """Return a small job of each kind on a device."""
     logits, small = (torch.zeros(1, 3, n, n, device=device) for n in (8, 2))
     labels = torch.zeros(1, 8, 8, dtype=torch.uint8, device=device)
     hard, probs = HardTarget(labels), DenseTarget(torch.full_like(logits, 1 / 3))

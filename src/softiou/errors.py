@@ -1,16 +1,16 @@
-"""Errors that callers may want to catch; everything else is a plain ValueError or TypeError."""
+"""Exceptions that callers may want to catch; all others are ValueError or TypeError."""
 
 
 class SoftiouError(Exception):
-    """Base of the errors below: a mistake in the input, with a message that names the way out."""
+    """Base class: invalid input, with a message that says how to correct it."""
 
 
 class DataError(SoftiouError, ValueError):
-    """A data set on disk cannot be used: names the file, what was found and how to mend it."""
+    """A data set is invalid; the message names the file, the value and the remedy."""
 
 
 class ConfigError(SoftiouError, ValueError):
-    """A configuration is wrong: lists every mistake at once, with dotted keys."""
+    """A configuration is invalid; the message lists all mistakes with dotted keys."""
 
 
 class CheckpointError(SoftiouError, ValueError):
@@ -18,8 +18,8 @@ class CheckpointError(SoftiouError, ValueError):
 
 
 class RunExistsError(SoftiouError, FileExistsError):
-    """The run directory already holds a run; nothing was overwritten."""
+    """The run directory already contains a run; nothing was overwritten."""
 
 
 class ExportError(SoftiouError, ValueError):
-    """A model cannot be exported, or what was written does not compute the same."""
+    """A model cannot be exported, or the exported file computes something else."""

@@ -1,6 +1,6 @@
-"""The old place of `softiou.exporting`; the names work for one more minor release.
+"""Deprecated: the module moved to `softiou.exporting`; old names work until 0.3.
 
-`softiou.export` itself is the function that exports a run.
+As an attribute of the package, `softiou.export` is the function that exports a run.
 """
 
 from softiou._moved import callable_module, moved_names

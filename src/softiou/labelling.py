@@ -1,4 +1,4 @@
-"""Labelling: a teacher's predictions for the images of a data set, as a store of soft labels.
+"""Predict a teacher's soft labels for the images of a data set, and store them.
 
 Shapes: C classes, (H, W) the image, (h, w) the grid of cells at the stride of the store.
 """
@@ -24,15 +24,15 @@ from softiou.temperature import LogitScaling
 
 @dataclass(frozen=True)
 class TeacherSettings:
-    """How a teacher predicts what is stored."""
+    """Inference settings of a teacher."""
 
-    scaling: LogitScaling | None = None  # of its logits, from its calibration; None for none
-    flip: bool = False  # whether to average its probabilities over the image and its mirror image
-    # sizes of the image whose probabilities are averaged, 1 for its own
+    scaling: LogitScaling | None = None  # scaling of its logits, from its calibration, or None
+    flip: bool = False  # whether to average over the image and its mirror image
+    # scale factors of the image whose probabilities are averaged
     scales: tuple[float, ...] = (1.0,)
 
     def recorded(self) -> Recorded:
-        """Return the settings that differ from the plain ones, for a manifest."""
+        """Return the settings that differ from the defaults, for a manifest."""
         found: Recorded = {}
         if self.scaling is not None:
             found |= {"scale": self.scaling.scale, "bias": self.scaling.bias}
@@ -44,7 +44,7 @@ class TeacherSettings:
 
     @classmethod
     def of(cls, recorded: Recorded) -> "TeacherSettings":
-        """Undo `recorded`."""
+        """Invert `recorded`."""
         scale, bias = recorded.get("scale"), recorded.get("bias")
         scaling = LogitScaling("vector", scale, bias) if scale and bias else None
         return cls(scaling, "flip" in recorded, recorded.get("scales", (1.0,)))
@@ -60,7 +60,7 @@ def make_manifest(
     data: str,
     settings: TeacherSettings = PLAIN,
 ) -> Manifest:
-    """Describe the soft labels of a data set by a teacher."""
+    """Return the manifest of a teacher's soft labels for a data set."""
     return Manifest(
         teacher=Teacher(str(teacher.path.resolve()), file_sha256(teacher.path)),
         classes=teacher.description.classes,
@@ -73,7 +73,7 @@ def make_manifest(
 
 
 def _normalisation(model: SegmentationModel) -> Normalisation:
-    # A float32 of 0.485 is 0.48500001.
+    # 0.485 in float32 is 0.48500001
     mean, std = (
         [round(value, 6) for value in buffer.flatten().tolist()]
         for buffer in (model.mean, model.std)
@@ -84,7 +84,7 @@ def _normalisation(model: SegmentationModel) -> Normalisation:
 
 
 def logits_stride(model: SegmentationModel) -> int:
-    """Return the stride of a model's logits, in pixels of the image."""
+    """Return the stride of a model's logits in pixels."""
     side = 2 * model.input_stride
     image = torch.zeros(1, model.spec.channels, side, side, device=model.mean.device)
     with torch.no_grad():
@@ -99,17 +99,17 @@ def label(
     folder: str,
     precision: Precision,
 ) -> Iterator[str]:
-    """Write the soft labels of images into a store, each whole or not at all.
+    """Write the soft labels of images into a store, atomically for each image.
 
     Args:
         model: The teacher, in eval mode, on the device to use.
         samples: Images of any size.
         store: The store to write to.
         folder: Name of the folder of the images.
-        precision: Of the network; the softmax is taken in float32.
+        precision: Precision of the network; the softmax is in float32.
 
     Yields:
-        The stem of each image when its soft labels are written.
+        The stem of each image, after its soft labels are written.
 
     Raises:
         CheckpointError: The teacher predicts NaN.
@@ -136,10 +136,10 @@ def cell_probs(
     precision: Precision,
     settings: TeacherSettings = PLAIN,
 ) -> Tensor:
-    """Compute a model's probabilities (C, h, w) at the centres of the cells of a grid.
+    """Compute probabilities (C, h, w) at the centres of grid cells.
 
-    A cell is `stride` pixels of the image (B, H, W) wide: h = ceil(H / stride). The softmax is in
-    float32.
+    A cell has `stride` pixels of the image (B, H, W) per side: h = ceil(H / stride). The softmax is
+    in float32.
     """
     grid = (math.ceil(image.shape[-2] / stride), math.ceil(image.shape[-1] / stride))
     predictor = ModelPredictor(model, precision, settings.scaling)
@@ -148,7 +148,7 @@ def cell_probs(
 
 
 def own_part(part: str | None) -> tuple[int, int]:
-    """Return the part of this process and their number: of "2/4", else of torchrun, else all.
+    """Return (part, number of parts) from "2/4", or from torchrun, or (1, 1).
 
     Example:
         >>> own_part("2/4"), own_part(None)

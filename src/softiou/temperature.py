@@ -1,4 +1,4 @@
-"""Post-hoc calibration: scale the logits so that the confidence matches the accuracy.
+"""Post-hoc calibration by scaling the logits, so that confidence matches accuracy.
 
 Shapes: N images, C classes, *S space, P pixels.
 """
@@ -15,19 +15,19 @@ from softiou import _checks
 Kind: TypeAlias = Literal["temperature", "class_temperature", "vector"]
 KINDS: tuple[Kind, ...] = ("temperature", "class_temperature", "vector")
 
-LARGEST_SCALE = 100.0  # its inverse is the smallest; the best scale of a perfect model is infinite
+LARGEST_SCALE = 100.0  # limit, because the optimal scale of a perfect model is infinite
 _CHUNK = 1 << 18  # float64 numbers per chunk
 _Parameters: TypeAlias = Callable[[], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class LogitScaling:
-    """An affine map of the logits of each class, fitted on data not used for training.
+    """An affine map of the logits of each class, fitted on held-out data.
 
         z'_c = scale_c z_c + bias_c
 
-    With the kind "temperature", scale = 1 / T and bias = 0 for all classes, so that only the
-    confidence changes, not the predicted class. The other kinds may change predictions.
+    With the kind "temperature", scale = 1 / T and bias = 0 for all classes: the confidence changes,
+    but not the predicted class. The other kinds may change predictions.
 
     Example:
         >>> half = LogitScaling("temperature", scale=(0.5,))  # T = 2
@@ -35,7 +35,7 @@ class LogitScaling:
         tensor([[2., 1.]])
     """
 
-    kind: Kind  # what was fitted, see `fit_scaling`
+    kind: Kind  # kind of scaling, see `fit_scaling`
     # one number, or one for each class; positive unless the kind is "vector"
     scale: tuple[float, ...]
     bias: tuple[float, ...] = (0.0,)  # one number, or one for each class
@@ -52,11 +52,11 @@ class LogitScaling:
     def apply(self, logits: Tensor, *, dim: int = 1) -> Tensor:
         """Scale logits.
 
-        The map is affine, so it commutes with bilinear interpolation: apply it at the decoder's
-        stride or at full resolution, before the softmax.
+        The map is affine, so it commutes with bilinear interpolation: it can be applied at the
+        decoder's stride or at full resolution, before the softmax.
 
         Args:
-            logits: Floating (N, C, *S) or (P, C), at least float32 because half precision rounds.
+            logits: Floating (N, C, *S) or (P, C), at least float32, because half precision rounds.
             dim: Dimension of the classes; 0 for (C, *S).
 
         Returns:
@@ -65,7 +65,7 @@ class LogitScaling:
         num_classes = max(len(self.scale), len(self.bias))
         if num_classes not in (1, logits.shape[dim]):
             raise ValueError(
-                f"Expected `logits` to have {num_classes} classes, as the scaling was fitted for, "
+                f"Expected `logits` to have {num_classes} classes, like the fitted scaling, "
                 f"but got {logits.shape[dim]} in shape {tuple(logits.shape)}."
             )
         shape = [1] * logits.ndim
@@ -82,7 +82,7 @@ def negative_log_likelihood(
     Args:
         logits: Floating (P, C).
         target: Class indices (P,), or probabilities (P, C).
-        scaling: Of the logits; None for none.
+        scaling: Scaling of the logits, or None.
 
     Returns:
         The mean in [0, inf); NaN without pixels.
@@ -100,23 +100,23 @@ def fit_scaling(logits: Tensor, target: Tensor, *, kind: Kind = "temperature") -
         "class_temperature"  z_c / T_c         C numbers
         "vector"             a_c z_c + b_c     2 C numbers, the mean of b is 0
 
-    T is positive because its logarithm is fitted. The kinds with numbers for each class start from
-    the single temperature. A class without any share of the targets keeps that temperature and no
-    bias: the loss would fall without bound as its probability goes to 0.
+    T is positive, because its logarithm is fitted. The per-class kinds start from the single
+    temperature. A class without any share of the targets keeps this temperature and no bias;
+    otherwise the loss would decrease without bound as the probability of the class goes to 0.
 
     Args:
-        logits: Floating (P, C), of valid pixels.
+        logits: Floating (P, C), for valid pixels.
         target: Class indices (P,), integer; or probabilities (P, C), floating, sum 1 over C.
-        kind: What is fitted.
+        kind: Kind of scaling.
 
     Returns:
-        The scaling; its loss on these pixels is never larger than that of the plain logits.
+        The scaling; its loss on these pixels never exceeds that of the original logits.
 
     Raises:
         ValueError: There are no pixels, the shapes do not match or the logits are not finite.
 
     Note:
-        Extra memory: one byte for each logit, and about 20 MiB independent of P.
+        Extra memory: one byte per logit, and about 20 MiB independent of P.
 
     Example:
         >>> logits = torch.tensor([[4.0, 0.0]] * 4)  # 98 % confident, 75 % correct
@@ -163,7 +163,7 @@ def _fit_temperature(logits: Tensor, target: Tensor, kind: Kind) -> LogitScaling
 
 
 def _fit_classes(logits: Tensor, target: Tensor, kind: Kind, *, start: float) -> LogitScaling:
-    """Fit the numbers of the classes that occur, starting from one temperature."""
+    """Fit the parameters of the classes that occur, starting from one temperature."""
     num_classes = logits.shape[1]
     occurs = _occurs(target, num_classes).to(logits.device)
     base = torch.full((num_classes,), start, dtype=torch.float64, device=logits.device)
@@ -188,14 +188,14 @@ def _positive(log_scale: Tensor) -> Tensor:
 
 
 def _occurs(target: Tensor, num_classes: int) -> Tensor:
-    """Return which classes have any share of the target, bool (C,)."""
+    """Return the classes with any share of the target, bool (C,)."""
     if target.is_floating_point():
         return target.sum(0) > 0
     return torch.bincount(target, minlength=num_classes) > 0
 
 
 def _minimise(free: list[Tensor], parameters: _Parameters, logits: Tensor, target: Tensor) -> None:
-    """Minimise the loss of the scaled logits over the free parameters."""
+    """Minimise the loss of the scaled logits over free parameters."""
     optimiser = torch.optim.LBFGS(
         free,
         max_iter=200,

@@ -1,4 +1,4 @@
-"""Tiles: the pieces that the pass over the pixels works on, and low-resolution maps read in them.
+"""Tiles of pixels, and tile-wise bilinear interpolation of low-resolution maps.
 
 Shapes: N images, C classes, *S space (H, W for images), T pixels of a tile, (h, w) a map at the
 stride of a network.
@@ -27,13 +27,13 @@ class Tile:
         return prod([part.stop - part.start for part in self.box])  # a list, for the compiler
 
     def of(self, values: Tensor) -> Tensor:
-        """Cut a map of the pixels: (N, *S) -> (T,)."""
+        """Return the tile of a pixel map: (N, *S) -> (T,)."""
         return values[self.image][self.box].reshape(-1)
 
     def of_each(self, values: Tensor) -> Tensor:
-        """Cut a map with channels (classes, annotators): (N, C, *S) -> (C, T).
+        """Return the tile of a map with channels (classes, annotators): (N, C, *S) -> (C, T).
 
-        A view where the memory allows it, otherwise a copy of the tile.
+        The result is a view if the memory layout allows it, otherwise a copy.
         """
         return self.within(values).flatten(1)
 
@@ -43,14 +43,14 @@ class Tile:
 
 
 def tiles(shape: tuple[int, ...], pixels: int) -> Iterator[Tile]:
-    """Cut images into boxes of at most `pixels` pixels, or one if that is more.
+    """Yield tiles of at most `pixels` pixels.
 
     The last dimensions are kept whole as long as they fit, so that a tile is contiguous in memory
-    where the image is.
+    if the image is.
 
     Args:
         shape: (N, *S).
-        pixels: Size of a tile, at least 1.
+        pixels: Largest size of a tile, at least 1.
 
     Example:
         >>> [tile.box for tile in tiles((1, 5, 4), 8)]  # two rows of four pixels each
@@ -65,7 +65,7 @@ def tiles(shape: tuple[int, ...], pixels: int) -> Iterator[Tile]:
 
 
 def whole(shape: tuple[int, ...]) -> Iterator[Tile]:
-    """Make one tile of each image."""
+    """Yield one tile for each image."""
     return tiles(shape, max(1, prod(shape[1:])))
 
 
@@ -75,7 +75,7 @@ def _boxes(space: tuple[int, ...], pixels: int) -> Iterator[tuple[slice, ...]]:
         return
     first, rest = space[0], space[1:]
     inner = prod(rest)
-    if inner > pixels:  # not even one row fits: cut each of them
+    if inner > pixels:  # a single row is too large: cut each row
         for index in range(first):
             for box in _boxes(rest, pixels):
                 yield (slice(index, index + 1), *box)
@@ -89,20 +89,20 @@ def _boxes(space: tuple[int, ...], pixels: int) -> Iterator[tuple[slice, ...]]:
 class Bilinear:
     """Bilinear interpolation from (h, w) to (H, W), one tile of the large map at a time.
 
-    A large map is A_h z A_w^T with two matrices of two entries a row, so that a tile needs a few of
-    their rows, and the gradient is the transposed product. Equal to `F.interpolate` with
-    mode="bilinear" to rounding.
+    The large map is A_h z A_w^T, where the matrices have two entries per row. So a tile needs only
+    some of their rows, and the gradient is the transposed product. The result equals
+    `F.interpolate` with mode="bilinear" up to rounding.
     """
 
     source: tuple[int, int]  # (h, w)
     size: tuple[int, int]  # (H, W); any ratio to the source, up or down
-    align_corners: bool = False  # whether the corner pixels of both maps have the same centres
-    # The matrix of the columns is the same in every tile: it lives as long as this reader.
+    align_corners: bool = False  # whether the centres of the corner pixels of both maps coincide
+    # cache, because the matrix of the columns is equal in all tiles
     _made: dict[tuple[Any, ...], "_Span"] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def taps(self) -> tuple["Taps", "Taps"]:
-        """Return the taps of the rows and of the columns."""
+        """Return the interpolation weights of the rows and of the columns."""
         rows, columns = (
             _taps(length, size, self.align_corners)
             for length, size in zip(self.source, self.size, strict=True)
@@ -110,7 +110,7 @@ class Bilinear:
         return rows, columns
 
     def read(self, values: Tensor, tile: Tile) -> Tensor:
-        """Interpolate a tile of low-resolution values: (N, C, h, w) -> (C, T), in float32 or 64."""
+        """Interpolate a tile of low-resolution values: (N, C, h, w) -> (C, T), float32 or 64."""
         rows, columns = self._spans(tile, values)
         small = values[tile.image, :, rows.span, columns.span].to(rows.matrix.dtype)
         large = (rows.matrix @ small @ columns.matrix.mT).flatten(1)
@@ -124,7 +124,7 @@ class Bilinear:
         total[tile.image, :, rows.span, columns.span] += small.to(total.dtype)
 
     def _spans(self, tile: Tile, like: Tensor) -> tuple["_Span", "_Span"]:
-        # A product of float32 matrices on a GPU may be computed in TF32, with 10 bits of mantissa.
+        # On a GPU, float32 matrix products may use TF32, which has 10 bits of mantissa.
         least = torch.float64 if like.device.type == "cuda" else torch.float32
         dtype = torch.promote_types(like.dtype, least)
         rows, columns = (self._span(axis, tile.box[axis], dtype, like.device) for axis in (0, 1))
@@ -139,9 +139,9 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class Taps:
-    """Where the places of a line read: the first source index, and the share of the next one.
+    """Interpolation weights along a line: first source index, and weight of the next one.
 
-    Plain numbers, not tensors, for they are cached from call to call, on whichever device.
+    Python numbers instead of tensors, because they are cached for all devices.
     """
 
     first: tuple[int, ...]
@@ -156,7 +156,7 @@ def _taps(length: int, size: int, align_corners: bool) -> Taps:
         places = [place * scale for place in range(size)]
     else:
         places = [max((place + 0.5) * scale - 0.5, 0.0) for place in range(size)]
-    # At the far border the next one does not exist; its share is 0 there.
+    # At the far border, the next index does not exist; its weight is 0.
     first = tuple(min(int(place), max(length - 2, 0)) for place in places)
     most = 1.0 if length > 1 else 0.0
     shares = (min(place - begin, most) for place, begin in zip(places, first, strict=True))
@@ -165,7 +165,7 @@ def _taps(length: int, size: int, align_corners: bool) -> Taps:
 
 @dataclass(frozen=True)
 class _Span:
-    """Which source indices a part of the large map needs, and its rows of the matrix."""
+    """The source indices needed for a part of the large map, and its rows of the matrix."""
 
     span: slice
     matrix: Tensor

@@ -110,7 +110,7 @@ def test_votes_are_shares(model: TinyModel) -> None:
 def test_data_without_labels_are_refused(model: TinyModel) -> None:
     scenes = _Digits("val", size=3)
     unlabelled: Any = [scenes[2]]
-    with pytest.raises(DataError, match=r"'val' has no pixel with a label .* --split"):
+    with pytest.raises(DataError, match=r"'val' has no labelled pixel .* --split"):
         sample_pixels(model, scenes, precision="fp32", samples=unlabelled)
 
 

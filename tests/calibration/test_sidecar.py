@@ -140,7 +140,7 @@ def test_another_checkpoint_of_the_name_is_refused(
         CheckpointError, match=r"another checkpoint than .*softiou calibrate .*DATA"
     ):
         load_scaling(trained)
-    assert earlier_calibration(trained) == "one that was damaged, or fitted for another checkpoint"
+    assert earlier_calibration(trained) == "a damaged one, or one of another checkpoint"
     save_calibration(CALIBRATION, trained)
     assert load_scaling(trained) == VECTOR
 

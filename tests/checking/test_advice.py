@@ -79,7 +79,7 @@ def test_splits_whose_shares_differ() -> None:
     (problem,) = class_shifts(Path, {"train": train, "val": near, "test": far})
     assert (problem.file, problem.kind, problem.severity) == ("test", "class_shift", "warning")
     assert problem.message == (
-        "30% of the pixels of test would have to change class to have the class distribution of "
+        "30% of the pixels of test would need another class for the class distribution of "
         "train; the largest differences are class 0 -30.0%, class 2 +30.0%, class 1 +0.0%."
     )
 
@@ -214,9 +214,9 @@ def test_images_of_another_folder(make_dataset: Make, tmp_path: Path) -> None:
     result = CliRunner().invoke(APP, [str(root), "--unlabeled", str(more)])
     assert result.exit_code == 1
     assert "unlabeled: 1 images without masks; 1 of 2x1" in result.output
-    assert "The same files as images of train: 1 (x.png)." in result.output
+    assert "Copies of images of train: 1 (x.png)." in result.output
     report = check_dataset(root, unlabeled=tmp_path / "none")
     assert [p.message for p in report.errors] == [
-        "Expected a folder of images, but there is no such folder."
+        "Expected a folder of images, but the folder does not exist."
     ]
     assert report.unlabeled is None

@@ -88,9 +88,9 @@ def test_all_problems_are_collected(make_dataset: Make) -> None:
     report = check_dataset(root)
     found = [(Path(p.file).relative_to(root).as_posix(), p.message[:24]) for p in report.errors]
     assert found == [
-        ("train/masks", "Images without mask here"),
-        ("train/masks", "Masks without image: 1 ("),
-        ("val/masks", "Images without mask here"),
+        ("train/masks", "Images without a mask here"),
+        ("train/masks", "Masks without an image: 1 ("),
+        ("val/masks", "Images without a mask here"),
         ("train/images/a.png", "The file is empty."),
         ("train/masks/a.png", "Expected values 0..1 or "),
         ("train/masks/b.png", "Expected values 0..1 or "),
@@ -116,7 +116,7 @@ def test_suspicion_of_0_255_masks(make_dataset: Make) -> None:
     (problem,) = check_dataset(make_dataset({"train/masks": {"a": [[0, 0, 0, 255]]}})).problems
     assert problem.severity == "warning"
     assert problem.message.startswith(
-        "No pixel of train is 'road' and 25.0% of them are ignored, as when"
+        "No pixel of train is 'road' and 25.0% of them are ignored, which happens with"
     )
     assert "`label_map: {255: 1}`" in problem.remedy
 
@@ -163,7 +163,7 @@ def test_no_train_split(make_dataset: Make) -> None:
     (problem,) = check_dataset(make_dataset({"val/masks": {"a": [[0, 1]]}})).errors
     assert problem.message == "Expected a split train/, but found val."
     assert problem.remedy.startswith(
-        "Make train/images/ and train/masks/ (or masks_1/ to masks_R/)"
+        "Create train/images/ and train/masks/ (or masks_1/ to masks_R/)"
     )
 
 
@@ -293,7 +293,7 @@ def test_what_is_wrong_with_the_folder_is_said_once(make_dataset: Make) -> None:
     shutil.copy(root / "train/images/a.png", root / "train/images/a.jpg")
     write_list(root, "half", "a")
     (problem,) = check_dataset(root).problems
-    assert problem.message == "Expected one file per stem, but found stems with two: 1 (a)."
+    assert problem.message == "Expected one file per stem, but several files share a stem: 1 (a)."
 
 
 @pytest.mark.parametrize("evaluated", ["val", "test"])
@@ -305,7 +305,7 @@ def test_list_that_holds_evaluated_images(make_dataset: Make, evaluated: str) ->
     (problem,) = check_dataset(root).problems
     message = f"Images that are also in the split {evaluated}: 1 (d)."
     assert found(problem, root) == ("splits/half.txt", "warning", message)
-    assert problem.remedy.startswith("Remove them; `softiou split` does not choose them")
+    assert problem.remedy.startswith("Remove them from the list; `softiou split`")
 
 
 def test_list_named_like_a_folder_holds_no_image_of_train(make_dataset: Make) -> None:
@@ -330,7 +330,7 @@ def test_classes_that_a_part_of_train_does_not_show(make_dataset: Make) -> None:
     assert found(in_one, root) == (
         "splits/one.txt",
         "warning",
-        "Classes that train has, but no image of this list: 2 (road, car).",
+        "Classes of train without a pixel in this list: 2 (road, car).",
     )
     assert in_one.remedy.startswith("A model trained on it (--split one) never learns them")
 
@@ -369,7 +369,7 @@ def test_unlabelled_images_that_training_would_refuse(make_dataset: Make) -> Non
     write_unlabeled(root, "x.jpg")
     Image.new("F", (2, 2)).save(root / "unlabeled/images/y.tiff")
     report = check_dataset(root)
-    twice = "Expected one file per stem, but found stems with two: 1 (x)."
+    twice = "Expected one file per stem, but several files share a stem: 1 (x)."
     floating = "Expected an image of 8 or 16 bits per channel, but found floating-point values."
     assert [found(p, root) for p in report.problems] == [
         ("unlabeled/images", "error", twice),
@@ -394,10 +394,10 @@ def test_unlabelled_images_in_the_wrong_place(make_dataset: Make) -> None:
     assert found(problem, root) == (
         "unlabeled",
         "warning",
-        "Expected images/ in it, but there is none.",
+        "Expected a subfolder images/, but it does not exist.",
     )
     shutil.copy(root / "train/images/a.png", root / "unlabeled/x.png")
-    message = "Found images that do not lie in images/: 1 (x.png)."
+    message = "Found images outside images/: 1 (x.png)."
     report = check_dataset(root)
     assert [found(p, root) for p in report.problems] == [("unlabeled", "warning", message)]
     assert report.problems[0].remedy.endswith("move them to unlabeled/images/.")
@@ -422,12 +422,12 @@ def test_unlabelled_copies_of_labelled_images(make_dataset: Make) -> None:
         shutil.copy(root / split / "images/a.png", root / f"unlabeled/images/{name}.png")
     problems = check_dataset(root).problems
     assert [found(p, root) for p in problems] == [
-        ("unlabeled/images", "warning", "The same files as images of val: 2 (x.png, y.png)."),
-        ("unlabeled/images", "warning", "The same files as images of test: 1 (t.png)."),
-        ("unlabeled/images", "warning", "The same files as images of train: 1 (z.png)."),
+        ("unlabeled/images", "warning", "Copies of images of val: 2 (x.png, y.png)."),
+        ("unlabeled/images", "warning", "Copies of images of test: 1 (t.png)."),
+        ("unlabeled/images", "warning", "Copies of images of train: 1 (z.png)."),
     ]
     assert problems[0].remedy == problems[1].remedy
-    assert "trained on are too high" in problems[0].remedy
+    assert "metrics on training images are too high" in problems[0].remedy
     assert "would be used twice" in problems[2].remedy
 
 
@@ -437,7 +437,7 @@ def test_unlabelled_copy_of_an_evaluated_image_of_train(make_dataset: Make) -> N
     write_list(root, "val", "b")
     shutil.copy(root / "train/images/b.png", write_unlabeled(root, "x.png"))
     (problem,) = check_dataset(root).problems
-    assert problem.message == "The same files as images of val: 1 (x.png)."
+    assert problem.message == "Copies of images of val: 1 (x.png)."
 
 
 def test_unlabelled_copy_of_an_image_whose_masks_others_keep(make_dataset: Make) -> None:
@@ -447,7 +447,7 @@ def test_unlabelled_copy_of_an_image_whose_masks_others_keep(make_dataset: Make)
     shutil.copy(path, root / "test/images/c.png")
     without_masks, copies = check_dataset(root).problems
     assert without_masks.message == "Found images without masks."
-    assert copies.message == "The same files as images of test: 1 (x.png)."
+    assert copies.message == "Copies of images of test: 1 (x.png)."
 
 
 def test_few_files_are_hashed(make_dataset: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +465,7 @@ def test_few_files_are_hashed(make_dataset: Make, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(copies, "_digest", note)
     (problem,) = check_dataset(root).problems
-    assert problem.message == "The same files as images of train: 1 (same.png)."
+    assert problem.message == "Copies of images of train: 1 (same.png)."
     assert sorted(hashed) == [root / "train/images/a.png", same]
 
 
@@ -523,7 +523,7 @@ def test_command_writes_json(make_dataset: Make) -> None:
 def test_command_survives_a_missing_folder(tmp_path: Path) -> None:
     result = CliRunner().invoke(APP, [str(tmp_path / "nowhere")])
     assert result.exit_code == 1
-    assert "there is no such folder" in " ".join(result.output.split())
+    assert "the folder does not exist" in " ".join(result.output.split())
 
 
 def test_command_tells_of_lists_and_unlabelled_images(make_dataset: Make) -> None:

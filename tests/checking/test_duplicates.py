@@ -36,7 +36,7 @@ def test_picture_of_train_in_val(make_dataset: Make) -> None:
     assert pairs(report.problems) == [("duplicate_between_splits", "error", "w")]
     (problem,) = report.problems
     original = root / "train/images/b.png"
-    assert problem.message == f"The same picture as {original} of the split train."
+    assert problem.message == f"The image equals {original} of the split train."
 
 
 def test_picture_in_another_file_format_and_with_other_metadata(make_dataset: Make) -> None:
@@ -52,15 +52,15 @@ def test_picture_twice_in_a_split(make_dataset: Make) -> None:
     copy_image(root, "train/a", "train/c")
     (problem,) = check_dataset(root).problems
     assert pairs((problem,)) == [("duplicate", "warning", "c")]
-    assert problem.remedy == "Remove one: it counts twice."
+    assert problem.remedy == "Remove one: the image counts twice."
 
 
 def test_picture_with_another_mask(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 1]], "b": [[1, 1]]}})
     copy_image(root, "train/a", "train/b")
     (problem,) = check_dataset(root).problems
-    assert problem.message.endswith("of the split train, with other masks.")
-    assert problem.remedy.startswith("Keep the one with the right masks")
+    assert problem.message.endswith("of the split train, with different masks.")
+    assert problem.remedy.startswith("Keep the one with the correct masks")
 
 
 def test_picture_with_masks_that_cannot_be_read(make_dataset: Make) -> None:

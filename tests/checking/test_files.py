@@ -141,7 +141,7 @@ def test_mask_that_fits_the_image_as_it_is_stored(data: Path) -> None:
     problem = only(check_dataset(data))
     assert (problem.kind, problem.severity) == ("exif_rotation", "error")
     assert problem.file.endswith("masks/a.png")
-    assert "orientation 6 of a.png rotates it upright, but the mask fits" in problem.message
+    assert "orientation 6 of a.png rotates it upright, but the mask matches" in problem.message
     assert "--fix OUT" in problem.remedy
 
 
@@ -150,7 +150,7 @@ def test_mask_that_fits_the_image_upright(data: Path) -> None:
     report = check_dataset(data)
     problem = only(report)
     assert (problem.kind, problem.severity) == ("exif_rotation", "note")
-    assert problem.message.endswith("the mask fits the upright image.")
+    assert problem.message.endswith("the mask matches the upright image.")
     assert (report.errors, report.warnings) == ((), ())
     assert report.splits["train"].sizes[0].width_px == 3
 
@@ -188,7 +188,7 @@ def test_size_that_differs_by_a_whole_number(data: Path, size: tuple[int, int]) 
     save(np.eye(*size, dtype=np.uint8), data / "train/masks/a.png")
     problem = only(check_dataset(data))
     assert problem.kind == "size_mismatch"
-    assert problem.remedy.startswith("Scale the masks by a whole number")
+    assert problem.remedy.startswith("Scale the masks by an integer factor")
 
 
 def test_mask_that_is_ignored_throughout(make_dataset: Make) -> None:
@@ -251,7 +251,7 @@ def test_palette_that_contradicts_the_numbers(
     assert [p.kind for p in problems] == kinds
     if kinds:
         assert "By number, 0 is class 0, but" in problems[0].message
-        assert "it has the colour of class 1." in problems[0].message
+        assert "colour is that of class 1." in problems[0].message
 
 
 def test_palette_of_a_data_set_without_colours_is_for_viewing(data: Path) -> None:

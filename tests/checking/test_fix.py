@@ -195,7 +195,7 @@ def test_a_class_is_never_ignored_by_renumbering(make_dataset: Make, out: Path) 
 def test_remedy_frees_the_number_of_an_ignored_class(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 1, 2]]}}, ignore_index=1)
     (problem,) = check_dataset(root).errors
-    assert "`ignore_index: 1` is also the number of the class 'road'" in problem.remedy
+    assert "`ignore_index: 1` is also the index of the class 'road'" in problem.remedy
     assert "`ignore_index: 255` and `label_map: {1: 255}`" in problem.remedy
 
 
@@ -387,7 +387,7 @@ def test_folder_that_is_not_empty_is_refused(make_dataset: Make, out: Path) -> N
 @pytest.mark.parametrize("inner", ["", "copy"])
 def test_folder_within_the_data_is_refused(make_dataset: Make, inner: str) -> None:
     root = make_dataset()
-    with pytest.raises(DataProblemsError, match=r"found files|outside of the data set"):
+    with pytest.raises(DataProblemsError, match=r"found files|outside the data set"):
         fix(root, root / inner)
 
 
@@ -484,7 +484,7 @@ def test_command_writes_json_of_the_copy(make_dataset: Make, out: Path) -> None:
 def test_digits_have_no_files_to_mend(out: Path) -> None:
     result = CliRunner().invoke(APP, ["digits", "--fix", str(out)])
     assert isinstance(result.exception, DataProblemsError)
-    assert "the digits are made in memory" in str(result.exception)
+    assert "the digits are generated in memory" in str(result.exception)
 
 
 def test_command_looks_at_the_new_folder_first(

@@ -89,7 +89,7 @@ def test_problems_name_what_the_layout_expects(make_flat: Make, tmp_path: Path) 
     source = make_flat({"val": "c"})
     (tmp_path / "flat/val-y/c.png").unlink()
     no_train, unmatched = check_dataset(source).errors
-    assert no_train.remedy == "Its images are expected in train-x/."
+    assert no_train.remedy == "Put its images into train-x/."
     assert (unmatched.kind, unmatched.remedy) == ("unmatched", Flat.pairing)
 
 
@@ -120,7 +120,7 @@ def test_copy_within_either_folder_is_refused(make_flat: Make, tmp_path: Path) -
     report = check_dataset(home)
     assert report.splits["train"].images == 1
     for folder in (home / "copy", tmp_path / "flat" / "copy"):
-        with pytest.raises(DataProblemsError, match="outside of the data set"):
+        with pytest.raises(DataProblemsError, match="outside the data set"):
             fix_dataset(home, folder, report=report)
 
 

@@ -107,12 +107,12 @@ def rename(folder: Path, change: Callable[[str], str]) -> None:
 @pytest.mark.parametrize(
     ("images", "masks", "example"),
     [
-        ("{}", "{}_mask", "img_1_mask.png is read as that of img_1.png"),
-        ("{}", "gt_{}", "gt_img_1.png is read as that of img_1.png"),
-        ("{}_sat", "{}_mask", "img_1_mask.png is read as that of img_1_sat.png"),
-        ("{}", "{}_L", "img_1_L.png is read as that of img_1.png"),
-        ("{}", "IMG_{}_Label", "IMG_img_1_Label.png is read as that of img_1.png"),
-        ("{}_a", "{}_b", "img_1_b.png is read as that of img_1_a.png"),
+        ("{}", "{}_mask", "img_1_mask.png is used for img_1.png"),
+        ("{}", "gt_{}", "gt_img_1.png is used for img_1.png"),
+        ("{}_sat", "{}_mask", "img_1_mask.png is used for img_1_sat.png"),
+        ("{}", "{}_L", "img_1_L.png is used for img_1.png"),
+        ("{}", "IMG_{}_Label", "IMG_img_1_Label.png is used for img_1.png"),
+        ("{}_a", "{}_b", "img_1_b.png is used for img_1_a.png"),
     ],
 )
 def test_masks_that_are_named_otherwise(
@@ -123,7 +123,7 @@ def test_masks_that_are_named_otherwise(
     rename(root / "train/masks", masks.format)
     (note,) = check_dataset(root).problems
     assert (note.severity, note.kind) == ("note", "mask_names")
-    assert note.message == f"Masks are named otherwise than images: {example}."
+    assert note.message == f"Masks and images have different names: {example}."
     assert len(open_dataset(root, "train")) == 3
 
 
@@ -140,7 +140,7 @@ def test_images_whose_masks_are_missing_have_no_hint(make_dataset: Make) -> None
     for stem in ("img_1", "img_2"):
         (root / f"train/masks/{stem}.png").unlink()
     (error,) = check_dataset(root).errors
-    assert error.message == "Images without mask here: 2 (img_1, img_2)."
+    assert error.message == "Images without a mask here: 2 (img_1, img_2)."
 
 
 def test_masks_that_are_jpeg_files(make_dataset: Make) -> None:
@@ -148,4 +148,4 @@ def test_masks_that_are_jpeg_files(make_dataset: Make) -> None:
     rename(root / "train/masks", str)
     (root / "train/masks/a.png").rename(root / "train/masks/a.jpg")
     kinds = {p.kind: p.message for p in check_dataset(root).errors}
-    assert kinds["mask_format"] == "Expected masks as PNG, but found 1 others, such as a.jpg."
+    assert kinds["mask_format"] == "Expected PNG masks, but found 1 others, such as a.jpg."

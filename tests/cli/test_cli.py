@@ -131,7 +131,9 @@ def test_train_without_test_split_evaluates_the_validation_split(
     assert softiou("train", data, *short, "--out", "here").status == 0
     assert json.loads(Path("here/evaluation.json").read_text())["split"] == "val"
     result = softiou("evaluate", "here", data, "--split", "test")
-    result.assert_refused("found only train, val", "`--split val` scores the images that chose")
+    result.assert_refused(
+        "found only train, val", "`--split val` evaluates on the images that chose"
+    )
 
 
 def test_train_from_a_file_with_settings_behind(
@@ -305,7 +307,7 @@ def test_evaluate_refuses_what_does_not_fit(
 ) -> None:
     softiou("evaluate", run_copy, "digits").assert_refused("digits: 3 classes instead of 11")
     softiou("evaluate", "nowhere", shapes).assert_refused("nowhere does not exist")
-    softiou("evaluate", shapes, shapes).assert_refused("holds no checkpoints")
+    softiou("evaluate", shapes, shapes).assert_refused("has no checkpoints")
     refused = softiou("evaluate", run_copy, shapes, "--split", "tset")
     refused.assert_refused("Expected the split 'tset'", "train, val, test")
     assert not (run_copy / "evaluation.json").exists()
@@ -455,7 +457,7 @@ def test_check_tells_of_lists_and_of_images_without_masks(
     assert result.status == 0  # warnings alone
     assert "softiou semi --split 1_4: 2 images of train with masks, 6 without\n" in result.out
     assert "unlabeled: 1 images without masks; 1 of 48x40\n" in result.out
-    assert "The same files as images of val: 1 (val0.png)." in result.out
+    assert "Copies of images of val: 1 (val0.png)." in result.out
     report = json.loads(softiou("check", data, "--json").out)
     assert report["lists"] == {"1_4": {"images": 2, "left_out": 6}}
     assert report["unlabeled"]["images"] == 1
@@ -477,7 +479,7 @@ def test_split_writes_lists_and_keeps_other_ones(
     assert softiou("split", data).out == result.out  # the same once more
     lists["1_8"].write_text("train0\n")
     lists["1_4"].unlink()
-    softiou("split", data).assert_refused(f"{lists['1_8']}: The list exists already", "--out")
+    softiou("split", data).assert_refused(f"{lists['1_8']}: The list already exists", "--out")
     assert lists["1_8"].read_text() == "train0\n"
     assert not lists["1_4"].exists()
 
@@ -494,7 +496,7 @@ def test_split_refuses(softiou: Run, shapes: Path) -> None:
     )
     softiou("split", shapes, "--fractions", "8").assert_refused("--fractions: 8 is not between")
     softiou("split", shapes, "--fractions", "x").assert_refused("'x' is no fraction")
-    softiou("split", "nowhere").assert_refused("nowhere", "no such folder")
+    softiou("split", "nowhere").assert_refused("nowhere", "the folder does not exist")
     assert softiou("split", shapes, "--seed", "-1").status == 2
     assert not (shapes / "splits").exists()
 

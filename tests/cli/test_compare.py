@@ -175,7 +175,7 @@ def test_mistakes_are_messages(softiou: Run, pair: list[Path]) -> None:
     refused(pair[0], "nowhere", because="nowhere does not exist")
     refused(*pair, "--level", 100, because="--level: 100 is not between 0 and 100")
     write_run(pair[1], make_evaluation(split="val", classes=[*CLASSES[:2], "[bold]sky"]))
-    refused(*pair, because="it is of the split val instead of test")
+    refused(*pair, because="it was evaluated on the split val instead of test")
     assert softiou("compare", *pair, "--resamples", 0).status == 2
     assert softiou("compare", *pair, "--seed", 99999999999999999999).status == 2
     assert softiou("compare").status == 2

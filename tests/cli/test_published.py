@@ -59,7 +59,7 @@ def test_few_masks_of_a_published_layout(
 
 def test_a_typing_error_in_a_layout(softiou: Run, tmp_path: Path) -> None:
     softiou("train", f"vocc:{tmp_path}").assert_refused("got 'vocc'. Did you mean voc?")
-    softiou("train", f"voc:{tmp_path}").assert_refused("`softiou fetch voc` says where to get it")
+    softiou("train", f"voc:{tmp_path}").assert_refused("`softiou fetch voc` explains how to get it")
 
 
 # Fetching

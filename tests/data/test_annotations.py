@@ -163,7 +163,9 @@ def test_a_file_can_be_named(tmp_path: Path) -> None:
 
 def test_folders_of_a_format_are_recognised(tmp_path: Path) -> None:
     cvat(tmp_path)
-    with pytest.raises(DataError, match=rf"Name the data set cvat:{tmp_path}, or write `layout:"):
+    with pytest.raises(
+        DataError, match=rf"Open the data set as cvat:{tmp_path}, or write `layout:"
+    ):
         open_source(tmp_path)
 
 
@@ -427,7 +429,7 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         changed("annotations", 0, "image_id", to=99),
         r"no entry for `image_id` 99",
     ),
-    "an image twice": ("coco", _COCO, changed("images", 1, "id", to=0), r"image 0 is there twice"),
+    "an image twice": ("coco", _COCO, changed("images", 1, "id", to=0), r"image id 0 occurs twice"),
     "no categories": (
         "coco",
         _COCO,
@@ -493,7 +495,7 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         "coco",
         _COCO,
         changed(*POLYGON, to={"size": [40, 50], "counts": [2005, -5]}),
-        r"run lengths of 0 or more",
+        r"non-negative run lengths",
     ),
     "damaged text of run lengths": (
         "coco",
@@ -542,7 +544,7 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         "label-studio",
         "train.json",
         lambda c: [{"image": "one.png"}],
-        r"export as JSON, not as JSON-MIN",
+        r"export it as JSON, not as JSON-MIN",
     ),
     "a damaged brush": (
         "label-studio",
@@ -598,7 +600,7 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         "coco-panoptic",
         _PANOPTIC,
         changed("annotations", 0, "file_name", to="gone.png"),
-        r"expected gone\.png in the folder panoptic_train2017, but found none",
+        r"expected gone\.png in the folder panoptic_train2017, but found no file",
     ),
     "a segment that the PNG has and the file has not": (
         "coco-panoptic",
@@ -610,7 +612,7 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         "coco-panoptic",
         _PANOPTIC,
         changed("annotations", 1, "image_id", to=0),
-        r"Expected one image per stem and split, but found two: 1 \(one\)",
+        r"Expected one image per stem and split, but found several: 1 \(one\)",
     ),
     "a PNG of another size": (
         "coco-panoptic",
@@ -652,7 +654,7 @@ WRONG_TEXT: dict[str, tuple[str, str, str, str]] = {
         "yolo",
         "labels/train/one.txt",
         "0 0 0 40 0 40 30",
-        r"line 1: expected points as shares of the sides",
+        r"line 1: expected relative coordinates",
     ),
     "an odd number": (
         "yolo",
@@ -665,13 +667,13 @@ WRONG_TEXT: dict[str, tuple[str, str, str, str]] = {
         "cvat",
         "annotations.xml",
         '<!DOCTYPE a [<!ENTITY b "c">]><annotations>&b;</annotations>',
-        r"without a DOCTYPE and entities",
+        r"without DOCTYPE and entities",
     ),
     "a video": (
         "cvat",
         "annotations.xml",
         "<annotations><track/></annotations>",
-        r"tracks of a video: export it as `CVAT for images`",
+        r"video tracks: export it as `CVAT for images`",
     ),
     "another XML": (
         "cvat",
@@ -726,7 +728,7 @@ def test_wrong_text(case: str, tmp_path: Path) -> None:
         ([[0, 25, 50, 40, 50, 25, 0, 40]], 375, ""),
         ([[0, 25, 50, 25]], 0, "not drawn: 1 shapes without area"),
         ([[0, 0, 10, 10, 20, 20]], 0, "not drawn: 1 shapes without area"),
-        ([[60, 0, 70, 0, 70, 10]], 0, "not drawn: 1 shapes outside of their image"),
+        ([[60, 0, 70, 0, 70, 10]], 0, "not drawn: 1 shapes outside their image"),
         ([], 0, "not drawn: 1 boxes and points"),
     ],
     ids=["partly outside", "crosses itself", "two points", "a line", "outside", "none"],
@@ -746,13 +748,13 @@ def test_an_image_that_the_tool_rotated(tmp_path: Path) -> None:
     image, exif = Image.open(path), Image.Exif()
     exif[274] = 6
     image.save(path, exif=exif)
-    assert_said(source, r"Its EXIF entry rotates one\.png")
+    assert_said(source, r"The EXIF tag of one\.png rotates it")
 
 
 def test_images_of_one_stem(tmp_path: Path) -> None:
     source = supervisely(tmp_path)
     shutil.copytree(tmp_path / "train", tmp_path / "train_b")
-    assert_said(source, r"one image per stem and split, but found two: 1 \(one\)")
+    assert_said(source, r"one image per stem and split, but found several: 1 \(one\)")
 
 
 def test_a_folder_without_files(tmp_path: Path) -> None:
@@ -772,16 +774,16 @@ def test_files_without_any_shape(name: str, tmp_path: Path) -> None:
 
 def test_what_a_newcomer_mistypes(tmp_path: Path) -> None:
     coco(tmp_path)
-    with pytest.raises(DataError, match=r"gone.json: .*found neither such a folder nor a file"):
+    with pytest.raises(DataError, match=r"gone.json: .*found neither a folder nor a file"):
         open_source(f"coco:{tmp_path}/gone.json")
     with pytest.raises(DataError, match=r"'cocoo'. Did you mean coco.*Known are .*, coco, .*hf;"):
         open_source(f"cocoo:{tmp_path}")
     (tmp_path / "annotations").rename(tmp_path / "labels")
-    with pytest.raises(DataError, match=r"need their format, such as coco:"):
+    with pytest.raises(DataError, match=r"name the format, such as coco:"):
         open_source(tmp_path)
     swapped = replaced('"height": 40, "width": 50', '"height": 50, "width": 40')
     write(tmp_path / "labels/instances_train2017.json", swapped(coco_content(("one", "two"))))
-    with pytest.raises(DataError, match=r"Exchange height and width"):
+    with pytest.raises(DataError, match=r"Check whether height and width"):
         first(f"coco:{tmp_path}")
 
 

@@ -29,9 +29,8 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataProblemsError) as caught:
         read(tmp_path, text)
     assert [problem.message for problem in caught.value.problems] == [
-        "`palette`: holds 1 colours for 2 classes; got [[0, 0, 0]].",
-        "`label_map`: maps to ['c', 9], which are neither classes nor ignore_index; "
-        "got {3: 'c', 4: 9}.",
+        "`palette`: has 1 colours for 2 classes; got [[0, 0, 0]].",
+        "`label_map`: maps to ['c', 9]: neither a class nor ignore_index; got {3: 'c', 4: 9}.",
         "Unknown key `names`.",
         "Unknown key `ignored`.",
     ]
@@ -42,11 +41,11 @@ def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
     [
         ("", r"Expected `classes`, but it is missing\. Add `classes: \["),
         ("ignore_index: 255", "Expected `classes`, but it is missing"),
-        ("classes: [a]", "`classes`: needs two names or more: the background is a class too"),
+        ("classes: [a]", "`classes`: needs at least two names; the background is a class as well"),
         ("classes: [a, b, a]", "`classes`: names a more than once"),
-        ("classes: [yes, no]", r"`classes\.0`: .* got True\. Put names such as yes, no and 1 in"),
+        ("classes: [yes, no]", r"`classes\.0`: .* got True\. Quote names such as yes, no and"),
         ("classes: {0: a, 1: b}", "`classes`: Input should be a valid list"),
-        ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "`palette`: holds a colour more than"),
+        ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 0]]", "`palette`: has a colour more than"),
         ("classes: [a, b]\npalette: [[0, 0, 0], [0, 0, 256]]", r"`palette\.1\.2`: .* got 256"),
         ("classes: [a, b]\nignore_index: none", "`ignore_index`: .* got 'none'"),
         ("classes: [a, b]\nlabel_map: {x: 0}", "`label_map.x.*: .* got 'x'"),

@@ -79,7 +79,7 @@ def test_mistakes(frames: Path, shares: dict[str, float], by: str | None, messag
 def test_splits_that_exist_are_kept(frames: Path, make_shapes: Callable[..., Path]) -> None:
     (frames / "splits").mkdir()
     (frames / "splits" / "val.txt").write_text("video0-00\n")
-    with pytest.raises(DataError, match="Expected no split val, but there is one"):
+    with pytest.raises(DataError, match="Expected no split val, but it already exists"):
         divide_images(frames, {"val": 0.2})
     rest = divide_images(frames, {"test": 0.25})  # of those that val does not have
     assert len(rest["test"]) == 5

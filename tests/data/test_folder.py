@@ -255,17 +255,17 @@ def test_0_255_mask(make_dataset: Make) -> None:
 
 def test_numbers_from_one(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[1, 2, 255]]}})
-    assert_value_error(root, r"found 2\. The numbers seem to start at 1 instead of 0: subtract 1")
+    assert_value_error(root, r"found 2\. The values seem to start at 1 instead of 0: subtract 1")
 
 
 def test_zero_for_unlabelled(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 1, 2]]}})
-    assert_value_error(root, r"0 means unlabelled: then write `label_map: {0: 255, 1: 0, \.\.\., 2")
+    assert_value_error(root, r"0 means unlabelled; then write `label_map: {0: 255, 1: 0, \.\.\., 2")
 
 
 def test_anti_aliased_mask(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [list(range(0, 256, 5))]}})
-    assert_value_error(root, r"found 5, 10, 15, 20, 25 and 45 more\. So many values look like an")
+    assert_value_error(root, r"found 5, 10, 15, 20, 25 and 45 more\. So many values indicate an")
 
 
 def test_raw_value_that_the_label_map_makes_ambiguous(make_dataset: Make) -> None:
@@ -280,7 +280,7 @@ def test_rgb_mask_without_palette(make_dataset: Make) -> None:
 
 def test_grey_mask_saved_as_rgb(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[[1, 1, 1], [0, 0, 0]]]}})
-    assert_value_error(root, r"mode RGB\. Its channels are equal: keep one, .*convert\('L'\)")
+    assert_value_error(root, r"mode RGB\. Its channels are equal: keep one with .*convert\('L'\)")
 
 
 def test_colour_outside_the_palette(make_dataset: Make) -> None:
@@ -302,7 +302,7 @@ def test_sizes_differ(make_dataset: Make) -> None:
 def test_sizes_are_exchanged(make_dataset: Make) -> None:
     root = make_dataset({"train/masks": {"a": [[0, 1, 1]]}})
     write_mask(root, [[0], [1], [1]])
-    assert_value_error(root, r"3x1 .*, but found 1x3\. The image may carry an EXIF rotation")
+    assert_value_error(root, r"3x1 .*, but found 1x3\. The image may have an EXIF rotation")
 
 
 @pytest.mark.parametrize("folder", ["images", "masks"])
@@ -329,8 +329,8 @@ def test_image_without_mask_and_mask_without_image(make_dataset: Make) -> None:
     with pytest.raises(DataProblemsError) as caught:
         FolderDataset(root, "train")
     without_mask, without_image = caught.value.problems
-    assert without_mask.message == "Images without mask here: 7 (s0, s1, s2, s3, s4 and 2 more)."
-    assert without_image.message == "Masks without image: 1 (s7)."
+    assert without_mask.message == "Images without a mask here: 7 (s0, s1, s2, s3, s4 and 2 more)."
+    assert without_image.message == "Masks without an image: 1 (s7)."
     assert str(without_mask) in str(caught.value)
 
 
@@ -345,7 +345,7 @@ def test_two_images_of_one_stem(make_dataset: Make) -> None:
     root = make_dataset()
     shutil.copy(image_path(root), image_path(root).with_suffix(".jpg"))
     with pytest.raises(
-        DataError, match=r"images: .* one file per stem, but found stems with two: 1 \(a\)"
+        DataError, match=r"images: .* one file per stem, but several files share a stem: 1 \(a\)"
     ):
         FolderDataset(root, "train")
 

@@ -72,8 +72,8 @@ def test_what_is_said_names_the_classes_when_it_is_written(tmp_path: Path) -> No
     root = write(tmp_path, [1, 7])
     note = open_source(root).note
     assert note == (
-        "there is no dataset.yaml, so the masks name the classes: class_1, class_7, 255 ignored; "
-        "to name them write into the file `classes: [class_1, class_7]` and "
+        "there is no dataset.yaml, so masks define the classes: class_1, class_7, 255 ignored; "
+        "to name them, write into this file `classes: [class_1, class_7]` and "
         "`label_map: {1: 0, 7: 1}`"
     )
     (problem,) = (found for found in check_dataset(root).problems if found.kind == "dataset_file")
@@ -116,7 +116,7 @@ def test_masks_that_tell_no_classes(
     with pytest.raises(DataError, match=rf"dataset.yaml, or masks of 2 to 100 values, but {found}"):
         open_source(root)
     (problem,) = check_dataset(root).errors
-    assert problem.remedy == "Name the classes in the file: `classes: [background, road]`."
+    assert problem.remedy == "Write the classes into the file: `classes: [background, road]`."
 
 
 def test_numbers_and_colours_do_not_mix(tmp_path: Path) -> None:

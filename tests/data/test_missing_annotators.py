@@ -50,7 +50,7 @@ def test_check_notes_it_and_counts_agreement_among_two_or_more(data: Path) -> No
 
 def test_an_image_without_any_mask_is_an_error(data: Path) -> None:
     (data / "train/masks_2/c.png").unlink()
-    with pytest.raises(DataError, match=r"Images without mask here: 1 \(c\)"):
+    with pytest.raises(DataError, match=r"Images without a mask here: 1 \(c\)"):
         open_dataset(data, "train")
 
 

@@ -88,7 +88,7 @@ def test_wrong_names_are_named(make_dataset: Make, parents: dict[str, list[str]]
 def test_several_annotators_are_refused(make_dataset: Make) -> None:
     masks = {"train/masks_1": {"a": MASK}, "train/masks_2": {"a": MASK}}
     root = make_dataset(masks, classes=CLASSES, parents=PARENTS)
-    with pytest.raises(DataProblemsError, match="one mask for each image beside `parents`"):
+    with pytest.raises(DataProblemsError, match="one mask for each image, because of `parents`"):
         open_dataset(root, "train")
 
 

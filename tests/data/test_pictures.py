@@ -98,7 +98,7 @@ def test_pages_and_frames(suffix: str, tmp_path: Path) -> None:
     pages = [Image.fromarray(np.roll(COLOURS, n, 0)) for n in range(3)]
     path = tmp_path / f"a{suffix}"
     pages[0].save(path, save_all=True, append_images=pages[1:])
-    with pytest.raises(DataError, match="Expected one picture, but found 3 pages or frames"):
+    with pytest.raises(DataError, match="Expected one image, but found 3 pages or frames"):
         read_image(path)
     pages[0].save(path)
     assert read_image(path).shape == (3, 6, 8)
@@ -213,7 +213,7 @@ def test_palettes_that_number_the_colours_anew(tmp_path: Path) -> None:
         [2, 0, 2],
         [1, 2, 0],
     ]
-    message = r"4\.png: Number 1 is \(0, 255, 0\) in the palette, but \(255, 0, 0\) in .*1\.png"
+    message = r"4\.png: Value 1 has the palette colour \(0, 255, 0\), but \(255, 0, 0\) in .*1\.png"
     with pytest.raises(DataError, match=message):
         reader.read(other)
 
@@ -225,7 +225,7 @@ def test_check_and_training_agree_on_palettes(tmp_path: Path) -> None:
         _indexed(tmp_path / f"train/masks/{n}.png", [0, 1, 2], colours)
         Image.new("RGB", (3, 1), (n, 9, 9)).save(tmp_path / f"train/images/{n}.png")
     assert "mask_palette" in {problem.kind for problem in check_dataset(tmp_path).problems}
-    with pytest.raises(DataError, match="in the palette, but"):
+    with pytest.raises(DataError, match="has the palette colour"):
         list(open_dataset(tmp_path, "train"))
 
 

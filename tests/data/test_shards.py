@@ -122,10 +122,10 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "negative": (raw(size=b"-0000000001\0"), "of -1 bytes"),
     "negative, in binary": (raw(size=b"\xff" * 12), "of -1 bytes"),
     "huge, in binary": (raw(size=b"\x80" + b"\xff" * 11), "in an archive of"),
-    "no number": (raw(size=b"1e5\0\0\0\0\0\0\0\0\0"), "no header of a tar at byte 0 .invalid"),
-    "checksum": (raw()[:-1] + b"x", "no header of a tar at byte 0"),
-    "cut short": (raw()[:100], "no header of a tar at byte 0"),
-    "compressed": (b"\x1f\x8b" + bytes(600), "no header of a tar"),
+    "no number": (raw(size=b"1e5\0\0\0\0\0\0\0\0\0"), "no tar header at byte 0 .invalid"),
+    "checksum": (raw()[:-1] + b"x", "no tar header at byte 0"),
+    "cut short": (raw()[:100], "no tar header at byte 0"),
+    "compressed": (b"\x1f\x8b" + bytes(600), "no tar header"),
     "huge pax": (raw(size=b"00000200001\0", kind=b"x") + bytes(1 << 17), "of 65537 bytes"),
     "pax above": (pax(b"15 path=../../\n"), "leads elsewhere"),
     "pax of a negative size": (pax(b"11 size=-5\n"), "of -5 bytes"),
@@ -156,5 +156,5 @@ def test_damage_in_the_middle_is_an_error(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[1024] ^= 1
     path.write_bytes(content)
-    with pytest.raises(DataError, match="no header of a tar at byte 1024"):
+    with pytest.raises(DataError, match="no tar header at byte 1024"):
         index(path)

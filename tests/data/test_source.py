@@ -89,7 +89,9 @@ def test_unknown_layouts_are_guessed(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_says_what_sources_look_like() -> None:
-    with pytest.raises(DataError, match=r"no such folder.*NAME:/path, with cityscapes, cityscapes"):
+    with pytest.raises(
+        DataError, match=r"the folder does not exist.*NAME:/path, with cityscapes, cityscapes"
+    ):
         open_source("nowhere")
 
 
@@ -97,7 +99,9 @@ def test_a_missing_folder_says_what_sources_look_like() -> None:
 def test_a_known_layout_is_recognised_without_its_name(name: str, tmp_path: Path) -> None:
     layout, folder = TREES[name](tmp_path).split(":")
     folder = f"{folder}/CamVid" if name == "camvid" else folder
-    match = rf"found folders of the layout {layout}\. Name the data set {layout}:{folder}, or wri"
+    match = (
+        rf"found folders of the layout {layout}\. Open the data set as {layout}:{folder}, or wri"
+    )
     with pytest.raises(DataError, match=match):
         open_source(folder)
     write_dataset_file(Path(folder), f"layout: {layout}")
@@ -232,9 +236,9 @@ def test_images_and_masks_that_do_not_match(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset(source, "train")
     message = str(caught.value)
-    assert "annotations/training: Images without mask here: 1 (ADE_train_00000001)" in message
+    assert "annotations/training: Images without a mask here: 1 (ADE_train_00000001)" in message
     assert "The mask of images/X.jpg is annotations/X.png" in message
-    assert re.search(r"Masks without image: 1 \(ADE_train_00000002\)", message)
+    assert re.search(r"Masks without an image: 1 \(ADE_train_00000002\)", message)
 
 
 # A folder of the name of the embedded data set
@@ -256,8 +260,8 @@ def test_a_folder_called_digits_is_said_to_be_left_out(
 
     assert "left out" not in said()
     (tmp_path / "digits").mkdir()
-    line = "left out  the folder digits here: digits is the embedded data set; the folder is"
-    assert said().count(f"{line} {tmp_path}/digits\n") == 2
+    line = "the name digits means the embedded data set; to use the folder, write"
+    assert said().count(f"left out  the folder digits: {line} {tmp_path}/digits\n") == 2
     assert overlooked("./digits") == overlooked(tmp_path / "digits") == []
     with pytest.raises(DataError, match=r"digits/dataset\.yaml"):
         available_splits("./digits")

@@ -159,7 +159,7 @@ def test_another_file_of_that_name_is_not_touched(server: Server, tmp_path: Path
 
 def test_no_server(tmp_path: Path) -> None:
     archive = Archive((tmp_path / "nowhere").as_uri(), "data.tar", "md5", "123")
-    with pytest.raises(DataError, match=r"nowhere cannot be downloaded: .* put the file into"):
+    with pytest.raises(DataError, match=r"nowhere cannot be downloaded: .* download the file to"):
         download(archive, tmp_path, watch=Watched())
 
 

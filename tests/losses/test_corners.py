@@ -183,11 +183,11 @@ def test_what_is_ignored_is_not_checked(impl: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"classes": [1.5]}, ValueError, r"`classes` to be different whole numbers"),
-        ({"classes": [0, 0]}, ValueError, r"`classes` to be different whole numbers"),
+        ({"classes": [1.5]}, ValueError, r"`classes` to be at least one integer"),
+        ({"classes": [0, 0]}, ValueError, r"`classes` to be at least one integer"),
         ({"classes": []}, ValueError, r"at least one, but got \[\]"),
-        ({"ignore_index": 1.5}, ValueError, r"`ignore_index` to be different whole numbers"),
-        ({"ignore_index": "255"}, ValueError, r"`ignore_index` to be different whole numbers"),
+        ({"ignore_index": 1.5}, ValueError, r"`ignore_index` to be at least one integer"),
+        ({"ignore_index": "255"}, ValueError, r"`ignore_index` to be at least one integer"),
         ({"smooth": np.inf}, ValueError, r"`smooth` to be finite"),
         ({"alpha": np.inf}, ValueError, r"`alpha` to be finite, but got inf"),
         ({"gamma": np.inf}, ValueError, r"`gamma` to be greater than 0, but got inf"),

@@ -482,7 +482,7 @@ def test_class_weights_of_another_length_raise() -> None:
 
 @pytest.mark.parametrize("weights", [[-1.0, 1.0], [0.0, 0.0], [NAN, 1.0], [INF, 1.0], [[1.0]], []])
 def test_bad_class_weights_raise(weights: Any) -> None:
-    with pytest.raises(ValueError, match=r"`class_weights` to be one number a class"):
+    with pytest.raises(ValueError, match=r"`class_weights` to be one number per class"):
         JaccardMetricLoss(class_weights=weights)
 
 

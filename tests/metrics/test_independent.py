@@ -207,6 +207,6 @@ def test_wrong_shapes_raise() -> None:
     with pytest.raises(ValueError, match=r"`valid` to have shape \(N, \*S\) = \(2, 20, 20\)"):
         pixel_sums(probs, target, num_classes=3, valid=target > 0, **options)
     with pytest.raises(
-        ValueError, match=r"`num_classes` to be a whole number of at least 1, but got 0"
+        ValueError, match=r"`num_classes` to be an integer of at least 1, but got 0"
     ):
         MeanIoU(0, **options)

@@ -621,7 +621,7 @@ def test_worst_needs_scores_of_images(per: str) -> None:
 @pytest.mark.parametrize("kind", [MeanIoU, SoftIoU, ExpectedCalibrationError, BoundaryIoU])
 @pytest.mark.parametrize("num_classes", [-1, 0, 1.5, None, True, "3"])
 def test_classes_that_cannot_be_counted_raise(kind: Any, num_classes: Any) -> None:
-    with pytest.raises(ValueError, match="Expected `num_classes` to be a whole number of at least"):
+    with pytest.raises(ValueError, match="Expected `num_classes` to be an integer of at least"):
         kind(num_classes)
 
 

@@ -186,7 +186,7 @@ def test_accumulation_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"micro-batch 0 to have 2 images, .* but got 1"):
         whole.loss(logits[:1], target[:1])
     whole.loss(logits, target)
-    with pytest.raises(ValueError, match=r"before the first loss is asked for.*two loops"):
+    with pytest.raises(ValueError, match=r"before the first loss is computed.*two loops"):
         whole.add(logits, target)
     with pytest.raises(ValueError, match=r"Expected 1 micro-batches, .* but got one more"):
         whole.loss(logits, target)

@@ -258,7 +258,7 @@ def test_arrays_votes_and_probabilities_are_taken() -> None:
 
 
 def test_a_data_set_of_ones_own_is_not_opened_by_name() -> None:
-    with pytest.raises(DataError, match=r"package\.Squares is an object of Python"):
+    with pytest.raises(DataError, match=r"package\.Squares is a Python object"):
         open_dataset("python:package.Squares", "val")
 
 

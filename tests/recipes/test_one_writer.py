@@ -80,7 +80,10 @@ def test_files_elsewhere_are_not_written_through_links(name: str, tmp_path: Path
 
 def test_the_same_process_is_locked_out_too(tmp_path: Path) -> None:
     with only_writer(tmp_path):
-        with pytest.raises(RunExistsError, match="this very process"), only_writer(tmp_path / "."):
+        with (
+            pytest.raises(RunExistsError, match="trained by this process"),
+            only_writer(tmp_path / "."),
+        ):
             pass
         assert (tmp_path / ".lock").exists()
     with only_writer(tmp_path):
@@ -111,7 +114,7 @@ def test_without_locks_of_the_file_system_the_named_process_counts(
         with only_writer(tmp_path):
             assert (tmp_path / ".lock").read_text().startswith(f"process {os.getpid()} on ")
         return
-    with pytest.raises(RunExistsError, match="If that process is gone, remove"):
+    with pytest.raises(RunExistsError, match="If that process no longer exists, remove"):
         only_writer(tmp_path).__enter__()
     assert (tmp_path / ".lock").read_text() == owner
 
@@ -174,7 +177,7 @@ def test_a_run_is_held_until_its_evaluation_has_ended(
     held: list[str] = []
 
     def last_part(*_: object, **__: object) -> None:
-        with pytest.raises(RunExistsError, match="this very process"), only_writer(tmp_path):
+        with pytest.raises(RunExistsError, match="trained by this process"), only_writer(tmp_path):
             pass
         held.append(verb)
 

@@ -113,7 +113,7 @@ def test_page_is_well_formed_and_escaped(runs: list[Path]) -> None:
     assert "of d<ata" in parsed.text
     assert "10,000 resamples of the images, seed 7" in parsed.text
     assert "seed unknown; best.ckpt; whole image" in parsed.text
-    assert "not evaluated in the same way" not in parsed.text
+    assert "evaluated differently" not in parsed.text
     assert "The pictures are those of" not in parsed.text
     assert len(parsed.values("id")) == len(set(parsed.values("id")))
     assert parsed.tags.count("script") == 2

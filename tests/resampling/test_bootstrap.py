@@ -260,7 +260,7 @@ def test_wrong_weights() -> None:
     statistics = ImageStatistics(overlap(random_counts(np.random.default_rng(0), 3, 2)))
     with pytest.raises(TypeError, match=r"to be float64, but got torch\.float32"):
         weighted_metrics(statistics, torch.ones(1, 3))
-    with pytest.raises(ValueError, match=r"with N = 3, as the statistics, but got \(1, 2\)"):
+    with pytest.raises(ValueError, match=r"with N = 3, like the statistics, but got \(1, 2\)"):
         weighted_metrics(statistics, ones(2))
 
 
@@ -633,7 +633,7 @@ def test_pass_over_the_pixels_gives_the_figures_of_the_metrics() -> None:
 def test_parts_must_fit_together() -> None:
     known = arrays(np.random.default_rng(0), 3, 2)
     counts = overlap(known["counts"])
-    with pytest.raises(ValueError, match=r"`bins_count` to be of 3 images.*got \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"`bins_count` to have 3 images.*got \(2, 5\)"):
         ImageStatistics(counts, bins=calibration(known["bins"][:, :2]))
-    with pytest.raises(ValueError, match="`pixels` beside `brier` and `nll`, but got None"):
+    with pytest.raises(ValueError, match="`pixels` together with `brier` and `nll`, but got None"):
         ImageStatistics(counts, nll=torch.zeros(3))

@@ -1,4 +1,4 @@
-"""Post-hoc calibration of a trained model: fitted on a data set, stored beside the checkpoint."""
+"""Post-hoc calibration of a trained model, stored beside the checkpoint."""
 
 from softiou.calibration.fitting import Calibration, Change, calibrate
 from softiou.calibration.pixels import PixelSample, sample_pixels

@@ -13,7 +13,7 @@ from softiou.temperature import Kind, LogitScaling, fit_scaling, negative_log_li
 
 @dataclass(frozen=True)
 class Change:
-    """A metric on the pixels that a scaling was fitted on, without it and with it."""
+    """A metric on the fitted pixels, before and after the scaling."""
 
     before: float
     after: float
@@ -24,14 +24,14 @@ class Calibration:
     """A scaling and the data that it was fitted on.
 
     Attributes:
-        scaling: Of the logits.
+        scaling: Scaling of the logits.
         data: Name of the data set.
-        split: Its split.
+        split: Name of the split.
         labels: Kind of the targets: "hard", "soft", "votes" or "staple".
         images: Number of images.
-        pixels: Number of pixels that it was fitted on.
-        seed: Of the random choice of pixels.
-        nll: Negative log-likelihood, nats a pixel.
+        pixels: Number of fitted pixels.
+        seed: Seed of the random choice of pixels.
+        nll: Negative log-likelihood, nats per pixel.
         ece: Top-label expected calibration error, per cent.
     """
 
@@ -60,17 +60,17 @@ def calibrate(
     """Fit a scaling of a model's logits on a data set that the model was not trained on.
 
     Args:
-        model: In eval mode, on the device to use.
-        dataset: To fit on, such as the validation split; hard or soft labels.
-        data: Name of the data set, to be stored.
-        precision: Of the network.
-        kind: What is fitted, see `fit_scaling`.
-        samples: The samples of `dataset` in order, for instance from a loader or a progress bar.
-        most: Approximate number of pixels to fit on, equally many of each image.
-        seed: Of the random choice of pixels.
+        model: Model in eval mode, on the device to use.
+        dataset: Data set to fit on, such as the validation split; hard or soft labels.
+        data: Name of the data set, for the record.
+        precision: Precision of the network.
+        kind: Kind of scaling, see `fit_scaling`.
+        samples: The samples of `dataset` in order, such as from a loader.
+        most: Approximate number of pixels to fit on, equal for all images.
+        seed: Seed of the random choice of pixels.
 
     Returns:
-        The scaling, and its metrics on the pixels that it was fitted on.
+        The scaling, and metrics on the fitted pixels.
 
     Raises:
         DataError: No pixel has a label.
@@ -98,7 +98,7 @@ def calibrate(
 def _ece(pixels: PixelSample, scaling: LogitScaling | None = None) -> float:
     logits = pixels.logits if scaling is None else scaling.apply(pixels.logits)
     metric = ExpectedCalibrationError(num_classes=logits.shape[1])
-    # Pixels are the space of one image: (P, C) -> (1, C, P).
+    # treat the pixels as one image: (P, C) -> (1, C, P)
     target = pixels.target.T if pixels.target.is_floating_point() else pixels.target
     metric.update(logits.softmax(1).T.unsqueeze(0), target.unsqueeze(0))
     return 100 * float(metric.compute())

@@ -1,4 +1,4 @@
-"""A random sample of the pixels of a data set with their logits, to fit a scaling on.
+"""Sample random pixels of a data set with their logits, to fit a scaling.
 
 Shapes: C classes, (H, W) the image, (h, w) the logits at the decoder's stride, P pixels.
 """
@@ -20,15 +20,15 @@ from softiou.errors import CheckpointError, DataError
 from softiou.inference import Precision, autocast
 from softiou.models import SegmentationModel
 
-_WINDOWS, _SIDE_PX = 16, 1024  # of a huge image
+_WINDOWS, _SIDE_PX = 16, 1024  # number and side of the windows sampled in a huge image
 
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Pixels with their logits and targets, on the CPU.
+    """Logits and targets of sampled pixels, on the CPU.
 
     Attributes:
-        logits: Float32 (P, C), at full resolution.
+        logits: float32 (P, C), at full resolution.
         target: Class indices (P,), or probabilities (P, C).
     """
 
@@ -45,19 +45,19 @@ def sample_pixels(
     most: int = 200_000,
     seed: int = 0,
 ) -> PixelSample:
-    """Run a model over a data set and keep equally many random pixels of each image.
+    """Run a model on a data set, and sample equally many random pixels of each image.
 
     Args:
-        model: In eval mode, on the device to use.
+        model: Model in eval mode, on the device to use.
         dataset: The images and targets.
-        precision: Of the network.
-        samples: This process's share of the samples of `dataset` in order, see
-            `softiou._processes.own_share`, for instance from a loader; None for all.
-        most: Approximate number of pixels to keep, at least one of each image.
-        seed: Of the random choice, which depends on it and the number of the image only.
+        precision: Precision of the network.
+        samples: Samples of this rank in order, see `softiou._processes.own_share`, such as from a
+            loader; None for all samples.
+        most: Approximate number of pixels, at least one of each image.
+        seed: Random seed; the choice depends only on the seed and the image number.
 
     Returns:
-        Valid pixels, image after image.
+        The sampled valid pixels, ordered by image.
 
     Raises:
         DataError: No pixel has a label.
@@ -65,7 +65,7 @@ def sample_pixels(
     """
     share = math.ceil(most / max(1, len(dataset)))
     logits, targets = [], []
-    shared = samples is not None  # among processes
+    shared = samples is not None  # shared among processes
     numbers = own_share(len(dataset)) if shared else range(len(dataset))
     for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
         parts = _windows(sample["image"].shape, (seed, number))
@@ -88,14 +88,14 @@ def sample_pixels(
         logits, targets = joined(logits), joined(targets)
     if not sum(map(len, targets)):
         raise DataError(
-            f"The split {dataset.split!r} has no pixel with a label to calibrate on. Name another "
-            "one with --split."
+            f"The split {dataset.split!r} has no labelled pixel to calibrate on. Choose another "
+            "split with --split."
         )
     return PixelSample(torch.cat(logits), torch.cat(targets))
 
 
 def _windows(size: Sequence[int], seed: tuple[int, ...]) -> list[tuple[Any, ...]]:
-    """Return the windows of an image (B, H, W) that are looked at: all of it, or some if huge."""
+    """Return the windows of an image (B, H, W) to sample from: all of it, or some if huge."""
     if not is_huge(size):
         return [(..., slice(None), slice(None))]
     random, last = np.random.default_rng(seed), [max(0, length - _SIDE_PX) for length in size[-2:]]
@@ -122,7 +122,7 @@ def logits_at(
         logits = model(image.to(device).unsqueeze(0))
     height, width = (int(length) for length in image.shape[-2:])
     stride = model.input_stride
-    # Coordinates from border to border are in [-1, 1]; the logits also cover the padding.
+    # grid_sample coordinates are in [-1, 1] from border to border, including the padding
     y, x = (
         2 * (place.to(device) + 0.5) / (length + -length % stride) - 1
         for place, length in ((places // width, height), (places % width, width))

@@ -1,4 +1,4 @@
-"""The file beside a checkpoint with its calibration.
+"""The calibration file beside a checkpoint.
 
 CHECKPOINT.calibration.json (CHECKPOINT.teacher.calibration.json for the teacher's weights), schema
 version 1:
@@ -6,9 +6,9 @@ version 1:
     schema_version, softiou_version, created (UTC)
     checkpoint    file, sha256 of its content, weights: "student" or "teacher"
     kind          temperature, class_temperature or vector
-    scale, bias   z'_c = scale_c z_c + bias_c; lists of one number, or of one for each class
-    data, split, labels, images, pixels, seed: the data that it was fitted on
-    nll, ece      before and after on those pixels; nats, per cent
+    scale, bias   z'_c = scale_c z_c + bias_c; lists of one number, or one for each class
+    data, split, labels, images, pixels, seed: the data used for fitting
+    nll, ece      on these pixels, before and after; nats, per cent
 """
 
 import json
@@ -30,7 +30,7 @@ SCHEMA_VERSION = 1
 
 
 def calibration_path(trained: TrainedModel) -> Path:
-    """Return the path of the calibration of a checkpoint's weights, which may not exist.
+    """Return the path of the calibration of a checkpoint; the file may not exist.
 
     Example: checkpoints/best.ckpt -> checkpoints/best.calibration.json
     """
@@ -39,7 +39,7 @@ def calibration_path(trained: TrainedModel) -> Path:
 
 
 def save_calibration(calibration: Calibration, trained: TrainedModel) -> Path:
-    """Write a calibration beside its checkpoint, replacing an earlier one, and return the file."""
+    """Write a calibration beside its checkpoint, replace an earlier one, and return the path."""
     path = calibration_path(trained)
     content = asdict(calibration)
     scaling = content.pop("scaling")
@@ -60,10 +60,10 @@ def save_calibration(calibration: Calibration, trained: TrainedModel) -> Path:
 
 
 def load_calibration(trained: TrainedModel) -> Calibration | None:
-    """Read the calibration of a checkpoint, None when it has none.
+    """Read the calibration of a checkpoint; return None if there is none.
 
     Raises:
-        CheckpointError: The file is damaged, newer than this softiou, or of another checkpoint.
+        CheckpointError: The file is damaged, newer than this softiou, or from another checkpoint.
     """
     path = calibration_path(trained)
     content = _read(path)
@@ -78,20 +78,20 @@ def load_calibration(trained: TrainedModel) -> Calibration | None:
         raise CheckpointError(f"{path} is damaged: {error!r}. {again}") from error
     if owner != (file_sha256(trained.path), trained.weights):
         raise CheckpointError(
-            f"{path} was fitted for another checkpoint than {trained.path} is now: it was trained "
-            f"further, or replaced. {again}"
+            f"{path} was fitted for another checkpoint: {trained.path} was trained further or "
+            f"replaced. {again}"
         )
     return calibration
 
 
 def load_scaling(trained: TrainedModel) -> LogitScaling | None:
-    """Return the scaling of a checkpoint's logits, None if it has none; see `load_calibration`."""
+    """Return the scaling of a checkpoint's logits, or None; see `load_calibration`."""
     calibration = load_calibration(trained)
     return None if calibration is None else calibration.scaling
 
 
 def require_scaling(trained: TrainedModel) -> LogitScaling:
-    """Return the scaling of a checkpoint's logits; CheckpointError when it has none."""
+    """Return the scaling of a checkpoint's logits; raise CheckpointError if there is none."""
     scaling = load_scaling(trained)
     if scaling is None:
         raise CheckpointError(
@@ -102,16 +102,16 @@ def require_scaling(trained: TrainedModel) -> LogitScaling:
 
 
 def earlier_calibration(trained: TrainedModel) -> str | None:
-    """Describe the calibration that a new one would replace, None for nothing.
+    """Describe the calibration that a new fit would replace; None if there is none.
 
     Raises:
-        CheckpointError: It is newer than this softiou, which does not replace it.
+        CheckpointError: The file is newer than this softiou.
     """
-    _read(calibration_path(trained))  # raises when it is newer
+    _read(calibration_path(trained))  # raises if it is newer
     try:
         calibration = load_calibration(trained)
     except CheckpointError:
-        return "one that was damaged, or fitted for another checkpoint"
+        return "a damaged one, or one of another checkpoint"
     if calibration is None:
         return None
     return f"{calibration.scaling.kind} fitted on {calibration.data}, {calibration.split}"
@@ -122,7 +122,7 @@ def _option(trained: TrainedModel) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Read the values of a file, not validated; an empty dict when they cannot be read."""
+    """Return the unvalidated content of a file; empty if it cannot be read."""
     try:
         content = read_json(path, _reject_constant)
     except FileNotFoundError:
@@ -134,12 +134,12 @@ def _read(path: Path) -> dict[str, Any] | None:
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path} has the format {version}, newer than this softiou knows ({SCHEMA_VERSION}). "
+            f"{path} has schema version {version}, and this softiou supports {SCHEMA_VERSION}. "
             "Update softiou, or remove the file and fit again."
         )
     return content
 
 
 def _reject_constant(name: str) -> Never:
-    """Reject NaN and infinite numbers."""
+    """Raise ValueError for NaN and infinite numbers."""
     raise ValueError(f"expected finite numbers, but got {name}")

@@ -1,4 +1,4 @@
-"""Checks of whole data sets: one pass over all files, what is wrong, and a corrected copy."""
+"""Check whole data sets in one pass over all files, and write corrected copies."""
 
 from softiou.checking.dataset import check_dataset, fix_dataset, fix_folder
 from softiou.checking.fixing import FixReport

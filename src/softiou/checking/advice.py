@@ -1,4 +1,4 @@
-"""What the class statistics of a data set suggest for a training.
+"""Recommended settings for training, from the class statistics of a data set.
 
 References:
     D. Eigen, R. Fergus. Predicting Depth, Surface Normals and Semantic Labels with a Common
@@ -24,21 +24,21 @@ _ENOUGH_IMAGES = 20
 
 @dataclass(frozen=True)
 class Advice:
-    """Suggestions for a training on the split `train`."""
+    """Recommended settings for training on the split `train`."""
 
-    crop_px: tuple[int, int]  # height and width that `data.crop_px=auto` takes
-    # of 50 images or more, the classes that are in fewer than 10, or in less than 0.05 % of the
-    # pixels (a rule of thumb): merge each with a similar class by `label_map`, or label more
+    crop_px: tuple[int, int]  # height and width of `data.crop_px=auto`
+    # classes in fewer than 10 images or less than 0.05 % of the pixels (a rule of thumb), if there
+    # are at least 50 images: merge each with a similar class by `label_map`, or label more
     scarce: tuple[str, ...]
-    # by median frequency: median(f) / f_c, where f_c is the share of class c in the images that
-    # show it and the median is over the classes that occur; 1 for others. For cross-entropy alone:
-    # IoU losses weight the classes equally as they are.
+    # median-frequency weights median(f) / f_c, where f_c is the share of class c in the images with
+    # the class, and the median is over the classes that occur; 1 for absent classes. For
+    # cross-entropy only, because IoU losses weight classes equally.
     class_weights: tuple[float, ...]
     imbalance: float  # the largest f_c divided by the smallest one
 
 
 def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
-    """Draw conclusions from the split `train`, and the sizes that `automatic_crop` is given."""
+    """Return advice from the statistics of `train` and the image sizes for `automatic_crop`."""
     frequencies = [c.frequency for c in summary.classes if c.images]
     middle = median(frequencies)
     return Advice(
@@ -52,7 +52,7 @@ def advise(summary: SplitSummary, sizes: Sequence[tuple[int, int]]) -> Advice:
 
 
 def _scarce(summary: SplitSummary) -> tuple[str, ...]:
-    """Name the classes that occur, but rarely; among few images every class is rare."""
+    """Return the rare classes; empty for few images, where every class is rare."""
     if summary.images < _MANY_IMAGES:
         return ()
     return tuple(
@@ -65,10 +65,10 @@ def _scarce(summary: SplitSummary) -> tuple[str, ...]:
 def class_shifts(
     place_of: Callable[[str], Path], summaries: Mapping[str, SplitSummary]
 ) -> Iterator[Problem]:
-    """Warn about splits whose class distribution is far from that of `train`.
+    """Warn about splits whose class distribution differs strongly from that of `train`.
 
-    Far is a total variation distance (half the sum of the absolute differences) of more than 20 %
-    between splits of 20 images or more.
+    The limit is a total variation distance (half the sum of absolute differences) of 20 %, for
+    splits of at least 20 images.
     """
     train = summaries.get("train")
     if train is None or train.images < _ENOUGH_IMAGES:
@@ -84,7 +84,7 @@ def class_shifts(
             continue
         differences.sort(key=lambda pair: -abs(pair[0]))
         largest = some_of(f"{name} {difference:+.1%}" for difference, name in differences[:3])
-        message = f"{distance:.0%} of the pixels of {split} would have to change class to have "
-        message += f"the class distribution of train; the largest differences are {largest}."
-        remedy = "Scores on it say little about data like train: divide the images at random?"
+        message = f"{distance:.0%} of the pixels of {split} would need another class for the class "
+        message += f"distribution of train; the largest differences are {largest}."
+        remedy = "Metrics on it say little about data like train: consider a random division."
         yield warning(place_of(split), "class_shift", message, remedy)

@@ -1,4 +1,4 @@
-"""Checks of a whole data set: all of its problems at once, and its class statistics."""
+"""Check a whole data set: report all problems and class statistics."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +29,7 @@ from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.source import DataSource, open_source
 from softiou.data.volumes import SLICE
 
-# Errors after which a sample is repaired in a copy, or left out of it.
+# Errors of single samples, which a corrected copy repairs or omits.
 _OF_ONE_SAMPLE = frozenset(
     {
         "exif_rotation",
@@ -57,13 +57,13 @@ def check_dataset(
 
     Args:
         source: Folder of the data set, LAYOUT:/path, or "digits".
-        unlabeled: Folder of images without masks, instead of unlabeled/images/ of the data set.
-        bands: Of the images, as `data.bands` of a training; None for RGB.
-        watch: Called with what is iterated over and its length; yields the same, and may show the
+        unlabeled: Folder of images without masks, instead of unlabeled/images/.
+        bands: Bands of the images, as in the setting `data.bands`; None for RGB.
+        watch: Called with an iterable and its length; yields the same items, and may show the
             progress.
 
     Returns:
-        Errors, warnings and notes, and what the splits hold.
+        Errors, warnings and notes, and a summary of each split.
     """
     if source == "digits":
         return _digits()
@@ -76,7 +76,7 @@ def check_dataset(
     if opened.note:
         message = f"{opened.note[0].upper()}{opened.note[1:]}."
         problems.add(
-            [Problem(str(opened.root), message, "Nothing has to be done.", "note", "dataset_file")]
+            [Problem(str(opened.root), message, "No action is needed.", "note", "dataset_file")]
         )
     reader = opened.mask_reader()
     samples = _samples(opened, problems)
@@ -97,7 +97,7 @@ def check_dataset(
         _lists(opened, samples),
         without,
         groups=problems.groups,
-        # Unless dataset.yaml has one already.
+        # only if dataset.yaml has none
         value_map=None
         if reader.label_map
         else infer_label_map(scan.masks_with, reader.description),
@@ -116,15 +116,15 @@ def fix_dataset(
 ) -> FixReport:
     """Write a corrected copy of a data set into a new folder; the original is never changed.
 
-    The copy is a folder with dataset.yaml, one PNG of class indices for each mask, and links to the
-    images. Samples that cannot be repaired unambiguously are left out.
+    The copy is a folder with dataset.yaml, a PNG of class indices for each mask, and links to the
+    images. Samples without an unambiguous repair are omitted.
 
     Args:
         source: Folder of the data set, or LAYOUT:/path.
-        out: Of the copy; new or empty, and outside of the data set.
-        report: What `check_dataset` has found in it.
+        out: Folder of the copy; new or empty, and outside the data set.
+        report: Result of `check_dataset`.
         bands: As for `check_dataset`.
-        shard_bytes: To write shards of this size, with copies of the images; None for a folder.
+        shard_bytes: Size of shards to write, with copies of the images; None for a folder.
         watch: As for `check_dataset`.
 
     Raises:
@@ -151,20 +151,20 @@ def fix_dataset(
 
 
 def fix_folder(source: str | Path, out: str | Path) -> Path:
-    """Return where a corrected copy of a data set goes, before the work is done.
+    """Return the folder of a corrected copy; raise if a copy cannot be written.
 
     Raises:
-        DataError: The source has no files or cannot be opened, or `out` is unsuitable.
+        DataError: The source has no files or cannot be opened, or `out` is not suitable.
     """
     if source == "digits":
-        message = "Expected a data set of files to copy, but the digits are made in memory."
+        message = "Expected a data set of files, but the digits are generated in memory."
         raise data_error("digits", message, "They need no repair.")
     opened = open_source(source)
     return new_folder(out, (opened.root, opened.home))
 
 
 def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
-    """Mark the problems of dataset.yaml; for images alone, say how they can be used."""
+    """Mark the problems of dataset.yaml, and add a hint for folders with only images."""
     folder = folder.expanduser()
     about_file = str(folder / FILE_NAME)
     problems = tuple(
@@ -177,17 +177,17 @@ def _unopened(folder: Path, problems: tuple[Problem, ...]) -> tuple[Problem, ...
     ]
     if (folder / FILE_NAME).exists() or not images or mask_folders(folder):
         return problems
-    hint = "Images without masks are used beside a data set: `softiou semi DATA --unlabeled DIR`."
+    hint = "Images without masks can be added to a data set: `softiou semi DATA --unlabeled DIR`."
     return tuple(replace(problem, remedy=f"{problem.remedy} {hint}") for problem in problems)
 
 
 def _samples(source: DataSource, problems: ProblemList) -> dict[str, Sequence[SampleFiles]]:
-    """Return the complete samples of each split, and collect the problems of the others."""
+    """Return the complete samples of each split, and add the problems of the others."""
     found = {split: source.samples(split) for split in source.splits()}
     samples: dict[str, Sequence[SampleFiles]] = {s: complete for s, (complete, _) in found.items()}
     unique = dict.fromkeys(split_problems(source, samples))
     for split, (_, unmatched) in found.items():
-        unique |= dict.fromkeys(unmatched)  # splits that are lists of one folder share its problems
+        unique |= dict.fromkeys(unmatched)  # lists of the same folder share its problems
         if isinstance(source.layout, FolderLayout):
             if unmatched:
                 unique |= dict.fromkeys(mask_hints(source.layout, source.own_split(split)))
@@ -200,7 +200,7 @@ def _samples(source: DataSource, problems: ProblemList) -> dict[str, Sequence[Sa
 def _without_masks(
     source: DataSource, labelled: Iterable[str], problems: ProblemList
 ) -> dict[str, Mapping[str, Path]]:
-    """Return the images by stem of each split without masks, the folder `unlabeled` excepted."""
+    """Return the images of each split without masks, except `unlabeled`."""
     found: dict[str, Mapping[str, Path]] = {}
     for split in source.layout.unlabeled:
         if split not in labelled and not (split == UNLABELED and source.unlabeled.is_dir()):
@@ -212,7 +212,7 @@ def _without_masks(
 
 
 def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:
-    """Draw conclusions from train, if it has a valid pixel."""
+    """Return advice from train, or None if it has no valid pixel."""
     train = summaries.get("train")
     if train is None or not scan.train_sizes or not any(c.images for c in train.classes):
         return None
@@ -220,7 +220,7 @@ def _advice(scan: Scan, summaries: Mapping[str, SplitSummary]) -> Advice | None:
 
 
 def _lists(source: DataSource, splits: Iterable[str]) -> dict[str, ListSummary]:
-    """Count the images of train/ that each list holds and leaves out; skip lists with errors."""
+    """Count the images of train/ inside and outside each list; skip lists with errors."""
     lists = {}
     for split in splits:
         if source.list_of(split).is_file() and split not in EVALUATED:
@@ -230,12 +230,12 @@ def _lists(source: DataSource, splits: Iterable[str]) -> dict[str, ListSummary]:
                 left_out = source.images_left_out(split, evaluated=sorted(EVALUATED))
                 lists[split] = ListSummary(len(source.images(split)), len(left_out))
             except DataProblemsError:
-                continue  # is among the problems already
+                continue  # already reported
     return lists
 
 
 def _digits() -> CheckReport:
-    """Return the class statistics of the embedded scenes, and the fractions of train."""
+    """Return the report of the embedded digits."""
     summaries, advice = {}, None
     for split in DIGIT_SPLITS:
         scenes = DigitScenes(split, labels="hard")

@@ -1,4 +1,4 @@
-"""A corrected copy of a data set in the folder layout: repaired masks as PNG, links to the images.
+"""Write a corrected copy of a data set: repaired masks as PNG, links to the images.
 
 Shapes: H and W in pixels.
 """
@@ -36,13 +36,13 @@ _IGNORED_COLOUR = (255, 255, 255)
 
 @dataclass(frozen=True)
 class FixReport:
-    """What a corrected copy holds.
+    """The content of a corrected copy.
 
     Attributes:
         out: The new folder.
-        samples: Number of images with their masks in it.
-        steps: The number of masks by what was done to them; several things may be.
-        left_out: Number of samples that are not in it.
+        samples: Number of samples in the copy.
+        steps: {repair step: number of masks}; a mask may have several steps.
+        left_out: Number of samples that are not in the copy.
         reasons: The problems of these samples.
         remaining: Errors of the data set that a copy does not repair, such as duplicates.
     """
@@ -56,24 +56,24 @@ class FixReport:
 
     @property
     def complete(self) -> bool:
-        """Return whether all of the data set is in it, and has no errors."""
+        """Return whether the copy is complete and without errors."""
         return not self.left_out and not self.remaining
 
 
 def new_folder(out: str | Path, sources: Iterable[Path]) -> Path:
-    """Return where a corrected copy of a data set goes."""
+    """Return the folder of a corrected copy; raise unless it is new or empty and outside."""
     folder = Path(out).expanduser().resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        message = "Expected a new or an empty folder for the corrected copy, but found files."
-        raise data_error(folder, message, "Name another folder.")
+        message = "Expected a new or empty folder for the corrected copy, but found files."
+        raise data_error(folder, message, "Choose another folder.")
     if any(folder.is_relative_to(source.resolve()) for source in sources):
-        message = "Expected a folder outside of the data set, which is never changed."
-        raise data_error(folder, message, "Name another folder.")
+        message = "Expected a folder outside the data set, which is never changed."
+        raise data_error(folder, message, "Choose another folder.")
     return folder
 
 
 class FixedCopy:
-    """Writes a data set anew: repaired masks, links to the images, lists, dataset.yaml."""
+    """Writes a corrected copy: repaired masks, links to images, lists, dataset.yaml."""
 
     def __init__(self, repair: MaskRepair, description: DatasetDescription) -> None:
         self._repair = repair
@@ -89,9 +89,9 @@ class FixedCopy:
         watch: Watch,
         shard_bytes: int | None,
     ) -> FixReport:
-        """Write the folder `out`, see `new_folder`, which appears when it is complete.
+        """Write the folder `out` atomically; see `new_folder`.
 
-        Images are linked to, or copied where the file system has no links, or into shards.
+        Images are linked; they are copied into shards, or if the file system has no links.
         """
         with atomic_folder(out) as folder:
             report = self._write_samples(samples, folder, out, watch)
@@ -126,8 +126,8 @@ class FixedCopy:
             raise DataProblemsError(*problems.kept[:1])
         if empty := [split for split in folders if not samples[split]]:
             names = ", ".join(empty)
-            message = f"Expected a copy of all splits, but no image of {names} has a mask."
-            raise data_error(out, message, "Nothing was written: correct the errors above first.")
+            message = f"Expected samples in all splits, but no image of {names} has a mask."
+            raise data_error(out, message, "Nothing was written: first correct the errors above.")
         for split in lists:
             if kept := [files.stem for files in samples[split] if files not in left_out]:
                 path = folder / "splits" / f"{split}.txt"
@@ -137,16 +137,16 @@ class FixedCopy:
         return FixReport(str(out), written, dict(steps), len(left_out), problems.groups)
 
     def _attempt(self, job: tuple[SampleFiles, Path]) -> list[str] | DataProblemsError:
-        """Return what was done to the masks of a sample, or its problems."""
+        """Return the repair steps of a sample, or its problems as an error."""
         try:
             return self._write_sample(*job)
         except DataProblemsError as error:
             return error
 
     def _write_sample(self, files: SampleFiles, folder: Path) -> list[str]:
-        """Write the masks of a sample, if all of them can be read, and link to its image."""
+        """Write the masks of a sample if all can be read, and link its image."""
         masks = self._repair.read(files)
-        stem = files.stem.replace("/", "-")  # of a shard, which may have folders
+        stem = files.stem.replace("/", "-")  # stems of shards may contain folders
         for number, one in enumerate(masks, start=1):
             name = "masks" if files.annotators == 1 else f"masks_{number}"
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -156,26 +156,26 @@ class FixedCopy:
 
 
 def _folders_and_lists(samples: Mapping[str, Sequence[SampleFiles]]) -> tuple[list[str], list[str]]:
-    """Return the splits that become folders, and those that become lists of images of train."""
+    """Return the splits written as folders, and those written as lists of train."""
     train = set(samples.get("train", ()))
     lists = [split for split in samples if split != "train" and train.issuperset(samples[split])]
     return [split for split in samples if split not in lists], lists
 
 
 def _link_images(images: Mapping[str, Path], folder: Path) -> None:
-    """Link to images, which are called by their stems in the folder."""
+    """Link images under their stems in a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, path in images.items():
         _link(path, folder / f"{stem}{path.suffix}")
 
 
 def _link(target: Path, link: Path) -> None:
-    """Link to a file or folder, or copy it where there are no links, or out of a shard."""
+    """Link a file or folder; copy it if links are not supported or it is in a shard."""
     if isinstance(target, Member):
         return write_atomically(target.read_bytes(), link)
     try:
         link.symlink_to(target.resolve())
-    except FileExistsError:  # a copy would go through the link, into an original
+    except FileExistsError:  # copying would overwrite the target of the link
         raise
     except OSError:
         copy = shutil.copytree if target.is_dir() else shutil.copyfile
@@ -183,9 +183,9 @@ def _link(target: Path, link: Path) -> None:
 
 
 def _into_shards(folder: Path, size: int) -> None:
-    """Turn the splits of a plain folder into shards, KEY.jpg and KEY.mask.png.
+    """Convert the splits of a folder into shards of KEY.jpg and KEY.mask.png.
 
-    KEY is the stem, with _ in place of dots. A shard ends when it has the size, in bytes.
+    KEY is the stem with _ instead of dots. A new shard starts after `size` bytes.
     """
     for place in sorted(path.parent for path in folder.glob("*/images")):
         keys, numbers, length = dict[str, str](), count(), size
@@ -210,9 +210,9 @@ def _into_shards(folder: Path, size: int) -> None:
 
 
 class MaskEncoder:
-    """Writes masks with their own numbers, 8-bit with a palette for viewing, or 16-bit.
+    """Writes masks of class indices, 8-bit with a palette for viewing, or 16-bit.
 
-    An `ignore_index` that no file can hold, such as -1, is written as the largest number.
+    An `ignore_index` that a file cannot store, such as -1, is written as the largest value.
     """
 
     def __init__(self, description: DatasetDescription) -> None:
@@ -237,7 +237,7 @@ class MaskEncoder:
         image.save(path, format="PNG")
 
     def dataset_file(self) -> dict[str, Any]:
-        """Return the contents of the dataset.yaml that belongs to the masks."""
+        """Return the content of dataset.yaml for these masks."""
         about = self._description
         content: dict[str, Any] = {
             "classes": list(about.classes),

@@ -1,4 +1,4 @@
-"""Checks of one image file beyond its pixels.
+"""Check a single image file.
 
 Shapes: H and W in pixels.
 """
@@ -19,22 +19,22 @@ from softiou.data.reading import decode_image, opened
 
 UPRIGHT = 1
 _DIGEST_BYTES = 16
-_ROWS = 512  # of bands, read at once
+_ROWS = 512  # rows of bands read at a time
 
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What one image file holds."""
+    """The result of checking an image file."""
 
-    size: tuple[int, int]  # (H, W) as training sees it, upright
+    size: tuple[int, int]  # (H, W) as in training: upright
     stored_size: tuple[int, int]  # (H, W) before the EXIF orientation is applied
-    orientation: int  # the EXIF tag, 1 when the image is stored upright
-    digest: bytes | None  # equal for equal pixels; None for an image of one colour
+    orientation: int  # EXIF orientation; 1 if stored upright
+    digest: bytes | None  # hash of the pixels; None for an image of one colour
     problems: tuple[Problem, ...]  # warnings
 
 
 def check_image(path: Path, bands: Bands | None = None) -> ImageCheck:
-    """Decode an image as training will."""
+    """Decode an image as in training."""
     try:
         if bands is not None:
             return _check_bands(BandImage(path, bands))
@@ -53,7 +53,7 @@ def check_image(path: Path, bands: Bands | None = None) -> ImageCheck:
 
 
 def _check_bands(image: BandImage) -> ImageCheck:
-    """Read all bands, some rows at a time."""
+    """Check an image of bands, some rows at a time."""
     _, *size = image.shape
     digest, first = hashlib.blake2b(f"{image.shape}".encode(), digest_size=_DIGEST_BYTES), None
     blank, found = True, 0
@@ -66,9 +66,9 @@ def _check_bands(image: BandImage) -> ImageCheck:
     problems = [_blank(image.path, first.flatten().tolist())] if blank and first is not None else []
     if 0 < found < size[0] * size[1]:
         share = 1 - found / (size[0] * size[1])
-        message = f"{share:.1%} of the pixels have no value (NaN or nodata) and are ignored."
+        message = f"{share:.1%} of the pixels are missing (NaN or nodata) and ignored."
         problems.append(
-            Problem(str(image.path), message, "Nothing has to be done.", "note", "no_value")
+            Problem(str(image.path), message, "No action is needed.", "note", "no_value")
         )
     own = None if blank else digest.digest()
     return ImageCheck((size[0], size[1]), (size[0], size[1]), UPRIGHT, own, tuple(problems))
@@ -76,24 +76,24 @@ def _check_bands(image: BandImage) -> ImageCheck:
 
 def _blank(path: Path, colour: list[float]) -> Problem:
     message = f"Every pixel of the image has the colour {tuple(colour)}."
-    remedy = "A model learns nothing from it: replace it or leave it out."
+    remedy = "The image is useless for training: replace or remove it."
     return warning(path, "blank_image", message, remedy)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 when it is missing or invalid."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     orientation = image.getexif().get(Base.Orientation, UPRIGHT)
     return orientation if orientation in range(1, 9) else UPRIGHT
 
 
 def explain_unreadable(path: Path, error: DataProblemsError) -> tuple[Problem, ...]:
-    """Return the problems of an error; for a file that is no image, say what it is instead."""
+    """Return the problems of an error, with an explanation for files that are not images."""
     if error.problems[0].kind != "unreadable":
         return error.problems
     try:
         with path.open("rb") as file:
             start = file.read(64)
-    except OSError:  # a broken link, a folder: the error says so
+    except OSError:  # a broken link or a folder: the error explains it
         return error.problems
     if not start:
         message, remedy = "The file is empty.", "Copy or download it again."
@@ -101,23 +101,23 @@ def explain_unreadable(path: Path, error: DataProblemsError) -> tuple[Problem, .
         message = "Expected an image, but this is a Git LFS pointer to one."
         remedy = "Fetch the files themselves: `git lfs pull`."
     elif start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
-        message = "Expected an image, but this is a web page, perhaps the answer to a download."
-        remedy = "Download it again, logged in if the site asks for it."
+        message = "Expected an image, but this is a web page, perhaps from a failed download."
+        remedy = "Download it again; log in if the site requires it."
     else:
         return error.problems
     return (Problem(str(path), message, remedy, kind="unreadable"),)
 
 
 def _value_warnings(path: Path, image: Image.Image) -> Iterator[Problem]:
-    """Warn about pixels that training sees otherwise than a person does."""
+    """Warn about transparent pixels, whose hidden colours are used in training."""
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-        message = "The image is transparent in places; training sees the colours underneath."
-        remedy = "If that is not intended, paste it onto a background and save it as RGB."
+        message = "The image is partly transparent; training uses the colours underneath."
+        remedy = "If this is not intended, paste it onto a background and save it as RGB."
         yield warning(path, "image_alpha", message, remedy)
 
 
 def _digest(pixels: NDArray[np.uint8]) -> bytes | None:
-    """Hash size and pixels (H, W, 3); images of one colour, equal by nature, have no digest."""
+    """Return a hash of size and pixels (H, W, 3); None for an image of one colour."""
     if (pixels[0] == pixels[0, 0]).all() and (pixels == pixels[0, 0]).all():
         return None
     shape = np.array(pixels.shape, np.int64).tobytes()

@@ -1,4 +1,4 @@
-"""Checks of one mask file beyond its classes, and what its numbers may mean.
+"""Check a single mask file, and infer the meaning of its values.
 
 Shapes: H and W in pixels.
 """
@@ -19,22 +19,22 @@ from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import SWAPPED, MaskReader, grey_step, opened
 
 _LOSSY = frozenset({"JPEG", "MPO"})
-_FULL_SCALE = (255, 65535)  # what 1 becomes when a mask is saved as a picture, by depth
-_FIX = "`softiou check DATA --fix OUT` does it."
+_FULL_SCALE = (255, 65535)  # the value 1 scaled to the full range of 8 and 16 bits
+_FIX = "`softiou check DATA --fix OUT` does this."
 
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """What one mask file holds."""
+    """The result of checking a mask file."""
 
-    target: Tensor | None  # class indices and `ignore_index` (H, W); None when it cannot be used
-    # the distinct numbers in the file, if it holds numbers rather than colours
+    target: Tensor | None  # class indices and `ignore_index` (H, W); None after an error
+    # distinct values in the file; empty for colours
     values: tuple[int, ...]
     problems: tuple[Problem, ...]  # errors and warnings
 
 
 def check_mask(path: Path | Drawing, reader: MaskReader) -> MaskCheck:
-    """Read a mask once, and collect its problems."""
+    """Read a mask, and collect its problems."""
     values: tuple[int, ...] = ()
     problems: list[Problem] = []
     try:
@@ -51,11 +51,11 @@ def check_mask(path: Path | Drawing, reader: MaskReader) -> MaskCheck:
     except DataProblemsError as error:
         if not isinstance(path, Drawing):
             return MaskCheck(None, values, explain_unreadable(path, error))
-        unread = error.problems[0].kind == "unreadable"  # the image, whose check says so
+        unread = error.problems[0].kind == "unreadable"  # reported by the check of the image
         return MaskCheck(None, values, () if unread else error.problems)
     if (target == reader.description.ignore_index).all():
         message = "All pixels of the mask are ignored."
-        remedy = "Leave the image out, or check `ignore_index` and `label_map` in dataset.yaml."
+        remedy = "Remove the image, or check `ignore_index` and `label_map` in dataset.yaml."
         problems.append(warning(str(path), "ignored_image", message, remedy))
     return MaskCheck(target, values, tuple(problems))
 
@@ -63,42 +63,42 @@ def check_mask(path: Path | Drawing, reader: MaskReader) -> MaskCheck:
 def check_size(
     path: Path | Drawing, size: tuple[int, ...], image: Path, found: ImageCheck
 ) -> list[Problem]:
-    """Check that a mask of size (H, W) fits its image, which EXIF may have rotated."""
+    """Check that a mask of size (H, W) matches its image, considering EXIF rotation."""
     problem = size_problem(path, size, image, found.size)
     if problem is None:
         return [] if found.orientation == UPRIGHT else [_rotated(path, image, found)]
     if found.orientation in SWAPPED and size == found.stored_size:
         message = f"The EXIF orientation {found.orientation} of {image.name} rotates it upright, "
-        message += "but the mask fits the image as it is stored."
+        message += "but the mask matches the stored image."
         remedy = f"Rotate the masks like their images: {_FIX}"
         return [Problem(str(path), message, remedy, kind="exif_rotation")]
     if differ_by_whole_factor(size, found.size):
-        remedy = f"Scale the masks by a whole number with nearest neighbour: {_FIX}"
+        remedy = f"Scale the masks by an integer factor with nearest neighbour: {_FIX}"
         problem = replace(problem, remedy=remedy)
     return [problem]
 
 
 def differ_by_whole_factor(size: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Return whether one size is a whole multiple of the other, the same for both sides."""
+    """Return whether one size is an integer multiple of the other, equal for both sides."""
     (height, width), (other_height, other_width) = sorted((size, other))
     factor, rest = divmod(other_height, height)
     return rest == 0 and factor > 1 and other_width == factor * width
 
 
 def _rotated(path: Path | Drawing, image: Path, found: ImageCheck) -> Problem:
-    """Report a rotated image with a mask of its size, and whether the mask fits for sure."""
+    """Report a rotated image whose mask has the same size, which may still be unrotated."""
     message = f"{image.name} has the EXIF orientation {found.orientation} and is read upright"
     height, width = found.size
     if found.orientation in SWAPPED and height != width:
-        message += "; the mask fits the upright image."
-        return Problem(str(path), message, "Nothing to do.", "note", kind="exif_rotation")
-    message += "; the sizes do not show whether the mask is upright, too."
-    remedy = "Look at a few: does the mask lie on the image as it is displayed?"
+        message += "; the mask matches the upright image."
+        return Problem(str(path), message, "No action is needed.", "note", kind="exif_rotation")
+    message += "; the sizes do not show whether the mask is upright as well."
+    remedy = "Check visually that the mask matches the upright image."
     return warning(str(path), "exif_rotation", message, remedy)
 
 
 def _values(image: Image.Image, reader: MaskReader) -> tuple[int, ...]:
-    """Return the distinct numbers of a mask, in order; none when it holds colours."""
+    """Return the sorted distinct values of a mask; empty for colours."""
     while reader.colours is None and (simpler := with_fewer_channels(image)):
         image, _ = simpler
     if image.mode in ("L", "P"):
@@ -110,9 +110,9 @@ def _values(image: Image.Image, reader: MaskReader) -> tuple[int, ...]:
 
 
 def with_fewer_channels(stored: Image.Image) -> tuple[Image.Image, str] | None:
-    """Return the same mask with fewer channels, and how; None where that would lose something.
+    """Return a mask with fewer channels and the step applied; None if that loses information.
 
-    Transparency that is opaque everywhere goes first, then two of three equal channels.
+    A fully opaque alpha channel is dropped first; then equal channels are merged.
     """
     if stored.mode in ("LA", "RGBA") and stored.getchannel("A").getextrema() == (255, 255):
         return stored.convert(stored.mode[:-1]), "alpha dropped"
@@ -126,13 +126,13 @@ def with_fewer_channels(stored: Image.Image) -> tuple[Image.Image, str] | None:
 def _storage_warnings(path: Path, image: Image.Image) -> Iterator[Problem]:
     """Warn about how a mask is stored."""
     if image.format in _LOSSY:
-        message = "The mask is a JPEG file, which changes the numbers near every border."
+        message = "The mask is a JPEG file, which changes values near every border."
         remedy = "Save masks as PNG, from the original annotation."
         yield warning(path, "jpeg_mask", message, remedy)
     orientation = orientation_of(image)
     if orientation != UPRIGHT:
         message = f"The mask has the EXIF orientation {orientation}; masks are read as stored."
-        remedy = "Save it without the tag, as it lies on its image."
+        remedy = "Save it without the tag, aligned with its image."
         yield warning(path, "exif_mask", message, remedy)
 
 
@@ -143,7 +143,7 @@ def _palette_warnings(
     reader: MaskReader,
     colours: Mapping[Colour, int],
 ) -> Iterator[Problem]:
-    """Warn when the numbers give other classes than their colours in the palette."""
+    """Warn if the values mean other classes than their palette colours."""
     palette = np.array(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)
     named = {
         value: colours.get(tuple(palette[value].tolist()))
@@ -151,12 +151,12 @@ def _palette_warnings(
         if value < len(palette)
     }
     if len(named) < 2 or None in named.values():
-        return  # the colours are not those of the data set: a palette for viewing
+        return  # not the colours of the data set, so a palette for viewing
     for value, by_colour in named.items():
         if reader.class_of(value) != by_colour:
-            message = f"By number, {value} is class {reader.class_of(value)}, but in the palette "
-            message += f"of the file it has the colour of class {by_colour}."
-            remedy = "Masks are read by number: if the colours are right, save them as RGB."
+            message = f"The value {value} means class {reader.class_of(value)}, but its palette "
+            message += f"colour is that of class {by_colour}."
+            remedy = "Masks are read by value: if the colours are right, save them as RGB."
             yield warning(path, "palette_order", message, remedy)
             return
 
@@ -164,13 +164,12 @@ def _palette_warnings(
 def infer_label_map(
     values: Iterable[int], description: DatasetDescription
 ) -> dict[int, int] | None:
-    """Return the `label_map` that the numbers of all masks imply, if there is only one.
+    """Return the only `label_map` that is consistent with the values of all masks, or None.
 
-    It is 0 and 255 (or 65535) for two classes, where no other number occurs; or 1 to C for C
-    classes, where C occurs and 0 does not. Masks with both 0 and C are ambiguous: the name of a
-    class may be missing, or 0 may mean unlabelled. So are masks where `ignore_index` is the number
-    of a class: every way to renumber would have that class ignored.
-    Returns None when there is nothing to repair, or more than one way.
+    The map is for 0 and 255 (or 65535) with two classes, if no other value occurs; or for 1 to C
+    with C classes, if C occurs and 0 does not. Masks with both 0 and C are ambiguous: the name of a
+    class may be missing, or 0 may mean unlabelled. Masks are also ambiguous if `ignore_index` is
+    the index of a class, because that class would be ignored.
 
     Example:
         >>> two = DatasetDescription(("ground", "box"))

@@ -1,4 +1,4 @@
-"""Reads masks with errors that can be repaired in one way only.
+"""Read masks, and repair errors that have an unambiguous repair.
 
 Shapes: H and W in pixels.
 """
@@ -20,7 +20,7 @@ from softiou.data.problems import DataProblemsError
 from softiou.data.reading import SWAPPED, MaskReader, opened
 
 Mask = NDArray[np.int64]
-_ROTATIONS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF orientation
+_ROTATIONS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by EXIF orientation
     5: lambda mask: mask.T,
     6: lambda mask: np.rot90(mask, -1),
     7: lambda mask: np.rot90(mask, 2).T,
@@ -30,16 +30,16 @@ _ROTATIONS: dict[int, Callable[[Mask], Mask]] = {  # to upright, by the EXIF ori
 
 @dataclass(frozen=True)
 class RepairedMask:
-    """A mask (H, W) of class indices and `ignore_index`, and what was done to the file for it."""
+    """A mask (H, W) of class indices and `ignore_index`, and the repair steps."""
 
     mask: Mask
     steps: tuple[str, ...]
 
 
 class MaskRepair:
-    """Reads masks as a `MaskReader` does, and repairs those it rejects if there is one way.
+    """Reads masks like `MaskReader`, and repairs rejected masks if the repair is unambiguous.
 
-    `label_map` has the classes of all numbers where all masks are numbered otherwise than `reader`
+    `label_map` is the map of all values if the masks are numbered differently from what `reader`
     expects (see `infer_label_map`).
     """
 
@@ -54,7 +54,7 @@ class MaskRepair:
             self._reader = MaskReader(description, label_map=label_map, colours=colours)
 
     def read(self, files: SampleFiles) -> list[RepairedMask]:
-        """Return the masks of a sample, each of the size of the image."""
+        """Return the masks of a sample, in the size of the image."""
         image = check_image(files.image, self._bands)
         return [self._read(path, files.image, image) for path in files.masks]
 
@@ -74,7 +74,7 @@ class MaskRepair:
         return RepairedMask(mask, (*steps, *moved))
 
     def _classes(self, path: Path, stored: Image.Image) -> tuple[Mask, tuple[str, ...]]:
-        """Return the classes of the pixels, if need be from fewer channels or palette colours."""
+        """Return the class indices, from merged channels or palette colours if necessary."""
         try:
             mask = self._reader.decode(path, stored).numpy()
         except DataProblemsError:
@@ -89,14 +89,14 @@ class MaskRepair:
         return mask, (step, *steps)
 
     def _other_form(self, stored: Image.Image) -> tuple[Image.Image, str] | None:
-        """Return the same mask with fewer channels, or as the colours of its palette."""
+        """Return a mask with fewer channels, or with its palette colours."""
         if stored.mode == "P" and self._reader.colours is not None:
             return stored.convert("RGB"), "read by the colours of its palette"
         return with_fewer_channels(stored)
 
 
 def _fitted(mask: Mask, orientation: int, image: ImageCheck) -> tuple[Mask, tuple[str, ...]]:
-    """Rotate or scale a mask to fit its image, if there is only one way."""
+    """Rotate or scale a mask to the size of its image, if the repair is unambiguous."""
     if mask.shape == image.size:
         return mask, ()
     if image.orientation in SWAPPED and mask.shape == image.stored_size:
@@ -109,7 +109,7 @@ def _fitted(mask: Mask, orientation: int, image: ImageCheck) -> tuple[Mask, tupl
 
 
 def _nearest(mask: Mask, size: tuple[int, int]) -> Mask:
-    """Scale a mask with nearest neighbour, pixel centres onto pixel centres."""
+    """Scale a mask with nearest neighbour, aligned at pixel centres."""
     rows, columns = (
         (2 * np.arange(new) + 1) * old // (2 * new)
         for new, old in zip(size, mask.shape, strict=True)

@@ -1,4 +1,4 @@
-"""What a check has found, as data."""
+"""Report of a check."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,24 +11,24 @@ from softiou.checking.summaries import SizeSummary, SplitSummary
 from softiou.data.problems import Problem
 
 SCHEMA_VERSION = 1
-KEPT = 1000  # problems of each kind
+KEPT = 1000  # stored problems of each kind
 _EXAMPLES = 3
 _SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass
 class ProblemGroup:
-    """Problems of one kind that have the same remedy."""
+    """Problems of one kind with the same remedy."""
 
     severity: str  # "error", "warning" or "note"
-    kind: str  # what sort of problem it is
-    remedy: str  # what to do about it
-    count: int = 0  # how many there are
-    examples: list[Problem] = field(default_factory=list)  # the first few of them
+    kind: str  # identifier of the kind of problem
+    remedy: str  # how to correct it
+    count: int = 0  # number of problems
+    examples: list[Problem] = field(default_factory=list)  # the first few problems
 
 
 class ProblemList:
-    """Collects problems: all of them are counted, the first `KEPT` of each kind are kept."""
+    """Collects problems: counts all, and stores the first `KEPT` of each kind."""
 
     def __init__(self) -> None:
         self.kept: list[Problem] = []
@@ -36,7 +36,7 @@ class ProblemList:
         self._kept: Counter[tuple[str, str]] = Counter()
 
     def add(self, problems: Iterable[Problem]) -> None:
-        """Count problems, and keep those that are among the first of their kind."""
+        """Count problems, and store the first ones of each kind."""
         for problem in problems:
             key = (problem.severity, problem.kind, problem.remedy)
             group = self._groups.setdefault(key, ProblemGroup(*key))
@@ -49,27 +49,27 @@ class ProblemList:
 
     @property
     def groups(self) -> tuple[ProblemGroup, ...]:
-        """Return the groups: errors first, the most frequent of each severity first."""
+        """Return the groups, sorted by severity, then by frequency."""
         groups = sorted(self._groups.values(), key=lambda group: -group.count)
         return tuple(sorted(groups, key=lambda group: _SEVERITIES.index(group.severity)))
 
 
 @dataclass(frozen=True)
 class ListSummary:
-    """A list of images of train/ to train on with their masks."""
+    """A list of training images with masks."""
 
-    images: int  # number of images that it holds
-    # number of images that it leaves for training without masks: those of the split `train` that it
-    # does not hold, except those that are evaluated on
+    images: int  # number of images in the list
+    # number of images left for training without masks: those of the split `train` that are neither
+    # in the list nor in an evaluated split
     left_out: int
 
 
 @dataclass(frozen=True)
 class UnlabeledSummary:
-    """What is in a folder of images without masks."""
+    """A folder of images without masks."""
 
-    images: int  # number of the images that can be read
-    sizes: tuple[SizeSummary, ...]  # the 100 most frequent ones, the most frequent first
+    images: int  # number of readable images
+    sizes: tuple[SizeSummary, ...]  # the 100 most frequent, sorted
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ class CheckReport:
     Attributes:
         source: The data set.
         problems: Errors, warnings and notes; the first 1000 of each kind.
-        splits: What is in the splits that have labels.
-        lists: By name, splits/NAME.txt: those that list images of train/ to train on.
-        unlabeled: What is in unlabeled/images/ or the folder that was named, if there is one.
+        splits: Summary of each split with labels.
+        lists: The lists splits/NAME.txt of training images, by name.
+        unlabeled: Summary of unlabeled/images/ or of the given folder, or None.
         groups: All problems, counted by kind and remedy.
-        value_map: The only `label_map` that the numbers in all masks allow, where they are no
-            classes; `fix_dataset` applies it.
-        advice: Suggestions for a training; None when there is nothing to train on.
+        value_map: The only `label_map` that is consistent with the values in all masks, if they are
+            not classes; `fix_dataset` applies it.
+        advice: Recommended settings for training; None without training images.
     """
 
     source: str
@@ -99,7 +99,7 @@ class CheckReport:
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """Return the problems that stop training."""
+        """Return the problems that prevent training."""
         return tuple(p for p in self.problems if p.severity == "error")
 
     @property
@@ -109,12 +109,12 @@ class CheckReport:
 
     @property
     def lacks_validation(self) -> bool:
-        """Return whether there are images to train on, but no split to choose the model on."""
+        """Return whether there is a split train, but no validation split."""
         names = {"val", "valid", "validation"}
         return "train" in self.splits and names.isdisjoint(self.splits)
 
     def count(self, severity: str) -> int:
-        """Return the number of problems of a severity, those that were not kept included."""
+        """Return the number of all problems of a severity."""
         return sum(group.count for group in self.groups if group.severity == severity)
 
     def _repr_html_(self) -> str:
@@ -122,6 +122,6 @@ class CheckReport:
         return html_table(["severity", "number", "kind", "remedy"], rows, caption=self.source)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; docs/how-to/check.md lists them."""
+        """Return plain values for JSON; they are documented in docs/how-to/check.md."""
         counts = {f"{severity}s": self.count(severity) for severity in _SEVERITIES}
         return {"schema_version": SCHEMA_VERSION, "counts": counts, **asdict(self)}

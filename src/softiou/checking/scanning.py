@@ -1,4 +1,4 @@
-"""One pass over all samples of a data set: each is read once, and only sums are kept.
+"""Check all samples of a data set in one pass, keeping only sums.
 
 Shapes: H and W in pixels.
 """
@@ -25,28 +25,28 @@ from softiou.data.problems import DataProblemsError, Problem, warning
 from softiou.data.reading import MaskReader
 from softiou.data.verifying import bounded_map
 
-# Called with what is iterated over and its length; yields the same, and may show the progress.
+# Called with an iterable and its length; yields the same items, and may show the progress.
 Watch = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 def unwatched(items: Iterable[Any], total: int) -> Iterable[Any]:
-    """Iterate without showing the progress."""
+    """Return the items without showing progress."""
     del total
     return items
 
 
 @dataclass(frozen=True)
 class SampleCheck:
-    """What is in the files of a sample."""
+    """The result of checking the files of a sample."""
 
-    statistics: SampleStatistics | None  # none when the sample cannot be used
-    digest: bytes | None  # of the image; None when it is blank or cannot be read
-    values: tuple[tuple[int, ...], ...]  # the distinct numbers of every mask that holds numbers
+    statistics: SampleStatistics | None  # None after an error
+    digest: bytes | None  # of the image; None if it is blank or unreadable
+    values: tuple[tuple[int, ...], ...]  # distinct values of each mask without colours
     problems: tuple[Problem, ...]  # errors and warnings
 
 
 def check_sample(files: SampleFiles, reader: MaskReader, bands: Bands | None = None) -> SampleCheck:
-    """Read all files of a sample, even when the first one has an error."""
+    """Check all files of a sample, even if the first has an error."""
     problems: list[Problem] = []
     image: ImageCheck | None = None
     try:
@@ -72,10 +72,10 @@ def check_sample(files: SampleFiles, reader: MaskReader, bands: Bands | None = N
 
 
 class Scan:
-    """Statistics and problems of the samples of a data set.
+    """Collects statistics and problems of the samples of a data set.
 
-    Besides the list of the files it keeps 24 bytes for each sample, to find duplicates. Samples
-    that several splits share are read once.
+    Besides the list of files, it stores 24 bytes per sample, to find duplicates. Samples that
+    several splits share are read once.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Scan:
         self._sized = {train[number] for number in spread(len(train))}
 
     def run(self, problems: ProblemList, *, watch: Watch) -> None:
-        """Read all samples once, and add their problems."""
+        """Check all samples once, and add their problems."""
         check = partial(check_sample, reader=self._reader, bands=self._bands)
         checks = bounded_map(check, self._splits_of)
         pairs = zip(self._splits_of.items(), checks, strict=True)
@@ -116,18 +116,18 @@ class Scan:
         problems.add(self._duplicates())
 
     def _duplicates(self) -> Iterator[Problem]:
-        """Report samples that show the same image."""
+        """Report samples with equal images."""
         everything = list(self._splits_of.items())
         for first, second, same_masks in self._digests.pairs():
-            # One image may come with other masks in another split; its file is no copy.
+            # The same file may be in two splits with different masks, which is no duplicate.
             if everything[second][0].image != everything[first][0].image:
                 yield _duplicate(*everything[second], *everything[first], same_masks=same_masks)
 
 
 def _splits_of(samples: Mapping[str, Sequence[SampleFiles]]) -> dict[SampleFiles, tuple[str, ...]]:
-    """Return every sample once, with the splits that hold it."""
+    """Return each sample once, with the splits that contain it."""
     found: dict[SampleFiles, tuple[str, ...]] = {}
-    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # one object for each combination
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared tuples save memory
     for split, several in samples.items():
         for files in several:
             splits = (*found.get(files, ()), split)
@@ -136,29 +136,29 @@ def _splits_of(samples: Mapping[str, Sequence[SampleFiles]]) -> dict[SampleFiles
 
 
 class Digests:
-    """Collects 24 bytes for each sample: digests of the image and of its masks."""
+    """Stores 24 bytes per sample: digests of the image and its masks."""
 
     def __init__(self) -> None:
         self._bytes = bytearray()
 
     def add(self, image: bytes | None, masks: bytes | None) -> None:
-        """Append a sample; without a digest of its image it equals no other."""
+        """Append a sample; without an image digest, it has no duplicates."""
         self._bytes += image + (masks or bytes(8)) if image else bytes(24)
 
     def pairs(self) -> Iterator[tuple[int, int, bool]]:
-        """Yield the numbers of two samples with equal images, and whether the masks are equal.
+        """Yield pairs of sample indices with equal images, and whether their masks are equal.
 
         Of three or more equal images, each is paired with the first.
         """
         words = np.frombuffer(self._bytes, dtype=np.uint64).reshape(-1, 3)
-        order = np.lexsort((words[:, 1], words[:, 0]))  # stable: the first of equals comes first
+        order = np.lexsort((words[:, 1], words[:, 0]))  # stable: the first sample stays first
         images, masks = words[order, :2], words[order, 2]
-        equal = np.zeros(len(order), bool)  # to the one before
+        equal = np.zeros(len(order), bool)  # equal to the previous one
         equal[1:] = (images[1:] == images[:-1]).all(axis=1) & images[1:].any(axis=1)
         first = np.maximum.accumulate(np.where(equal, 0, np.arange(len(order))))
         for place in np.flatnonzero(equal):
             two = masks[[first[place], place]]
-            same = bool(two[0] == two[1] or not two.all())  # 0: masks that cannot be used
+            same = bool(two[0] == two[1] or not two.all())  # 0 means unusable masks
             yield int(order[first[place]]), int(order[place]), same
 
 
@@ -170,17 +170,17 @@ def _duplicate(
     *,
     same_masks: bool,
 ) -> Problem:
-    """Report a pair: an error when one is trained on and the other one is evaluated on."""
-    masks = "" if same_masks else ", with other masks"
-    message = f"The same picture as {first.image} of the split {', '.join(first_splits)}{masks}."
+    """Report a duplicate; an error if it is in a training and an evaluated split."""
+    masks = "" if same_masks else ", with different masks"
+    message = f"The image equals {first.image} of the split {', '.join(first_splits)}{masks}."
     if any(
         one != other and (one in EVALUATED or other in EVALUATED)
         for one in splits
         for other in first_splits
     ):
-        remedy = "Remove one: scores on images that were trained on are too high."
+        remedy = "Remove one: metrics on training images are too high."
         return Problem(str(files.image), message, remedy, kind="duplicate_between_splits")
-    remedy = "Remove one: it counts twice."
+    remedy = "Remove one: the image counts twice."
     if not same_masks:
-        remedy = "Keep the one with the right masks: they contradict each other."
+        remedy = "Keep the one with the correct masks: the masks differ."
     return warning(files.image, "duplicate", message, remedy)

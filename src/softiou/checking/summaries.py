@@ -1,4 +1,4 @@
-"""Class statistics of the splits: sums that stay small, however many samples there are.
+"""Class statistics of the splits, as sums of constant size.
 
 Shapes: R annotators, C classes, H and W in pixels.
 """
@@ -20,17 +20,17 @@ _DIGEST_BYTES = 8
 
 @dataclass(frozen=True)
 class ClassSummary:
-    """How often a class occurs in a split."""
+    """The frequency of a class in a split."""
 
-    name: str  # the class
-    pixel_share: float  # its share of the valid pixels, in [0, 1], over all annotators
-    images: int  # number of images where at least one annotator marked it
-    frequency: float  # its share of the valid pixels in those images, in [0, 1]
+    name: str  # name of the class
+    pixel_share: float  # share of the valid pixels of all annotators, in [0, 1]
+    images: int  # number of images where any annotator marked the class
+    frequency: float  # share of the valid pixels in these images, in [0, 1]
 
 
 @dataclass(frozen=True)
 class SizeSummary:
-    """How many images of a split have a size."""
+    """The number of images of a size."""
 
     height_px: int
     width_px: int
@@ -39,33 +39,33 @@ class SizeSummary:
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """What is in the usable samples of a split."""
+    """Statistics of the valid samples of a split."""
 
-    images: int  # number of images that have all their masks
-    annotators: int  # number of masks of each image
+    images: int  # number of valid samples
+    annotators: int  # number of masks per image
     ignored_share: float  # share of the labelled pixels that are ignored, in [0, 1]
-    # share of the pixels that no annotator ignored where all of them give the same class; None when
-    # there is one annotator
+    # share of the pixels, among those that no annotator ignored, where all annotators agree; None
+    # for one annotator
     agreement: float | None
     classes: tuple[ClassSummary, ...]  # in the order of their indices
-    sizes: tuple[SizeSummary, ...]  # the 100 most frequent ones, the most frequent first
+    sizes: tuple[SizeSummary, ...]  # the 100 most frequent, sorted
 
 
 @dataclass(frozen=True)
 class SampleStatistics:
-    """The pixels of the masks of one sample."""
+    """Pixel counts of the masks of a sample."""
 
     size: tuple[int, int]  # (H, W)
     pixels: NDArray[np.int64]  # pixels of each class (C,), over all annotators
     ignored: int  # ignored pixels, over all annotators
     valid: int  # pixels that no annotator ignored
-    agreed: int  # those of them where all annotators give the same class
-    digest: bytes  # equal for equal masks
+    agreed: int  # of these, pixels where all annotators agree
+    digest: bytes  # hash of the masks
 
 
 def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleStatistics:
     """Count the pixels of the masks (R, H, W) by class."""
-    pixels, several = count_classes(masks, description), len(masks) > 1  # one agrees with nobody
+    pixels, several = count_classes(masks, description), len(masks) > 1  # no agreement for one
     by_all = (masks != description.ignore_index).all(dim=0) if several else masks.new_zeros(0)
     return SampleStatistics(
         size=(masks.shape[1], masks.shape[2]),
@@ -78,14 +78,14 @@ def sample_statistics(masks: Tensor, description: DatasetDescription) -> SampleS
 
 
 class SplitStatistics:
-    """Adds up the samples of a split."""
+    """Accumulates the statistics of a split."""
 
     def __init__(self, description: DatasetDescription, annotators: int) -> None:
         self._classes = description.classes
         self._annotators = annotators
         self._images = self._ignored = self._valid = self._agreed = 0
         self._sizes: Counter[tuple[int, int]] = Counter()
-        # (C,) each: pixels, images that show the class, and pixels of any class in those images.
+        # (C,) each: pixels, images with the class, and all valid pixels in these images
         self._pixels, self._showing, self._around = np.zeros((3, len(self._classes)), np.int64)
 
     def add(self, sample: SampleStatistics) -> None:
@@ -119,6 +119,6 @@ class SplitStatistics:
 
 
 def size_summaries(counts: Mapping[tuple[int, int], int]) -> tuple[SizeSummary, ...]:
-    """List the sizes (H, W), the most frequent first."""
+    """Return the sizes (H, W), the most frequent first."""
     most = Counter(counts).most_common(LISTED_SIZES)
     return tuple(SizeSummary(*size, number) for size, number in most)

@@ -1,4 +1,4 @@
-"""Checks of a folder of images without masks."""
+"""Check a folder of images without masks."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,19 +16,19 @@ from softiou.data.problems import DataProblemsError, Problem, some_of, warning
 from softiou.data.source import DataSource
 from softiou.data.verifying import bounded_map
 
-_SPLITS = ("train", "test", "val")  # a file that several of them hold counts for the last
+_SPLITS = ("train", "test", "val")  # a file in several splits is reported for the last one
 
 
 def check_unlabeled(
     source: DataSource, problems: ProblemList, bands: Bands | None, *, watch: Watch
 ) -> UnlabeledSummary | None:
-    """Check the folder `unlabeled` of a data set; None when it has no images/."""
+    """Check the folder `unlabeled` of a data set; return None if it has no images/."""
     problems.add(_misplaced(source.unlabeled))
     folder = source.unlabeled / "images"
     if not folder.is_dir():
         return None
     try:
-        source.images(UNLABELED)  # as training will open them
+        source.images(UNLABELED)  # as in training
     except DataProblemsError as error:
         problems.add(error.problems)
     paths = visible_files(folder, IMAGE_SUFFIXES)
@@ -38,7 +38,7 @@ def check_unlabeled(
 def check_unlabeled_folder(
     source: DataSource, folder: Path, problems: ProblemList, bands: Bands | None, *, watch: Watch
 ) -> UnlabeledSummary | None:
-    """Check every image of any folder, for training without masks beside a data set."""
+    """Check all images of a folder outside the data set."""
     try:
         paths = images_in(folder).paths
     except DataProblemsError as error:
@@ -68,18 +68,18 @@ def _check_images(
 
 
 def _misplaced(folder: Path) -> Iterator[Problem]:
-    """Warn about a folder whose images would not be found."""
+    """Warn about images outside images/, which are not read."""
     if outside := [path.name for path in visible_files(folder, IMAGE_SUFFIXES)]:
-        message = f"Found images that do not lie in images/: {len(outside)} ({some_of(outside)})."
-        remedy = "They are not read from here: move them to unlabeled/images/."
+        message = f"Found images outside images/: {len(outside)} ({some_of(outside)})."
+        remedy = "They are not read: move them to unlabeled/images/."
         yield warning(folder, "unlabeled", message, remedy)
     elif folder.is_dir() and not (folder / "images").is_dir():
-        message = "Expected images/ in it, but there is none."
+        message = "Expected a subfolder images/, but it does not exist."
         yield warning(folder, "unlabeled", message, "Move the images to unlabeled/images/.")
 
 
 def _check(path: Path, bands: Bands | None) -> ImageCheck | DataProblemsError:
-    """Read an image as training will."""
+    """Check an image as in training."""
     try:
         return check_image(path, (bands or Bands(())).of(path))
     except DataProblemsError as error:
@@ -87,22 +87,22 @@ def _check(path: Path, bands: Bands | None) -> ImageCheck | DataProblemsError:
 
 
 def _copies(source: DataSource, folder: Path, unlabeled: Sequence[Path]) -> Iterator[Problem]:
-    """Warn about images that are also evaluated on, or trained on with their masks."""
+    """Warn about images that are also in train, val or test."""
     splits = {split: _images_of(source, split) for split in _SPLITS}
     names_of: dict[str, list[str]] = {}
     for row, split in same_files(unlabeled, splits).items():
         names_of.setdefault(split, []).append(unlabeled[row].name)
     for split in (split for split in reversed(_SPLITS) if split in names_of):
         names = names_of[split]
-        message = f"The same files as images of {split}: {len(names)} ({some_of(names)})."
-        remedy = "Remove them here: scores on images that were trained on are too high."
+        message = f"Copies of images of {split}: {len(names)} ({some_of(names)})."
+        remedy = "Remove them here: metrics on training images are too high."
         if split == "train":
-            remedy = "Remove them here: each would be used twice, with its mask and without."
+            remedy = "Remove them here: each would be used twice, with and without its mask."
         yield warning(folder, "unlabeled_duplicate", message, remedy)
 
 
 def _images_of(source: DataSource, split: str) -> Iterable[Path]:
-    """Return the images of a split; none when there is no such split, or it has errors."""
+    """Return the images of a split; empty if it does not exist or has errors."""
     try:
         return source.images(split).paths
     except DataProblemsError:

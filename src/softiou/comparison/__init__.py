@@ -1,4 +1,4 @@
-"""Comparison of evaluated runs on the same images: is one better, and how sure is that."""
+"""Compare evaluated runs on the same images, with confidence intervals."""
 
 from softiou.comparison.contrasts import compare, resampled_means
 from softiou.comparison.pairing import groups_of

@@ -1,4 +1,4 @@
-"""The comparison: every metric of every run on the same resamples of the images.
+"""Compare runs by computing all metrics on the same resamples of the images.
 
 Shapes: R resamples, S seeds of a group, F columns: the metrics, then the IoU of each class.
 """
@@ -44,7 +44,7 @@ def compare(
     level: float = LEVEL,
     together: str | int | None = None,
 ) -> Comparison:
-    """Compare evaluated runs on the same images with the first of them, by a paired bootstrap.
+    """Compare evaluated runs on the same images with the first run, by a paired bootstrap.
 
     All runs share the resamples of the images, so that the difficulty of an image cancels in the
     differences. Runs that differ only in their seed, and were evaluated in the same way, form a
@@ -56,36 +56,35 @@ def compare(
     Args:
         runs: Run directories or files evaluation.json, at least two; the first is the baseline.
         resamples: R, at least 1.
-        seed: Of the draws, in [0, 2^63). Neither the order of the runs nor which others there are
-            matters.
-        level: Of the intervals, per cent, above 0 and below 100.
-        together: How to group images that resemble each other; a resample draws whole groups. A
-            regular expression for their names or a number of consecutive images, see `groups_of`.
-            None draws single images, which makes the intervals of similar images too narrow.
+        seed: Seed of the bootstrap, in [0, 2^63). The result for a run does not depend on the
+            order or the number of the runs.
+        level: Confidence level of the intervals, per cent, above 0 and below 100.
+        together: How to group correlated images; whole groups are resampled. A regular expression
+            for their names, or a number of consecutive images, see `groups_of`. None resamples
+            single images, which makes the intervals of correlated images too narrow.
 
     Returns:
-        Every metric that all runs have. Metrics without sums per image have values and differences
-        but no intervals; with a single image, none has an interval.
+        All metrics that all runs have. Metrics without sums per image have values and differences,
+        but no intervals; with a single image, no metric has an interval.
 
     Raises:
-        DataError: A run has no evaluation or cannot be read, runs are of different data, there are
-            fewer than two, or `together` does not fit the names of the images.
+        DataError: A run has no evaluation or cannot be read, the data of the runs differ, there
+            are fewer than two runs, or `together` does not match the names of the images.
         ValueError: `resamples`, `seed` or `level` is out of range.
 
     Note:
-        With a single seed, an interval covers other images for the same weights, not another
+        With a single seed, an interval describes other images with the same weights, not another
         training. Drawing from S seeds underestimates their variance by the factor (S - 1) / S.
-
-        Calibration errors are sums of absolute values: those of resamples, which hold fewer
-        different images, are on average larger than that of the images themselves, the more so the
-        smaller it is. So the interval of a single group's error lies high, and may lie above its
-        value. In the difference of two similar errors this cancels; of a small and a large one it
-        makes the difference look smaller than it is.
+        Calibration errors are sums of absolute values. Resamples have fewer different images, so
+        their errors are larger on average than that of all images, most of all for small errors.
+        The interval of a calibration error is therefore biased upwards and may be above the value.
+        In the difference of two similar errors the bias cancels; the difference of a small and a
+        large error is underestimated.
 
     References:
         Efron, Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.
         Owen, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 2007, arXiv 0712.1111:
-        drawing both of two crossed factors, here images and seeds.
+        resampling two crossed factors, here images and seeds.
     """
     if len(runs) < 2:
         raise DataError("A comparison needs at least two runs: softiou compare RUN RUN")
@@ -100,7 +99,7 @@ def compare(
         name
         for name in evaluation.metrics
         if all(name in run.evaluation.metrics for run in read)
-        and sizes.get(name, WORST_IMAGES) >= WORST_IMAGES  # the worst few images decide nothing
+        and sizes.get(name, WORST_IMAGES) >= WORST_IMAGES  # too few images for a reliable mean
     ]
     groups = None if together is None else groups_of(sorted(first.images), together)
     samples = [
@@ -127,9 +126,9 @@ def compare(
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """The metrics of a group in the units of `Estimate`; NaN where they are unknown."""
+    """The metrics of a group in the units of `Estimate`; NaN if undefined."""
 
-    runs: Sequence[EvaluatedRun]  # of the group
+    runs: Sequence[EvaluatedRun]  # runs of the group
     values: Tensor  # of each seed (S, F)
     drawn: Tensor  # of each resample (R, F)
 
@@ -169,23 +168,23 @@ def resampled_means(
     groups: Tensor | None = None,
     times: Tensor | None = None,
 ) -> Tensor:
-    """Draw images and seeds of one configuration with replacement, and average over the seeds.
+    """Resample the images and seeds of a configuration, and average over the seeds.
 
-    The images of a resample depend on `seed` alone, so that the results of several configurations
-    are paired and may be subtracted. With the same `times`, their training seeds are paired, too:
-    the effect of initial weights and order of the data cancels.
+    The images of a resample depend only on `seed`, so the results of several configurations are
+    paired and can be subtracted. With the same `times`, their training seeds are paired as well,
+    and the effects of initial weights and data order cancel.
 
     Args:
-        seeds: Sums of the same images from each of the S trainings.
-        columns: Returns the values of interest (R, F); NaN where they are undefined.
-        resamples: R.
-        seed: Of the draws.
+        seeds: Sums of the same images for each of the S trainings.
+        columns: Returns the values of interest (R, F); NaN if undefined.
+        resamples: R, the number of resamples.
+        seed: Seed of the bootstrap.
         groups: Group of each image, as in `bootstrap_metrics`.
         times: How often each resample draws each training (R, S), of `resample`; None draws them
             independently for each configuration.
 
     Returns:
-        Means (R, F) over the drawn seeds whose value is defined.
+        Means (R, F) over the drawn seeds with a defined value.
     """
     if times is None:
         times = resample(len(seeds), resamples, seed=_own_seed(seeds, seed))
@@ -199,7 +198,7 @@ def resampled_means(
 
 
 def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
-    """Return the metrics of all images (F,), from evaluation.json where sums are missing."""
+    """Return the metrics of all images (F,); from evaluation.json if sums are missing."""
     found = weighted_metrics(run.statistics, equal_weights(run.statistics))
     computed = _columns(found, names)[0]
     recorded = torch.full_like(computed, torch.nan)
@@ -208,7 +207,7 @@ def _values(run: EvaluatedRun, names: Sequence[str]) -> Tensor:
 
 
 def _columns(values: MetricValues, names: Sequence[str]) -> Tensor:
-    """Return the metrics, then the IoU of the classes (R, F), in reported units; else NaN."""
+    """Return metrics and IoU of the classes (R, F) in reported units; NaN if unknown."""
     iou = 100 * values.per_class["iou"]
     unknown = iou.new_full((len(iou),), torch.nan)
     metrics = [metric_info(name).scale * values.metrics.get(name, unknown) for name in names]
@@ -216,9 +215,9 @@ def _columns(values: MetricValues, names: Sequence[str]) -> Tensor:
 
 
 def _own_seed(seeds: Sequence[ImageStatistics], seed: int) -> int:
-    """Derive the seed that draws the runs of a group from their predictions.
+    """Derive the random seed for resampling the runs of a group from their predictions.
 
-    The result then depends neither on the order of the groups nor on the other groups.
+    So the result does not depend on the other groups or their order.
     """
     digest = hashlib.sha256(str(seed).encode())
     for statistics in seeds:
@@ -269,13 +268,13 @@ def _contrast(
 
 
 def _share_above_zero(drawn: Tensor) -> float | None:
-    """Return the share of the defined values above 0, those at 0 by half."""
+    """Return the share of defined values above 0; values equal to 0 count half."""
     defined = drawn[drawn.isfinite()]
     return _number((defined.sign().mean() + 1) / 2)
 
 
 def _split(columns: Sequence[T], names: Sequence[str]) -> tuple[Mapping[str, T], tuple[T, ...]]:
-    """Split columns into the metrics, by name, and the IoU of the classes."""
+    """Divide the columns into {metric: value} and the IoU of the classes."""
     metrics = dict(zip(names, columns[: len(names)], strict=True))
     return metrics, tuple(columns[len(names) :])
 

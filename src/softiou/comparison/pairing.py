@@ -1,4 +1,4 @@
-"""Which runs may be compared, which are seeds of one configuration, which images go together."""
+"""Check that runs are comparable, pool seeds, and group images."""
 
 import re
 import shlex
@@ -28,7 +28,7 @@ def check_same_images(baseline: EvaluatedRun, run: EvaluatedRun) -> None:
 
 
 def _model(run: EvaluatedRun) -> str:
-    """Return what to evaluate again; a folder with an evaluation may have no checkpoints."""
+    """Return the run to evaluate again, or "RUN" if it has no checkpoints."""
     return run.name if (Path(run.name) / "checkpoints").is_dir() else "RUN"
 
 
@@ -48,9 +48,9 @@ def _other_truth(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
         return f"it was evaluated on {own.labels} labels instead of {theirs.labels} ones"
     if own.ignore_index != theirs.ignore_index:
         return f"its ignore_index is {own.ignore_index} instead of {theirs.ignore_index}"
-    # Two paths may name the same list of images: `_other_images` compares the images themselves.
+    # Different paths can be equal lists: `_other_images` compares the images.
     if Path(own.split).stem != Path(theirs.split).stem:
-        return f"it is of the split {own.split} instead of {theirs.split}"
+        return f"it was evaluated on the split {own.split} instead of {theirs.split}"
     return None
 
 
@@ -81,9 +81,9 @@ def _other_pixels(baseline: EvaluatedRun, run: EvaluatedRun) -> str | None:
 def pool_seeds(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
     """Group runs that differ only in their seed, in the order of the first run of each group.
 
-    A run starts a new group if its seed is in the group already, if it has no config.yaml, or
-    if it was evaluated in another way (checkpoint or inference). The runs of a group are sorted
-    by seed, then name.
+    A run starts a new group if its seed is already in the group, if it has no config.yaml, or if it
+    was evaluated differently (checkpoint or inference). The runs of a group are sorted by seed,
+    then by name.
     """
     groups: list[list[EvaluatedRun]] = []
     for run in runs:
@@ -109,15 +109,15 @@ def _belongs(run: EvaluatedRun, group: Sequence[EvaluatedRun]) -> bool:
 
 
 def groups_of(stems: Sequence[str], together: str | int) -> Tensor:
-    r"""Return the number of the group that each image belongs to.
+    r"""Return the group index of each image.
 
     Args:
         stems: Names of the N images, in order.
-        together: A regular expression: names that begin with the same match are one group, such as
-            a patient; or a number of consecutive images, such as the frames of ten seconds.
+        together: A regular expression, which groups the names that begin with the same match, such
+            as a patient; or a number of consecutive images, such as the frames of ten seconds.
 
     Returns:
-        Integers (N,), from 0 in the order in which the groups begin.
+        Integers (N,), numbered from 0 in the order of first occurrence.
 
     Raises:
         DataError: A name does not begin with a match, the expression is invalid, or the number

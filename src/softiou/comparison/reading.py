@@ -1,4 +1,4 @@
-"""Evaluated runs: evaluation.json, and the files beside it.
+"""Read evaluated runs: evaluation.json and the files beside it.
 
 Sizes: N images, C classes.
 """
@@ -26,7 +26,7 @@ from softiou.resampling import ImageStatistics
 
 SUMS_VERSION = "1"
 
-# Settings that do not change what is learnt; `data.source` is compared by the place it names.
+# Settings that do not affect the training; `data.source` is compared as absolute path.
 _IRRELEVANT = ("seed", "data.workers", "distillation.baseline")
 
 
@@ -34,13 +34,13 @@ _IRRELEVANT = ("seed", "data.workers", "distillation.baseline")
 class EvaluatedRun:
     """An evaluation of schema version 2, and the files beside it."""
 
-    name: str  # as the caller wrote it
+    name: str  # as given by the caller
     path: Path  # its evaluation.json
     evaluation: schema.Evaluation  # the content
     statistics: ImageStatistics  # of the images, in the order of their stems
-    # Of the run that change what is learnt, by dotted key; None without a config.yaml.
+    # settings that affect the training, by dotted key; None without config.yaml
     settings: Mapping[str, Any] | None
-    seed: int | None  # of the run; None where it is unknown
+    seed: int | None  # None if unknown
 
     @cached_property
     def images(self) -> dict[str, schema.ImageScores]:
@@ -51,7 +51,7 @@ class EvaluatedRun:
 
     @property
     def inference(self) -> str:
-        """How the model was run, in words."""
+        """Description of the inference settings."""
         return self.evaluation.inference.summary() or WHOLE_IMAGE
 
 
@@ -61,7 +61,7 @@ def read_run(path: Path) -> EvaluatedRun:
     if evaluation.schema_version < 2:
         raise DataError(
             f"{file} has the schema version {evaluation.schema_version}, which lacks the sums of "
-            "every image. Write it again with `softiou evaluate RUN DATA`."
+            "each image. Write it again with `softiou evaluate RUN DATA`."
         )
     if not evaluation.images:
         raise DataError(f"{file} contains no images, so there is nothing to compare.")
@@ -77,11 +77,11 @@ def read_run(path: Path) -> EvaluatedRun:
 
 
 def _read_sums(file: Path, evaluation: schema.Evaluation) -> ImageStatistics:
-    """Read the sums of every image by stem; of fewer metrics where the file of tensors is none."""
+    """Return the sums of each image, sorted by stem; fewer if the file of tensors is missing."""
     images = evaluation.images
     listed = statistics_of_images(images, num_classes=len(evaluation.classes))
     stored = _read_tensors(file.with_suffix(".safetensors"), created=evaluation.created)
-    counts = listed.counts.tensors()  # of the same predictions for the same images, or of others
+    counts = listed.counts.tensors()  # the stored tensors may belong to another evaluation
     same = stored is not None and all(
         torch.equal(x, counts[name]) for name, x in stored.counts.tensors().items()
     )
@@ -91,7 +91,7 @@ def _read_sums(file: Path, evaluation: schema.Evaluation) -> ImageStatistics:
 
 
 def _read_tensors(file: Path, *, created: str) -> ImageStatistics | None:
-    """Return what a file of tensors contains; None where it is of no use."""
+    """Return the content of a file of tensors, or None if it is missing or does not match."""
     try:
         with safe_open(file, framework="pt") as opened:
             if opened.metadata() != {"evaluation": created, "schema_version": SUMS_VERSION}:
@@ -105,10 +105,10 @@ def _read_tensors(file: Path, *, created: str) -> ImageStatistics | None:
 def statistics_of_images(
     images: Sequence[schema.ImageScores], *, num_classes: int
 ) -> ImageStatistics:
-    """Collect the sums of the images of an evaluation, which have `counts`, over C classes.
+    """Collect the sums of the images of an evaluation with C classes.
 
-    A sum that one image lacks is left out for all; null is NaN, as of a model that predicts
-    NaN.
+    A sum that is missing for an image is omitted for all; null becomes NaN, as for a model that
+    predicts NaN.
     """
 
     def sums(name: str) -> Tensor | None:
@@ -129,7 +129,7 @@ def statistics_of_images(
 
 
 def _counts(images: Sequence[Mapping[int, schema.Counts]], num_classes: int) -> OverlapCounts:
-    """Return the counts of all classes; the images list only those that occur."""
+    """Return the counts of all classes; images list only the classes that occur."""
     table = torch.zeros(3, len(images), num_classes, dtype=torch.int64)
     for n, classes in enumerate(images):
         for index, counts in classes.items():
@@ -148,20 +148,20 @@ def _bins(images: Sequence[schema.ImageBins | None]) -> CalibrationBins | None:
 
 
 def numbers(values: Sequence[float | None]) -> Tensor:
-    """Return numbers as a tensor, NaN where there is none."""
+    """Return a tensor of numbers, with NaN for None."""
     return torch.tensor([math.nan if x is None else x for x in values], dtype=torch.float64)
 
 
 def _read_settings(file: Path) -> tuple[dict[str, Any] | None, int | None]:
-    """Return the settings that change what is learnt, and the seed; None without the file."""
+    """Return the settings that affect the training, and the seed; None without the file."""
     try:
         content = read_yaml(file)
     except FileNotFoundError:
         return None, None
     except ValueError as error:
-        raise DataError(f"{file} is no valid YAML: {error}") from error
+        raise DataError(f"{file} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{file} contains no settings. Move it away to compare without them.")
+        raise DataError(f"{file} contains no settings. Remove it to compare without settings.")
     values = by_dotted_key(content)
     seed = values.get("seed")
     for key in _IRRELEVANT:

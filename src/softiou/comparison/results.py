@@ -1,4 +1,4 @@
-"""The results of a comparison, as frozen data classes that become JSON."""
+"""The results of a comparison, as frozen data classes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -8,19 +8,19 @@ from softiou._html import html_table
 from softiou.metrics.registry import metric_info
 
 SCHEMA_VERSION = 1
-WHOLE_IMAGE = "whole image"  # the usual way to run a model
+WHOLE_IMAGE = "whole image"  # the default inference
 
 Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A metric of a group of runs, in its unit in the registry; None where it is undefined.
+    """A metric of a group of runs, in the unit of the registry; None if undefined.
 
     Attributes:
         value: Mean over the seeds.
-        spread: Standard deviation over the seeds (divided by n - 1); None for a single one.
-        interval: Low and high, over images and seeds; None also without sums per image. The
+        spread: Standard deviation over the seeds (divided by n - 1); None for one seed.
+        interval: Low and high, over images and seeds; None as well without sums per image. The
             interval of a calibration error is biased upwards, see `compare`.
     """
 
@@ -36,7 +36,7 @@ class Difference:
     Attributes:
         value: The group's value minus the baseline's.
         interval: Low and high of the paired differences.
-        probability: Share in [0, 1] of the resamples in which the group is better; ties count half.
+        probability: Share of resamples in which the group is better, in [0, 1]; ties count half.
         better: Whether higher or lower values of this metric are better.
     """
 
@@ -46,7 +46,7 @@ class Difference:
     better: Literal["higher", "lower"]
 
     def chance(self) -> str:
-        """Return the probability in per cent, "" if undefined: a bootstrap shows no certainty."""
+        """Return the probability in per cent, at most "> 99.9 %"; "" if undefined."""
         share = self.probability
         if share is None:
             return ""
@@ -60,13 +60,13 @@ class Group:
     """One run, or several that differ only in their seed.
 
     Attributes:
-        name: Of the run with the lowest seed, with the number of runs if there are several.
-        runs: As they were given, by seed.
-        seeds: Of the runs; None where unknown.
-        checkpoint: Name of the file that was evaluated.
-        metrics: By name.
-        iou: Of each class, over the data set.
-        inference: How the model was run, such as "flips, scales 0.5, 1".
+        name: Name of the run with the lowest seed, and the number of runs if there are several.
+        runs: The runs as given, sorted by seed.
+        seeds: Seeds of the runs; None if unknown.
+        checkpoint: Name of the evaluated checkpoint.
+        metrics: {metric: estimate}.
+        iou: IoU of each class over the data set.
+        inference: Inference settings, such as "flips, scales 0.5, 1".
     """
 
     name: str
@@ -80,13 +80,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A group beside the baseline.
+    """The difference between a group and the baseline.
 
     Attributes:
-        baseline: Index of the baseline among the groups, which is 0.
-        group: Index of the other one.
-        metrics: By name.
-        iou: Of each class, over the data set.
+        baseline: Index of the baseline, which is 0.
+        group: Index of the group.
+        metrics: {metric: difference}.
+        iou: Difference of the IoU of each class.
     """
 
     baseline: int
@@ -97,20 +97,20 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs on the same images.
+    """A comparison of runs on the same images.
 
     Attributes:
-        data: Name of the data set, of the first run.
-        split: Of it.
+        data: Name of the data set in the first run.
+        split: Name of the split.
         labels: Kind of the labels: "hard", "soft", "votes" or "staple".
-        classes: Their names.
-        num_images: How many.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-        level: Of the intervals, per cent.
-        groups: The first is the baseline.
-        contrasts: Each other group beside the baseline; empty where all runs are one group.
-        together: How images were grouped, as given to `compare`; None for single images.
+        classes: Names of the classes.
+        num_images: Number of images.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        level: Confidence level of the intervals, per cent.
+        groups: The groups; the first is the baseline.
+        contrasts: Each other group against the baseline; empty if there is only one group.
+        together: Grouping of the images, as given to `compare`; None for single images.
     """
 
     data: str
@@ -126,7 +126,7 @@ class Comparison:
     together: str | int | None = None
 
     def drawn_together(self) -> str:
-        """Return how images were grouped, as a clause; empty for single images."""
+        """Return a clause on the grouping of the images; "" for single images."""
         if self.together is None:
             return ""
         if isinstance(self.together, int):
@@ -134,10 +134,10 @@ class Comparison:
         return f", resampled in groups by {self.together}"
 
     def notes(self, names: Sequence[str] | None = None) -> list[str]:
-        """Return sentences on what makes the groups hard to compare.
+        """Return caveats on the comparability of the groups.
 
         Args:
-            names: Names for the groups; by default their own.
+            names: Names of the groups; default: their own.
         """
         if len({group.inference for group in self.groups}) == 1:
             return []
@@ -146,12 +146,12 @@ class Comparison:
             f"{name}: {group.inference}" for name, group in zip(names, self.groups, strict=True)
         ]
         return [
-            "The groups were not evaluated in the same way, so the differences are not due to the "
-            f"models alone. {'; '.join(ways)}."
+            "The groups were evaluated differently, so the differences are not due to the models "
+            f"only. {'; '.join(ways)}."
         ]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON, the version of their schema first and the notes last."""
+        """Return plain values for JSON, with the schema version and the notes."""
         return {"schema_version": SCHEMA_VERSION} | asdict(self) | {"notes": self.notes()}
 
     def _repr_html_(self) -> str:

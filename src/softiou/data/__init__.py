@@ -1,4 +1,4 @@
-"""Data sets: folders of images and masks, embedded scenes, views and augmentation."""
+"""Data sets of images and masks, the embedded digits, views and augmentation."""
 
 from softiou._moved import moved_names
 from softiou.data.bands import Bands

@@ -1,7 +1,7 @@
-"""Bands of image files: which of them a model sees, and the range of each that becomes 0 to 1.
+"""Bands of image files: their selection, and the scaling of their values to [0, 1].
 
-TIFFs are read by rasterio, which decodes no more than the window that is asked for; other files by
-Pillow, as a whole. Missing values (NaN, infinity, the nodata value of a file) become NaN.
+rasterio reads TIFF files, and decodes only the requested window; Pillow reads all other files as a
+whole. Missing values (NaN, infinity, or the nodata value of the file) become NaN.
 
 Shapes: B bands, H and W in pixels.
 """
@@ -31,21 +31,21 @@ Box: TypeAlias = tuple[slice, slice]  # rows and columns
 TIFF_SUFFIXES = (".tif", ".tiff")
 _DRIVERS = {**dict.fromkeys(TIFF_SUFFIXES, "GTiff"), ".jp2": "JP2OpenJPEG"}
 _READABLE = ("uint8", "int8", "uint16", "int16", "float32")
-_CACHE_MIB = 64  # of GDAL, for the whole process, instead of a twentieth of the memory
-_FILES, _SIDE_PX, _STEP = 64, 256, 4  # what is looked at: so many files, squares of each, pixels
-_OUTLIERS = (0.1, 99.9)  # percentiles; values beyond are taken for them
-_DEVIATIONS = 2.0  # on each side of the mean become 0..1
-_WARNINGS = Lock()  # Python has one list of filters for all threads
+_CACHE_MIB = 64  # GDAL's cache for the process; its default is 5 % of the memory
+_FILES, _SIDE_PX, _STEP = 64, 256, 4  # sampled files, side of the sampled squares, step in pixels
+_OUTLIERS = (0.1, 99.9)  # percentiles; values outside are clipped to them
+_DEVIATIONS = 2.0  # standard deviations around the mean that are scaled to 0..1
+_WARNINGS = Lock()  # the warning filters are shared by all threads
 
 
 @dataclass(frozen=True)
 class Bands:
-    """The bands of image files that a model sees.
+    """The bands of an image file that are the input of a model.
 
     Args:
-        numbers: Of the bands, from 1 as in remote sensing, in the order of the model.
-        ranges: The values of each band that become 0 and 1; empty for values as they are stored.
-        neighbours, axis: Slices on each side that are bands, too; "x", "y" or "z" for volumes.
+        numbers: Band numbers, counted from 1 as in remote sensing, in the order of the input.
+        ranges: Values of each band that are scaled to 0 and 1; empty for no scaling.
+        neighbours, axis: For volumes: added slices on each side; "x", "y" or "z".
 
     Example:
         >>> stored = torch.tensor([[[25.0]], [[100.0]]])
@@ -60,7 +60,7 @@ class Bands:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Bands | None":
-        """Undo `dataclasses.asdict`; KeyError, TypeError or ValueError for other values."""
+        """Invert `dataclasses.asdict`; raise KeyError, TypeError or ValueError if invalid."""
         if values is None:
             return None
         bands = cls(
@@ -76,12 +76,12 @@ class Bands:
         return bands
 
     def of(self, image: Path) -> "Bands | None":
-        """Return the bands of such images, of slices all unless some are chosen; None for RGB."""
+        """Return these bands for an image; for a slice, all bands by default; None for RGB."""
         numbers, around, axis = self.numbers, 1, ""
         if image.suffix == SLICE:
             axis, around = parts_of(image)[1], 2 * self.neighbours + 1
             if self.axis not in ("", axis):
-                raise ConfigError(f"Expected slices along {self.axis}: say so in dataset.yaml.")
+                raise ConfigError(f"Expected slices along {self.axis}: set axis in dataset.yaml.")
             all_bands = slice_values(image, self.neighbours).shape[-1]
             numbers = numbers or tuple(range(1, all_bands + 1))
         ranges = self.ranges * len(numbers) if len(self.ranges) == 1 else self.ranges
@@ -89,16 +89,16 @@ class Bands:
             ranges = tuple(one for one in ranges for _ in range(around))
         if self.ranges and (len(ranges) != len(numbers) or not numbers):
             found = f"{len(self.ranges)} ranges of {len(numbers)} bands"
-            raise ConfigError(f"data.band_ranges has {found}: give one for all, or for each.")
+            raise ConfigError(f"data.band_ranges has {found}: give one for all bands, or one each.")
         return Bands(numbers, ranges, around // 2, axis) if numbers else None
 
     def scaled(self, stored: Tensor) -> Tensor:
-        """Map stored values (..., B, H, W) to floats, 0 to 1 within the ranges."""
+        """Scale stored values (..., B, H, W) so that the ranges become [0, 1]."""
         low, high = self._limits(stored)
         return (stored - low).div_(high - low)  # without a second copy
 
     def stored(self, scaled: Tensor) -> Tensor:
-        """Undo `scaled`."""
+        """Invert `scaled`."""
         low, high = self._limits(scaled)
         return scaled * (high - low) + low
 
@@ -108,10 +108,10 @@ class Bands:
 
 
 class Tiff:
-    """A TIFF, JPEG 2000 or PNG whose windows rasterio reads; the last reference closes its file.
+    """A TIFF, JPEG 2000 or PNG file that rasterio reads by windows.
 
-    `pages` are what rasterio opens: one, or all of several, which are bands then. `size` is (H, W),
-    `nodata` the value of each band that stands for none, or None.
+    `pages` are the rasterio data sets: one, or several that are then the bands. `size` is (H, W).
+    `nodata` has the missing value of each band, or None. The file is closed by garbage collection.
     """
 
     def __init__(self, path: Path, driver: str = "GTiff") -> None:
@@ -124,22 +124,22 @@ class Tiff:
         self.path = path
         with self._decoding(), _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-            # No other of its formats: some name files elsewhere.
+            # Only this driver: other formats of GDAL can refer to files elsewhere.
             file = path.open("rb") if isinstance(path, Member) else path
             whole = rasterio.open(file, driver=driver)
             several = whole.subdatasets
             block = max(height * width for height, width in whole.block_shapes)
             if len(several) > 1000 or max(whole.shape) > 1 << 18 or block > 1 << 28:
-                message = "Expected at most 1000 pages, 2^18 pixels a side and 2^28 a tile, but "
-                message += f"found {len(several) or 1} of {whole.shape} in parts of {block}."
-                raise data_error(path, message, "Cut it, or write tiles.", kind="image_size")
+                message = "Expected at most 1000 pages, 2^18 px a side and 2^28 a tile, but "
+                message += f"found {len(several) or 1} pages of {whole.shape} in tiles of {block}."
+                raise data_error(path, message, "Cut it into smaller files.", kind="image_size")
             self.pages: list[Any] = [rasterio.open(name, driver="GTiff") for name in several]
         first, *more = self.pages = self.pages or [whole]
         self.size = (first.height, first.width)
         self.nodata = [page.nodatavals[0] for page in self.pages] if more else first.nodatavals
 
     def read(self, numbers: Sequence[int], rows: slice, columns: slice) -> NDArray[Any]:
-        """Read bands (B, h, w) of a window, as they are stored."""
+        """Return the stored values (B, h, w) of some bands in a window."""
         sides = zip((rows, columns), self.size, strict=True)
         window = tuple(side.indices(length)[:2] for side, length in sides)
         with self._decoding():
@@ -149,21 +149,21 @@ class Tiff:
 
     @property
     def holds_numbers(self) -> bool:
-        """Say whether there is one band, of the numbers that Pillow reads, too."""
+        """Return whether the file has one band of integers, which Pillow reads equally."""
         page, form = self.pages[0], "IMAGE_STRUCTURE"
         unusual = {"NBITS", "MINISWHITE"} & {*page.tags(ns=form), *page.tags(1, ns=form)}
         return len(self.nodata) == 1 and not unusual and page.dtypes[0] in ("uint8", "uint16")
 
     @property
     def palette(self) -> list[int]:
-        """Return red, green and blue of each number, none of a file without such colours."""
+        """Return the flat RGB palette of the file; empty if it has none."""
         page = self.pages[0]
         colours = page.colormap(1) if page.colorinterp[0].name == "palette" else {}
         return [channel for number in sorted(colours) for channel in colours[number][:3]]
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
-        """While entered, errors of the decoder become one that names the file."""
+        """Return a context that turns errors of the decoder into a DataError with the file."""
         import rasterio
 
         try:
@@ -177,12 +177,12 @@ class Tiff:
 class BandImage:
     """An image file whose windows image[..., rows, columns] are read on demand, float32 (B, h, w).
 
-    The window that was read last is kept, for those who need it, or a part of it, again.
+    The last window is cached, because image and target often read the same one.
     """
 
     def __init__(self, path: Path, bands: Bands) -> None:
         self.path, self.bands = path, bands
-        self._last = (0, -1, slice(0), torch.empty(0))  # top, bottom, columns, and the window
+        self._last = (0, -1, slice(0), torch.empty(0))  # top, bottom, columns and pixels
         self._file: Tiff | NDArray[Any]
         if driver := _DRIVERS.get(path.suffix.lower()):
             self._file = Tiff(path, driver)
@@ -191,7 +191,7 @@ class BandImage:
             if found or len(sizes) > 1:
                 message = f"Expected bands of one size and of {', '.join(_READABLE)}, but found "
                 message += ", ".join(map(str, [*sorted(found), *sizes]))
-                raise data_error(path, f"{message}.", "Save them so.", kind="image_mode")
+                raise data_error(path, f"{message}.", "Convert the bands.", kind="image_mode")
             (height, width), count = self._file.size, len(self._file.nodata)
         elif path.suffix == SLICE:
             self._file = slice_values(path, bands.neighbours)
@@ -202,8 +202,8 @@ class BandImage:
             self._file = stored_pixels(path)
             height, width, count = self._file.shape
         if max(bands.numbers) > count:
-            message = f"Expected a band {max(bands.numbers)}, but found {count}, counted from 1."
-            remedy = "Name bands that all images have: data.bands=[1, 2, ...]."
+            message = f"Expected a band {max(bands.numbers)}, but the file has bands 1 to {count}."
+            remedy = "Choose bands that all images have: data.bands=[1, 2, ...]."
             raise data_error(path, message, remedy, kind="image_mode")
         self.shape = (len(bands.numbers), height, width)
 
@@ -211,7 +211,7 @@ class BandImage:
         return BandImage, (self.path, self.bands)
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
-        """Read a window: place is (..., rows, columns) or (:, rows), of slices with a step of 1."""
+        """Read a window; `place` is (..., rows, columns) or (:, rows), slices of step 1."""
         rows, columns = (
             slice(*part.indices(length)[:2])
             for part, length in zip((*place[1:], slice(None)), self.shape[1:], strict=False)
@@ -223,7 +223,7 @@ class BandImage:
         return kept[:, rows.start - top : rows.stop - top]
 
     def _read(self, rows: slice, columns: slice) -> Tensor:
-        """Read a window, scaled; missing values are NaN."""
+        """Read a window and scale it; missing values are NaN."""
         numbers = self.bands.numbers
         if isinstance(self._file, Tiff):
             values = self._file.read(numbers, rows, columns)
@@ -241,15 +241,15 @@ class BandImage:
 
 
 def missing(image: Tensor) -> Tensor:
-    """Return which pixels of an image (B, H, W) lack a band, bool (H, W)."""
-    found: Tensor = reduce(torch.logical_or, image.isnan())  # half the time of any(0)
+    """Return the pixels (H, W) of an image (B, H, W) where a band is missing, as bool."""
+    found: Tensor = reduce(torch.logical_or, image.isnan())  # twice as fast as any(0)
     return found
 
 
 def measured(files: Sequence[Path], bands: Bands) -> Bands:
-    """Return bands whose ranges are two standard deviations around the mean, without outliers.
+    """Return bands with ranges of two standard deviations around the mean, outliers clipped.
 
-    Up to 64 files are looked at, spread evenly, and of each at most 4 squares of 256 pixels.
+    At most 64 evenly spaced files are sampled, with at most 4 squares of 256 pixels each.
     """
     looked_at = spread(len(files), most=_FILES)
     values = np.concatenate([_sampled(BandImage(files[n], bands)) for n in looked_at], 1)
@@ -258,7 +258,7 @@ def measured(files: Sequence[Path], bands: Bands) -> Bands:
         known = band[np.isfinite(band)].astype(np.float64)
         if not len(known):
             message = f"Expected values in band {number}, but all are missing."
-            raise data_error(files[0].parent, message, "Leave it out of data.bands.")
+            raise data_error(files[0].parent, message, "Remove it from data.bands.")
         known = known.clip(*np.percentile(known, _OUTLIERS))
         spread_of = _DEVIATIONS * (known.std() or 0.5)
         ranges.append([float(f"{known.mean() + side * spread_of:.6g}") for side in (-1, 1)])
@@ -266,7 +266,7 @@ def measured(files: Sequence[Path], bands: Bands) -> Bands:
 
 
 def _sampled(image: BandImage) -> NDArray[np.float32]:
-    """Return values (B, P) of an image, from squares in its quarters."""
+    """Return sampled values (B, P) of an image, from one square in each quarter."""
     _, height, width = image.shape
     squares = [
         image[:, slice(top, top + _SIDE_PX), slice(left, left + _SIDE_PX)][:, ::_STEP, ::_STEP]

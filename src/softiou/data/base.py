@@ -21,7 +21,7 @@ from softiou.data.drawings import Drawing
 from softiou.data.names import Paths
 from softiou.targets import vote_shares
 
-_PIECE_PX = 1 << 20  # counting takes many times the memory of uint8 labels
+_PIECE_PX = 1 << 20  # bincount needs many times the memory of uint8 labels
 HUGE_PX = 1 << 24
 
 TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
@@ -29,15 +29,15 @@ TargetKind: TypeAlias = Literal["auto", "hard", "soft", "votes", "staple"]
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """What the labels of a data set mean.
+    """The classes of a data set.
 
     Args:
         classes: Names of the classes; the position of a name is its class index.
         ignore_index: Label value of pixels that are ignored.
-        palette: One RGB colour per class, 0..255; empty means a default one.
+        palette: One RGB colour per class, 0..255; empty for the default palette.
 
     Raises:
-        ValueError: No classes, a control character in a name, or a palette of another length.
+        ValueError: No classes, a control character in a name, or a palette of the wrong length.
 
     Example:
         >>> description = DatasetDescription(("background", "nodule"))
@@ -56,22 +56,22 @@ class DatasetDescription:
             names = ", ".join(visible(name) for name in self.classes if visible(name) != name)
             raise ValueError(
                 f"Expected `classes` to be names without control characters, but got {names}. "
-                "Write them on one line of letters."
+                "Remove these characters."
             )
         if not self.palette:
             object.__setattr__(self, "palette", default_palette(self.classes))
         if len(self.palette) != len(self.classes):
             raise ValueError(
                 f"Expected `palette` to have one colour for each of the {len(self.classes)} "
-                f"classes, but got {len(self.palette)}. Leave it out for a default palette."
+                f"classes, but got {len(self.palette)}. Omit it for the default palette."
             )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `as_dict`; other entries are ignored.
+        """Invert `as_dict`; unknown entries are ignored.
 
         Raises:
-            KeyError, TypeError, ValueError: Entries are missing, or of another kind.
+            KeyError, TypeError, ValueError: An entry is missing or invalid.
         """
         return cls(
             classes=tuple(values["classes"]),
@@ -101,10 +101,10 @@ class DatasetDescription:
 class Sample(TypedDict):
     """One image with its labels.
 
-    `image` is uint8 (3, H, W), or float32 (B, H, W) of chosen bands. `target` is int64 (H, W) when
-    hard, int64 (R, H, W) when it holds the votes of annotators; when soft it is float32 (C, H, W),
-    sums to 1 over C, and an ignored pixel has all its C entries equal to `ignore_index`. `drawing`
-    has the shapes of an annotation file, if the target comes from one.
+    `image` is uint8 (3, H, W), or float32 (B, H, W) for chosen bands. `target` is int64 (H, W) if
+    hard, int64 (R, H, W) for the votes of annotators, and float32 (C, H, W) if soft: then it sums
+    to 1 over C, and all C entries of an ignored pixel equal `ignore_index`. `drawing` has the
+    shapes of an annotation file, if the target was drawn from one.
     """
 
     image: Tensor
@@ -114,30 +114,30 @@ class Sample(TypedDict):
 
 
 def whole(sample: Mapping[str, Any]) -> Sample:
-    """Read all of a sample of `SegmentationDataset.compact`."""
+    """Read the whole image and target of a sample of `SegmentationDataset.compact`."""
     image, target = sample["image"][..., :, :], sample["target"][..., :, :]
     target = target.contiguous() if target.is_floating_point() else target.long().contiguous()
     return cast(Sample, {**sample, "image": image.contiguous(), "target": target})
 
 
 def is_huge(size: Sequence[int]) -> bool:
-    """Return whether an image of (..., H, W) has more than 2^24 pixels: it is read in windows."""
+    """Return whether a size (..., H, W) exceeds 2^24 pixels, so that it is read in windows."""
     return int(size[-2]) * int(size[-1]) > HUGE_PX
 
 
 class SegmentationDataset(Dataset[Sample], ABC):
-    """Images with labels, addressed by number.
+    """Images with labels, indexed by number.
 
     Attributes:
-        description: What the labels mean.
+        description: Classes, ignored label and palette.
         split: Name of the split, such as "train".
-        folder: Of its images, which other splits may share; stems are unique within it.
+        folder: Name of the folder of its images; stems are unique within a folder.
         labels: Kind of the targets: "hard", "soft", "votes" or "staple"; never "auto".
-        annotators: R, number of annotators of each image.
-        parents: Whether some labels name no class, but several that a pixel may be of.
-        bands: That the images have; None for RGB, or what a data set of one's own has.
-        stems: A name for every sample, unique within the split; as a tuple, in less memory.
-        skipped: Stems that were left out because their files cannot be read.
+        annotators: R, the number of annotators of each image.
+        parents: Whether some labels name a parent, which stands for any of several classes.
+        bands: Bands of the images; None for RGB, and for a custom data set.
+        stems: Name of each sample, unique within the split.
+        skipped: Stems that were skipped because their files cannot be read.
     """
 
     description: DatasetDescription
@@ -158,31 +158,31 @@ class SegmentationDataset(Dataset[Sample], ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample, always the same one for an index."""
+        """Return the sample of an index; equal at every call."""
 
     def compact(self, index: int) -> Mapping[str, Any]:
-        """Return a sample of any integer type, or read where [..., rows, columns] are indexed."""
+        """Return a sample whose arrays may be lazy, or of any integer type."""
         return self[index]
 
     @abstractmethod
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files of a sample; none when it is made in memory."""
+        """Return the files of a sample; empty if it is generated in memory."""
 
     def columns(self) -> tuple[Paths, ...]:
-        """Return the first file of all samples, the second, and so on."""
+        """Return the first files of all samples, then the second files, and so on."""
         return tuple(
             Paths(column) for column in zip(*map(self.files, range(len(self))), strict=False)
         )
 
 
 class EvaluatedSamples(Dataset[Sample]):
-    """Whole samples of a data set; but huge images and their hard labels as `compact` has them."""
+    """Samples for evaluation: read whole, except huge images with hard labels, which stay lazy."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample."""
+        """Return the sample of an index."""
         sample = self._dataset.compact(index)
         stored = is_huge(sample["image"].shape) and self._dataset.labels == "hard"
         return cast(Sample, sample) if stored else whole(sample)
@@ -193,25 +193,25 @@ def check_labels(labels: TargetKind) -> None:
     if labels not in get_args(TargetKind):
         kinds = ", ".join(repr(kind) for kind in get_args(TargetKind))
         raise ValueError(
-            f"Expected `labels` to be one of {kinds}, but got {labels!r}. Hard labels are smoothed "
-            "in the loss or by the recipe."
+            f"Expected `labels` to be one of {kinds}, but got {labels!r}. To smooth hard labels, "
+            "use the loss or the recipe."
         )
 
 
 def tie_note(what: str, instead: str) -> str:
-    """Say what the majority of two annotators is."""
+    """Explain how the majority of two annotators breaks ties."""
     return (
-        f"two annotators: {what} the lower class wherever they differ, so that of a class beside "
-        f"background only their intersection is left; {instead}"
+        f"two annotators: {what} the lower class index where they differ, so of a class over "
+        f"background only the intersection of both remains; {instead}"
     )
 
 
 def truth(target: Tensor, description: DatasetDescription) -> Tensor:
-    """Return the target that predictions are scored against: votes become their shares.
+    """Return the target for evaluation: votes become probabilities.
 
     Args:
-        target: Of one sample.
-        description: Of its data set.
+        target: Target of one sample.
+        description: Description of its data set.
 
     Returns:
         Class indices (H, W), or probabilities (C, H, W) as in a soft `Sample`.
@@ -227,13 +227,13 @@ def truth(target: Tensor, description: DatasetDescription) -> Tensor:
 
 
 def valid_pixels(target: Tensor, description: DatasetDescription) -> Tensor:
-    """Return which pixels of a target of `truth` are not ignored, bool (H, W)."""
+    """Return the valid pixels of a target returned by `truth`, bool (H, W)."""
     valid = target != description.ignore_index
     return valid.any(0) if target.is_floating_point() else valid
 
 
 def count_classes(labels: Tensor, description: DatasetDescription) -> Tensor:
-    """Count the pixels of each class (C,) in class indices of any shape, in little memory."""
+    """Count the pixels of each class (C,) in class indices of any shape."""
     none = torch.zeros(description.num_classes, dtype=torch.int64)
     return sum(
         (
@@ -245,7 +245,7 @@ def count_classes(labels: Tensor, description: DatasetDescription) -> Tensor:
 
 
 def class_difference(classes: Sequence[str], expected: Sequence[str]) -> str | None:
-    """Describe the first difference between two lists of classes, None for equal ones.
+    """Describe the first difference between two lists of classes; None if they are equal.
 
     Example:
         >>> class_difference(["road", "car"], ["road", "bus"])

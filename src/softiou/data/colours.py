@@ -1,11 +1,11 @@
-"""Colours for classes that colour-blind readers can also tell apart.
+"""A palette for classes that is also distinct under colour vision deficiency.
 
-The first seven are those of Okabe and Ito without black, in an order that suits fills. The others
-are chosen from the library colorcet (its tables `glasbey_bw_minc_20`, `glasbey_light`,
-`glasbey_dark`, `glasbey_warm`, `glasbey_cool` and `glasbey_hv`), each time the one farthest from
-all before it and from black, white and two greys, by the smallest distance under normal vision and
-without red, green or blue cones. tests/data/test_colours.py rebuilds the table from the library
-and states the distances.
+The first seven colours are those of Okabe and Ito without black, in an order that suits filled
+areas. The others come from the library colorcet (tables `glasbey_bw_minc_20`, `glasbey_light`,
+`glasbey_dark`, `glasbey_warm`, `glasbey_cool` and `glasbey_hv`). Each is the candidate farthest
+from all previous colours, black, white and two greys; the distance is the smallest of those under
+normal vision and without red, green or blue cones. tests/data/test_colours.py rebuilds the table
+from the library, and states the distances.
 
 References:
     M. Okabe, K. Ito. Color Universal Design. 2008. https://jfly.uni-koeln.de/color/
@@ -47,9 +47,9 @@ _GOLDEN_ANGLE = 0.618034
 
 
 def default_palette(classes: Sequence[str]) -> tuple[Colour, ...]:
-    """Return a distinct colour for every class; a class called "background" is black.
+    """Return one colour per class; a class named "background" is black.
 
-    The first 256 are distinct for any colour vision; those beyond are spread over the hues.
+    The first 256 are distinct under any colour vision; later ones are spread over the hues.
 
     Example:
         >>> default_palette(["background", "car"])

@@ -1,4 +1,4 @@
-"""Files with the same content in several splits."""
+"""Find files with the same content in several splits."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ _END_BYTES = 64
 
 
 def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> dict[int, str]:
-    """Return the split of each file, by its number, that has a copy in one.
+    """Return {index of a file: split that has a copy of it}.
 
-    Of files of equal size the last bytes are compared, and the rest where they agree.
+    Only files of equal size and equal last bytes are hashed.
     """
     own = Paths.of(files)
     others = {split: Paths.of(paths) for split, paths in splits.items()}
@@ -38,7 +38,7 @@ def same_files(files: Iterable[Path], splits: Mapping[str, Iterable[Path]]) -> d
 
 
 def _end(path: Path) -> tuple[int, bytes]:
-    """Return the length of a file, and its last bytes; of a folder its place."""
+    """Return the length and the last bytes of a file; for a folder, its path."""
     if path.is_dir():
         return 0, os.fsencode(path.resolve())
     with path.open("rb") as file:
@@ -48,7 +48,7 @@ def _end(path: Path) -> tuple[int, bytes]:
 
 
 def _digest(path: Path) -> bytes:
-    if path.is_dir():  # of a DICOM series
+    if path.is_dir():  # a DICOM series
         return bytes(path.resolve())
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()

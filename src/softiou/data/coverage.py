@@ -1,6 +1,6 @@
-"""The share of each pixel's area that polygons, or the labels of a finer mask, cover: exact areas.
+"""The exact share of each pixel's area covered by polygons or by the labels of a finer mask.
 
-Shapes: S shapes, E edges, C classes, H and W of a mask, h and w of the raster that is wanted.
+Shapes: S shapes, E edges, C classes, H and W of a mask, h and w of the output raster.
 """
 
 import math
@@ -17,7 +17,7 @@ from softiou.data import native
 from softiou.data.problems import some_of
 from softiou.data.views import View
 
-_KNOWN = 0.5  # of a pixel, from which on its known part speaks for all of it
+_KNOWN = 0.5  # share of a pixel that must be known, or else the pixel is ignored
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -26,7 +26,7 @@ Window: TypeAlias = tuple[float, float, int]  # first pixel and length of the so
 
 @dataclass(frozen=True)
 class Cover:
-    """How much of the pixels within a box a shape covers."""
+    """The share of each pixel in a box that a shape covers."""
 
     shape: int  # number of the shape
     box: tuple[slice, slice]  # rows and columns
@@ -36,14 +36,15 @@ class Cover:
 def polygon_covers(
     points: Floats, rings: Integers, shapes: Integers, signs: Floats, size: tuple[int, int]
 ) -> Iterator[Cover]:
-    """Return the exact cover of polygons, as font rasterisers compute it.
+    """Yield the exact coverage of polygons, computed as in font rasterisers.
 
-    Each edge adds the signed area between itself and the right border to its row. Their sum over
-    the edges is the winding number, averaged over the pixel; its absolute value, at most 1, is the
-    share. A polygon that crosses itself covers what it winds around.
+    Each edge adds to its row the signed area between itself and the right border. The sum over the
+    edges is the mean winding number of the pixel; its absolute value, at most 1, is the share. A
+    self-intersecting polygon covers all points with a winding number other than 0.
 
-    The points (P, 2) are x and y in pixels of the raster (h, w). Rings have their number of points,
-    the number of their shape, in order, and a sign: 1 for an outline, -1 for a hole.
+    `points` (P, 2) are x and y in pixels of the raster (h, w). For each ring, `rings` has the
+    number of points, `shapes` the index of its shape (sorted), and `signs` 1 for an outline or -1
+    for a hole.
     """
     ends = rings.cumsum()
     starts = ends - rings
@@ -69,7 +70,7 @@ def polygon_covers(
 
 
 def _boxes(x: Floats, y: Floats, starts: Integers, size: tuple[int, int]) -> Floats:
-    """Return the top, bottom, left and right pixel of each shape, within the raster (S, 4)."""
+    """Return the bounding boxes (S, 4) of the shapes in the raster: top, bottom, left, right."""
     limits = []
     for values, length in ((y, size[0]), (x, size[1])):
         low = np.floor(np.minimum.reduceat(values, starts)).clip(0, length)
@@ -78,14 +79,14 @@ def _boxes(x: Floats, y: Floats, starts: Integers, size: tuple[int, int]) -> Flo
 
 
 def _offsets(boxes: Floats) -> Integers:
-    """Return where each box begins in one row of numbers; each line has a place more at its end."""
+    """Return the offset of each box in a flat buffer, with an extra cell at the end of each row."""
     lines, columns = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
     sizes = np.where(columns > 0, lines * (columns + 1), 0)
     return np.concatenate([[0], sizes.cumsum()]).astype(np.int64)
 
 
 def _summed(edges: Floats, offsets: Integers, length: int) -> NDArray[np.float32]:
-    """Return the shares in all boxes, one after another."""
+    """Return the shares of all boxes as one flat array."""
     places, covered = _cells(edges, offsets, edges[8] - edges[7])
     flat = np.bincount(places, covered, minlength=length)
     np.cumsum(flat, out=flat)
@@ -93,10 +94,10 @@ def _summed(edges: Floats, offsets: Integers, length: int) -> NDArray[np.float32
 
 
 def _cells(edges: Floats, offsets: Integers, widths: Floats) -> tuple[Integers, Floats]:
-    """Cut the edges (9, E) at all borders of pixels, and return places with what is added there.
+    """Cut the edges (9, E) at the pixel borders; return buffer indices and values to add.
 
-    A piece of height dy whose middle lies at the share f of its pixel adds dy (1 - f) to this pixel
-    and dy f to the next one; summed along the row both sides of the edge are right.
+    A piece of height dy with its midpoint at the fraction f of a pixel adds dy (1 - f) to the pixel
+    and dy f to the next, so the cumulative sum of the row is right on both sides of the edge.
     """
     x0, y0, x1, y1, _, top, bottom = edges[:7]
     kept = (widths > 0) & (np.minimum(y0, y1) < bottom) & (np.maximum(y0, y1) > top) & (y0 != y1)
@@ -120,7 +121,7 @@ def _cells(edges: Floats, offsets: Integers, widths: Floats) -> tuple[Integers, 
 def _columns(
     near: Floats, far: Floats, height: Floats, place: Floats, left: Floats, right: Floats
 ) -> tuple[Integers, Floats]:
-    """Cut pieces within one row, from x = near to far, at the borders of the columns."""
+    """Cut pieces in one row, which run from x = near to far, at the column borders."""
     first = np.floor(near).clip(left - 1, right)
     last = np.ceil(far).clip(left, right + 1)
     count = np.maximum(last - first, 1)
@@ -133,7 +134,7 @@ def _columns(
     height = height[piece] * part
     left, right = left[piece], right[piece]
     share = ((start + end) / 2 - column).clip(0, 1)
-    share[(column < left) | (column == right)] = 0  # all of it lies before the box, or behind
+    share[(column < left) | (column == right)] = 0  # the piece is left or right of the box
     at = (place[piece] + column.clip(left, right) - left).astype(np.int64)
     behind = share > 0
     return (
@@ -143,7 +144,7 @@ def _columns(
 
 
 def _repeated(counts: Floats) -> tuple[Integers, Floats]:
-    """Return 0, 0, 0, 1, 2, 2 ... by counts, and the number within each."""
+    """Return the index of each repeated item (0, 0, 0, 1, 2, 2, ...) and its repeat number."""
     whole = counts.astype(np.int64)
     item = np.repeat(np.arange(len(whole)), whole)
     return item, np.arange(len(item), dtype=np.float64) - np.repeat(whole.cumsum() - whole, whole)
@@ -152,11 +153,11 @@ def _repeated(counts: Floats) -> tuple[Integers, Floats]:
 def mask_shares(
     target: Tensor, view: View, size: tuple[int, int], *, num_classes: int, ignore_index: int
 ) -> Tensor:
-    """Return the share of each class in the pixels of a view of a mask, by area: (C, h, w).
+    """Return the share of each class in each pixel of a view of a mask, by area: (C, h, w).
 
-    `target` is the part of the mask (H, W) that the view shows, `view.box(size)`.
-    Where a part of a pixel is ignored or lies beyond the image, shares are those of the other part;
-    if that is less than half of the pixel, it is ignored.
+    `target` is the part of the mask (H, W) inside the view, `view.box(size)`. If a part of a pixel
+    is ignored or outside the image, the shares are those of the remaining part; if less than half
+    of the pixel remains, the pixel is ignored.
     """
     labels = target.numpy()
     ignored = labels == ignore_index
@@ -173,7 +174,7 @@ def mask_shares(
 
 
 def inside_shares(view: View, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Return which share of the crop's pixels (h, w) lies in an image of (H, W)."""
+    """Return the share of each pixel (h, w) of the crop that is inside the image (H, W)."""
     sides = []
     windows = ((view.top, view.height), (view.left, view.width))
     for (first, length), new, limit in zip(windows, view.crop_px, size, strict=True):
@@ -184,8 +185,8 @@ def inside_shares(view: View, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def normalised(shares: Tensor, known: NDArray[np.float32], ignore_index: int) -> Tensor:
-    """Divide shares (C, h, w) by the known part of each pixel (h, w), in place; 1 at most."""
-    shares.clamp_(max=1)  # sums of areas round up
+    """Divide shares (C, h, w) in place by the known part of each pixel (h, w), at most 1."""
+    shares.clamp_(max=1)  # rounding can make sums of areas exceed 1
     partly = np.flatnonzero(known.ravel() < 1 - 1e-5)
     if len(partly):
         flat, part = shares.numpy().reshape(len(shares), -1), known.ravel()[partly]
@@ -197,10 +198,10 @@ def normalised(shares: Tensor, known: NDArray[np.float32], ignore_index: int) ->
 def area_shares(
     labels: NDArray[np.integer | np.bool_], num_labels: int, rows: Window, columns: Window
 ) -> NDArray[np.float32]:
-    """Return the area of each label within the pixels of a raster, as a share (C, h, w).
+    """Return the share (C, h, w) of each label in the pixels of a raster, by area.
 
-    A window is the first row and the number of rows that are shown, which may reach beyond the
-    labels (H, W), and how many they become.
+    A window is the first row, the number of rows, and the number of output rows; it may reach
+    beyond the labels (H, W).
     """
     row, column = (
         _pieces(*window, length)
@@ -217,7 +218,7 @@ def area_shares(
 
 
 def _pieces(first: float, length: float, new: int, limit: int) -> tuple[Integers, Integers, Floats]:
-    """Cut a line at the borders of old and new pixels: old and new pixel, and share of the new."""
+    """Cut a line at the old and new pixel borders; return old pixel, new pixel and share of it."""
     low, high = max(first, 0), min(first + length, limit)
     if high <= low:
         empty = np.zeros(0, np.int64)

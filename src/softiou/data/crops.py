@@ -1,21 +1,21 @@
-"""The size of the crops that a model is trained on."""
+"""The default crop size of a training."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 LARGEST_CROP_PX = 512
-CROP_MULTIPLE = 32  # the largest input stride of the common encoders
+CROP_MULTIPLE = 32  # the largest stride of the common encoders
 _LOOKED_AT = 16
 
 
 def automatic_crop(
     sizes: Sequence[tuple[int, int]], multiple: int = CROP_MULTIPLE
 ) -> tuple[int, int]:
-    """Return the crop for images of these sizes (H, W).
+    """Return the default crop (h, w) for images of these sizes (H, W).
 
-    It is the (lower) median height and width, at most 512, rounded down to a multiple, and at least
-    that.
+    Each side is the lower median of the images, at most 512, rounded down to a multiple of
+    `multiple`, and at least `multiple`.
 
     Example:
         >>> automatic_crop([(480, 640), (360, 480), (500, 300)])
@@ -30,7 +30,7 @@ def automatic_crop(
 
 
 def spread(length: int, *, most: int = _LOOKED_AT) -> list[int]:
-    """Return the numbers of up to `most` images, spread evenly over the `length` of a data set.
+    """Return up to `most` evenly spaced indices of a data set of `length` images.
 
     Example:
         >>> spread(32)[:3], len(spread(32)), spread(2)

@@ -1,4 +1,4 @@
-"""A data set of one's own as a `SegmentationDataset`.
+"""Use any PyTorch data set as a `SegmentationDataset`.
 
 Shapes: B bands, C classes, R annotators, H and W in pixels.
 """
@@ -18,22 +18,22 @@ from softiou.errors import DataError
 
 
 class CustomDataset(SegmentationDataset):
-    """Any data set addressed by number, with its samples checked and brought into our form.
+    """Any map-style data set, with its samples validated and converted to `Sample`.
 
     A sample is {"image": ..., "target": ...} or a pair (image, target):
 
-    - image: tensor (B, H, W), or a NumPy array (H, W, B) or (H, W), or a picture of PIL; uint8, or
-      floating in [0, 1]
-    - target: tensor, array or picture; integers (H, W), the votes of annotators as integers
-      (R, H, W), or probabilities as floats (C, H, W). The first sample says which.
+    - image: tensor (B, H, W), NumPy array (H, W, B) or (H, W), or PIL image; uint8, or floating in
+      [0, 1]
+    - target: tensor, array or PIL image; integers (H, W), the votes of annotators as integers
+      (R, H, W), or probabilities as floats (C, H, W). The first sample decides which.
 
     Args:
-        dataset: Has `__len__` and `__getitem__`.
+        dataset: Data set with `__len__` and `__getitem__`.
         description: Classes and ignored label.
-        split: What it is called.
+        split: Name of the split.
 
     Raises:
-        DataError: It is empty, or its first sample is no image with a target.
+        DataError: The data set is empty, or its first sample is invalid.
     """
 
     def __init__(self, dataset: Dataset[Any], description: DatasetDescription, split: str) -> None:
@@ -52,11 +52,11 @@ class CustomDataset(SegmentationDataset):
             self.labels = "votes" if _has_votes(target) else "soft"
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return nothing: where the samples come from is not known."""
+        """Return no files: the origin of the samples is unknown."""
         return ()
 
     def __getitem__(self, index: int) -> Sample:
-        """Return a sample in our form."""
+        """Return a sample, validated and converted."""
         index = range(len(self.stems))[index]
         sample = self._dataset[index]
         if isinstance(sample, Mapping) and {"image", "target"} <= set(sample):
@@ -93,7 +93,7 @@ def _form(sample: Any) -> str:
 
 
 def _image(image: Any) -> Tensor | None:
-    """Return an image as uint8 or float32 (B, H, W); None when it is neither."""
+    """Convert an image to uint8 or float32 (B, H, W); return None if that is impossible."""
     if isinstance(image, Image.Image):
         image = np.array(image.convert("RGB") if image.mode not in ("RGB", "L") else image)
     if isinstance(image, np.ndarray):
@@ -108,7 +108,7 @@ def _image(image: Any) -> Tensor | None:
 
 
 def _target(target: Any) -> Tensor | None:
-    """Return a target as int64 or float32; None when it is no map."""
+    """Convert a target to int64 or float32; return None if its shape or type is invalid."""
     if isinstance(target, Image.Image | np.ndarray):
         target = torch.from_numpy(np.array(target))
     if not isinstance(target, Tensor) or target.ndim not in (2, 3):

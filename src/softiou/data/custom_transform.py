@@ -1,4 +1,4 @@
-"""An augmentation of one's own in place of `Augmentation`: torchvision's or Albumentations' way.
+"""Custom augmentation with transforms of torchvision or Albumentations.
 
 Shapes: C classes, R annotators, H and W in pixels, h and w of the crop.
 """
@@ -22,24 +22,24 @@ from softiou.errors import ConfigError
 
 @dataclass(frozen=True)
 class CustomAugmentation:
-    """A callable that maps image and target together, and then a crop of the right size.
+    """Apply a callable to image and target together, then crop to the right size.
 
-    It is called in one of two ways:
+    The callable is used in one of two ways:
 
-    - transform(Image, Mask) with tensors of `torchvision.tv_tensors`, returns both: modules, as the
-      transforms v2 of torchvision are, and functions of two positional arguments
-    - transform(image=array, mask=array) with NumPy arrays (H, W, B) and (H, W) or (H, W, C),
-      returns a dict with both: callables that take arbitrary keywords, as Albumentations' `Compose`
-      does, or whose `image` is keyword-only
+    - transform(Image, Mask) with tensors of `torchvision.tv_tensors`, which returns both: modules,
+      such as torchvision's transforms v2, and functions of two positional arguments
+    - transform(image=array, mask=array) with NumPy arrays (H, W, B) and (H, W) or (H, W, C), which
+      returns a dict with both: callables that take arbitrary keywords, such as Albumentations'
+      `Compose`, or whose `image` is keyword-only
 
-    What comes back in another size than the crop is cropped, or padded, at a random place. For the
-    call the random state of torch, NumPy and `random` follows from the sample's draw, and so does
-    that of a transform with the method `set_random_seed`, as Albumentations' have: training that
-    resumes sees the same samples.
+    A result of another size is cropped or padded at a random position. During the call, the random
+    states of torch, NumPy, `random`, and of a transform with the method `set_random_seed` (as in
+    Albumentations) are derived from the seed of the sample, so that a resumed training sees the
+    same samples.
 
     Args:
         transform: The callable.
-        crop: Brings what it returns to the size of the crop.
+        crop: Augmentation that crops or pads the result.
     """
 
     transform: Callable[..., Any]
@@ -51,8 +51,8 @@ class CustomAugmentation:
         """Augment one sample."""
         if soft_labels is not None:
             raise ConfigError(
-                "Soft labels on disk cannot follow a transform of your own: distil from the "
-                "teacher itself (distillation.teacher), or leave the transform out."
+                "Soft labels on disk cannot be combined with a custom transform: distil from the "
+                "teacher itself (distillation.teacher), or remove the transform."
             )
         with _seeded(self.transform):
             image, target = self._transformed(sample["image"], sample["target"])
@@ -68,7 +68,7 @@ class CustomAugmentation:
             found = self.transform(tv_tensors.Image(image), tv_tensors.Mask(target))
             image, target = (one.as_subclass(Tensor) for one in found)
             return image, target
-        # int64 is no type of OpenCV's.
+        # OpenCV does not support int64.
         mask = target if target.is_floating_point() else target.to(torch.int32)
         found = self.transform(image=_channels_last(image), mask=_channels_last(mask))
         new = _channels_first(found["mask"])
@@ -76,7 +76,7 @@ class CustomAugmentation:
 
 
 def takes_keywords(transform: Callable[..., Any]) -> bool:
-    """Say whether a transform is called as transform(image=..., mask=...)."""
+    """Return whether a transform is called as transform(image=..., mask=...)."""
     if isinstance(transform, nn.Module):
         return False
     parameters = inspect.signature(transform).parameters
@@ -88,7 +88,7 @@ def takes_keywords(transform: Callable[..., Any]) -> bool:
 
 @contextmanager
 def _seeded(transform: Callable[..., Any]) -> Iterator[None]:
-    """Derive the random state of NumPy, `random` and the transform from torch's; restore it."""
+    """Seed NumPy, `random` and the transform from torch's random state, and restore them."""
     seed = int(torch.randint(2**32, ()).item())
     before = random.getstate(), np.random.get_state()
     random.seed(seed)
@@ -103,12 +103,12 @@ def _seeded(transform: Callable[..., Any]) -> Iterator[None]:
 
 
 def _channels_last(values: Tensor) -> np.ndarray[Any, Any]:
-    """(H, W) stays, (C, H, W) -> (H, W, C)."""
+    """Convert (C, H, W) to (H, W, C); keep (H, W)."""
     return np.ascontiguousarray(values.numpy() if values.ndim == 2 else values.permute(1, 2, 0))
 
 
 def _channels_first(values: Any) -> Tensor:
-    """(H, W) stays, (H, W, C) -> (C, H, W); tensors, as of `ToTensorV2`, are so already."""
+    """Convert (H, W, C) to (C, H, W); keep (H, W), and tensors, such as of `ToTensorV2`."""
     if isinstance(values, Tensor):
         return values
     if values.ndim == 3:

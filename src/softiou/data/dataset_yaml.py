@@ -1,4 +1,4 @@
-"""`dataset.yaml`: the names of the classes and the meaning of the values in the masks."""
+"""`dataset.yaml`: names of the classes and meaning of the mask values."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -26,7 +26,7 @@ from softiou.data.reading import MaskReader
 from softiou.data.shards import as_path, inside, is_url
 
 FILE_NAME = "dataset.yaml"
-SHARDED = ("webdataset", "hf")  # layouts whose classes are those of dataset.yaml or of the masks
+SHARDED = ("webdataset", "hf")  # layouts whose classes come from dataset.yaml or the masks
 _EXAMPLE = "classes: [background, road]"
 
 _Byte = Annotated[StrictInt, Field(ge=0, le=255)]
@@ -36,21 +36,21 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class ClassGroups(BaseModel):
-    """What becomes of the classes, by name; the same keys in each kind of dataset.yaml."""
+    """Changes to classes, by name; these keys are allowed in every kind of dataset.yaml."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    # classes by the name of the one that they become, a new one or one of them
+    # {name: classes that are merged into it}; the name is new or one of the classes
     merge: dict[StrictStr, list[StrictStr]] = Field(default_factory=dict)
     ignore: list[StrictStr] = Field(default_factory=list)  # classes whose pixels are ignored
-    # classes whose shapes are not drawn; in masks, their pixels become the first class
+    # classes whose shapes are not drawn; their pixels in masks become the first class
     drop: list[StrictStr] = Field(default_factory=list)
-    # classes whose pixels are one of several others, nobody said which, by name
+    # {class: several others}; the true class of its pixels is an unknown one of the others
     parents: dict[StrictStr, list[StrictStr]] = Field(default_factory=dict)
 
     @property
     def mentioned(self) -> list[str]:
-        """Return the classes that something becomes of."""
+        """Return the classes in drop, ignore and merge."""
         return [
             *self.drop,
             *self.ignore,
@@ -58,7 +58,7 @@ class ClassGroups(BaseModel):
         ]
 
     def grouped(self, classes: Collection[str]) -> dict[str, str | None]:
-        """Return what each class becomes, None for ignored; without those that are dropped."""
+        """Return the new name of each class, None if it is ignored; dropped classes are omitted."""
         twice = [name for name, count in Counter(self.mentioned).items() if count > 1]
         unknown = [name for name in self.mentioned if name not in classes]
         if twice or unknown:
@@ -95,23 +95,23 @@ class DatasetFile(ClassGroups):
     label_map: dict[_RawValue, StrictInt | StrictStr] = Field(default_factory=dict)
     # pattern of the images, such as "photos/{stem}.jpg", see `FilePattern`
     images: StrictStr | None = None
-    # pattern of the masks, or one for each annotator; a name alone, "{stem}_mask.png", is that of
-    # the files in masks/
+    # pattern of the masks, or one for each annotator; a file name only, such as "{stem}_mask.png",
+    # refers to files in masks/
     masks: StrictStr | list[StrictStr] | None = None
-    axis: Literal["x", "y", "z"] = "z"  # along which volumes are cut into slices
-    # of masks whose numbers are those of instances: CLASS * instances + NUMBER; others are classes
+    axis: Literal["x", "y", "z"] = "z"  # axis along which volumes are cut into slices
+    # for instance masks with values CLASS * instances + NUMBER; smaller values are classes
     instances: Annotated[StrictInt, Field(ge=2, le=65535)] | None = None
 
     @field_validator("classes")
     @classmethod
     def _check_classes(cls, classes: list[str]) -> list[str]:
         if len(classes) < 2:
-            raise ValueError("needs two names or more: the background is a class too")
+            raise ValueError("needs at least two names; the background is a class as well")
         twice = sorted(name for name, count in Counter(classes).items() if count > 1)
         if twice:
             raise ValueError(f"names {', '.join(twice)} more than once")
         if odd := [name for name in classes if visible(name) != name]:
-            raise ValueError(f"holds control characters in {', '.join(map(visible, odd))}")
+            raise ValueError(f"has control characters in {', '.join(map(visible, odd))}")
         return classes
 
     @field_validator("palette")
@@ -122,11 +122,9 @@ class DatasetFile(ClassGroups):
         if palette is None:
             return None
         if len(palette) != len(info.data.get("classes", palette)):
-            raise ValueError(
-                f"holds {len(palette)} colours for {len(info.data['classes'])} classes"
-            )
+            raise ValueError(f"has {len(palette)} colours for {len(info.data['classes'])} classes")
         if len(set(palette)) < len(palette):
-            raise ValueError("holds a colour more than once")
+            raise ValueError("has a colour more than once")
         return palette
 
     @field_validator("label_map")
@@ -138,7 +136,7 @@ class DatasetFile(ClassGroups):
         targets = {*classes, *range(len(classes)), info.data.get("ignore_index")}
         wrong = [target for target in label_map.values() if target not in targets]
         if classes and wrong:
-            raise ValueError(f"maps to {wrong}, which are neither classes nor ignore_index")
+            raise ValueError(f"maps to {wrong}: neither a class nor ignore_index")
         return label_map
 
     @field_validator("images", "masks")
@@ -150,18 +148,18 @@ class DatasetFile(ClassGroups):
 
     @property
     def mask_patterns(self) -> list[str]:
-        """Return the patterns of the masks of each annotator; none for the usual names."""
+        """Return the mask pattern of each annotator; empty for the default names."""
         return [self.masks] if isinstance(self.masks, str) else self.masks or []
 
     @property
     def description(self) -> DatasetDescription:
-        """Return what the labels mean."""
+        """Return classes, ignored label and palette."""
         return DatasetDescription(
             tuple(self.classes), self.ignore_index, palette=tuple(self.palette or ())
         )
 
     def mask_reader(self) -> MaskReader:
-        """Return a reader of these masks."""
+        """Return a reader of masks with these values."""
         indices = {name: index for index, name in enumerate(self.classes)}
         return MaskReader(
             self.description,
@@ -174,7 +172,7 @@ class DatasetFile(ClassGroups):
         )
 
     def _colours(self) -> dict[Colour, int] | None:
-        """Return the class of every colour, None without a palette."""
+        """Return the class of each colour, or None without a palette."""
         if self.palette is None:
             return None
         colours = {colour: index for index, colour in enumerate(self.palette)}
@@ -187,7 +185,7 @@ class LayoutFile(ClassGroups):
     """A `dataset.yaml` that names a layout; unknown keys are errors."""
 
     layout: StrictStr  # name of the layout
-    # folder of the files, relative to that of dataset.yaml; None for the same folder
+    # folder of the files, relative to the folder of dataset.yaml; None for the same folder
     root: StrictStr | None = None
 
     def folder(self, home: Path) -> Path:
@@ -199,10 +197,10 @@ class LayoutFile(ClassGroups):
 class AnnotationFile(LayoutFile):
     """A `dataset.yaml` that names a format of annotation files."""
 
-    classes: list[StrictStr] | None = None  # in order; None for those that the files name
-    # class of the pixels that no shape covers, or "ignore"; None: background, of panoptic ignore
+    classes: list[StrictStr] | None = None  # in order; None for the classes named in the files
+    # class of uncovered pixels, or "ignore"; None: background, or "ignore" for panoptic files
     uncovered: StrictStr | None = None
-    # of shapes: "later" ones lie above, or "ignore" where several classes overlap
+    # "later": later shapes cover earlier ones; "ignore": overlaps of classes are ignored
     overlap: Overlap = "later"
 
 
@@ -214,7 +212,7 @@ def read_dataset_file(root: Path) -> DatasetFile:
 def read_layout_file(
     root: Path, formats: Collection[str]
 ) -> tuple[LayoutFile, DatasetFile | None] | None:
-    """Read `dataset.yaml` of a data set if it names a layout, perhaps with classes of one's own.
+    """Read `dataset.yaml` if it names a layout; it may define classes as well.
 
     `formats` are the layouts of annotation files.
     """
@@ -238,12 +236,12 @@ def read_layout_file(
 
 
 def _contents(root: Path) -> object:
-    """Return the values in the file, not validated."""
+    """Return the content of the file, unvalidated."""
     path = inside(root, FILE_NAME)
     if not path.is_file():
         message = f"Expected a file that names the classes, but found no {FILE_NAME}."
         remedy = (
-            f"Write one: `{_EXAMPLE}`. Annotation files need their format, such as coco:{root}."
+            f"Write one: `{_EXAMPLE}`. For annotation files, name the format, such as coco:{root}."
         )
         raise data_error(path, message, remedy)
     try:
@@ -254,7 +252,7 @@ def _contents(root: Path) -> object:
 
 
 def _validated(model: type[_Model], root: Path, contents: object) -> _Model:
-    """Validate the values in the file."""
+    """Validate the content of the file."""
     try:
         return model.model_validate(contents)
     except ValidationError as error:
@@ -264,12 +262,12 @@ def _validated(model: type[_Model], root: Path, contents: object) -> _Model:
 
 
 def _field_problem(path: Path, field: Any, known: Sequence[str]) -> Problem:
-    """Translate one error of pydantic."""
+    """Translate an error of pydantic."""
     key = ".".join(str(part) for part in field["loc"]) or FILE_NAME
     if field["type"] == "missing":
         return Problem(str(path), f"Expected `{key}`, but it is missing.", f"Add `{_EXAMPLE}`.")
     if field["type"] == "extra_forbidden":
         return Problem(str(path), f"Unknown key `{key}`.", f"Known keys are {', '.join(known)}.")
     message = f"`{key}`: {field['msg'].removeprefix('Value error, ')}; got {field['input']!r}."
-    remedy = "Put names such as yes, no and 1 in quotes." if key.startswith("classes") else ""
+    remedy = "Quote names such as yes, no and 1." if key.startswith("classes") else ""
     return Problem(str(path), message, remedy or "Correct the value.")

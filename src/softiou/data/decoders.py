@@ -1,6 +1,6 @@
-"""JPEGs and PNGs of 8 bits, decoded as far as a window needs, to Pillow's pixels in less time.
+"""Fast decoding of 8-bit JPEG and PNG files up to the rows of a window, equal to Pillow's.
 
-By simplejpeg, isal or zlib, and native.c; other files are left to Pillow. Shapes: B bands of H, W.
+Uses simplejpeg, isal or zlib, and native.c; Pillow decodes other files. Shapes: B bands, H, W.
 """
 
 import re
@@ -34,14 +34,14 @@ _MORE = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "transparency", "
 
 @dataclass(frozen=True)
 class StoredImage:
-    """A file (B, H, W) whose windows image[..., rows, columns] are decoded on demand, uint8."""
+    """An image file (B, H, W) whose windows image[..., rows, columns] are decoded lazily, uint8."""
 
     shape: tuple[int, int, int]
-    rows: Callable[[int], NDArray[np.uint8]]  # decodes so many, or more, to (h, W, B)
-    whole: "Callable[[], Picture] | None" = None  # explains where that fails
+    rows: Callable[[int], NDArray[np.uint8]]  # decodes at least this number of rows to (h, W, B)
+    whole: "Callable[[], Picture] | None" = None  # decodes with Pillow after an error
 
     def __getitem__(self, place: tuple[Any, ...]) -> Tensor:
-        """Decode a window, and nothing below it: place is (..., rows, columns)."""
+        """Decode a window, but no rows below it; `place` is (..., rows, columns)."""
         try:
             pixels = self.rows(place[-2].indices(self.shape[1])[1])
         except DAMAGED:
@@ -55,33 +55,33 @@ Picture: TypeAlias = Tensor | BandImage | StoredImage
 
 
 def open_jpeg(image: Any) -> StoredImage | None:
-    """Take the bytes of an opened image, which stays as it is, if it is an upright JPEG of RGB."""
+    """Return a lazy decoder of an opened image if it is an upright RGB JPEG, otherwise None."""
     upright = image.format == "JPEG" and image.getexif().get(Base.Orientation, 1) == 1
     if simplejpeg is None or image.mode != "RGB" or not upright or image.fp is None:
         return None
     image.fp.seek(0)
     raw, height = image.fp.read(), image.height
     size = re.escape(struct.pack(">HH", height, image.width))
-    has_end = b"\xff\xd9" in raw[-64:]  # of files that have none Pillow says so
+    has_end = b"\xff\xd9" in raw[-64:]  # Pillow reports truncated files
     frame = re.search(rb"\xff[\xc0-\xc2]\0\x11\x08" + size, raw) if has_end else None
 
     def rows(count: int) -> NDArray[np.uint8]:
         content, part = raw, False
-        if frame:  # as if the file were not higher
+        if frame:  # reduce the height in the header to decode fewer rows
             block = 8 * max(raw[frame.end() + 2 + 3 * band] & 15 for band in range(3))
-            fewer = (-(-count // block) + 1) * block  # colours are interpolated between rows
+            fewer = (-(-count // block) + 1) * block  # chroma is interpolated between rows
             if part := fewer < height:
                 place = frame.start() + 5
                 content = raw[:place] + fewer.to_bytes(2) + raw[place + 2 :]
-        # What follows the last row is an error that Pillow passes over, too.
+        # Data after the last row are an error in strict mode; Pillow ignores them as well.
         return np.asarray(simplejpeg.decode_jpeg(content, strict=not part))
 
     return StoredImage((3, height, image.width), rows)
 
 
 def open_png(image: Any) -> StoredImage | None:
-    """Take the bytes of an opened image, which stays as it is, if it is a PNG of pixels alone."""
-    bands, file = _BANDS.get(image.mode), getattr(image, "fp", None)  # none of copies
+    """Return a lazy decoder of an opened image if it is a plain PNG, otherwise None."""
+    bands, file = _BANDS.get(image.mode), getattr(image, "fp", None)  # copies have no file
     plain = image.format == "PNG" and image.tile and image.tile[0][3] == image.mode
     if not (bands and file and plain) or _MORE & {*image.info}:
         return None
@@ -90,15 +90,15 @@ def open_png(image: Any) -> StoredImage | None:
     shape = bands, _, width = (bands, image.height, image.width)
 
     def rows(count: int) -> NDArray[np.uint8]:
-        count = max(1, count)  # 0 is no limit
+        count = max(1, count)  # 0 means no limit for zlib
         filtered = inflating.decompressobj().decompress(data, count * (1 + bands * width))
         return native.unfiltered(filtered, (count, width, bands))
 
-    return StoredImage(shape, rows) if behind == b"IEND" else None  # else EXIF, for instance
+    return StoredImage(shape, rows) if behind == b"IEND" else None  # other chunks may be EXIF
 
 
 def png_data(content: bytes, place: int) -> tuple[bytes, bytes]:
-    """Join the chunks of pixels that begin at a place, and name the chunk behind them."""
+    """Join the IDAT chunks from an offset on; also return the type of the next chunk."""
     parts = []
     while (kind := content[place + 4 : place + 8]) == b"IDAT":
         end = place + 8 + int.from_bytes(content[place : place + 4])

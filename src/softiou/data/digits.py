@@ -1,8 +1,8 @@
-"""The embedded data set "digits": scenes with soft labels that are exact by construction.
+"""The embedded data set "digits": synthetic scenes with exact soft labels.
 
 Each handwritten digit of scikit-learn is a grid of 8x8 cells that count the ink in 4x4 pixels of
-the original scan, so count / 16 is the share of the cell that ink covers. Scenes lay such digits
-over photographs; the label of a pixel says how much of it each digit covers.
+the original scan, so count / 16 is the share of the cell that ink covers. Scenes compose such
+digits over photographs; the soft label of a pixel is the share that each digit covers.
 
 Shapes: S side of a scene and s side of a digit in pixels, C classes.
 """
@@ -30,9 +30,9 @@ _IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Source:
-    """The digits and photographs of the scenes of a split; splits share none of them.
+    """The digits and photograph regions of a split; splits share none of them.
 
-    The digits are ordered by writer, the columns are those of both photographs.
+    The digits are ordered by writer; the columns apply to both photographs.
     """
 
     seed: int
@@ -47,30 +47,30 @@ _SOURCES = {
     "test": _Source(seed=2, size=128, digits=range(1348, 1797), columns=range(448, 640)),
 }
 DIGIT_SPLITS = tuple(_SOURCES)
-DIGIT_FRACTIONS = {"1_16": 16, "1_8": 8, "1_4": 4}  # of the scenes of train: the first of them
+DIGIT_FRACTIONS = {"1_16": 16, "1_8": 8, "1_4": 4}  # the first 1/n of the scenes of train
 _DIGITS_PER_SCENE = (3, 6)
 _MAGNIFICATIONS = (2, 2, 3)  # equally likely: large enough to read
-_PLACES = 4  # random ones, of which the one that covers the least of other digits is taken
-# Bright ink on dimmed photographs, so that a small network learns the task in some hundred steps.
+_PLACES = 4  # random positions; the one with the least overlap is used
+# Bright ink on dark photographs, so that a small network learns the task in some 100 steps.
 _DIMMED = 0.5
-_CONTRAST = (0.6, 1.0)  # share of the way from the background's mean colour to a bright one
+_CONTRAST = (0.6, 1.0)  # interpolation from the mean background colour to a bright colour
 _SCENE_PX = (32, 128)  # the largest digit has 26 pixels, the narrowest strip of photograph 128
 
 
 class DigitScenes(SegmentationDataset):
     """Scenes of three to six handwritten digits over photographs; class 0 is the background.
 
-    A scene depends on the split and its index alone, to the last bit on every machine. Splits share
-    neither digits (nor writers) nor regions of the photographs.
+    A scene depends only on the split and its index, and is bit-identical on every machine. Splits
+    share neither digits (nor writers) nor regions of the photographs.
 
     Args:
         split: "train", "val" or "test"; "1_16", "1_8" or "1_4" for the first scenes of train.
-        labels: "soft" gives the covered shares, "hard" (and "auto") the class that covers most.
-        size: Number of scenes; None means 2000, 64 or 128, by split.
+        labels: "soft" gives the covered shares; "hard" (and "auto") the class that covers most.
+        size: Number of scenes; None for 2000 (train), 64 (val) or 128 (test).
         scene_px: Side of a scene, 32..128.
 
     Raises:
-        DataError: There is no such split.
+        DataError: The split does not exist.
         ValueError: `size` is below 1 or `scene_px` out of range.
 
     Example:
@@ -95,7 +95,7 @@ class DigitScenes(SegmentationDataset):
         check_labels(labels)
         if labels in ("votes", "staple"):
             raise DataError(
-                f"labels={labels!r} is for several annotators, which the scenes lack; 'soft' gives "
+                f"labels={labels!r} needs several annotators, which digits lack; 'soft' gives "
                 "the share that each class covers."
             )
         if size is not None and size < 1:
@@ -114,11 +114,11 @@ class DigitScenes(SegmentationDataset):
         self._scene_px = scene_px
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return nothing: scenes are made in memory."""
+        """Return no files: scenes are generated in memory."""
         return ()
 
     def __getitem__(self, index: int) -> Sample:
-        """Compose one scene."""
+        """Compose the scene of an index."""
         index = range(len(self))[index]
         image, target = _compose(_SOURCES[self.folder], index, self._scene_px)
         soft = torch.from_numpy(target)
@@ -132,7 +132,7 @@ class DigitScenes(SegmentationDataset):
 def _compose(
     source: _Source, index: int, scene_px: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Place random digits over a random crop: image (3, S, S) and shares (C, S, S)."""
+    """Place random digits over a random crop; return image (3, S, S) and shares (C, S, S)."""
     random = np.random.default_rng((source.seed, index))
     image = _background(random, source.columns, scene_px)
     target = np.zeros((11, scene_px, scene_px), dtype=np.float32)
@@ -141,7 +141,7 @@ def _compose(
         digit, alpha = _digit(random, source.digits)
         window = _free_place(random, target[0], len(alpha))
         ink = _ink(random, image[window])
-        # Porter and Duff's "over", for the picture and for the labels: the shares keep summing to 1
+        # Porter-Duff "over" for image and labels; the shares still sum to 1
         image[window] += alpha * (ink - image[window])
         target[window] *= 1 - alpha
         target[window][1 + digit] += alpha
@@ -149,7 +149,7 @@ def _compose(
 
 
 def _background(random: np.random.Generator, columns: range, scene_px: int) -> _FloatArray:
-    """Cut a random square (3, S, S) out of the columns of a photograph."""
+    """Return a random square (3, S, S) from the columns of a photograph."""
     photograph = _photographs()[random.integers(2)]
     top = random.integers(photograph.shape[1] - scene_px, endpoint=True)
     left = random.integers(columns.start, columns.stop - scene_px, endpoint=True)
@@ -160,23 +160,23 @@ def _background(random: np.random.Generator, columns: range, scene_px: int) -> _
 def _free_place(
     random: np.random.Generator, background: _FloatArray, side: int
 ) -> tuple[slice, slice, slice]:
-    """Pick the window (all channels, s, s) with the most background (S, S) of some random ones."""
+    """Return the one of several random windows (all channels, s, s) with the most background."""
     corners = random.integers(len(background) - side, size=(_PLACES, 2), endpoint=True)
     windows = [(slice(top, top + side), slice(left, left + side)) for top, left in corners]
     return slice(None), *max(windows, key=lambda window: float(background[window].sum()))
 
 
 def _digit(random: np.random.Generator, digits: range) -> tuple[int, _FloatArray]:
-    """Pick a digit and enlarge it: its class 0..9 and the covered shares (s, s)."""
+    """Return the class 0..9 and the enlarged shares (s, s) of a random digit."""
     ink, classes = _handwriting()
     chosen = random.integers(digits.start, digits.stop)
     return int(classes[chosen]), _enlarged(ink[chosen], int(random.choice(_MAGNIFICATIONS)))
 
 
 def _enlarged(ink: _IntArray, magnification: int) -> _FloatArray:
-    """Turn sixteenths of cells (8, 8) into shares of pixels (s, s), rounded once.
+    """Enlarge sixteenths of cells (8, 8) to shares of pixels (s, s), rounded once.
 
-    The products are of integers, because those of floats depend on the machine.
+    The product uses integers, because floating-point sums differ between machines.
     """
     enlarge = _enlargement(magnification)
     shares: _FloatArray = (enlarge @ ink @ enlarge.T / (16 * magnification**2)).astype(np.float32)
@@ -184,7 +184,7 @@ def _enlarged(ink: _IntArray, magnification: int) -> _FloatArray:
 
 
 def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
-    """Pick a colour (3, 1, 1) between the background's mean and a random bright colour."""
+    """Return a colour (3, 1, 1) between the mean background and a random bright colour."""
     colour = random.uniform(0.3, 1, size=(3, 1, 1))
     colour *= 255 / colour.max()
     mean = background.mean(axis=(1, 2), keepdims=True)
@@ -193,7 +193,7 @@ def _ink(random: np.random.Generator, background: _FloatArray) -> _FloatArray:
 
 @cache
 def _enlargement(magnification: int) -> _IntArray:
-    """Return m times the matrix (s, 8) of linear interpolation that keeps the ink per area."""
+    """Return m times the (s, 8) matrix of linear interpolation that preserves total ink."""
     box = np.ones(magnification, dtype=np.int64)
     triangle = np.convolve(box, box)
     matrix = np.zeros((9 * magnification - 1, 8), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Disjoint, class-balanced lists for training, validation and test.
+"""Divide a data set into disjoint, class-balanced training, validation and test lists.
 
 Shapes: G groups of images, C classes.
 """
@@ -24,30 +24,30 @@ from softiou.errors import DataError
 def divide_images(
     source: str | Path, shares: Mapping[str, float], *, by: str | None = None, seed: int = 0
 ) -> dict[str, tuple[str, ...]]:
-    """Divide the images of train into disjoint splits with all classes in balance.
+    """Divide the images of train into disjoint splits with similar class frequencies.
 
-    Images are those of the split that lists choose from, mostly `train`, outside val and test. A
-    class stays in the rest while the others are chosen, so that it can be learnt.
+    The images are those of the split `train` (of most layouts) that are not in val or test. Images
+    are only moved out of train while each of their classes remains in train.
 
     Args:
         source: Folder of the data set, or LAYOUT:/path.
-        shares: Of the images, above 0, by name of the split, such as {"val": 0.2, "test": 0.1}.
-        by: What keeps images together, such as those of a patient or a video: a regular expression
+        shares: Share of the images for each split, above 0, such as {"val": 0.2, "test": 0.1}.
+        by: Key of the images that stay together, such as a patient or a video: a regular expression
             whose first group (or whole match) in the stem is the key, or FILE.csv:COLUMN, a table
-            whose first column holds the stems or names of the images. None: the slices of a volume.
-        seed: Of the random choice.
+            with stems or file names in its first column. None keeps slices of a volume together.
+        seed: Random seed.
 
     Returns:
-        The stems of each split in alphabetical order, and under "train" those that are left.
+        The sorted stems of each split; "train" has the remaining ones.
 
     Raises:
-        DataError: A split exists already, an image has no key, or the groups are too few.
+        DataError: A split already exists, an image has no key, or there are too few groups.
     """
     opened = open_source(source)
     for name in shares:
         if opened.has(name):
-            message = f"Expected no split {name}, but there is one."
-            raise data_error(opened.place(name), message, "Move it away, or leave it as it is.")
+            message = f"Expected no split {name}, but it already exists."
+            raise data_error(opened.place(name), message, "Move it away, or divide the rest only.")
     if not (all(share > 0 for share in shares.values()) and sum(shares.values()) < 1):
         given = ", ".join(f"--{name} {share:g}" for name, share in shares.items())
         raise DataError(f"Expected shares above 0 whose sum is below 1, but got {given}.")
@@ -74,15 +74,15 @@ def divide_images(
     }
 
 
-_SHARE = 0.2  # of the split held_out
+_SHARE = 0.2  # share of the split held_out
 _held: dict[str, tuple[str, ...]] = {}  # by fingerprint of the files
 
 
 def hold_out(opened: DataSource) -> tuple[str, ...]:
-    """Return a fifth of the images of train, as `divide_images` chooses them; one at least of two.
+    """Choose a fifth of the images of train, as in `divide_images`; at least one of two.
 
     Raises:
-        DataError: The images and masks have other errors than files that cannot be decoded.
+        DataError: The data set has errors other than unreadable files.
     """
     dataset, numbers = pool_of(opened)
     chosen_from = dataset.samples.at(np.array(numbers, np.int64))
@@ -103,7 +103,7 @@ def hold_out(opened: DataSource) -> tuple[str, ...]:
 
 
 def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) -> list[int]:
-    """Take groups in order while each brings the number of images nearer to the wanted one."""
+    """Return the first groups, as long as each brings the number of images closer to `wanted`."""
     chosen: list[int] = []
     total = 0
     for group in order.tolist():
@@ -114,26 +114,26 @@ def _up_to(order: NDArray[np.int64], sizes: NDArray[np.int64], wanted: float) ->
 
 
 def _numbered(keys: Iterable[str | int]) -> NDArray[np.int64]:
-    """Return the number of the group of each image, which are those of one key."""
+    """Return the group index of each image; images with equal keys share a group."""
     numbers: dict[str | int, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], np.int64)
 
 
 def _volumes(dataset: FolderDataset, numbers: Sequence[int]) -> Iterator[str | int]:
-    """Return the volume of each slice, and the number of any other image."""
+    """Return the volume of each slice, and a unique index for any other image."""
     images = dataset.samples.images.take(np.array(numbers, np.int64)).texts()
     return (os.path.dirname(i) if i.endswith(SLICE) else n for n, i in enumerate(images))
 
 
 def _summed(pixels: NDArray[np.float64], groups: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the pixels of each class in each group: (I, C) -> (G, C)."""
+    """Sum the pixels of each class over the groups: (I, C) -> (G, C)."""
     found = np.zeros((groups.max() + 1, pixels.shape[1]))
     np.add.at(found, groups, pixels)
     return found
 
 
 def _keys(stems: Sequence[str], by: str) -> Sequence[str]:
-    """Return the key of each image."""
+    """Return the group key of each image."""
     table, _, column = by.rpartition(":")
     if table.endswith(".csv"):
         found = _column(Path(table).expanduser(), column)
@@ -155,14 +155,14 @@ def _keys(stems: Sequence[str], by: str) -> Sequence[str]:
 
 
 def _column(path: Path, column: str) -> dict[str, str]:
-    """Read a column of a table, by the stem of the image in the first column."""
+    """Return {stem in the first column: value of another column} of a table."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = csv.DictReader(file)
             names = list(rows.fieldnames or ())
             if column not in names:
                 message = f"Expected a column {column!r}, but found {', '.join(names)}."
-                raise data_error(path, message, "Name one as --by FILE.csv:COLUMN.")
+                raise data_error(path, message, "Choose a column with --by FILE.csv:COLUMN.")
             return {Path(row[names[0]]).stem: row[column] for row in rows}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"--by: Cannot read {path}: {error}.") from error

@@ -1,4 +1,4 @@
-"""The common form of all annotation files: the shapes of an image, and the labels that they make.
+"""The shapes of an image from any annotation format, and the labels drawn from them.
 
 Shapes of arrays: P points, C classes, H and W the image, h and w a crop of it, in pixels.
 """
@@ -20,23 +20,23 @@ from softiou.data.views import View
 if TYPE_CHECKING:
     from softiou.data.annotations.panoptic import Segments
 
-Ring: TypeAlias = NDArray[np.float32]  # x and y (P, 2); the upper left corner of the image is 0, 0
-_HALF = 0.4999  # of a pixel; shares of the sides in six digits are no nearer to it
+Ring: TypeAlias = NDArray[np.float32]  # x, y (P, 2); the image's upper left corner is 0, 0
+_HALF = 0.4999  # half a pixel, less the rounding of relative coordinates with six digits
 Overlap: TypeAlias = Literal["later", "ignore"]
 
 
 @dataclass(frozen=True, eq=False)
 class Bitmap:
-    """A mask as the lengths of its runs, of zeros and ones in turn."""
+    """A run-length encoded mask: lengths of alternating runs of zeros and ones."""
 
     runs: NDArray[np.int64]  # lengths, first of zeros
     size: tuple[int, int]  # (H, W); their product is the sum of the runs
-    place: tuple[int, int] = (0, 0)  # row and column of its corner in the image
-    by_columns: bool = False  # whether runs go down the columns, as those of COCO
+    place: tuple[int, int] = (0, 0)  # row and column of its upper left corner in the image
+    by_columns: bool = False  # whether runs are in column-major order, as in COCO
 
     @classmethod
     def of(cls, mask: NDArray[np.bool_], place: tuple[int, int] = (0, 0)) -> "Bitmap":
-        """Return a mask (H, W) in this form."""
+        """Encode a mask (H, W)."""
         edges = np.flatnonzero(np.diff(mask.ravel(), prepend=False, append=False))
         return cls(np.diff(edges, prepend=0, append=mask.size), mask.shape, place)
 
@@ -48,31 +48,31 @@ class Bitmap:
 
 @dataclass(frozen=True, eq=False)
 class Shape:
-    """An area of one class."""
+    """A region of one class."""
 
-    name: str | None  # of the class, as in the file; None for pixels that are ignored
-    outlines: tuple[Ring, ...] = ()  # of its parts
-    holes: tuple[Ring, ...] = ()  # outlines of what is cut out of them
+    name: str | None  # name of the class in the file; None for ignored pixels
+    outlines: tuple[Ring, ...] = ()  # one for each part
+    holes: tuple[Ring, ...] = ()  # outlines of holes in the parts
     bitmap: "Bitmap | Segments | None" = None  # instead of outlines
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What the shapes of a data set mean."""
+    """The labels of the shapes of a data set."""
 
-    # class or `ignore_index` by the name of a shape; others are not drawn
+    # class or `ignore_index` of each shape name; other shapes are not drawn
     labels: Mapping[str | None, int]
     num_classes: int  # C
-    ignore_index: int  # the label that is ignored
-    uncovered: int = 0  # label of the pixels that no shape covers
-    # "later" shapes lie above earlier ones, or "ignore" where several classes overlap
+    ignore_index: int  # label of ignored pixels
+    uncovered: int = 0  # label of uncovered pixels
+    # "later": later shapes cover earlier ones; "ignore": overlaps of classes are ignored
     overlap: Overlap = "later"
 
 
-class Drawing:  # no dataclass: Lightning would copy it field by field
-    """The shapes of an image in their order, in the place of a mask file.
+class Drawing:  # not a dataclass, which Lightning would copy field by field
+    """The shapes of an image in drawing order; takes the place of a mask file.
 
-    `size` (H, W) is that of the file; None where points are shares of the sides of the image.
+    `size` is (H, W) as stated in the file; None if coordinates are relative to the image size.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         return f"{self.file} ({self.image.name})"
 
     def labels(self, size: tuple[int, int]) -> Tensor:
-        """Return the label of each pixel of the image (H, W): of what covers half of it or more."""
+        """Return the label map (H, W); a shape labels the pixels that it covers by half or more."""
         legend = self.legend
         target = np.full(size, legend.uncovered, np.int64)
         drawn = np.zeros(size if legend.overlap == "ignore" else (0, 0), bool)
@@ -105,11 +105,11 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         return torch.from_numpy(target)
 
     def shares(self, view: View, size: tuple[int, int]) -> Tensor:
-        """Return the share of each class (C, h, w) in the pixels of a view, as a soft target.
+        """Return the soft target (C, h, w) of a view: the share of each class in each pixel.
 
-        The share of a shape is the exact area of its outlines. Where several meet in a pixel, the
-        upper one has its own share and those below what is left, which is exact for shapes side by
-        side and for those that lie wholly on others. Ignored parts are left out as in
+        The share of a shape is the exact area of its outlines. If several shapes overlap a pixel,
+        the upper one gets its own share and the lower ones what remains. This is exact for adjacent
+        shapes and for shapes that lie completely on others. Ignored parts are treated as in
         `mask_shares`.
         """
         legend = self.legend
@@ -132,7 +132,7 @@ class Drawing:  # no dataclass: Lightning would copy it field by field
         return normalised(torch.from_numpy(shares), inside - ignored, legend.ignore_index)
 
     def _covers(self, view: View, size: tuple[int, int]) -> Iterator[tuple[int, Cover]]:
-        """Return the label and the cover of each shape that the view shows, in order."""
+        """Yield the label and the coverage of each shape inside the view, in drawing order."""
         unit = size if self.size is None else (1, 1)
         covers = {cover.shape: cover for cover in _polygons(self.shapes, view, unit)}
         for number, shape in enumerate(self.shapes):
@@ -149,13 +149,13 @@ def _side_by_side(
     inside: NDArray[np.float32],
     ignored: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Add covers without order, ignore where classes overlap, and return what nothing covers."""
+    """Add covers regardless of order, ignore overlaps of classes, return the uncovered shares."""
     for label, cover in covers:
         planes[label][cover.box] += cover.shares
     total = np.zeros_like(inside)
     several = {
         id(planes[label]): planes[label] for label, _ in covers
-    }  # one of all that is ignored
+    }  # all ignored labels share one plane
     for plane in several.values():
         np.minimum(plane, inside, out=plane)
         total += plane
@@ -166,7 +166,7 @@ def _side_by_side(
 
 
 def _polygons(shapes: Sequence[Shape], view: View, unit: tuple[int, int]) -> Iterator[Cover]:
-    """Return the covers of the shapes that have outlines."""
+    """Yield the coverage of the shapes with outlines."""
     rings = [
         (ring, number, sign)
         for number, shape in enumerate(shapes)
@@ -191,7 +191,7 @@ def _polygons(shapes: Sequence[Shape], view: View, unit: tuple[int, int]) -> Ite
 
 
 def _bitmap_cover(number: int, bitmap: "Bitmap | Segments", view: View) -> Cover | None:
-    """Return the cover of a bitmap; None where the view does not show it."""
+    """Return the coverage of a bitmap, or None if it is outside the view."""
     firsts, lengths = (view.top, view.left), (view.height, view.width)
     windows, box = [], []
     for first, length, new, place, side in zip(

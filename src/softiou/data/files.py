@@ -1,4 +1,4 @@
-"""Files by stem, as all layouts use them."""
+"""Find files by stem, for all layouts."""
 
 import codecs
 import os
@@ -19,19 +19,19 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # others run programs
-MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # they keep numbers
+MASK_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})  # lossless
 ANNOTATION_SUFFIXES = frozenset({".json", ".txt", ".xml"})
-UNLABELED = "unlabeled"  # folder of images without labels
+UNLABELED = "unlabeled"  # folder of unlabelled images
 
 
-StemOf: TypeAlias = Callable[[str], str | None]  # of a name; None of files of another kind
+StemOf: TypeAlias = Callable[[str], str | None]  # stem of a name; None: no match
 
 
 class SampleFiles(NamedTuple):
     """The files of one sample: an image and one mask per annotator.
 
-    An annotator of a data set with several may have left an image out: then there are fewer masks
-    than `annotators`, at least one.
+    An annotator may have skipped an image: then there are fewer masks than `annotators`, but at
+    least one.
     """
 
     stem: str
@@ -41,12 +41,12 @@ class SampleFiles(NamedTuple):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Return all of the files."""
+        """Return all files."""
         return (self.image, *(m.file if isinstance(m, Drawing) else m for m in self.masks))
 
 
 def visible_files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """Return the files with one of the suffixes, by name, without hidden ones (macOS's `._*`)."""
+    """Return the files with one of the suffixes, sorted, except hidden ones (macOS: `._*`)."""
     return [folder / name for name in _visible_names(folder, suffixes)]
 
 
@@ -61,12 +61,12 @@ def _visible_names(folder: Path, suffixes: frozenset[str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class SampleTable(Sequence[SampleFiles]):
-    """Samples in the order of their stems."""
+    """The samples of a split, sorted by stem."""
 
     stems: Names
     images: Paths
-    masks: Sequence[Paths]  # of each annotator, who may lack some
-    drawn: Mapping[str, Drawing]  # what takes the place of mask files, by stem
+    masks: Sequence[Paths]  # one for each annotator, with empty names for missing masks
+    drawn: Mapping[str, Drawing]  # replace mask files, by stem
 
     def __len__(self) -> int:
         return len(self.stems)
@@ -78,13 +78,13 @@ class SampleTable(Sequence[SampleFiles]):
         return SampleFiles(stem, self.images[index], masks, len(self.masks))
 
     def at(self, rows: Rows) -> "SampleTable":
-        """Return the samples of some numbers."""
+        """Return the samples of some rows."""
         masks = [paths.take(rows) for paths in self.masks]
         return SampleTable(self.stems.take(rows), self.images.take(rows), masks, self.drawn)
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """Return a hash of names, sizes and times of files, which changes when one of them does."""
+    """Return a hash of names, sizes and modification times of files."""
     paths = Paths.of(files)
     digest = sha256(paths.facts.tobytes())
     for text in paths.texts():
@@ -93,11 +93,11 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def mask_folders(folder: Path) -> tuple[Path, ...]:
-    """Return `masks`, or `masks_1` to `masks_R`, or nothing."""
+    """Return the folder `masks`, or `masks_1` to `masks_R`; empty if there are none."""
     if (folder / "masks").is_dir():
         return (folder / "masks",)
     numbered = {
-        (int(match[1]), path.name): path  # masks_1 and masks_01 are two annotators
+        (int(match[1]), path.name): path  # masks_1 and masks_01 are different annotators
         for path in folder.glob("masks_*")
         if (match := re.fullmatch(r"masks_(\d+)", path.name)) and path.is_dir()
     }
@@ -105,14 +105,14 @@ def mask_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def composed(name: str) -> str:
-    """Return a name in composed Unicode: macOS and archives store ü as u and two dots."""
+    """Return a name in NFC; macOS and archives store ü decomposed into u and two dots."""
     return unicodedata.normalize("NFC", name)
 
 
 def files_by_stem(
     folder: Path, suffixes: frozenset[str], stem_of: StemOf | None = None, *, axis: str = ""
 ) -> tuple[FileTable, list[Problem]]:
-    """Find the files, and with an axis slices, of a folder by stem; two of one are a problem."""
+    """Return the files (with `axis`: slices) of a folder by stem; report duplicate stems."""
     if stem_of is None and (usual := usual_files(folder, suffixes)):
         return usual, []
     names: dict[str, str] = {}
@@ -127,7 +127,7 @@ def files_by_stem(
         if stem in names:
             twice.add(stem)
         names[stem] = name
-    message = f"Expected one file per stem, but found stems with two: {some_stems(twice)}."
+    message = f"Expected one file per stem, but several files share a stem: {some_stems(twice)}."
     remedy = "Remove or rename one of each pair."
     problems = [Problem(str(folder), message, remedy, kind="stems")] if twice else []
     slices: dict[str, Path] = {}
@@ -148,7 +148,7 @@ def files_by_stem(
 def images_by_stem(
     folder: Path, stem_of: StemOf | None = None, *, below: bool = True, axis: str = "z"
 ) -> tuple[FileTable, list[Problem]]:
-    """Find the images and slices of a folder by stem; a problem are none, and others `below` it."""
+    """Return the images and slices of a folder by stem; report an empty folder and subfolders."""
     images, problems = files_by_stem(folder, IMAGE_SUFFIXES, stem_of, axis=axis)
     if not images and not problems:
         return images, [_no_images(folder)]
@@ -156,18 +156,18 @@ def images_by_stem(
 
 
 def left_below(folder: Path) -> list[Problem]:
-    """Report the images in the folders of a folder, which are not read."""
+    """Report images in subfolders, which are not read."""
     if not (below := images_below(folder)):
         return []
-    message = f"Expected all images directly in this folder, but found {below} in folders of it, "
-    message += "which would be left out."
-    remedy = "Move them up, or make them a split of their own."
+    message = f"Expected all images directly in this folder, but found {below} in its subfolders, "
+    message += "which are not read."
+    remedy = "Move them up, or make them a separate split."
     return [Problem(str(folder), message, remedy)]
 
 
 def images_below(folder: Path) -> int:
-    """Count the images in the folders of a folder, without hidden ones."""
-    images = tuple(IMAGE_SUFFIXES)  # few names are asked for, of a million
+    """Count the images in subfolders, except hidden ones."""
+    images = tuple(IMAGE_SUFFIXES)  # avoids a stat call for each of many images
     inner = (name for name in os.listdir(folder) if not name.lower().endswith(images))
     return sum(
         len(visible_files(Path(below), IMAGE_SUFFIXES))
@@ -178,12 +178,12 @@ def images_below(folder: Path) -> int:
 
 
 def images_in(folder: Path) -> FileTable:
-    """Return the images of any folder (or of `images` in it) by FOLDER/STEM, in order."""
+    """Return the images of a folder, or of its subfolder `images`, by FOLDER/STEM, sorted."""
     folder = folder.resolve()  # "." has no name
     inner = folder / "images" if (folder / "images").is_dir() else folder
     if not inner.is_dir():
-        message = "Expected a folder of images, but there is no such folder."
-        raise data_error(folder, message, "Check the path for typing errors.")
+        message = "Expected a folder of images, but the folder does not exist."
+        raise data_error(folder, message, "Check the path.")
     images, problems = images_by_stem(inner)
     if problems:
         raise DataProblemsError(*problems)
@@ -191,13 +191,13 @@ def images_in(folder: Path) -> FileTable:
 
 
 def lines_of(path: Path) -> tuple[list[str], list[Problem]]:
-    """Read the lines of a list; it is a problem when the file is in UTF-16.
+    """Return the lines of a list, or a problem if the file is in UTF-16.
 
-    Bytes that are not UTF-8 stay as they are, so that a list can name files of such names.
+    Bytes that are not UTF-8 are kept, because file names can contain them.
     """
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     if b"\0" in content:
-        message = f"Expected a list in UTF-8, but byte {content.index(0)} of the file is not."
+        message = f"Expected a list in UTF-8, but byte {content.index(0)} of the file is 0."
         remedy = "Save it as UTF-8; the `>` of Windows PowerShell writes UTF-16."
         return [], [Problem(str(path), message, remedy, kind="list")]
     text = composed(content.decode("utf-8", "surrogateescape"))
@@ -205,7 +205,7 @@ def lines_of(path: Path) -> tuple[list[str], list[Problem]]:
 
 
 def some_stems(stems: Iterable[str]) -> str:
-    """Count the stems and list the first few."""
+    """Return the number of stems and the first few of them."""
     names = sorted(stems)
     return f"{len(names)} ({some_of(names)})"
 

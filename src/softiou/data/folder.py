@@ -1,4 +1,4 @@
-"""Images and masks in files, of any layout.
+"""Data sets of image and mask files, in any layout.
 
 Shapes: R annotators, C classes, H and W in pixels.
 """
@@ -25,32 +25,32 @@ from softiou.data.verifying import unreadable
 from softiou.data.volumes import SLICE, volume_at
 from softiou.targets import staple, vote_shares
 
-_ROWS = 512  # read at once
+_ROWS = 512  # rows read at a time
 
 
 class FolderDataset(SegmentationDataset):
-    """Images and masks in files, one mask per image or one per annotator.
+    """A data set of image and mask files, with one mask per image or one per annotator.
 
-    An annotator without a mask of an image counts as one who ignores all of its pixels.
+    If an annotator has no mask of an image, all of its pixels are ignored for this annotator.
 
-    `splits/NAME.txt` (one stem per line) restricts the split NAME to the listed images; when there
+    `splits/NAME.txt` (one stem per line) restricts the split NAME to the listed images; if there
     is no folder NAME, it lists images of `train`.
 
     Args:
         source: Folder with `dataset.yaml`, or LAYOUT:/path; see `open_source`.
         split: Name of the split.
-        labels: "hard" gives class indices, the majority of several annotators (a tie goes to the
+        labels: "hard" gives class indices, the majority of several annotators (ties go to the
             lowest index). "votes" gives the masks of all annotators, "soft" the share of each class
-            among those who did not ignore the pixel, "staple" the probability of each class given
-            how well each annotator agrees with the others (see `softiou.targets.staple`). "auto" is
-            votes for several annotators and hard for one. Pixels that only a parent class is known
-            of have a vote for each of its children, and are ignored in hard labels.
-        skip_corrupt: Leave out the samples whose files cannot be decoded (`skipped` names them);
+            among those who did not ignore the pixel, "staple" its probability given the estimated
+            reliability of the annotators (see `softiou.targets.staple`). "auto" is votes for
+            several annotators, hard for one. A parent class has a vote for each child, and is
+            ignored if hard.
+        skip_corrupt: Whether to skip samples whose files cannot be decoded (see `skipped`);
             otherwise reading one raises.
-        bands: Of the images; without ranges they are measured here. None for colours.
+        bands: Bands of the images; missing ranges are measured. None for RGB.
 
     Raises:
-        DataError: The data set has errors; the message names files, values and what to do.
+        DataError: The data set has errors; the message names files, values and remedies.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class FolderDataset(SegmentationDataset):
         self._mask_reader = opened.mask_reader()
         self.parents = bool(self._mask_reader.parents)
         if self.parents and self.annotators > 1:
-            message = f"Expected one mask for each image beside `parents`, but {split} has "
+            message = f"Expected one mask for each image, because of `parents`, but {split} has "
             message += f"{self.annotators} annotators."
-            raise data_error(opened.root, message, "Leave `parents` out of dataset.yaml.")
+            raise data_error(opened.root, message, "Remove `parents` from dataset.yaml.")
         if bands is not None and not bands.ranges:
             bands = measured(self.samples.images, bands)
         self.bands = bands
@@ -99,27 +99,27 @@ class FolderDataset(SegmentationDataset):
         return self.at(np.setdiff1d(np.arange(len(self.samples)), rows))
 
     def at(self, rows: Rows) -> Self:
-        """Return the data set of some of its images."""
+        """Return the data set restricted to some rows."""
         some = copy(self)
         some.samples = self.samples.at(rows)
         some.stems = some.samples.stems
         return some
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the image and the masks."""
+        """Return the files of the image and its masks."""
         sample: SampleFiles = self.samples[index]
         return sample.paths
 
     def columns(self) -> tuple[Paths, ...]:
-        """Return the images, and the masks of each annotator."""
+        """Return the files of the images, and of the masks of each annotator."""
         return (self.samples.images, *self.samples.masks)
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample."""
+        """Read the sample of an index."""
         return whole(self.compact(index))
 
     def compact(self, index: int) -> Mapping[str, Any]:
-        """Read a sample as uint8 where that suffices, or chosen bands where they are indexed."""
+        """Return a lazy sample; its arrays are read when they are indexed, as uint8 if possible."""
         files: SampleFiles = self.samples[index]
         sample: dict[str, Any] = {"stem": files.stem}
         if self.bands is None:
@@ -129,15 +129,15 @@ class FolderDataset(SegmentationDataset):
         sample["target"] = StoredTarget(self, index, files, sample["image"])
         if isinstance(files.masks[0], Drawing):
             sample["drawing"] = files.masks[0]
-            if self.bands is None:  # `coverage` reads the shapes alone
+            if self.bands is None:  # `coverage` needs only the shapes
                 sample["target"] = sample["target"][..., :, :]
         return sample
 
     def target(
         self, files: SampleFiles, size: Sequence[int] | None = None, box: Box | None = None
     ) -> Tensor:
-        """Read a target, or rows and columns of it, perhaps for an image of `size` (H, W)."""
-        within = None if self.labels == "staple" else box  # which takes all pixels
+        """Read a target or a box of it, and check its size against `size` (H, W) if given."""
+        within = None if self.labels == "staple" else box  # STAPLE needs all pixels
         votes = self.parents and self.labels != "hard"
         masks: list[Tensor] = []
         for mask in files.masks:
@@ -145,13 +145,13 @@ class FolderDataset(SegmentationDataset):
             if size and (problem := size_problem(mask, own, files.image, size)):
                 raise DataProblemsError(problem)
             masks += found if votes else [found]
-        for _ in range(self.annotators - len(masks)):  # those who left the image out
+        for _ in range(self.annotators - len(masks)):  # annotators who skipped the image
             masks.append(torch.full_like(masks[0], self.description.ignore_index))
         target = self._target(torch.stack(masks) if len(masks) > 1 else masks[0].unsqueeze(0))
         return target[..., *box] if box and not within else target
 
     def _target(self, masks: Tensor) -> Tensor:
-        """Turn the masks (R, H, W) of the annotators into one target."""
+        """Combine the masks (R, H, W) of the annotators into one target."""
         if self.labels == "votes":
             return masks
         if self.labels == "soft":
@@ -163,24 +163,24 @@ class FolderDataset(SegmentationDataset):
         probs, valid = join(
             masks.unsqueeze(0), num_classes=self.description.num_classes, ignore_index=ignore_index
         )
-        # (1, C, H, W) -> (C, H, W), or the first of the largest -> (H, W)
+        # (1, C, H, W) -> (C, H, W), or the first maximum -> (H, W)
         target = probs[0].argmax(dim=0) if self.labels == "hard" else probs[0]
         return target.where(valid[0], ignore_index)
 
 
-class StoredTarget:  # no dataclass, as Drawing
-    """The target of an image, ignored where a chosen band of it has no value."""
+class StoredTarget:  # not a dataclass, see Drawing
+    """The lazy target of an image; pixels with a missing band value are ignored."""
 
     def __init__(
         self, dataset: FolderDataset, row: int, files: SampleFiles, image: Picture
     ) -> None:
         self.dataset, self.row, self.files, self.image = dataset, row, files, image
 
-    def __reduce__(self) -> Any:  # without the list of all files
+    def __reduce__(self) -> Any:  # pickle only one row of the file list
         return StoredTarget, (self.dataset.at(np.array([self.row])), 0, self.files, self.image)
 
     def labels(self) -> Tensor:
-        """Return all hard labels (H, W), in few bytes a pixel and little more memory."""
+        """Return the whole hard label map (H, W), with little memory besides the result."""
         size, ignore_index = self.image.shape[-2:], self.dataset.description.ignore_index
         found = self.dataset.target(self.files, size, (slice(0, size[0]), slice(0, size[1])))
         if self.dataset.bands is None:
@@ -199,7 +199,7 @@ class StoredTarget:  # no dataclass, as Drawing
 
 
 def stored_target(sample: Sample) -> Tensor:
-    """Return the whole target of a sample, also of one whose huge image stays in its file."""
+    """Return the whole target of a sample, even if its huge image is read lazily."""
     target: Tensor | StoredTarget = sample["target"]
     return target.labels() if isinstance(target, StoredTarget) else target
 
@@ -207,7 +207,7 @@ def stored_target(sample: Sample) -> Tensor:
 def size_problem(
     mask_path: Path | Drawing, mask_size: Sequence[int], image_path: Path, size: Sequence[int]
 ) -> Problem | None:
-    """Report a mask whose size (H, W) is not that of its image."""
+    """Report a mask whose size (H, W) differs from that of its image."""
     if isinstance(mask_path, Path) and mask_path.suffix == image_path.suffix == SLICE:
         return volume_at(mask_path.parent).difference(volume_at(image_path.parent))
     height, width = size
@@ -217,7 +217,7 @@ def size_problem(
     message = f"Expected the size of {image_path.name}, {width}x{height} (width x height), but "
     message += f"found {mask_width}x{mask_height}."
     if (mask_height, mask_width) == (width, height):
-        remedy = "The image may carry an EXIF rotation that the mask lacks: rotate the mask."
+        remedy = "The image may have an EXIF rotation that the mask lacks: rotate the mask."
     else:
         remedy = "Resize the mask with nearest neighbour, or replace it."
     return Problem(str(mask_path), message, remedy, kind="size_mismatch")

@@ -18,17 +18,17 @@ from softiou.data.source import DataSource, open_source
 from softiou.data.verifying import bounded_map
 from softiou.errors import DataError
 
-_CANDIDATES = 64  # enough to balance well, few enough that the seed matters
-_TOGETHER = 4096  # are put into one order; the time grows with the square
+_CANDIDATES = 64  # enough for a good balance, few enough for different results with different seeds
+_TOGETHER = 4096  # images ordered together; the time grows quadratically
 
 _Pixels = NDArray[np.float64]
 
 
 def parse_fractions(text: str) -> list[Fraction]:
-    """Read "1/16,1/8" into fractions.
+    """Parse fractions such as "1/16,1/8".
 
     Raises:
-        DataError: One of them is not between 0 and 1.
+        DataError: A fraction is not between 0 and 1.
 
     Example:
         >>> parse_fractions("1/8, 0.25")
@@ -40,7 +40,7 @@ def parse_fractions(text: str) -> list[Fraction]:
             fraction = Fraction(part.strip())
         except (ValueError, ZeroDivisionError) as error:
             raise DataError(
-                f"--fractions: {part.strip()!r} is no fraction; write for instance 1/16,1/8,1/4."
+                f"--fractions: {part.strip()!r} is not a fraction; write, say, 1/16,1/8,1/4."
             ) from error
         if not 0 < fraction < 1:
             raise DataError(f"--fractions: {part.strip()} is not between 0 and 1.")
@@ -49,32 +49,31 @@ def parse_fractions(text: str) -> list[Fraction]:
 
 
 def name_of(fraction: Fraction) -> str:
-    """Return the name of the split that holds a fraction: 1_8 for an eighth."""
+    """Return the name of the list of a fraction, such as 1_8 for 1/8."""
     return f"{fraction.numerator}_{fraction.denominator}"
 
 
 def split_fractions(
     source: str | Path, fractions: Sequence[Fraction], *, seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """Choose images to train on, so that smaller fractions are parts of larger ones.
+    """Choose nested, class-balanced fractions of the training images.
 
-    The images are those of the split that lists choose from, mostly `train`, without those of val
-    and test.
-
-    They are put into one order, and each fraction takes the first of them. At first each image adds
-    a class that is still missing, the rarest one; then each is the one of a few random candidates
-    that brings the class frequencies, in pixels and in images, closest to those of all images.
+    The images are those of the split `train` (of most layouts) that are not in val or test. They
+    are sorted once, and each fraction takes the first of them, so smaller fractions are subsets of
+    larger ones. First, images are added for the rarest class that is still missing. After that, of
+    some random candidates the one is added that brings the class frequencies, in pixels and in
+    images, closest to those of all images.
 
     Args:
         source: Folder of the data set, or LAYOUT:/path.
-        fractions: Between 0 and 1.
-        seed: Of the random candidates.
+        fractions: Fractions between 0 and 1.
+        seed: Random seed.
 
     Returns:
-        The stems by name of the split, such as "1_8", in alphabetical order; at least one each.
+        The sorted stems of each list, such as "1_8"; at least one each.
 
     Raises:
-        DataError: The data set cannot be used.
+        DataError: The data set has errors.
     """
     opened = open_source(source)
     dataset, numbers = pool_of(opened)
@@ -87,10 +86,10 @@ def split_fractions(
 
 
 def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDataset, list[int]]:
-    """Return the split that lists choose from, and the numbers of its images outside val and test.
+    """Return the split to choose from, and the indices of its images outside val and test.
 
     Raises:
-        DataError: There are none.
+        DataError: There are no such images.
     """
     pool = opened.layout.pool
     dataset = FolderDataset(opened, pool, labels="hard", skip_corrupt=skip_corrupt)
@@ -98,13 +97,13 @@ def pool_of(opened: DataSource, *, skip_corrupt: bool = False) -> tuple[FolderDa
     paths = dataset.samples.images.real()
     numbers = [number for number, path in enumerate(paths) if path not in evaluated]
     if not numbers:
-        message = "Expected images to choose from, but val and test hold all of them."
-        raise data_error(opened.place(pool), message, "Shorten their lists.")
+        message = "Expected images to choose from, but all of them are in val or test."
+        raise data_error(opened.place(pool), message, "Remove images from their lists.")
     return dataset, numbers
 
 
 def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
-    """Count the pixels of each class in each of some images (I, C)."""
+    """Count the pixels of each class in some images: (I, C)."""
 
     def count(number: int) -> NDArray[np.int64]:
         target = dataset.target(dataset.samples[number])
@@ -117,11 +116,11 @@ def count_pixels(dataset: FolderDataset, numbers: Sequence[int]) -> _Pixels:
 
 
 def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = False) -> list[int]:
-    """Order images so that the first ones of any number have the class frequencies of all.
+    """Order images so that any number of first images has the class frequencies of all.
 
-    `pixels` (I, C) are those of each class in each image. With `spare` the order ends before the
-    last image of a class. Above 4096 images, those whose rarest class is the same are ordered in
-    parts of this size, from which the order takes evenly.
+    `pixels` (I, C) are the pixel counts of the images. With `spare`, the order ends before the last
+    image of a class. More than 4096 images are grouped by their rarest class and divided into parts
+    of this size; the order alternates evenly between the parts.
     """
     random = np.random.default_rng(seed)
     if len(pixels) <= _TOGETHER:
@@ -142,7 +141,7 @@ def balanced_order(pixels: _Pixels, length: int, *, seed: int, spare: bool = Fal
 def _order_of(
     pixels: _Pixels, length: int, random: np.random.Generator, *, spare: bool
 ) -> list[int]:
-    """Order a few thousand images."""
+    """Order at most a few thousand images."""
     features = _features(pixels)
     occurs = pixels > 0  # (I, C)
     images = occurs.sum(0)
@@ -173,7 +172,7 @@ def _order_of(
 
 
 def _features(pixels: _Pixels) -> _Pixels:
-    """Return pixels and presence of each class, in units of their means over all images (I, 2C)."""
+    """Return pixels and presence of each class, divided by their means over the images (I, 2C)."""
     both = np.concatenate([pixels, pixels > 0], axis=1)
     mean = both.mean(0)
     features: _Pixels = both[:, mean > 0] / mean[mean > 0]
@@ -188,13 +187,13 @@ def write_splits(
     Args:
         source: Folder of the data set, or LAYOUT:/path.
         splits: Stems by name of the split.
-        folder: Where to; None for DATA/splits, with DATA that folder or /path.
+        folder: Folder of the lists; None for DATA/splits.
 
     Returns:
-        The files.
+        The paths of the lists.
 
     Raises:
-        DataError: One of them exists with other stems; then nothing is written.
+        DataError: A list already exists with other stems; then nothing is written.
     """
     folder = open_source(source).lists if folder is None else folder
     contents = {
@@ -205,7 +204,7 @@ def write_splits(
     }
     for path, content in contents.items():
         if path.exists() and path.read_bytes() != content:
-            message = "The list exists already, with other images; nothing was changed."
+            message = "The list already exists with other images; nothing was changed."
             raise data_error(path, message, "Remove it, or choose another folder with --out.")
     for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)

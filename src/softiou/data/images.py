@@ -1,4 +1,4 @@
-"""Images without their labels: of a split to predict on, or for training without masks.
+"""Data sets of images without labels, for prediction and semi-supervised training.
 
 Sizes: H and W in pixels.
 """
@@ -27,21 +27,21 @@ from softiou.data.verifying import unreadable
 
 
 class ImageSample(TypedDict):
-    """One image, uint8 (3, H, W) or float32 (B, H, W) of chosen bands, and its name."""
+    """An image, uint8 (3, H, W), or float32 (B, H, W) for chosen bands, and its name."""
 
     image: Tensor
     stem: str
 
 
 class ImageDataset(Dataset[ImageSample]):
-    """Images by number; masks are never opened.
+    """Images without labels; masks are never opened.
 
     Args:
-        folder: Of the images; stems are unique within it.
-        stems: A name for every image.
-        read: Returns the image of a number, or what reads windows of it.
-        skipped: Stems that were left out because their files cannot be read.
-        excluded: Stems that were left out because splits of the data set hold the same images.
+        folder: Name of the folder of the images; stems are unique within it.
+        stems: Name of each image.
+        read: Returns the image of an index, which may be lazy.
+        skipped: Stems that were skipped because their files cannot be read.
+        excluded: Stems that were excluded because a split of the data set has the same image.
     """
 
     def __init__(
@@ -63,26 +63,26 @@ class ImageDataset(Dataset[ImageSample]):
         return len(self.stems)
 
     def __getitem__(self, index: int) -> ImageSample:
-        """Read one image."""
+        """Read the image of an index."""
         return {"image": self.stored(index)[..., :, :].contiguous(), "stem": self.stems[index]}
 
 
 def open_images(
     source: str | Path, split: str, *, skip_corrupt: bool = False, bands: Bands | None = None
 ) -> tuple[ImageDataset, DatasetDescription]:
-    """Open the images of a split, labelled or not, for instance "unlabeled".
+    """Open the images of a split, with or without labels, such as "unlabeled".
 
     Args:
         source: As for `open_dataset`.
         split: Name of the split.
-        skip_corrupt: Leave out the images whose files cannot be decoded.
-        bands: Of the images, see `read_image`.
+        skip_corrupt: Whether to skip images whose files cannot be decoded.
+        bands: Bands of the images, see `read_image`.
 
     Returns:
         The images, and the classes of the data set.
 
     Raises:
-        DataError: There is no such folder or split, it holds no images, or some cannot be decoded.
+        DataError: The folder or split does not exist, is empty, or has unreadable images.
     """
     if source == "digits":
         scenes = DigitScenes(split, labels="hard")
@@ -108,18 +108,18 @@ def open_unlabeled(
 
     Args:
         source: As for `open_dataset`.
-        split: The split to train on with masks; its images are left out.
-        folder: Of the images; None for DATA/unlabeled/images/ and for the images of the split
-            `train` that the list of the split leaves out.
-        evaluated: Splits whose images, and copies of them, are also left out.
+        split: Split to train on with masks; its images are excluded.
+        folder: Folder of the images; None for DATA/unlabeled/images/ and the images of the split
+            `train` that are not in the list of `split`.
+        evaluated: Splits whose images, and copies of them, are also excluded.
         skip_corrupt, bands: As for `open_images`.
-        verify: Whether to check that they can be decoded, if none are skipped.
+        verify: Whether to check that all images can be decoded.
 
     Returns:
-        The images; their stems are FOLDER/STEM. Masks are never opened.
+        The images, with stems FOLDER/STEM. Masks are never opened.
 
     Raises:
-        DataError: There are none, or some cannot be decoded.
+        DataError: There are no images, or some cannot be decoded.
     """
     evaluated = tuple(evaluated)
     how: dict[str, Any] = {"skip_corrupt": skip_corrupt, "bands": bands, "verify": verify}
@@ -135,8 +135,8 @@ def open_unlabeled(
         place, paths = opened.unlabeled, opened.images_without_masks(split, evaluated=evaluated)
         if not paths:
             message = "Expected images without masks, but there is no unlabeled/images/, and the "
-            message += f"split '{split}' leaves out no image that may be used."
-            remedy = "Name their folder (--unlabeled DIR), or train on a part of the masks: "
+            message += f"split '{split}' leaves no other images of train."
+            remedy = "Name a folder (--unlabeled DIR), or use only a fraction of the masks: "
             remedy += "`softiou split DATA --fractions 1/8` writes the list for --split 1_8."
             raise data_error(opened.root, message, remedy)
     rows = _unused(paths, place, source, split, evaluated)
@@ -148,7 +148,7 @@ def open_unlabeled(
 def _unused(
     table: FileTable, folder: Path, source: str | Path, split: str, evaluated: tuple[str, ...]
 ) -> Rows:
-    """Leave out the images of the split, and those that are evaluated on or copies of them."""
+    """Return the rows that are not in the split and not images, or copies, of `evaluated`."""
     opened = open_source(source)
     scored = opened.images_of(evaluated)
     used = opened.images_of([split]) | scored
@@ -159,10 +159,10 @@ def _unused(
         np.int64,
     )
     if not len(rows):
-        message = f"Expected images without masks, but all {len(table)} belong to the splits "
-        message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are trained on with "
-        message += "their masks or evaluated on."
-        raise data_error(folder, message, "Name another folder.")
+        message = f"Expected images without masks, but all {len(table)} are in the splits "
+        message += f"{', '.join(dict.fromkeys((split, *evaluated)))}, which are used for training "
+        message += "with masks or for evaluation."
+        raise data_error(folder, message, "Choose another folder.")
     return rows
 
 
@@ -175,7 +175,7 @@ def _of_files(
     bands: Bands | None = None,
     verify: bool = True,
 ) -> ImageDataset:
-    """Open image files by name, after checking that they can be decoded."""
+    """Open image files; check that they can be decoded, or skip unreadable ones."""
     bands = (bands or Bands(())).of(table.paths[0])
     found = unreadable([table.paths], bands) if verify or skip_corrupt else []
     rows = np.setdiff1d(np.arange(len(table)), [row for row, _ in found])
@@ -188,17 +188,17 @@ def _of_files(
 
 
 def _other_scenes(split: str) -> ImageDataset:
-    """Open the scenes of train that a fraction leaves out."""
+    """Open the scenes of train that are not in a fraction."""
     labelled, scenes = DigitScenes(split, labels="hard"), DigitScenes("train", labels="hard")
     if split not in DIGIT_FRACTIONS:
-        message = f"Expected scenes without labels, but the split '{split}' leaves out none."
-        raise data_error("digits", message, "Train on a part: --split 1_8.")
+        message = f"Expected scenes without labels, but the split '{split}' leaves none."
+        raise data_error("digits", message, "Use a fraction: --split 1_8.")
     numbers = range(len(labelled), len(scenes))
     stems = tuple(f"train/{scenes.stems[number]}" for number in numbers)
     return ImageDataset("train", stems, partial(_read_scene, scenes, numbers))
 
 
-# Module-level functions, because workers of a DataLoader may have to pickle them.
+# Module-level functions, because DataLoader workers may pickle them.
 
 
 def _read_scene(scenes: DigitScenes, numbers: range, index: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Classes of masks without dataset.yaml: one for each number or colour that occurs in them."""
+"""Infer the classes from masks without dataset.yaml: one for each value or colour."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -21,30 +21,30 @@ from softiou.data.reading import grey_step, opened
 from softiou.data.verifying import bounded_map
 from softiou.errors import DataError
 
-MOST = 100  # more values are those of photographs, instances or blurred borders
-UNKNOWN = DatasetFile(classes=["no", "yes"])  # of a layout whose classes are to be found
+MOST = 100  # more values indicate photographs, instances or blurred borders
+UNKNOWN = DatasetFile(classes=["no", "yes"])  # placeholder until the classes are inferred
 _IGNORED = 255
 _TOO_MANY = [(shade, 0, 0) for shade in range(MOST + 1)]
 
 
 def inferred(layout: Layout) -> DatasetFile | None:
-    """Return what dataset.yaml would say of the masks of a layout; None where there are none.
+    """Return the dataset.yaml that fits the masks of a layout, or None without masks.
 
-    Each number, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 beside two
-    or more other numbers is ignored. All masks are read, and again when one has changed.
+    Each value, or colour of RGB masks, is a class: class_0, class_7, class_128_0_0. 255 is ignored
+    beside two or more other values. All masks are read; the result is cached until one changes.
     """
     try:
         found = [files for split in layout.splits for files in layout.masks(split)]
-    except DataError:  # the folders are wrong, which has to be said first
+    except DataError:  # the layout has errors, which are reported first
         return None
     masks = [FileTable.of(files.by_stem).paths for files in found]
     return _contents(layout.root, masks) if any(masks) else None
 
 
 def in_words(contents: DatasetFile) -> str:
-    """Say which classes were found, and what to write to give them names."""
+    """Return a message with the inferred classes, and the lines of dataset.yaml to name them."""
     ignored = f", {_IGNORED} ignored" if contents.ignore_index == _IGNORED else ""
-    text = f"there is no {FILE_NAME}, so the masks name the classes: {', '.join(contents.classes)}"
+    text = f"there is no {FILE_NAME}, so masks define the classes: {', '.join(contents.classes)}"
     lines = [f"classes: [{', '.join(contents.classes)}]"]
     if contents.ignore_index != _IGNORED:
         lines.append(f"ignore_index: {contents.ignore_index}")
@@ -52,11 +52,11 @@ def in_words(contents: DatasetFile) -> str:
         lines.append(f"label_map: {contents.label_map}")
     if contents.palette:
         lines.append(f"palette: {[list(colour) for colour in contents.palette]}")
-    return f"{text}{ignored}; to name them write into the file `{'` and `'.join(lines)}`"
+    return f"{text}{ignored}; to name them, write into this file `{'` and `'.join(lines)}`"
 
 
 def _all_values(masks: Sequence[Paths]) -> set[int | Colour]:
-    """Return the numbers and colours of all masks, which are read where one has changed."""
+    """Return the values and colours of all masks, from the cache if no mask has changed."""
     key = f"values of masks 1 {' '.join(map(fingerprint, masks))}"
     with suppress(ValueError):
         return set(TypeAdapter(list[int | Colour]).validate_json(recall(key)))
@@ -78,7 +78,7 @@ def _contents(root: Path, masks: Sequence[Paths]) -> DatasetFile:
     if (colours and numbers) or not 1 < len(names) <= MOST:
         kinds = "numbers and colours" if colours and numbers else f"{len(names)}"
         message = f"Expected {FILE_NAME}, or masks of 2 to {MOST} values, but found {kinds}."
-        remedy = "Name the classes in the file: `classes: [background, road]`."
+        remedy = "Write the classes into the file: `classes: [background, road]`."
         raise data_error(root / FILE_NAME, message, remedy, kind="dataset_file")
     if colours:
         return DatasetFile(classes=names, palette=colours)
@@ -88,7 +88,7 @@ def _contents(root: Path, masks: Sequence[Paths]) -> DatasetFile:
 
 
 def _values(path: Path) -> Iterable[int | Colour]:
-    """Return the numbers or colours of a mask; nothing of one that cannot be read."""
+    """Return the values or colours of a mask; empty if it cannot be read."""
     try:
         with opened(path) as image:
             if image.mode in ("RGB", "RGBA"):
@@ -98,5 +98,5 @@ def _values(path: Path) -> Iterable[int | Colour]:
                 step = grey_step(image)
                 return [n // step for n, count in enumerate(image.histogram()) if count]
             return [int(number) for number in np.unique(np.asarray(image, np.int64))]
-    except DataError:  # `softiou check` names it
+    except DataError:  # reported by `softiou check`
         return ()

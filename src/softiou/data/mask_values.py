@@ -1,4 +1,4 @@
-"""Values in a mask that are not classes, and their most likely cause."""
+"""Explain mask values that are not classes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from softiou.data.base import DatasetDescription
 from softiou.data.problems import Problem, some_of
 
-# A forgotten class or two are few; compression and smoothing leave many values.
+# A missing class adds few values; compression and smoothing add many.
 _MANY_VALUES = 15
 
 
@@ -21,9 +21,9 @@ def explain_values(
     description: DatasetDescription,
     label_map: Mapping[int, int],
 ) -> Problem:
-    """Report the invalid values of a mask, with the likely cause and what to do.
+    """Report the invalid values of a mask, with the likely cause and a remedy.
 
-    `found` are all its distinct values, `offending` those that are neither a class nor ignored.
+    `found` has all distinct values, `offending` those that are neither a class nor ignored.
     """
     expected = f"values 0..{description.num_classes - 1} or {description.ignore_index} (ignored)"
     message = f"Expected {expected}, but found {some_of(offending.tolist())}."
@@ -38,11 +38,11 @@ def _remedy(
     description: DatasetDescription,
     label_map: Mapping[int, int],
 ) -> str:
-    """Guess the cause from the pattern of the values."""
+    """Return the remedy for the most likely cause."""
     num_classes, ignored = description.num_classes, description.ignore_index
     unmapped = sorted(value for value in offending if 0 <= value < num_classes)
     if unmapped:
-        # Only a label map can make the number of a class invalid.
+        # The index of a class is invalid only if a label map omits it.
         return (
             f"`label_map` maps {[raw for raw, to in label_map.items() if to == unmapped[0]]} to "
             f"class {unmapped[0]} but has no entry for the raw value {unmapped[0]} itself. "
@@ -51,10 +51,10 @@ def _remedy(
     if description.ignores_a_class and offending == {num_classes}:
         return _free_ignore_index(description)
     if offending == {255} and values <= {0, 255}:
-        if description.ignores_a_class:  # else one of the two classes would be ignored
+        if description.ignores_a_class:  # otherwise one of the two classes would be ignored
             return (
                 "This is a 0/255 mask: write `ignore_index: 255` and `label_map: {255: 1}` in "
-                f"dataset.yaml. `ignore_index: {ignored}` is also the number of a class."
+                f"dataset.yaml. `ignore_index: {ignored}` is also the index of a class."
             )
         return (
             "This is a 0/255 mask: divide it by 255, or write `label_map: {255: 1}` in "
@@ -62,18 +62,18 @@ def _remedy(
         )
     if offending == {num_classes} and 0 not in values:
         return (
-            f"The numbers seem to start at 1 instead of 0: subtract 1, or write `label_map: "
+            f"The values seem to start at 1 instead of 0: subtract 1, or write `label_map: "
             f"{{1: 0, 2: 1, ..., {num_classes}: {num_classes - 1}}}` in dataset.yaml."
         )
     if offending == {num_classes}:
         return (
-            f"Either `classes` in dataset.yaml lacks a name, or 0 means unlabelled: then write "
+            f"Either `classes` in dataset.yaml lacks a name, or 0 means unlabelled; then write "
             f"`label_map: {{0: {ignored}, 1: 0, ..., {num_classes}: {num_classes - 1}}}`."
         )
     if len(offending) > max(_MANY_VALUES, num_classes):
         return (
-            "So many values look like an anti-aliased, smoothly resized or JPEG-compressed mask "
-            "(or numbers of instances): save class indices, resize with nearest, as PNG."
+            "So many values indicate an anti-aliased, smoothly resized or JPEG-compressed mask, "
+            "or instances: save class indices as PNG, and resize with nearest neighbour."
         )
     return (
         "Add the missing names to `classes`, or map the values with `label_map` in "
@@ -82,13 +82,13 @@ def _remedy(
 
 
 def _free_ignore_index(description: DatasetDescription) -> str:
-    """Propose another `ignore_index`: numbers mapped to this one would be ignored, too."""
+    """Propose an `ignore_index` that is not the index of a class."""
     last, ignored = description.num_classes, description.ignore_index
     free = 255 if last <= 255 else 65535
     meanings = f"0: {free}, 1: 0, ..., {last}: {last - 1}" if ignored == 0 else f"{ignored}: {free}"
     return (
-        f"`ignore_index: {ignored}` is also the number of the class "
+        f"`ignore_index: {ignored}` is also the index of the class "
         f"'{description.classes[ignored]}', whose pixels are always ignored. If {ignored} means "
         f"unlabelled in the masks, write `ignore_index: {free}` and `label_map: {{{meanings}}}` in "
-        f"dataset.yaml{'' if ignored == 0 else ', and add what the other numbers mean'}."
+        f"dataset.yaml{'' if ignored == 0 else ', and add the other values'}."
     )

@@ -1,4 +1,4 @@
-"""Images, masks and lists of stems that have to match, and problems when they do not."""
+"""Match images, masks and lists of stems, and report mismatches."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +19,9 @@ def is_list(split: str) -> bool:
 def listed_stems(
     path: Path, images: Files, stems: Names, *, root: Path
 ) -> tuple[Names, list[Problem]]:
-    """Restrict stems to those of a list, one per line, if there is such a file.
+    """Restrict stems to those in a list file (one per line), if the file exists.
 
-    `stems` have an image or a mask. Returns those of the list, and what is wrong with it.
+    `stems` are all stems with an image or a mask. Returns the listed stems and the problems.
     """
     if not path.is_file():
         return stems, []
@@ -30,7 +30,7 @@ def listed_stems(
         return Names(()), problems
     listed = sorted({line for line in lines if line.strip()})
     rows = stems.rows(listed)
-    # Names may end with a blank, and so may lines.
+    # Both file names and lines may end with a blank: try the line as it is first.
     stripped = sorted({line.strip() for line, row in zip(listed, rows, strict=True) if row < 0})
     others = stems.rows(stripped)
     chosen = stems.take(np.setdiff1d([*rows, *others], [-1]).astype(int))
@@ -50,17 +50,17 @@ def listed_stems(
 def matched(
     stems: Names, images: Files, annotators: Sequence[Files], pairing: str
 ) -> tuple[FileTable, list[Paths], list[Problem]]:
-    """Return the images that have a mask, the masks of each annotator, and what has no partner."""
+    """Return the images with a mask, the masks of each annotator, and the unmatched files."""
     tables = [FileTable.of(files.by_stem) for files in (images, *annotators)]
     shown, *has = (table.stems.rows(stems) >= 0 for table in tables)
     seen = np.logical_or.reduce([np.zeros(len(stems), bool), *has])
     problems = []
     for masks, own in zip(annotators, has, strict=True):
         if without := stems.take(np.flatnonzero(shown & ~seen)):
-            message = f"Images without mask here: {some_stems(without)}."
+            message = f"Images without a mask here: {some_stems(without)}."
             problems.append(Problem(str(masks.place), message, pairing, kind="unmatched"))
         if without := stems.take(np.flatnonzero(own & ~shown)):
-            message = f"Masks without image: {some_stems(without)}."
+            message = f"Masks without an image: {some_stems(without)}."
             remedy = f"Expected an image of the same stem in {images.place}: add or rename it."
             problems.append(Problem(str(masks.place), message, remedy, kind="unmatched"))
     stems = stems.take(np.flatnonzero(shown & seen))

@@ -1,4 +1,4 @@
-"""Files inside of other files, such as the shards of a data set, that act as paths."""
+"""Paths of files inside other files, such as the shards of a data set."""
 
 import errno
 import io
@@ -8,24 +8,24 @@ from typing import Any, Protocol
 
 
 class Container(Protocol):
-    """What holds members: a tar, or a column of a table; `str` is its path or URL."""
+    """A file that contains members: a tar or a table column; `str` is its path or URL."""
 
     @property
     def changed(self) -> int:
-        """Return a number that differs after a change, such as its time in ns."""
+        """Return a number that changes with the content, such as the modification time in ns."""
 
     def read(self, start: int, size: int) -> bytes:
-        """Return the bytes of a member."""
+        """Return `size` bytes of a member."""
 
 
 class Member(type(Path())):  # type: ignore[misc]
-    """A path inside of a container, which can be read like that of a file, but not written.
+    """A read-only path inside a container.
 
-    It is made by `member`; paths that are derived from it, such as its parent, are plain ones.
+    Created by `member`; derived paths, such as the parent, are plain paths.
     """
 
     container: Container | None = None
-    start, size, text = 0, 0, ""  # the text is the whole path; that of a URL is not normalised
+    start, size, text = 0, 0, ""  # text: the whole path, not normalised if it is a URL
 
     def __str__(self) -> str:
         return self.text or str(super().__str__())
@@ -35,7 +35,7 @@ class Member(type(Path())):  # type: ignore[misc]
         return own if self.text else super().__reduce__()
 
     def open(self, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        """Open the content in memory."""
+        """Open the content of the member in memory."""
         if self.container is None:
             return super().open(mode, *args, **kwargs)
         if mode not in ("r", "rb"):
@@ -44,7 +44,7 @@ class Member(type(Path())):  # type: ignore[misc]
         return content if mode == "rb" else io.TextIOWrapper(content, kwargs.get("encoding"))
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
-        """Return the size, and what changes with the container as the time."""
+        """Return a stat result with the size, and `container.changed` as the modification time."""
         if self.container is None:
             return super().stat(follow_symlinks=follow_symlinks)  # type: ignore[no-any-return]
         changed, result = self.container.changed, os.stat_result
@@ -52,16 +52,16 @@ class Member(type(Path())):  # type: ignore[misc]
         return result(fields, {"st_mtime_ns": changed})
 
     def is_file(self) -> bool:
-        """Return whether it is there."""
+        """Return whether the file exists."""
         return self.container is not None or bool(super().is_file())
 
     def resolve(self, strict: bool = False) -> Any:
-        """Return itself."""
+        """Return the member itself."""
         return self if self.text else super().resolve(strict)
 
 
 def member(container: Container | None, text: str, start: int = 0, size: int = 0) -> Member:
-    """Return a member of a container; without one, a path that is shown as `text`, a URL."""
+    """Return a member of a container; without a container, a path for the URL `text`."""
     path = Member(text)
     path.container, path.text, path.start, path.size = container, text, start, size
     return path

@@ -1,6 +1,6 @@
-"""Names and paths of files in arrays: a million objects of Python take a gigabyte.
+"""File names and paths in arrays, because a million Python objects take a gigabyte.
 
-The arrays are tensors, whose memory processes share, whether they fork or are started anew.
+The arrays are tensors, whose memory is shared with worker processes (forked or spawned).
 """
 
 import os
@@ -19,14 +19,14 @@ from softiou.data import native
 from softiou.data.volumes import stored_file
 
 Rows = NDArray[np.int64]
-_UTF_8 = ("utf-8", "surrogatepass")  # keeps any name, and the order of Python
+_UTF_8 = ("utf-8", "surrogatepass")  # keeps any name, and sorts as Python does
 _PIECE = 1 << 14
-_MOST_BYTES = 1 << 28  # of one table
-_SUFFIX = 5  # letters, with the dot
+_MOST_BYTES = 1 << 28  # largest table of names
+_SUFFIX = 5  # longest suffix, with the dot
 
 
 class Names(Sequence[str]):
-    """Texts in rows of bytes; compares and iterates as a tuple of them does."""
+    """Strings in a byte array; compares and iterates like a tuple of strings."""
 
     def __init__(self, texts: "Iterable[str] | NDArray[np.bytes_]") -> None:
         if not isinstance(texts, np.ndarray):
@@ -36,7 +36,7 @@ class Names(Sequence[str]):
 
     @property
     def table(self) -> NDArray[np.bytes_]:
-        """Return the texts in UTF-8 (N,)."""
+        """Return the strings in UTF-8 (N,)."""
         letters = self._letters.numpy()
         return letters.view(f"S{letters.shape[1]}")[:, 0]
 
@@ -62,13 +62,13 @@ class Names(Sequence[str]):
         return hash(tuple(self))
 
     def take(self, rows: Rows) -> "Names":
-        """Return the texts of some numbers, empty ones for -1."""
+        """Return the strings of some rows; empty strings for -1."""
         taken = self.table[rows] if len(self) else np.zeros(len(rows), np.bytes_)
         taken[rows < 0] = b""
         return Names(taken)
 
     def rows(self, wanted: Iterable[str]) -> Rows:
-        """Return the number of each text among these, which are in order, or -1."""
+        """Return the row of each string, or -1; these names must be sorted."""
         table, texts = self.table, wanted if isinstance(wanted, Names) else Names(wanted)
         if self == texts:
             return np.arange(len(self))
@@ -79,7 +79,7 @@ class Names(Sequence[str]):
 
 
 class Inner(Sequence[Any]):
-    """Files inside of others by numbers, "" for -1; paths are made when they are asked for."""
+    """Files inside other files, by index; paths are created lazily, "" for -1."""
 
     def __init__(self, numbers: Iterable[int], path_of: Callable[[int], Path]) -> None:
         self._numbers, self._path_of = torch.tensor(np.asarray(numbers, np.int64)), path_of
@@ -92,13 +92,13 @@ class Inner(Sequence[Any]):
         return self._path_of(number) if number >= 0 else ""
 
     def take(self, rows: Rows) -> "Inner":
-        """Return the files of some rows, missing ones for -1."""
+        """Return the files of some rows; missing files for -1."""
         taken = np.append(self._numbers.numpy(), -1)[rows]
         return Inner(taken, self._path_of)
 
 
 class Paths(Sequence[Path]):
-    """Files of a folder by their names, or any others; an empty name is that of a missing file."""
+    """Paths of a folder (stored as names) or any paths; an empty name means no file."""
 
     def __init__(self, files: Iterable[Path] | Names | Inner, folder: Path = Path()) -> None:
         self.folder = folder
@@ -108,7 +108,7 @@ class Paths(Sequence[Path]):
 
     @classmethod
     def of(cls, files: Iterable[Path]) -> "Paths":
-        """Return any files in this form."""
+        """Convert any sequence of files."""
         return files if isinstance(files, Paths) else cls(files)
 
     def __len__(self) -> int:
@@ -124,20 +124,20 @@ class Paths(Sequence[Path]):
         return {"folder": self.folder, "names": self.names}
 
     def take(self, rows: Rows) -> "Paths":
-        """Return the files of some numbers, missing ones for -1."""
+        """Return the files of some rows; missing files for -1."""
         if isinstance(self.names, Names | Inner):
             return Paths(self.names.take(rows), self.folder)
         chosen: list[Any] = [self.names[row] if row >= 0 else "" for row in rows]
         return Paths(chosen)
 
     def texts(self) -> Iterator[str]:
-        """Return the paths as texts."""
+        """Return the paths as strings."""
         start = os.path.join(self.folder, "") if self.folder.parts else ""
         return (f"{start}{name}" for name in self.names)
 
     @cached_property
     def facts(self) -> Rows:
-        """Return sizes in bytes, and times of change in nanoseconds (N, 2); -1 for no file."""
+        """Return size in bytes and modification time in ns (N, 2); -1 for missing files."""
         asked = isinstance(self.names, Names) and native.asked(self.folder, self.names.table)
         facts = asked if isinstance(asked, np.ndarray) else np.full((len(self), 2), -1)
         for row in np.flatnonzero(facts[:, 0] < 0).tolist():
@@ -148,22 +148,22 @@ class Paths(Sequence[Path]):
         return facts
 
     def real(self) -> Iterator[str]:
-        """Return where each file really is, behind all links."""
-        real = lru_cache(os.path.realpath)  # of few folders
+        """Yield the real path of each file, with links resolved."""
+        real = lru_cache(os.path.realpath)  # files share few folders
         for head, tail in map(os.path.split, self.texts()):
             path = os.path.join(real(head), tail)
             yield os.path.realpath(path) if os.path.islink(path) else path
 
 
 class FileTable(Mapping[str, Path]):
-    """Files by stem, in the order of the stems."""
+    """Files by stem, sorted by stem."""
 
     def __init__(self, stems: Names, paths: Paths) -> None:
         self.stems, self.paths = stems, paths
 
     @classmethod
     def of(cls, files: Mapping[str, Path]) -> "FileTable":
-        """Return any files in this form."""
+        """Convert any mapping of files."""
         if isinstance(files, FileTable):
             return files
         stems = sorted(files)
@@ -183,24 +183,24 @@ class FileTable(Mapping[str, Path]):
         return found
 
     def at(self, rows: Rows) -> Self:
-        """Return the files of some numbers, in order."""
+        """Return the files of some rows."""
         return type(self)(self.stems.take(rows), self.paths.take(rows))
 
     def chosen(self, stems: Iterable[str]) -> Self:
-        """Return the files of those of some stems that are here."""
+        """Return the files of those stems that exist here."""
         rows = self.stems.rows(stems)
         return self.at(np.sort(rows[rows >= 0]))
 
     def within(self, folder: str) -> Self:
-        """Return the files by FOLDER/STEM."""
+        """Return the files with stems FOLDER/STEM."""
         return type(self)(Names(f"{folder}/{stem}" for stem in self.stems), self.paths)
 
 
 def usual_files(folder: Path, suffixes: frozenset[str]) -> FileTable | None:
-    """Return the visible files with a suffix by stem; None where a name is unusual.
+    """Return the visible files with a suffix by stem; None if the fast path cannot handle them.
 
-    It is beyond ASCII, and has to be composed, or much longer than others, or that of a volume; or
-    two have one stem.
+    That is the case if a name is not ASCII (it must be normalised), is much longer than the
+    others, is that of a volume, or if two files share a stem.
     """
     listed = os.listdir(os.fsencode(folder)) if folder.is_dir() else []
     longest = max(map(len, listed), default=0)

@@ -1,5 +1,5 @@
-/* Masks for reading.py, colours for transforms.py, exact shares of area for coverage.py, and the
- * dates of files for names.py, which explain and check the arguments.
+/* Distinct mask values for reading.py, colours for transforms.py, exact areas for coverage.py, and
+ * modification times for names.py; these modules explain and check the arguments.
  *
  * Shapes: E edges, S shapes, N files, R rows and K columns of pieces, h and w of the raster.
  */
@@ -8,8 +8,8 @@ static uint8_t as_byte(float value) {
     return (uint8_t)(value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value);
 }
 
-/* Multiply each row of m (B, B + 1), a matrix and an offset, and bring it towards the grey by 1 - f:
- * of its own pixel, or with `mean` (B,) of all pixels. */
+/* Interpolate the matrix m (B, B + 1), whose last column is an offset, towards grey: scale by f and
+ * add `towards` times the grey value of each pixel, or with `mean` (B,) that of the whole image. */
 static void change(double m[3][4], int64_t B, double f, const double *mean, double towards) {
     static const double shares[2][3] = {{1.0}, {0.2989, 0.587, 0.114}};
     double grey[4] = {0.0};
@@ -25,8 +25,8 @@ static void change(double m[3][4], int64_t B, double f, const double *mean, doub
         for (int64_t i = 0; i <= B; i++) m[b][i] = f * m[b][i] + towards * grey[i];
 }
 
-/* changed (B, h, w) = image (B, h, w) of the strides given, B = 1 or 3, after changes of brightness
- * (0), contrast (1) and saturation (2) in an order, rounded to the nearest number. */
+/* changed (B, h, w) = image (B, h, w, with strides; B = 1 or 3) after brightness (0), contrast (1)
+ * and saturation (2) changes in the given order, rounded to the nearest integer. */
 void softiou_jitter(const uint8_t *image, int64_t B, int64_t h, int64_t w, int64_t band,
                     int64_t line, int64_t step, const int64_t *order, int64_t changes,
                     const float *factors, uint8_t *restrict changed) {
@@ -64,13 +64,13 @@ void softiou_jitter(const uint8_t *image, int64_t B, int64_t h, int64_t w, int64
     }
 }
 
-/* a + b - c comes nearest to which of a (left), b (above) and c (above left)? */
+/* Paeth predictor of PNG: the one of a (left), b (above), c (above left) nearest to a + b - c. */
 static uint8_t nearest(int a, int b, int c) {
     int from_a = abs(b - c), from_b = abs(a - c), from_c = abs(a + b - 2 * c);
     return (uint8_t)(from_a <= from_b && from_a <= from_c ? a : from_b <= from_c ? b : c);
 }
 
-/* One row of a PNG, of b bytes a pixel; a number of its own makes the loops fast. */
+/* Undo the filter of one PNG row with b bytes per pixel; inlined so that b is a constant. */
 static inline __attribute__((always_inline)) int unfilter(const uint8_t *from, int64_t line,
                                                           int64_t b, uint8_t *restrict to) {
     const uint8_t *above = to - line;
@@ -99,8 +99,8 @@ static inline __attribute__((always_inline)) int unfilter(const uint8_t *from, i
     return 1;
 }
 
-/* pixels (1 + h, line) behind a first row of zeros = rows (h, 1 + line) of a PNG without their
- * filters; 1 if there is one that nobody knows. */
+/* Undo the filters of PNG rows (h, 1 + line). pixels (1 + h, line) starts with a row of zeros.
+ * Returns 1 for an unknown filter. */
 int softiou_unfilter(const uint8_t *rows, int64_t h, int64_t line, int64_t b, uint8_t *pixels) {
     int wrong = 0;
     for (int64_t r = 0; r < h && !wrong; r++, rows += 1 + line) {
@@ -110,7 +110,7 @@ int softiou_unfilter(const uint8_t *rows, int64_t h, int64_t line, int64_t b, ui
     return wrong;
 }
 
-/* Set seen (256,) where a byte occurs; masks repeat, so eight that were seen before are skipped. */
+/* Set seen (256,) for each byte value; eight bytes equal to the previous eight are skipped. */
 void softiou_mark_bytes(const uint8_t *bytes, int64_t count, uint8_t *seen) {
     if (count == 0) return;
     uint64_t word, before = UINT64_C(0x0101010101010101) * bytes[0];
@@ -125,8 +125,8 @@ void softiou_mark_bytes(const uint8_t *bytes, int64_t count, uint8_t *seen) {
     for (; i < count; i++) seen[bytes[i]] = 1;
 }
 
-/* Add the signed area between each edge and the right end of its box to the pixels of a row: in
- * the pixel that a piece crosses, and in the one behind it. */
+/* Add the signed area between a piece of an edge and the right end of the box to a row: to the
+ pixel * that the piece crosses, and to the next one. */
 static void add_piece(float *row, double near, double far, double height, double left,
                       double right) {
     if (far <= left) {
@@ -173,7 +173,7 @@ void softiou_add_edges(const double *edges, const int64_t *offsets, int64_t E, f
     }
 }
 
-/* Sum up `lines` rows at once, since each sum waits for the one before it in its row. */
+/* Sum `lines` rows in parallel, because each sum depends on the previous one of its row. */
 static inline void sum_lines(float *rows, int64_t lines, int64_t width) {
     double sums[4] = {0.0};
     for (int64_t i = 0; i < width; i++)
@@ -184,7 +184,7 @@ static inline void sum_lines(float *rows, int64_t lines, int64_t width) {
         }
 }
 
-/* Sum up the rows of each box, and turn the sums into shares. */
+/* Compute cumulative sums along the rows of each box, and clip their absolute values to 1. */
 void softiou_sum_rows(const double *boxes, const int64_t *offsets, int64_t S, float *flat) {
     for (int64_t s = 0; s < S; s++) {
         int64_t width = (int64_t)(boxes[4 * s + 3] - boxes[4 * s + 2]) + 1, at = offsets[s];
@@ -193,7 +193,7 @@ void softiou_sum_rows(const double *boxes, const int64_t *offsets, int64_t S, fl
     }
 }
 
-/* shares (C, h, w) += the areas of pieces (R, K), whose label is that of labels (H, W). */
+/* shares (C, h, w) += areas of the pieces (R, K), with their labels from labels (H, W). */
 void softiou_add_areas(const int64_t *labels, int64_t W, const int64_t *rows,
                        const int64_t *new_rows, const double *heights, int64_t R,
                        const int64_t *columns, const int64_t *new_columns, const double *widths,
@@ -206,7 +206,7 @@ void softiou_add_areas(const int64_t *labels, int64_t W, const int64_t *rows,
     }
 }
 
-/* Move what shares (rows, columns) cover of `left` to `plane`, both of w columns. */
+/* Move min(shares, left) (rows, columns) from `left` to `plane`, which have w columns each. */
 void softiou_paint(const float *shares, int64_t stride, int64_t rows, int64_t columns,
                    float *restrict plane, float *restrict left, int64_t w) {
     for (int64_t r = 0; r < rows; r++, shares += stride, plane += w, left += w)
@@ -224,8 +224,8 @@ void softiou_paint(const float *shares, int64_t stride, int64_t rows, int64_t co
 #define st_mtim st_mtimespec
 #endif
 
-/* facts (N, 2) = the size and the time of change in nanoseconds of files in an open folder, by
- * names (N, size) with zeros behind them; those of files that do not answer stay. */
+/* facts (N, 2) = size and modification time (ns) of files in an open folder, given names (N, size)
+ * padded with zeros; rows of files that cannot be read are left unchanged. */
 void softiou_ask(int64_t folder, const char *names, int64_t size, int64_t N, int64_t *facts) {
     char name[4096];
     struct stat found;

@@ -1,4 +1,4 @@
-"""The inner loops of this package in C, several times faster; see native.c."""
+"""Python wrappers of the inner loops in native.c."""
 
 import ctypes
 import os
@@ -18,7 +18,7 @@ _Array = NDArray[Any]
 
 
 def numbers_in(raw: _Array) -> _Array:
-    """Return the distinct numbers in order."""
+    """Return the sorted distinct values."""
     library = load_library("data")
     if raw.dtype != np.uint8 or isinstance(library, str):
         return np.unique(raw)
@@ -28,9 +28,9 @@ def numbers_in(raw: _Array) -> _Array:
 
 
 def unfiltered(rows: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Return the pixels (h, w, B) of the filtered rows of a PNG; ValueError if it cannot."""
+    """Return the pixels (h, w, B) of filtered PNG rows; raise ValueError on failure."""
     library, (height, width, bands) = load_library("data"), shape
-    pixels = np.zeros((height + 1, width, bands), np.uint8)  # and what is above the first row
+    pixels = np.zeros((height + 1, width, bands), np.uint8)  # starts with a row of zeros
     given = np.frombuffer(rows, np.uint8), height, width * bands, bands, pixels
     size = height * (1 + width * bands)
     if isinstance(library, str) or len(rows) != size or _call(library.softiou_unfilter, *given):
@@ -39,10 +39,10 @@ def unfiltered(rows: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 def jittered(image: Tensor, strength: float) -> Tensor:
-    """Change brightness, contrast and saturation of an image (B, h, w) as `v2.ColorJitter` does.
+    """Change brightness, contrast and saturation of an image (B, h, w) like `v2.ColorJitter`.
 
-    Each change is linear, and so are all three. With the library values are rounded and clipped
-    once, at the end, rather than after each change. The draws are the same.
+    The three changes are linear, so the C code combines them into one, and rounds and clips once
+    instead of after each change. It draws the same random numbers.
     """
     library = load_library("data")
     if isinstance(library, str) or image.dtype != torch.uint8:
@@ -56,10 +56,10 @@ def jittered(image: Tensor, strength: float) -> Tensor:
 
 
 def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array | None:
-    """Return the shares in the boxes of all shapes, one after another; None without a library.
+    """Return the shares in the boxes of all shapes as a flat array; None without the C library.
 
-    Edges (9, E) have ends, weight and box, and the number of their shape in `own` (E,); boxes are
-    (S, 4), and begin in the result at `offsets` (S + 1,).
+    Edges (9, E) have end points, weight and box; `own` (E,) is the index of their shape. Boxes are
+    (S, 4); box i starts at `offsets[i]` of the result (S + 1,).
     """
     library = load_library("data")
     if isinstance(library, str):
@@ -73,10 +73,10 @@ def covers(edges: _Array, own: _Array, boxes: _Array, offsets: _Array) -> _Array
 def areas(
     labels: _Array, rows: Sequence[_Array], columns: Sequence[_Array], shape: tuple[int, int, int]
 ) -> _Array | None:
-    """Return the shares of labels as a new array of the shape (C, h, w); None without a library.
+    """Return the shares of the labels (C, h, w); None without the C library.
 
-    Pieces of rows, and of columns, have their row of the labels (H, W) and of the result, and their
-    height.
+    `rows` and `columns` describe pieces: index in the labels (H, W), index in the result, and
+    length.
     """
     library = load_library("data")
     if isinstance(library, str):
@@ -89,7 +89,7 @@ def areas(
 
 
 def paint(shares: _Array, plane: _Array, left: _Array) -> bool:
-    """Move what `shares` cover of `left` to `plane`, all (h, w); False without a library."""
+    """Move min(shares, left) (h, w) from `left` to `plane`; return False without the C library."""
     library = load_library("data")
     if isinstance(library, str):
         return False
@@ -101,11 +101,11 @@ def paint(shares: _Array, plane: _Array, left: _Array) -> bool:
 
 
 def asked(folder: Path, names: _Array) -> _Array | None:
-    """Return sizes and times of change (N, 2) of files, -1 for none; None without a library."""
+    """Return size and modification time (N, 2), -1 if missing; None without the C library."""
     library, facts = load_library("data"), np.full((len(names), 2), -1)
     if isinstance(library, str) or not hasattr(library, "softiou_ask") or not folder.is_dir():
         return None
-    if names.view(np.uint8).max(initial=0) > 127:  # the system may write them otherwise
+    if names.view(np.uint8).max(initial=0) > 127:  # the file system may use another encoding
         return None
     place = os.open(folder, os.O_RDONLY)
     _call(library.softiou_ask, place, names, names.itemsize, len(names), facts)
@@ -114,7 +114,7 @@ def asked(folder: Path, names: _Array) -> _Array | None:
 
 
 def _call(function: Any, *values: Any) -> Any:
-    """Call a function of the library, with pointers to the arrays."""
+    """Call a C function with integers and pointers to arrays."""
     return function(
         *(
             ctypes.c_int64(value) if isinstance(value, int) else ctypes.c_void_p(value.ctypes.data)

@@ -1,4 +1,4 @@
-"""Open any data set: the embedded one by its name, the others by their files."""
+"""Open the embedded data set or one of files."""
 
 from pathlib import Path
 
@@ -21,26 +21,26 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        source: "digits" for the embedded scenes, a folder with `dataset.yaml` (one of that name is
-            "./digits"), or LAYOUT:/path for a published data set; or what `open_source` returns.
+        source: "digits" for the embedded data set (a folder of this name is "./digits"), a folder
+            with `dataset.yaml`, LAYOUT:/path for a published data set, or a `DataSource`.
         split: Name of the split; `available_splits` lists them.
         labels, skip_corrupt, bands: As for `FolderDataset`.
 
     Raises:
-        DataError: There is no such folder or split, or its files have errors.
-        ValueError: `labels` is not one of these.
+        DataError: The folder or the split does not exist, or its files have errors.
+        ValueError: `labels` is invalid.
     """
     if source == "digits":
         if bands is not None and bands.numbers:
-            raise DataError("The digits are RGB: leave data.bands out.")
+            raise DataError("The digits are RGB: remove data.bands.")
         return DigitScenes(split, labels=labels)
     return FolderDataset(source, split, labels=labels, skip_corrupt=skip_corrupt, bands=bands)
 
 
 def available_splits(source: str | Path) -> tuple[str, ...]:
-    """Return the splits that have labels: train, val, test, then the others by name.
+    """Return the splits with labels: train, val, test, then the others, sorted.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: The folder does not exist.
     """
     return DIGIT_SPLITS if source == "digits" else open_source(source).splits()

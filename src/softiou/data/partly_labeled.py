@@ -1,4 +1,4 @@
-"""Images with masks and images without as one data set, for distillation.
+"""Concatenate labelled and unlabelled images, for distillation.
 
 Shapes: H and W in pixels.
 """
@@ -17,13 +17,13 @@ from softiou.data.names import Names, Paths
 
 
 class PartlyLabeled(SegmentationDataset):
-    """A labelled data set followed by images whose pixels are all ignored.
+    """A labelled data set, followed by unlabelled images whose pixels are all ignored.
 
-    Stems are FOLDER/STEM, because the images come from several folders; `folder` is empty.
+    Stems are FOLDER/STEM, because the images come from several folders, and `folder` is "".
 
     Args:
         labelled: The images with masks.
-        unlabeled: The images without, as `open_unlabeled` gives them.
+        unlabeled: The images without masks, from `open_unlabeled`.
     """
 
     def __init__(self, labelled: SegmentationDataset, unlabeled: ImageDataset) -> None:
@@ -38,22 +38,22 @@ class PartlyLabeled(SegmentationDataset):
         own = (f"{labelled.folder}/{stem}" for stem in labelled.stems)
         self.stems = Names(chain(own, unlabeled.stems))
         self.skipped = (*labelled.skipped, *unlabeled.skipped)
-        self._like: Tensor | None = None  # a pixel's target: type, and annotators or classes
+        self._like: Tensor | None = None  # one pixel, for dtype and leading dimensions
 
     def columns(self) -> tuple[Paths, ...]:
-        """Return the files of the labelled samples."""
+        """Return the files of the labelled samples only."""
         return self._labelled.columns()
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the files of a labelled sample; those without masks were verified on opening."""
+        """Return the files of a labelled sample; empty for an unlabelled one."""
         return self._labelled.files(index) if index < len(self._labelled) else ()
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample; masks of the unlabelled images are never opened."""
+        """Read the sample of an index; masks of the unlabelled images are never opened."""
         return whole(self.compact(index))
 
     def compact(self, index: int) -> Mapping[str, Any]:
-        """Return a sample as its data set does, and one ignored pixel for those without a mask."""
+        """Return a lazy sample; the target of an unlabelled image is an expanded ignored pixel."""
         index = range(len(self))[index]
         if index < len(self._labelled):
             return {**self._labelled.compact(index), "stem": self.stems[index]}
@@ -66,7 +66,7 @@ class PartlyLabeled(SegmentationDataset):
 
 
 def stems_by_folder(dataset: SegmentationDataset) -> Iterator[tuple[str, Sequence[str]]]:
-    """Return the folders of the images of a data set, each with its stems."""
+    """Yield each folder of the images of a data set, with its stems."""
     if dataset.folder:
         yield dataset.folder, dataset.stems
         return

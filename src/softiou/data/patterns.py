@@ -1,4 +1,4 @@
-"""Names of files: patterns with {split} and {stem}, and masks whose names differ by habit."""
+"""Patterns of file names with {split} and {stem}, and pairing of similar names."""
 
 import re
 from collections import Counter
@@ -19,20 +19,20 @@ _AFFIX = re.compile(rf"^(?:{_WORDS})[-_. ]|[-_. ](?:{_WORDS})$")
 
 @dataclass(frozen=True)
 class FilePattern:
-    """Where files lie, such as "{split}/labels/{stem}_mask.png"."""
+    """A pattern of file paths, such as "{split}/labels/{stem}_mask.png"."""
 
-    # relative to the data set; {split} stands for the name of the split. A folder without it holds
+    # relative to the data set; {split} is the name of the split. Without it, the files are those of
     # the split train.
     folder: str
-    # of a file, where {stem} is what image and mask have in common; the ending may be ".*"
+    # file name; {stem} is shared by image and mask; the suffix may be ".*"
     name: str
 
     @classmethod
     def parse(cls, text: str) -> "FilePattern":
-        """Read a pattern."""
+        """Parse a pattern."""
         folder, _, name = text.rpartition("/")
         if name.count("{stem}") != 1 or folder.count("{split}") > 1 or "{split}" in name:
-            raise ValueError("needs one {stem} in its last part, and {split} at most in a folder")
+            raise ValueError("needs one {stem} in the file name, and {split} only in a folder")
         return cls(folder, name)
 
     def place(self, root: Path, split: str) -> Path:
@@ -50,12 +50,12 @@ class FilePattern:
         return sorted(
             name
             for name, place in places.items()
-            # A folder of its own, or one of any name in which there are such files.
+            # The pattern names an inner folder, or the folder contains matching files.
             if place.is_dir() and (end or any(self.stem_of(one.name) for one in place.glob("*.*")))
         )
 
     def stem_of(self, name: str) -> str | None:
-        """Return the stem of a file, None for one that does not have such a name."""
+        """Return the stem of a file name, or None if it does not match."""
         match = self._form.fullmatch(name)
         return match and match[1]
 
@@ -66,17 +66,17 @@ class FilePattern:
 
 
 def split_named(place: str) -> str:
-    """Return the split that a path names, or ""."""
+    """Return the split named in a path, or ""."""
     words = re.split(r"[^a-z]+", place.lower())
     return next((_SPLITS[word] for word in words if word in _SPLITS), "")
 
 
 def paired(images: Iterable[str], masks: Iterable[str]) -> dict[str, str]:
-    """Pair the names of masks with those of images that differ by case or a usual word.
+    """Pair stems of masks and images that differ only in case or a common word.
 
-    Such words are mask, label, L, gt and image at either end. Names that only share what differs
-    among them are paired if that makes all of them pairs.
-    Returns the stem of the image by that of the mask, of pairs without another candidate.
+    Common words are mask, label, L, gt, image and others at either end. If no stems are paired so,
+    all are paired whose names are equal after their common start and end are removed, if that pairs
+    all. Returns {stem of the mask: stem of the image} for unambiguous pairs.
 
     Example:
         >>> paired(["001", "B2"], ["001_label", "b2"])
@@ -102,26 +102,26 @@ def _by_key(
 
 
 def _unique(stems: Sequence[str], key: Callable[[str], str]) -> dict[str, str]:
-    """Return the stems by a key that no other one has."""
+    """Return {key: stem} for the keys that only one stem has."""
     keys = [key(stem) for stem in stems]
     times = Counter(keys)
     return {name: stem for name, stem in zip(keys, stems, strict=True) if times[name] == 1}
 
 
 def _without_words(stem: str) -> str:
-    """Return a name without the usual words at its ends."""
+    """Return a lower-case stem without common words at its ends."""
     shorter = _AFFIX.sub("", stem.casefold())
     return shorter if shorter == stem.casefold() else _without_words(shorter)
 
 
 def _cores(stems: Sequence[str]) -> list[str]:
-    """Return the stems without what all of them begin and end with."""
+    """Return the stems without their common start and end."""
     start = _shared_start(stems)
     end = _shared_start([stem[::-1] for stem in stems])
     return [stem[start : len(stem) - end] for stem in stems]
 
 
 def _shared_start(stems: Sequence[str]) -> int:
-    """Count the letters that all stems begin with: those that the first and last in order share."""
+    """Return the length of the common start of all stems."""
     pairs = zip(min(stems), max(stems), strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

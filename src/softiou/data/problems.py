@@ -1,4 +1,4 @@
-"""What can be wrong with a data set: one record per problem, and the error that carries them."""
+"""Problems of a data set, and the error that reports them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,20 +8,20 @@ from typing import Literal
 from softiou._screen import visible
 from softiou.errors import DataError
 
-REPLACE = "Replace the file, or leave unreadable ones out of a training (data.skip_corrupt=true)."
+REPLACE = "Replace the file, or skip unreadable files in training (data.skip_corrupt=true)."
 _LISTED = 5
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One problem of one file or folder.
+    """A problem of a file or folder.
 
     Args:
         file: The file or folder.
         message: What was expected and what was found.
-        remedy: What to do about it.
+        remedy: How to correct it.
         severity: "error" stops training; "warning" may be intended; "note" needs no action.
-        kind: What sort of problem it is, for programs and for grouping.
+        kind: Identifier of the kind of problem, for programs and for grouping.
     """
 
     file: str
@@ -35,10 +35,10 @@ class Problem:
 
 
 class DataProblemsError(DataError):
-    """A `DataError` that keeps its problems apart, for those who collect them."""
+    """A `DataError` with a list of problems."""
 
     def __init__(self, *problems: Problem) -> None:
-        # DataLoader workers rebuild the error from its text alone, so the text is complete.
+        # DataLoader workers rebuild the error from its text only, so the text has all problems.
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
 
@@ -46,12 +46,12 @@ class DataProblemsError(DataError):
 def data_error(
     place: str | Path, message: str, remedy: str, *, kind: str = "layout"
 ) -> DataProblemsError:
-    """Return the error of a single problem of a file or folder."""
+    """Return an error with a single problem."""
     return DataProblemsError(Problem(str(place), message, remedy, kind=kind))
 
 
 def warning(place: str | Path, kind: str, message: str, remedy: str) -> Problem:
-    """Return a problem that may be intended."""
+    """Return a problem of severity "warning"."""
     return Problem(str(place), message, remedy, "warning", kind)
 
 

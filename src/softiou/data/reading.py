@@ -1,4 +1,4 @@
-"""Image and mask files to arrays, in every common mode, with errors that name the file.
+"""Read image and mask files of all common modes; errors name the file.
 
 Shapes: H and W in pixels.
 """
@@ -29,18 +29,18 @@ from softiou.data.members import Member
 from softiou.data.problems import REPLACE, DataProblemsError, data_error, some_of
 from softiou.data.volumes import SLICE, slice_labels
 
-_LABEL_VALUES = 2**16  # masks hold at most 16 bits
+_LABEL_VALUES = 2**16  # masks have at most 16 bits
 _LARGEST_PX = 1 << 30
-_LIMIT = Lock()  # of Pillow, for the whole process
-_DARK = 1 << 12  # the largest value of many cameras and scanners plus one
-SWAPPED = range(5, 9)  # orientations of EXIF that swap height and width
+_LIMIT = Lock()  # Pillow's limit is a global variable
+_DARK = 1 << 12  # many cameras and scanners use only 12 of 16 bits
+SWAPPED = range(5, 9)  # EXIF orientations that swap height and width
 _SUBFILE_TYPE, _BITS, _BANDS, _EXTRA_SAMPLES, _SAMPLE_FORMAT = 254, 258, 277, 338, 339  # of TIFF
 _GREY_STEP, _DEEP = "softiou_grey_step", "softiou_deep"  # entries of Image.info
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file; any error of its decoder becomes one that names the file."""
+    """Open an image file; errors of the decoder become a DataError that names the file."""
     try:
         with _open(path) as image:
             _check_content(path, image)
@@ -50,7 +50,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except DataProblemsError:
         raise
-    except Exception as error:  # on broken bytes Pillow's decoders raise nearly anything
+    except Exception as error:  # Pillow's decoders raise many types of errors on damaged files
         if values := _unusual_tiff(path, error):
             raise _unusual_values(path, values) from error
         message = f"Cannot decode the image: {type(error).__name__}: {error}."
@@ -58,14 +58,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
 
 
 def grey_step(image: Image.Image) -> int:
-    """Return by what Pillow has multiplied the numbers of a grey file of 2 or 4 bits, else 1."""
+    """Return the factor by which Pillow scaled the values of a 2- or 4-bit grey file, else 1."""
     return int(image.info.get(_GREY_STEP, 1))
 
 
 def _open(path: Path) -> Image.Image:
-    """Open a file without Pillow's own limit, which is for thumbnails of strangers."""
+    """Open a file without Pillow's size limit, which is too small for large images."""
     if not path.is_file() and path.exists() and not path.is_dir():
-        raise data_error(path, "Expected a file, but found a pipe or a device.", "Move it away.")
+        raise data_error(path, "Expected a file, but found a pipe or a device.", "Remove it.")
     if path.suffix == SLICE:
         return Image.fromarray(slice_labels(path))
     with _LIMIT:
@@ -75,33 +75,33 @@ def _open(path: Path) -> Image.Image:
             image = Image.open(file, formats=FORMATS)
             pixels = image.width * image.height
             if image.format == "TIFF" and (before or pixels) < pixels <= _LARGEST_PX:
-                image.load_prepare()  # which asks for the limit again
+                image.load_prepare()  # load_prepare checks the limit again
             return image
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
 
 def _check_content(path: Path, image: Image.Image) -> None:
-    """Raise unless a file holds one picture of colours, of a size that can be read."""
+    """Raise unless a file has one RGB or grey image of a supported size."""
     if image.width * image.height > _LARGEST_PX:
         message = f"Expected at most 2^30 pixels, but found {image.width} x {image.height}."
-        raise data_error(path, message, "Cut it into smaller pictures.", kind="image_size")
+        raise data_error(path, message, "Cut it into smaller images.", kind="image_size")
     if (pages := _pages(image)) > 1:
-        message = f"Expected one picture, but found {pages} pages or frames."
-        remedy = "Save each that you need as a file of its own."
+        message = f"Expected one image, but found {pages} pages or frames."
+        remedy = "Save each image as a separate file."
         remedy += _or_bands(pages) if image.format == "TIFF" else ""
         raise data_error(path, message, remedy, kind="image_mode")
     tags = getattr(image, "tag_v2", {})
     extra = tags.get(_EXTRA_SAMPLES, ())
-    if 0 in (extra if isinstance(extra, tuple) else (extra,)):  # neither kind of transparency
+    if 0 in (extra if isinstance(extra, tuple) else (extra,)):  # not transparency
         message = f"Expected the bands red, green and blue, but found {tags[_BANDS]} bands."
-        remedy = "Save the three that the model should see as an RGB file, in this order."
+        remedy = "Save the three bands for the model as an RGB file, in this order."
         remedy += _or_bands(tags[_BANDS])
         raise data_error(path, message, remedy, kind="image_mode")
 
 
 def _jpeg_2000_bits(path: Path, image: Image.Image) -> int:
-    """Return the bits of a band of JPEG 2000; 8 of other files."""
+    """Return the bits per band of a JPEG 2000 file; 8 for other files."""
     if image.format != "JPEG2000":
         return 8
     with path.open("rb") as file:
@@ -110,22 +110,22 @@ def _jpeg_2000_bits(path: Path, image: Image.Image) -> int:
 
 
 def _pages(image: Image.Image) -> int:
-    """Count the pictures of a file, without smaller copies of the same one."""
+    """Count the images in a file, except reduced copies."""
     frames = getattr(image, "n_frames", 1)
-    if frames == 1 or image.format == "MPO":  # of many cameras: a JPEG with previews behind it
+    if frames == 1 or image.format == "MPO":  # a camera JPEG with previews
         return 1
     if image.format != "TIFF":
         return int(frames)
     pages = 0
     for page in range(frames):
         image.seek(page)
-        pages += not getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & 5  # reduced, or a mask
+        pages += not getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & 5  # reduced copy, mask
     image.seek(0)
     return max(pages, 1)
 
 
 def _unusual_tiff(path: Path, error: Exception) -> str:
-    """Describe the bands of a TIFF that Pillow does not know, "" for files that are damaged."""
+    """Describe the bands of a TIFF that Pillow does not support; "" for a damaged file."""
     try:
         with path.open("rb") as file:
             tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
@@ -136,29 +136,29 @@ def _unusual_tiff(path: Path, error: Exception) -> str:
                 return ""
             kind = "floating-point values" if floating else "integers"
             return f"{tags[_BANDS]} bands of {tags[_BITS][0]}-bit {kind}"
-    except Exception:  # it is no TIFF, or a damaged one
+    except Exception:  # not a TIFF, or damaged
         return ""
 
 
 def read_image(path: Path, bands: Bands | None = None) -> Tensor:
-    """Read an image of any common mode as uint8 RGB (3, H, W), upright.
+    """Read an image of any common mode as upright uint8 RGB (3, H, W).
 
-    The EXIF orientation is applied, grey becomes three equal channels, transparency is dropped and
-    16-bit values are scaled from 0..65535 to 0..255. With `bands` it is float32 (B, H, W) instead:
-    the chosen bands of any image, scaled by their ranges, with NaN for missing values.
+    The EXIF orientation is applied, grey becomes three equal channels, transparency is dropped, and
+    16-bit values are scaled from 0..65535 to 0..255. With `bands`, the result is float32 (B, H, W):
+    the chosen bands, scaled by their ranges, with NaN for missing values.
 
     Raises:
-        DataError: The file is corrupt, holds floating-point or 32-bit values, or 16-bit values that
-            all lie below 4096 and would be black; or as for `opened`.
+        DataError: The file is damaged, has floating-point or 32-bit values, or has only 16-bit
+            values below 4096, which would be black; or as for `opened`.
     """
     stored = stored_image(path) if bands is None else BandImage(path, bands)
     return stored[..., :, :].contiguous()
 
 
 def stored_image(path: Path, *, fast: bool = True) -> decoders.Picture:
-    """Return what reads windows of an image as `read_image` does; its colours may lie side by side.
+    """Return a lazy image whose windows are read as by `read_image`; it may be channels-last.
 
-    With `fast`, upright JPEGs and PNGs of RGB are decoded as far as a window needs them.
+    With `fast`, upright RGB JPEG and PNG files are decoded only up to the rows of a window.
     """
     with opened(path) as image:
         file = (decoders.open_jpeg(image) or decoders.open_png(image)) if fast else None
@@ -168,12 +168,12 @@ def stored_image(path: Path, *, fast: bool = True) -> decoders.Picture:
 
 
 def stored_pixels(path: Path) -> NDArray[np.generic]:
-    """Return all bands (H, W, B) of an image as they are stored, upright."""
+    """Return the stored values of all bands (H, W, B) of an image, upright."""
     with opened(path) as image:
         _require_complete(path, image)
-        if image.info[_DEEP] and not image.mode.startswith("I"):  # of which Pillow keeps 8 bits
+        if image.info[_DEEP] and not image.mode.startswith("I"):  # Pillow would keep 8 bits
             if image.getexif().get(Base.Orientation, 1) != 1:
-                message = "Expected 16-bit colours upright, but EXIF rotates them."
+                message = "Expected upright 16-bit colours, but found an EXIF rotation."
                 raise data_error(path, message, "Save the bands as TIFF.", kind="image_mode")
             deep = Tiff(path, "PNG")
             return np.moveaxis(deep.read(range(1, len(deep.nodata) + 1), *[slice(None)] * 2), 0, -1)
@@ -183,7 +183,7 @@ def stored_pixels(path: Path) -> NDArray[np.generic]:
 
 
 def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels (H, W, 3) of an opened image as `read_image` does; rotates it in place."""
+    """Return the pixels (H, W, 3) of an opened image like `read_image`; rotates it in place."""
     deep = image.info.get(_DEEP, False)
     _require_complete(path, image)
     ImageOps.exif_transpose(image, in_place=True)
@@ -192,13 +192,13 @@ def decode_image(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     if image.mode == "F":
         raise _unusual_values(path, "floating-point values")
     pixels = _rgb(image)
-    if deep and pixels.max() < _DARK >> 8:  # Pillow keeps the upper eight bits
+    if deep and pixels.max() < _DARK >> 8:  # Pillow keeps the upper 8 bits
         raise _dark(path)
     return pixels
 
 
 def _require_complete(path: Path, image: Image.Image) -> None:
-    """Raise if the pixels of a PNG end before its last row, which Pillow leaves black."""
+    """Raise if the pixels of a PNG end early; Pillow would leave the last rows black."""
     if image.format != "PNG" or image.info.get("interlace"):
         return
     if np.asarray(image.crop((0, image.height - 1, image.width, image.height))).any():
@@ -209,13 +209,13 @@ def _require_complete(path: Path, image: Image.Image) -> None:
     data, _ = decoders.png_data(content, content.index(b"IDAT") - 4)
     found = len(decoders.inflating.decompressobj().decompress(data, expected))
     if found < expected:
-        message = f"Cannot decode the image: {found} bytes of pixels instead of {expected}."
+        message = f"Cannot decode the image: found {found} bytes of pixels instead of {expected}."
         raise data_error(path, message, REPLACE, kind="unreadable")
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the colours (H, W, 3), with few copies of a large image."""
-    if image.has_transparency_data:  # Pillow warns unless a palette goes through RGBA
+    """Return the RGB pixels (H, W, 3), with few copies."""
+    if image.has_transparency_data:  # avoids a warning of Pillow about palettes
         image = image.convert("RGBA")
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -231,20 +231,20 @@ def _scale_16_bit(path: Path, image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _or_bands(count: int) -> str:
-    """Name the setting that reads the bands of a file as they are stored."""
-    return f" Or train on all of its values: data.bands={[*range(1, count + 1)]}."
+    """Return advice to use data.bands, which reads the stored values."""
+    return f" Or train on the stored values: data.bands={[*range(1, count + 1)]}."
 
 
 def _dark(path: Path) -> DataProblemsError:
-    """Return the error of 16-bit values of a camera of 12 bits or fewer."""
+    """Return the error for 16-bit files that use 12 bits or fewer."""
     message = f"Expected 16-bit values in 0..65535, but found none of {_DARK} or more."
-    remedy = "Scaled to 8 bits they are nearly black: stretch the values, save 8-bit images."
+    remedy = "Scaled to 8 bits, it is nearly black: stretch the values and save 8-bit images."
     remedy += _or_bands(1)
     return data_error(path, message, remedy, kind="image_16_bit")
 
 
 def _unusual_values(path: Path, found: str) -> DataProblemsError:
-    """Return the error of values whose range is unknown."""
+    """Return the error for values of an unknown range."""
     message = f"Expected an image of 8 or 16 bits per channel, but found {found}."
     remedy = "Scale the values to 0..255 and save them as 8-bit PNG."
     remedy += _or_bands(int(found[0]) if found[0].isdigit() else 1)
@@ -252,15 +252,14 @@ def _unusual_values(path: Path, found: str) -> DataProblemsError:
 
 
 class MaskReader:
-    """Reads masks as class indices.
+    """Reads masks and converts their values to class indices.
 
-    Single-channel masks (8-bit, 16-bit, palette, 1-bit) hold the classes by number, after the
-    `label_map`; a number that is not in the map stays as it is, unless another number is mapped to
-    the same class. RGB masks are read through `colours`; without, they are rejected. Their values
-    from `threshold` on are read as 255 and those below as 0, for masks that were not saved exactly.
-
-    A label of `parents` is no class, but stands for several of them. Numbers from `instances` on
-    are those of objects, CLASS * instances + NUMBER.
+    Single-channel masks (8-bit, 16-bit, palette, 1-bit) have class values, which `label_map` maps.
+    A value that is not in the map is kept, unless another value is mapped to the same class. RGB
+    masks are read with `colours`, or rejected without; channel values of at least `threshold` are
+    read as 255 and others as 0, for masks with inexact colours. A label in `parents` is not a
+    class, but stands for one of several. Values of `instances` and more number objects: CLASS *
+    instances + NUMBER.
     """
 
     def __init__(
@@ -284,7 +283,7 @@ class MaskReader:
             self._table[numbers] = self._table[numbers // instances]
             self._known[numbers] = self._known[numbers // instances]
         self._colours = None
-        self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # a mask and colour of each number
+        self._seen: dict[int, tuple[Path, tuple[int, ...]]] = {}  # by value: a mask, its colour
         if colours is not None:
             codes = colour_codes(np.array(list(colours), dtype=np.uint8))
             order = np.argsort(codes)
@@ -293,14 +292,14 @@ class MaskReader:
     def regrouped(
         self, groups: Mapping[str, str | None], parents: Mapping[str, Sequence[str]]
     ) -> "MaskReader":
-        """Return a reader of what each class becomes, None for ignored, the first if left out.
+        """Return a reader with new classes: None means ignored, a missing class the first one.
 
-        Those that become one of `parents` stand for several others.
+        A new name that is in `parents` stands for several other classes.
         """
         about, ignore_index = self.description, self.description.ignore_index
         if about.ignores_a_class:
-            raise ValueError(f"Expected `ignore_index` to be that of no class, not {ignore_index}")
-        to = [groups.get(name, "") for name in about.classes]  # "" for dropped
+            raise ValueError(f"Expected `ignore_index` to be no class, but got {ignore_index}")
+        to = [groups.get(name, "") for name in about.classes]  # "" for dropped classes
         names = list(dict.fromkeys(name for name in to if name and name not in parents))
         indices: dict[str | None, int] = {None: ignore_index, "": 0}
         indices |= {name: index for index, name in enumerate((*names, *parents))}
@@ -319,30 +318,28 @@ class MaskReader:
         )
 
     def read(self, mask: Path | Drawing) -> Tensor:
-        """Read a mask (H, W): class indices 0..C-1 and `ignore_index`, uint8 if that suffices.
+        """Read a mask (H, W) of class indices 0..C-1 and `ignore_index`, uint8 if possible.
 
-        Pixels that only a parent is known of are ignored.
+        Pixels labelled with a parent class are ignored.
         """
         return self.part(mask, None)[0]
 
     def part(
         self, mask: Path | Drawing, box: Box | None, *, votes: bool = False
     ) -> tuple[Tensor, Sequence[int]]:
-        """Read rows and columns of a mask, or all, and its size (H, W).
+        """Read a mask or a box of it; also return the size (H, W) of the whole mask.
 
-        TIFFs of numbers are read by rasterio, which decodes no others, PNGs down to the last row,
-        and all else as a whole.
-
-        With `votes` these are the classes that a pixel may be of, then `ignore_index`: (R, H, W),
-        where R is the largest number of children of a parent, or 1.
+        Of TIFF files with values, only the box is decoded, and PNG files only to its last row.
+        With `votes`, the result is (R, H, W): the possible classes of each pixel, then
+        `ignore_index`; R is the largest number of children of a parent, or 1.
         """
         labels, size = self._labels(mask, box)
         return self._votes(labels) if votes else self._classes(labels), size
 
     def _labels(self, mask: Path | Drawing, box: Box | None) -> tuple[Tensor, Sequence[int]]:
-        """Read rows and columns of a mask, with the numbers of parents, and its size."""
+        """Read a box of a mask, with the labels of parents, and return its size."""
         if box and isinstance(mask, Path) and mask.suffix.lower() in TIFF_SUFFIXES:
-            with suppress(DataProblemsError):  # Pillow knows other files, and explains the rest
+            with suppress(DataProblemsError):  # fall back to Pillow
                 tiff = Tiff(mask)
                 if tiff.holds_numbers:
                     return self._classes_of(mask, tiff.read([1], *box)[0], tiff.palette), tiff.size
@@ -355,7 +352,7 @@ class MaskReader:
         return labels[box] if box else labels, labels.shape
 
     def _classes(self, labels: Tensor) -> Tensor:
-        """Ignore the pixels of parents."""
+        """Replace the labels of parents by `ignore_index`."""
         for number in self.parents:
             labels = labels.masked_fill(labels == number, self.description.ignore_index)
         return labels
@@ -373,11 +370,11 @@ class MaskReader:
         return torch.stack(votes)
 
     def class_of(self, value: int) -> int:
-        """Return the class or `ignore_index` of a valid number in a mask."""
+        """Return the class or `ignore_index` of a valid value."""
         return int(self._table[value])
 
     def decode(self, path: Path, image: Image.Image) -> Tensor:
-        """Return the classes of an opened mask as `read` does; `path` is for the messages."""
+        """Return the class indices of an opened mask, like `read`; `path` is for error messages."""
         return self._classes(self._decoded(path, image, (slice(None), slice(None))))
 
     def _decoded(self, path: Path, image: Image.Image, box: Box) -> Tensor:
@@ -386,7 +383,7 @@ class MaskReader:
         if not numbers and colours is None:
             raise _several_channels(path, image)
         palette: Sequence[int] = ()
-        if image.mode == "P":  # Pillow's own method decodes the image
+        if image.mode == "P":  # getpalette would decode the image
             unread = image.format == "PNG" and getattr(image, "tile", [])
             own: Any = image.palette if unread else None
             palette = own.palette if own else image.getpalette("RGB") or ()
@@ -401,26 +398,26 @@ class MaskReader:
         return torch.from_numpy(_from_colours(path, rgb, *colours))
 
     def _classes_of(self, path: Path, raw: NDArray[Any], palette: Sequence[int]) -> Tensor:
-        """Return the classes of the numbers in a mask (H, W), which may have a palette."""
+        """Return the class indices of mask values (H, W), which may have a palette."""
         if palette and self.colours is None:
             self._compare_palette(path, palette, native.numbers_in(raw).tolist())
         return torch.from_numpy(self._from_numbers(path, raw))
 
     def _compare_palette(self, path: Path, palette: Sequence[int], used: list[int]) -> None:
-        """Raise if a number has another colour than in an earlier mask; greys tell nothing."""
+        """Raise if a value's palette colour differs from an earlier mask; skip grey palettes."""
         for value in used:
             colour = tuple(palette[3 * value : 3 * value + 3])
             if value == self.description.ignore_index or colour in ((), (value,) * 3):
                 continue
             first, before = self._seen.setdefault(value, (path, colour))
             if before != colour:
-                message = f"Number {value} is {colour} in the palette, but {before} in {first}."
-                remedy = "If the colours are the classes, save RGB masks and list the colours as "
-                remedy += "`palette` in dataset.yaml; if the numbers are, save them in grey."
+                message = f"Value {value} has the palette colour {colour}, but {before} in {first}."
+                remedy = "If the colours define the classes, save RGB masks and list the colours "
+                remedy += "as `palette` in dataset.yaml; if the values do, save grey masks."
                 raise data_error(path, message, remedy, kind="mask_palette")
 
     def _from_numbers(self, path: Path, raw: NDArray[Any]) -> NDArray[Any]:
-        """Look up the class of raw values."""
+        """Convert raw values to class indices."""
         found = native.numbers_in(raw)
         wrong = (found < 0) | (found >= _LABEL_VALUES) | ~self._known.take(found, mode="clip")
         if wrong.any():
@@ -436,7 +433,7 @@ class MaskReader:
 
 
 def _values_of(path: Path, image: Image.Image, box: Box) -> NDArray[Any]:
-    """Return rows and columns of an opened mask as they are stored, (h, w) or (h, w, B)."""
+    """Return the stored values of a box of an opened mask, (h, w) or (h, w, B)."""
     if png := decoders.open_png(image):
         with suppress(*decoders.DAMAGED):
             found = png.rows(box[0].indices(image.height)[1])[box]
@@ -446,7 +443,7 @@ def _values_of(path: Path, image: Image.Image, box: Box) -> NDArray[Any]:
 
 
 def _drawn_size(drawing: Drawing) -> tuple[int, int]:
-    """Return the size (H, W) of the upright image of a drawing, which has to be the stated one."""
+    """Return the size (H, W) of a drawing's upright image; raise if the file states another."""
     turned = False
     try:
         with opened(drawing.image) as image:
@@ -460,27 +457,27 @@ def _drawn_size(drawing: Drawing) -> tuple[int, int]:
         return size
     message = f"Expected an image of {drawing.size[1]}x{drawing.size[0]}, as the file states, but "
     message += f"{drawing.image.name} has {size[1]}x{size[0]} pixels."
-    remedy = "Take the image that was annotated."
+    remedy = "Use the image that was annotated."
     if drawing.size == size[::-1]:
-        remedy = "Exchange height and width in the file, if they are swapped."
+        remedy = "Check whether height and width are swapped in the file."
     if turned:
-        remedy = f"Its EXIF entry rotates {drawing.image.name}: save it upright, or without the "
-        remedy += "entry, as the annotation tool showed it."
+        remedy = f"The EXIF tag of {drawing.image.name} rotates it: save it upright, or without "
+        remedy += "the tag, as the annotation tool showed it."
     raise data_error(str(drawing), message, remedy, kind="size_mismatch")
 
 
 def _from_colours(
     path: Path, rgb: NDArray[np.uint8], known: NDArray[np.int32], classes: NDArray[Any]
 ) -> NDArray[Any]:
-    """Look up the class of colours, by the sorted codes of the known ones."""
+    """Convert colours to class indices; `known` are the sorted codes of the known colours."""
     codes = colour_codes(rgb)
     place = np.searchsorted(known, codes).clip(max=len(known) - 1)
     wrong = np.unique(codes[known[place] != codes]).tolist()
     if wrong:
         found = some_of((code >> 16, code >> 8 & 255, code & 255) for code in wrong)
         message = f"Expected only colours of `palette`, but found {found}."
-        remedy = "Add them to `palette` in dataset.yaml, name the one to ignore `ignore_colour`, "
-        remedy += "or save the mask without anti-aliasing, as PNG."
+        remedy = "Add them to `palette` in dataset.yaml, set `ignore_colour` to the one to ignore, "
+        remedy += "or save the mask as PNG without anti-aliasing."
         raise data_error(path, message, remedy, kind="mask_colours")
     return classes.take(place)
 
@@ -488,11 +485,11 @@ def _from_colours(
 def _label_table(
     description: DatasetDescription, label_map: Mapping[int, int]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Tabulate the class of every raw value, and which values are valid."""
+    """Return the class of each raw value, and whether the value is valid."""
     small = description.num_classes < 256 and 0 <= description.ignore_index < 256
     table = np.zeros(_LABEL_VALUES, np.uint8 if small else np.int64)
     known = np.zeros(_LABEL_VALUES, bool)
-    # The number of a class that other values are mapped to is ambiguous: it needs its own entry.
+    # If other values are mapped to a class, its own index is ambiguous and needs an entry.
     plain = set(range(description.num_classes)) - set(label_map.values())
     if 0 <= description.ignore_index < _LABEL_VALUES:
         plain.add(description.ignore_index)
@@ -502,18 +499,18 @@ def _label_table(
 
 
 def colour_codes(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Pack RGB (..., 3) into one integer."""
+    """Pack RGB (..., 3) into integers."""
     codes: NDArray[np.int32] = rgb.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     return codes
 
 
 def _several_channels(path: Path, image: Image.Image) -> DataProblemsError:
-    """Return the error of a mask with several channels."""
+    """Return the error for a mask with several channels."""
     message = f"Expected a mask with one channel of class indices, but found mode {image.mode}."
     channels = image.convert("RGB").split()
     if channels[0].tobytes() == channels[1].tobytes() == channels[2].tobytes():
-        remedy = "Its channels are equal: keep one, Image.open(mask).convert('L').save(mask)."
+        remedy = "Its channels are equal: keep one with Image.open(mask).convert('L').save(mask)."
     else:
-        remedy = "If its colours are classes, list them as `palette` in dataset.yaml; else save "
+        remedy = "If its colours are classes, list them as `palette` in dataset.yaml; or save "
         remedy += "the class indices as 8-bit PNG."
     return data_error(path, message, remedy, kind="mask_mode")

@@ -1,4 +1,4 @@
-"""Changes of pixels as cameras and other sensors make them: tone, sharpness, noise, a lost band.
+"""Augmentation that simulates sensors: tone, blur, noise and lost bands.
 
 Shapes: B bands, h and w of the crop in pixels.
 """
@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-_LEAST_PX = 0.1  # sigma of a blur that changes anything
+_LEAST_PX = 0.1  # smallest sigma with an effect
 
 
 @dataclass(frozen=True)
 class SensorNoise:
-    """Random tone, blur, lost bands and noise of an image, in this order; the geometry stays.
+    """Random gamma, blur, channel dropout and noise, in this order; the geometry is unchanged.
 
-    Values of uint8 images count as 0 to 1, and so do the ranges of chosen bands, which may reach
-    beyond. Each strength is drawn anew for an image, from torch's global CPU generator.
+    Values of uint8 images are scaled to [0, 1]; bands are used with their scaled values, which may
+    be outside [0, 1]. Strengths are drawn for each image from torch's global CPU generator.
 
     Args:
         gamma: x -> x ** exp(g), with g uniform in +-gamma.
         blur: Largest sigma of a Gaussian blur, in pixels.
-        channel_dropout: Probability that one of the bands becomes its mean.
-        noise: Largest standard deviation of Gaussian noise, independent in pixels and bands.
+        channel_dropout: Probability that one random band is replaced by its mean.
+        noise: Largest standard deviation of Gaussian noise, independent for pixels and bands.
     """
 
     gamma: float = 0.0
@@ -34,7 +34,7 @@ class SensorNoise:
     noise: float = 0.0
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return a changed copy of an image, uint8 or float32 (B, h, w); NaN stays where it is."""
+        """Return an augmented copy of an image, uint8 or float32 (B, h, w); NaN is kept."""
         if not (self.gamma or self.blur or self.channel_dropout or self.noise):
             return image
         whole = image.dtype == torch.uint8
@@ -58,12 +58,12 @@ class SensorNoise:
 
 
 def _uniform(low: float, high: float) -> float:
-    """Draw a number; none is drawn from an empty range."""
+    """Draw a uniform number; an empty range uses no random state."""
     return float(torch.empty(()).uniform_(low, high)) if low < high else low
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """Blur an image (B, h, w); its border is mirrored, as far as it is large enough."""
+    """Blur an image (B, h, w) with reflected borders; the kernel is limited by the image size."""
     reach = [min(math.ceil(3 * sigma), length - 1) for length in image.shape[-2:]]
     kernel = [2 * length + 1 for length in reversed(reach)]  # x first
     return cast(Tensor, F.gaussian_blur(image, kernel, [sigma, sigma]))

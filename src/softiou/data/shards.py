@@ -1,8 +1,8 @@
-"""Tar archives as shards: an index of the files inside makes each of them readable at random.
+"""Tar archives as shards, with an index for random access to their files.
 
-A tar is not compressed, so that a file in it is a range of bytes. Headers are read within bounds:
-names stay inside, ranges too, and links, devices and sparse files are left out. The index of a
-shard is kept beside it, or in the user's cache where that cannot be written.
+A tar is not compressed, so each file in it is a range of bytes. Archives may be hostile: names and
+ranges that lead outside are errors, and links, devices and sparse files are skipped. The index of a
+shard is stored beside it, or in the user's cache if the folder is not writable.
 
 Shapes: M files of a shard.
 """
@@ -29,19 +29,19 @@ from softiou._files import write_atomically
 from softiou.data.members import Member, member
 from softiou.data.problems import data_error
 
-_ERRORS = "surrogateescape"  # of names that are not UTF-8
+_ERRORS = "surrogateescape"  # for names that are not UTF-8
 BLOCK = 512  # bytes, the unit of a tar
-_LONGEST_ENTRY = 1 << 16  # of long names and of pax
+_LONGEST_ENTRY = 1 << 16  # limit for GNU long names and pax headers
 _PAX = re.compile(r"^\d+ ([^=\n]+)=(.*)$", re.MULTILINE)
-# A name that leads out of the archive, or has control characters; of names in lines, one of them.
+# Names (one per line) that lead out of the archive or have control characters.
 _ODD = re.compile(r"^/|(?:^|/)\.\.(?:/|$)|[\x00-\x09\x0b-\x1f]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A tar archive at a path or URL, of a length in bytes when it was changed last.
+    """A tar archive at a path or URL, with its length in bytes and modification time.
 
-    With `changed` below 0 it may grow.
+    If `changed` is negative, the archive may still grow.
     """
 
     place: str
@@ -52,7 +52,7 @@ class Shard:
         return self.place
 
     def read(self, start: int, size: int) -> bytes:
-        """Return bytes of it; DataError if it is no longer what was indexed."""
+        """Return a range of bytes; raise DataError if the archive has changed since."""
         if is_url(self.place):
             files, path = _remote(self.place)
             content: bytes = files.cat_file(path, start=start, end=start + size) if size else b""
@@ -64,13 +64,13 @@ class Shard:
                 file.seek(start)
                 content = file.read(size)
         if not same and self.changed >= 0:
-            message = "Expected the shard as it was when the data set was opened, but it changed."
-            raise data_error(self.place, message, "Start again.")
+            message = "Expected an unchanged shard, but it changed since the data set was opened."
+            raise data_error(self.place, message, "Restart the command.")
         return content
 
     @classmethod
     def at(cls, place: str) -> "Shard":
-        """Look at an archive."""
+        """Return the archive at a path or URL."""
         if is_url(place):
             files, path = _remote(place)
             return cls(place, int(str(files.ukey(path))[:15], 16), files.info(path)["size"])
@@ -80,7 +80,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Index:
-    """The files in a shard, in order: names in lines, UTF-8, and their ranges of bytes."""
+    """The files in a shard: names (UTF-8, one per line) and byte ranges."""
 
     shard: Shard
     lines: NDArray[np.uint8]
@@ -94,7 +94,7 @@ class Index:
         return text.split("\n") if text else []
 
     def member(self, number: int) -> Member:
-        """Return a file as a path."""
+        """Return the path of a file."""
         ends = self._ends
         name = self.lines[ends[number] + 1 : ends[number + 1]].tobytes().decode(errors=_ERRORS)
         text, start = f"{self.shard}/{name}", int(self.starts[number])
@@ -102,7 +102,7 @@ class Index:
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        """Return where the lines end, and -1 before them (M + 1,)."""
+        """Return the ends of the lines, after a leading -1 (M + 1,)."""
         return np.concatenate([[-1], np.flatnonzero(self.lines == ord("\n")), [len(self.lines)]])
 
 
@@ -112,12 +112,12 @@ def is_url(place: str | Path) -> bool:
 
 
 def as_path(place: str) -> Path:
-    """Return a path or URL as a path, which is shown as it is given."""
+    """Return a path or URL as a path that prints as given."""
     return member(None, place) if is_url(place) else Path(place).expanduser()
 
 
 def inside(root: Path, name: str) -> Path:
-    """Return a file in a folder, or at a URL."""
+    """Return the path of a file in a folder or at a URL."""
     if not is_url(root):
         return root / name
     place = f"{root}/{name}"
@@ -128,7 +128,7 @@ def inside(root: Path, name: str) -> Path:
 
 
 def shards_in(root: Path) -> list[str]:
-    """Return the archives in a folder or at a URL, and in its folders, by name."""
+    """Return the sorted archives in a folder or at a URL, including its subfolders."""
     base = str(root).rstrip("/")
     files, path = _remote(base)
     found = (str(name)[len(path) :] for name in files.find(path, maxdepth=2))
@@ -137,9 +137,9 @@ def shards_in(root: Path) -> list[str]:
 
 
 def indices(places: Iterable[str], *, torn: bool = False) -> Iterator[Index]:
-    """Yield the index of each archive; DataError for one that is damaged or hostile.
+    """Yield the index of each archive; raise DataError for a damaged or hostile one.
 
-    With `torn` one may end within an entry, as after a kill of its writer.
+    With `torn`, an archive may end within an entry, as after its writer was killed.
     """
     with ThreadPoolExecutor() as pool:
         yield from pool.map(partial(_index_of, torn=torn), places)
@@ -162,7 +162,7 @@ def _index_of(place: str, *, torn: bool) -> Index:
         with files.open(inner, "rb") as file:
             index = _read(file, shard, torn=torn)
     except (OSError, ValueError) as error:
-        remedy = "Write it again, without compression: `tar cf`, webdataset, `softiou check --fix`."
+        remedy = "Write it again without compression: `tar cf`, webdataset, `softiou check --fix`."
         raise data_error(place, f"Cannot read the archive: {error}.", remedy) from error
     content, about = io.BytesIO(), np.array([shard.changed, shard.length], np.int64)
     np.savez(content, about=about, lines=index.lines, starts=index.starts, sizes=index.sizes)
@@ -175,7 +175,7 @@ def _index_of(place: str, *, torn: bool) -> Index:
 
 
 def _loaded(path: Path, shard: Shard) -> Index:
-    """Read a stored index; a ValueError if it is not that of the archive as it is now."""
+    """Read a stored index; raise ValueError if it does not match the current archive."""
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
         about, lines, starts, sizes = (found[key] for key in ("about", "lines", "starts", "sizes"))
     index = Index(shard, lines, starts, sizes)
@@ -188,19 +188,19 @@ def _loaded(path: Path, shard: Shard) -> Index:
 
 
 def _remote(place: str) -> tuple[Any, str]:
-    """Return the file system of a path or URL, and the path in it."""
+    """Return the fsspec file system of a path or URL, and the path in it."""
     from fsspec.core import url_to_fs
 
     try:
         files, path = url_to_fs(place)
     except (ImportError, ValueError) as error:
-        remedy = "Install what it needs: pip install softiou[cloud], or the package of fsspec."
+        remedy = "Install the requirements: pip install softiou[cloud], or fsspec's package for it."
         raise data_error(place, f"Cannot open the URL: {error}.", remedy) from error
     return files, str(path)
 
 
 def _read(file: BinaryIO, shard: Shard, *, torn: bool) -> Index:
-    """Read the headers of an archive; a ValueError says what is wrong with them."""
+    """Read the headers of an archive; raise ValueError if they are invalid."""
     found: list[tuple[str, int, int]] = []
     with suppress(ValueError) if torn else nullcontext():
         found.extend(_entries(file, shard.length))
@@ -211,7 +211,7 @@ def _read(file: BinaryIO, shard: Shard, *, torn: bool) -> Index:
 
 def _entries(file: BinaryIO, length: int) -> Iterator[tuple[str, int, int]]:
     """Yield name, start and size of each file in an archive."""
-    place, changed = 0, dict[str, str]()  # what an entry says of the next one
+    place, changed = 0, dict[str, str]()  # headers for the next entry
     while place < length:
         file.seek(place)
         header = file.read(BLOCK)
@@ -220,7 +220,7 @@ def _entries(file: BinaryIO, length: int) -> Iterator[tuple[str, int, int]]:
         try:
             entry = tarfile.TarInfo.frombuf(header, "utf-8", _ERRORS)
         except tarfile.HeaderError as error:
-            raise ValueError(f"no header of a tar at byte {place} ({error})") from error
+            raise ValueError(f"no tar header at byte {place} ({error})") from error
         about = entry.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE)
         name = entry.name if about else changed.pop("path", entry.name).removeprefix("./")
         size = entry.size if about else int(changed.pop("size", entry.size))

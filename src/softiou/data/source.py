@@ -1,4 +1,4 @@
-"""The files of a data set by split, whatever its layout."""
+"""The files of a data set by split, for any layout."""
 
 import re
 from collections.abc import Iterable
@@ -39,22 +39,21 @@ from softiou.data.shards import as_path, inside
 from softiou.data.source_names import parse_source
 
 _FIRST_SPLITS = ("train", "val", "test")
-HELD_OUT = "held_out"  # a fifth of the images of train, where there is no split val
+HELD_OUT = "held_out"  # a fifth of train, if there is no split val
 
 
 class DataSource:
-    """The splits of a data set: those of its layout, and those that lists of stems make.
+    """The splits of a data set: those of its layout, and those defined by lists of stems.
 
     `home`/splits/NAME.txt (one stem per line) restricts the split NAME to the listed images, or
-    makes one of images of the layout's pool, mostly train. A split may also be given as the path of
-    such a list, FILE.txt. The split "held_out" is a fifth of the images of train, those that
-    `softiou split DATA --val 0.2` would choose by their classes.
-    `home`/unlabeled/images/ holds unlabelled images.
+    defines a new split of images of the layout's pool, mostly train. A split may also be the path
+    of such a list, FILE.txt. The split "held_out" is a fifth of the images of train, chosen like
+    those of `softiou split DATA --val 0.2`. `home`/unlabeled/images/ has the unlabelled images.
 
     Args:
-        layout: Where the files are.
-        home: Folder of splits/ and unlabeled/; None for that of the layout.
-        note: What is to be said of the data set wherever it is used; "" for that of the layout.
+        layout: Layout of the files.
+        home: Folder of splits/ and unlabeled/; None for the folder of the layout.
+        note: Note to print when the data set is used; "" for the note of the layout.
     """
 
     def __init__(self, layout: Layout, *, home: Path | None = None, note: str = "") -> None:
@@ -73,7 +72,7 @@ class DataSource:
         return self.layout.reader
 
     def splits(self) -> tuple[str, ...]:
-        """Return the names of the splits that have labels: train, val, test, then the others."""
+        """Return the names of the splits with labels: train, val, test, then the others."""
         lists = {path.stem for path in self.home.glob("splits/[!.]*.txt")}
         labelled = (*self.layout.splits, *self.layout.joined)
         names = {*self.layout.splits} | {name for name in lists if self._pool(name) in labelled}
@@ -83,11 +82,11 @@ class DataSource:
         )
 
     def has(self, split: str) -> bool:
-        """Return whether there is a split, with labels or without."""
+        """Return whether a split exists, with or without labels."""
         return split == HELD_OUT or self._is_own(split) or self.list_of(split).is_file()
 
     def list_of(self, split: str) -> Path:
-        """Return the path of the list of a split: splits/NAME.txt, or the file itself."""
+        """Return the path of the list of a split: splits/NAME.txt, or the given file."""
         return Path(split).expanduser() if is_list(split) else self.lists / f"{split}.txt"
 
     @property
@@ -101,25 +100,25 @@ class DataSource:
         return self.home / UNLABELED
 
     def place(self, split: str) -> Path:
-        """Return where a split is, for messages: its folder of images, or its list."""
+        """Return the image folder or the list of a split, for messages."""
         if self._is_own(split):
             return self._images(split).place
         return self.list_of(split)
 
     def folder(self, split: str) -> str:
-        """Name the folder of a split's images; stems are unique within it, across splits.
+        """Return the name of the image folder of a split; its stems are unique across splits.
 
         Raises:
-            DataError: There is no such split.
+            DataError: The split does not exist.
         """
         own = self.own_split(split)
         return self.layout.folders.get(own, own)
 
     def own_split(self, split: str) -> str:
-        """Return the split of the layout that has the files: itself, or what its list chooses from.
+        """Return the split of the layout that has the files of a split or of its list.
 
         Raises:
-            DataError: There is neither such a split nor a list of that name.
+            DataError: Neither the split nor a list of this name exists.
         """
         if split == HELD_OUT:
             return self.own_split(self.layout.pool)
@@ -132,10 +131,10 @@ class DataSource:
         raise DataProblemsError(self._no_split(split))
 
     def samples(self, split: str) -> tuple[SampleTable, tuple[Problem, ...]]:
-        """Match the images of a split with their masks: the complete samples, and all problems.
+        """Match images and masks of a split; return the complete samples and all problems.
 
         Raises:
-            DataError: There is no such split.
+            DataError: The split does not exist.
         """
         if split == HELD_OUT:
             samples, found = self.samples(self.layout.pool)
@@ -161,10 +160,10 @@ class DataSource:
         return samples, tuple(dict.fromkeys((*problems, *listed, *unmatched)))
 
     def images(self, split: str) -> FileTable:
-        """Return the images of a split by stem, in order, whether or not they have masks.
+        """Return the images of a split by stem, sorted, with or without masks.
 
         Raises:
-            DataError: There is no such split, it holds no images, or two of one stem.
+            DataError: The split does not exist, is empty, or has duplicate stems.
         """
         if split == HELD_OUT:
             return self.images(self.layout.pool).chosen(self.held_out())
@@ -176,7 +175,7 @@ class DataSource:
         return table.chosen(stems)
 
     def held_out(self) -> tuple[str, ...]:
-        """Return the stems of the split "held_out": the same for each run and verb.
+        """Return the stems of the split "held_out", which depends only on the data set.
 
         Raises:
             DataError: The images and masks of train have errors.
@@ -186,12 +185,12 @@ class DataSource:
         return hold_out(self)
 
     def images_without_masks(self, split: str, *, evaluated: Iterable[str] = ()) -> FileTable:
-        """Return the images for training without masks, by FOLDER/STEM, in order.
+        """Return the images for training without masks, by FOLDER/STEM, sorted.
 
-        They are those that the list of `split` leaves out, and those of unlabeled/images/.
+        These are the images that are not in the list of `split`, and those of unlabeled/images/.
 
         Raises:
-            DataError: There is no such split, or its folder holds two images of one stem.
+            DataError: The split does not exist, or its folder has duplicate stems.
         """
         left_out = self.images_left_out(split, evaluated=evaluated)
         found = left_out.within(self.folder(split))
@@ -202,20 +201,20 @@ class DataSource:
         return found
 
     def images_left_out(self, split: str, *, evaluated: Iterable[str] = ()) -> FileTable:
-        """Return the images that the list of a split leaves out and no evaluated split has.
+        """Return the images that are not in the list of a split, nor in an evaluated split.
 
-        They are images of the split that the list chooses from, by stem. Images that a list of that
-        split leaves out, such as splits/train.txt, are not used.
+        They are images, by stem, of the split that the list chooses from. If that split has a list,
+        such as splits/train.txt, images that are not in it are not used.
         """
         used = {*self.images(split).paths.real(), *self.images_of(evaluated)}
         images = self.images(self._pool(split))
         return images.at(np.flatnonzero([path not in used for path in images.paths.real()]))
 
     def images_of(self, splits: Iterable[str]) -> set[str]:
-        """Return the images of several splits as real paths; skip splits that do not exist.
+        """Return the real paths of the images of several splits; skip missing splits.
 
         Raises:
-            DataError: One of them holds no images, or two of one stem.
+            DataError: A split is empty or has duplicate stems.
         """
         return {
             path
@@ -225,16 +224,16 @@ class DataSource:
         }
 
     def _is_own(self, split: str) -> bool:
-        """Return whether a split has its own files, rather than a list of those of another."""
+        """Return whether a split has its own files, instead of a list."""
         unlabeled = split == UNLABELED and (self.unlabeled / "images").is_dir()
         return split in self.layout.own or unlabeled
 
     def _pool(self, split: str) -> str:
-        """Return the split that a list of this name chooses from."""
+        """Return the split that the list of a split chooses from."""
         return self.layout.wider.get(split, split if self._is_own(split) else self.layout.pool)
 
     def _images(self, own: str) -> Files:
-        """Return the images of a split; it is a problem when there are none."""
+        """Return the images of a split of the layout; report an empty one."""
         if own not in self.layout.own:
             folder = self.unlabeled / "images"
             images, problems = images_by_stem(folder)
@@ -243,33 +242,33 @@ class DataSource:
         if found.by_stem or found.problems:
             return found
         message = f"Expected images of the split {own}, but found none."
-        remedy = f"`softiou fetch {self.layout.name}` lists the files that are needed."
+        remedy = f"`softiou fetch {self.layout.name}` lists the required files."
         return replace(found, problems=(Problem(str(found.place), message, remedy),))
 
     def _masks(self, own: str) -> tuple[Files, ...]:
-        """Return the masks of a split, of each annotator."""
+        """Return the masks of each annotator of a split."""
         if own in self.layout.own:
             return self.layout.masks(own)
         message = "Expected masks, but these images are unlabelled."
-        raise data_error(self.unlabeled, message, "Name another split.")
+        raise data_error(self.unlabeled, message, "Choose another split.")
 
     def _no_split(self, split: str) -> Problem:
-        """Report a split that does not exist, and list those that do."""
+        """Report a missing split, with the existing ones."""
         if is_list(split):
-            message = f"Expected a list of stems of {self.layout.pool}, but found no such file."
+            message = f"Expected a list of stems of {self.layout.pool}, but found no file."
             return Problem(split, message, "`softiou split` writes such lists.")
         expected = self.layout.split_form.format(split=split)
         names = [*self.splits(), *self.layout.joined, *self.layout.unlabeled]
         names += [UNLABELED] if self._is_own(UNLABELED) else []
-        remedy = "Make it."
-        if split != self.layout.pool:  # a list chooses from the pool, and cannot be it
+        remedy = "Create it."
+        if split != self.layout.pool:  # the pool itself cannot be a list
             expected += f" or splits/{split}.txt"
-            remedy = f"Make it, or list stems of {self.layout.pool} in the file, one per line."
+            remedy = f"Create it, or list stems of {self.layout.pool} in the file, one per line."
         if split in ("val", "test"):
-            remedy = f"Make it; or `softiou split DATA --{split} 0.2` chooses images of "
-            remedy += f"{self.layout.pool}, which are then no longer trained on."
+            remedy = f"Create it; or `softiou split DATA --{split} 0.2` moves images from "
+            remedy += f"{self.layout.pool} to it."
         if split == "test" and "val" in names:
-            remedy += " `--split val` scores the images that chose the checkpoint."
+            remedy += " `--split val` evaluates on the images that chose the checkpoint."
         found = f"only {', '.join(dict.fromkeys(names))}" if names else "no split at all"
         message = f"Expected the split '{split}' as {expected}, but found {found}."
         if fraction := re.fullmatch(r"(\d+)[_/](\d+)", split):
@@ -283,12 +282,13 @@ def open_source(source: str | Path | DataSource) -> DataSource:
     """Open the files of a data set.
 
     Args:
-        source: One that is open already, or LAYOUT:/path for a published data set, or a folder with
-            dataset.yaml, which may also name a layout. The embedded digits have no files. Without
-            the file the masks of a folder tell the classes, see `softiou.data.inferring`.
+        source: An opened data source, LAYOUT:/path for a published data set, or a folder with
+            dataset.yaml, which may also name a layout. Without dataset.yaml, the classes are
+            inferred from the masks, see `softiou.data.inferring`. The embedded digits have no
+            files.
 
     Raises:
-        DataError: There is no such folder or layout, or dataset.yaml is needed or wrong.
+        DataError: The folder or layout does not exist, or dataset.yaml is missing or invalid.
     """
     if isinstance(source, DataSource):
         return source
@@ -306,7 +306,7 @@ def open_source(source: str | Path | DataSource) -> DataSource:
     formats = (name for sign, name in SIGNS.items() if next(root.glob(sign), None))
     if not described_here and (name := name or next(formats, None)):
         message = f"Expected {FILE_NAME}, but found folders of the layout {name}."
-        remedy = f"Name the data set {name}:{root}, or write `layout: {name}` into the file."
+        remedy = f"Open the data set as {name}:{root}, or write `layout: {name}` into the file."
         raise data_error(root, message, remedy)
     found = read_layout_file(root, FORMATS)
     if found is None:
@@ -323,7 +323,7 @@ def open_source(source: str | Path | DataSource) -> DataSource:
 
 
 def _named(name: str, root: Path) -> DataSource:
-    """Open a data set of the layout of a name."""
+    """Open a data set with the layout of a name."""
     if name in SHARDED:
         return _in_shards(name, root)
     if name in FORMATS:
@@ -334,13 +334,13 @@ def _named(name: str, root: Path) -> DataSource:
 def _in_shards(
     name: str, root: Path, contents: DatasetFile | None = None, home: Path | None = None
 ) -> DataSource:
-    """Open shards, whose classes are those of dataset.yaml, else of the masks."""
+    """Open shards; the classes come from dataset.yaml or the masks."""
     home = root.parent if home is None and root.is_file() else home or root
     if contents is None and inside(home, FILE_NAME).is_file():
         found = read_layout_file(home, FORMATS)
         contents = found[1] if found else read_dataset_file(home)
     if name == "hf" and not root.exists() and root.is_relative_to(home):
-        root = root.relative_to(home)  # a name of the hub in dataset.yaml
+        root = root.relative_to(home)  # dataset.yaml names a data set of the hub
     layout = (HuggingFace if name == "hf" else WebDataset)(root, contents or UNKNOWN)
     if contents:
         return DataSource(_regrouped(layout, contents, home), home=home)
@@ -352,7 +352,7 @@ def _in_shards(
 
 
 def _regrouped(layout: Layout, groups: ClassGroups, root: Path) -> Layout:
-    """Merge, drop and ignore the classes that dataset.yaml says, and note those of parents."""
+    """Apply merge, drop, ignore and parents of dataset.yaml."""
     if groups.mentioned or groups.parents:
         try:
             becomes = groups.grouped(layout.description.classes)
@@ -367,8 +367,8 @@ def data_folder(source: str | Path) -> Path:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         message = "Expected a folder with dataset.yaml, train/images/ and train/masks/, or the "
-        message += "name 'digits', but there is no such folder."
-        remedy = "Check the path for typing errors. Published data sets are opened in place as "
+        message += "name 'digits', but the folder does not exist."
+        remedy = "Check the path. Published data sets are opened in place as "
         remedy += (
             f"NAME:/path, with {', '.join((*PUBLISHED_LAYOUTS, *FORMATS, *SHARDED))} for NAME."
         )

@@ -1,11 +1,11 @@
-"""Names of data sets: LAYOUT:/path, a folder, or digits. No file is opened here."""
+"""Parse the names of data sets: LAYOUT:/path, a folder, or digits."""
 
 import re
 from pathlib import Path
 
 
 def source_name(source: str | Path) -> str:
-    """Return the name of a data set, for its runs: its layout, or its folder, or digits.
+    """Return a short name for runs: the layout, the name of the folder, or digits.
 
     Example:
         >>> source_name("voc:/data/VOCdevkit"), source_name("/data/street"), source_name("digits")
@@ -16,17 +16,17 @@ def source_name(source: str | Path) -> str:
 
 
 def overlooked(source: str | Path) -> list[str]:
-    """Return a line when a folder has the name of the embedded data set, which is taken instead."""
+    """Return a note if a folder is named "digits", which opens the embedded data set."""
     if str(source) != "digits" or not Path("digits").is_dir():
         return []
     return [
-        "left out  the folder digits here: digits is the embedded data set; the folder is "
-        f"{Path('digits').resolve()}"
+        "left out  the folder digits: the name digits means the embedded data set; to use the "
+        f"folder, write {Path('digits').resolve()}"
     ]
 
 
 def absolute_source(source: str) -> str:
-    """Return the data set with an absolute path."""
+    """Return the source with an absolute path."""
     name, place = parse_source(source)
     path = Path(place).expanduser()
     if not path.exists():
@@ -35,7 +35,7 @@ def absolute_source(source: str) -> str:
 
 
 def parse_source(source: str | Path) -> tuple[str, str]:
-    """Split LAYOUT:/path; the layout is empty for a folder, even one with a colon in its name."""
+    """Split LAYOUT:/path; the layout is "" for an existing folder, even with a colon."""
     found = re.fullmatch(r"([A-Za-z][\w-]+):(.*)", str(source))
     if found is None or Path(source).exists():
         return "", str(source)

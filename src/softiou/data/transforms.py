@@ -1,4 +1,4 @@
-"""Training augmentation, and the endless reproducible stream of augmented samples.
+"""Training augmentation, and an endless reproducible stream of augmented samples.
 
 Shapes: N images, C classes, R annotators, H and W in pixels, h and w of the crop.
 """
@@ -36,21 +36,21 @@ class SoftLabels(TypedDict, total=False):
 
 
 class SoftLabelSource(Protocol):
-    """Reads a teacher's soft labels, as `softiou.soft_labels.SoftLabelReader` does."""
+    """Reads a teacher's soft labels, such as `softiou.soft_labels.SoftLabelReader`."""
 
     @property
     def stride(self) -> int:
-        """Return the stride of the logits, 1 for labels of pixels."""
+        """Return the stride of the logits; 1 for labels of pixels."""
 
     def read(self, stem: str, view: View, image: Picture) -> SoftLabels:
-        """Read the soft labels of a view of an image, uint8 (3, H, W) or bands."""
+        """Read the soft labels for a view of an image, uint8 (3, H, W) or bands."""
 
 
 class AugmentedSample(Sample, SoftLabels):
-    """One crop of an image with its labels, and with a teacher's soft labels if there are any.
+    """A crop of an image with its target, and with a teacher's soft labels if there are any.
 
-    `inside` is bool (h, w), False where the crop reaches beyond the image; `strong` (1, 3, h, w) is
-    a strong view of the same pixels.
+    `inside` is bool (h, w), False where the crop is outside the image; `strong` (1, 3, h, w) is a
+    strongly augmented view of the same pixels.
     """
 
     inside: Tensor
@@ -59,29 +59,28 @@ class AugmentedSample(Sample, SoftLabels):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random scale, crop, turns and colours; the output has exactly the size of the crop.
+    """Random scaling, cropping, rotation and colour changes; the output has size `crop_px`.
 
-    Images are resized bilinearly with antialiasing, targets (hard and soft) with the nearest
-    neighbour, or hard ones to the shares of the area that their classes cover. Rotation and
-    deformation come after that, see `Warp`. Where the crop reaches beyond the image, the image is
-    padded with the ImageNet mean and the target with `ignore_index`. Random numbers come from
-    torch's global CPU generator.
+    Images are resized bilinearly with antialiasing, targets (hard and soft) with nearest neighbour;
+    with `coverage`, hard targets become the share of each class by area. Rotation and elastic
+    deformation follow, see `Warp`. Outside the image, the crop is padded with the ImageNet mean and
+    the target with `ignore_index`. Random numbers come from torch's global CPU generator.
 
     Args:
         crop_px: (h, w) of the output.
-        scale: Smallest and largest enlargement before cropping.
+        scale: Smallest and largest scale factor before cropping.
         flip: Probability of mirroring left to right.
         colour: Largest relative change of brightness, contrast and saturation; 0 for none.
         vertical_flip: Probability of mirroring top to bottom.
-        quarter_turns: Whether to turn by 0, 90, 180 or 270 degrees, each as often.
-        rotation: Largest angle of a rotation to either side, in degrees.
-        elastic: Largest displacement of a smooth deformation, as a share of the shorter side.
-        sensor: Tone, blur, lost bands and noise of the image.
+        quarter_turns: Whether to rotate by 0, 90, 180 or 270 degrees with equal probability.
+        rotation: Largest rotation angle in either direction, in degrees.
+        elastic: Largest displacement of an elastic deformation, relative to the shorter side.
+        sensor: Gamma, blur, channel dropout and noise of the image.
         ignore_index: Label value of padded pixels.
-        coverage: C, for targets (C, h, w) of covered shares, see `mask_shares` and
-            `Drawing.shares`; None for the labels of the nearest neighbours.
-        bands: Whether images are chosen bands: their colours change in brightness and contrast, and
-            pixels without a value are ignored.
+        coverage: C, to return the targets (C, h, w) of covered shares, see `mask_shares` and
+            `Drawing.shares`; None for nearest-neighbour labels.
+        bands: Whether images are chosen bands: then only brightness and contrast change, and
+            pixels with a missing value are ignored.
 
     Raises:
         ValueError: An argument is out of range.
@@ -114,7 +113,7 @@ class Augmentation:
     def __call__(
         self, sample: Mapping[str, Any], soft_labels: SoftLabelSource | None = None
     ) -> AugmentedSample:
-        """Return an augmented sample; the original is not changed, and read where it is shown."""
+        """Return an augmented sample; the original is unchanged, and read only inside the view."""
         size = (int(sample["image"].shape[-2]), int(sample["image"].shape[-1]))
         view, warp = self.draw(*size)
         image, target = view.image(sample["image"]), self._target(sample, view, size)
@@ -139,7 +138,7 @@ class Augmentation:
         return image
 
     def _target(self, sample: Mapping[str, Any], view: View, size: tuple[int, int]) -> Tensor:
-        """Return the target of a view of an image of (H, W)."""
+        """Return the target of a view of an image of size (H, W)."""
         top, bottom, left, right = box = view.box(size)
         target: Tensor = sample["target"][..., top:bottom, left:right]
         if self.coverage is None or target.ndim > 2:
@@ -153,9 +152,9 @@ class Augmentation:
         return mask_shares(target, view, size, num_classes=classes, ignore_index=ignored)
 
     def draw(self, height: int, width: int) -> tuple[View, Warp]:
-        """Draw the part of an image of (height, width) that is seen, and how it becomes the crop.
+        """Draw the view of an image (height, width), and the warp that follows.
 
-        A rotation, or a deformation, needs more of the image around the crop.
+        For a rotation or a deformation, the view is larger than the crop.
         """
         turns = int(torch.randint(4, ())) if self.quarter_turns else 0
         crop = self.crop_px[::-1] if turns % 2 else self.crop_px
@@ -174,7 +173,7 @@ class Augmentation:
 
 
 def brighter(image: Tensor, strength: float) -> Tensor:
-    """Change brightness and contrast of bands (B, h, w) at random: x -> b (m + c (x - m)).
+    """Randomly change brightness and contrast of bands (B, h, w): x -> b (m + c (x - m)).
 
     b and c are uniform in 1 +- strength, and m is the mean of all values.
     """
@@ -183,24 +182,24 @@ def brighter(image: Tensor, strength: float) -> Tensor:
 
 
 def _between(one: int, other: int) -> int:
-    """Draw an integer between two, both included."""
+    """Draw an integer between two numbers, inclusive."""
     return int(torch.randint(min(one, other), max(one, other) + 1, ()).item())
 
 
 class TrainingStream(Dataset[AugmentedSample]):
-    """An endless stream of augmented samples, addressed by the number of the draw.
+    """An endless stream of augmented samples, indexed by the number of the draw.
 
-    Draw d takes position d % L in the random order of epoch d // L and is augmented with its own
-    random state, so it depends on (seed, d) alone: any number of workers, and training that resumes
-    at draw d, see the same samples. The global generators are not changed.
+    Draw d takes position d % L of the random order of epoch d // L, and is augmented with its own
+    random state. So it depends only on (seed, d): any number of workers, and a training resumed at
+    draw d, see the same samples. The state of the global generators is restored.
 
     Args:
-        dataset: L samples.
-        augmentation: Of each sample.
-        seed: Zero or larger.
-        random_rater: Whether to take the mask of one random annotator of votes.
-        soft_labels: Reads a teacher's soft labels; None for none.
-        strong: Makes a strong view of each crop, uint8 (3, h, w); None for none.
+        dataset: Data set of L samples.
+        augmentation: Augmentation of each sample.
+        seed: Non-negative seed.
+        random_rater: Whether to use the mask of one random annotator instead of all votes.
+        soft_labels: Reader of a teacher's soft labels, or None.
+        strong: Creates a strongly augmented view of each crop, uint8 (3, h, w); or None.
     """
 
     def __init__(
@@ -223,7 +222,7 @@ class TrainingStream(Dataset[AugmentedSample]):
     def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
         index = drawn_index(self._seed, draw, len(self._dataset))
-        own = not isinstance(self._augmentation, Augmentation)  # which may expect int64
+        own = not isinstance(self._augmentation, Augmentation)  # a custom one may expect int64
         sample: Any = self._dataset[index] if own else self._dataset.compact(index)
         with random_state_of(self._seed, draw):
             if self._random_rater:
@@ -235,13 +234,13 @@ class TrainingStream(Dataset[AugmentedSample]):
 
 
 def _of_one_rater(sample: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Keep the mask of one annotator out of (R, H, W)."""
+    """Keep the mask of one random annotator of (R, H, W)."""
     masks = sample["target"][..., :, :]
     return {**sample, "target": masks[int(torch.randint(len(masks), ()).item())]}
 
 
 def drawn_index(seed: int, draw: int, length: int) -> int:
-    """Return which of `length` samples a draw takes: each one once per epoch, in random order."""
+    """Return the sample index of a draw: each sample once per epoch, in random order."""
     epoch, position = divmod(draw, length)
     return int(_epoch_order(seed, epoch, length)[position])
 
@@ -250,7 +249,7 @@ def drawn_index(seed: int, draw: int, length: int) -> int:
 def random_state_of(seed: int, draw: int) -> Iterator[None]:
     """Seed the CPU generator for one draw, and restore its state afterwards."""
     state = np.random.SeedSequence((seed, 1, draw)).generate_state(1, np.uint64)
-    # torch.manual_seed and fork_rng would also reach for the devices.
+    # torch.manual_seed and fork_rng would initialise the devices as well.
     before = torch.default_generator.get_state()
     torch.default_generator.manual_seed(int(state[0]))
     try:
@@ -266,10 +265,10 @@ def _epoch_order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 
 class DrawSampler(Sampler[int]):
-    """The numbers of the draws of a part of the training, distributed over the processes in turn.
+    """Draw numbers of a part of the training, distributed over the ranks.
 
-    Each takes `batch_size` draws in a row. Together the ranks draw exactly start, ..., start +
-    count - 1, each equally many when `world_size * batch_size` divides `count`.
+    Each rank takes blocks of `batch_size` consecutive draws. Together, the ranks draw exactly
+    start, ..., start + count - 1, equally many each if `world_size * batch_size` divides `count`.
 
     Example:
         >>> list(DrawSampler(10, 6, rank=1, world_size=2))
@@ -297,10 +296,10 @@ class DrawSampler(Sampler[int]):
 
 
 class Batch(SoftLabels):
-    """Several samples: the tensors of a sample with a batch dimension in front.
+    """A batch: the tensors of a sample with a leading batch dimension.
 
-    `image` uint8 (N, 3, h, w), `target` (N, h, w), (N, R, h, w) or (N, C, h, w), `stem`, and of
-    augmented samples `inside` and perhaps soft labels and strong views.
+    `image` uint8 (N, 3, h, w), `target` (N, h, w), (N, R, h, w) or (N, C, h, w), `stem`; for
+    augmented samples also `inside`, and perhaps soft labels and strong views.
     """
 
     image: Tensor
@@ -311,7 +310,7 @@ class Batch(SoftLabels):
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
-    """Stack samples of one size; soft labels with fewer slots than others are padded with zeros.
+    """Stack samples of equal size; soft labels with fewer slots are padded with zeros.
 
     Raises:
         ValueError: The sizes differ.
@@ -330,7 +329,7 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> Batch:
 
 
 def _of_equal_depth(values: list[Tensor]) -> list[Tensor]:
-    """Pad the first dimension with zeros: K, the slots of sparse soft labels, may differ."""
+    """Pad the first dimension with zeros: K, the number of sparse soft labels, may differ."""
     depth = max(len(value) for value in values)
     return [
         torch.cat([value, value.new_zeros(depth - len(value), *value.shape[1:])])

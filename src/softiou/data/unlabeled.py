@@ -1,4 +1,4 @@
-"""Unlabelled images for training: a weak view for the teacher, strong views for the student.
+"""Views of unlabelled images: a weak one for the teacher, strong ones for the student.
 
 Shapes: N images, V strong views, h and w of the crop in pixels.
 """
@@ -24,17 +24,17 @@ from softiou.data.transforms import (
     random_state_of,
 )
 
-_BLUR_PX = (0.1, 2.0)  # sigma, as in SimCLR and what followed it
-_BLUR_KERNEL_PX = 9  # four sigma of the widest blur, and centred
-_HUE = 0.5  # of the strength of the other changes; more would hide the colour of the class
-_JITTER = 0.8  # share of the views whose colours are changed
+_BLUR_PX = (0.1, 2.0)  # sigma, as in SimCLR
+_BLUR_KERNEL_PX = 9  # four sigma of the widest blur, odd
+_HUE = 0.5  # relative to the other changes; more would hide the colour of the class
+_JITTER = 0.8  # probability of colour jitter
 
 
 class UnlabeledBatch(SoftLabels):
-    """Crops of images that have no labels, perhaps with a teacher's soft labels.
+    """A batch of unlabelled crops, perhaps with a teacher's soft labels.
 
     `image`, the weak views, is uint8 (N, 3, h, w); `strong` (N, V, 3, h, w) shows the same pixels
-    with other colours; `inside` is bool (N, h, w), False where a crop reaches beyond the image.
+    with other colours; `inside` is bool (N, h, w), False where a crop is outside the image.
     """
 
     image: Tensor
@@ -45,17 +45,17 @@ class UnlabeledBatch(SoftLabels):
 
 @dataclass(frozen=True)
 class StrongColours:
-    """Strong changes of colours and sharpness that keep the geometry.
+    """Strong augmentation of colours and sharpness; the geometry is unchanged.
 
-    Colour jitter (of brightness, contrast, saturation, half as much of hue) for 80 % of the views,
-    then grey, then a Gaussian blur with a sigma of 0.1 to 2 pixels. Random numbers come from
+    Colour jitter with probability 0.8 (brightness, contrast, saturation, and hue at half strength),
+    then random grey, then Gaussian blur with a sigma of 0.1 to 2 pixels. Random numbers come from
     torch's global CPU generator.
 
     Args:
-        colour: Largest relative change of the colours, in [0, 1].
-        grey: Share of the views without colour.
-        blur: Share of the views that are blurred.
-        bands: Whether images are chosen bands, whose brightness and contrast alone change.
+        colour: Largest relative change of colours, in [0, 1].
+        grey: Probability of a grey view.
+        blur: Probability of a blurred view.
+        bands: Whether images are chosen bands: then only brightness and contrast change.
     """
 
     colour: float = 0.5
@@ -64,7 +64,7 @@ class StrongColours:
     bands: bool = False
 
     def __call__(self, image: Tensor) -> Tensor:
-        """Return a changed copy of an image, uint8 (3, h, w), or of bands."""
+        """Return an augmented copy of an image, uint8 (3, h, w), or of bands."""
         blurred = v2.RandomApply([v2.GaussianBlur(_BLUR_KERNEL_PX, _BLUR_PX)], p=self.blur)
         if self.bands:
             image = brighter(image, self.colour)
@@ -77,18 +77,18 @@ class StrongColours:
 
 
 class UnlabeledStream(Dataset[Mapping[str, Any]]):
-    """An endless stream of views of unlabelled images, addressed by the number of the draw.
+    """An endless stream of views of unlabelled images, indexed by the number of the draw.
 
-    As in `TrainingStream` a draw depends on (seed, draw) alone, and every image comes once per
-    epoch of the unlabelled images, however many labelled ones there are.
+    As in `TrainingStream`, a draw depends only on (seed, draw). Every image occurs once per epoch
+    of the unlabelled images, independently of the number of labelled images.
 
     Args:
         images: The unlabelled images.
-        augmentation: Draws the weak view, without changing its colours.
-        strong: Makes the strong views from the weak one.
-        views: V, at least 1.
-        seed: Zero or larger.
-        soft_labels: Reads a teacher's soft labels; None for none.
+        augmentation: Draws the weak view; its colours are not changed.
+        strong: Creates the strong views from the weak one.
+        views: V, the number of strong views, at least 1.
+        seed: Non-negative seed.
+        soft_labels: Reader of a teacher's soft labels, or None.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class UnlabeledStream(Dataset[Mapping[str, Any]]):
         self._augmentation = augmentation
         self._strong = strong
         self._views = views
-        # Another seed than for the labelled images, whose draws have the same numbers.
+        # A different seed, because the labelled images use the same draw numbers.
         self._seed = int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
 
     def __getitem__(self, draw: int) -> Mapping[str, Any]:
-        """Return the views of a draw, as in `UnlabeledBatch` without N."""
+        """Return the views of a draw, as in `UnlabeledBatch` without the batch dimension."""
         index = drawn_index(self._seed, draw, len(self._images))
         image, stem = self._images.stored(index), self._images.stems[index]
         size = (int(image.shape[-2]), int(image.shape[-1]))

@@ -1,4 +1,4 @@
-"""Whether files can be decoded: each is read once, and not again while it is unchanged."""
+"""Check that files can be decoded, once per file until it changes."""
 
 import os
 from collections import deque
@@ -22,16 +22,16 @@ from softiou.data.reading import opened
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AHEAD = 4  # results that wait for each thread: enough to bridge a large image among small ones
-_HEAD = _FACTS = 2 * 8  # bytes of the numbers of files and letters; of size and time of a file
+_AHEAD = 4  # queued items per thread, enough to bridge one large image
+_HEAD = _FACTS = 2 * 8  # bytes of the header, and of size and time of one file
 
 
 def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
     """Check in parallel that the files of a data set can be decoded.
 
-    Much faster than reading the samples: PNG files are verified by their checksums, JPEG files are
-    decoded at an eighth of their size. A file that could be decoded is remembered in
-    ~/.cache/softiou by its name, size and time of change, and not read again while it has them.
+    Faster than reading the samples: PNG files are verified by their checksums, JPEG files decoded
+    at an eighth of their size. Decodable files are recorded in ~/.cache/softiou by name, size and
+    modification time, and not read again until one of these changes.
 
     Returns:
         One problem per unreadable file, in the order of the samples.
@@ -40,11 +40,11 @@ def verify_readable(dataset: SegmentationDataset) -> list[Problem]:
 
 
 def unreadable(columns: Sequence[Paths], bands: Bands | None) -> list[tuple[int, Problem]]:
-    """Return the number of a sample and the problem, for each file that cannot be decoded.
+    """Return (sample index, problem) for each file that cannot be decoded.
 
     Args:
-        columns: The images of the samples, and further files of them.
-        bands: Of the images.
+        columns: Files of the samples: the images first, then the other columns.
+        bands: Bands of the images.
     """
     found = []
     for place, paths in enumerate(columns):
@@ -58,10 +58,10 @@ def unreadable(columns: Sequence[Paths], bands: Bands | None) -> list[tuple[int,
 def checked_once(
     paths: Paths, check: Callable[[int], Sequence[Problem]], kind: str
 ) -> list[tuple[int, Problem]]:
-    """Return the number and each problem of files, by a check of a number.
+    """Return (row, problem) for each problem of some files, using cached results.
 
-    Files are checked that are new, or have changed. `kind` names the check, whose answers are
-    remembered for each folder.
+    Only files that are new or have changed are checked. `kind` identifies the check; results are
+    cached for each folder.
     """
     key = f"whole files 1 {kind} {os.path.abspath(paths.folder)}"
     own = paths.names if isinstance(paths.names, Names) else Names(map(str, paths.names))
@@ -75,7 +75,7 @@ def checked_once(
         for row, problems in zip(todo, bounded_map(check, todo), strict=True):
             whole[row] = not problems and facts[row, 0] >= 0
             found += [(row, problem) for problem in problems]
-    finally:  # an interrupted check goes on where it was
+    finally:  # keep the results of an interrupted check
         if whole[todo].any():
             others = np.setdiff1d(np.arange(len(before)), rows)
             names = np.concatenate([before.table[others], own.table[whole]])
@@ -87,7 +87,7 @@ def checked_once(
 
 
 def _remembered(key: str) -> tuple[Names, Rows]:
-    """Return the names, in order, sizes and times of the files that were whole."""
+    """Return sorted names, and sizes and times, of the files that were readable."""
     content = recall(key)
     count, width = np.frombuffer(content, np.int64, 2).tolist() if len(content) >= _HEAD else (0, 0)
     if min(count, width) < 1 or len(content) != _HEAD + count * (_FACTS + width):
@@ -97,7 +97,7 @@ def _remembered(key: str) -> tuple[Names, Rows]:
 
 
 def _decoding_problems(paths: Paths, bands: Bands | None, row: int) -> tuple[Problem, ...]:
-    """Decode one file as cheaply as its format allows; of bands, the last of its pixels alone."""
+    """Decode a file as cheaply as its format allows; for bands, only the last row."""
     path = paths[row]
     if path.suffix.lower() in ANNOTATION_SUFFIXES:
         return ()
@@ -118,10 +118,10 @@ def _decoding_problems(paths: Paths, bands: Bands | None, row: int) -> tuple[Pro
 
 
 def bounded_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """Apply a function to items in threads, and yield the results in order, few at a time.
+    """Map a function over items in threads; yield results in order, with a bounded queue.
 
-    Threads suffice: decoding and counting release the interpreter's lock. A caller that stops
-    early, by an error or an interrupt, waits for the running items only.
+    Threads suffice, because decoding and counting release the GIL. If the caller stops early, only
+    the running items are completed.
     """
     workers = cores()
     rest = iter(items)

@@ -1,8 +1,8 @@
-"""Volumes, NIfTI files and DICOM series, as images: one for each slice along an axis.
+"""Read volumes (NIfTI files and DICOM series) as images, one for each slice along an axis.
 
-A slice has a path that no file has: VOLUME/CASE_z012.slice is number 12 from the feet. However
-voxels are stored, columns run to the left of the patient (along x to the back), rows to the back
-(along x and y to the feet). Nothing is resampled.
+A slice has a virtual path: VOLUME/CASE_z012.slice is slice 12, counted from the feet. Independently
+of the stored orientation, columns run to the patient's left (x: to the back), and rows to the back
+(x and y: to the feet). Nothing is resampled.
 
 Shapes: M channels, n slices, H and W in pixels; voxels are stored as (i, j, k).
 """
@@ -24,36 +24,36 @@ from softiou.data.problems import REPLACE, DataProblemsError, Problem, data_erro
 from softiou.errors import ConfigError
 
 SLICE, NIFTI = ".slice", (".nii", ".nii.gz")
-# What slices, rows and columns of an axis run towards: superior, posterior, left and so on.
+# Directions of slices, rows and columns for an axis: superior, posterior, left, inferior.
 _TOWARDS = {"z": "SPL", "y": "PIL", "x": "LIP"}
 _LARGEST_PX = 1 << 26
-_RATIO = 1032  # by which deflate can make zeros smaller
-_GAP = 0.5  # by which a distance between slices may differ from the usual one, as a share of it
-_DEFLATED = "1.2.840.10008.1.2.1.99"  # DICOM that is unpacked as a whole, whatever its size
+_RATIO = 1032  # largest compression ratio of deflate
+_GAP = 0.5  # largest relative difference of a slice distance from the median
+_DEFLATED = "1.2.840.10008.1.2.1.99"  # deflated DICOM, which has to be decompressed as a whole
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """A volume whose slices are read on demand."""
 
-    path: Path  # of its file, or of the folder of a series
-    affine: NDArray[np.float64]  # from voxels to millimetres to the right, front and head (4, 4)
+    path: Path  # its file, or the folder of a series
+    affine: NDArray[np.float64]  # from voxels to millimetres: right, front, head (4, 4)
     shape: tuple[int, ...]  # (i, j, k)
     stored: Callable[[tuple[slice, ...]], NDArray[Any]]  # returns the voxels (M, i, j, k) of a box
 
     def size(self, axis: str) -> tuple[int, ...]:
-        """Return (n, H, W) of the slices along an axis."""
+        """Return (n, H, W), the number and size of the slices along an axis."""
         return tuple(self.shape[k] for k in self.turn(axis)[:, 0].argsort())
 
     def save(self, labels: NDArray[Any], axis: str, path: Path) -> None:
-        """Write labels (n, H, W) of its slices as a NIfTI file of its voxels."""
+        """Write labels (n, H, W) of its slices as a NIfTI file with the same voxel grid."""
         import nibabel
 
         turned = nibabel.apply_orientation(labels, self.turn(axis, back=True))
         nibabel.save(nibabel.Nifti1Image(turned, self.affine), path)
 
     def difference(self, other: "Volume") -> Problem | None:
-        """Report that its corners are a tenth of a voxel or more from those of another one."""
+        """Report a problem if its corners differ from another volume's by a tenth of a voxel."""
         apart = np.abs((self.affine - other.affine) @ np.array([[0, 0, 0, 1], [*other.shape, 1]]).T)
         spacing = np.linalg.norm(other.affine[:3, :3], axis=0).min()
         if self.shape == other.shape and 10 * apart.max() <= spacing:
@@ -63,7 +63,7 @@ class Volume:
         return Problem(str(self.path), message, "Resample one of them.", kind="size_mismatch")
 
     def turn(self, axis: str, *, back: bool = False) -> NDArray[np.float64]:
-        """Return where each stored axis goes (3, 2), and its sign; or the way back."""
+        """Return nibabel's transform (3, 2) from stored axes to slices, or its inverse."""
         from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
         ends = io_orientation(self.affine), axcodes2ornt(_TOWARDS[axis])
@@ -71,7 +71,7 @@ class Volume:
 
 
 def slice_values(path: Path, neighbours: int = 0) -> NDArray[Any]:
-    """Read a slice between its neighbours (H, W, bands), of a channel after the other."""
+    """Read a slice and its neighbours (H, W, bands), channel by channel."""
     volume, (_, axis, number) = volume_at(path.parent), parts_of(path)
     turn, count = volume.turn(axis), volume.size(axis)[0]
     around = np.arange(number - neighbours, number + neighbours + 1).clip(0, count - 1)
@@ -86,17 +86,17 @@ def slice_values(path: Path, neighbours: int = 0) -> NDArray[Any]:
 
 
 def slice_labels(path: Path) -> NDArray[np.integer]:
-    """Read the whole numbers (H, W) of a slice of a mask, in 8 or 16 bits."""
+    """Read a slice of a mask as integers (H, W) of 8 or 16 bits."""
     values = slice_values(path)[..., 0]
     low, high = values.min(), values.max()
     if not (low >= 0 and high < 1 << 16 and (values == np.rint(values)).all()):
-        message = f"Expected whole numbers of 0 to 65535, but found {low:g} to {high:g}."
-        raise data_error(path.parent, message, "Save the classes as such.", kind="mask_values")
+        message = f"Expected integers from 0 to 65535, but found values from {low:g} to {high:g}."
+        raise data_error(path.parent, message, "Save class indices.", kind="mask_values")
     return values.astype(np.uint8 if high < 1 << 8 else np.uint16)
 
 
 def volumes_in(place: Path, *, series: bool = True) -> dict[str, Path]:
-    """Return the volumes of a place, by case: NIfTI files, or else folders of DICOM series."""
+    """Return the volumes in a folder by case: NIfTI files, otherwise folders of DICOM series."""
     inner = [place / name for name in sorted(os.listdir(place))] if place.is_dir() else [place]
     inner = [path for path in inner if not path.name.startswith(".")]
     found = {case: path for path in inner if (case := case_of(path, path.name))}
@@ -106,7 +106,7 @@ def volumes_in(place: Path, *, series: bool = True) -> dict[str, Path]:
 
 
 def case_of(path: Path, stem: str) -> str | None:
-    """Return the case of a NIfTI file by its stem; None for other files and further channels."""
+    """Return the case name of a NIfTI file; None for other files and additional channels."""
     if not path.name.endswith(NIFTI):
         return None
     stem = re.sub(r"\.nii(\.gz)?$", "", stem)
@@ -117,7 +117,7 @@ def case_of(path: Path, stem: str) -> str | None:
 
 
 def slices_of(path: Path, case: str, axis: str) -> dict[str, Path]:
-    """Return the paths of the slices of a volume along an axis, by stem: CASE_z000 and so on."""
+    """Return the slice paths of a volume along an axis, by stem: CASE_z000 and so on."""
     with _reading(path):
         stems = [f"{case}_{axis}{number:03d}" for number in range(volume_at(path).size(axis)[0])]
     return {stem: path / f"{stem}{SLICE}" for stem in stems}
@@ -130,37 +130,37 @@ def parts_of(path: Path) -> tuple[str, str, int]:
 
 
 def stored_file(path: Path) -> Path:
-    """Return what lies on the disk: the volume of a slice, or the file itself."""
+    """Return the file on disk: the volume of a slice, or the path itself."""
     return path.parent if str(path).endswith(SLICE) else path
 
 
 def volume_at(path: Path) -> Volume:
-    """Open a volume, once as long as it does not change; DataError for damaged ones."""
+    """Open a volume, cached until it changes; raise DataError if it is damaged."""
     with _reading(path):
         return _opened(path, path.stat().st_mtime_ns)
 
 
-@lru_cache(maxsize=256)  # with the indices of compressed files, a hundredth of what they unpack to
+@lru_cache(maxsize=256)  # includes the indices of compressed files, 1 % of their uncompressed size
 def _opened(path: Path, _changed: int) -> Volume:
     return _series(path) if path.is_dir() else _nifti(path)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """While entered, errors of the libraries become one that names the file."""
+    """Return a context that turns errors of the libraries into a DataError with the file."""
     try:
         yield
     except DataProblemsError:
         raise
     except ImportError as error:
         raise ConfigError(f"{path}: pip install nibabel pydicom indexed_gzip ({error}).") from error
-    except Exception as error:  # on broken bytes they raise nearly anything
+    except Exception as error:  # the libraries raise many types of errors
         message = f"Cannot read the volume: {type(error).__name__}: {error}."
         raise data_error(path, message, REPLACE, kind="unreadable") from error
 
 
 def _nifti(path: Path) -> Volume:
-    """Open a file with those of its further channels."""
+    """Open a NIfTI file and those of its additional channels."""
     form = glob.escape(path.name).replace("_0000.", "_[0-9][0-9][0-9][0-9].")
     first, *more = volumes = [_channel(file) for file in sorted(path.parent.glob(form))]
     if problem := next(filter(None, (one.difference(first) for one in more)), None):
@@ -169,7 +169,7 @@ def _nifti(path: Path) -> Volume:
 
 
 def _channel(path: Path) -> Volume:
-    """Open a file that is as large as it says."""
+    """Open a NIfTI file; raise unless its size matches its header."""
     import nibabel
 
     image = nibabel.load(path)
@@ -178,20 +178,20 @@ def _channel(path: Path) -> Volume:
         shape = shape[:-1]
     if len(shape) != 3 or 0 in shape or kind.kind not in "iuf":
         message = f"Expected numbers in three dimensions, but found {kind} of shape {shape}."
-        remedy = "Save each channel as CASE_0000.nii.gz, CASE_0001.nii.gz, and each time as a case."
+        remedy = "Save channels as CASE_0000.nii.gz, CASE_0001.nii.gz, and time points as cases."
         raise data_error(path, message, remedy, kind="image_mode")
     voxels = int(np.prod(shape, dtype=object))
     most = path.stat().st_size * (_RATIO if path.suffix == ".gz" else 1)
     if voxels * kind.itemsize > most:
         raise ValueError(f"at most {most} bytes of voxels instead of {voxels * kind.itemsize}")
     if voxels // min(shape) > _LARGEST_PX:
-        raise ValueError(f"{shape} are more than 2^26 pixels a slice")
+        raise ValueError(f"the shape {shape} has more than 2^26 pixels per slice")
     rest = (0,) * (image.ndim - 3)
     return Volume(path, image.affine, shape, lambda box: image.dataobj[(*box, *rest)][np.newaxis])
 
 
 def _series_files(folder: Path) -> list[Path]:
-    """Return the files of a series; none of a folder whose first one is not called so."""
+    """Return the files of a DICOM series; empty if the first file name is no DICOM name."""
     names = [name for name in os.listdir(folder) if name[0] != "."] if folder.is_dir() else []
     found = re.search(r"^[^.]*$|\.(dcm|ima|\d+)$", min(names, default="."), re.IGNORECASE)
     files = [folder / name for name in sorted(names) if found and name != "DICOMDIR"]
@@ -199,13 +199,13 @@ def _series_files(folder: Path) -> list[Path]:
 
 
 def _series(folder: Path) -> Volume:
-    """Open the slices of a series in the order of their places, if they are complete."""
+    """Open a DICOM series with slices sorted by position; raise if it is incomplete."""
     slices = {file: _grid_and_place(file) for file in _series_files(folder)}
     first, *_ = slices
     grid = slices[first][0]
     if mixed := [file.name for file, (other, _) in slices.items() if other != grid]:
-        message = f"Expected one series and grid, but {first.name} and {mixed[0]} differ in them."
-        raise data_error(folder, message, "Give each series a folder of its own.")
+        message = f"Expected one series and grid, but those of {first.name} and {mixed[0]} differ."
+        raise data_error(folder, message, "Put each series into a separate folder.")
     _, height, width, down, right, *sides = grid
     x, y = np.reshape(sides, (2, 3))
     files = sorted(slices, key=lambda file: float(slices[file][1] @ np.cross(x, y)))
@@ -216,16 +216,16 @@ def _series(folder: Path) -> Volume:
     for n in np.flatnonzero(np.abs(gaps - usual) > _GAP * usual):
         message = f"Expected slices {usual:g} mm apart, but {files[n].name} and "
         message += f"{files[n + 1].name} are {gaps[n]:g} mm apart."
-        raise data_error(folder, message, "Copy the whole series, and no other, into the folder.")
+        raise data_error(folder, message, "Copy exactly one complete series into the folder.")
     affine = np.eye(4)
     affine[:3] = np.stack([x * right, y * down, step, places[0]], axis=1)
-    affine[:2] *= -1  # DICOM's axes run to the left and to the back
+    affine[:2] *= -1  # DICOM's x and y axes point left and back
     shape = (width, height, len(files))
     return Volume(folder, affine, shape, lambda box: _planes(files[box[2]])[:, box[0], box[1]])
 
 
 def _grid_and_place(path: Path) -> tuple[list[Any], NDArray[np.float64]]:
-    """Return what the slices of a series share, and the place of one in millimetres."""
+    """Return the grid, which all slices of a series share, and the position of a slice in mm."""
     import pydicom
 
     with _reading(path):

@@ -1,6 +1,6 @@
-"""What happens to a crop after it was cut out: turned, rotated, deformed; labels and images alike.
+"""Rotation, elastic deformation and quarter turns of a crop, for images and labels.
 
-Shapes: C channels, h and w of the crop, H and W of the larger one that it is taken from, in pixels.
+Shapes: C channels, h and w of the crop, H and W of the larger source crop, in pixels.
 """
 
 import math
@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CONTROL_POINTS = 4  # of a deformation, along each side
+_CONTROL_POINTS = 4  # of a deformation, per side
 _INTERPOLATED = ("image", "soft_logits")
 
 
 @dataclass(frozen=True)
 class Warp:
-    """Rotation and deformation of a crop, then quarter turns and mirroring top to bottom.
+    """Rotate and deform a crop, then apply quarter turns and mirror top to bottom.
 
     Args:
-        grid: Where each pixel of the result comes from, (2, h, w): row and column in the larger
-            crop (H, W); None for the crop as it is.
+        grid: Source of each output pixel, (2, h, w): row and column in the larger crop (H, W); None
+            for no rotation and deformation.
         size: (H, W) of the larger crop.
-        quarter_turns: Counter-clockwise, 0 to 3.
-        vertical_flip: Mirror top to bottom.
+        quarter_turns: Number of counter-clockwise quarter turns, 0 to 3.
+        vertical_flip: Whether to mirror top to bottom.
     """
 
     grid: Tensor | None = None
@@ -34,9 +34,9 @@ class Warp:
     vertical_flip: bool = False
 
     def __call__(self, crop: Mapping[str, Any], *, stride: int = 1) -> dict[str, Any]:
-        """Return a warped sample: images and logits bilinear, all others by nearest neighbour.
+        """Return a warped sample: images and logits bilinearly, all others by nearest neighbour.
 
-        Logits are at a stride.
+        `stride` is that of the logits.
         """
         warped = dict(crop)
         for key, value in crop.items():
@@ -47,12 +47,12 @@ class Warp:
         return warped
 
     def bilinear(self, picture: Tensor, *, stride: int = 1) -> Tensor:
-        """Warp a picture (C, H, W), or one of ceil(H / s) x ceil(W / s) cells at a stride s."""
+        """Warp an image (C, H, W), or a map of ceil(H / s) x ceil(W / s) cells with stride s."""
         if self.grid is None:
             return self._turned(picture)
         height, width = self.grid.shape[-2:]
         cells = (math.ceil(height / stride), math.ceil(width / stride))
-        places = F.interpolate(self.grid.unsqueeze(0), cells, mode="bilinear")[0]  # their centres
+        places = F.interpolate(self.grid.unsqueeze(0), cells, mode="bilinear")[0]  # cell centres
         limits = torch.tensor(self.size, dtype=torch.float32).view(2, 1, 1)
         grid = ((2 * places + 1) / limits - 1).flip(0).permute(1, 2, 0)  # x first, -1 to 1
         found = F.grid_sample(
@@ -66,7 +66,7 @@ class Warp:
         )
 
     def nearest(self, labels: Tensor) -> Tensor:
-        """Warp labels (..., H, W)."""
+        """Warp labels (..., H, W) by nearest neighbour."""
         if self.grid is None:
             return self._turned(labels)
         rows, columns = self.grid.round().long()
@@ -81,13 +81,13 @@ class Warp:
 def draw_grid(
     size: tuple[int, int], *, rotation: float, elastic: float
 ) -> tuple[Tensor | None, tuple[int, int]]:
-    """Draw a rotation and a deformation of a crop of (h, w) from torch's global CPU generator.
+    """Draw a rotation and a deformation of a crop (h, w) from torch's global CPU generator.
 
-    The angle is uniform in +-rotation, in degrees. A deformation moves 4 x 4 points by up to
-    `elastic` of the shorter side in each direction, uniformly, and what lies between them smoothly.
+    The angle is uniform in +-rotation degrees. A deformation moves 4 x 4 control points uniformly
+    by up to `elastic` of the shorter side in each direction, and interpolates bicubically.
 
     Returns:
-        The grid of a `Warp`, None for neither, and the size (H, W) of the crop that it needs.
+        The grid of a `Warp` (None if both are 0), and the size (H, W) of the crop to read.
     """
     if not (rotation or elastic):
         return None, size

@@ -1,14 +1,13 @@
-"""Evaluation: a model over a data set, into evaluation.json, thumbnails and example images.
+"""Evaluate a model on a data set; write evaluation.json, thumbnails and example images.
 
-`Evaluation` describes evaluation.json field by field, and `read_evaluation` reads it. Beside it are
+`Evaluation` describes evaluation.json field by field, and `read_evaluation` reads it. The other
+files are: - evaluation.safetensors: the sums of each image, see
+`softiou.resampling.ImageStatistics`; the metadata has the field `created` of the evaluation. -
+gallery/: STEM.image.jpg, STEM.target.png and STEM.preds.png (class indices), and
+STEM.uncertainty.png (1 - confidence, in grey), at most 320 px, of at most 1000 evenly spaced
+images. - examples/: the best and the worst images in full size.
 
-- evaluation.safetensors: the sums of every image, see `softiou.resampling.ImageStatistics`; its
-  metadata names `created` of the evaluation that it belongs to.
-- gallery/: STEM.image.jpg, STEM.target.png, STEM.preds.png (class indices) and STEM.uncertainty.png
-  (1 - confidence in grey levels), at most 320 px long, of at most 1000 images, evenly spread.
-- examples/: the best and the worst images in full size.
-
-Names are imported on first use: the schema needs no torch.
+Names are imported on first use, because the schema needs no torch.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""The content of evaluation.json, from the sums of every image.
+"""Compute the content of evaluation.json from the sums of each image.
 
 Shapes: N images, C classes, B bins.
 """
@@ -25,12 +25,12 @@ from softiou.resampling import (
 )
 
 _SEED = 0
-# Sums of an image are rounded to this many digits behind the point: they are of many pixels.
+# decimals of the sums of an image, which are over many pixels
 _DIGITS = 6
 
 
 def metric_entries(statistics: ImageStatistics, description: DatasetDescription) -> dict[str, Any]:
-    """Return "metrics", "per_class", how many classes the means are over, and the intervals."""
+    """Return the entries for metrics, intervals, classes and the number of scored classes."""
     found = weighted_metrics(statistics, equal_weights(statistics))
     limits = intervals(statistics, resamples=RESAMPLES, seed=_SEED, level=LEVEL)
     return {
@@ -45,7 +45,7 @@ def metric_entries(statistics: ImageStatistics, description: DatasetDescription)
 
 
 def calibrated_metrics(statistics: ImageStatistics, *, same_masks: bool) -> dict[str, float | None]:
-    """Return the metrics of calibration, and those of overlap where the masks change, too."""
+    """Return the calibration metrics; if the masks change, the overlap metrics as well."""
     found = weighted_metrics(statistics, equal_weights(statistics)).metrics
     groups = ("calibration",) if same_masks else ("overlap", "calibration")
     return {
@@ -61,7 +61,7 @@ def _per_class(
     values: Mapping[str, Tensor],
     limits: Intervals,
 ) -> list[dict[str, Any]]:
-    """Return the scores of each class."""
+    """Return the metrics of each class."""
     counts = statistics.counts
     keys = [metric.key for metric in CLASS_METRICS if metric.key in values]
     rows = []
@@ -83,7 +83,7 @@ def _per_class(
 def per_image(
     statistics: ImageStatistics, identities: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return the scores and sums of each image, after its identity, such as its stem."""
+    """Return the identity, metrics and sums of each image."""
     counts, boundary = statistics.counts, statistics.boundary
     bins, near = statistics.bins, statistics.boundary_bins
     if boundary is None or bins is None or near is None:
@@ -111,18 +111,18 @@ def per_image(
 
 
 def reliability(diagram: Mapping[str, Tensor]) -> dict[str, list[float | None]]:
-    """Return a reliability diagram in plain numbers."""
+    """Return a reliability diagram as plain numbers."""
     return {name: [_number(x) for x in values.tolist()] for name, values in diagram.items()}
 
 
 def to_json(content: Mapping[str, Any]) -> str:
-    """Write the content with a line for each entry, class and image, to be read by people, too."""
+    """Convert the content to JSON with one line per entry, class and image."""
     entries = [f" {json.dumps(key)}: {_lines(value)}" for key, value in content.items()]
     return "{\n" + ",\n".join(entries) + "\n}\n"
 
 
 def per_cent(share: Tensor | float) -> float | None:
-    """Return a share in per cent, None where it is undefined."""
+    """Return a share in per cent, or None if it is NaN."""
     return _number(100 * float(share))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: every image small and in full size, and the best and worst as files.
+"""Images of an evaluation: thumbnails and full size in the report; best and worst as files.
 
 Shapes: (H, W) the image, (h, w) its thumbnail.
 """
@@ -23,15 +23,15 @@ from softiou.inference import encode_image, index_image
 from softiou.inference.pictures import picture_of
 
 THUMBNAIL_PX = 320
-FULL_PX = 4096  # of the long side: a browser draws no larger canvas everywhere
+FULL_PX = 4096  # longer side; not all browsers support a larger canvas
 
-# Values of the pixels as the script of a page reads them: width, height, base64 of deflated bytes.
+# Pixel values for the script of the report: width, height, base64 of deflated bytes.
 Deflated = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its target and prediction, class indices (H, W) in uint8 or int32."""
+    """An image with target and prediction: class indices (H, W), uint8 or int32."""
 
     stem: str
     miou: float
@@ -40,7 +40,7 @@ class Example:
     preds: Tensor
 
     def files(self, palette: tuple[Colour, ...]) -> dict[str, bytes]:
-        """Return the contents of STEM.image.jpg, STEM.target.png and STEM.preds.png."""
+        """Return the contents of image.jpg, target.png and preds.png."""
         return {
             "image.jpg": encode_image(picture_of(self.image), "JPEG"),
             "target.png": encode_image(index_image(self.target, palette), "PNG"),
@@ -51,15 +51,15 @@ class Example:
 def thumbnail(
     image: Tensor, target: Tensor, preds: Tensor, confidence: Tensor, palette: tuple[Colour, ...]
 ) -> dict[str, bytes]:
-    """Return an image (B, H, W), its class maps and its uncertainty, at most 320 px long.
+    """Return thumbnails of an image (B, H, W), its class maps and its uncertainty, at most 320 px.
 
-    The files are image.jpg, which shows the first three bands, target.png and preds.png of class
-    indices (H, W), and uncertainty.png, in grey levels of 1 - confidence.
+    The files are image.jpg (the first three bands), target.png and preds.png (class indices (H,
+    W)), and uncertainty.png (1 - confidence, in grey).
     """
     height, width = image.shape[-2:]
     scale = min(1.0, THUMBNAIL_PX / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # The eye distinguishes no more than sixteen levels, which take a third of the bytes.
+    # Sixteen grey levels look the same as 256, and need a third of the bytes.
     levels = ((1 - confidence.float()).clamp(0, 1) * 15).round() * 17
     uncertainty = Image.fromarray(levels.byte().cpu().numpy())
     nearest = Image.Resampling.NEAREST
@@ -74,10 +74,10 @@ def thumbnail(
 def full_picture(
     image: Tensor, target: Tensor, preds: Tensor, palette: tuple[Colour, ...]
 ) -> dict[str, bytes]:
-    """Return an image and its class maps at full size, at most 4096 px long; see `thumbnail`.
+    """Return an image and its class maps in full size, at most 4096 px; see `thumbnail`.
 
-    The files are full.jpg and full.js, a script, for a page on disk may open no other file beside
-    it; none for an image that its thumbnail shows at full size.
+    The files are full.jpg and full.js. The latter is a script, because a page on disk may not open
+    other files. Empty if the thumbnail already has full size.
     """
     if max(image.shape[-2:]) <= THUMBNAIL_PX:
         return {}
@@ -92,14 +92,14 @@ def full_picture(
 
 
 def index_map(picture: Image.Image, num_classes: int) -> Deflated:
-    """Return class indices, C where a pixel is ignored: in 8 bits, above 255 classes in 16."""
+    """Return class indices, with C for ignored pixels, in 8 bits (16 above 255 classes)."""
     indices = np.asarray(picture).astype(np.int64)
     indices[(indices < 0) | (indices >= num_classes)] = num_classes
     return deflated(indices.astype("<u1" if num_classes <= 255 else "<u2"))
 
 
 def deflated(values: NDArray[np.integer]) -> Deflated:
-    """Return values (H, W) as text."""
+    """Return values (H, W) as compressed text."""
     height, width = values.shape
     data = base64.b64encode(zlib.compress(values.tobytes(), 6)).decode()
     return {"width": width, "height": height, "data": data}
@@ -109,7 +109,7 @@ _Ranked = tuple[float, int, Example]  # mIoU or its negative, number of the imag
 
 
 class PictureStore(Mapping[str, dict[str, bytes]]):
-    """Contents of the files of each image by its stem, in a temporary file instead of memory."""
+    """File contents of each image by stem, stored in a temporary file instead of memory."""
 
     def __init__(self) -> None:
         self._file = _temporary_file()
@@ -117,7 +117,7 @@ class PictureStore(Mapping[str, dict[str, bytes]]):
         finalize(self, self._file.close)
 
     def add(self, stem: str, files: Mapping[str, bytes]) -> None:
-        """Add the files of an image, by their ending."""
+        """Add the files of an image, by suffix."""
         self._places[stem] = self._file.seek(0, 2)
         pickle.dump(dict(files), self._file)
 
@@ -138,7 +138,7 @@ def _temporary_file() -> IO[bytes]:
 
 
 class Examples:
-    """Keeps only the images with the highest and lowest mIoU in memory."""
+    """Keeps the images with the highest and lowest mIoU."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -146,13 +146,13 @@ class Examples:
         self._low: list[_Ranked] = []
 
     def merge(self, parts: Iterable["Examples"]) -> None:
-        """Keep the best and the worst of several."""
+        """Keep the best and the worst of several collections."""
         several = list(parts)
         self._high = self._first([one for part in several for one in part._high])
         self._low = self._first([one for part in several for one in part._low])
 
     def offer(self, number: int, example: Example) -> None:
-        """Keep image `number` of the data set if it is among the best or worst so far."""
+        """Keep image `number` if it is among the best or worst so far."""
         self._high = self._first([*self._high, (-example.miou, number, example)])
         self._low = self._first([*self._low, (example.miou, number, example)])
 
@@ -160,10 +160,10 @@ class Examples:
         return sorted(ranked, key=lambda one: one[:2])[: self.size]
 
     def best(self) -> tuple[Example, ...]:
-        """Return the highest, the best first."""
+        """Return the images with the highest mIoU, best first."""
         return tuple(example for *_, example in self._high)
 
     def worst(self) -> tuple[Example, ...]:
-        """Return the lowest, without those among the best of a small data set."""
+        """Return the images with the lowest mIoU, except those in `best`."""
         best = {example.stem for example in self.best()}
         return tuple(example for *_, example in self._low if example.stem not in best)

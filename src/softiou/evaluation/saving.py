@@ -1,4 +1,4 @@
-"""Writing an evaluation into a run directory: each file whole, and earlier ones kept."""
+"""Write an evaluation into a run directory, atomically, and keep earlier ones."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,20 +15,20 @@ from softiou.evaluation.scoring import EvaluationResult
 
 SUMS = "evaluation.safetensors"
 EXAMPLES, GALLERY = "examples", "gallery"
-# An earlier evaluation that agrees in these entries is replaced; any other one is kept.
+# An earlier evaluation with equal entries is replaced; others are kept.
 _IDENTITY = ("data", "split", "checkpoint", "checkpoint_sha256", "labels", "inference")
 
 _Pictures = Iterable[tuple[str, Mapping[str, bytes]]]
 
 
 def save_evaluation(evaluation: EvaluationResult, run: Path) -> Path | None:
-    """Write an evaluation into a run directory: examples/, gallery/, the sums and the JSON, last.
+    """Write examples/, gallery/, the sums and finally the JSON into a run directory.
 
-    Each folder and file takes its place as a whole.
+    Each folder and file is written atomically.
 
     Returns:
-        Where an earlier evaluation of other data or another checkpoint was moved to, None if there
-        was none: nothing is lost.
+        Path that an earlier evaluation of other data or another checkpoint was moved to; None if
+        there was none.
     """
     run.mkdir(parents=True, exist_ok=True)
     kept = _keep_earlier(evaluation, run)
@@ -45,7 +45,7 @@ def save_evaluation(evaluation: EvaluationResult, run: Path) -> Path | None:
 
 
 def _replace(folder: Path, pictures: _Pictures) -> None:
-    """Write pictures into a new folder, which then takes the place of the old one."""
+    """Write images into a new folder, which then replaces the old one."""
     with atomic_folder(folder, replace=True) as new:
         for stem, contents in pictures:
             for ending, content in contents.items():
@@ -55,7 +55,7 @@ def _replace(folder: Path, pictures: _Pictures) -> None:
 
 
 def _keep_earlier(evaluation: EvaluationResult, run: Path) -> Path | None:
-    """Move an evaluation of something else out of the way, with all that belongs to it."""
+    """Rename an earlier evaluation with another identity, including its files."""
     path = run / FILE
     try:
         earlier: Any = read_json(path)
@@ -68,7 +68,7 @@ def _keep_earlier(evaluation: EvaluationResult, run: Path) -> Path | None:
     if all(earlier.get(key) == evaluation.content[key] for key in _IDENTITY):
         return None
     stamp = datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y%m%dT%H%M%S.%f")
-    split = Path(str(earlier.get("split", "unknown"))).stem  # a split may be the file of a list
+    split = Path(str(earlier.get("split", "unknown"))).stem  # a split may be the path of a list
     for name in (EXAMPLES, GALLERY, SUMS, FILE):
         part = run / name
         if part.exists():

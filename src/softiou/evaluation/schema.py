@@ -1,7 +1,7 @@
-"""The content of evaluation.json: frozen models of schema version 2, which also read version 1.
+"""The schema of evaluation.json: version 2, which also reads version 1.
 
-Scores are in per cent and null where they are undefined. Fields with a default are missing in files
-of version 1. Sizes: C classes, B bins of confidence.
+Metrics are in per cent, and null if undefined. Fields with a default are missing in version 1.
+Sizes: C classes, B bins of confidence.
 """
 
 from pathlib import Path
@@ -17,8 +17,8 @@ FILE = "evaluation.json"
 SCHEMA_VERSION = 2
 
 CAVEATS = {
-    "training": "The model was trained on these images: the metrics say nothing about new ones.",
-    "selection": "The best checkpoint was chosen on these images: the metrics are a little high.",
+    "training": "The model was trained on these images: the metrics do not apply to new images.",
+    "selection": "The best checkpoint was chosen on these images: the metrics are a bit too high.",
 }
 Colour: TypeAlias = tuple[int, int, int]
 Counts: TypeAlias = tuple[int, int, int]  # true positives, predicted, present: pixels
@@ -37,13 +37,13 @@ class _Part(BaseModel):
 
 
 class _Scored(_Part):
-    """An entry with scores, whose names are those of `softiou.metrics.registry`."""
+    """An entry with metrics, named as in `softiou.metrics.registry`."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     def score(self, key: str) -> float | None:
-        """Return a score by its key in the registry; None where it is undefined or missing."""
+        """Return a metric by its key in the registry; None if it is undefined or missing."""
         value: float | None = getattr(self, key, None)
         return value
 
@@ -51,14 +51,14 @@ class _Scored(_Part):
 class Inference(_Part):
     """How the model was run, see `softiou.inference.InferenceSettings`."""
 
-    window_px: tuple[int, int] | None = Field(None, description="height, width; null: no windows")
-    overlap: float = Field(0.5, description="share of a window that the next one covers again")
-    flips: bool = Field(False, description="whether the mirror image was averaged in")
-    scales: tuple[float, ...] = Field((1.0,), description="factors of size, averaged over")
-    precision: str | None = Field(None, description="of the network; null: not recorded")
+    window_px: tuple[int, int] | None = Field(None, description="height, width; null: whole images")
+    overlap: float = Field(0.5, description="fraction of a window that overlaps with the next one")
+    flips: bool = Field(False, description="whether to average with the mirror image")
+    scales: tuple[float, ...] = Field((1.0,), description="averaged scale factors")
+    precision: str | None = Field(None, description="of the network; null if not recorded")
 
     def summary(self) -> str:
-        """Describe what differs from one pass over the whole image in fp32; "" for nothing."""
+        """Describe the differences from fp32 on whole images; "" if there are none."""
         words = []
         if self.window_px:
             height, width = self.window_px
@@ -76,93 +76,93 @@ class Bootstrap(_Part):
     """How the intervals were computed."""
 
     resamples: int = Field(description="number of resamples of the images")
-    seed: int = Field(description="of the random numbers")
-    level: float = Field(description="of the intervals, per cent")
+    seed: int = Field(description="random seed")
+    level: float = Field(description="confidence level of the intervals, per cent")
 
 
 class ClassScores(_Scored):
-    """Scores of one class over the data set: also those of `CLASS_METRICS` that apply."""
+    """Metrics of a class over the data set, including those of `CLASS_METRICS`."""
 
     name: str
     iou: float | None
     iou_c: float | None = Field(description="mean of the IoU over the images of the class")
     dice: float | None
-    interval: IntervalOrNone = Field(None, description="of the IoU")
+    interval: IntervalOrNone = Field(None, description="confidence interval of the IoU")
     target_pixels: int = Field(description="pixels of the class in the target")
     predicted_pixels: int | None = Field(None, description="pixels predicted to be the class")
     images: int = Field(description="images with the class in the target")
 
 
 class ImageBins(_Part):
-    """Sums over the pixels of an image in each bin of confidence (B)."""
+    """Sums over the pixels of an image for each confidence bin (B)."""
 
     count: tuple[float | None, ...] = Field(description="pixels")
-    confidence: tuple[float | None, ...] = Field(description="sum of their confidences")
-    correct: tuple[float | None, ...] = Field(description="how many are right")
+    confidence: tuple[float | None, ...] = Field(description="sum of the confidences")
+    correct: tuple[float | None, ...] = Field(description="correct pixels")
 
 
 class Suspect(_Part):
-    """A region where the model is sure of another class than the labels."""
+    """A region where the model confidently predicts a class other than the label."""
 
-    target: int = Field(description="class of the labels")
+    target: int = Field(description="labelled class")
     preds: int = Field(description="predicted class")
     pixels: int
-    confidence: float = Field(description="mean over the region, per cent")
+    confidence: float = Field(description="mean confidence of the region, per cent")
     box: tuple[int, int, int, int] = Field(description="top, left, bottom, right: pixels")
 
     @property
     def weight(self) -> float:
-        """Sum of the confidence over the pixels, by which regions are ranked."""
+        """Sum of the confidence over the pixels, used for ranking."""
         return self.pixels * self.confidence / 100
 
 
 class ImageScores(_Scored):
-    """Scores of one image, also those of `IMAGE_METRICS`, and the sums that metrics follow from."""
+    """Metrics of an image, including those of `IMAGE_METRICS`, and the sums behind them."""
 
-    stem: str = Field(description="name without its ending")
+    stem: str = Field(description="file name without the suffix")
     miou: float | None = Field(description="mean IoU of the classes in its target")
     accuracy: float | None
     size: tuple[int, ...] | None = Field(None, description="height, width")
     truth: str | None = Field(None, description="hash of the labels")
     counts: dict[int, Counts] | None = Field(
-        None, description="{class: [true positives, predicted, present]} without zeros"
+        None, description="{class: [true positives, predicted, present]}, without zero rows"
     )
-    boundary_counts: dict[int, Counts] | None = Field(None, description="of the boundary bands")
-    bins: ImageBins | None = Field(None, description="of all valid pixels")
+    boundary_counts: dict[int, Counts] | None = Field(None, description="for the boundary bands")
+    bins: ImageBins | None = Field(None, description="sums of all valid pixels")
     boundary_bins: ImageBins | None = Field(None, description="of pixels within 3 px of a boundary")
-    brier: float | None = Field(None, description="sum of the squared distances")
+    brier: float | None = Field(None, description="sum of the squared errors")
     nll: float | None = Field(None, description="sum of the negative log-likelihoods, nats")
     pixels: int | None = Field(None, description="valid pixels")
     suspects: tuple[Suspect, ...] = Field((), description="labels that may be wrong, ranked")
 
 
 class Reliability(_Part):
-    """The bins of ece_d; null in an empty bin."""
+    """The bins of ece_d; null for empty bins."""
 
-    edges: tuple[float, ...] = Field(description="of the bins, in [0, 1] (B + 1)")
+    edges: tuple[float, ...] = Field(description="edges of the bins, in [0, 1] (B + 1)")
     count: tuple[int, ...] = Field(description="pixels (B)")
-    confidence: tuple[float | None, ...] = Field(description="mean, in [0, 1] (B)")
-    accuracy: tuple[float | None, ...] = Field(description="in [0, 1] (B)")
+    confidence: tuple[float | None, ...] = Field(description="mean confidence, in [0, 1] (B)")
+    accuracy: tuple[float | None, ...] = Field(description="accuracy, in [0, 1] (B)")
 
 
 class Calibrated(_Part):
-    """The same model after the temperature scaling kept beside its checkpoint."""
+    """The model after the scaling stored beside its checkpoint."""
 
-    kind: str = Field(description="of the scaling")
+    kind: str = Field(description="kind of the scaling")
     path: str = Field(description="file of the scaling")
     data: str = Field("", description="data set that it was fitted on")
     split: str = Field("", description="split that it was fitted on")
     metrics: dict[str, float | None] = Field(
-        description="of calibration; of overlap, too, where the scaling may change masks"
+        description="calibration metrics; overlap metrics as well if the scaling can change masks"
     )
     reliability: Reliability
 
 
 class ExampleStems(_Part):
-    """Images whose pictures are in examples/."""
+    """Images in examples/."""
 
-    best: tuple[str, ...] = Field(description="with the highest mIoU")
-    worst: tuple[str, ...] = Field(description="with the lowest mIoU")
+    best: tuple[str, ...] = Field(description="images with the highest mIoU")
+    worst: tuple[str, ...] = Field(description="images with the lowest mIoU")
 
 
 class Evaluation(_Part):
@@ -179,35 +179,35 @@ class Evaluation(_Part):
     inference: Inference = Inference()
     used_for: Literal["training", "selection"] | None = Field(
         None,
-        description="what these images were used for before: training, or selection of the best "
-        "checkpoint; null: neither, or not known",
+        description="previous use of these images: training, or selection of the best "
+        "checkpoint; null: neither, or unknown",
     )
     num_images: int
     classes: tuple[str, ...] = Field(description="names (C)")
     palette: tuple[Colour, ...] = Field(description="colours (C)")
     ignore_index: int | None = None
     metrics: dict[str, float | None] = Field(
-        description="by their keys in `softiou.metrics.METRICS`, in the units given there"
+        description="by key in `softiou.metrics.METRICS`, in the units stated there"
     )
     intervals: dict[str, IntervalOrNone] = Field(
         {}, description="[low, high] of the metrics, see `softiou.resampling.intervals`"
     )
     bootstrap: Bootstrap | None = None
     scored_classes: int | None = Field(
-        None, description="classes with a pixel in the target, which the means are over"
+        None, description="number of classes with a target pixel, over which means are taken"
     )
     per_class: tuple[ClassScores, ...] = Field(description="(C)")
     confusion: tuple[tuple[int, ...], ...] | None = Field(
         None, description="pixels (C, C); rows are the classes of the target"
     )
     reliability: Reliability
-    calibrated: Calibrated | None = Field(None, description="null without a temperature scaling")
+    calibrated: Calibrated | None = Field(None, description="null without a scaling")
     images: tuple[ImageScores, ...]
     examples: ExampleStems
 
     @property
     def caveat(self) -> str:
-        """Say why the scores are too high; "" where nothing is known to make them so."""
+        """Return why the metrics may be too high, or ""."""
         return CAVEATS[self.used_for] if self.used_for else ""
 
     @property
@@ -217,7 +217,7 @@ class Evaluation(_Part):
 
     @property
     def absent_classes(self) -> str:
-        """A sentence on the classes that the means leave out; "" where there are none."""
+        """A sentence on the classes excluded from the means, or ""."""
         absent = [
             score.name
             + (f" (predicted in {score.predicted_pixels:,} px)" if score.predicted_pixels else "")
@@ -231,7 +231,7 @@ class Evaluation(_Part):
 
     @property
     def known_intervals(self) -> dict[str, Interval]:
-        """The intervals that are defined."""
+        """The defined intervals."""
         return {name: pair for name, pair in self.intervals.items() if pair is not None}
 
     @model_validator(mode="after")
@@ -262,14 +262,14 @@ def evaluation_file(path: Path) -> Path:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """Read an evaluation of a run directory, or evaluation.json; an image listed twice counts once.
+    """Read evaluation.json, or that of a run directory; images listed twice are merged.
 
     Raises:
-        DataError: There is no file, it is incomplete, or of an unknown schema version.
+        DataError: The file is missing or incomplete, or has an unknown schema version.
     """
     file = evaluation_file(path)
     try:
-        # JSON of other programs may hold NaN.
+        # JSON of other programs may contain NaN.
         content = read_json(file, lambda _: None)
         version = content["schema_version"]
         if version not in range(1, SCHEMA_VERSION + 1):
@@ -278,7 +278,7 @@ def read_evaluation(path: Path) -> Evaluation:
     except FileNotFoundError as error:
         found = f"contains no {FILE}" if path.is_dir() else "does not exist"
         raise DataError(
-            f"{path} {found}: expected a run directory that was evaluated, or its {FILE}. "
+            f"{path} {found}: expected an evaluated run directory, or its {FILE}. "
             "`softiou evaluate RUN DATA` writes one."
         ) from error
     except DataError:

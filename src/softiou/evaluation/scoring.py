@@ -1,4 +1,4 @@
-"""Scoring a model on every image of a data set, each at its own resolution.
+"""Evaluate a model on each image of a data set at its original resolution.
 
 Shapes: C classes, (H, W) the image.
 """
@@ -56,22 +56,22 @@ from softiou.targets.smoothing import boundary_band
 from softiou.temperature import LogitScaling
 
 NUM_THUMBNAILS = 1000
-_ROWS = 512  # of a huge image, looked at together
+_ROWS = 512  # rows of a huge image processed at a time
 
-# Rows, and their probabilities (C, h, W), before and after the scaling if there is one.
+# Rows with their probabilities (C, h, W), before and after the scaling if there is one.
 Band: TypeAlias = tuple[slice, Sequence[Tensor]]
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """An evaluation in memory: the content of evaluation.json, the sums and the pictures.
+    """An evaluation in memory: the content of evaluation.json, the sums and the images.
 
     Attributes:
         content: Plain values that `Evaluation` describes.
-        statistics: The sums of every image, from which the metrics follow.
+        statistics: The sums of each image, from which all metrics are computed.
         best: Images with the highest mIoU.
-        worst: Those with the lowest.
-        thumbnails: By stem, contents of the files that `thumbnail` and `full_picture` name.
+        worst: Images with the lowest mIoU.
+        thumbnails: {stem: file contents} of `thumbnail` and `full_picture`.
         description: Classes of the data set.
     """
 
@@ -84,7 +84,7 @@ class EvaluationResult:
 
     @property
     def metrics(self) -> dict[str, float | None]:
-        """The metrics over the data set, in their reported units."""
+        """The metrics over the data set, in their units."""
         metrics: dict[str, float | None] = self.content["metrics"]
         return metrics
 
@@ -118,26 +118,26 @@ def evaluate(
     num_examples: int = 4,
     samples: Iterable[Sample] | None = None,
 ) -> EvaluationResult:
-    """Score a model on every image of a data set.
+    """Evaluate a model on each image of a data set.
 
     Args:
-        model: In eval mode, on the device to use; or a predictor, such as an exported file.
-        dataset: What to score on.
-        precision: Of the network, to be recorded for a predictor.
-        data: Name of the data set, to be recorded.
-        checkpoint: Name of the checkpoint, to be recorded.
-        inference: Windows, flips and scales; whole images by default.
-        checkpoint_sha256: Hash of its file, which distinguishes checkpoints of one name.
-        calibration: Of the checkpoint, best fitted on other data: reported before and after. Not
-            for a predictor, which does what it does.
-        calibration_path: Its file, to be recorded.
-        used_for: What the images were used for before: "training" or "selection", see `Evaluation`.
-        num_examples: How many best and worst images to keep.
-        samples: This process's share of the samples of `dataset` in order, see
-            `softiou._processes.own_share`, perhaps from a loader; None for all.
+        model: Model in eval mode on the device to use, or a predictor, such as an exported file.
+        dataset: Data set to evaluate on.
+        precision: Precision of the network; only recorded if `model` is a predictor.
+        data: Name of the data set, for the record.
+        checkpoint: Name of the checkpoint, for the record.
+        inference: Windows, flips and scales; default: whole images.
+        checkpoint_sha256: Hash of its file, which distinguishes checkpoints of equal names.
+        calibration: Calibration of the checkpoint: metrics are reported before and after. Not for
+            a predictor, which may include one.
+        calibration_path: File of the calibration, for the record.
+        used_for: Previous use of the images: "training" or "selection", see `Evaluation`.
+        num_examples: Number of best and of worst images to keep.
+        samples: Samples of this rank in order, see `softiou._processes.own_share`, such as from a
+            loader; None for all samples.
 
     Returns:
-        Scores over the data set, per class and per image, with intervals.
+        Metrics over the data set, per class and per image, with intervals.
 
     Raises:
         CheckpointError: The model predicts NaN.
@@ -180,10 +180,10 @@ def evaluate(
 
 
 class _Scorer:
-    """Gathers the sums and pictures of a data set, one image after the other.
+    """Accumulates the sums and images of a data set, one image at a time.
 
-    Confusion (C, C) has the target in its rows; thumbnails are evenly spread, at most
-    `NUM_THUMBNAILS`; identities are name, size and labels of each image.
+    Rows of `confusion` (C, C) are target classes; `thumbnails` has at most `NUM_THUMBNAILS` evenly
+    spaced images; `identities` has name, size and label hash of each image.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class _Scorer:
         self.identities: list[dict[str, Any]] = []
 
     def join(self) -> None:
-        """Add what other processes have gathered of their images, in the order of the data set."""
+        """Gather the results of all processes, in the order of the data set."""
         self.plain, self.calibrated, self.identities = (
             joined(own)
             for own in (
@@ -226,7 +226,7 @@ class _Scorer:
             self.thumbnails.add(stem, files)
 
     def add(self, number: int, sample: Sample, bands: Iterable[Band]) -> None:
-        """Add an image by its rows from top to bottom: in one band, unless it is huge."""
+        """Add an image, given its rows from top to bottom: in one band, or several if huge."""
         stored = stored_target(sample)
         target = truth(stored, self._description).unsqueeze(0)
         step = -(-max(stored.shape[-2:]) // FULL_PX) if is_huge(stored.shape) else 1
@@ -249,9 +249,9 @@ class _Scorer:
     def _part(
         self, sample: Sample, target: Tensor, step: int, rows: slice, probs: Sequence[Tensor]
     ) -> tuple[list[ImageStatistics], list[Tensor]]:
-        """Return the sums of some rows, and maps: labels, confidences, and predictions.
+        """Return the sums of some rows, and maps of labels, confidences and predictions.
 
-        Of labels and confidences they have one pixel in `step`.
+        Labels and confidences are subsampled by `step`.
         """
         plain, whole = probs[0], rows == slice(0, target.shape[-2])
         require_finite(plain, model=self._model, image=sample["stem"])
@@ -282,7 +282,7 @@ class _Scorer:
         ]
 
     def _near(self, target: Tensor, rows: slice) -> Tensor:
-        """Return which pixels of some rows are near a boundary of hard labels (1, H, W)."""
+        """Return the pixels of some rows near a boundary of the hard labels (1, H, W)."""
         around = slice(max(0, rows.start - BOUNDARY_PX), rows.stop + BOUNDARY_PX)
         band = boundary_band(target[:, around].long(), width=BOUNDARY_PX, **self._settings)
         first = rows.start - around.start
@@ -291,7 +291,7 @@ class _Scorer:
     def _keep(
         self, number: int, sample: Sample, identity: dict[str, Any], step: int, *maps: Tensor
     ) -> None:
-        """Keep pictures of an image, of one pixel in `step`, and where its labels may be wrong."""
+        """Store an image (subsampled by `step`) and the regions of suspect labels."""
         labels, preds, confidence, surest = maps
         stem, image = sample["stem"], sample["image"]
         if is_huge(image.shape):
@@ -318,14 +318,14 @@ def _bands(
     *,
     several: bool,
 ) -> Iterator[Band]:
-    """Yield all rows of an image with their probabilities, or `several` bands of a huge one."""
+    """Yield the rows of an image with their probabilities, in `several` bands if it is huge."""
     inference, rows = inference.of(image.shape), slice(0, image.shape[-2])
     whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
     ways = [predictor]
     if scaling is not None and isinstance(predictor, ModelPredictor):
         ways.append(replace(predictor, scaling=scaling))
     if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
-        # One pass for both.
+        # one forward pass for both variants
         logits = predict_logits(predictor.model, image, precision=predictor.precision)
         scaled = [] if scaling is None else [scaling.apply(logits, dim=0).softmax(0)]
         yield rows, [logits.softmax(0), *scaled]
@@ -338,7 +338,7 @@ def _bands(
 
 
 def _reduced(image: Tensor, step: int) -> Tensor:
-    """Return one pixel in `step` of an image (B, H, W) as it is shown, reading it in parts."""
+    """Return an image (B, H, W) subsampled by `step`, for display, read in parts."""
     tops = range(0, image.shape[-2], _ROWS)
     parts = (shown(image[:, top : top + _ROWS])[:, -top % step :: step, ::step] for top in tops)
     return torch.cat(list(parts), 1)
@@ -351,7 +351,7 @@ def _reliability(statistics: ImageStatistics) -> dict[str, list[float | None]]:
 
 
 def _identity(sample: Sample, target: Tensor) -> dict[str, Any]:
-    """Name an image, its size and its labels, so that two evaluations can be matched."""
+    """Return stem, size and label hash of an image, to match two evaluations."""
     digest = hashlib.blake2b(digest_size=8)
     for part in torch.split(target, _ROWS):
         whole = part if part.is_floating_point() else part.long()
@@ -361,9 +361,9 @@ def _identity(sample: Sample, target: Tensor) -> dict[str, Any]:
 
 
 def _plain(inference: InferenceSettings) -> dict[str, Any]:
-    """Return the settings as JSON has them."""
+    """Return the settings as plain values."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(inference).items()}
-    del plain["batch_size"]  # makes no difference to the result
+    del plain["batch_size"]  # does not affect the result
     return plain
 
 

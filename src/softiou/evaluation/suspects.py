@@ -1,4 +1,4 @@
-"""Regions of an image whose labels may be wrong: the model is sure of another class.
+"""Find regions whose labels may be wrong: the model confidently predicts another class.
 
 Shapes: (H, W) the image.
 """
@@ -11,18 +11,18 @@ from scipy import ndimage
 from torch import Tensor
 
 SURE = 0.9
-NARROW_PX = 5  # thinner regions are edges that are drawn a little differently
+NARROW_PX = 5  # thinner regions are small differences at boundaries
 MOST = 5
 
 
 def suspect_regions(
     target: Tensor, preds: Tensor, confidence: Tensor, num_classes: int
 ) -> list[dict[str, Any]]:
-    """Return the largest regions where a confident model contradicts the labels, at most five.
+    """Return up to five regions where a confident model contradicts the labels.
 
     A region is a connected set of labelled pixels with another predicted class and a confidence of
-    at least 0.9, without its parts narrower than 5 pixels. Regions are ranked by the sum of the
-    confidence over their pixels. Each is as `softiou.evaluation.schema.Suspect` describes it.
+    at least 0.9, without parts narrower than 5 pixels. Regions are ranked by the sum of the
+    confidence over their pixels. The entries are those of `softiou.evaluation.schema.Suspect`.
     """
     labels, predicted, sure = target.numpy(), preds.numpy(), confidence.float().numpy()
     labelled = (labels >= 0) & (labels < num_classes)
@@ -46,7 +46,7 @@ def _region(
     predicted: NDArray[np.integer],
     confidence: float,
 ) -> dict[str, Any]:
-    """Describe a region; its classes are the most frequent pair of label and prediction."""
+    """Describe a region by its most frequent pair of label and prediction."""
     pairs = np.stack([labels[box][inside], predicted[box][inside]], axis=1)
     found, counts = np.unique(pairs, axis=0, return_counts=True)
     target, preds = found[counts.argmax()].tolist()

@@ -1,4 +1,4 @@
-"""Download data sets that are freely available, and instructions for the others."""
+"""Download freely available data sets, and print instructions for the others."""
 
 from softiou.fetching.downloading import Archive
 from softiou.fetching.fetch import FETCHED, Fetched, fetch_dataset, instructions

@@ -20,13 +20,13 @@ from softiou.errors import DataError
 _CHUNK = 2**20
 _PATIENCE_S = 60
 
-# Called with chunks of bytes and their number; yields the same, and may show the progress.
+# Called with chunks of bytes and their number; yields the chunks, and may show progress.
 WatchChunks = Callable[[Iterable[bytes], int], Iterable[bytes]]
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A file on the network, with the published checksum in hexadecimal digits."""
+    """A downloadable file with its published checksum (hexadecimal)."""
 
     url: str
     name: str
@@ -55,7 +55,7 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
         reason = error if isinstance(error, OSError) else repr(error)
         raise DataError(
             f"{archive.url} cannot be downloaded: {reason}. Run the command again to resume, or "
-            f"put the file into {folder} yourself."
+            f"download the file to {folder} yourself."
         ) from error
     try:
         _verify(part, archive)
@@ -67,18 +67,18 @@ def download(archive: Archive, folder: Path, *, watch: WatchChunks) -> Path:
 
 
 def _resume(url: str, part: Path, watch: WatchChunks) -> None:
-    """Resume a download; start over if the server has no bytes after those of the part."""
+    """Resume a download; restart it if the server rejects the requested range."""
     try:
         _receive(url, part, watch)
     except urllib.error.HTTPError as error:
         if error.code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not part.exists():
             raise
-        part.unlink()  # at least as long as the file, but with another checksum
+        part.unlink()  # complete, but with a wrong checksum
         _receive(url, part, watch)
 
 
 def _receive(url: str, part: Path, watch: WatchChunks) -> None:
-    """Append the bytes after those that exist."""
+    """Download the missing bytes and append them."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url)
     if have:
@@ -99,11 +99,11 @@ def _chunks(stream: Any) -> Iterator[bytes]:
 
 
 def _verify(path: Path, archive: Archive) -> None:
-    """Compare the checksum."""
+    """Raise unless the checksum matches."""
     found = _digest(path, archive)
     if found != archive.digest:
         message = f"Expected the {archive.algorithm} checksum {archive.digest}, but got {found}."
-        remedy = "The file is damaged or another one: remove it and run the command again."
+        remedy = "The file is damaged or has changed: remove it and run the command again."
         raise data_error(path, message, remedy)
 
 
@@ -114,9 +114,9 @@ def _digest(path: Path, archive: Archive) -> str:
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Unpack a zip or tar file into a temporary folder beside it.
+    """Return a context with a temporary folder that has the files of a zip or tar archive.
 
-    To keep a part of it, rename that to its place, where it then appears as a whole.
+    The folder is on the same disk, so that parts of it can be moved atomically.
     """
     with scratch_folder(path.parent) as folder:
         if zipfile.is_zipfile(path):

@@ -10,14 +10,14 @@ from softiou.errors import DataError
 from softiou.fetching.downloading import Archive, WatchChunks, download, unpacked
 from softiou.fetching.sbd import LIST, MASKS, SBD, write_trainaug
 
-# Address and checksum of torchvision.datasets.VOCSegmentation.
+# URL and checksum as in torchvision.datasets.VOCSegmentation.
 VOC = Archive(
     "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
     "VOCtrainval_11-May-2012.tar",
     "md5",
     "6cd6e144f989b92b3379bac3b3de84fd",
 )
-# The address of sceneparsing.csail.mit.edu; the checksum is that of GluonCV.
+# URL from sceneparsing.csail.mit.edu, checksum from GluonCV.
 ADE20K = Archive(
     "http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip",
     "ADEChallengeData2016.zip",
@@ -29,10 +29,10 @@ FETCHED = {"voc": (VOC, "VOCdevkit/VOC2012"), "ade20k": (ADE20K, "ADEChallengeDa
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set that was downloaded.
+    """A downloaded data set.
 
     Attributes:
-        folder: Of the data set.
+        folder: Folder of the data set.
         source: Its name in commands.
     """
 
@@ -43,21 +43,21 @@ class Fetched:
 def fetch_dataset(
     name: str, to: Path, *, sbd: bool = False, say: Callable[[str], None], watch: WatchChunks
 ) -> Fetched:
-    """Download and unpack one of `FETCHED`, except files that exist; for voc `sbd` adds trainaug.
+    """Download and unpack a data set of `FETCHED`, unless it exists; `sbd` adds voc's trainaug.
 
     Raises:
-        DataError: It cannot be downloaded freely, the network failed, an archive is damaged, or the
-            masks of trainaug exist already.
+        DataError: The data set is not freely available, the network failed, an archive is damaged,
+            or the masks of trainaug already exist.
     """
     if name not in FETCHED:
         raise DataError(f"{name} cannot be downloaded without its authors' consent.")
     if sbd and name != "voc":
-        raise DataError("--sbd adds masks to voc alone.")
+        raise DataError("--sbd is only for voc.")
     to = to.expanduser().resolve()
     archive, inner = FETCHED[name]
     folder = to / inner
     if folder.exists():
-        say(f"{folder} exists already")
+        say(f"{folder} already exists")
     else:
         say(f"{archive.url}\n  to {to}; terms: {ORIGINS[name].terms}")
         with unpacked(download(archive, to, watch=watch)) as found:
@@ -72,8 +72,8 @@ def _fetch_trainaug(voc: Path, to: Path, *, say: Callable[[str], None], watch: W
     """Add the masks and the list of trainaug to VOC."""
     for path in (voc / MASKS, voc / LIST):
         if path.exists():
-            message = "Expected to write masks of the SBD here, but found some already."
-            remedy = "Use them (data.train_split=trainaug), or move them away."
+            message = "Expected no masks of the SBD, but the path already exists."
+            remedy = "Use them (data.train_split=trainaug), or remove them."
             raise data_error(path, message, remedy)
     say(f"{SBD.url}\n  to {to}; terms: {ORIGINS['voc'].terms}")
     with unpacked(download(SBD, to, watch=watch)) as found:
@@ -82,18 +82,18 @@ def _fetch_trainaug(voc: Path, to: Path, *, say: Callable[[str], None], watch: W
 
 
 def _put(source: Path, target: Path) -> None:
-    """Move a folder to its place."""
+    """Move a folder."""
     if not source.is_dir():
-        raise DataError(f"The archive holds no {target.name}/: it has changed, or is another one.")
+        raise DataError(f"The archive does not contain {target.name}/; it may have changed.")
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
 
 
 def instructions(name: str) -> str:
-    """Return where a data set comes from, how to get it, and the resulting folders.
+    """Return the origin of a data set, how to get it, and the resulting folders.
 
     Raises:
-        DataError: There is no data set of that name.
+        DataError: The name is unknown.
     """
     origin = ORIGINS.get(name.removesuffix("-coarse"))
     if origin is None:

@@ -1,4 +1,4 @@
-"""The Semantic Boundaries Dataset as masks of VOC's trainaug.
+"""Convert the Semantic Boundaries Dataset to masks of VOC's trainaug.
 
 References:
     B. Hariharan et al. Semantic Contours from Inverse Detectors. ICCV 2011.
@@ -18,7 +18,7 @@ from softiou._files import write_atomically
 from softiou.data.layouts.voc import voc_colour
 from softiou.fetching.downloading import Archive
 
-# Address and checksum of torchvision.datasets.SBDataset.
+# URL and checksum as in torchvision.datasets.SBDataset.
 SBD = Archive(
     "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
     "benchmark.tgz",
@@ -32,8 +32,9 @@ MASKS, LIST = "SegmentationClassAug", "ImageSets/Segmentation/trainaug.txt"
 def write_trainaug(sbd: Path, voc: Path, *, beside: Path) -> int:
     """Write the masks and the list of trainaug, and return the number of images.
 
-    It holds the images of SBD and of VOC's train that are not in VOC's val. An image of both has
-    the mask of VOC, which is finer. The masks wait `beside`, on the same disk, until all are there.
+    It has the images of SBD and of VOC's train that are not in VOC's val. Images of both get the
+    mask of VOC, which is finer. The masks are written to `beside`, on the same disk, and moved when
+    complete.
     """
     lists = voc / "ImageSets" / "Segmentation"
     train, held_out = _stems(lists / "train.txt"), _stems(lists / "val.txt")
@@ -62,7 +63,7 @@ def _read_mat(path: Path) -> NDArray[np.uint8]:
     from scipy.io import loadmat
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of duplicate variables in some of the files
+        warnings.simplefilter("ignore")  # some files have duplicate variables
         content = loadmat(str(path))["GTcls"]
     mask: NDArray[np.uint8] = content["Segmentation"][0, 0].astype(np.uint8)
     return mask

@@ -1,4 +1,4 @@
-"""Sums of every image of an evaluation, and the bootstrap over them."""
+"""Sums of each image of an evaluation, and the bootstrap over images."""
 
 from softiou.resampling.bootstrap import (
     LEVEL,

@@ -1,7 +1,7 @@
-"""Confidence intervals: the bootstrap over images.
+"""Confidence intervals by the bootstrap over images.
 
-The images of a data set are a sample from a population. Drawing N of the N images with replacement,
-R times, and computing a metric of each resample shows how much it varies from sample to sample.
+The images are a sample from a population. To estimate the variation of a metric between samples, it
+is computed for R resamples of N of the N images, drawn with replacement.
 
 Shapes: N images, C classes, R resamples.
 
@@ -25,12 +25,12 @@ from softiou.resampling.image_statistics import ImageStatistics, weighted_metric
 RESAMPLES = 10_000
 LEVEL = 95.0
 
-# Powers of the scale on which the intervals of each kind are mirrored.
+# exponents of the scale on which intervals are mirrored, by kind
 _POWERS = {"mirrored": 1, "mirrored squares": 2}
-# The fewest images of a worst-case mean: a resample cannot draw an image worse than the worst.
+# least images of a worst-case mean, because resamples have no image worse than the worst
 WORST_IMAGES = 10
 
-# Numbers of the largest matrix of a chunk; about what a cache holds.
+# entries of the largest matrix of a chunk, about the size of a cache
 _CHUNK = 2**19
 
 Interval = tuple[float, float]
@@ -42,14 +42,14 @@ def resample(num_images: int, num_resamples: int = RESAMPLES, *, seed: int) -> T
     Args:
         num_images: N, at least 1.
         num_resamples: R, at least 1.
-        seed: The same seed gives the same draws on every machine.
+        seed: Seed; the draws are equal on every machine.
 
     Returns:
-        How often each image was drawn, float64 (R, N) of whole numbers; rows sum to N. The image of
-        each draw is the next number of the Mersenne Twister MT19937 modulo N.
+        How often each image was drawn, float64 (R, N); rows sum to N. The index of each draw is the
+        next number of the Mersenne Twister MT19937 modulo N.
 
     Raises:
-        ValueError: A number is below 1.
+        ValueError: `num_images` or `num_resamples` is below 1.
 
     Example:
         >>> resample(3, 2, seed=0)
@@ -62,9 +62,9 @@ def resample(num_images: int, num_resamples: int = RESAMPLES, *, seed: int) -> T
 def resample_in_chunks(
     num_images: int, num_resamples: int, *, seed: int, width: int
 ) -> Iterator[Tensor]:
-    """Yield the rows that `resample` returns, in order, some at a time.
+    """Yield the rows of `resample` in chunks.
 
-    `width` is how many numbers the caller computes of a resample: more of them, smaller chunks.
+    `width` is the number of values per resample, which limits the size of the chunks.
     """
     _checks.in_range("num_images", num_images, 1)
     _checks.in_range("num_resamples", num_resamples, 1)
@@ -85,24 +85,24 @@ def bootstrap_metrics(
     seed: int = 0,
     groups: Tensor | None = None,
 ) -> MetricValues:
-    """Compute every metric of each resample of the images.
+    """Compute all metrics for each resample of the images.
 
     Args:
-        statistics: Of N images, on any device.
+        statistics: Sums of N images, on any device.
         resamples: R, at least 1.
-        seed: Of the random numbers. With the same seed, two models evaluated on the same images in
-            the same order get the same resamples: the differences of their metrics are paired.
-        groups: Integers (N,): the group, numbered from 0, of each image. Images of a group, such as
-            the slices of a patient, are correlated, so whole groups are resampled: G of the G
-            groups with replacement. None resamples single images.
+        seed: Random seed. With the same seed, two models evaluated on the same images in the same
+            order get the same resamples, so the differences of their metrics are paired.
+        groups: Integers (N,): the group of each image, numbered from 0. Images of a group, such as
+            the slices of a patient, are correlated, so G of the G groups are resampled with
+            replacement. None resamples single images.
 
     Returns:
-        Metrics (R,), and (R, C) of the classes.
+        Metrics (R,), and class metrics (R, C).
 
     Note:
-        The resamples are processed in chunks: memory is that of the result, and of a few matrices
-        of half a million numbers. A class that does not occur in a resample is treated as in a data
-        set without it: it is left out of the means over classes.
+        Resamples are processed in chunks, which need a few matrices of half a million numbers. A
+        class that does not occur in a resample is treated as absent from the data set: it is
+        excluded from means over classes.
 
     References:
         Davison, Hinkley 1997, section 3.8: resampling whole groups.
@@ -131,35 +131,35 @@ def _checked_groups(groups: Tensor | None, num_images: int) -> Tensor | None:
     groups = groups.cpu().long() if whole else groups
     if not whole or not torch.equal(torch.unique(groups), torch.arange(int(groups.amax()) + 1)):
         raise ValueError(
-            f"Expected `groups` to be {num_images} integers, one for each image, that number the "
-            f"groups from 0 without a gap, but got {groups.dtype} of shape {tuple(groups.shape)}."
+            f"Expected `groups` to be {num_images} integers, one for each image, numbered from 0 "
+            f"without gaps, but got {groups.dtype} of shape {tuple(groups.shape)}."
         )
     return groups
 
 
 def percentile_interval(samples: Tensor, *, level: float = LEVEL) -> Tensor:
-    """Compute the percentile interval of the resamples.
+    """Compute the percentile interval of a metric.
 
         low, high = quantiles (1 - L) / 2 and (1 + L) / 2 of the defined samples, L = level / 100
 
     Args:
-        samples: A metric of each resample, floating (R,) or (R, C); NaN is left out.
-        level: Per cent, above 0 and below 100.
+        samples: A metric of each resample, floating (R,) or (R, C); NaN is skipped.
+        level: Confidence level, per cent, above 0 and below 100.
 
     Returns:
-        float64 (2,) or (C, 2); NaN where no sample is defined.
+        float64 (2,) or (C, 2); NaN if no sample is defined.
 
     Raises:
-        ValueError: `level` lies outside.
+        ValueError: `level` is out of range.
 
     References:
-        Efron, Tibshirani 1993, section 13.3. Quantiles between two samples are interpolated.
+        Efron, Tibshirani 1993, section 13.3. Quantiles are interpolated linearly.
     """
     if not 0 < level < 100:
         raise ValueError(f"Expected `level` to be between 0 and 100 per cent, but got {level}.")
     tail = (1 - level / 100) / 2
     tails = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    # Column by column: torch limits the numbers that it takes quantiles of.
+    # column by column, because torch limits the size of the input of nanquantile
     columns = samples.double().reshape(len(samples), -1).unbind(1)
     return torch.stack([c.nanquantile(tails) for c in columns]).reshape(*samples.shape[1:], 2)
 
@@ -167,26 +167,26 @@ def percentile_interval(samples: Tensor, *, level: float = LEVEL) -> Tensor:
 def mirrored_interval(
     samples: Tensor, estimate: Tensor, *, level: float = LEVEL, power: int = 1
 ) -> Tensor:
-    """Compute the hull of the percentile interval and the basic one, its mirror image.
+    """Compute the hull of the percentile interval and of its mirror image, the basic interval.
 
         low^k, high^k = e^k -+ max(u^k - e^k, e^k - l^k)
 
-    with the estimate e, the ends l and u of the percentile interval, and k = `power`; the result is
-    cut to [0, 1]. It always holds the estimate.
+    with the estimate e, the ends l and u of the percentile interval, and k = `power`, clipped
+    to [0, 1]. The interval always contains the estimate.
 
     Args:
-        samples: A metric of each resample, in [0, 1], floating (R,) or (R, C); NaN is left out.
-        estimate: The metric of the images as they are, () or (C,).
-        level: Per cent, above 0 and below 100.
-        power: The scale to mirror on. 2 for calibration errors: with a true deviation g and a
-            sampling deviation s in a bin, its squared error is g^2 + s^2 on average and g^2 + 2 s^2
-            in a resample, so that mirroring the squares removes the sampling part.
+        samples: A metric of each resample, in [0, 1], floating (R,) or (R, C); NaN is skipped.
+        estimate: The metric of the original images, () or (C,).
+        level: Confidence level, per cent, above 0 and below 100.
+        power: Exponent of the scale. 2 for calibration errors: if a bin has a true deviation g and
+            a sampling deviation s, its mean squared error is g^2 + s^2, and g^2 + 2 s^2 in a
+            resample, so mirroring the squares removes the sampling part.
 
     Returns:
-        float64 (2,) or (C, 2); NaN where undefined.
+        float64 (2,) or (C, 2); NaN if undefined.
 
     References:
-        Davison, Hinkley 1997, section 5.2: the basic interval, and the scale to have it on.
+        Davison, Hinkley 1997, section 5.2: the basic interval, and the choice of its scale.
     """
     powers = percentile_interval(samples, level=level) ** power
     middle = estimate.double().unsqueeze(-1) ** power  # (1,) or (C, 1)
@@ -200,8 +200,8 @@ class Intervals:
     """Confidence intervals of metrics.
 
     Attributes:
-        metrics: (low, high) by key; metrics that are undefined are left out.
-        per_class: By name, (low, high) of each class, None where it is undefined.
+        metrics: {metric: (low, high)}, without undefined metrics.
+        per_class: {metric: (low, high) of each class, None if undefined}.
     """
 
     metrics: dict[str, Interval]
@@ -211,36 +211,36 @@ class Intervals:
 def intervals(
     statistics: ImageStatistics, *, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Intervals:
-    """Compute a confidence interval of every metric, by the bootstrap over images.
+    """Compute confidence intervals of all metrics by the bootstrap over images.
 
-    The registry, `softiou.metrics.METRICS`, says which kind of interval a metric has:
+    The registry, `softiou.metrics.METRICS`, defines the kind of interval of each metric:
 
     - "percentile": most metrics.
     - "mirrored squares": ece_d, cece_d, ace_d, mce_d, bece_d and the cece of classes, mirrored on
-      the scale of squares. Percentile intervals lie too high, often above the estimate itself:
-      sampling deviations of the bins, which never cancel, are in the estimate once and in the
-      resamples twice. Bias-corrected intervals (BC, BCa) do not help: where all resamples are
-      above the estimate, there is nothing to correct by.
-    - "mirrored": the worst 10 and 5 %, whose resamples are biased, too; and no interval where fewer
-      than 10 images are in the worst group, ceil(q n / 100) < 10, that is up to 90 images for 10 %
-      and up to 180 for 5 %. For miou_c_q10 and miou_c_q5, n is the number of images of the rarest
-      class. Intervals of so few images are far too narrow.
+      the scale of squares. Percentile intervals are too high, often above the estimate itself:
+      sampling deviations of the bins, which never cancel, are contained once in the estimate and
+      twice in the resamples. Bias-corrected intervals (BC, BCa) do not help if all resamples are
+      above the estimate.
+    - "mirrored": the worst 10 and 5 %, whose resamples are biased as well. There is no interval if
+      the worst group has fewer than 10 images, ceil(q n / 100) < 10, which means up to 90 images
+      for 10 % and 180 for 5 %, because it would be far too narrow. For miou_c_q10 and miou_c_q5, n
+      is the number of images of the rarest class.
 
     Args:
-        statistics: Of N images; its parts decide which metrics there are.
+        statistics: Sums of N images; its parts determine the metrics.
         resamples: R, at least 1.
-        seed: Of the random numbers.
-        level: Per cent, above 0 and below 100.
+        seed: Random seed.
+        level: Confidence level, per cent, above 0 and below 100.
 
     Returns:
         Intervals in the units of `MetricValues`; empty for fewer than two images.
 
     Note:
-        Share of 150 simulated data sets whose interval of 95 % held the error of the population,
-        for ece_d of 20 to 200 images of 300 pixels: at least 0.93 for mirrored squares, whatever
-        the true error; 0 to 0.1 for percentile intervals of a calibrated model. For the worst
-        cases of 200 images at 5 %: 0.90 mirrored, 0.87 percentile, and of the mean over ten classes
-        0.95 and 0.83; for 50 images the percentile intervals have 0.56.
+        Coverage of 95 % intervals in 150 simulated data sets: for ece_d of 20 to 200 images of 300
+        pixels, at least 0.93 with mirrored squares for any true error, and 0 to 0.1 with
+        percentile intervals of a calibrated model. For the worst 5 % of 200 images: 0.90 mirrored,
+        0.87 percentile; for the mean over ten classes 0.95 and 0.83; for 50 images, percentile
+        intervals have 0.56.
 
     References:
         Efron, Tibshirani 1993, sections 13.3 (percentile) and 14.3 (bias correction). Davison,
@@ -275,6 +275,6 @@ def intervals(
 
 
 def limits_of(interval: Tensor) -> Interval | None:
-    """Return low and high of an interval (2,), None where it is undefined."""
+    """Return low and high of an interval (2,), or None if undefined."""
     low, high = interval.tolist()
     return None if math.isnan(low) else (low, high)

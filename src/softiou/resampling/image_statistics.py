@@ -1,7 +1,7 @@
-"""Sums over the pixels of every image, from which each metric of any choice of images follows.
+"""Sums over the pixels of each image, from which all metrics of any images are computed.
 
-To add a metric of new sums: a field of `ImageStatistics`, a line in `gather_image_statistics` that
-fills it, and a line in `weighted_metrics` that computes with it.
+To add a metric of new sums: add a field to `ImageStatistics`, fill it in `gather_image_statistics`,
+and compute the metric in `weighted_metrics`.
 
 Shapes: N images, C classes, B bins of confidence, F fine bins, R weightings of the images.
 """
@@ -29,23 +29,23 @@ BOUNDARY_PX = 3
 
 @dataclass(frozen=True)
 class ImageStatistics(ImageSums):
-    """Sums over the pixels of every image; metrics of parts that are None are left out.
+    """Sums over the pixels of each image; metrics of missing parts are omitted.
 
     Attributes:
         counts: Overlap of prediction and target: IoU, Dice and accuracies.
         bins: Top-label bins (N, B): ece_d, ece_i, mce_d.
         fine_bins: Top-label bins as `bins.fine_bins` counts them (N, F): ace_d.
-        brier: Sums of the squared distances between probabilities and truth (N,).
+        brier: Sums of the squared distances between probabilities and target (N,).
         nll: Sums of the negative log-likelihoods (N,), nats.
         pixels: Valid pixels (N,), for `brier` and `nll`.
         boundary: Overlap counts of the boundary bands: biou_d.
         boundary_bins: Top-label bins of the pixels near a boundary (N, B): bece_d.
-        class_bins: Bins of the probability of every class (N, C, B): cece_d.
-        masses: Overlap with a soft truth: soft IoU and Dice.
-        energy: Squared generalized energy distance of every image (N,), NaN where undefined: ged.
+        class_bins: Bins of the probability of each class (N, C, B): cece_d.
+        masses: Overlap with a soft target: soft IoU and Dice.
+        energy: Squared generalized energy distance of each image (N,), NaN if undefined: ged.
 
     Raises:
-        ValueError: The parts are of different numbers of images, or `pixels` are missing.
+        ValueError: The parts have different numbers of images, or `pixels` are missing.
     """
 
     counts: OverlapCounts
@@ -64,11 +64,12 @@ class ImageStatistics(ImageSums):
         for name, tensor in self.tensors().items():
             if len(tensor) != self.num_images:
                 raise ValueError(
-                    f"Expected `{name}` to be of {self.num_images} images, as `counts.present`, "
-                    f"but got {tuple(tensor.shape)}. Give the sums of every image, empty ones, too."
+                    f"Expected `{name}` to have {self.num_images} images, like `counts.present`, "
+                    f"but got {tuple(tensor.shape)}. Include the sums of all images, even empty "
+                    "ones."
                 )
         if self.pixels is None and (self.brier is not None or self.nll is not None):
-            raise ValueError("Expected `pixels` beside `brier` and `nll`, but got None.")
+            raise ValueError("Expected `pixels` together with `brier` and `nll`, but got None.")
 
     @property
     def num_images(self) -> int:
@@ -77,12 +78,12 @@ class ImageStatistics(ImageSums):
 
     @property
     def width(self) -> int:
-        """Return how many numbers the widest tensor holds of an image."""
+        """Return the largest number of entries per image of a tensor."""
         return max(tensor[:1].numel() for tensor in self.tensors().values())
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> Self:
-        """Undo `tensors`: parts of which a tensor is missing are None; the counts are needed."""
+        """Invert `tensors`; parts with a missing tensor are None, except the required `counts`."""
         parts: dict[str, Any] = {}
         for part, hint in get_type_hints(cls).items():
             kind = (get_args(hint) or (hint,))[0]  # without "or None"
@@ -98,7 +99,7 @@ class ImageStatistics(ImageSums):
 
     @classmethod
     def concatenate(cls, batches: Sequence[Self]) -> Self:
-        """Join the sums of several batches of images, which have the same parts."""
+        """Concatenate the sums of several batches with the same parts."""
         columns = [batch.tensors() for batch in batches]
         return cls.from_tensors({k: torch.cat([c[k] for c in columns]) for k in columns[0]})
 
@@ -116,16 +117,16 @@ def gather_image_statistics(
     masks: Tensor | None = None,
     ignore_index: int | None = None,
 ) -> ImageStatistics:
-    """Gather the sums of a batch of images.
+    """Compute the sums of a batch of images.
 
     Args:
         probs: Probabilities (N, C, *S).
         preds: Their most probable classes, int64 (N, *S).
-        target: The truth, decoded once for all metrics.
-        boundaries: Whether to gather the counts of the boundary IoU.
-        near: Bool (N, *S), the pixels within `BOUNDARY_PX` of a boundary; None finds them.
-        soft: Whether to gather the masses of soft IoU and Dice.
-        masks: Masks of R annotators (N, R, *S), for the energy distance; None leaves it out.
+        target: The target, decoded once for all metrics.
+        boundaries: Whether to compute the counts of the boundary IoU.
+        near: Bool (N, *S), the pixels within `BOUNDARY_PX` of a boundary; None computes them.
+        soft: Whether to compute the masses of soft IoU and Dice.
+        masks: Masks of R annotators (N, R, *S), for the energy distance; None omits it.
         ignore_index: Label of the pixels that an annotator did not label.
     """
     sums = pixel_sums(probs, target, num_classes=num_classes)
@@ -135,12 +136,12 @@ def gather_image_statistics(
         band = confidence_sums(probs, replace(target, valid=near), num_classes=num_classes)
     calibration, energy = sums.calibration, None
     if masks is not None:
-        # As many masks of the model as there are annotators, from its own probabilities.
+        # as many samples of the model's probabilities as annotators
         energy = generalized_energy_distance(
             sample_levels(probs, masks.shape[1]),
             masks,
             num_classes=num_classes,
-            # Of two classes the first is the background, which is hard to get wrong.
+            # of two classes, the first is the background, which is easy
             classes=[1] if num_classes == 2 else None,
             ignore_index=ignore_index,
         )
@@ -160,28 +161,27 @@ def gather_image_statistics(
 
 
 def weighted_metrics(statistics: ImageStatistics, weights: Tensor) -> MetricValues:
-    """Compute every metric for each weighting of the images.
+    """Compute all metrics for each weighting of the images.
 
-    An image of weight w counts as w copies of it, M = sum_n w_n copies in all:
+    An image of weight w counts as w copies; M = sum_n w_n is the number of copies:
 
     - over the data set: a function of the sums S = sum_n w_n s_n of the images
-    - means over images: sum_n w_n x_n / sum_n w_n over the images whose score x_n is defined
-    - worst q %: the mean of the lowest ceil(q M / 100) of the M copies that are defined; of each
-      class first and then of the classes for miou_c_q10, miou_c_q5
+    - means over images: sum_n w_n x_n / sum_n w_n over the images with a defined score x_n
+    - worst q %: the mean of the lowest ceil(q M / 100) of the M defined copies; for miou_c_q10 and
+      miou_c_q5 first for each class, then averaged over the classes
 
-    Means over classes leave out those without a pixel in the target, predicted or not.
+    Means over classes exclude classes without a target pixel, even if predicted.
 
     Args:
-        statistics: Of N images.
-        weights: Whole numbers (R, N), float64; ones (1, N) give the metrics of the images as they
-            are.
+        statistics: Sums of N images.
+        weights: Integers (R, N) as float64; ones (1, N) give the metrics of the original images.
 
     Returns:
-        The metrics that the parts of `statistics` allow.
+        The metrics that can be computed from the parts of `statistics`.
 
     Raises:
         TypeError: `weights` are not float64.
-        ValueError: `weights` have another number of images.
+        ValueError: The number of images of `weights` differs.
 
     Example:
         >>> right, present = torch.tensor([[1, 0], [3, 1]]), torch.tensor([[2, 0], [3, 1]])
@@ -198,7 +198,7 @@ def weighted_metrics(statistics: ImageStatistics, weights: Tensor) -> MetricValu
         raise TypeError(f"Expected `weights` to be float64, but got {weights.dtype}.")
     if weights.ndim != 2 or weights.shape[1] != statistics.num_images:
         raise ValueError(
-            f"Expected `weights` to have shape (R, N) with N = {statistics.num_images}, as the "
+            f"Expected `weights` to have shape (R, N) with N = {statistics.num_images}, like the "
             f"statistics, but got {tuple(weights.shape)}."
         )
     found = weighted.overlap_metrics(statistics.counts, weights)

@@ -75,7 +75,7 @@ def test_train_extra_has_no_fine_annotation(tmp_path: Path) -> None:
     cityscapes(tmp_path, annotation="gtCoarse")
     source = cityscapes(tmp_path)
     assert len(open_images(source, "train_extra")[0]) == 1
-    with pytest.raises(DataError, match=r"has coarse labels only.*cityscapes-coarse:"):
+    with pytest.raises(DataError, match=r"has only coarse labels.*cityscapes-coarse:"):
         open_dataset(source, "train_extra")
 
 
@@ -91,5 +91,5 @@ def test_train_ids_are_read_where_there_are_no_label_ids(tmp_path: Path) -> None
 def test_a_missing_annotation_is_named(tmp_path: Path) -> None:
     source = cityscapes(tmp_path)
     (tmp_path / "gtFine" / "train" / "aachen" / f"{STEM}_gtFine_labelIds.png").unlink()
-    with pytest.raises(DataError, match=rf"gtFine/train: Images without mask here: 1 \({STEM}\)"):
+    with pytest.raises(DataError, match=rf"gtFine/train: Images without a mask here: 1 \({STEM}\)"):
         open_dataset(source, "train")

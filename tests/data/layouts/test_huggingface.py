@@ -83,7 +83,7 @@ def test_columns_are_named_in_dataset_yaml(shapes: Path, tmp_path: Path) -> None
     out.mkdir()
     rows = table(shapes, "train", image="photo", mask="classes")
     rows.to_parquet(out / "train-00000-of-00001.parquet")
-    with pytest.raises(DataError, match=r"a column of images, `image`, but found none\. Name it"):
+    with pytest.raises(DataError, match=r"a column of images, `image`, but found none\. Define it"):
         open_source(f"hf:{out}")
     text = (shapes / "dataset.yaml").read_text()
     named = 'layout: hf\nimages: "{stem}.photo"\nmasks: "{stem}.classes"\n'

@@ -76,7 +76,9 @@ def test_a_list_alone_reads_the_usual_masks(tmp_path: Path) -> None:
     lines(tmp_path / LISTS / "trainaug.txt", *TRAIN)
     assert open_dataset(source, "trainaug").files(0)[1].parent.name == "SegmentationClass"
     lines(tmp_path / LISTS / "trainaug.txt", *TRAIN, "2008_000002")
-    match = r"Images without mask here: 1 \(2008_000002\)\. .* for trainaug SegmentationClassAug/X"
+    match = (
+        r"Images without a mask here: 1 \(2008_000002\)\. .* for trainaug SegmentationClassAug/X"
+    )
     picture(tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2008_000002.jpg")
     with pytest.raises(DataError, match=match):
         open_dataset(source, "trainaug")

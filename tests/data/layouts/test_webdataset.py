@@ -93,7 +93,7 @@ def test_classes_are_those_of_the_masks_without_dataset_yaml(shards: Path) -> No
     (shards / "dataset.yaml").unlink()
     source = open_source(f"webdataset:{shards}")
     assert source.description.classes == ("class_0", "class_1")
-    assert source.note.startswith("there is no dataset.yaml, so the masks name the classes")
+    assert source.note.startswith("there is no dataset.yaml, so masks define the classes")
 
 
 def test_a_shard_alone_is_train(shards: Path) -> None:
@@ -126,7 +126,7 @@ def test_keys_that_shards_share_get_their_name(tmp_path: Path) -> None:
     assert [path.name for path in dataset.files(1)] == ["a.png", "a.mask.png"]
     inner = tmp_path / "inner"
     write(inner / "train.tar", a__png=picture(0), a__mask__png=MASK, a__seg__png=MASK)
-    with pytest.raises(DataError, match=r"Expected one file of a kind and key.*1 \(a\)"):
+    with pytest.raises(DataError, match=r"Expected one file per suffix and key.*1 \(a\)"):
         open_dataset(f"webdataset:{inner}", "train")
 
 
@@ -136,7 +136,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         open_source(f"webdataset:{tmp_path}")
     write(tmp_path / "train.tar", a__png=picture(0), b__png=picture(1), b__mask__png=MASK)
     with pytest.raises(
-        DataError, match=r"Images without mask here: 1 \(a\).*beside it in the shard"
+        DataError, match=r"Images without a mask here: 1 \(a\).*beside it in the shard"
     ):
         open_dataset(f"webdataset:{tmp_path}", "train")
     write(tmp_path / "train.tar", a__mask__png=b"", a__png=b"no picture")
@@ -174,7 +174,7 @@ def test_members_act_as_paths(shards: Path) -> None:
 def test_a_shard_that_changes_is_noticed(shards: Path) -> None:
     dataset = open_dataset(f"webdataset:{shards}", "train")
     write(shards / "train-000000.tar", a__png=picture(7), a__mask__png=MASK, c=b"1" * 9999)
-    with pytest.raises(DataError, match=r"train-000000\.tar: Expected the shard as it was"):
+    with pytest.raises(DataError, match=r"train-000000\.tar: Expected an unchanged shard"):
         dataset[0]
     assert open_dataset(f"webdataset:{shards}", "train")[0]["image"].shape == (3, 2, 3)
 

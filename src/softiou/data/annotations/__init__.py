@@ -1,4 +1,4 @@
-"""Annotation files, read in place: one module for each format."""
+"""Annotation formats: one module for each; the files are read in place."""
 
 from softiou.data.annotations.formats import FORMATS, SIGNS, AnnotationLayout
 

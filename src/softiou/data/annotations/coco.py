@@ -1,4 +1,4 @@
-"""COCO: one JSON file of images, annotations and categories, polygons or run lengths."""
+"""COCO: a JSON file of images, categories and annotations (polygons or run-length masks)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ Size: TypeAlias = tuple[int, int]  # (H, W)
 
 
 def read(path: Path) -> Annotations:
-    """Read a file; crowds are ignored."""
+    """Read a file; pixels of crowds are ignored."""
     names, images, annotations = contents(path)
     found = Annotations(names=tuple(names[number] for number in sorted(names)))
     shapes: dict[int, list[Shape]] = {number: [] for number in images}
@@ -39,7 +39,7 @@ def read(path: Path) -> Annotations:
 
 
 def contents(path: Path) -> tuple[dict[int, str], dict[int, tuple[str, Size]], list[Any]]:
-    """Return the names of categories, names and sizes of images, by id, and the annotations."""
+    """Return {id: category name}, {id: (image name, size)}, and the annotations."""
     content = json_of(path, dict)
     names = {
         entry(one, "id", int, "categories"): entry(one, "name", str, "categories")
@@ -49,14 +49,14 @@ def contents(path: Path) -> tuple[dict[int, str], dict[int, tuple[str, Size]], l
     for one in entry(content, "images", list, "the file"):
         number = entry(one, "id", int, "images")
         if number in images:
-            raise ValueError(f"image {number} is there twice")
+            raise ValueError(f"image id {number} occurs twice")
         size = size_of(one, "height", "width", f"image {number}")
         images[number] = entry(one, "file_name", str, f"image {number}"), size
     return names, images, entry(content, "annotations", list, "the file")
 
 
 def entry_for(one: Any, key: str, known: Mapping[int, T], where: str) -> T:
-    """Return what an annotation names by an id."""
+    """Return the entry that an annotation refers to by id."""
     number = entry(one, key, int, where)
     if number not in known:
         raise ValueError(f"{where}: the file has no entry for `{key}` {number}")
@@ -74,14 +74,14 @@ def _shapes(
         return found.shape(name, [ring(part, where) for part in parts])
     stated = entry(segmentation, "size", list, where)
     if stated != list(size):
-        raise ValueError(f"{where}: expected run lengths of the size {list(size)}, not {stated}")
+        raise ValueError(f"{where}: expected run lengths for the size {list(size)}, not {stated}")
     counts = segmentation.get("counts")
     runs = decoded(counts, where) if isinstance(counts, str) else counts
     return [Shape(name, bitmap=bitmap(runs, size, where, by_columns=True))]
 
 
 def decoded(text: str, where: str) -> NDArray[np.int64]:
-    """Return the run lengths of COCO's text: 5 bits a letter, differences to the last but one."""
+    """Decode COCO's run-length string: 5 bits per letter, differences to the last run but one."""
     letters = np.frombuffer(text.encode(), np.uint8).astype(np.int64) - 48
     if not len(letters) or letters.min() < 0 or letters.max() > 63 or letters[-1] & 32:
         raise ValueError(f"{where}: expected run lengths as text, but it is damaged")

@@ -1,4 +1,4 @@
-"""CVAT for images: one XML file, polygons, rectangles and masks as run lengths."""
+"""CVAT for images: an XML file with polygons, rectangles and run-length masks."""
 
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -16,12 +16,12 @@ from softiou.data.drawings import Shape
 
 
 def read(path: Path) -> Annotations:
-    """Read a file; shapes of a higher z_order lie above."""
+    """Read a file; shapes with a higher z_order are drawn later."""
     root = xml_of(path)
     if root.tag != "annotations":
         raise ValueError(f"expected <annotations>, but found <{root.tag}>")
     if root.find("track") is not None:
-        raise ValueError("the file holds tracks of a video: export it as `CVAT for images`")
+        raise ValueError("the file has video tracks: export it as `CVAT for images`")
     found = Annotations()
     found.names = tuple(name.text or "" for name in root.iterfind("meta//label/name"))
     for image in root.iterfind("image"):

@@ -1,4 +1,4 @@
-"""The formats of annotation files by name, and the layout that they share."""
+"""The annotation formats by name, and their common layout."""
 
 import os
 import re
@@ -21,19 +21,19 @@ from softiou.data.patterns import split_named
 from softiou.data.problems import DataProblemsError, Problem, data_error
 from softiou.data.reading import MaskReader
 
-_OF_IMAGES = {"images", "image", "img"}  # folders that are preferred among images of one name
+_OF_IMAGES = {"images", "image", "img"}  # folders preferred among images with the same name
 
 
 @dataclass(frozen=True)
 class Format:
-    """How the files of a format are found and read.
+    """How to find and read the files of a format.
 
     Attributes:
-        read: Reads a file; with the names of the classes, if a list in the folder has them.
-        patterns: Of its files; the first one that finds some counts.
-        of_each: Whether each image has a file of its own.
-        names: Returns the names in such a list.
-        masks: Whether a folder of the name of each file has masks, and other pixels are ignored.
+        read: Reads a file; takes the class names as well if `names` is set.
+        patterns: Glob patterns; the first one with a match is used.
+        of_each: Whether each image has its own file.
+        names: Returns the class names listed in the folder.
+        masks: Whether a folder named like each file has masks; uncovered pixels are ignored.
     """
 
     read: Callable[..., Annotations]
@@ -57,7 +57,7 @@ FORMATS: Mapping[str, Format] = {
         supervisely.read, ("ann/*.json", "*/ann/*.json"), of_each=True, names=supervisely.names_of
     ),
 }
-# Files that only one format has.
+# Files that identify a format.
 SIGNS = {
     **dict.fromkeys(_COCO[:2], "coco"),
     _PANOPTIC[0]: "coco-panoptic",
@@ -69,32 +69,32 @@ SIGNS = {
 
 @dataclass
 class _Contents:
-    """What all files of a folder hold: images by split and stem, and what is wrong."""
+    """The contents of all annotation files of a folder, and their problems."""
 
     images: dict[str, dict[str, tuple[Path, Path, AnnotatedImage]]] = field(default_factory=dict)
-    names: dict[str, None] = field(default_factory=dict)  # in order
+    names: dict[str, None] = field(default_factory=dict)  # class names, in order
     used: set[str] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
 
 
 class AnnotationLayout(Layout):
-    """Images with their annotation files, of any format.
+    """Layout of images with annotation files of any format.
 
-    An image belongs to the split that the file states, or that its file or a folder is called
-    after: train, val or test; else to train. The image is looked for by its name in all folders.
+    The split of an image is stated in its file, or is the name of the file or of a folder (train,
+    val or test); otherwise it is train. Images are searched by name in all folders.
 
     Args:
-        name: Of the format.
-        root: Folder of the files, or one of them.
-        described: Classes of one's own, overlap and groups of classes.
+        name: Name of the format.
+        root: Folder of the files, or a single file.
+        described: Contents of dataset.yaml: classes, overlap and groups of classes.
 
     Raises:
-        DataError: There are no such files, or the classes do not fit.
+        DataError: There are no such files, or the classes do not match.
     """
 
-    split_form = "annotations whose file or folder is called {split}"
-    pairing = "Annotate the image, or take it out."
+    split_form = "annotations in a file or folder named {split}"
+    pairing = "Annotate the image, or remove it."
 
     def __init__(self, name: str, root: Path, described: AnnotationFile) -> None:
         self.name = name
@@ -104,16 +104,16 @@ class AnnotationLayout(Layout):
         try:
             description, legend, parents = _legend(found, described)
         except ValueError as error:
-            raise data_error(root, f"{error}.", "Say so in dataset.yaml.") from error
+            raise data_error(root, f"{error}.", "Correct dataset.yaml.") from error
         self.reader = MaskReader(description, label_map={}, parents=parents)
         self._problems = tuple(found.problems)
-        left_out = found.left_out + Counter()  # without those that are 0
+        left_out = found.left_out + Counter()  # drops zero counts
         self.drawings = drawings = dict[str, dict[str, Drawing]]()
         for split, images in found.images.items():
             drawings[split] = {}
             for stem, (file, path, image) in images.items():
                 shapes = tuple(one for one in image.shapes if _shows(one, image.size))
-                left_out["shapes outside of their image"] += len(image.shapes) - len(shapes)
+                left_out["shapes outside their image"] += len(image.shapes) - len(shapes)
                 drawings[split][stem] = Drawing(file, path, image.size, shapes, legend)
         self.splits = tuple(found.images)
         if kinds := [f"{count} {kind}" for kind, count in sorted(left_out.items()) if count]:
@@ -121,10 +121,10 @@ class AnnotationLayout(Layout):
         if not any(drawing.shapes for images in drawings.values() for drawing in images.values()):
             found_instead = f"found none in any image{self.note and ': '}{self.note}"
             message = f"Expected polygons or masks, but {found_instead}."
-            raise data_error(root, message, "Export polygons or masks; boxes are not enough.")
+            raise data_error(root, message, "Export polygons or masks; boxes are not sufficient.")
 
     def images(self, split: str) -> Files:
-        """Return the images of a split, and what is wrong with any file."""
+        """Return the images of a split, with the problems of all files."""
         images = {stem: drawing.image for stem, drawing in self.drawings[split].items()}
         return Files(images, self.root, self._problems)
 
@@ -141,14 +141,14 @@ def _files(name: str, root: Path) -> tuple[Path, ...]:
         found = sorted(path for path in root.glob(pattern) if not path.name.startswith("."))
         if found:
             return tuple(found)
-    instead = "none" if root.is_dir() else "neither such a folder nor a file"
+    instead = "none" if root.is_dir() else "neither a folder nor a file"
     message = f"Expected annotation files ({', '.join(patterns)}), but found {instead}."
-    raise data_error(root, message, f"Name the folder or the file: {name}:/path.")
+    raise data_error(root, message, f"Write the path of the folder or file as {name}:/path.")
 
 
 @lru_cache(maxsize=4)
 def _contents(name: str, root: Path, files: tuple[Path, ...], version: str) -> _Contents:
-    """Read all files, once as long as they do not change."""
+    """Read all files; the result is cached until `version` changes."""
     del version
     found, one = _Contents(), FORMATS[name]
     images = _ImageIndex(root, {file.with_suffix("") for file in files if one.masks})
@@ -156,13 +156,15 @@ def _contents(name: str, root: Path, files: tuple[Path, ...], version: str) -> _
     try:
         names = (one.names(root),) if one.names else ()
     except (OSError, ValueError) as error:
-        raise data_error(root, f"The names of the classes: {error}.", "Correct it.") from error
+        raise data_error(
+            root, f"The names of the classes: {error}.", "Correct the file."
+        ) from error
     for file in files:
         try:
             content = one.read(file, *names)
         except (OSError, ValueError) as error:
             message = f"Not a file of the format {name}: {error}."
-            broken.append(Problem(str(file), message, "Export it again, or correct it."))
+            broken.append(Problem(str(file), message, "Export the file again, or correct it."))
             continue
         found.names |= dict.fromkeys(content.names)
         found.left_out += content.left_out
@@ -170,7 +172,7 @@ def _contents(name: str, root: Path, files: tuple[Path, ...], version: str) -> _
     found.names |= dict.fromkeys(sorted(found.used))
     if not (found.images or broken or found.problems):
         message = "Expected annotated images, but found none."
-        broken.append(Problem(str(root), message, "Export them with the annotations."))
+        broken.append(Problem(str(root), message, "Export the images with the annotations."))
     if broken or not found.images:
         raise DataProblemsError(*broken, *found.problems)
     return found
@@ -179,7 +181,7 @@ def _contents(name: str, root: Path, files: tuple[Path, ...], version: str) -> _
 def _add(
     found: _Contents, file: Path, content: Annotations, images: "_ImageIndex", *, stated: bool
 ) -> None:
-    """Add the images of a file whose picture can be found."""
+    """Add the images of an annotation file that are found on disk."""
     missing, twice = [], []
     inner = file.relative_to(images.root)
     for image in content.images:
@@ -195,12 +197,12 @@ def _add(
         if of_split.setdefault(composed(path.stem), (file, path, image))[2] is not image:
             twice.append(path.stem)
     if missing:
-        message = f"Images that are not here, or several times: {some_stems(missing)}."
-        remedy = "Copy them beside the file, or take them out of it."
+        message = f"Images that are missing or ambiguous: {some_stems(missing)}."
+        remedy = "Copy them to the folder of the file, or remove them from the file."
         found.problems.append(Problem(str(file), message, remedy, kind="unmatched"))
     if twice:
-        message = f"Expected one image per stem and split, but found two: {some_stems(twice)}."
-        found.problems.append(Problem(str(file), message, "Rename one.", kind="stems"))
+        message = f"Expected one image per stem and split, but found several: {some_stems(twice)}."
+        found.problems.append(Problem(str(file), message, "Rename all but one.", kind="stems"))
 
 
 class _ImageIndex:
@@ -220,9 +222,9 @@ class _ImageIndex:
                     self._named.setdefault(composed(path.stem), []).append(path)
 
     def find(self, name: str, near: Path) -> Path | None:
-        """Return the image of a name; of several, that in the place that name and file say.
+        """Return the image of a name; of several, the one whose folders match best.
 
-        Uploads of Label Studio have a prefix; `near` is relative to the folder.
+        `near` is the annotation file, relative to the root. Label Studio adds a prefix to uploads.
         """
         stated = PurePosixPath(composed(name.replace("\\", "/")))
         names = (stated.name, stated.stem, re.sub(r"^[0-9a-f]{8}-", "", stated.name))
@@ -240,7 +242,7 @@ class _ImageIndex:
 def _legend(
     found: _Contents, described: AnnotationFile
 ) -> tuple[DatasetDescription, Legend, dict[int, list[int]]]:
-    """Return the classes, what the names of the shapes mean, and the children of parents."""
+    """Return the classes, the legend of the shapes, and the children of each parent."""
     names, uncovered = list(found.names), described.uncovered
     if uncovered is None:
         uncovered = "ignore" if FORMATS[described.layout].masks else "background"
@@ -255,12 +257,12 @@ def _legend(
     mentioned = {*classes, *described.mentioned}
     if unknown := sorted(found.used - mentioned):
         raise ValueError(
-            f"Expected only shapes of `classes`, but found {', '.join(unknown)}: add, merge, drop "
-            "or ignore them"
+            f"Expected only shapes of `classes`, but found {', '.join(unknown)}: list them in "
+            "classes, merge, drop or ignore"
         )
     if uncovered not in ("ignore", *classes):
         raise ValueError(
-            f"Expected `uncovered`, of the pixels that no shape covers, to be ignore or one of "
+            f"Expected `uncovered`, the class of uncovered pixels, to be ignore or one of "
             f"{', '.join(classes)}, but it is {uncovered}"
         )
     named = dict.fromkeys(to for name in classes if (to := groups.get(name)) is not None)
@@ -287,7 +289,7 @@ def _legend(
 
 
 def _shows(shape: Shape, size: tuple[int, int] | None) -> bool:
-    """Return whether a shape has a part in its image."""
+    """Return whether a shape intersects its image."""
     height, width = size or (1, 1)
     if shape.bitmap is not None:
         (top, left), (rows, columns) = shape.bitmap.place, shape.bitmap.size

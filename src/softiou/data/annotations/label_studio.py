@@ -1,4 +1,4 @@
-"""Label Studio: one JSON file of tasks, polygons in per cent, brushes as packed bits."""
+"""Label Studio: a JSON file of tasks, with polygons in per cent and run-length brushes."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ from softiou.data.drawings import Bitmap, Shape
 
 
 def read(path: Path) -> Annotations:
-    """Read a file; of several annotations of a task the first one that was not cancelled counts."""
+    """Read a file; of each task, the first annotation that was not cancelled is used."""
     found = Annotations()
     for number, task in enumerate(json_of(path, list)):
         where = f"task {task.get('id', number) if isinstance(task, dict) else number}"
         if isinstance(task, dict) and "annotations" not in task:
-            raise ValueError(f"{where}: expected `annotations`; export as JSON, not as JSON-MIN")
+            raise ValueError(f"{where}: expected `annotations`; export it as JSON, not as JSON-MIN")
         annotations = entry(task, "annotations", list, where)
         kept = [
             one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")
@@ -47,7 +47,7 @@ def read(path: Path) -> Annotations:
 
 
 def _name(task: dict[str, Any], where: str) -> str:
-    """Return the path of the image, without the address of a server and the prefix of uploads."""
+    """Return the image path, without the server address and the upload prefix."""
     data = entry(task, "data", dict, where)
     texts = [value for value in data.values() if isinstance(value, str)]
     name = str(data.get("image") or next(iter(texts), ""))
@@ -60,7 +60,7 @@ def _shape(one: Any, where: str, size: tuple[int, int], found: Annotations) -> l
         found.left_out["results of other kinds"] += 1
         return []
     if one.get("image_rotation"):
-        raise ValueError(f"{where}: expected images that are not rotated in the tool")
+        raise ValueError(f"{where}: images rotated in the tool are not supported")
     value = entry(one, "value", dict, where)
     names = entry(value, kind, list, where)
     if len(names) != 1:
@@ -80,11 +80,11 @@ def _shape(one: Any, where: str, size: tuple[int, int], found: Annotations) -> l
 
 
 def brush(data: list[Any], size: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """Return the mask (H, W) of a brush: RGBA bytes in packed runs, whose last channel is the mask.
+    """Return the mask (H, W) of a brush: the alpha channel of run-length encoded RGBA bytes.
 
-    The bits are: number of bytes (32), bits of a value less 1 (5), bits of the four kinds of
-    lengths less 1 (4 each). Then, for each run: whether its values are equal (1), the kind of its
-    length (2), the length less 1, and the one value or all of them.
+    The bit stream starts with the number of bytes (32 bits), the bits per value minus 1 (5), and
+    the bits of four kinds of run lengths, minus 1 each (4 times 4). Then, for each run: 1 if its
+    values differ (1), the kind of its length (2), its length minus 1, and one value or all values.
     """
     pixels = size[0] * size[1]
     broken = ValueError(f"{where}: expected a brush of {size[1]}x{size[0]}, but it is damaged")

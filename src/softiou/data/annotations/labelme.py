@@ -1,4 +1,4 @@
-"""LabelMe: one JSON file for each image."""
+"""LabelMe: a JSON file for each image."""
 
 import math
 from pathlib import Path
@@ -17,11 +17,11 @@ from softiou.data.annotations.parsing import (
 )
 from softiou.data.drawings import Bitmap, Shape
 
-_CORNERS = 64  # of the polygon that a circle becomes: within 0.2 % of its area
+_CORNERS = 64  # corners of the polygon that replaces a circle; its area is 0.2 % smaller
 
 
 def read(path: Path) -> Annotations:
-    """Read a file; shapes called __ignore__ are ignored."""
+    """Read a file; pixels of shapes named __ignore__ are ignored."""
     content = json_of(path, dict)
     size = size_of(content, "imageHeight", "imageWidth", "the file")
     found, shapes = Annotations(), list[Shape]()

@@ -1,4 +1,4 @@
-"""COCO panoptic: a JSON file, and for each image a PNG whose colours number its segments."""
+"""COCO panoptic: a JSON file, and a PNG for each image whose colours encode segment ids."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -14,17 +14,17 @@ from softiou.data.drawings import Shape
 from softiou.data.problems import data_error
 from softiou.data.reading import colour_codes, opened
 
-_last = local()  # the ids that a thread has read
+_last = local()  # cache of the last PNG, one per thread
 
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Segments in the place of a bitmap; their PNG is read when it is asked for."""
+    """A lazy bitmap: the pixels of some segments of a PNG."""
 
     path: Path
     size: tuple[int, int]  # (H, W)
     ids: tuple[int, ...]
-    known: tuple[int, ...]  # all in the PNG
+    known: tuple[int, ...]  # all ids in the PNG
     place: tuple[int, int] = (0, 0)
 
     def mask(self) -> NDArray[np.bool_]:
@@ -45,7 +45,7 @@ class Segments:
 
 
 def read(path: Path) -> Annotations:
-    """Read a file; crowds are ignored, and so is the id 0, of pixels without a segment."""
+    """Read a file; pixels of crowds and of no segment (id 0) are ignored."""
     names, images, annotations = contents(path)
     found = Annotations(names=tuple(names[number] for number in sorted(names)))
     for one in annotations:
@@ -68,9 +68,9 @@ def read(path: Path) -> Annotations:
 
 
 def _png(path: Path, one: Any, where: str) -> Path:
-    """Return the PNG of an annotation, in the folder of the name of its file or beside it."""
+    """Return the PNG of an annotation, from the folder named like the JSON file or its own."""
     name = PurePosixPath(entry(one, "file_name", str, where)).name
     for place in (path.with_suffix("") / name, path.parent / name):
         if place.is_file():
             return place
-    raise ValueError(f"{where}: expected {name} in the folder {path.stem}, but found none")
+    raise ValueError(f"{where}: expected {name} in the folder {path.stem}, but found no file")

@@ -1,6 +1,6 @@
-"""What all readers of annotation files give, and the checks that they share.
+"""The result of reading an annotation file, and common parsing functions.
 
-Readers raise ValueError with what is wrong; the layout adds the file and the way out.
+Readers raise ValueError with the reason; the layout adds the file and the remedy.
 """
 
 import base64
@@ -23,7 +23,7 @@ from softiou.data.drawings import Bitmap, Ring, Shape
 
 T = TypeVar("T")
 IGNORED = None  # name of a shape whose pixels are ignored
-_LARGEST = 1e6  # pixels; beyond, float32 is no longer exact to a sixteenth
+_LARGEST = 1e6  # pixels; larger coordinates in float32 are not exact to 1/16
 _MOST_PX = 1 << 30
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
@@ -32,32 +32,32 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number
 class AnnotatedImage:
     """The shapes of one image."""
 
-    name: str  # its name or path in the file; without an ending any will do
-    size: tuple[int, int] | None  # (H, W); None where points are shares of the sides
-    shapes: tuple[Shape, ...]  # in the order in which they are drawn
-    split: str = ""  # as the file states it; "" where it does not
+    name: str  # its name or path in the file; the suffix may be missing
+    size: tuple[int, int] | None  # (H, W); None if coordinates are relative to the image size
+    shapes: tuple[Shape, ...]  # in drawing order
+    split: str = ""  # as stated in the file, or ""
 
 
 @dataclass
 class Annotations:
-    """The contents of one file."""
+    """The contents of an annotation file."""
 
     images: list[AnnotatedImage] = field(default_factory=list)  # in any order
-    names: tuple[str, ...] = ()  # of the classes, as far as the file lists them, in its order
-    # number of shapes that are not drawn, by what they are
+    names: tuple[str, ...] = ()  # class names that the file lists, in order
+    # number of shapes that are not drawn, by kind
     left_out: Counter[str] = field(default_factory=Counter)
 
     def shape(
         self, name: str | None, outlines: Iterable[Ring], holes: Iterable[Ring] = ()
     ) -> list[Shape]:
-        """Return a shape in a list, or none if it has no area."""
+        """Return a list with the shape; empty if it has no area."""
         kept = tuple(ring for ring in outlines if _has_area(ring))
         self.left_out["shapes without area"] += not kept
         return [Shape(name, kept, tuple(filter(_has_area, holes)))] if kept else []
 
 
 def json_of(path: Path, kind: type[T]) -> T:
-    """Return the contents of a JSON file, which have to be an object or a list."""
+    """Return the content of a JSON file; raise unless it is an object or a list, as `kind` says."""
     content = read_json(path)
     if not isinstance(content, kind):
         raise ValueError(f"expected {_KINDS[kind]}, but found {_shown(content)}")
@@ -65,10 +65,10 @@ def json_of(path: Path, kind: type[T]) -> T:
 
 
 def xml_of(path: Path) -> ElementTree.Element:
-    """Return the root of an XML file, which may not define entities."""
+    """Return the root of an XML file; raise if it defines entities."""
     text = read_text(path, most_bytes=MOST_JSON_BYTES)
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise ValueError("expected XML without a DOCTYPE and entities, but found some")
+        raise ValueError("expected XML without DOCTYPE and entities, but found one")
     try:
         return ElementTree.fromstring(text)
     except ElementTree.ParseError as error:
@@ -76,7 +76,7 @@ def xml_of(path: Path) -> ElementTree.Element:
 
 
 def entry(values: Any, key: str, kind: type[T], where: str) -> T:
-    """Return an entry of an object, of the kind that is expected."""
+    """Return an entry of an object; raise unless it has the expected type."""
     value = values.get(key) if isinstance(values, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(
@@ -86,7 +86,7 @@ def entry(values: Any, key: str, kind: type[T], where: str) -> T:
 
 
 def size_of(values: Any, height: str, width: str, where: str) -> tuple[int, int]:
-    """Return the size (H, W) that an object states."""
+    """Return the size (H, W) stated in an object."""
     size = entry(values, height, int, where), entry(values, width, int, where)
     if min(size) < 1 or size[0] * size[1] > _MOST_PX:
         raise ValueError(
@@ -96,7 +96,7 @@ def size_of(values: Any, height: str, width: str, where: str) -> tuple[int, int]
 
 
 def ring(points: Any, where: str, scale: tuple[float, float] = (1, 1)) -> Ring:
-    """Return points, [x, y, x, y, ...] or [[x, y], ...], as an array (P, 2), times a scale."""
+    """Convert points [x, y, x, y, ...] or [[x, y], ...] to a scaled array (P, 2)."""
     try:
         found = np.asarray(points, np.float64).reshape(-1, 2) * scale
     except (TypeError, ValueError, OverflowError):
@@ -122,7 +122,7 @@ def bitmap(
     *,
     by_columns: bool = False,
 ) -> Bitmap:
-    """Return a bitmap of runs, whose sum has to be its number of pixels."""
+    """Return a bitmap of run lengths; raise unless their sum is the number of pixels."""
     try:
         lengths = np.asarray(runs, np.int64).reshape(-1)
     except (TypeError, ValueError, OverflowError):
@@ -130,7 +130,7 @@ def bitmap(
     total, pixels = int(lengths.clip(-1, _MOST_PX).sum()), size[0] * size[1]
     if (lengths < 0).any() or total != pixels:
         raise ValueError(
-            f"{where}: expected run lengths of 0 or more whose sum is {size[1]}x{size[0]} = "
+            f"{where}: expected non-negative run lengths with the sum {size[1]}x{size[0]} = "
             f"{pixels}, but their sum is {total}"
         )
     return Bitmap(lengths, size, place, by_columns)
@@ -139,9 +139,9 @@ def bitmap(
 def picture(
     data: str, where: str, most: tuple[int, int], *, packed: bool = False
 ) -> NDArray[np.bool_]:
-    """Return which pixels of a PNG in Base64 are not 0 (or not transparent), bool (H, W).
+    """Return the pixels of a Base64 PNG that are not 0 (or not transparent), bool (H, W).
 
-    It is at most as large as `most`. If it is `packed`, zlib has compressed it once more.
+    `most` is the largest allowed size (H, W). If `packed`, the PNG is also compressed by zlib.
     """
     try:
         content = base64.b64decode(data, validate=True)
@@ -158,15 +158,15 @@ def picture(
 
 
 def _has_area(points: Ring) -> bool:
-    """Return whether an outline has three points or more, and encloses something."""
+    """Return whether an outline has at least three points that are not on one line."""
     if len(points) < 3:
         return False
     x, y = (points - points[0]).astype(np.float64).T
-    # Both lobes of an outline that crosses itself may cancel: its points then lie on no line.
+    # Without abs, the sum could be 0 for a self-intersecting outline.
     return bool(np.abs(x[:-1] * y[1:] - x[1:] * y[:-1]).sum() > 0)
 
 
 def _shown(value: object) -> str:
-    """Return the beginning of a value."""
+    """Return a value as text, shortened to 60 characters."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Supervisely: a JSON file for each image in ann/, beside the images in img/."""
+"""Supervisely: a JSON file for each image in ann/, and the images in img/."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from softiou.data.drawings import Bitmap, Shape
 
 
 def read(path: Path, names: tuple[str, ...]) -> Annotations:
-    """Read a file; `names` are those of meta.json."""
+    """Read a file; `names` are the class names of meta.json."""
     content = json_of(path, dict)
     size = size_of(entry(content, "size", dict, "the file"), "height", "width", "size")
     found, shapes = Annotations(names=names), list[Shape]()
@@ -28,7 +28,7 @@ def read(path: Path, names: tuple[str, ...]) -> Annotations:
 
 
 def names_of(root: Path) -> tuple[str, ...]:
-    """Return the names of the classes in meta.json; none if there is none."""
+    """Return the class names of meta.json; empty if the file does not exist."""
     if not (root / "meta.json").is_file():
         return ()
     classes = entry(json_of(root / "meta.json", dict), "classes", list, "meta.json")

@@ -1,4 +1,4 @@
-"""YOLO: a text file for each image, a line for each polygon, points as shares of the sides."""
+"""YOLO: a text file for each image, a line for each polygon, with relative coordinates."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _LISTS = ("classes.txt", "obj.names")
 
 
 def read(path: Path, names: tuple[str, ...]) -> Annotations:
-    """Read a file; without `names` classes are called by their numbers."""
+    """Read a file; without `names`, classes are named by their number."""
     found, shapes = Annotations(names=names), list[Shape]()
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         first, *rest = line.split() or [""]
@@ -25,14 +25,14 @@ def read(path: Path, names: tuple[str, ...]) -> Annotations:
             continue
         points = ring(rest, where)
         if len(points) and not (points.min() >= -1 and points.max() <= 2):
-            raise ValueError(f"{where}: expected points as shares of the sides, 0 to 1")
+            raise ValueError(f"{where}: expected relative coordinates, 0 to 1")
         shapes += found.shape(names[int(first)] if names else f"class_{int(first)}", [points])
     found.images = [AnnotatedImage(path.stem, None, tuple(shapes))]
     return found
 
 
 def names_of(root: Path) -> tuple[str, ...]:
-    """Return the names of the classes: `names` of a YAML file, or a list; none if there is none."""
+    """Return the class names: `names` of a YAML file, or the lines of a list; empty if none."""
     for path in sorted(root.glob("*.y*ml")):
         content = read_yaml(path)
         names = content.get("names") if isinstance(content, dict) else None

@@ -1,4 +1,4 @@
-"""Layouts of data sets: softiou's own folders, and those that well-known data sets come in."""
+"""Layouts of data sets: softiou's own folders, and those of published data sets."""
 
 from softiou.data.layouts.base import Files, Layout
 from softiou.data.layouts.folder import FolderLayout

@@ -1,4 +1,4 @@
-"""ADE20K SceneParsing: images/training/ and annotations/training/, validation/ likewise."""
+"""ADE20K SceneParsing: images/training/, annotations/training/, and validation/ in both."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ _FOLDERS = {"train": "training", "val": "validation"}
 
 
 class Ade20k(Layout):
-    """Scenes with 150 classes; masks hold 1..150, and 0 for everything else, which is ignored."""
+    """Scenes with 150 classes; masks have values 1..150, and 0 for ignored pixels."""
 
     split_form = "images/{split}/ (training, validation)"
     pairing = (
-        "The mask of images/X.jpg is annotations/X.png, in training/ and validation/: unpack the "
-        "archive again, or list the complete images in splits/NAME.txt."
+        "The mask of images/X.jpg is annotations/X.png, each in training/ or validation/: unpack "
+        "the archive again, or list the complete images in splits/NAME.txt."
     )
 
     def __init__(self, root: Path) -> None:
@@ -33,13 +33,13 @@ class Ade20k(Layout):
         self.splits = tuple(s for s, f in _FOLDERS.items() if (root / "images" / f).is_dir())
 
     def images(self, split: str) -> Files:
-        """Return the images of the folder."""
+        """Return the images of a split."""
         folder = self.root / "images" / _FOLDERS[split]
         images, problems = images_by_stem(folder)
         return Files(images, folder, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Return the masks of the folder."""
+        """Return the masks of a split."""
         folder = self.root / "annotations" / _FOLDERS[split]
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
         return (Files(masks, folder, tuple(problems)),)

@@ -1,4 +1,4 @@
-"""What a layout is: where the files of a data set lie, and how its masks are read."""
+"""The interface of layouts, and common functions."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -17,12 +17,12 @@ from softiou.data.reading import MaskReader
 
 @dataclass(frozen=True)
 class Files:
-    """Images, or masks of one annotator, as they lie in a folder.
+    """The images, or the masks of one annotator, of a split.
 
     Args:
-        by_stem: The files.
-        place: Where they lie, for messages.
-        problems: What is wrong with them.
+        by_stem: The files by stem.
+        place: Their folder, for messages.
+        problems: Problems of these files.
     """
 
     by_stem: Mapping[str, Path]
@@ -31,24 +31,24 @@ class Files:
 
 
 class Layout(ABC):
-    """Where the files of a data set lie, and how its masks are read.
+    """Where the files of a data set are, and how its masks are read.
 
     Attributes:
-        name: Of the layout, in `NAME:/path`.
+        name: Name of the layout, as in `NAME:/path`.
         root: Folder of the data set.
-        reader: Of the masks; knows the classes.
+        reader: Reader of the masks, with the classes.
         splits: Names of the splits with labels.
         joined: Names of splits that combine others; they can be opened, but are not listed.
         unlabeled: Names of the splits without labels.
         pool: Split that lists of stems choose from.
-        wider: Split that a list of a certain name chooses from instead.
+        wider: {name of a list: split that it chooses from instead of `pool`}.
         split_form: Where the files of a split are expected, with {split} for its name.
-        pairing: How the mask of an image is found, and what to do when it is missing.
-        absent: Where to get a split that may be missing, by its name.
-        drawings: By split and stem, in place of mask files.
-        note: What is to be said of the data set wherever it is used.
-        folders: By split, the name of the folder of its images where it is not that of the split;
-            splits whose images lie in one folder share it.
+        pairing: How the mask of an image is found, and what to do if it is missing.
+        absent: {split that may be missing: where to get it}.
+        drawings: Drawings that replace mask files, by split and stem.
+        note: Note to print when the data set is used.
+        folders: {split: name of its image folder}, if it differs from the split; splits with images
+            in the same folder share it.
     """
 
     name: str
@@ -78,23 +78,23 @@ class Layout(ABC):
 
     @abstractmethod
     def images(self, split: str) -> Files:
-        """Return the images of one of its own splits; masks are not opened."""
+        """Return the images of a split in `own`; masks are not opened."""
 
     @abstractmethod
     def masks(self, split: str) -> tuple[Files, ...]:
         """Return the masks of each annotator.
 
         Raises:
-            DataError: The split has none.
+            DataError: The split has no masks.
         """
 
 
 def require(root: Path, layout: str, expected: Sequence[str]) -> None:
-    """Raise unless there are the folders of a layout, and say where the data come from."""
+    """Raise unless the folders of a layout exist; the error says how to get the data."""
     if not all((root / path).is_dir() for path in expected):
         names = " and ".join(f"{path}/" for path in expected)
         message = f"Expected {names} of {ORIGINS[layout].title}, but found {_found_in(root)}."
-        remedy = f"`softiou fetch {layout}` says where to get it, and which folders result."
+        remedy = f"`softiou fetch {layout}` explains how to get it, and which folders result."
         raise data_error(root, message, remedy)
 
 
@@ -105,12 +105,12 @@ def first_of(root: Path, folders: Sequence[str], inner: str) -> Path:
 
 
 def no_labels(folder: Path, message: str, remedy: str) -> DataProblemsError:
-    """Return the error of a split that cannot be trained on or evaluated."""
+    """Return the error for a split without masks."""
     return data_error(folder, message, remedy, kind="no_masks")
 
 
 def listed_stems(path: Path) -> tuple[set[str], list[Problem]]:
-    """Read a list of images, one per line; the path of the mask may follow."""
+    """Return the stems in a list of images, one per line; a mask path may follow each."""
     lines, problems = lines_of(path)
     return {Path(line.split()[0]).stem for line in lines if line.strip()}, problems
 
@@ -118,14 +118,14 @@ def listed_stems(path: Path) -> tuple[set[str], list[Problem]]:
 def chosen(
     files: Mapping[str, Path], stems: Set[str], place: Path, problems: Iterable[Problem]
 ) -> Files:
-    """Choose the files with some stems."""
+    """Return the files with some stems."""
     return Files(FileTable.of(files).chosen(sorted(stems)), place, tuple(problems))
 
 
 def chosen_images(
     images: Mapping[str, Path], stems: Set[str], place: Path, problems: list[Problem], split: str
 ) -> Files:
-    """Choose the images of a list; those that are missing are a problem."""
+    """Return the images with some stems; report missing ones."""
     if missing := stems - images.keys():
         message = f"Images of {split}.txt that do not exist: {some_stems(missing)}."
         remedy = "Unpack the archive again, or shorten the list."
@@ -134,7 +134,7 @@ def chosen_images(
 
 
 def by_ending(paths: Iterable[Path], ending: str) -> dict[str, Path]:
-    """Return the files whose names end so, by the rest of the name; skip hidden ones."""
+    """Return {rest of the name: path} of the files with an ending; skip hidden ones."""
     return {
         composed(path.name.removesuffix(ending)): path
         for path in sorted(paths)
@@ -143,7 +143,7 @@ def by_ending(paths: Iterable[Path], ending: str) -> dict[str, Path]:
 
 
 def _found_in(root: Path) -> str:
-    """Describe what is in a folder."""
+    """Describe the content of a folder."""
     if not root.is_dir():
         return "no such folder"
     names = [f"{path.name}/" if path.is_dir() else path.name for path in sorted(root.iterdir())]

@@ -1,4 +1,4 @@
-"""CamVid in both of its forms: numbers in folders of splits (SegNet), and colours as published."""
+"""CamVid in both variants: index masks by split (SegNet), and colour masks as published."""
 
 import re
 from collections.abc import Mapping, Set
@@ -21,7 +21,7 @@ from softiou.data.problems import Problem
 from softiou.data.reading import MaskReader
 
 _IGNORE = 255
-_VOID = 11  # number of unlabelled pixels in the masks of SegNet
+_VOID = 11  # value of unlabelled pixels in SegNet's masks
 _SPLITS = ("train", "val", "test")
 
 CLASSES = {name: colours(members) for name, members in TABLES["camvid"].items()}
@@ -32,7 +32,7 @@ _DESCRIPTION = DatasetDescription(
 
 
 def camvid(root: Path) -> Layout:
-    """Return the form of CamVid that a folder holds."""
+    """Return the layout of the CamVid variant in a folder."""
     numbers = first_of(root, ("CamVid",), "trainannot")
     if (numbers / "trainannot").is_dir():
         return CamVidNumbers(numbers)
@@ -40,13 +40,13 @@ def camvid(root: Path) -> Layout:
 
 
 class CamVidNumbers(Layout):
-    """The form of the SegNet tutorial: train/ and trainannot/ and so on, 11 is ignored.
+    """CamVid of the SegNet tutorial: train/, trainannot/ and so on; 11 is ignored.
 
-    If there is SPLIT.txt beside the folders, it lists the images of the split.
+    If SPLIT.txt exists beside the folders, it lists the images of the split.
     """
 
     split_form = "{split}/ and {split}annot/"
-    pairing = "The mask of train/X.png is trainannot/X.png: add it, or shorten the lists."
+    pairing = "The mask of train/X.png is trainannot/X.png: add it, or remove it from the lists."
 
     def __init__(self, root: Path) -> None:
         self.name = "camvid"
@@ -55,36 +55,36 @@ class CamVidNumbers(Layout):
         self.splits = tuple(split for split in _SPLITS if (root / f"{split}annot").is_dir())
 
     def images(self, split: str) -> Files:
-        """Return the images of the folder, or those of the list."""
+        """Return the images of a split, restricted to its list."""
         images, problems = images_by_stem(self.root / split)
         stems, unread = self._stems(split, images)
         return chosen_images(images, stems, self.root / split, problems + unread, split)
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Return the masks of the folder, or those of the list."""
+        """Return the masks of a split, restricted to its list."""
         folder = self.root / f"{split}annot"
         masks, problems = files_by_stem(folder, MASK_SUFFIXES)
         stems, _ = self._stems(split, masks)  # problems of the list are reported for the images
         return (chosen(masks, stems, folder, problems),)
 
     def _stems(self, split: str, files: Mapping[str, Path]) -> tuple[Set[str], list[Problem]]:
-        """Return the stems of the list of a split if there is one, else all."""
+        """Return the stems in the list of a split, or all stems without a list."""
         path = self.root / f"{split}.txt"
         return listed_stems(path) if path.is_file() else (files.keys(), [])
 
 
 class CamVidColours(Layout):
-    """The form published by its authors: 701 frames, and colours of 32 classes that become 11.
+    """CamVid as published: 701 frames with colours of 32 classes, grouped into 11.
 
     The splits are those of SegNet: 367 frames for train, 101 for val, 233 for test. splits/NAME.txt
-    chooses others.
+    can define others.
 
     References:
         G. Brostow et al. Semantic Object Classes in Video. Pattern Recognition Letters, 2009.
         V. Badrinarayanan et al. SegNet. 2015. https://arxiv.org/abs/1511.00561
     """
 
-    split_form = "a list of SegNet's"
+    split_form = "a split of SegNet"
     pairing = "The mask of X.png is X_L.png: unpack both archives again."
 
     def __init__(self, root: Path) -> None:
@@ -107,18 +107,18 @@ class CamVidColours(Layout):
         self.wider = dict.fromkeys(_SPLITS, "all")
 
     def images(self, split: str) -> Files:
-        """Choose the frames of a split."""
+        """Return the frames of a split."""
         images, problems = images_by_stem(self._images)
         return Files(_frames(images, split), self._images, tuple(problems))
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Choose the masks of a split."""
+        """Return the masks of a split."""
         masks = by_ending(self._labels.glob("*"), "_L.png")
         return (Files(_frames(masks, split), self._labels),)
 
 
 def segnet_split(frame: str) -> str | None:
-    """Return the split of SegNet that a frame is in, by its sequence and number.
+    """Return SegNet's split of a frame, from its sequence and number.
 
     Example:
         >>> [segnet_split(name) for name in ("0001TP_008520", "0001TP_008550", "0016E5_07959")]
@@ -128,7 +128,7 @@ def segnet_split(frame: str) -> str | None:
     if found is None:
         return None
     sequence, number = found[1], int(found[2])
-    if sequence == "0016E5":  # its densely labelled part is val
+    if sequence == "0016E5":  # the densely labelled part is val
         return "val" if 7959 <= number <= 8159 else "train"
     if sequence == "0001TP":
         return "train" if number <= 8520 else "test"
@@ -136,7 +136,7 @@ def segnet_split(frame: str) -> str | None:
 
 
 def _frames(files: Mapping[str, Path], split: str) -> Mapping[str, Path]:
-    """Choose the files of a split, or all of them."""
+    """Return the files of a split, or all for "all"."""
     if split == "all":
         return files
     return {stem: path for stem, path in files.items() if segnet_split(stem) == split}

@@ -1,4 +1,4 @@
-"""Cityscapes: leftImg8bit/SPLIT/CITY/ and gtFine/ or gtCoarse/ beside it."""
+"""Cityscapes: leftImg8bit/SPLIT/CITY/, and gtFine/ or gtCoarse/."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from softiou.data.reading import MaskReader
 
 _IMAGES = "leftImg8bit"
 _IGNORE = 255
-_LABEL_IDS = range(34)  # a licence plate, -1, is not written into the files
+_LABEL_IDS = range(34)  # the label -1, licence plate, does not occur in the files
 
 CLASSES: dict[str, tuple[int, Colour]] = {
     name: (label, (red, green, blue))
@@ -24,7 +24,8 @@ class Cityscapes(Layout):
     """Street scenes of 50 cities; stems are CITY_SEQUENCE_FRAME.
 
     Masks are `*_labelIds.png`, or `*_labelTrainIds.png` if there are no others. The labels of
-    `test` are not public: all pixels of its files are ignored. The coarse ones have train_extra.
+    `test` are not public, so it counts as unlabelled. The coarse annotations have a split
+    train_extra.
     """
 
     split_form = f"{_IMAGES}/{{split}}/"
@@ -40,7 +41,7 @@ class Cityscapes(Layout):
         there = [s for s in ("train", "train_extra", "val", "test") if self._folder(s).is_dir()]
         self.splits = tuple(split for split in there if split in labelled)
         self.unlabeled = tuple(split for split in there if split not in labelled)
-        # Label ids, of which 19 are classes, or train ids.
+        # Label ids (19 of 34 are classes) or train ids.
         in_label_ids = any((root / self._annotation).glob("*/*/*_labelIds.png"))
         self.reader = MaskReader(description, label_map=_LABEL_MAP if in_label_ids else {})
         kind = "labelIds" if in_label_ids else "labelTrainIds"
@@ -60,12 +61,12 @@ class Cityscapes(Layout):
         """Return the masks of all cities."""
         folder = self.root / self._annotation / split
         if split == "test":
-            message = "The labels of the split test are not public: all of its pixels are ignored."
-            remedy = "Evaluate on val; `softiou predict` writes masks of the images of a city."
+            message = "The labels of the split test are not public: all pixels are ignored."
+            remedy = "Evaluate on val; `softiou predict` writes masks for the images of a city."
             raise no_labels(folder, message, remedy)
         if split not in self.splits:
-            message = f"The split {split} has coarse labels only."
-            raise no_labels(folder, message, "Name the data set cityscapes-coarse:/path for them.")
+            message = f"The split {split} has only coarse labels."
+            raise no_labels(folder, message, "Open it as cityscapes-coarse:/path.")
         return (Files(by_ending(folder.glob("*/*.png"), self._ending), folder),)
 
     def _folder(self, split: str) -> Path:

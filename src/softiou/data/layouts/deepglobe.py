@@ -9,8 +9,8 @@ from softiou.data.reading import MaskReader
 
 _IMAGE, _MASK = "_sat.jpg", "_mask.png"
 _IGNORE = 255
-_UNKNOWN: Colour = (0, 0, 0)  # clouds and others
-_THRESHOLD = 128  # masks are not pure 0 and 255; the data set's authors name this threshold
+_UNKNOWN: Colour = (0, 0, 0)  # clouds and other unknown pixels
+_THRESHOLD = 128  # mask values are inexact; the authors recommend this threshold
 
 CLASSES = colours(TABLES["deepglobe"])
 
@@ -18,10 +18,10 @@ CLASSES = colours(TABLES["deepglobe"])
 class DeepGlobe(Layout):
     """Satellite images of 2448 x 2448 pixels with six classes of land; unknown land is ignored.
 
-    Only the 803 images of train/ have public masks, without an official division:
-    `val` is the first fifth of the images in the order of their file names (160), as in the code of
-    the Jaccard metric losses (fold 0 of 5), `train` the others (643). The lists splits/train.txt,
-    val.txt and test.txt choose another one, such as the 455, 207 and 142 of GLNet.
+    Only the 803 images of train/ have public masks, and there is no official validation split.
+    Here, `val` is the first fifth of the images, sorted by file name (160), as in the code of the
+    Jaccard metric losses (fold 0 of 5), and `train` the others (643). The lists splits/train.txt,
+    val.txt and test.txt can define other splits, such as the 455, 207 and 142 images of GLNet.
 
     References:
         I. Demir et al. DeepGlobe 2018: A Challenge to Parse the Earth through Satellite Images.
@@ -48,11 +48,11 @@ class DeepGlobe(Layout):
         self.folders = {"val": "train", "all": "train"}
 
     def images(self, split: str) -> Files:
-        """Choose the images of a split."""
+        """Return the images of a split."""
         return self._files(split, _IMAGE)
 
     def masks(self, split: str) -> tuple[Files, ...]:
-        """Choose the masks of a split."""
+        """Return the masks of a split."""
         if split in self.unlabeled:
             message = f"The masks of {split}/ are not public."
             raise no_labels(self.root / split, message, "Evaluate on val, a part of train/.")
@@ -67,5 +67,5 @@ class DeepGlobe(Layout):
         return Files(files, folder)
 
     def _held_out(self, folder: Path) -> set[str]:
-        stems = list(by_ending(folder.glob("*"), _IMAGE))  # in the order of file names
+        stems = list(by_ending(folder.glob("*"), _IMAGE))  # sorted by file name
         return set(stems[: len(stems) // 5])

@@ -1,6 +1,6 @@
 """The folder layout: DATA/dataset.yaml, DATA/SPLIT/images/ and DATA/SPLIT/masks/ or masks_1/...
 
-Other folders and names are patterns in dataset.yaml; without SPLIT/ the images are those of train.
+dataset.yaml can define other folders and names; without SPLIT/, all images are in train.
 """
 
 from pathlib import Path
@@ -19,27 +19,27 @@ from softiou.data.patterns import FilePattern, paired
 from softiou.data.problems import Problem, data_error
 
 _MAKE_TRAIN = (
-    "Make train/images/ and train/masks/ (or masks_1/ to masks_R/), or name where the files are in "
+    "Create train/images/ and train/masks/ (or masks_1/ to masks_R/), or define patterns in "
     "dataset.yaml: `images: FOLDER/{stem}.jpg`, `masks: FOLDER/{stem}_mask.png`."
 )
 
 
 class FolderLayout(Layout):
-    """Images and masks of the same stem, or nearly (`paired`); dataset.yaml names the classes.
+    """Images and masks with equal or similar stems (see `paired`); classes in dataset.yaml.
 
     Args:
         root: Folder of the data set.
-        contents: Of its dataset.yaml.
+        contents: Contents of its dataset.yaml.
 
     Attributes:
-        named: Whether dataset.yaml says how masks are named; otherwise names may be paired.
+        named: Whether dataset.yaml has a pattern for masks; otherwise similar stems are paired.
     """
 
     split_form = "{split}/images/"
     pairing = (
-        "A mask is a PNG file with the stem of its image: add or rename it, or say how masks are "
-        'named in dataset.yaml, such as `masks: "{stem}_mask.png"`. Images that have none go to '
-        "unlabeled/images, or are left out by a list of the others in splits/."
+        "A mask is a PNG file with the stem of its image: add or rename it, or define a pattern in "
+        'dataset.yaml, such as `masks: "{stem}_mask.png"`. Move images without a mask to '
+        "unlabeled/images, or list only the others in splits/."
     )
 
     def __init__(self, root: Path, contents: DatasetFile) -> None:
@@ -55,7 +55,7 @@ class FolderLayout(Layout):
         ):
             form, masks = "{split}/{stem}.*", ["{split}/{stem}_mask.png"]  # side by side
         if not (contents.images or masks) and (root / "labelsTr").is_dir():
-            form, masks = "imagesTr/{stem}.*", ["labelsTr/{stem}.*"]  # of nnU-Net
+            form, masks = "imagesTr/{stem}.*", ["labelsTr/{stem}.*"]  # nnU-Net's layout
         self._images = FilePattern.parse(form)
         self._masks = tuple(map(FilePattern.parse, masks))
         self.named = bool(self._masks)
@@ -69,15 +69,15 @@ class FolderLayout(Layout):
         self._listed: dict[str, Files] = {}
 
     def mask_places(self, split: str) -> tuple[Path, ...]:
-        """Return the folder of the masks of each annotator, as far as they exist."""
+        """Return the existing mask folders, one for each annotator."""
         beside = mask_folders(self._images.place(self.root, split).parent)
-        if not self._masks or not self._masks[0].folder:  # no pattern, or a name alone
+        if not self._masks or not self._masks[0].folder:  # no pattern, or a file name only
             return beside
         places = (pattern.place(self.root, split) for pattern in self._masks)
         return tuple(place for place in places if place.is_dir())
 
     def images(self, split: str) -> Files:
-        """Return the images of the folder, which is listed once."""
+        """Return the images of a split; the folder is listed once."""
         if split not in self._listed:
             self._listed[split] = self._list(split)
         return self._listed[split]
@@ -103,13 +103,13 @@ class FolderLayout(Layout):
         places = self.mask_places(split)
         if not places:
             message = "Expected masks/ or masks_1/ to masks_R/ beside images/, but found neither."
-            remedy = "Add the masks, or name their place in dataset.yaml as `masks: "
-            remedy += "FOLDER/{stem}_mask.png`; `softiou predict` needs none."
+            remedy = "Add the masks, or define their pattern in dataset.yaml as `masks: "
+            remedy += "FOLDER/{stem}_mask.png`; `softiou predict` needs no masks."
             raise data_error(folder, message, remedy)
         ambiguous: tuple[Problem, ...] = ()
         if (folder / "masks").is_dir() and (folder / "masks_1").is_dir() and not self._masks:
             message = "Found both masks/ and masks_1/: one annotator or several?"
-            ambiguous = (Problem(str(folder), message, "Move one of them away."),)
+            ambiguous = (Problem(str(folder), message, "Remove one of them."),)
         images = FileTable.of(self.images(split).by_stem)
         patterns = self._masks if len(self._masks) == len(places) else self._masks[:1] * len(places)
         annotators = []
@@ -117,7 +117,7 @@ class FolderLayout(Layout):
             stem_of = patterns[number].stem_of if patterns else None
             masks, problems = files_by_stem(place, MASK_SUFFIXES, stem_of, axis=self._axis)
             if masks.stems == images.stems:
-                masks = FileTable(images.stems, masks.paths)  # in half of the memory
+                masks = FileTable(images.stems, masks.paths)  # shared stems need half the memory
             elif not patterns:
                 theirs, own = set(images), set(masks)
                 if same := paired(theirs - own, own - theirs):

@@ -1,4 +1,4 @@
-"""Data sets of Hugging Face: tables with an image and its masks in each row."""
+"""Hugging Face data sets: tables with an image and its masks in each row."""
 
 import os
 import re
@@ -21,12 +21,12 @@ from softiou.data.patterns import split_named
 from softiou.data.problems import data_error
 from softiou.errors import ConfigError
 
-_CONTENT = {"bytes", "path"}  # of an image in a table
+_CONTENT = {"bytes", "path"}  # fields of an image in a table
 
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The images of a column, one in each row."""
+    """A table column of images."""
 
     place: str
     name: str
@@ -37,12 +37,12 @@ class Column:
 
     @property
     def changed(self) -> int:
-        """Return when the files of the table were written last, in ns."""
+        """Return the latest modification time of the table's files, in ns."""
         times = (os.stat(file["filename"]).st_mtime_ns for file in self.table.cache_files)
         return max(times, default=0)
 
     def member(self, sizes: NDArray[np.int64], row: int) -> Path:
-        """Return the image of a row as a path, with the sizes of all rows."""
+        """Return the virtual path of the image in a row; `sizes` has the bytes of all rows."""
         return member(self, f"{self}/{row:07d}.{self.name}.png", row, int(sizes[row]))
 
     def read(self, start: int, size: int) -> bytes:
@@ -52,17 +52,16 @@ class Column:
 
 
 class HuggingFace(Layout):
-    """A data set of the hub, or a folder of Parquet, opened by the library `datasets`.
+    """A data set of the hub, or a folder of Parquet files, opened with the library `datasets`.
 
-    The table is converted once into memory-mapped files in the cache of that library, whose rows
-    are read at random. Columns are called as the endings of `WebDataset`: `image` and `mask`, or
-    those of `images: "{stem}.photo"` and `masks: "{stem}.classes"` in dataset.yaml. Stems are the
-    numbers of rows.
+    The library converts the table once to memory-mapped files in its cache, for random access.
+    Columns are named like the suffixes of `WebDataset`: `image` and `mask`, or as defined by
+    `images: "{stem}.photo"` and `masks: "{stem}.classes"` in dataset.yaml. Stems are row numbers.
     """
 
     name = "hf"
     split_form = "{split}-*.parquet"
-    pairing = "The mask of an image is in the same row: add it, or leave the row out."
+    pairing = "The mask of an image is in the same row: add it, or remove the row."
 
     def __init__(self, root: Path, contents: DatasetFile) -> None:
         self.root = root
@@ -78,7 +77,7 @@ class HuggingFace(Layout):
                 self._columns[split] = places
         if not self._columns:
             message = "Expected tables with a column of images, `image`, but found none."
-            remedy = 'Name it in dataset.yaml: `images: "{stem}.COLUMN"`, and `masks` likewise.'
+            remedy = 'Define it in dataset.yaml: `images: "{stem}.COLUMN"`, and `masks` likewise.'
             raise data_error(root, message, remedy)
         name_train(self._columns)
         masked = (name for name, found in self._columns.items() if len(found) > 1)
@@ -107,7 +106,7 @@ class HuggingFace(Layout):
         if role == 0 and (sizes < 0).any():
             row = int((sizes < 0).argmax())
             message = f"Expected an image in each row, but row {row} has none."
-            remedy = "Save the table with its images, not with paths of files: push_to_hub does."
+            remedy = "Save the images in the table instead of paths, as push_to_hub does."
             raise data_error(str(column), message, remedy)
         rows = np.flatnonzero(sizes >= 0)
         paths = Paths(Inner(rows, partial(column.member, sizes)))
@@ -115,12 +114,12 @@ class HuggingFace(Layout):
 
 
 def _is_image(kind: Any) -> bool:
-    """Return whether a column holds images, as `datasets` writes them with and without types."""
+    """Return whether a column has images, in the typed or untyped form of `datasets`."""
     return type(kind).__name__ == "Image" or (isinstance(kind, Mapping) and set(kind) == _CONTENT)
 
 
 def _tables(root: Path) -> dict[str, Any]:
-    """Open all splits, with images as bytes."""
+    """Open the tables of all splits, with images as bytes."""
     try:
         import datasets
     except ImportError as error:
@@ -130,7 +129,7 @@ def _tables(root: Path) -> dict[str, Any]:
         found = datasets.load_from_disk(root) if on_disk else datasets.load_dataset(str(root))
         tables = found if isinstance(found, dict) else {"train": found}
         return {str(name): _undecoded(table) for name, table in tables.items()}
-    except Exception as error:  # the library raises nearly anything
+    except Exception as error:  # the library raises many types of errors
         reason = re.sub(r"\s+", " ", str(error))
         message = f"Cannot open the data set: {type(error).__name__}: {reason}."
         raise data_error(f"hf:{root}", message, "Check its name or its Parquet files.") from error

@@ -22,7 +22,7 @@ PUBLISHED_LAYOUTS: Mapping[str, Callable[[Path], Layout]] = {
     "camvid": camvid,
 }
 
-# Folders that only one data set has.
+# Folders that identify a data set.
 _SIGNS = {
     "leftImg8bit": "cityscapes",
     "JPEGImages": "voc",
@@ -34,19 +34,19 @@ _SIGNS = {
 
 
 def recognised(root: Path) -> str | None:
-    """Return the name of the layout that a folder seems to have, if it is a published one."""
+    """Return the name of the published layout that a folder seems to have, or None."""
     return next((name for sign, name in _SIGNS.items() if (root / sign).is_dir()), None)
 
 
 def published_layout(name: str, root: Path, *, others: Iterable[str] = ()) -> Layout:
-    """Return the layout of a folder; raise if there is no such one or the folder lacks it.
+    """Return the layout of a folder; raise if the name is unknown or the folders are missing.
 
-    `others` are the names of layouts that are not published.
+    `others` are the names of other layouts, for the error message.
     """
-    if name == "python":  # how a run records a data set that is an object
+    if name == "python":  # runs record a Dataset object so
         raise DataError(
-            f"The data set {root} is an object of Python and cannot be opened by its name: name a "
-            "data set folder, or give the object from Python."
+            f"The data set {root} is a Python object and cannot be opened by name: give a data "
+            "set folder, or pass the object from Python."
         )
     if name not in PUBLISHED_LAYOUTS:
         known = (*PUBLISHED_LAYOUTS, *others)

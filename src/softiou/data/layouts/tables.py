@@ -1,4 +1,4 @@
-"""The tables in published.yaml: where data sets come from, and their classes."""
+"""The tables of published.yaml: origin and classes of published data sets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,12 @@ TABLES: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a data set comes from, and its terms of use."""
+    """Origin and terms of use of a data set."""
 
-    title: str  # its name in print
+    title: str  # full name
     page: str  # its home page
     terms: str  # its terms of use, as far as its authors state them
-    steps: tuple[str, ...]  # how to get it, a sentence each
+    steps: tuple[str, ...]  # instructions to get it, one sentence each
     tree: str  # the resulting folders
 
 

@@ -1,7 +1,7 @@
-"""PASCAL VOC: JPEGImages/, SegmentationClass/ and the lists of ImageSets/Segmentation/.
+"""PASCAL VOC: JPEGImages/, SegmentationClass/ and lists in ImageSets/Segmentation/.
 
-Data of one's own in these folders have their classes in labelmap.txt, which annotation tools write,
-or in dataset.yaml.
+For other data in these folders, the classes are read from labelmap.txt, which annotation tools
+write, or from dataset.yaml.
 """
 
 from pathlib import Path
@@ -28,15 +28,15 @@ _IMAGES, _MASKS, _LISTS = "JPEGImages", "SegmentationClass", "ImageSets/Segmenta
 _AUGMENTED = "SegmentationClassAug"
 _KNOWN = {"train", "trainaug", "train_aug", "val", "trainval", "test", "default"}
 _BORDER = (224, 224, 192)
-_IGNORE = 255  # the border of an object, and what is hard to tell
+_IGNORE = 255  # borders of objects, and ambiguous pixels
 CLASSES: tuple[str, ...] = tuple(TABLES["voc"])
 
 
 def voc_colour(index: int) -> Colour:
-    """Return the colour of a class in the devkit's palette.
+    """Return the colour of a class in the palette of the devkit.
 
-    Bits 0, 3 and 6 of the index become the highest bits of red, 1, 4 and 7 those of green, 2 and 5
-    those of blue.
+    Bits 0, 3 and 6 of the index become the highest bits of red; bits 1, 4 and 7 those of green;
+    bits 2 and 5 those of blue.
 
     Example:
         >>> voc_colour(1), voc_colour(15), voc_colour(255)
@@ -50,7 +50,7 @@ def voc_colour(index: int) -> Colour:
 
 
 def _reader(labelmap: Path) -> MaskReader:
-    """Return a reader of VOC's masks, or of those of a labelmap.txt."""
+    """Return a reader with the classes of labelmap.txt, or of VOC if it does not exist."""
     if not labelmap.is_file():
         palette = tuple(voc_colour(index) for index in range(len(CLASSES)))
         return MaskReader(DatasetDescription(CLASSES, _IGNORE, palette), label_map={})
@@ -70,19 +70,20 @@ def _reader(labelmap: Path) -> MaskReader:
 
 
 class Voc(Layout):
-    """Objects of 20 classes before a background, or classes of one's own; 255 is ignored.
+    """20 object classes and background, or custom classes; 255 is ignored.
 
-    Each list is a split of its name; default.txt is train where there is no train.txt. The split
-    test has labels if there are masks for its images.
+    Each list defines the split of its name; default.txt is train if there is no train.txt. The
+    split test has labels if masks exist for its images.
 
-    `trainaug` are the 10,582 images that papers train on: those of the Semantic Boundaries Dataset
+    `trainaug` are the 10,582 images used in papers: the images of the Semantic Boundaries Dataset
     (SBD) and of train that are not in val, with masks in SegmentationClassAug/. They are listed in
-    trainaug.txt or train_aug.txt; without such a list they are all masks of that folder that are
-    not in val. Where it is there, lists of stems choose from trainaug, else from train.
+    trainaug.txt or train_aug.txt; without such a list, they are all images with masks in that
+    folder that are not in val. If trainaug exists, lists of stems choose from it, otherwise from
+    train.
 
     Args:
-        root: The folder VOCdevkit or VOCdevkit/VOC2012, or that of another year.
-        contents: Of a dataset.yaml with classes of one's own; None for labelmap.txt, else VOC's.
+        root: The folder VOCdevkit, VOCdevkit/VOC2012 or that of another year.
+        contents: Contents of dataset.yaml with custom classes; None for labelmap.txt or VOC's.
 
     Raises:
         DataError: The folders are missing.
@@ -91,7 +92,7 @@ class Voc(Layout):
     split_form = f"{_LISTS}/{{split}}.txt"
     pairing = (
         f"The mask of {_IMAGES}/X.jpg is {_MASKS}/X.png, for trainaug {_AUGMENTED}/X.png: add it, "
-        "or shorten the list."
+        "or remove it from the list."
     )
     absent = MappingProxyType(
         {"trainaug": f"It needs masks of the SBD in {_AUGMENTED}/: `softiou fetch voc --sbd`."}
@@ -144,11 +145,11 @@ class Voc(Layout):
         own, augmented = lists / f"{split}.txt", lists / "train_aug.txt"
         if split == "trainaug" and augmented.is_file():
             return augmented
-        exported = lists / "default.txt"  # of annotation tools
+        exported = lists / "default.txt"  # written by annotation tools
         return exported if split == "train" and exported.is_file() and not own.is_file() else own
 
     def _stems(self, split: str) -> tuple[set[str], list[Problem]]:
-        """Read the list of a split; trainaug may be all of its masks that are not in val."""
+        """Return the stems in the list of a split; without a list, trainaug are all but val."""
         path = self._list(split)
         if not path.is_file():
             masks, _ = files_by_stem(self.root / _AUGMENTED, MASK_SUFFIXES)

@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[-_.]*\d*(?:[-_]of[-_]\d+)?$")
 
 
 class _Joined:
-    """The files of several shards, by their numbers among those of all."""
+    """The files of several shards, with consecutive numbers."""
 
     def __init__(self, shards: Sequence[Index]) -> None:
         self._shards = shards
@@ -39,12 +39,12 @@ class _Joined:
 
 
 class WebDataset(Layout):
-    """Shards of a folder or URL; samples are the files of one key, up to the first dot of a name.
+    """Shards in a folder or at a URL; the files with equal names before the first dot are a sample.
 
-    Beside another image KEY.png is the mask. In dataset.yaml `images: "{stem}.left.png"` and
-    `masks: "{stem}.cls.png"` name other endings. A split is the folder of shards, or their name
-    without its number; shards of any one other name are train. Stems are the keys, and SHARD/KEY
-    where several shards have one key.
+    The mask is KEY.mask.png, or KEY.png beside an image with another suffix. In dataset.yaml,
+    `images: "{stem}.left.png"` and `masks: "{stem}.cls.png"` define other suffixes. A split is the
+    folder of the shards, or their name without the number; shards of any one other name are train.
+    Stems are the keys, or SHARD/KEY if several shards share a key.
     """
 
     split_form = "{split}-*.tar or {split}/*.tar"
@@ -60,7 +60,9 @@ class WebDataset(Layout):
             self._shards.setdefault(_split_of(place, str(self.root)), []).append(place)
         if not self._shards:
             message = "Expected shards, *.tar or */*.tar, but found none."
-            raise data_error(root, message, "`softiou check DATA --fix OUT --shards 1000` writes.")
+            raise data_error(
+                root, message, "Write some: `softiou check DATA --fix OUT --shards MB`."
+            )
         name_train(self._shards)
         own = indices(places[0] for places in self._shards.values())
         firsts = dict(zip(self._shards, own, strict=True))
@@ -69,7 +71,7 @@ class WebDataset(Layout):
         self._listed = lru_cache(maxsize=None)(self._list)
 
     def images(self, split: str) -> Files:
-        """Return the images of a split, whose shards are listed once."""
+        """Return the images of a split; its shards are listed once."""
         return self._listed(split)[0]
 
     def masks(self, split: str) -> tuple[Files, ...]:
@@ -89,7 +91,7 @@ class WebDataset(Layout):
             found, twice = self._samples(shards, prefixed=True)
         problems: tuple[Problem, ...] = ()
         if twice:
-            message = f"Expected one file of a kind and key, but found more: {some_stems(twice)}."
+            message = f"Expected one file per suffix and key, but found more: {some_stems(twice)}."
             problems = (Problem(str(place), message, "Write the shard again.", kind="stems"),)
         files, path_of = [], _Joined(shards).path_of
         for role, numbers in sorted(found.items()):
@@ -101,9 +103,9 @@ class WebDataset(Layout):
     def _samples(
         self, shards: Sequence[Index], *, prefixed: bool
     ) -> tuple[dict[int, dict[str, int]], set[str]]:
-        """Return the numbers of files by role and stem, and stems with two files of a role.
+        """Return {role: {stem: file number}}, and the stems with several files of one role.
 
-        0 is the role of images, others are annotators.
+        Role 0 is the image; the other roles are annotators.
         """
         found, twice, before = {0: dict[str, int]()}, set[str](), 0
         for index in shards:
@@ -122,14 +124,14 @@ class WebDataset(Layout):
 
 
 def name_train(splits: dict[str, Any]) -> None:
-    """Call the first split of any other name train, if there is none."""
+    """If there is no split train, rename the first other split to train."""
     others = [name for name in splits if name not in ("val", "test", UNLABELED)]
     if "train" not in splits and others:
         splits["train"] = splits.pop(others[0])
 
 
 def named_endings(contents: DatasetFile, root: Path) -> list[str]:
-    """Return the endings of image and masks that dataset.yaml names, "" for an image of any."""
+    """Return the suffixes of image and masks in dataset.yaml; "" for an image of any suffix."""
     patterns = [contents.images or "{stem}.", *contents.mask_patterns]
     if odd := [one for one in patterns if not one.startswith("{stem}.")]:
         message = f'Expected endings such as "{{stem}}.seg.png", but found {odd[0]!r}.'
@@ -138,7 +140,7 @@ def named_endings(contents: DatasetFile, root: Path) -> list[str]:
 
 
 def roles(named: Sequence[str], endings: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return roles and places of the image and the masks among the files of a sample."""
+    """Return (role, position) of the image and the masks among the files of a sample."""
     lower = [ending.lower() for ending in endings]
     found = [(named.index(one), n) for n, one in enumerate(lower) if one in named]
     if not named[0]:
@@ -152,7 +154,7 @@ def roles(named: Sequence[str], endings: Sequence[str]) -> tuple[tuple[int, int]
 
 
 def _keys(index: Index) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
-    """Yield each key of a shard, without hidden ones, with endings and numbers of its files."""
+    """Yield each visible key of a shard, with the suffixes and numbers of its files."""
     parts = ((_NAME.fullmatch(name), number) for number, name in enumerate(index.names))
     found = ((*match.groups(), number) for match, number in parts if match)
     for key, files in groupby(found, itemgetter(0)):
