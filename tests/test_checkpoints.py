@@ -271,7 +271,7 @@ def test_newer_format_is_refused(tmp_path: Path, content: dict[str, Any]) -> Non
 def test_weights_of_another_model_are_refused(tmp_path: Path, content: dict[str, Any]) -> None:
     other = ModelSpec("fpn", "tu-test_efficientnet", 2).as_dict()
     torch.save(content | {"softiou": content["softiou"] | {"model": other}}, tmp_path / "x.ckpt")
-    with pytest.raises(CheckpointError, match="do not fit its own model"):
+    with pytest.raises(CheckpointError, match="do not match its model"):
         load_trained(tmp_path / "x.ckpt")
 
 

@@ -269,7 +269,7 @@ def test_what_is_wrong_is_said(damage: Callable[[Path], None], match: str, tmp_p
         (
             {"SeriesInstanceUID": "1.2.3"},
             None,
-            r"p1: Expected one series and grid, but 0.dcm and 1.dcm",
+            r"p1: Expected one series and grid, but those of 0.dcm and 1.dcm",
         ),
         (
             {"ImagePositionPatient": [0, 0, 3]},

@@ -88,9 +88,9 @@ def test_all_problems_are_collected(make_dataset: Make) -> None:
     report = check_dataset(root)
     found = [(Path(p.file).relative_to(root).as_posix(), p.message[:24]) for p in report.errors]
     assert found == [
-        ("train/masks", "Images without a mask here"),
+        ("train/masks", "Images without a mask he"),
         ("train/masks", "Masks without an image: 1 ("),
-        ("val/masks", "Images without a mask here"),
+        ("val/masks", "Images without a mask he"),
         ("train/images/a.png", "The file is empty."),
         ("train/masks/a.png", "Expected values 0..1 or "),
         ("train/masks/b.png", "Expected values 0..1 or "),

@@ -332,7 +332,7 @@ def test_predict_writes_masks(softiou: Run, run_copy: Path, shapes: Path) -> Non
         "interrupted": False,
     }
     again = softiou("predict", run_copy, images, "--out", "masks")
-    again.assert_refused("3 results exist already", "--overwrite")
+    again.assert_refused("3 results already exist", "--overwrite")
     assert softiou("predict", run_copy, images, "--out", "masks", "--overwrite").status == 0
     softiou("predict", run_copy, "nowhere").assert_refused("nowhere does not exist")
 
@@ -495,7 +495,7 @@ def test_split_refuses(softiou: Run, shapes: Path) -> None:
         "already have the splits val, test, 1_16, 1_8 and 1_4"
     )
     softiou("split", shapes, "--fractions", "8").assert_refused("--fractions: 8 is not between")
-    softiou("split", shapes, "--fractions", "x").assert_refused("'x' is no fraction")
+    softiou("split", shapes, "--fractions", "x").assert_refused("'x' is not a fraction")
     softiou("split", "nowhere").assert_refused("nowhere", "the folder does not exist")
     assert softiou("split", shapes, "--seed", "-1").status == 2
     assert not (shapes / "splits").exists()

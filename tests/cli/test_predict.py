@@ -51,12 +51,12 @@ def test_settings_reach_the_masks(
         (["--window", "big"], "--window: expected a side such as 512, or height x width such as"),
         (["--window", "1x2x3"], "but got '1x2x3'"),
         (["--window", "0"], "Expected `window_px` to be a height and a width"),
-        (["--overlap", "1"], "Expected `overlap` to be a share in [0, 0.95], but got 1.0"),
+        (["--overlap", "1"], "Expected `overlap` to be in [0, 0.95], but got 1.0"),
         (
             ["--scales", "1,half"],
             "--scales: expected factors such as 0.75,1,1.25, but got '1,half'",
         ),
-        (["--scales", "0"], "Expected `scales` to be one or more factors above 0"),
+        (["--scales", "0"], "Expected `scales` to be one or more positive factors"),
         (["--batch-size", "0"], "Expected `batch_size` to be at least 1"),
     ],
 )
@@ -99,4 +99,4 @@ def test_ctrl_c_leaves_whole_files(
     with Image.open("masks/test0.png") as mask:
         assert mask.size == (48, 40)
     again = softiou("predict", trained.directory, images, "--out", "masks")
-    again.assert_refused("1 results exist already", "--overwrite")
+    again.assert_refused("1 results already exist", "--overwrite")

@@ -373,7 +373,10 @@ def test_classes_of_masks_are_merged_ignored_and_dropped(make_shapes: Any, tmp_p
     [
         ("merge: {vehicle: [car, bus]}", r"merge, ignore and drop to name classes .* found bus"),
         ("drop: [car]\nignore: [car]", r"each once, but found car"),
-        ("classes: [background, road]", r"only shapes of `classes`, but found car, tree: add,"),
+        (
+            "classes: [background, road]",
+            r"only shapes of `classes`, but found car, tree: list them",
+        ),
         ("uncovered: sky\nclasses: [road, car, tree]", r"`uncovered`.*ignore or one of road, car"),
         ("palette: [[0, 0, 0]]", r"Unknown key `palette`"),
         ("overlap: above", r"`overlap`"),
@@ -410,12 +413,17 @@ def replaced(old: str, new: str) -> Callable[[Any], Any]:
 
 POLYGON = ("annotations", 0, "segmentation")
 WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
-    "an image is missing": ("coco", _COCO, replaced("one.png", "gone.png"), r"not here.*gone\.png"),
+    "an image is missing": (
+        "coco",
+        _COCO,
+        replaced("one.png", "gone.png"),
+        r"missing or ambiguous.*gone\.png",
+    ),
     "outside of the folder": (
         "coco",
         _COCO,
         changed("images", 0, "file_name", to="../../etc/passwd"),
-        r"not here.*passwd",
+        r"missing or ambiguous.*passwd",
     ),
     "unknown category": (
         "coco",
@@ -483,13 +491,13 @@ WRONG_JSON: dict[str, tuple[str, str, Callable[[Any], Any], str]] = {
         "coco",
         _COCO,
         changed(*POLYGON, to={"size": [9, 9], "counts": [81]}),
-        r"of the size \[40, 50\], not \[9, 9\]",
+        r"for the size \[40, 50\], not \[9, 9\]",
     ),
     "run lengths that are too short": (
         "coco",
         _COCO,
         changed(*POLYGON, to={"size": [40, 50], "counts": [81]}),
-        r"whose sum is 50x40 = 2000, but their sum is 81",
+        r"with the sum 50x40 = 2000, but their sum is 81",
     ),
     "negative run lengths": (
         "coco",

@@ -122,7 +122,7 @@ def test_images_that_lie_partly_in_folders(kind: str, tmp_path: Path) -> None:
     (place / "b.png").rename(place / "city" / "b.png")
     report = check_dataset(tmp_path)
     assert report.errors
-    with pytest.raises(DataError, match=r"left out|without mask"):
+    with pytest.raises(DataError, match=r"not read|without a mask"):
         open_dataset(tmp_path, "train")
 
 

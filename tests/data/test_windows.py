@@ -276,7 +276,7 @@ def test_palettes_are_compared_in_windows_too(tmp_path: Path) -> None:
     picture = Image.fromarray(np.full((8, 8), 1, np.uint8))
     picture.putpalette([0, 0, 0, 200, 100, 0])
     picture.save(tmp_path / "b.tif")
-    with pytest.raises(DataError, match=r"b\.tif: Number 1 is \(200, 100, 0\) in the palette"):
+    with pytest.raises(DataError, match=r"b\.tif: Value 1 has the palette colour \(200, 100, 0\)"):
         reader.part(tmp_path / "b.tif", (slice(4), slice(4)))
 
 

@@ -88,7 +88,7 @@ def test_scales_are_near_those_of_the_checkpoint(
 
 
 def test_images_that_are_too_small(opened: Opened) -> None:
-    with pytest.raises(DataError, match="needs 17 pixels on each side, but got 20 x 16"):
+    with pytest.raises(DataError, match="needs at least 17 pixels per side, but got 20 x 16"):
         _predict(opened["torch-export"], _image(16, 20))
     with pytest.raises(DataError, match="--to safetensors"):
         _predict(opened["torch-export"], _image(40, 40), scales=(0.25,))
@@ -168,7 +168,7 @@ def test_images_that_are_too_small_are_named(opened: Opened, tmp_path: Path) -> 
     saved = predictions.save(tmp_path / "out")
     assert (saved.written, saved.interrupted) == (1, False)
     for line, name, found in zip(saved.failed, ("row", "tiny"), ("71 x 1", "5 x 5"), strict=True):
-        assert line.startswith(f"{tmp_path / name}.png: The program needs 17 pixels")
+        assert line.startswith(f"{tmp_path / name}.png: The program needs at least 17 pixels")
         assert f"but got {found}. Use larger windows" in line
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["fine.png"]
 
@@ -277,7 +277,7 @@ def test_weights_that_do_not_fit_their_model(files: Files, tmp_path: Path) -> No
     file = files["safetensors"]
     strings = to_strings(file.info)
     for change, message in (
-        ({"num_classes": 4}, "do not fit its own model"),
+        ({"num_classes": 4}, "do not match its model"),
         ({"depth": 4}, r"settings that this softiou does not know: \['depth'\]"),
         ({"encoder": None}, "does not say what its model is"),
     ):

@@ -247,7 +247,7 @@ def test_files_are_for_all_who_may_read_the_folder(
 def test_nothing_is_overwritten(small: TrainedModel, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.write_text("mine")
-    with pytest.raises(RunExistsError, match=r"model\.safetensors exists already.*--overwrite"):
+    with pytest.raises(RunExistsError, match=r"model\.safetensors already exists.*--overwrite"):
         export_model(small, path, to="safetensors")
     assert path.read_text() == "mine"
     export_model(small, path, to="safetensors", overwrite=True)
@@ -364,7 +364,7 @@ def test_numpy_and_onnxruntime_alone(
 
 def test_shifted_windows_are_refused_at_once() -> None:
     swin = ModelSpec("upernet", "tu-swin_tiny_patch4_window7_224", 3)
-    with pytest.raises(ExportError, match=r"shifted windows of a Swin\. Use --to safetensors"):
+    with pytest.raises(ExportError, match=r"shifted windows of Swin models\. Use --to safetensors"):
         trace(_named(swin), None, input_dtype="uint8")
     settings = {"model_type": "mask2former", "backbone_config": {"model_type": "swin"}}
     with pytest.raises(ExportError, match="somebody/model cannot be traced"):

@@ -90,7 +90,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     own = tmp_path / "ADEChallengeData2016" / "images"
     own.mkdir(parents=True)
     _, said = fetched("ade20k", tmp_path)
-    assert said == f"{own.parent} exists already"
+    assert said == f"{own.parent} already exists"
     assert list(own.parent.iterdir()) == [own]
 
 
@@ -115,7 +115,7 @@ def test_trainaug_is_made_of_the_sbd(tmp_path: Path) -> None:
 def test_masks_are_added_to_what_is_there(tmp_path: Path) -> None:
     fetched("voc", tmp_path)
     source, said = fetched("voc", tmp_path, masks=True)
-    assert "exists already" in said
+    assert "already exists" in said
     assert len(open_dataset(source, "trainaug")) == 3
 
 

@@ -20,10 +20,10 @@ def test_default_is_the_whole_image_once() -> None:
     [
         ({"window_px": (0, 4)}, r"`window_px` to be a height and a width .* but got \(0, 4\)"),
         ({"window_px": (4,)}, "`window_px`"),
-        ({"overlap": 1.0}, r"`overlap` to be a share in \[0, 0.95\], but got 1.0"),
+        ({"overlap": 1.0}, r"`overlap` to be in \[0, 0.95\], but got 1.0"),
         ({"overlap": -0.1}, "`overlap`"),
         ({"overlap": float("nan")}, "`overlap`"),
-        ({"scales": ()}, r"`scales` to be one or more factors above 0, but got \(\)"),
+        ({"scales": ()}, r"`scales` to be one or more positive factors, but got \(\)"),
         ({"scales": (1.0, 0.0)}, "`scales`"),
         ({"scales": (float("inf"),)}, "`scales`"),
         ({"batch_size": 0}, "`batch_size` to be at least 1, but got 0"),

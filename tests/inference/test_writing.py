@@ -117,7 +117,7 @@ def test_images_are_found_by_name_and_suffix(images: list[Path], tmp_path: Path)
 
 
 def test_no_images_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         find_images(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         find_images(tmp_path / "nowhere")
@@ -135,7 +135,7 @@ def test_existing_results_are_refused_and_untouched(
 ) -> None:
     (tmp_path / "b.png").write_text("mine")
     writer = _writer(model, tmp_path)
-    with pytest.raises(RunExistsError, match=r"1 results exist already, such as .*b\.png"):
+    with pytest.raises(RunExistsError, match=r"1 results already exist, such as .*b\.png"):
         writer.prepare(images, overwrite=False)
     assert (tmp_path / "b.png").read_text() == "mine"
     writer.prepare(images, overwrite=True)

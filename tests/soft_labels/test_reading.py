@@ -104,7 +104,7 @@ def test_absent_classes_have_no_mass(tmp_path: Path) -> None:
 def test_an_image_of_another_content_is_refused_once_and_for_all(tmp_path: Path) -> None:
     probs = torch.full((3, *SIZE), 1 / 3)
     reader = make_reader(tmp_path / "s", probs, stride=1)
-    with pytest.raises(DataError, match="'train/image': they were made for another image"):
+    with pytest.raises(DataError, match="'train/image': they belong to another image"):
         reader.read("image", VIEWS[0], IMAGE + 50)
     reader.read("image", VIEWS[0], IMAGE)
 

@@ -414,7 +414,7 @@ def test_a_flipped_bit_anywhere_is_found(store: SoftLabelStore) -> None:
 
 def test_renamed_and_foreign_files(store: SoftLabelStore, make_store: Make) -> None:
     shutil.copy(store.file("train", "a"), store.file("train", "b"))
-    with pytest.raises(DataError, match="'train/b': it is the file of 'train/a' under another"):
+    with pytest.raises(DataError, match="'train/b': it is the renamed file of 'train/a'"):
         store.read("train", "b", SIZE)
     other = make_store("other", quantisation=Quantisation(levels=40))
     other.write("train", "a", smooth_probs(SIZE), picture(SIZE))
@@ -449,7 +449,7 @@ def test_another_picture_of_the_same_name(store: SoftLabelStore) -> None:
     store.check_image("train", "a", right)
     noise = torch.randint(-2, 3, right.shape)  # another decoder of the same file
     store.check_image("train", "a", (right + noise).clamp(0, 255).to(torch.uint8))
-    with pytest.raises(DataError, match="'train/a': they were made for another image"):
+    with pytest.raises(DataError, match="'train/a': they belong to another image"):
         store.check_image("train", "a", picture(SIZE, seed=1))
     with pytest.raises(DataError, match="'train/b': there is no such file"):
         store.check_image("train", "b", right)

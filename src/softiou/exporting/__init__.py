@@ -1,6 +1,6 @@
-"""Export: a trained model as a file for use elsewhere, and predictors for such files.
+"""Export trained models to files, and run such files.
 
-Running ONNX and torch.export files does not import the libraries of models and training.
+Running ONNX and torch.export files needs no libraries for models and training.
 """
 
 from softiou.errors import ExportError

@@ -1,4 +1,4 @@
-"""Write a model as a file of each format, and read its weights.
+"""Write models in each format, and read weights.
 
 | format | suffix | content |
 | --- | --- | --- |
@@ -31,12 +31,12 @@ SUFFIXES: dict[Format, str] = {
     "safetensors": ".safetensors",
 }
 EXTRA_FILE = "softiou.json"
-_FREE = {0: "batch", 2: "height", 3: "width"}  # axes of the images and the probabilities
-OPSET = 18  # the first with all operators of the exporter; needs onnxruntime 1.14 or newer
+_FREE = {0: "batch", 2: "height", 3: "width"}  # dynamic axes of images and probabilities
+OPSET = 18  # first version with all required operators; needs onnxruntime 1.14 or newer
 
 
 def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) -> None:
-    """Write a traced program as ONNX, with N, H and W free."""
+    """Write a traced program as ONNX, with dynamic N, H and W."""
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise ConfigError(
@@ -61,7 +61,7 @@ def write_onnx(program: ExportedProgram, strings: dict[str, str], path: Path) ->
                     shape[axis] = name
             written.model.metadata_props.update(strings)
             written.save(path, external_data=False)
-    except Exception as error:  # the exporter raises nearly anything
+    except Exception as error:  # the exporter raises many types of errors
         raise ExportError(
             f"The model cannot be written as ONNX: {first_line(error)} Use --to torch-export or "
             "safetensors."
@@ -75,7 +75,7 @@ def write_torch_export(program: ExportedProgram, strings: dict[str, str], path: 
 
 
 def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path: Path) -> None:
-    """Write the weights of a model, without those for training only."""
+    """Write the weights of a model, without those used only for training."""
     from safetensors.torch import save
 
     tensors = {
@@ -83,7 +83,7 @@ def write_safetensors(model: "SegmentationModel", strings: dict[str, str], path:
         for name, tensor in model.state_dict().items()
         if not name.startswith("auxiliary.")
     }
-    # `save_file` of safetensors would make it readable for the owner only.
+    # `save_file` of safetensors would make the file readable only for its owner
     path.write_bytes(save(tensors, metadata=strings))
 
 
@@ -97,10 +97,10 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     """Build the model of a safetensors file, in eval mode on the CPU.
 
     Returns:
-        The model, whose logits are not yet scaled, and the metadata.
+        The model, without the scaling of its logits, and the metadata.
 
     Raises:
-        CheckpointError: The file is damaged, its weights do not fit its model, or it was not
+        CheckpointError: The file is damaged, its weights do not match its model, or it was not
             written by `softiou export`.
     """
     from safetensors import SafetensorError, safe_open
@@ -119,5 +119,5 @@ def read_weights(path: Path) -> "tuple[SegmentationModel, ExportInfo]":
     try:
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"The weights in {path} do not fit its own model: {error}") from error
+        raise CheckpointError(f"The weights in {path} do not match its model: {error}") from error
     return model.eval(), info

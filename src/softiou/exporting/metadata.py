@@ -1,20 +1,20 @@
-"""The metadata of an exported file, the same strings in every format.
+"""The metadata of an exported file, as equal strings in all formats.
 
     softiou_format   version of these strings, 1
-    softiou_version  that wrote the file
+    softiou_version  version that wrote the file
     classes          JSON list of names; a name's position is the class index
     palette          JSON list of [red, green, blue], 0..255
     ignore_index     label value of ignored pixels; never predicted
     input            JSON: name, dtype ("uint8" or "float32"), range, colours, layout, smallest_px;
-                     for chosen bands the range is null, and the values are those of the files
+                     for chosen bands, the range is null, and values are those of the image files
     output           JSON: name, dtype, range, layout
-    calibration      JSON: kind, scale, bias of the logits; null for none
-    temperature      T of z / T, 1 without calibration; absent for other kinds of calibration
+    calibration      JSON: kind, scale, bias of the logits; or null
+    temperature      T of z / T, 1 without calibration; missing for other kinds of calibration
     model            JSON: architecture, encoder and other settings of the network
-    source           JSON: sha256 of the checkpoint, its weights (student or teacher), its step
+    source           JSON: sha256, weights ("student" or "teacher") and step of the checkpoint
 
-ONNX files have them in `metadata_props`, safetensors in `__metadata__`, torch.export in the extra
-file `softiou.json`, as a JSON object.
+ONNX files store them in `metadata_props`, safetensors in `__metadata__`, and torch.export in the
+extra file `softiou.json`, as a JSON object.
 """
 
 import json
@@ -42,12 +42,12 @@ class ExportInfo:
     Attributes:
         description: Names and colours of the classes.
         model: `ModelSpec` as plain values.
-        scaling: Of the logits, inside the file; None for none.
+        scaling: Scaling of the logits included in the file, or None.
         input_dtype: "uint8" for RGB in [0, 255], "float32" for RGB in [0, 1] or for bands.
-        smallest_px: Fewest pixels of a side that the file takes.
-        checkpoint_sha256: Of the checkpoint that it was made from.
+        smallest_px: Smallest height and width of an input image.
+        checkpoint_sha256: SHA-256 of the exported checkpoint.
         weights: "student" or "teacher".
-        step: Optimiser steps of the checkpoint.
+        step: Number of optimiser steps of the checkpoint.
     """
 
     description: DatasetDescription
@@ -61,12 +61,12 @@ class ExportInfo:
 
     @property
     def bands(self) -> Bands | None:
-        """Return the bands of the images; None for RGB."""
+        """Return the bands of the input; None for RGB."""
         return Bands.from_dict(self.model.get("bands"))
 
 
 def to_strings(info: ExportInfo) -> dict[str, str]:
-    """Return the metadata as strings."""
+    """Convert the metadata to strings."""
     largest = 255 if info.input_dtype == "uint8" else 1
     values: dict[str, Any] = {
         **info.description.as_dict(),
@@ -94,11 +94,11 @@ def to_strings(info: ExportInfo) -> dict[str, str]:
 
 
 def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
-    """Read the metadata of a file from the strings of `to_strings`; messages name the file."""
+    """Parse the strings of `to_strings`; errors name the file."""
     if "softiou_format" not in strings:
         raise CheckpointError(
-            f"{file} was not written by `softiou export`: it names no classes. Export the run or "
-            "checkpoint that it comes from."
+            f"{file} was not written by `softiou export`: it has no list of classes. Export the "
+            "run or checkpoint again."
         )
     try:
         version = int(strings["softiou_format"])
@@ -109,13 +109,13 @@ def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
             f"{file}: the metadata is damaged: {error!r}. Export it again."
         ) from error
     raise CheckpointError(
-        f"{file} has the format {version}, newer than this softiou knows ({FORMAT_VERSION}). "
+        f"{file} has the format {version}, and this softiou supports {FORMAT_VERSION}. "
         "Update softiou."
     )
 
 
 def _value(text: str) -> Any:
-    """Read JSON; keep strings that are not, which other programs may have added."""
+    """Parse JSON; keep other strings, which other programs may have added."""
     try:
         return parse_json(text)
     except ValueError:
@@ -123,7 +123,7 @@ def _value(text: str) -> Any:
 
 
 def _parse(values: dict[str, Any]) -> ExportInfo:
-    """Build the description from plain values; raises KeyError, TypeError or ValueError."""
+    """Build the metadata from plain values; raise KeyError, TypeError or ValueError."""
     return validated(
         ExportInfo,
         {

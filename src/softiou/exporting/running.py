@@ -1,7 +1,7 @@
-"""Exported files as predictors, with windows, flips and scales as for a checkpoint.
+"""Run exported files as predictors, with windows, flips and scales.
 
 A torch.export file can run any code when torch loads it, so it is loaded only if the caller trusts
-it. The other formats hold numbers and a graph of known operators.
+it. The other formats contain only numbers and a graph of known operators.
 
 Shapes: N images, C classes, (H, W) the image, (h, w) the input of the program.
 """
@@ -22,17 +22,17 @@ from softiou.exporting.metadata import INPUT, ExportInfo, from_strings
 from softiou.exporting.tracing import first_line, quiet
 from softiou.inference import ModelPredictor, Precision, Predictor
 
-# In this order, if available. TensorRT's would build an engine for each size of image.
+# in order of preference; TensorRT would build an engine for each image size
 _PROVIDERS = ("CUDAExecutionProvider", "MIGraphXExecutionProvider", "CPUExecutionProvider")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file that is ready to run.
+    """An opened exported file.
 
     Attributes:
         info: Its metadata.
-        predictor: Computes probabilities of images, calibrated if the file is.
+        predictor: Computes probabilities, with the calibration of the file.
         path: The file.
     """
 
@@ -47,7 +47,7 @@ class Exported:
 
     @property
     def bands(self) -> Bands | None:
-        """The bands that it sees; None for RGB."""
+        """The input bands; None for RGB."""
         return self.info.bands
 
     @property
@@ -58,24 +58,24 @@ class Exported:
 
 @dataclass(frozen=True)
 class ProgramPredictor:
-    """A program that returns probabilities, which are resized after the softmax."""
+    """A predictor for an exported program; probabilities are resized after the softmax."""
 
     info: ExportInfo  # metadata of the file
-    device: torch.device  # of the program
-    # Images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w).
+    device: torch.device  # device of the program
+    # maps images (N, 3, h, w) in the program's dtype to probabilities (N, C, h, w)
     run: Callable[[Tensor], Tensor]
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
         return self.info.description.num_classes
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Compute probabilities (N, C, H, W), see `Predictor`; DataError for too small images."""
+        """Compute probabilities (N, C, H, W); raise DataError if the images are too small."""
         height, width = images.shape[-2:]
         if min(height, width) < self.info.smallest_px:
             raise DataError(
-                f"The program needs {self.info.smallest_px} pixels on each side, but got "
+                f"The program needs at least {self.info.smallest_px} pixels per side, but got "
                 f"{width} x {height}. Use larger windows or scales, or predict "
                 "from the checkpoint or an export --to safetensors."
             )
@@ -108,27 +108,27 @@ def open_exported(
     precision: Precision = "fp32",
     trust: bool = False,
 ) -> Exported:
-    """Open an exported file to run it.
+    """Open an exported file.
 
-    ONNX and torch.export files do not need the libraries of models and training.
+    ONNX and torch.export files need no libraries for models and training.
 
     Args:
         path: FILE.onnx, FILE.pt2 or FILE.safetensors, written by `softiou export`.
-        device: Of weights and torch programs; the CPU by default. onnxruntime uses a GPU by itself
-            if it supports one, and takes images from the CPU.
-        precision: Of a model from safetensors. Programs compute in float32.
-        trust: Whether a torch.export file may be loaded. Loading one can run any code with your
-            rights: set it for files that you wrote yourself, or whose author and way to you you
-            trust as you would trust a program. The other formats need no trust.
+        device: Device for weights and torch programs; default: CPU. onnxruntime selects a
+            supported GPU on its own, and takes images from the CPU.
+        precision: Precision of a safetensors model. Programs compute in float32.
+        trust: Whether to load a torch.export file. Loading can run any code with your permissions:
+            set it only for files that you wrote, or whose author and transfer you trust as you
+            would trust a program. The other formats are safe.
 
     Raises:
-        CheckpointError: The file is missing, damaged, was not written by `softiou export`, or is a
-            torch.export file and not trusted.
-        ConfigError: onnxruntime is not installed, or the file has another suffix.
+        CheckpointError: The file is missing or damaged, was not written by `softiou export`, or is
+            a torch.export file without `trust`.
+        ConfigError: onnxruntime is not installed, or the suffix is unknown.
     """
     if not path.is_file():
-        others = sorted(path.parent.glob(f"checkpoints/*{path.suffix}"))  # where `export` writes
-        there = f" There is {others[0]}." if others else ""
+        others = sorted(path.parent.glob(f"checkpoints/*{path.suffix}"))  # of `export`
+        there = f" Found {others[0]}." if others else ""
         raise CheckpointError(f"{path} does not exist: expected an exported file.{there}")
     device = device or torch.device("cpu")
     suffix = path.suffix.lower()
@@ -153,11 +153,11 @@ def _open_onnx(path: Path) -> Exported:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 4  # errors are raised
+    options.log_severity_level = 4  # errors are raised as exceptions
     usable = [name for name in _PROVIDERS if name in onnxruntime.get_available_providers()]
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=usable)
-    except Exception as error:  # onnxruntime has an exception for each of its codes
+    except Exception as error:  # onnxruntime has an exception for each error code
         raise CheckpointError(f"{path} is not a readable ONNX file: {first_line(error)}") from error
     info = from_strings(session.get_modelmeta().custom_metadata_map, file=str(path))
 
@@ -170,10 +170,10 @@ def _open_onnx(path: Path) -> Exported:
 def _require_trust(path: Path, *, trust: bool) -> None:
     if not trust:
         raise CheckpointError(
-            f"Expected a file that can be loaded safely, but {path} is a program of torch.export, "
-            "which can run any code on this machine. If you wrote it yourself or trust its author "
-            "as you trust a program, give --trust (trust=True in Python). Exports --to onnx and "
-            "--to safetensors are safe to receive."
+            f"Expected a file that is safe to load, but {path} is a torch.export program, which "
+            "can run any code on this machine. If you wrote it, or trust its author as you would "
+            "trust a program, add --trust (trust=True in Python). Files exported with --to onnx or "
+            "--to safetensors are safe."
         )
 
 
@@ -189,6 +189,6 @@ def _open_torch_export(path: Path, device: torch.device) -> Exported:
         info = from_strings(parse_json(extra[EXTRA_FILE] or "{}"), file=str(path))
     except CheckpointError:
         raise
-    except Exception as error:  # torch raises nearly anything
+    except Exception as error:  # torch raises many types of errors
         raise CheckpointError(f"{path} is damaged: {first_line(error)}") from error
     return Exported(info, ProgramPredictor(info, device, program.module()), path)

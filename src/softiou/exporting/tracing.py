@@ -21,16 +21,16 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import ModelSpec, SegmentationModel
 
-# Not multiples of a stride: the tracer would infer that all sizes are.
+# not multiples of a stride, or the tracer would infer that all sizes are multiples
 _EXAMPLE = (2, 301, 269)
 
 
 class Probabilities(nn.Module):
-    """Images to probabilities, with all pre- and postprocessing.
+    """A module from images to probabilities, with all pre- and postprocessing.
 
         probs = softmax(scale z + bias),    z the logits of the model, interpolated to (H, W)
 
-    The model is in eval mode; without a scaling of the logits, scale is 1 and bias 0.
+    The model must be in eval mode; without a scaling, scale is 1 and bias is 0.
     """
 
     def __init__(self, model: "SegmentationModel", scaling: LogitScaling | None) -> None:
@@ -39,15 +39,15 @@ class Probabilities(nn.Module):
         self.scaling = scaling
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute probabilities (N, C, H, W) in float32 of RGB, uint8 in [0, 255] or in [0, 1].
+        """Compute probabilities (N, C, H, W), float32, of RGB, uint8 in [0, 255] or in [0, 1].
 
-        Bands have the values of their files.
+        Bands have the values of the image files.
         """
         if self.model.spec.bands is not None:
             images = self.model.spec.bands.scaled(images)
         height, width = images.shape[-2:]
-        # The model pads, too. Padding here lets the tracer infer that the sizes are multiples of
-        # the stride; otherwise it would keep those of the example.
+        # The model pads as well. Padding here lets the tracer infer that the sizes are multiples of
+        # the stride; otherwise, the sizes of the example would be fixed.
         stride = self.model.input_stride
         rows, columns = ((side + stride - 1) // stride * stride for side in (height, width))
         if not images.is_floating_point():
@@ -66,29 +66,29 @@ def trace(
     """Trace a model for any number and size of images.
 
     Args:
-        model: In eval mode; it is copied.
-        scaling: Of the logits; None for none.
-        input_dtype: Of the images.
+        model: Model in eval mode; it is copied.
+        scaling: Scaling of the logits, or None.
+        input_dtype: Dtype of the images.
 
     Returns:
         A program from `images` (N, 3, H, W) to probabilities (N, C, H, W) in float32, on the CPU.
 
     Raises:
-        ExportError: The computation of the model depends on values or sizes.
+        ExportError: The control flow of the model depends on values or sizes.
     """
     from softiou.models.building import smallest_px
 
     if _has_shifted_windows(model.spec):
         raise ExportError(
             f"{model.spec.architecture} with {model.spec.encoder} cannot be traced for images of "
-            "any size: the tracer does not terminate for the shifted windows of a Swin. Use "
+            "any size: the tracer does not terminate for the shifted windows of Swin models. Use "
             "--to safetensors."
         )
-    # The default memory format, or the file would hold permuted weights.
+    # use the default memory format, or the weights in the file would be permuted
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format)
     use_adaptive_pooling(model)
-    # At the smallest size of a network its coarsest map has one cell, which the tracer would treat
-    # as a special case.
+    # At the smallest size, the coarsest map of the network has one cell, which the tracer would
+    # treat as a special case.
     smallest = smallest_px(model.spec)
     side = Dim.DYNAMIC(min=1 if smallest == 1 else 2 * smallest)
     shapes = {INPUT: {0: Dim.DYNAMIC, 2: side, 3: side}}
@@ -99,7 +99,7 @@ def trace(
             return torch.export.export(
                 Probabilities(model, scaling).eval(), (example,), dynamic_shapes=shapes
             )
-    except Exception as error:  # the tracer raises nearly anything
+    except Exception as error:  # the tracer raises many types of errors
         spec = model.spec
         raise ExportError(
             f"{spec.architecture} with {spec.encoder} cannot be traced for images of any size: "
@@ -113,7 +113,7 @@ def _has_shifted_windows(spec: "ModelSpec") -> bool:
 
 
 def smallest_side(program: ExportedProgram) -> int:
-    """Return the smallest height and width that a traced program takes."""
+    """Return the smallest height and width of the input of a traced program."""
     images = next(node for node in program.graph.nodes if node.name == INPUT)
     symbols = [side.node.expr for side in images.meta["val"].shape[-2:]]
     return max(int(program.range_constraints[symbol].lower) for symbol in symbols)
@@ -121,26 +121,26 @@ def smallest_side(program: ExportedProgram) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress warnings of exporters about their own internals."""
+    """Return a context that suppresses warnings of exporters about their internals."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of an error message as a sentence."""
+    """Return the first line of an error message as a sentence."""
     text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return text[:200].rstrip(". ") + "."
 
 
 class AdaptivePooling(nn.Module):
-    """`nn.AdaptiveAvgPool2d` to (rows, columns) cells as two products with matrices, for any size.
+    """`nn.AdaptiveAvgPool2d` to (rows, columns) cells as two matrix products, for any size.
 
         y = A_H x A_W^T
         A_L[i, k] = 1 / n_i  for k in [floor(i L / S), ceil((i + 1) L / S)), else 0
 
-    S is the number of cells along an axis, L the length of the map and n_i that of the
-    interval. In a traced program the original layer would keep the lengths of the example.
+    S is the number of cells along an axis, L the length of the map, and n_i the length of the
+    interval. In a traced program, the original layer would fix the lengths of the example.
     """
 
     def __init__(self, rows: int, columns: int) -> None:
@@ -156,19 +156,19 @@ class AdaptivePooling(nn.Module):
 
 
 def _averages(cells: int, length: int, *, like: Tensor) -> Tensor:
-    """Return A (cells, length)."""
+    """Return the matrix A (cells, length)."""
     cell = torch.arange(cells, device=like.device).unsqueeze(1)
     place = torch.arange(length, device=like.device)
-    # No number is negative, so division rounds down everywhere.
+    # no negative numbers, so integer division rounds down everywhere
     first, behind = cell * length // cells, ((cell + 1) * length + cells - 1) // cells
     inside = ((place >= first) & (place < behind)).to(like.dtype)
     return inside / (behind - first).to(like.dtype)
 
 
 def use_adaptive_pooling(model: nn.Module) -> None:
-    """Replace the forward of the adaptive poolings to more than one cell inside a model.
+    """Replace the forward of adaptive poolings to more than one cell in a model.
 
-    The modules stay, because transformers also keeps some in lists, where they are not replaced.
+    Modules are not replaced, because transformers also stores some in Python lists.
     """
     for module in model.modules():
         if isinstance(module, nn.AdaptiveAvgPool2d):

@@ -1,4 +1,4 @@
-"""Export a trained model into a file, which is verified before it appears.
+"""Export a trained model to a file, and verify it before it is renamed.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from softiou.checkpoints import TrainedModel
     from softiou.models import SegmentationModel
 
-TOLERANCE = 1e-4  # of probabilities; the order of float32 operations changes 1e-7 to 5e-5
-_CELLS_PX = 16  # of the coloured squares
+TOLERANCE = 1e-4  # of probabilities; the order of float32 operations causes 1e-7 to 5e-5
+_CELLS_PX = 16  # side of the coloured squares
 
 
 @dataclass(frozen=True)
 class Report:
-    """An exported file.
+    """The result of an export.
 
     Attributes:
         path: The file.
         info: Its metadata.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
         difference: Largest difference between probabilities of the file and the model.
     """
 
@@ -55,17 +55,17 @@ def export_model(
     input_dtype: InputDtype = "uint8",
     overwrite: bool = False,
 ) -> Report:
-    """Write a model into one file, and verify that it computes the same.
+    """Write a model to a file, and verify its output.
 
-    What is not named here, and further errors, are those of `softiou.export`.
+    Other arguments and errors are those of `softiou.export`.
 
     Args:
         trained: The model and its classes.
         path: File to write; its folder is created.
-        scaling: Of the logits, such as `softiou.calibration.load_scaling` returns.
+        scaling: Scaling of the logits, such as from `softiou.calibration.load_scaling`.
 
     Returns:
-        The file and its metadata.
+        The path of the file and its metadata.
 
     Raises:
         ExportError: The model cannot be exported, or the probabilities of the file differ from
@@ -75,7 +75,7 @@ def export_model(
 
     if path.exists() and not overwrite:
         raise RunExistsError(
-            f"{path} exists already; nothing was changed. Choose another file with --out, or give "
+            f"{path} already exists; nothing was changed. Choose another file with --out, or add "
             "--overwrite."
         )
     info = ExportInfo(
@@ -110,7 +110,7 @@ def _write(model: "SegmentationModel", info: ExportInfo, path: Path, *, to: Form
 
 
 def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
-    """Compare the file with the model; raise ExportError unless it computes the same."""
+    """Compare the file with the model; raise ExportError if the outputs differ."""
     channels = model.spec.channels
     images = example_images(info.smallest_px, stride=model.input_stride, channels=channels)
     if info.bands is not None:
@@ -119,26 +119,26 @@ def _verify(model: "SegmentationModel", info: ExportInfo, path: Path) -> float:
     spec = info.model
     what = f"{spec['architecture']} with {spec['encoder']}, as {path.suffix}"
     try:
-        exported = open_exported(path, precision="fp32", trust=True)  # written just now
+        exported = open_exported(path, precision="fp32", trust=True)  # written by this process
         difference = largest_difference(exported, model, info.scaling, images)
     except SoftiouError:
         raise
-    except Exception as error:  # onnxruntime has an exception for each of its codes
+    except Exception as error:  # onnxruntime has an exception for each error code
         raise ExportError(f"{what}, cannot be run: {first_line(error)}") from error
     if difference > TOLERANCE:
         raise ExportError(
-            f"{what}, does not compute the same as the model: a probability differs by "
+            f"{what}, computes something else than the model: a probability differs by "
             f"{difference:.1e}, more than {TOLERANCE:.0e}. The file was removed. Use another "
-            "format; safetensors holds the plain weights."
+            "format; safetensors contains the original weights."
         )
     return difference
 
 
 def example_images(smallest_px: int, *, stride: int, channels: int = 3) -> list[Tensor]:
-    """Return batches of blurred squares with noise: odd sizes, two images at once, a small one.
+    """Return test batches of blurred squares with noise, with odd, even and small sizes.
 
-    (N, channels, H, W), uint8, always the same. `smallest_px` is the smallest height and width of
-    the program; the network's input is a multiple of `stride`, in pixels.
+    They are (N, channels, H, W), uint8, and deterministic. `smallest_px` is the smallest height and
+    width of the program; the network's input is a multiple of `stride`, in pixels.
     """
     random = torch.Generator().manual_seed(0)
     least = max(96, smallest_px)
@@ -165,10 +165,10 @@ def largest_difference(
     scaling: LogitScaling | None,
     batches: Iterable[Tensor],
 ) -> float:
-    """Compute the largest difference between probabilities of a file and its model, on the CPU.
+    """Return the largest difference between probabilities of a file and its model, on the CPU.
 
-    The model computes in float32, with the scaling of its logits, on batches of images (N, 3,
-    H, W), uint8 or scaled bands. The result is in [0, 1]; infinite where the file computes NaN.
+    The model computes in float32, with the scaling of its logits, on batches of images (N, 3, H,
+    W), uint8 or scaled bands. The result is in [0, 1], or infinite if the file computes NaN.
     """
     original = ModelPredictor(model, "fp32", scaling)
     largest = 0.0

@@ -1,4 +1,4 @@
-"""Inference: probabilities of images at their original resolution, and masks as files."""
+"""Inference: predict probabilities at the original resolution, and write masks."""
 
 from softiou.inference.devices import Precision, autocast, best_device, best_precision, emulation
 from softiou.inference.pictures import encode_image, index_image, overlay

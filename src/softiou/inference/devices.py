@@ -1,4 +1,4 @@
-"""The device and the precision of models."""
+"""Device and precision of models."""
 
 from contextlib import AbstractContextManager
 from typing import Literal
@@ -12,9 +12,9 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def best_device() -> torch.device:
-    """Return the accelerator of this process if there is one, else the CPU.
+    """Return the accelerator of this process, or the CPU.
 
-    Processes of one machine take one each, by their local rank.
+    Each process of a machine uses one accelerator, by local rank.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None or not are_several():
@@ -34,13 +34,13 @@ def best_precision(device: torch.device) -> Precision:
 
 
 def emulation(device: torch.device, precision: Precision) -> list[str]:
-    """Return the line that says that a processor has no such arithmetic, or none."""
+    """Return a warning if the CPU only emulates a precision, in a list."""
     if device.type != "cpu" or precision == "fp32" or best_precision(device) == precision:
         return []
     return [f"precision: {precision} is emulated on this CPU, up to 15 times slower than fp32"]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the context that runs a model in a precision."""
+    """Return the autocast context of a precision."""
     dtype = _DTYPES.get(precision, torch.float32)
     return torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32")

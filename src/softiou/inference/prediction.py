@@ -1,4 +1,4 @@
-"""Probabilities of images at their original resolution, as a whole or band by band.
+"""Compute probabilities at the original resolution, as a whole or in bands of rows.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -19,15 +19,15 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
-_BAND_ROWS = 64  # per band
+_BAND_ROWS = 64  # rows per band
 
 
 @torch.inference_mode()
 def predict_logits(model: "SegmentationModel", image: Tensor, *, precision: Precision) -> Tensor:
-    """Compute the logits of one image as a whole.
+    """Compute the logits of a whole image.
 
-    They give plain and calibrated probabilities from one pass of the network, equal to those of
-    `predict_probs` with its default settings, whose arguments are the same:
+    They give original and calibrated probabilities from one forward pass, equal to those of
+    `predict_probs` with default settings. The arguments are those of `predict_probs`:
 
         logits = predict_logits(model, image, precision=precision)
         plain, calibrated = logits.softmax(0), scaling.apply(logits, dim=0).softmax(0)
@@ -52,11 +52,11 @@ def predict_probs(
     """Compute the class probabilities of one image.
 
     Args:
-        model: In eval mode, on the device to use.
+        model: Model in eval mode, on the device to use.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size.
-        precision: Of the network; the softmax is taken in float32.
-        settings: Windows, flips and scales; the whole image once by default.
-        scaling: Of the logits, before each softmax; None for none.
+        precision: Precision of the network; the softmax is in float32.
+        settings: Windows, flips and scales; default: one pass over the whole image.
+        scaling: Scaling of the logits before each softmax, or None.
 
     Returns:
         Probabilities (C, H, W) in float32, on the model's device.
@@ -90,7 +90,7 @@ def predict_batch(
     settings: InferenceSettings = WHOLE_IMAGE,
     scaling: LogitScaling | None = None,
 ) -> Tensor:
-    """Compute the class probabilities of several images of one size, RGB (N, 3, H, W), N > 0.
+    """Compute the class probabilities of images of equal size, RGB (N, 3, H, W), N > 0.
 
     The arguments are those of `predict_probs`; without windows, `batch_size` is the number of
     images per pass.
@@ -121,10 +121,10 @@ def predict_bands(
     settings: InferenceSettings,
     scaling: LogitScaling | None = None,
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
+    """Compute the class probabilities of an image in bands of rows, from top to bottom.
 
-    The arguments are those of `predict_probs`, the result that of `probability_bands`. The
-    image may stay on the CPU.
+    The arguments are those of `predict_probs`, the result is that of `probability_bands`. The image
+    may be on the CPU.
     """
     return probability_bands(ModelPredictor(model, precision, scaling), image, settings=settings)
 
@@ -133,21 +133,21 @@ def predict_bands(
 def probability_bands(
     predictor: Predictor, image: Tensor | BandImage, *, settings: InferenceSettings
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Compute the class probabilities of one image from top to bottom, a band of rows at a time.
+    """Compute the class probabilities of an image in bands of rows, from top to bottom.
 
-    A row of windows is kept until the next one has been added where they overlap, so the memory is
-    that of (C, window height, W), not of all probabilities.
+    A row of windows is kept until the overlap with the next one has been added, so the memory is
+    that of (C, window height, W) instead of all probabilities.
 
     Args:
         predictor: A model, or an exported file of `softiou.exporting.open_exported`.
         image: RGB (3, H, W), uint8 in [0, 255] or floating in [0, 1], of any size and on any
-            device; or bands in a file, of which a row of windows is read at once.
-        settings: Windows, flips and scales; without windows the image is one band, unless it is
+            device; or a file of bands, read one row of windows at a time.
+        settings: Windows, flips and scales; without windows, the image is one band unless it is
             huge, see `InferenceSettings`.
 
     Yields:
-        Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; the bands
-        cover every row once, in order.
+        Rows, and their probabilities (C, rows, W) in float32, on the predictor's device; the
+        bands cover each row once, in order.
     """
     settings = settings.of(image.shape)
     if settings.window_px is None:
@@ -174,7 +174,7 @@ def probability_bands(
 def _across(
     predictor: Predictor, pixels: Tensor, windows: Windows, settings: InferenceSettings
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Predict a row of windows (3, h, W): the start of each, its weights (w,) and probabilities."""
+    """Yield start, weights (w,) and probabilities of each window of a row (3, h, W)."""
     for first in range(0, len(windows.starts), settings.batch_size):
         some = slice(first, first + settings.batch_size)
         starts = windows.starts[some]
@@ -184,7 +184,7 @@ def _across(
 
 
 def _move_up(strip: Tensor, rows: int) -> None:
-    """Move rows (C, h, W) to the top in place, followed by zeros."""
+    """Shift the rows (C, h, W) up in place, and fill with zeros."""
     height = int(strip.shape[1])
     for row in range(0, height - rows, rows):  # blocks that do not overlap their target
         below = min(row + rows, height - rows)

@@ -1,4 +1,4 @@
-"""Predictors, which compute probabilities of images: a model, or for instance an exported file.
+"""Predictors compute probabilities of images with a model or an exported file.
 
 Shapes: N images, C classes, (H, W) the image, (h, w) the input of the network.
 """
@@ -14,30 +14,30 @@ from softiou.inference.devices import Precision, autocast
 from softiou.soft_labels import interpolate_at
 from softiou.temperature import LogitScaling
 
-if TYPE_CHECKING:  # exported programs run without the libraries of models
+if TYPE_CHECKING:  # exported files run without model libraries
     from softiou.models import SegmentationModel
 
 
 class Predictor(Protocol):
-    """Computes probabilities of images; windows, flips and scales are applied around it."""
+    """Interface to compute probabilities; windows, flips and scales are applied by the caller."""
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
 
     @property
     def device(self) -> torch.device:
         """The device of images and probabilities."""
 
     def probs(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Compute probabilities (N, C, H, W) in float32 of images that had the size (H, W) before.
+        """Compute probabilities (N, C, H, W) in float32 at the original size (H, W).
 
-        RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
+        `images` are RGB (N, 3, h, w), uint8 in [0, 255] or floating in [0, 1], on `device`.
         """
 
 
 def require_finite(probs: Tensor, *, model: str, image: str) -> None:
-    """Raise CheckpointError, which names model and image, unless all probabilities are finite."""
+    """Raise CheckpointError with model and image unless all probabilities are finite."""
     if not bool(probs.isfinite().all()):
         raise CheckpointError(
             f"{model} predicts NaN for {image}: its training has diverged. Use an earlier "
@@ -47,12 +47,12 @@ def require_finite(probs: Tensor, *, model: str, image: str) -> None:
 
 @dataclass(frozen=True)
 class ModelPredictor:
-    """A model, whose logits are scaled and interpolated before the softmax.
+    """A predictor for a model: scales and interpolates its logits before the softmax.
 
     Attributes:
-        model: In eval mode, on the device to use.
-        precision: Of the network; the softmax is taken in float32.
-        scaling: Of the logits; None for none.
+        model: Model in eval mode, on the device to use.
+        precision: Precision of the network; the softmax is in float32.
+        scaling: Scaling of the logits, or None.
     """
 
     model: "SegmentationModel"
@@ -61,7 +61,7 @@ class ModelPredictor:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """C, the number of classes."""
         return self.model.spec.num_classes
 
     @property
@@ -85,7 +85,7 @@ def full_logits(
     seen = (int(images.shape[-2]), int(images.shape[-1]))
     if seen == size:
         return model.upsample(logits, size)
-    # Directly from the decoder's stride to the original size, not by way of the resized one.
+    # interpolate directly from the decoder's stride to the original size
     rows, columns = (
         _cells(length, inside, cells, model.input_stride, logits.device)
         for length, inside, cells in zip(size, seen, logits.shape[-2:], strict=True)
@@ -95,7 +95,7 @@ def full_logits(
 
 
 def _cells(length: int, seen: int, cells: int, stride: int, device: torch.device) -> Tensor:
-    """Return the positions of the original's pixels in the grid of the logits, in cells.
+    """Return the positions of the original pixels in the grid of the logits, in cells.
 
     The logits cover the input of the network, padded to a multiple of its stride.
     """

@@ -7,28 +7,28 @@ from softiou.data.base import is_huge
 from softiou.errors import ConfigError
 
 _WINDOW_PX = (1024, 1024)
-_MOST_OVERLAP = 0.95  # each pixel is then in up to 400 windows
+_MOST_OVERLAP = 0.95  # then each pixel is in up to 400 windows
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
-    """How a model is run over an image: by default once, over the image as a whole.
+    """Inference settings; the default is one pass over the whole image.
 
     Attributes:
-        window_px: Height and width of a window that slides over the image, for images that are
-            too large for one pass; cut to the size of smaller images. None takes the whole image
-            of up to 2^24 pixels, and windows of 1024 x 1024 of larger ones.
-        overlap: Share of a window that the next one covers again, in [0, 0.95].
+        window_px: Height and width of a sliding window, for images that are too large for one
+            pass; limited by the size of the image. None processes images of up to 2^24 pixels
+            whole, and larger ones in windows of 1024 x 1024.
+        overlap: Fraction of a window that overlaps with the next one, in [0, 0.95].
         flips: Whether to average over the image and its mirror image.
-        scales: Factors to resize by, above 0; the probabilities are averaged at the original size.
-        batch_size: Number of windows, or images of one size, per pass of the network.
+        scales: Positive scale factors; the probabilities are averaged at the original size.
+        batch_size: Number of windows, or of images of equal size, per forward pass.
 
     Raises:
         ConfigError: A value is out of range.
 
     Note:
-        Flips and scales are applied to each window: the input of the network is a window of
-        `window_px`, times the scale.
+        Flips and scales are applied to each window: the network's input is a window of
+        `window_px`, multiplied by the scale.
     """
 
     window_px: tuple[int, int] | None = None
@@ -47,11 +47,11 @@ class InferenceSettings:
             )
         if not 0 <= self.overlap <= _MOST_OVERLAP:
             raise ConfigError(
-                f"Expected `overlap` to be a share in [0, {_MOST_OVERLAP}], but got {self.overlap}."
+                f"Expected `overlap` to be in [0, {_MOST_OVERLAP}], but got {self.overlap}."
             )
         if not self.scales or not all(0 < scale < float("inf") for scale in self.scales):
             raise ConfigError(
-                f"Expected `scales` to be one or more factors above 0, but got {self.scales}."
+                f"Expected `scales` to be one or more positive factors, but got {self.scales}."
             )
         if self.batch_size < 1:
             raise ConfigError(f"Expected `batch_size` to be at least 1, but got {self.batch_size}.")
@@ -62,7 +62,7 @@ class InferenceSettings:
         return len(self.scales) * (2 if self.flips else 1)
 
     def of(self, size: Sequence[int]) -> "InferenceSettings":
-        """Return the settings for an image of (..., H, W), with windows for a huge one."""
+        """Return the settings for an image (..., H, W), with windows if it is huge."""
         cut = self.window_px is None and is_huge(size)
         return replace(self, window_px=_WINDOW_PX) if cut else self
 

@@ -1,9 +1,9 @@
-"""What a network sees of an image: sliding windows, several scales and mirror images.
+"""Views of an image for inference: sliding windows, scales and mirror images.
 
-Along one axis a window of n pixels has the raw weights sin^2(pi (i + 1/2) / n): highest in the
-middle, where the network has most context, and never 0. They are divided by their sum
-over all windows at each pixel. Windows form a grid, so the weight of a pixel of a window is the
-product of those along both axes, and the weights of each pixel sum to 1.
+Along one axis, a window of n pixels has the raw weights sin^2(pi (i + 1/2) / n), which are largest
+in the middle, where the network has most context, and never 0. They are divided by their sum over
+all windows at each pixel. Windows form a grid; the weight of a pixel in a window is the product of
+the weights along both axes, and the weights of each pixel sum to 1.
 
 Shapes: N images, C classes, (H, W) the image.
 """
@@ -24,8 +24,8 @@ from softiou.inference.settings import InferenceSettings
 class Windows:
     """Windows along one axis."""
 
-    starts: tuple[int, ...]  # first pixels, ascending; the last window ends where the axis ends
-    weights: Tensor  # (K, n) float32, of the K windows of n pixels; they sum to 1 at each pixel
+    starts: tuple[int, ...]  # first pixels, ascending; the last window ends at the end of the axis
+    weights: Tensor  # (K, n) float32, for K windows of n pixels; they sum to 1 at each pixel
 
     @property
     def length(self) -> int:
@@ -34,19 +34,19 @@ class Windows:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Return for each window the first pixel that later windows still contribute to."""
+        """Return for each window the first pixel to which later windows contribute."""
         return (*self.starts[1:], self.starts[-1] + self.length)
 
     def to(self, device: torch.device) -> "Windows":
-        """Return the windows with their weights on a device."""
+        """Return the windows with weights on a device."""
         return Windows(self.starts, self.weights.to(device))
 
 
 def windows_along(length: int, window_px: int, overlap: float) -> Windows:
-    """Return the windows along an axis; the last one is shifted to end with the axis.
+    """Return the windows along an axis; the last one is aligned with its end.
 
-    `length` and `window_px` are in pixels; `overlap`, in [0, 1), is the share of a window that
-    the next one covers again.
+    `length` and `window_px` are in pixels; `overlap` is the fraction of a window that overlaps with
+    the next one, in [0, 1).
 
     Example:
         >>> windows_along(10, 4, 0.5).starts, windows_along(9, 4, 0.5).starts
@@ -71,7 +71,7 @@ def view_probs(
     settings: InferenceSettings,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
-    """Compute probabilities (N, C, H, W) in float32, the mean over flips and scales.
+    """Compute probabilities (N, C, H, W) in float32, averaged over flips and scales.
 
     The images are RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1], on any device.
     """
@@ -86,7 +86,7 @@ def view_probs(
 
 
 def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor, bool]]:
-    """Yield the views of some images, and whether they are mirrored."""
+    """Yield each view of images, and whether it is mirrored."""
     for scale in settings.scales:
         height, width = (max(1, round(length * scale)) for length in images.shape[-2:])
         scaled = resized(images, (height, width))
@@ -96,7 +96,7 @@ def _views(images: Tensor, settings: InferenceSettings) -> Iterator[tuple[Tensor
 
 
 def resized(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize images (N, B, H, W), uint8 or in [0, 1], with antialiasing; floating if it changes."""
+    """Resize images (N, B, H, W), uint8 or in [0, 1], with antialiasing, to floating."""
     if tuple(images.shape[-2:]) == size:
         return images
     if not images.is_floating_point():

@@ -29,26 +29,26 @@ from softiou.inference.predictors import Predictor, require_finite
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
 
 _COMPANIONS = (".probs.npy", ".overlay.jpg", ".geojson", ".tif")
-_LARGEST_PASS = 1 << 25  # pixels; networks take a few hundred bytes for each
+_LARGEST_PASS = 1 << 25  # pixels; networks need a few hundred bytes per pixel
 
 
 @dataclass(frozen=True)
 class MaskWriter:
-    """Predicts image files and writes the results into one folder.
+    """Predicts image files and writes the results into a folder.
 
     Attributes:
         predictor: A model on the device to use, or an exported file.
         description: Classes of the model.
-        out: Folder for STEM.png, or CASE.nii.gz of slices, STEM.probs.npy, STEM.overlay.jpg and
-            STEM.geojson; and for STEM.tif, the mask with the georeference of an image that has one,
-            where rasterio is installed.
-        probabilities: Whether to write (C, H, W) probabilities in float16.
+        out: Folder for STEM.png (CASE.nii.gz for slices), STEM.probs.npy, STEM.overlay.jpg and
+            STEM.geojson; and for STEM.tif, the georeferenced mask of a georeferenced image, if
+            rasterio is installed.
+        probabilities: Whether to write probabilities (C, H, W) in float16.
         overlays: Whether to write the image blended with the colours of its classes.
-        polygons: Whether to write the outlines of the areas of each class, see `polygons`.
+        polygons: Whether to write the outlines of each class, see `polygons`.
         settings: Windows, flips and scales.
 
     Raises:
-        ConfigError: Polygons are wanted, and rasterio is missing.
+        ConfigError: `polygons` is set and rasterio is missing.
     """
 
     predictor: Predictor
@@ -59,7 +59,7 @@ class MaskWriter:
     polygons: bool = False
     settings: InferenceSettings = WHOLE_IMAGE
 
-    _slices: dict[Path, NDArray[Any]] = field(default_factory=dict)  # masks of a volume so far
+    _slices: dict[Path, NDArray[Any]] = field(default_factory=dict)  # masks of the current volume
 
     def __post_init__(self) -> None:
         if self.polygons and find_spec("rasterio") is None:
@@ -77,11 +77,11 @@ class MaskWriter:
         return [self.out / name for name in (mask, *names)]
 
     def prepare(self, files: list[Path], *, overwrite: bool) -> None:
-        """Create the folder, and check that no file would be lost.
+        """Create the folder, and check that no file would be overwritten.
 
         Raises:
             DataError: Two images have the same stem, or a result would replace an image.
-            RunExistsError: A result exists already, and `overwrite` is False.
+            RunExistsError: A result already exists, and `overwrite` is False.
         """
         stems: dict[str, Path] = {}
         for file in files:
@@ -91,15 +91,15 @@ class MaskWriter:
         own = {stored_file(file).resolve() for file in files}
         for path in results:
             if path.resolve() in own:
-                raise DataError(f"The mask would replace the image {path}. Give another --out.")
+                raise DataError(f"The mask would replace the image {path}. Choose another --out.")
         there = [path for path in results if path.exists()]
         if there and not overwrite:
             raise RunExistsError(
-                f"{len(there)} results exist already, such as {there[0]}; nothing was changed. "
-                "Choose another folder with --out, or give --overwrite."
+                f"{len(there)} results already exist, such as {there[0]}; nothing was changed. "
+                "Choose another folder with --out, or add --overwrite."
             )
         self.out.mkdir(parents=True, exist_ok=True)
-        if overwrite:  # files that are not written again would be of another model
+        if overwrite:  # remove results of an earlier model
             for file in files:
                 for ending in _COMPANIONS:
                     path = self.out / file_name(file.stem, ending)
@@ -107,10 +107,10 @@ class MaskWriter:
                         path.unlink(missing_ok=True)
 
     def write(self, file: Path, image: Tensor | BandImage | None = None) -> None:
-        """Predict one image, read from its file or given, and write its files atomically.
+        """Predict an image, given or read from its file, and write the results atomically.
 
-        Probabilities are written band by band: beside the image and its mask, only a row of windows
-        is in memory.
+        Probabilities are written band by band, so besides the image and its mask, only one row of
+        windows is in memory.
 
         Raises:
             DataError: The image cannot be read, or is too large for one pass.
@@ -136,7 +136,7 @@ class MaskWriter:
         write_atomically(mask, self.out / file_name(file.stem, ".png"))
 
     def _write_slice(self, file: Path, preds: NDArray[Any]) -> None:
-        """Keep the mask of a slice, and write all after the last one of the volume."""
+        """Store the mask of a slice; write the volume after its last slice."""
         case, axis, _ = parts_of(file)
         self._slices[file] = preds
         files = [*slices_of(file.parent, case, axis).values()]
@@ -167,16 +167,16 @@ class MaskWriter:
         height, width = image.shape[-2:]
         if self.settings.window_px is None and height * width > _LARGEST_PASS:
             raise DataError(
-                f"{file} has {width} x {height} pixels, too many for one pass of the network. Use "
+                f"{file} has {width} x {height} pixels, too many for one forward pass. Use "
                 "sliding windows, such as --window 1024."
             )
 
     def _predict(
         self, file: Path, image: Tensor | BandImage
     ) -> tuple[Tensor, NDArray[np.uint8] | None]:
-        """Return the class indices (H, W), in the dtype of the mask, and write probabilities.
+        """Return class indices (H, W) in the dtype of the mask, and write probabilities.
 
-        Pixels that lack a band are ignored. The second array is the overlay (H, W, 3), if wanted.
+        Pixels with a missing band are ignored. The second result is the overlay (H, W, 3) or None.
         """
         num_classes = self.description.num_classes
         height, width = image.shape[-2:]
@@ -204,7 +204,7 @@ class MaskWriter:
 
 
 def ignored_number(about: DatasetDescription, dtype: np.dtype[Any]) -> int:
-    """Return the number of ignored pixels in a mask, the largest for one that does not fit."""
+    """Return the mask value of ignored pixels; the largest value if it does not fit."""
     index, largest = about.ignore_index, int(np.iinfo(dtype).max)
     return index if 0 <= index <= largest else largest
 
@@ -212,11 +212,11 @@ def ignored_number(about: DatasetDescription, dtype: np.dtype[Any]) -> int:
 def polygons(
     preds: NDArray[Any], about: DatasetDescription, place: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the areas of each class of a mask (H, W) as GeoJSON, along the edges of the pixels.
+    """Return the outlines of each class of a mask (H, W) as GeoJSON, along pixel edges.
 
-    A feature is a connected area, with the name and number of its class. With a coordinate system
-    points are longitude and latitude, as GeoJSON has them (RFC 7946); else x and y as the transform
-    of the image says, or in pixels. Ignored pixels are left out.
+    Each connected region is a feature, with the name and index of its class. With a coordinate
+    system, points are longitude and latitude (RFC 7946); otherwise they are x and y by the
+    transform of the image, or pixels. Ignored pixels are omitted.
     """
     from rasterio.features import shapes
     from rasterio.warp import transform_geom
@@ -232,19 +232,19 @@ def polygons(
 
 
 def georeference(path: Path) -> dict[str, Any] | None:
-    """Return where a TIFF lies, in the words of rasterio; None for others, and without it."""
+    """Return the georeference of a TIFF for rasterio; None without one or without rasterio."""
     if path.suffix.lower() not in TIFF_SUFFIXES or find_spec("rasterio") is None:
         return None
     try:
         page = Tiff(path).pages[0]
         crs, transform = page.crs, page.transform
-    except DataError:  # whoever reads the image says so
+    except DataError:  # reported when the image is read
         return None
     return None if crs is None and transform.is_identity else {"crs": crs, "transform": transform}
 
 
 def find_images(path: Path, axis: str = "z") -> list[Path]:
-    """Return an image, or those of a folder or of shards, or slices; DataError for none."""
+    """Return the images of a file, folder, shards or volumes; raise DataError if none."""
     files = visible_files(path, IMAGE_SUFFIXES)
     volumes = volumes_in(path, series=not files)
     files += [s for case, one in volumes.items() for s in slices_of(one, case, axis).values()]
@@ -255,16 +255,16 @@ def find_images(path: Path, axis: str = "z") -> list[Path]:
         own = (layout.images(split).by_stem for split in layout.own)
         files = [images[stem] for images in own for stem in images]
     if not files:
-        what = "holds no images" if path.is_dir() else "does not exist"
+        what = "contains no images" if path.is_dir() else "does not exist"
         raise DataError(f"{path} {what}: expected an image, or a folder of images.")
     return files
 
 
 class ProbabilityFile:
-    """A .npy file of `shape` (C, H, W), float16, opened for writing, to write bands of rows into.
+    """A .npy file of `shape` (C, H, W) in float16, written in bands of rows.
 
-    Plain writes instead of a memory map, because a map counts as memory of the process, and a
-    full disk kills the process instead of raising an error.
+    It does not use a memory map, which counts as memory of the process, and kills the process
+    instead of raising an error if the disk is full.
     """
 
     def __init__(self, file: IO[bytes], shape: tuple[int, int, int]) -> None:
@@ -275,7 +275,7 @@ class ProbabilityFile:
         self._start = file.tell()
 
     def write(self, rows: slice, probs: Tensor) -> None:
-        """Write the probabilities (C, rows, W) of some rows."""
+        """Write the probabilities (C, rows, W) of a band."""
         _, height, width = self._shape
         halves = probs.half().cpu().numpy().astype("<f2", copy=False)
         for index, plane in enumerate(halves):

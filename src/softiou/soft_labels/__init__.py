@@ -1,4 +1,4 @@
-"""Soft labels on disk: a teacher's probabilities, stored once, read through augmented views."""
+"""Soft labels on disk: a teacher's probabilities, stored once and read for augmented views."""
 
 from softiou.soft_labels.codes import Quantisation
 from softiou.soft_labels.manifest import Manifest, Normalisation, Teacher

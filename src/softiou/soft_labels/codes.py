@@ -1,8 +1,8 @@
 """Soft labels as bytes: sparse, quantised probabilities.
 
-A pixel keeps its most probable class without a number, and each other relevant class with one byte;
-the first has the remaining probability. The bytes q are on a square scale, because errors of small
-probabilities affect the IoU of rare classes most:
+The most probable class of a pixel is stored as an index, and each other relevant class as one byte;
+the most probable class gets the remaining probability. The bytes q are on a square-root scale,
+because errors of small probabilities affect the IoU of rare classes most:
 
     p_c = (q_c / levels)^2 / 2        for the others, which are at most 1/2
     R   = (q_R / levels)^2            spread evenly over all classes, if more than `k` matter
@@ -25,20 +25,20 @@ from softiou._checks import in_range
 
 Bytes: TypeAlias = NDArray[np.uint8]
 
-# float32 sums of softmaxes in half precision are this far from one.
+# softmaxes in half precision sum to one within this tolerance
 _SUM_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """How a teacher's probabilities are stored.
+    """Settings of the quantisation of a teacher's probabilities.
 
     Args:
-        stride: Pixels along each side of a cell; 1 keeps the full resolution.
-        k: Maximum number of classes of a cell, whose remaining mass is spread evenly; "auto" keeps
-            all classes above (1 - mass) / C, and gives the rest to the most probable one.
-        mass: Minimum share of the probability of each cell that is kept, with k = "auto".
-        levels: Steps of a byte between 0 and 1/2; fewer are coarser, and smaller on disk.
+        stride: Side of a cell in pixels; 1 keeps the full resolution.
+        k: Maximum number of classes per cell; the remaining mass is spread evenly. "auto" keeps all
+            classes above (1 - mass) / C, and gives the rest to the most probable one.
+        mass: With k = "auto", the minimum share of the probability kept in each cell.
+        levels: Quantisation levels between 0 and 1/2; fewer levels need less disk space.
 
     Raises:
         ValueError: An argument is out of range.
@@ -57,7 +57,7 @@ class Quantisation:
         in_range("levels", self.levels, 1, 255)
 
     def grid_size(self, image_size: Sequence[int]) -> tuple[int, int]:
-        """Return the cells (h, w) that together cover an image of (H, W) pixels exactly."""
+        """Return the grid size (h, w) for an image of size (H, W)."""
         height, width = image_size
         return math.ceil(height / self.stride), math.ceil(width / self.stride)
 
@@ -73,12 +73,12 @@ class Codes:
 
 
 def no_class(num_classes: int) -> int:
-    """Return the class index of cells that are padding: the largest of its dtype."""
+    """Return the class index of padding cells: the largest value of the dtype."""
     return 255 if num_classes <= 255 else 65535
 
 
 def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
-    """Turn probabilities, floating (C, h, w) with sum 1 over C, into bytes; else a ValueError."""
+    """Encode probabilities, floating (C, h, w) with sum 1 over C; raise ValueError for others."""
     probs = _checked(probs)
     num_classes = probs.shape[0]
     best = probs.argmax(0, keepdim=True)
@@ -86,14 +86,14 @@ def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
     rest = torch.zeros_like(probs[:1])
     if quantisation.k != "auto":
         lost = probs.where(~kept, 0.0).sum(0, keepdim=True)
-        # Every class gets a share of the rest, so it is scaled for the lost ones to keep their sum.
+        # the rest is spread over all classes, so scale it to keep the sum over the lost classes
         rest = lost * num_classes / (~kept).sum(0, keepdim=True).clamp(min=1)
     rest_level = (quantisation.levels * rest.sqrt()).round()
     share = (rest_level / quantisation.levels).square() / num_classes
     others = (probs - share).clamp(min=0).where(kept, 0.0).scatter(0, best, 0.0)
     exact = quantisation.levels * (2 * others).sqrt()
     level = exact.round()
-    # Rounding up many small ones may make the probability of the most probable class negative.
+    # rounding up many small values could make the largest probability negative
     too_much = (level / quantisation.levels).square().sum(0) / 2 + share[0] * num_classes > 1
     level = torch.where(too_much, exact.floor(), level)
     codes = torch.cat([level, rest_level]).clamp(max=255).to(torch.uint8)  # (C + 1, h, w)
@@ -107,7 +107,7 @@ def encode(probs: Tensor, quantisation: Quantisation) -> Codes:
 
 
 def _checked(probs: Tensor) -> Tensor:
-    """Return float32 probabilities that sum to one."""
+    """Return float32 probabilities, normalised to sum 1; raise for invalid ones."""
     if not probs.is_floating_point() or probs.ndim != 3:
         raise ValueError(
             f"Expected `probs` to be floating (C, h, w), but got {tuple(probs.shape)} of "
@@ -115,7 +115,7 @@ def _checked(probs: Tensor) -> Tensor:
         )
     probs = probs.detach().float()
     total = probs.sum(0, keepdim=True)
-    # A NaN fails these comparisons, too.
+    # NaN fails these comparisons as well
     if not bool((probs >= 0).all() & ((total - 1).abs() < _SUM_TOLERANCE).all()):
         raise ValueError(
             f"Expected `probs` to be probabilities that sum to 1 over the classes, but found "
@@ -126,25 +126,25 @@ def _checked(probs: Tensor) -> Tensor:
 
 
 def _kept(probs: Tensor, quantisation: Quantisation) -> Tensor:
-    """Return which classes (C, h, w) of each cell are kept."""
+    """Return whether each class is kept in each cell (C, h, w)."""
     if quantisation.k == "auto":
-        # One threshold for all cells takes fewer bytes for the same IoU than the smallest set per
-        # cell that holds the mass.
+        # One threshold for all cells needs fewer bytes for the same IoU than the smallest set of
+        # each cell with the required mass.
         return probs >= (1 - quantisation.mass) / probs.shape[0]
     places = probs.topk(min(quantisation.k, probs.shape[0]), dim=0).indices
     return torch.zeros_like(probs, dtype=torch.bool).scatter(0, places, True)
 
 
 def sparse(codes: Codes, num_classes: int, quantisation: Quantisation) -> tuple[Tensor, Tensor]:
-    """Return the classes and weights of a `SparseTarget` without its dimension of images.
+    """Return the classes and weights of a `SparseTarget`, without the image dimension.
 
     Returns:
-        indices: (K, h, w), uint8 or uint16: the most probable class first, then one slot for each
-            class that any of the cells keeps. Padding has no class in any slot.
+        indices: (K, h, w), uint8 or uint16: the most probable class, then one slot for each class
+            that any cell keeps. In padding cells, all slots have no class.
         weights: float32 (K, h, w), in [0, 1]; 0 in slots that a cell does not use.
     """
     scale = (np.arange(256, dtype=np.float32) / quantisation.levels) ** 2
-    # Leave out classes that no cell of this part keeps.
+    # omit classes that no cell of this part keeps
     used = [i for i in np.flatnonzero(codes.levels.any((1, 2))) if codes.classes[i] != num_classes]
     shape = (len(used) + 1, *codes.best.shape)
     indices, nothing = np.empty(shape, codes.best.dtype), no_class(num_classes)
@@ -163,7 +163,7 @@ def sparse(codes: Codes, num_classes: int, quantisation: Quantisation) -> tuple[
 def decode(label: tuple[Tensor, Tensor], num_classes: int) -> Tensor:
     """Return the probabilities float32 (C, h, w) of indices and weights (K, h, w).
 
-        y_c = sum_k w_k [c = i_k] + (1 - sum_k w_k) / C        as `SparseTarget` has it
+        y_c = sum_k w_k [c = i_k] + (1 - sum_k w_k) / C        as in `SparseTarget`
 
     Example:
         >>> label = torch.tensor([[[2]], [[0]]]), torch.tensor([[[0.5]], [[0.2]]])

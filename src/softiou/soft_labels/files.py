@@ -1,10 +1,10 @@
-"""One image's soft labels as one file: a blosc2 frame with a checksum.
+"""The file of an image's soft labels: a blosc2 frame with a checksum.
 
-The byte maps form an array (P, h, w) of one chunk: the most probable class (two maps above 255
-classes, low byte first), then the levels as differences from the row above within each block of
-rows. A crop decompresses only the blocks that it touches. The frame's header describes the image,
-and has a checksum of the whole file that is verified on reading: blosc2 itself does not detect a
-flipped bit.
+The byte maps are an array (P, h, w) of one chunk: the most probable class (two maps above 255
+classes, low byte first), then the levels, as differences from the row above within each block. A
+crop decompresses only the blocks that it intersects. The header of the frame describes the image,
+and has a checksum of the whole file, which is verified on reading, because blosc2 does not detect
+bit flips.
 """
 
 import zlib
@@ -16,22 +16,22 @@ import numpy as np
 from softiou.soft_labels.codes import Bytes, Codes
 
 _ENTRY = "softiou"
-# The checksum's place in the header, as msgpack writes {"crc32": "00000000"}.
+# marks the checksum in the header: msgpack of {"crc32": "00000000"}
 _CHECKSUM = b"\xa5crc32\xa8"
 _DIGITS = 8
-# Rows and columns of a block: larger ones compress better, smaller ones decompress less per crop.
+# rows and columns of a block; larger ones compress better, smaller ones are read faster
 _BLOCK = (128, 128)
-# The last level of zstd saves 3 % more and takes eight times as long.
+# level 9 saves 3 % more space and takes eight times as long
 _ZSTD_LEVEL = 8
 
 
 class BrokenFileError(ValueError):
-    """The file is damaged; the message says how."""
+    """The file is damaged; the message gives the reason."""
 
 
 def pack(codes: Codes, about: Mapping[str, Any]) -> bytes:
-    """Return the frame of the codes of an image and plain values about it."""
-    # Imported on first use: it imports an HTTP client.
+    """Return the file content for the codes of an image and plain values about it."""
+    # imported on first use, because it imports an HTTP client
     import blosc2
 
     best = np.stack([(codes.best >> shift).astype(np.uint8) for shift in _shifts(codes.best.dtype)])
@@ -61,13 +61,13 @@ def pack(codes: Codes, about: Mapping[str, Any]) -> bytes:
 
 
 class Frame:
-    """A file of `pack`, verified by its checksum; only the requested part is decompressed."""
+    """A file written by `pack`, verified by its checksum; parts are decompressed on request."""
 
     def __init__(self, content: bytes) -> None:
         import blosc2
 
         _verify_checksum(content)
-        # The array refers to it, and not every version of blosc2 keeps it alive.
+        # the array refers to it, and some versions of blosc2 do not keep it alive
         self._content = content
         try:
             self._array = blosc2.ndarray_from_cframe(content)
@@ -80,7 +80,7 @@ class Frame:
             raise BrokenFileError(f"blosc2 cannot read it ({error})") from error
         self.grid_size = (height, width)
         if maps != self._index_bytes + len(self.classes):
-            raise BrokenFileError(f"it holds {maps} maps for {len(self.classes)} classes")
+            raise BrokenFileError(f"it has {maps} maps for {len(self.classes)} classes")
 
     def read(self, top: int, bottom: int, left: int, right: int) -> Codes:
         """Decompress the cells [top:bottom, left:right] of the grid."""
@@ -104,7 +104,7 @@ def _shifts(dtype: np.dtype[Any]) -> range:
 
 
 def _verify_checksum(content: bytes) -> None:
-    """Raise unless the checksum in the header is that of the content with zeros in its place."""
+    """Raise unless the checksum matches; it is computed with zeros in its own place."""
     place = content.find(_CHECKSUM) + len(_CHECKSUM)
     if place < len(_CHECKSUM):
         raise BrokenFileError("it is not a file of soft labels")
@@ -113,20 +113,20 @@ def _verify_checksum(content: bytes) -> None:
     checksum = zlib.crc32(memoryview(content)[place + _DIGITS :], checksum)
     if found != f"{checksum:0{_DIGITS}x}".encode():
         raise BrokenFileError(
-            f"it was cut short or changed (checksum {checksum:0{_DIGITS}x} instead of "
+            f"it was truncated or changed (checksum {checksum:0{_DIGITS}x} instead of "
             f"{found.decode('ascii', 'replace')})"
         )
 
 
 def _subtract_row_above(levels: Bytes, rows: int) -> None:
-    """Replace (P, h, w) by differences modulo 256, except the first row of each block."""
+    """Replace rows (P, h, w) by differences modulo 256, except the first of each block."""
     for row in reversed(range(levels.shape[1])):
         if row % rows:
             levels[:, row] -= levels[:, row - 1]
 
 
 def _add_row_above(levels: Bytes, rows: int) -> None:
-    """Undo `_subtract_row_above`, given blocks from their first row."""
+    """Invert `_subtract_row_above`; the array must start with the first row of a block."""
     for row in range(levels.shape[1]):
         if row % rows:
             levels[:, row] += levels[:, row - 1]

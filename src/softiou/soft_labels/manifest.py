@@ -1,4 +1,4 @@
-"""What all the soft labels of a store have in common: manifest.json."""
+"""The manifest of a store of soft labels: manifest.json."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ _IDENTITY_DIGITS = 16
 
 @dataclass(frozen=True)
 class Teacher:
-    """The model that made the soft labels: its name, and the SHA-256 of the checkpoint's file."""
+    """The teacher: name, and SHA-256 of its checkpoint file."""
 
     name: str
     sha256: str
@@ -29,7 +29,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How the teacher's images were normalised: (image in `range` - mean) / std, by channel."""
+    """Normalisation of the teacher's input per channel: (image in `range` - mean) / std."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -42,19 +42,19 @@ Recorded: TypeAlias = dict[str, tuple[float, ...]]
 
 @dataclass(frozen=True)
 class Manifest:
-    """What all the soft labels of a store have in common.
+    """Teacher, classes and settings of all soft labels of a store.
 
     Args:
-        teacher: The model that made them.
+        teacher: The model that predicted the soft labels.
         classes: Names of the classes, in the order of their indices.
         ignore_index: Label value of ignored pixels of the data set.
-        normalisation: Of the teacher's images.
-        quantisation: What is kept of its probabilities.
+        normalisation: Normalisation of the teacher's images.
+        quantisation: Quantisation of its probabilities.
         data: Name of the data set, for information.
-        prediction: Settings of the teacher's prediction, by name, other than the plain ones.
+        prediction: Inference settings that differ from the defaults, by name.
         softiou_version: Version that created the store.
         created: Time in UTC.
-        schema_version: Version of the files' format.
+        schema_version: Version of the file format.
     """
 
     teacher: Teacher
@@ -75,12 +75,12 @@ class Manifest:
 
     @cached_property
     def identity(self) -> str:
-        """Return a short hash of all that the values depend on, without names and dates."""
+        """Return a short hash of everything that affects the values (no names and dates)."""
         text = json.dumps({"teacher": self.teacher.sha256, **self._settings()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_IDENTITY_DIGITS]
 
     def differences(self, other: "Manifest") -> list[str]:
-        """Describe the differences in what the values depend on."""
+        """Describe the differences that affect the values."""
         found = []
         if self.teacher.sha256 != other.teacher.sha256:
             found.append(
@@ -94,7 +94,7 @@ class Manifest:
         ]
 
     def _settings(self) -> dict[str, object]:
-        """Return what the values depend on, except the teacher."""
+        """Return the settings that affect the values, except the teacher."""
         return {
             "classes": self.classes,
             **asdict(self.normalisation),
@@ -104,5 +104,5 @@ class Manifest:
         }
 
     def to_json(self) -> str:
-        """Return the contents of manifest.json."""
+        """Return the content of manifest.json."""
         return TypeAdapter(Manifest).dump_json(self, indent=2).decode() + "\n"

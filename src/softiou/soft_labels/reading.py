@@ -1,6 +1,6 @@
-"""A teacher's soft labels from a store, for the view of an augmented image.
+"""Read a teacher's soft labels for the view of an augmented image.
 
-Shapes: C classes, K classes kept, h and w of the crop; at a stride the store holds a grid of cells.
+Shapes: C classes, K classes kept, h and w of the crop; at a stride, the store has a grid of cells.
 """
 
 import math
@@ -16,17 +16,17 @@ from softiou.soft_labels.codes import Codes, no_class
 from softiou.soft_labels.store import SoftLabelStore
 from softiou.targets import sparse, to_probs
 
-# Less than any probability that is kept; its logarithm is finite in half precision.
+# below any stored probability; its logarithm is finite in half precision
 _NOTHING = 1e-7
 
 
 class SoftLabelReader:
-    """Reads a teacher's soft labels for the view of an image, and no other part of the file.
+    """Reads a teacher's soft labels for the view of an image, and only this part of the file.
 
-    At full resolution each pixel of the crop takes the codes of the nearest pixel of the image, as
-    hard labels do. At a stride s the logarithms of the probabilities are interpolated to a grid of
-    the crop at the same stride: up to a constant per pixel, which softmax ignores, they are the
-    teacher's logits.
+    At full resolution, each pixel of the crop takes the codes of the nearest pixel of the image,
+    like hard labels. With a stride s, log-probabilities are interpolated to the grid of the crop
+    with the same stride. They equal the teacher's logits up to a constant per pixel, which does not
+    affect the softmax.
 
     Args:
         store: The soft labels.
@@ -36,18 +36,18 @@ class SoftLabelReader:
     def __init__(self, store: SoftLabelStore, split: str) -> None:
         self._store = store
         self._split = split
-        self._verified: set[tuple[str, str]] = set()  # images that this process has compared
+        self._verified: set[tuple[str, str]] = set()  # images checked by this process
 
     @property
     def stride(self) -> int:
-        """Return the stride of the logits, 1 for labels of pixels."""
+        """Return the stride of the logits; 1 for labels of pixels."""
         return self._store.manifest.quantisation.stride
 
     def read(self, stem: str, view: View, image: Picture) -> SoftLabels:
         """Read the soft labels of a view of an image, uint8 (3, H, W) or bands.
 
-        A DataError names images whose soft labels are missing, corrupt, or those of another
-        image.
+        Raises DataError with the name of the image if its soft labels are missing, damaged, or
+        those of another image.
         """
         size = (int(image.shape[-2]), int(image.shape[-1]))
         place = self._place(stem)
@@ -60,16 +60,16 @@ class SoftLabelReader:
         return {"soft_logits": view.mirrored(self._interpolated(place, view, size)).half()}
 
     def _place(self, stem: str) -> tuple[str, str]:
-        """Return folder and stem of an image in the store."""
+        """Return the folder and the stem of an image in the store."""
         if self._split:
             return self._split, stem
         folder, _, name = stem.partition("/")
         return folder, name
 
     def _codes(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Codes:
-        """Return the codes of the pixels of a view; beyond the image they are no class.
+        """Return the codes of the pixels of a view; pixels outside the image have no class.
 
-        The bytes are cut and mirrored, because the weights take four times as much memory.
+        Codes are cropped and mirrored, because weights need four times as much memory.
         """
         box = view.box(size)
         codes = self._store.read_codes(*place, size, box)
@@ -81,7 +81,7 @@ class SoftLabelReader:
         )
 
     def _interpolated(self, place: tuple[str, str], view: View, size: tuple[int, int]) -> Tensor:
-        """Return the logarithms of the probabilities on the grid of the crop (C, h / s, w / s)."""
+        """Return log-probabilities on the grid of the crop (C, h / s, w / s)."""
         manifest = self._store.manifest
         stride = self.stride
         cells = [math.ceil(length / stride) for length in size]
@@ -108,11 +108,11 @@ class SoftLabelReader:
 
 
 def _logarithms(probs: Tensor, *, least: float) -> Tensor:
-    """Return log p (C, h, w), finite also for classes that were not kept.
+    """Return log p (C, h, w), which is finite even for classes that were not kept.
 
-    Next to a cell that keeps the class it is log `least`, about half of the smallest kept value, so
-    that the class fades out as in the teacher's output. Elsewhere it is nearly zero: small values
-    at every pixel would add up to the area of an object in the overlap losses.
+    Next to a cell with the class, it is log `least`, about half of the smallest stored value, so
+    that the class fades out as in the teacher's output. Elsewhere p is nearly zero, because small
+    values at all pixels would add up to the area of an object in overlap losses.
     """
     kept = probs > _NOTHING
     beside = F.max_pool2d(kept.unsqueeze(0).float(), 3, stride=1, padding=1)[0] > 0
@@ -120,25 +120,25 @@ def _logarithms(probs: Tensor, *, least: float) -> Tensor:
 
 
 def _cells_of(start: int, length: int, crop: int, stride: int, scale: float) -> Tensor:
-    """Return the positions of the cells of the crop's grid in the grid of the image, in cells."""
+    """Return the centres of the crop's cells in the grid of the image, in cells."""
     count = math.ceil(crop / stride)
     centres = start + (torch.arange(count) + 0.5) * (length / count)  # in pixels of the image
     return centres * scale - 0.5
 
 
 def _needed(places: Tensor, count: int) -> tuple[int, int]:
-    """Return the first and one past the last cell for interpolation at some positions."""
+    """Return the range of cells needed for interpolation at some positions."""
     first = min(max(math.floor(float(places[0])), 0), count - 1)
     last = min(max(math.floor(float(places[-1])) + 1, 0), count - 1)
     return first, last + 1
 
 
 def interpolate_at(values: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Interpolate a map bilinearly at rows and columns; beyond its borders the border is repeated.
+    """Interpolate a map bilinearly at rows and columns, with replicated borders.
 
     Args:
         values: Floating (C, h, w).
-        rows: Positions (h',) in cells: 0 is the centre of the first cell, h - 1 that of the last.
+        rows: Positions (h',) in cells: 0 is the centre of the first cell, h - 1 of the last.
         columns: Positions (w',).
 
     Returns:

@@ -1,8 +1,8 @@
-"""The soft labels of many images in few files: tar archives that are only appended to.
+"""Append-only tar archives with the soft labels of many images.
 
-Each process writes shards of its own, so that any number of them may label at once. A kill leaves
-at most one entry that is cut short, which is not seen. Of two entries of one name, which are there
-after a repair, that of the later shard counts.
+Each process writes its own shards, so any number of processes can label at once. If a process is
+killed, at most one truncated entry is left, which is ignored. If a name occurs twice, after a
+repair, the entry of the later shard is used.
 
 Shapes: L labels of all shards.
 """
@@ -23,14 +23,14 @@ _NAME = re.compile(r"labels-\d{6}-[0-9a-f]{8}\.tar")
 
 
 class LabelShards:
-    """The shards of a folder, which may not exist yet."""
+    """The shards in a folder, which may not exist yet."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._places = shards_in_order(folder)
-        self._added: dict[str, tuple[str, int, int]] = {}  # by this process
+        self._added: dict[str, tuple[str, int, int]] = {}  # appended by this process
         self._file: Any = None
-        # hash of the name, number of the shard, start and size, in the order of the hashes (L, 4)
+        # hash of the name, shard number, start and size, sorted by hash (L, 4)
         parts = [np.empty((0, 4), np.int64)]
         for number, index in enumerate(indices(self._places, torn=True)):
             hashes = np.array([_hash(name) for name in index.names], np.int64)
@@ -43,7 +43,7 @@ class LabelShards:
         return LabelShards, (self.folder,)
 
     def place(self, name: str) -> tuple[str, int, int] | None:
-        """Return shard, start and size of an entry; None if there is none."""
+        """Return the shard, start and size of an entry, or None."""
         if name in self._added:
             return self._added[name]
         wanted, hashes = _hash(name), self._table[:, 0]
@@ -54,7 +54,7 @@ class LabelShards:
         return self._places[number], start, size
 
     def append(self, name: str, content: bytes, *, most_bytes: int) -> None:
-        """Add an entry to a shard of this process, which ends at a size; it is there at once."""
+        """Append an entry to a shard of this process; start a new shard after `most_bytes`."""
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             last = [0, *(int(Path(one).name[7:13]) for one in shards_in_order(self.folder))][-1]
@@ -70,7 +70,7 @@ class LabelShards:
             self.close()
 
     def close(self) -> None:
-        """End the shard of this process, and see to it that it is on the disk."""
+        """Close and sync the shard of this process."""
         if self._file is not None:
             self._file.write(bytes(2 * BLOCK))
             self._file.flush()
@@ -80,13 +80,13 @@ class LabelShards:
 
 
 def shards_in_order(folder: Path) -> list[str]:
-    """Return the shards of a folder, in the order of their beginning."""
+    """Return the shards in a folder, in the order of creation."""
     names = os.listdir(folder) if folder.is_dir() else []
     return [str(folder / name) for name in sorted(names) if _NAME.fullmatch(name)]
 
 
 def names_in(folder: Path) -> Iterator[str]:
-    """Yield the name of each entry of the shards of a folder, perhaps twice."""
+    """Yield the names of all entries of the shards in a folder; names may repeat."""
     for index in indices(shards_in_order(folder), torn=True):
         yield from index.names
 

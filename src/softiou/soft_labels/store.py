@@ -1,8 +1,8 @@
 """A teacher's soft labels on disk: STORE/manifest.json and STORE/<split>/labels-*.tar.
 
-Each image has an entry <stem>.b2nd in one of these shards, or a file STORE/<split>/<stem>.b2nd. Any
-number of processes and machines may fill a store, and continue after an interruption: entries and
-files appear whole or not at all. A store can be pickled for the workers of a DataLoader.
+An image has an entry <stem>.b2nd in a shard, or a file STORE/<split>/<stem>.b2nd. Any number of
+processes and machines can fill a store, and continue after an interruption, because entries and
+files are written atomically. A store can be pickled for DataLoader workers.
 
 Shapes: C classes, K slots of a cell, H and W in pixels, (h, w) the cells of the grid.
 """
@@ -34,17 +34,17 @@ from softiou.soft_labels.shards import LabelShards, names_in, shards_in_order
 MANIFEST = "manifest.json"
 SUFFIX = ".b2nd"
 _THUMBNAIL_PX = 4
-_LITTLE = 1 << 28  # bytes of soft labels that are read at the start to find damage
-_SAME_PICTURE = 4  # grey levels; decoders of JPEG files differ by one or two
+_LITTLE = 1 << 28  # largest size in bytes of soft labels that are verified at the start
+_SAME_PICTURE = 4  # tolerance in grey levels; JPEG decoders differ by one or two
 
 
 class SoftLabelStore:
-    """The soft labels of any number of splits; made by `create` or `open`.
+    """A store of the soft labels of any number of splits; use `create` or `open`.
 
     Attributes:
-        path: Its folder.
-        manifest: Of its files.
-        shard_bytes: Size of a shard that `write` appends to; 0 for a file for each image.
+        path: Folder of the store.
+        manifest: Manifest of the store.
+        shard_bytes: Size of the shards that `write` creates; 0 for one file per image.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -55,10 +55,10 @@ class SoftLabelStore:
 
     @classmethod
     def create(cls, path: str | Path, manifest: Manifest) -> "SoftLabelStore":
-        """Create a store, or continue one of the same identity.
+        """Create a store, or open an existing one with the same identity.
 
         Raises:
-            DataError: The folder holds a store of another teacher, other classes or another
+            DataError: The folder has a store of another teacher, other classes or another
                 quantisation; nothing was changed.
         """
         path = Path(path)
@@ -73,19 +73,19 @@ class SoftLabelStore:
         if store.manifest.identity != manifest.identity:
             found = "; ".join(store.manifest.differences(manifest))
             message = f"Found soft labels that differ from those to be written: {found}."
-            remedy = "Choose another --out, or remove this folder to label anew."
+            remedy = "Choose another --out, or remove this folder to label again."
             raise data_error(path, message, remedy)
         return store
 
     @classmethod
     def open(cls, path: str | Path) -> "SoftLabelStore":
-        """Open a store that exists; DataError for none, or a manifest that cannot be read."""
+        """Open an existing store; raise DataError if it is missing or invalid."""
         file = Path(path) / MANIFEST
         try:
             manifest = validated(Manifest, read_json(file))
         except (FileNotFoundError, NotADirectoryError):
             message = f"Expected a store of soft labels, but found no {MANIFEST}."
-            remedy = f"Make one with `softiou label DATA --teacher CKPT --out {path}`."
+            remedy = f"Create one with `softiou label DATA --teacher CKPT --out {path}`."
             raise data_error(path, message, remedy) from None
         except ValueError as error:
             message = f"Expected the manifest of a store of soft labels, but found {error}."
@@ -97,19 +97,19 @@ class SoftLabelStore:
         return cls(Path(path), manifest)
 
     def check_description(self, description: DatasetDescription) -> None:
-        """Raise DataError unless a data set has the classes of the store, in its order."""
+        """Raise DataError unless a data set has the classes of the store, in the same order."""
         if difference := class_difference(self.manifest.classes, description.classes):
             message = f"Expected the classes of the data set, but found {difference}."
-            remedy = "Use soft labels of a teacher of this data set, or its list of classes."
+            remedy = "Use soft labels of a teacher of this data set, or the same list of classes."
             raise data_error(self.path, message, remedy)
 
     def check_complete(self, split: str, stems: Sequence[str]) -> None:
-        """Raise DataError, which names some without, unless every image has its soft labels."""
+        """Raise DataError, with the names of some missing images, unless all have soft labels."""
         listed = files_by_stem(self.path / split, frozenset({SUFFIX}))[0].stems
         wanted = sorted(stems) if listed != Names(stems) else []
         rows = listed.rows(wanted)
         absent = [stem for stem, row in zip(wanted, rows, strict=True) if row < 0]
-        if missing := [stem for stem in absent if not self.has(split, stem)]:  # of another name
+        if missing := [stem for stem in absent if not self.has(split, stem)]:  # in shards
             message = f"Expected soft labels of {len(stems)} images, but {len(missing)} have none: "
             message += f"{some_of(missing)}."
             remedy = f"Run `softiou label DATA --teacher CKPT --out {self.path} "
@@ -117,18 +117,18 @@ class SoftLabelStore:
             raise data_error(self.path / split, message, remedy)
 
     def file(self, split: str, stem: str) -> Path:
-        """Return the file of an image without a shard; ValueError for names leading elsewhere."""
+        """Return the file of an image outside shards; raise ValueError for unsafe names."""
         parts = PurePosixPath(split, file_name(stem, SUFFIX))
         if parts.is_absolute() or ".." in parts.parts:
             raise ValueError(f"Expected names inside the store, but got {split!r} and {stem!r}.")
         return self.path / parts
 
     def has(self, split: str, stem: str) -> bool:
-        """Return whether an image has its soft labels."""
+        """Return whether an image has soft labels."""
         return self._entry(split, stem) is not None or self.file(split, stem).is_file()
 
     def shards(self, split: str) -> LabelShards:
-        """Return the shards of a split, whose index is read once."""
+        """Return the shards of a split; their index is read once."""
         if split not in self._shards:
             self._shards[split] = LabelShards(self.file(split, "").parent)
         return self._shards[split]
@@ -137,19 +137,19 @@ class SoftLabelStore:
         return self.shards(split).place(f"{visible(stem)}{SUFFIX}")
 
     def close(self) -> None:
-        """End the shards that this process has written to; what is in them can be read before."""
+        """Close the shards of this process; their entries are readable before that."""
         for shards in self._shards.values():
             shards.close()
 
     def write(self, split: str, stem: str, probs: Tensor, image: Tensor) -> None:
-        """Store the soft labels of an image: whole, or not at all.
+        """Store the soft labels of an image atomically.
 
         Args:
-            probs: Floating (C, h, w), sum 1 over C: one of each cell of the grid.
-            image: The image, uint8 (3, H, W), to recognise it when they are read.
+            probs: Probabilities of the grid cells, floating (C, h, w), sum 1 over C.
+            image: The image, uint8 (3, H, W), to verify it on reading.
 
         Raises:
-            ValueError: `probs` are not probabilities, or of another shape.
+            ValueError: `probs` are not probabilities or have a wrong shape.
         """
         image_size = (int(image.shape[-2]), int(image.shape[-1]))
         quantisation = self.manifest.quantisation
@@ -181,12 +181,12 @@ class SoftLabelStore:
         image_size: tuple[int, int],
         box: tuple[int, int, int, int] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Read the soft labels of an image, or of a part of it; errors as of `read_codes`.
+        """Read the soft labels of an image or a part of it; raise as `read_codes`.
 
         Args:
-            image_size: (H, W) of the image, which the file must agree with.
+            image_size: (H, W) of the image, which must match the file.
             box: (top, bottom, left, right): rows top..bottom - 1 of the grid and columns
-                left..right - 1; None for all of it.
+                left..right - 1; None for the whole image.
 
         Returns:
             indices: Classes (K, h, w), uint8, or uint16 above 255 classes; the most probable first.
@@ -195,7 +195,7 @@ class SoftLabelStore:
         return self.sparse(self.read_codes(split, stem, image_size, box))
 
     def sparse(self, codes: Codes) -> tuple[Tensor, Tensor]:
-        """Turn the codes of this store into classes and weights, see `read`."""
+        """Convert codes of this store to classes and weights, see `read`."""
         return sparse(codes, self.manifest.num_classes, self.manifest.quantisation)
 
     def read_codes(
@@ -205,11 +205,11 @@ class SoftLabelStore:
         image_size: tuple[int, int],
         box: tuple[int, int, int, int] | None = None,
     ) -> Codes:
-        """Read the bytes of an image, or of a part of it; arguments as in `read`.
+        """Read the codes of an image or a part of it; the arguments are those of `read`.
 
         Raises:
-            DataError: There is no such file, or it is damaged or belongs to another image or store;
-                names the image, the file and what to do.
+            DataError: The file is missing or damaged, or belongs to another image or store; the
+                message names the image, the file and the remedy.
             ValueError: The box is empty or exceeds the grid.
         """
         height, width = self.manifest.quantisation.grid_size(image_size)
@@ -228,19 +228,19 @@ class SoftLabelStore:
             raise DataProblemsError(self._problem(split, stem, str(error))) from error
 
     def check_image(self, split: str, stem: str, image: Tensor) -> None:
-        """Raise DataError unless the soft labels are those of an image, uint8 (3, H, W)."""
+        """Raise DataError unless the soft labels belong to an image, uint8 (3, H, W)."""
         about = self._open_file(split, stem).about
         theirs = torch.tensor(about["thumbnail"]).view(-1, _THUMBNAIL_PX, _THUMBNAIL_PX)
         own = thumbnail(image)
         if len(own) != len(theirs) or int((own - theirs).abs().max()) > _SAME_PICTURE:
-            reason = "they were made for another image: this one was replaced"
+            reason = "they belong to another image: this one was replaced"
             raise DataProblemsError(self._problem(split, stem, reason))
 
     def check_whole(self, split: str, stems: Sequence[str]) -> None:
-        """Raise DataError unless the labels of images are whole and of this store, by checksum.
+        """Verify by checksum that the labels of images are intact and of this store.
 
-        Files that were whole before, and have not changed since, are not read again. Labels in
-        shards, which have a checksum each, too, are read only up to a total size.
+        Raises DataError otherwise. Intact files are not read again until they change. Labels in
+        shards are read only up to a total size.
         """
         in_shards = [stem for stem in stems if self._entry(split, stem)]
         alone = sorted({*stems} - {*in_shards})
@@ -259,7 +259,7 @@ class SoftLabelStore:
     def _problems(
         self, split: str, stem: str, check: Callable[[str, str], object]
     ) -> tuple[Problem, ...]:
-        """Return the problems that a check of the file of an image raises."""
+        """Return the problems that a check of an image raises."""
         try:
             check(split, stem)
         except BrokenFileError as error:
@@ -269,7 +269,7 @@ class SoftLabelStore:
         return ()
 
     def _open_file(self, split: str, stem: str) -> Frame:
-        """Open the file of an image, and check that it is of this image and store."""
+        """Open the file of an image, and check that it belongs to this image and store."""
         try:
             entry = self._entry(split, stem)
             content = entry and Shard(entry[0], -1, -1).read(*entry[1:])
@@ -281,11 +281,11 @@ class SoftLabelStore:
         about, grid_size = frame.about, self.manifest.quantisation.grid_size
         reason = ""
         if about.get("store") != self.manifest.identity:
-            reason = "it belongs to another store, of another teacher or quantisation"
+            reason = "it belongs to another store, with another teacher or quantisation"
         elif (about["split"], about["stem"]) != (split, visible(stem)):
-            reason = f"it is the file of '{about['split']}/{about['stem']}' under another name"
+            reason = f"it is the renamed file of '{about['split']}/{about['stem']}'"
         elif frame.grid_size != grid_size((about["height"], about["width"])):
-            reason = f"its grid {frame.grid_size} does not fit its image"
+            reason = f"its grid {frame.grid_size} does not match its image"
         if reason:
             raise DataProblemsError(self._problem(split, stem, reason))
         return frame
@@ -298,7 +298,7 @@ class SoftLabelStore:
         return Problem(f"{entry[0]}/{file.name}" if entry else str(file), message, remedy)
 
     def verify(self, split: str | None = None, stem: str | None = None) -> list[Problem]:
-        """Read every file, perhaps of one split or image; return a problem for each damaged one."""
+        """Read all files (of a split or image), and return a problem for each damaged one."""
         images = self._images(split)
         if split is not None and stem is not None:
             images = iter([(split, stem)] if self.has(split, stem) else [])
@@ -306,22 +306,22 @@ class SoftLabelStore:
         return [problem for one in found for problem in one]
 
     def _verify_file(self, split: str, stem: str) -> None:
-        """Raise unless a file is complete and holds valid classes and weights."""
+        """Raise unless a file is complete, with valid classes and weights."""
         frame = self._open_file(split, stem)
         codes = frame.read(0, frame.grid_size[0], 0, frame.grid_size[1])
         num_classes = self.manifest.num_classes
-        # Class C of the byte maps stands for the rest.
+        # class C of the byte maps is the rest
         highest = max(int(codes.best.max()), *(c for c in codes.classes if c != num_classes), 0)
         if highest >= num_classes:
             raise BrokenFileError(f"it names the class {highest} of {num_classes} classes")
         if int(np.max(codes.levels, initial=0)) > self.manifest.quantisation.levels:
-            raise BrokenFileError("it holds a weight beyond the highest level")
+            raise BrokenFileError("it has a weight above the highest level")
         _, weights = sparse(codes, num_classes, self.manifest.quantisation)
         if float(weights.sum(0).amax()) > 1 + 1e-4:
             raise BrokenFileError("its weights sum to more than one")
 
     def _images(self, split: str | None) -> Iterator[tuple[str, str]]:
-        """Return split and stem of every image that has soft labels, by name."""
+        """Yield split and stem of each image with soft labels, sorted."""
         folders = [path.name for path in self.path.iterdir() if path.is_dir()]
         for name in sorted(folders) if split is None else [split]:
             files = (file.relative_to(self.path / name) for file in self._files(name))
@@ -329,23 +329,23 @@ class SoftLabelStore:
             yield from ((name, one.removesuffix(SUFFIX)) for one in sorted(names))
 
     def _files(self, split: str) -> Iterable[Path]:
-        # Files that are being written have a name that begins with a dot.
+        # names of files being written start with a dot
         files = (self.path / split).rglob(f"*{SUFFIX}")
         return (file for file in files if not file.name.startswith("."))
 
     def stems(self, split: str) -> tuple[str, ...]:
-        """Return the images of a split that have soft labels, by name."""
+        """Return the stems of a split with soft labels, sorted."""
         return tuple(stem for _, stem in self._images(split))
 
     def size_bytes(self, split: str | None = None) -> int:
-        """Return the size of the files of a split, or of all."""
+        """Return the size of the files of a split, or of all splits."""
         folders = self.path.iterdir() if split is None else [self.path / split]
         files = ((*shards_in_order(one), *map(str, self._files(one.name))) for one in folders)
         return sum(Path(file).stat().st_size for several in files for file in several)
 
 
 def thumbnail(image: Tensor) -> Tensor:
-    """Return an image (B, H, W) as 4 x 4 mean colours, which identify it among others."""
+    """Return the 4 x 4 mean colours of an image (B, H, W), which identify it."""
     if image.is_floating_point():
         image = image.nan_to_num(0) * 255
     small = F.adaptive_avg_pool2d(image.unsqueeze(0).float(), _THUMBNAIL_PX)[0]
@@ -353,7 +353,7 @@ def thumbnail(image: Tensor) -> Tensor:
 
 
 def _holds_other_files(path: Path) -> bool:
-    """Return whether a folder holds files that are not those of a store."""
-    # In this order: a store that another process is creating has its manifest first.
+    """Return whether a folder has files, but no store."""
+    # check the manifest last, because another process may be creating the store
     visible = any(not file.name.startswith(".") for file in path.iterdir())
     return visible and not (path / MANIFEST).exists()
