@@ -650,7 +650,7 @@ def test_what_is_no_evaluation_is_refused(pair: list[Path], tmp_path: Path) -> N
     assert message(pair[0]) == "A comparison needs at least two runs: softiou compare RUN RUN"
     assert message(pair[0], tmp_path / "no").startswith(f"{tmp_path / 'no'} does not exist: ")
     (tmp_path / "empty").mkdir()
-    assert "empty contains no evaluation.json: expected a run" in message(
+    assert "empty contains no evaluation.json: expected an evaluated run" in message(
         pair[0], tmp_path / "empty"
     )
 
@@ -677,7 +677,7 @@ def test_what_is_no_evaluation_is_refused(pair: list[Path], tmp_path: Path) -> N
 def test_configuration_that_cannot_be_read_is_refused(pair: list[Path]) -> None:
     config = pair[1] / "config.yaml"
     config.write_text("a: [")
-    with pytest.raises(DataError, match=r"config\.yaml is no valid YAML"):
+    with pytest.raises(DataError, match=r"config\.yaml is not valid YAML"):
         compare(pair, resamples=FEW)
     config.write_text(yaml.safe_dump([1]))
     with pytest.raises(DataError, match=r"config\.yaml contains no settings"):

@@ -130,7 +130,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         version = int(content["softiou"]["schema_version"])
     if version > SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path} has the format {version}, and this softiou supports {SCHEMA_VERSION}. "
+            f"{path} has the format {version}, newer than the supported one ({SCHEMA_VERSION}). "
             "Update softiou."
         )
     return content

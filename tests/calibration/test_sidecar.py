@@ -136,9 +136,7 @@ def test_another_checkpoint_of_the_name_is_refused(
 ) -> None:
     save_calibration(CALIBRATION, trained)
     torch.save(content | {"global_step": 13}, trained.path)  # trained further
-    with pytest.raises(
-        CheckpointError, match=r"another checkpoint than .*softiou calibrate .*DATA"
-    ):
+    with pytest.raises(CheckpointError, match=r"another checkpoint: .*softiou calibrate .*DATA"):
         load_scaling(trained)
     assert earlier_calibration(trained) == "a damaged one, or one of another checkpoint"
     save_calibration(CALIBRATION, trained)

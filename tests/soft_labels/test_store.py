@@ -392,7 +392,7 @@ def test_truncated_file(store: SoftLabelStore, share: float) -> None:
     file = store.file("train", "a")
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"'train/a': it (was cut short|is not a file of)"):
+    with pytest.raises(DataError, match=r"'train/a': it (was truncated|is not a file of)"):
         store.read("train", "a", SIZE)
     assert [problem.file for problem in store.verify()] == [str(file)]
 

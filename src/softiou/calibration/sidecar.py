@@ -134,7 +134,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     version = content.get("schema_version")
     if isinstance(version, int) and version > SCHEMA_VERSION:
         raise CheckpointError(
-            f"{path} has schema version {version}, and this softiou supports {SCHEMA_VERSION}. "
+            f"{path} has the format {version}, newer than the supported one ({SCHEMA_VERSION}). "
             "Update softiou, or remove the file and fit again."
         )
     return content

@@ -147,7 +147,7 @@ class Comparison:
         ]
         return [
             "The groups were evaluated differently, so the differences are not due to the models "
-            f"only. {'; '.join(ways)}."
+            f"alone. {'; '.join(ways)}."
         ]
 
     def as_dict(self) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def from_strings(strings: Mapping[str, str], *, file: str) -> ExportInfo:
             f"{file}: the metadata is damaged: {error!r}. Export it again."
         ) from error
     raise CheckpointError(
-        f"{file} has the format {version}, and this softiou supports {FORMAT_VERSION}. "
+        f"{file} has the format {version}, newer than the supported one ({FORMAT_VERSION}). "
         "Update softiou."
     )
 
