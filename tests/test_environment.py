@@ -51,7 +51,7 @@ def test_why_nothing_faster_does(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
 def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    for version, expected in ((None, "built without it"), ("12.8", "See whether nvidia-smi")):
+    for version, expected in ((None, "built without CUDA"), ("12.8", "Check nvidia-smi")):
         monkeypatch.setattr(torch.version, "cuda", version)
         softiou.show_env()
         assert expected in capsys.readouterr().out.splitlines()[-1]

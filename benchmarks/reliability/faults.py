@@ -104,7 +104,7 @@ def read_only(home: Path, words: list[str]) -> tuple[str, list[str]]:
     mount(home / "run", "remount,ro,size=64m")
     _, text = run(_resume(home), home)
     mount(home / "run", "remount,rw,size=64m")
-    return text, ["Read-only file system", str(home / "run"), "choose another place"]
+    return text, ["Read-only file system", str(home / "run"), "choose another path"]
 
 
 def no_permission(home: Path, words: list[str]) -> tuple[str, list[str]]:

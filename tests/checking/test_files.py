@@ -49,7 +49,7 @@ def test_sample_in_order(data: Path) -> None:
     [
         (b"", "The file is empty.", "download it again"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer", "git lfs pull"),
-        (b"\n<!DOCTYPE html><html>", "this is a web page", "logged in"),
+        (b"\n<!DOCTYPE html><html>", "this is a web page", "log in"),
         (b"nonsense", "Cannot decode the image: UnidentifiedImageError", "skip_corrupt"),
     ],
 )

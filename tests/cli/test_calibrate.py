@@ -82,7 +82,7 @@ def test_calibrate_refuses_what_does_not_fit(softiou: Run, run_copy: Path, shape
     softiou("calibrate", "nowhere", shapes).assert_refused("nowhere does not exist")
     softiou("calibrate", run_copy, shapes, "--split", "vla").assert_refused("'vla'", "train, val")
     teacher = softiou("calibrate", run_copy, shapes, "--model", "teacher")
-    teacher.assert_refused("holds no teacher")
+    teacher.assert_refused("has no teacher")
     assert softiou("calibrate", run_copy, shapes, "--kind", "matrix").status == 2
     assert not (run_copy / "checkpoints" / "best.calibration.json").exists()
 

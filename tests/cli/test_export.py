@@ -98,7 +98,7 @@ def test_torch_export_of_floating_images(softiou: Run, run_copy: Path, shapes: P
     assert result.out.splitlines()[1] == least
     file = run_copy / "model.pt2"
     image = shapes / "test" / "images" / "test0.png"
-    softiou("predict", file, image).assert_refused("which can run any code", "give --trust")
+    softiou("predict", file, image).assert_refused("which can run any code", "add --trust")
     predicted = softiou("predict", file, image, "--trust")
     assert (predicted.status, predicted.out) == (0, "1 of 1 masks written to predictions\n")
     probs = predict_probs(

@@ -178,7 +178,7 @@ def test_a_file_that_lies_where_export_writes_it_is_named(files: Files, tmp_path
     best = tmp_path / "checkpoints" / "best.onnx"
     best.parent.mkdir()
     best.write_bytes(files["onnx"].path.read_bytes())
-    with pytest.raises(CheckpointError, match=rf"model\.onnx does not exist: .*There is {best}\."):
+    with pytest.raises(CheckpointError, match=rf"model\.onnx does not exist: .*Found {best}\."):
         open_exported(tmp_path / "model.onnx")
 
 
@@ -279,7 +279,7 @@ def test_weights_that_do_not_fit_their_model(files: Files, tmp_path: Path) -> No
     for change, message in (
         ({"num_classes": 4}, "do not match its model"),
         ({"depth": 4}, r"settings that this softiou does not know: \['depth'\]"),
-        ({"encoder": None}, "does not say what its model is"),
+        ({"encoder": None}, "has an invalid model specification"),
     ):
         model: dict[str, Any] = {**file.info.model, **change}
         model = {key: value for key, value in model.items() if value is not None or key == "depth"}
@@ -329,7 +329,7 @@ def test_programs_of_torch_are_not_opened_without_trust(
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
     path = tmp_path / "evil.pt2"
     _edit(files["torch-export"].path, path, edits)
-    with pytest.raises(CheckpointError, match=r"evil\.pt2 is a program .* give --trust"):
+    with pytest.raises(CheckpointError, match=r"evil\.pt2 is a torch.export program.* add --trust"):
         open_exported(path)
     assert not Path("evil").exists()
 

@@ -246,7 +246,7 @@ def test_a_teacher_sees_the_same_bands(four: tuple[Path, Path], tmp_path: Path) 
     assert planned.cost is not None
     assert planned.cost.step_seconds is not None
     other = {**settings, "data.bands": [1, 2, 3, 4]}
-    with pytest.raises(CheckpointError, match=r"data\.band_ranges to those of the"):
+    with pytest.raises(CheckpointError, match=r"data\.band_ranges to the teacher"):
         plan(data, verb="distill", progress=False, **other)
     store = softiou.label(
         data, teacher=run, out=tmp_path / "store", progress=False, stride=8, workers=0

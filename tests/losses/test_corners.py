@@ -185,7 +185,7 @@ def test_what_is_ignored_is_not_checked(impl: str) -> None:
     [
         ({"classes": [1.5]}, ValueError, r"`classes` to be at least one integer"),
         ({"classes": [0, 0]}, ValueError, r"`classes` to be at least one integer"),
-        ({"classes": []}, ValueError, r"at least one, but got \[\]"),
+        ({"classes": []}, ValueError, r"without duplicates, but got \[\]"),
         ({"ignore_index": 1.5}, ValueError, r"`ignore_index` to be at least one integer"),
         ({"ignore_index": "255"}, ValueError, r"`ignore_index` to be at least one integer"),
         ({"smooth": np.inf}, ValueError, r"`smooth` to be finite"),

@@ -335,7 +335,7 @@ def test_weights_of_another_configuration(folders: Folders, tmp_path: Path, chan
 
 
 def test_encoder_weights_of_a_file_are_refused(folders: Folders) -> None:
-    with pytest.raises(ConfigError, match="for transformers give imagenet"):
+    with pytest.raises(ConfigError, match="for transformers, use imagenet"):
         _load(folders["segformer"][0], weights="weights.safetensors")
 
 

@@ -157,9 +157,7 @@ def test_damaged_and_missing_files_are_refused(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="is not a readable safetensors file"):
         SegmentationModel(ModelSpec("fpn", ENCODER, 3), encoder_weights=str(file))
-    with pytest.raises(
-        CheckpointError, match=r"there is no file .*Give none, imagenet or the path"
-    ):
+    with pytest.raises(CheckpointError, match=r"there is no file .*Use none, imagenet or the path"):
         SegmentationModel(ModelSpec("fpn", ENCODER, 3), encoder_weights=str(tmp_path / "none"))
 
 

@@ -29,7 +29,7 @@ def test_older_files_name_fewer_settings() -> None:
         ),
         (
             {"architecture": "unet", "num_classes": 3},
-            r"best\.ckpt does not say what its model is: .*encoder",
+            r"best\.ckpt has an invalid model specification: .*encoder",
         ),
     ],
 )

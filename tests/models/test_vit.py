@@ -136,7 +136,7 @@ def test_linear_sees_the_last_four_blocks() -> None:
     ("architecture", "encoder", "message"),
     [
         ("linear", "resnet18", "linear is made for the vision transformers of timm.*tu-vit_small"),
-        ("linear", "tu-convnext_atto", "it is no plain vision transformer. Use one, such as"),
+        ("linear", "tu-convnext_atto", "it is not a plain vision transformer. Use one, such as"),
         ("eomt", "tu-samvit_base_patch16", "its blocks cannot take queries. Use a ViT, DINOv2"),
         ("fpn", DINO, "needs features at strides 4 to 32.* Use dpt, linear or eomt with it"),
     ],

@@ -273,7 +273,7 @@ def test_images_without_masks_need_a_data_set_on_disk(config: Any, tmp_path: Pat
     ("own", "message"),
     [
         ({"loss": summed_loss}, "over overlap statistics"),
-        ({"transform": v2.RandomHorizontalFlip()}, "leave the transform"),
+        ({"transform": v2.RandomHorizontalFlip()}, "remove the transform"),
     ],
 )
 def test_what_semi_supervised_training_does_not_take(

@@ -454,7 +454,7 @@ def test_checkpoint_holds_student_and_teacher(finished: Any, trained: Any) -> No
     for name, value in teacher.model.state_dict().items():
         assert value.equal(state[f"teacher.module.{name}"])
     assert (student.name, teacher.name) == ("last.ckpt", "last.ckpt, teacher")
-    with pytest.raises(CheckpointError, match="holds no teacher"):
+    with pytest.raises(CheckpointError, match="has no teacher"):
         load_trained(trained.directory, weights="teacher")
 
 

@@ -21,22 +21,22 @@ from softiou.models.weights import no_waiting_offline
 
 DPT_STRIDE = 32  # the last one of its pyramid, with patches of a power of two
 PAN_SMALLEST_PX = 128  # it halves the features of stride 16 three times
-REDUCING = ("mit_", "tu-pvt_")  # their attention reduces keys and values by 8 at stride 4
+REDUCING = ("mit_", "tu-pvt_")  # encoders whose attention reduces keys and values by 8 at stride 4
 REDUCING_SMALLEST_PX = 32
 
 
 def architectures() -> list[str]:
-    """Return the names of the architectures, but for transformers."""
+    """Return the names of the architectures, except transformers."""
     return sorted([*smp.MODEL_ARCHITECTURES_MAPPING, *NETWORKS])
 
 
 def build_network(spec: ModelSpec, *, download: bool = False) -> Any:
-    """Return a network without its last upsampling, which the loss and the inference do."""
+    """Return a network without its last upsampling, which loss and inference do."""
     net = create(spec, download=download)
     head = net.segmentation_head
     if spec.architecture == "dpt":
         patch = net.encoder.output_stride
-        head.upsampling_factor = patch / _power_of_two(patch)  # stride 2 whatever the patch
+        head.upsampling_factor = patch / _power_of_two(patch)  # stride 2 for any patch size
     for name, module in head.named_children():
         if isinstance(module, nn.Upsample):
             setattr(head, name, nn.Identity())
@@ -49,18 +49,18 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
         close = get_close_matches(spec.architecture, architectures(), n=2)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         raise ConfigError(
-            f"Unknown architecture {spec.architecture!r}.{guess} There are "
+            f"Unknown architecture {spec.architecture!r}.{guess} Available are "
             f"{', '.join(architectures())}, and {TRANSFORMERS} for models of Hugging Face."
         )
     check_names(spec)
     timm_name = spec.encoder.removeprefix("tu-")
     if download and timm_name != spec.encoder and not timm.is_model_pretrained(timm_name):
         raise _no_weights(spec)
-    # Each name of timm has one set of weights, which True selects.
+    # timm has one default set of weights per name, selected by True
     imagenet = True if spec.encoder.startswith("tu-") else "imagenet"
     try:
         with no_waiting_offline() if download else nullcontext(), warnings.catch_warnings():
-            # dpt works without prefix tokens, too.
+            # dpt works without prefix tokens as well
             warnings.filterwarnings("ignore", "Encoder does not have prefix tokens")
             make = vit_network if spec.architecture in NETWORKS else smp.create_model
             net = make(
@@ -91,7 +91,7 @@ def create(spec: ModelSpec, *, download: bool = False) -> Any:
 
 
 def _adapt_to_patches(net: Any) -> None:
-    """Give a dpt whose patches have 14 pixels the pyramid of one with 16."""
+    """Give a dpt with patches of 14 pixels the feature pyramid for 16 pixels."""
     encoder, patches = net.encoder, [_power_of_two(side) for side in net.encoder.output_strides]
     if patches != encoder.output_strides:
         net.decoder = DPTDecoder(
@@ -101,7 +101,7 @@ def _adapt_to_patches(net: Any) -> None:
 
 
 def _power_of_two(length: int) -> int:
-    """Return the nearest one, as ratios go."""
+    """Return the nearest power of two, by ratio."""
     return int(2 ** round(math.log2(length)))
 
 
@@ -116,15 +116,15 @@ _BUILDING = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError
 
 
 def input_stride(architecture: str, stride: int) -> int:
-    """Return what height and width of an input are multiples of, by the stride of the encoder."""
+    """Return the number that height and width of the input must be multiples of."""
     coarsest = DPT_STRIDE // _power_of_two(stride) if architecture == "dpt" else 1
     return stride * max(1, coarsest)
 
 
 def crop_multiple(architecture: str, encoder: str) -> int:
-    """Return what the sides of a crop are rounded to: 32, or what odd patches need.
+    """Return the number that crop sides are rounded to: 32, or more for other patch sizes.
 
-    These are the patch, 14, and twice that with dpt.
+    For a patch of 14 pixels it is 14, and 28 with dpt.
     """
     if architecture not in VIT_ONLY:
         return CROP_MULTIPLE
@@ -136,7 +136,7 @@ def crop_multiple(architecture: str, encoder: str) -> int:
 
 
 def smallest_px(spec: ModelSpec) -> int:
-    """Return the smallest height and width of a network's input, 1 if its stride is enough."""
+    """Return the smallest height and width of the input; 1 if there is no extra limit."""
     if spec.architecture == "pan":
         return PAN_SMALLEST_PX
     strided = spec.architecture in OUTPUT_STRIDES  # all others have a stride of 32

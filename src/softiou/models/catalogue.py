@@ -13,7 +13,7 @@ from softiou.models.pairs import VIT_ONLY
 from softiou.models.segmentation import SegmentationModel
 from softiou.models.spec import TRANSFORMERS, ModelSpec
 
-# One or more of each family of the papers.
+# at least one of each family used in the papers
 COMMON_ENCODERS = (
     "resnet18",
     "resnet50",
@@ -32,7 +32,7 @@ DEFAULT_VIT = "tu-vit_small_patch16_224"
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a model, whose architecture and encoder are those of its `ModelSpec`."""
+    """The cost of a model; architecture and encoder are those of its `ModelSpec`."""
 
     architecture: str
     encoder: str
@@ -54,7 +54,7 @@ def encoder_families() -> dict[str, list[str]]:
 
 
 def search_encoders(text: str) -> list[str]:
-    """Return the names of encoders that contain a text, those of timm as tu-NAME."""
+    """Return the names of encoders that contain a text; encoders of timm are tu-NAME."""
     own = [name for names in encoder_families().values() for name in names]
     return [
         name
@@ -72,7 +72,7 @@ def costs(
 ) -> list[Cost]:
     """Return the costs of models: of a pair, or of the usual pairs with an architecture or encoder.
 
-    Without an encoder, the common ones are taken if an architecture is given, else a small one.
+    Without an encoder, the common ones are used for an architecture, else a small one.
     `crop_px` is rounded up to a multiple of the input stride.
     """
     if architecture == TRANSFORMERS and encoder is None:

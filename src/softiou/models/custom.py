@@ -1,4 +1,4 @@
-"""A network of one's own behind the interface of `SegmentationModel`."""
+"""Custom networks with the interface of `SegmentationModel`."""
 
 from collections.abc import Mapping
 
@@ -12,14 +12,14 @@ from softiou.models.spec import CUSTOM, ModelSpec, qualified_name
 
 
 class CustomModel(SegmentationModel):
-    """Any module that maps images to logits, used like the networks that softiou builds.
+    """Wrap any module that maps images to logits.
 
     Args:
         net: Maps floats in [0, 1] (N, B, H, W) to logits (N, C, h, w) at any stride, or to a dict
-            that has them as "out", as the models of torchvision do. It normalises its input itself.
-            Two attributes are read if it has them: `encoder`, a submodule that learns with a rate
-            of its own, and `input_stride`: height and width are padded with zeros at the bottom and
-            right to multiples of it.
+            with the logits as "out", like torchvision's models. It has to normalise its input. Two
+            optional attributes are used: `encoder`, a submodule with its own learning rate, and
+            `input_stride`: height and width are padded with zeros at the bottom and right to
+            multiples of it.
         num_classes: C.
         bands: As in `ModelSpec`.
     """
@@ -35,8 +35,8 @@ class CustomModel(SegmentationModel):
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits at the network's own stride.
 
-        The images are (N, B, H, W), uint8 in [0, 255] or floating in [0, 1]. A network that
-        returns something else than logits (N, C, h, w) raises a ValueError.
+        The images are (N, B, H, W), uint8 in [0, 255] or floating in [0, 1]. Raises ValueError if
+        the network returns something other than logits (N, C, h, w).
         """
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
@@ -50,36 +50,36 @@ class CustomModel(SegmentationModel):
         if logits.shape[1] != self.spec.num_classes:
             raise ValueError(
                 f"Expected the model to return logits of {self.spec.num_classes} classes, but got "
-                f"{tuple(logits.shape)}. Change its last layer, or name other classes."
+                f"{tuple(logits.shape)}. Change its last layer or the classes."
             )
         return logits
 
     @property
     def input_stride(self) -> int:
-        """Pixels that height and width of the network's input are a multiple of."""
+        """Number that height and width of the network's input must be multiples of."""
         return int(getattr(self.net, "input_stride", 1))
 
     def encoder_parameters(self) -> set[nn.Parameter]:
-        """Return the parameters of the submodule `encoder`, none without one."""
+        """Return the parameters of the submodule `encoder`; empty if there is none."""
         encoder = getattr(self.net, "encoder", None)
         return set(encoder.parameters()) if isinstance(encoder, nn.Module) else set()
 
 
 def logits_of(net: nn.Module, images: Tensor) -> Tensor:
-    """Return the logits (N, C, h, w) of a network for floats (N, B, H, W); else a ValueError."""
+    """Return the logits (N, C, h, w) for floats (N, B, H, W); raise ValueError for others."""
     found = net(images)
     logits = found.get("out") if isinstance(found, Mapping) else found
     if not isinstance(logits, Tensor) or logits.ndim != 4:
         kind = tuple(logits.shape) if isinstance(logits, Tensor) else type(found).__name__
         raise ValueError(
             "Expected the model to return logits (N, C, h, w), or a dict with them as 'out', but "
-            f"got {kind}. Wrap it in a module that returns the logits alone."
+            f"got {kind}. Wrap it in a module that returns only the logits."
         )
     return logits
 
 
 def count_classes(net: nn.Module, image: Tensor) -> int:
-    """Return the number of logits of a network for an image (B, H, W); its mode is kept."""
+    """Return the number of classes that a network predicts for an image (B, H, W)."""
     training, stride = net.training, int(getattr(net, "input_stride", 1))
     height, width = (length - length % stride for length in image.shape[-2:])
     pixels = image[None, :, :height, :width]

@@ -19,7 +19,7 @@ from softiou.models.spec import ModelSpec
 from softiou.models.weights import Normalisation, no_waiting_offline, offline
 
 INPUT_STRIDE = 32
-# By kind of model its class, and the parts that depend on the number of classes.
+# class name, and modules that depend on the number of classes, by model type
 CLASSES = {
     "mask2former": "Mask2FormerForUniversalSegmentation",
     "segformer": "SegformerForSemanticSegmentation",
@@ -36,7 +36,7 @@ _PRIVATE = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transform
 class TransformersEncoder(nn.Module):
     """A backbone that returns the image and its features, as the other encoders do.
 
-    `body` returns `hidden_states` or `feature_maps`, at strides 4 to 32, of so many channels.
+    `body` returns `hidden_states` or `feature_maps` at strides 4 to 32, with `channels`.
     """
 
     def __init__(self, body: nn.Module, channels: list[int]) -> None:
@@ -209,7 +209,7 @@ def _reading(name: str, *, local: bool) -> Iterator[None]:
             yield
     except (ConfigError, CheckpointError):
         raise
-    except Exception as error:  # transformers raises nearly anything
+    except Exception as error:  # transformers raises many types of errors
         raise CheckpointError(
             f"model.encoder: cannot read {name!r}. Give a repository of Hugging Face (without a "
             "network, one that was downloaded before), or a folder with config.json and "

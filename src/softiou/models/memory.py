@@ -1,4 +1,4 @@
-"""What a training step takes of the memory."""
+"""Estimate the memory of a training step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from torch.func import functional_call
 
 
 def bytes_for_gradient(model: nn.Module, shape: tuple[int, ...]) -> int:
-    """Return the bytes that autograd keeps of a pass over images uint8 (N, B, H, W).
+    """Return the bytes that autograd saves in a forward pass of uint8 images (N, B, H, W).
 
-    They are counted on the meta device, where tensors have a shape and take no memory, in the dtype
-    of the weights; 0 for a model that does not run there.
+    They are counted on the meta device, where tensors need no memory, in the dtype of the weights;
+    the result is 0 for a model that does not run there.
     """
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     state = {name: tensor.to("meta") for name, tensor in state.items()}
@@ -29,7 +29,7 @@ def bytes_for_gradient(model: nn.Module, shape: tuple[int, ...]) -> int:
 
 @contextmanager
 def kept_for_gradient() -> Iterator[dict[int, int]]:
-    """Count the bytes of each storage that autograd keeps, however many operations keep it."""
+    """Return a context that counts the bytes of each distinct storage saved by autograd."""
     kept: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which architectures and encoders are compatible, and why others are not."""
+"""Compatibility of architectures and encoders."""
 
 from difflib import get_close_matches
 from functools import cache
@@ -20,7 +20,7 @@ _HIERARCHICAL = "resnet50, mit_b2, tu-convnext_tiny or tu-swin_tiny_patch4_windo
 
 
 def check_names(spec: ModelSpec) -> None:
-    """Raise ConfigError, which names similar ones, unless an encoder and an output stride exist."""
+    """Raise ConfigError for an unknown encoder or an unsupported output stride."""
     encoder, architecture = spec.encoder, spec.architecture
     strides = OUTPUT_STRIDES.get(architecture, ())
     if spec.output_stride is not None and spec.output_stride not in strides:
@@ -89,8 +89,8 @@ def _known_reason(spec: ModelSpec) -> str | None:
 def any_size(encoder: str) -> dict[str, bool]:
     """Return the options that let an encoder of timm take images of any size.
 
-    Vision transformers are made for one size of image; most of them have an option to
-    interpolate their positions, or to adapt their windows. Others are a ConfigError.
+    Vision transformers are made for one image size; most have an option to interpolate their
+    positions or to adapt their windows. Raises ConfigError for others.
     """
     return dict(_any_size(encoder.removeprefix("tu-"))) if encoder.startswith("tu-") else {}
 
@@ -116,7 +116,7 @@ def _any_size(name: str) -> tuple[tuple[str, bool], ...]:
 
 
 def _takes_any_size(name: str) -> bool:
-    """Return whether an encoder runs on another size, by a trial without data."""
+    """Return whether an encoder runs on another image size, tested on the meta device."""
     try:
         with torch.device("meta"):
             timm.create_model(name, features_only=True)(torch.zeros(1, 3, 96, 160))
@@ -126,7 +126,7 @@ def _takes_any_size(name: str) -> bool:
 
 
 def _is_pyramid(encoder: str) -> bool:
-    """Return whether the strides of an encoder of timm double from 1, 2 or 4 on."""
+    """Return whether the strides of a timm encoder start at 1, 2 or 4 and double."""
     with torch.device("meta"):
         net = timm.create_model(encoder.removeprefix("tu-"), features_only=True)
     strides = list(net.feature_info.reduction())

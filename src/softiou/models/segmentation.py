@@ -17,15 +17,15 @@ from softiou.models.weights import load_encoder, normalisation_of, offline
 
 
 def model_of_file(spec: ModelSpec, file: Path) -> "SegmentationModel":
-    """Build the model that a file describes, without a network; CheckpointError if that fails."""
+    """Build the model described in a file, offline; raise CheckpointError on failure."""
     if spec.architecture == TRANSFORMERS and spec.settings is None:
         raise CheckpointError(
-            f"{file} does not hold the configuration of its model {spec.encoder}."
+            f"{file} does not contain the configuration of its model {spec.encoder}."
         )
     try:
         with offline():
             return SegmentationModel(spec)
-    except Exception as error:  # of names and settings that somebody else chose
+    except Exception as error:  # the file may have any names and settings
         reason = str(error) or repr(error)
         raise CheckpointError(f"The model of {file} cannot be built: {reason}") from error
 
@@ -33,18 +33,17 @@ def model_of_file(spec: ModelSpec, file: Path) -> "SegmentationModel":
 class SegmentationModel(nn.Module):
     """A network of segmentation_models_pytorch or transformers, from RGB to logits.
 
-    Normalisation and padding to the encoder's stride happen inside, so that training, evaluation
-    and export are consistent. The colours are normalised as the encoder's pretrained weights expect
-    it.
+    Normalisation (as required by the pretrained encoder) and padding to the encoder's stride are
+    part of the model, so that training, evaluation and export are consistent.
 
     Args:
-        spec: Of the model.
+        spec: Specification of the model.
         encoder_weights: "none", "imagenet" (downloads; for transformers, the weights of the
             repository or folder), or a local safetensors file.
 
     Raises:
         ConfigError: Architecture or encoder are unknown or incompatible.
-        CheckpointError: The encoder weights cannot be loaded or do not fit.
+        CheckpointError: The encoder weights cannot be loaded or do not match.
     """
 
     mean: Tensor
@@ -62,12 +61,12 @@ class SegmentationModel(nn.Module):
             normalisation = normalisation_of(spec.encoder)
         self.spec = spec
         mean, std = torch.tensor(normalisation).view(2, 3, 1, 1)
-        if spec.bands is not None:  # from two standard deviations below the mean to two above
+        if spec.bands is not None:  # band ranges are two standard deviations around the mean
             mean, std = (torch.full((spec.channels, 1, 1), value) for value in (0.5, 0.25))
         if encoder_weights not in ("none", "imagenet"):
             if spec.architecture == TRANSFORMERS:
                 raise ConfigError(
-                    "model.encoder_weights: for transformers give imagenet, which stands for the "
+                    "model.encoder_weights: for transformers, use imagenet, which means the "
                     "model.safetensors of the repository or folder in model.encoder, or none."
                 )
             load_encoder(self.net.encoder, Path(encoder_weights).expanduser())
@@ -83,11 +82,11 @@ class SegmentationModel(nn.Module):
 
         Args:
             images: RGB (N, 3, H, W), uint8 in [0, 255] or floating in [0, 1]; or the scaled bands
-                (N, B, H, W) of `spec.bands`, NaN where there is no value.
+                (N, B, H, W) of `spec.bands`, NaN for missing values.
 
         Returns:
             Logits (N, C, h, w) of the image padded at the right and bottom to a multiple of the
-            encoder's stride; `upsample` brings them to (H, W).
+            encoder's stride; `upsample` interpolates them to (H, W).
         """
         if not images.is_floating_point():
             images = images.to(self.mean.dtype) / 255
@@ -135,11 +134,11 @@ class SegmentationModel(nn.Module):
 
     @property
     def input_stride(self) -> int:
-        """Pixels that height and width of the network's input are a multiple of."""
+        """Number that height and width of the network's input must be multiples of."""
         return input_stride(self.spec.architecture, int(self.net.encoder.output_stride))
 
     def upsample(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Interpolate logits (N, C, h, w) to the image size (H, W) that they were computed for."""
+        """Interpolate logits (N, C, h, w) to the size (H, W) of their image."""
         height, width = (length + -length % self.input_stride for length in size)
         logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
         return logits[..., : size[0], : size[1]]
@@ -154,7 +153,7 @@ class SegmentationModel(nn.Module):
         return set(self.net.encoder.parameters())
 
     def _without_padding(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
-        """Remove the cells of the padding to the smallest size."""
+        """Remove the cells of the padding to the smallest input size."""
         smallest = smallest_px(self.spec)
         if smallest == 1:
             return maps

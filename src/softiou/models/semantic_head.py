@@ -1,4 +1,4 @@
-"""Mask2Former's masks and their classes as a distribution over the classes of each cell.
+"""Convert Mask2Former's masks and classes to per-cell class logits.
 
 Shapes: N images, Q queries, C classes, (h, w) cells.
 """
@@ -22,14 +22,14 @@ def semantic_logits(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
     sum of the scores: a distribution with the same most probable class.
 
     Args:
-        class_logits: (N, Q, C + 1); the last one is "no object".
+        class_logits: (N, Q, C + 1); the last class is "no object".
         mask_logits: (N, Q, h, w).
 
     Returns:
-        (N, C, h, w), float32, from log(1e-6) = -13.8 up.
+        (N, C, h, w), float32, at least log(1e-6) = -13.8.
 
     Note:
-        Computed in float32, also under autocast. Where no query has a mask, all logits are low and
+        Computed in float32, also under autocast. If no query has a mask, all logits are low and
         their softmax is uniform.
 
     Example:

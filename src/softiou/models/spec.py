@@ -8,28 +8,28 @@ from typing import Any, Self
 from softiou.data import Bands
 from softiou.errors import CheckpointError
 
-# The architecture of all models that a configuration of Hugging Face describes.
+# architecture of all models with a Hugging Face configuration
 TRANSFORMERS = "transformers"
-# Before the qualified name of a module that somebody else has written: see `CustomModel`.
+# prefix of the qualified name of a custom module, see `CustomModel`
 CUSTOM = "python:"
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to rebuild a model; checkpoints store it with the weights.
+    """The settings to rebuild a model, stored in checkpoints.
 
     Attributes:
         architecture: A name of segmentation_models_pytorch, for instance "deeplabv3plus" or "unet",
-            or "transformers"; "python:package.module.Class" for a module of one's own.
+            or "transformers"; "python:package.module.Class" for a custom module.
         encoder: An encoder name of segmentation_models_pytorch; "tu-NAME" is timm's NAME. For
             transformers a repository of Hugging Face, or a folder.
         num_classes: C.
-        output_stride: Of the encoder's last features, 8 or 16, reached by dilation. None is the
-            architecture's own.
+        output_stride: Stride of the encoder's last features, 8 or 16, reached by dilation. None for
+            the default of the architecture.
         auxiliary: Whether there is an auxiliary head, for training only.
         settings: For transformers, the configuration as plain values; None reads it from the
             repository or the folder.
-        bands: Of the images; None for RGB.
+        bands: Bands of the images; None for RGB.
     """
 
     architecture: str
@@ -42,31 +42,31 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, file: Path) -> Self:
-        """Undo `as_dict`; CheckpointError names the file where a setting is missing or unknown."""
+        """Invert `as_dict`; raise CheckpointError for a missing or unknown setting."""
         unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
             raise CheckpointError(
-                f"{file} has a model with settings that this softiou does not know: {unknown}. "
+                f"{file} has a model with settings unknown to this softiou: {unknown}. "
                 "Update softiou."
             )
         try:
             return cls(**{**values, "bands": Bands.from_dict(values.get("bands"))})
         except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{file} does not say what its model is: {error}.") from error
+            raise CheckpointError(f"{file} has an invalid model specification: {error}.") from error
 
     @property
     def channels(self) -> int:
-        """Return the number of bands of the images."""
+        """Return the number of input channels."""
         return len(self.bands.numbers) if self.bands else 3
 
     @property
     def is_custom(self) -> bool:
-        """Return whether the model is a module of one's own, which no name can build."""
+        """Return whether the model is a custom module, which cannot be built by name."""
         return self.architecture.startswith(CUSTOM)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        # Without bands it is what earlier versions wrote, and read.
+        # omit bands for RGB, for compatibility with earlier versions
         return {key: value for key, value in asdict(self).items() if key != "bands" or value}
 
 

@@ -11,9 +11,9 @@ from softiou.models.segmentation import SegmentationModel
 def freeze_unused(model: SegmentationModel) -> list[str]:
     """Freeze parameters that do not affect the logits, and return their names.
 
-    Examples are the last stages of the encoder of a PSPNet, or a vision transformer's
-    classifier: they have no gradients, which distributed training would wait for. The mode is
-    kept.
+    Examples are the last stages of the encoder of a PSPNet, or the classifier of a vision
+    transformer: they have no gradients, for which distributed training would wait. The training
+    mode is restored.
     """
     trained = {
         name: parameter
@@ -31,7 +31,7 @@ def freeze_unused(model: SegmentationModel) -> list[str]:
 def _results(model: SegmentationModel) -> list[Tensor]:
     """Return the logits of a small image, and the features for an auxiliary head.
 
-    The statistics of batch norms do not change.
+    The statistics of batch norms are not updated.
     """
     net, seen = model.net, []
     modes = {module: module.training for module in net.modules()}

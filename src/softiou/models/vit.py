@@ -1,6 +1,6 @@
 """Heads for plain vision transformers: a linear classifier, and queries inside the encoder.
 
-Shapes: N images, C classes, D channels of a token, Q queries, (H, W) the image, p the patch.
+Shapes: N images, C classes, D channels of a token, Q queries, (H, W) the image, p the patch size.
 """
 
 from typing import Any
@@ -16,23 +16,23 @@ from softiou.models.semantic_head import semantic_logits
 
 QUERIES = 100
 LINEAR_BLOCKS = 4
-FINEST_STRIDE = 4  # of the masks of eomt
+FINEST_STRIDE = 4  # stride of the masks of eomt
 
 
 def patch_and_blocks(encoder: str) -> tuple[int, int]:
     """Return the side of the patches and the number of blocks of a vision transformer of timm.
 
     Raises:
-        TypeError: The encoder is none, or has features at several strides.
+        TypeError: The encoder is not a vision transformer, or has several strides.
     """
     if not encoder.startswith("tu-"):
-        raise TypeError("its name has to be tu-NAME of timm.")
+        raise TypeError("the name must be tu-NAME, from timm.")
     with torch.device("meta"):
         vit: Any = timm.create_model(encoder.removeprefix("tu-"))
     strides = {int(info["reduction"]) for info in vit.feature_info}
     if not hasattr(vit, "blocks") or len(strides) != 1:
         raise TypeError(
-            "it is no plain vision transformer. Use one, such as tu-vit_small_patch14_dinov2."
+            "it is not a plain vision transformer. Use one, such as tu-vit_small_patch14_dinov2."
         )
     return strides.pop(), len(vit.blocks)
 
@@ -51,9 +51,9 @@ def vit_network(
 
 
 class LinearNetwork(nn.Module):
-    """A batch norm and a linear classifier of the tokens of the last four blocks.
+    """Batch norm and a linear classifier on the tokens of the last four blocks.
 
-    The logits (N, C, H / p, W / p) have the stride of the patches.
+    The stride of the logits (N, C, H / p, W / p) is the patch size.
 
     References:
         Oquab et al., DINOv2: Learning Robust Visual Features without Supervision, TMLR 2024, arXiv
@@ -75,17 +75,17 @@ class LinearNetwork(nn.Module):
 
 
 def joint_blocks(blocks: int) -> int:
-    """Return in how many of the last blocks there are queries: 3 of 12, 4 of 24, 5 of 40."""
+    """Return the number of last blocks with queries: 3 of 12, 4 of 24, 5 of 40."""
     return 2 + blocks // 12
 
 
 class QueryNetwork(nn.Module):
-    """Queries that pass through the last blocks of the encoder: each a class and a mask.
+    """Queries that pass through the last encoder blocks; each predicts a class and a mask.
 
         logits_c = log sum_q softmax(classes_q)_c sigmoid(masks_q), see `semantic_logits`
 
-    The mask of a query is its product with the features of the patches, which are enlarged by two
-    while their stride is even and above 4: to 4 for patches of 16 pixels, 7 for those of 14.
+    The mask of a query is its product with the patch features, which are upsampled by two while
+    their stride is even and above 4: to stride 4 for patches of 16 pixels, 7 for 14.
 
     References:
         Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 2025, arXiv
@@ -122,7 +122,7 @@ class QueryNetwork(nn.Module):
         joint[0].register_forward_pre_hook(self._enter)
         joint[-1].register_forward_hook(self._leave)
         for block in joint:
-            if hasattr(block.attn, "num_prefix_tokens"):  # those without rotated positions
+            if hasattr(block.attn, "num_prefix_tokens"):  # blocks without rotary positions
                 block.attn.num_prefix_tokens += QUERIES
 
     def forward(self, images: Tensor) -> Tensor:
@@ -134,18 +134,18 @@ class QueryNetwork(nn.Module):
         return semantic_logits(head["classes"](queries), masks)
 
     def _enter(self, block: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Put the queries in front of the tokens (N, T, D)."""
+        """Prepend the queries to the tokens (N, T, D)."""
         tokens, *others = args
         queries = self.queries.to(tokens.dtype).expand(tokens.shape[0], -1, -1)
         return torch.cat([queries, tokens], 1), *others
 
     def _leave(self, block: nn.Module, args: tuple[Tensor, ...], tokens: Tensor) -> Tensor:
-        """Take them out again."""
+        """Remove the queries from the tokens."""
         self._seen[:] = [tokens[:, :QUERIES]]
         return tokens[:, QUERIES:]
 
 
-# By name the class, and how many of so many blocks stand after the first features.
+# class, and the number of blocks after the first features, by name
 NETWORKS: dict[str, tuple[Any, Any]] = {
     "eomt": (QueryNetwork, joint_blocks),
     "linear": (LinearNetwork, None),

@@ -1,4 +1,4 @@
-"""Pretrained weights of encoders: files, downloads, and the colours that they expect."""
+"""Pretrained weights of encoders: files, downloads and normalisation."""
 
 import socket
 import urllib.request
@@ -26,7 +26,7 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     """
     if not path.is_file():
         raise CheckpointError(
-            f"model.encoder_weights: there is no file {path}. Give none, imagenet or the path of a "
+            f"model.encoder_weights: there is no file {path}. Use none, imagenet or the path of a "
             "safetensors file."
         )
     try:
@@ -34,9 +34,9 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
     own = encoder.state_dict()
-    if not any(name in own for name in weights):  # a file of timm, whose model is a part of ours
+    if not any(name in own for name in weights):  # a file of timm, without our prefix
         weights = {f"model.{name}": tensor for name, tensor in weights.items()}
-    for name, tensor in weights.items():  # of RGB, for other bands as timm does it
+    for name, tensor in weights.items():  # adapt RGB weights to other bands, as timm does
         if name in own and tensor.ndim == 4 and tensor.shape[1] == 3 != own[name].shape[1]:
             weights[name] = adapt_input_conv(own[name].shape[1], tensor)
     missing = [name for name in own if name not in weights]
@@ -44,14 +44,14 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     if missing or wrong:
         raise CheckpointError(
             f"{path} does not fit the encoder: {len(missing)} tensors are missing and {len(wrong)} "
-            f"have another shape, for instance {(missing + wrong)[0]}. Is it another encoder's?"
+            f"have another shape, for instance {(missing + wrong)[0]}. Is it for another encoder?"
         )
     encoder.load_state_dict({name: weights[name] for name in own})
 
 
 @contextmanager
 def no_waiting_offline() -> Iterator[None]:
-    """Without a network, make Hugging Face use its cache immediately, not after many retries."""
+    """Return a context that uses Hugging Face's cache immediately if the network is down."""
     from huggingface_hub import constants
 
     with nullcontext() if _reachable(constants.ENDPOINT) else offline():
@@ -60,7 +60,7 @@ def no_waiting_offline() -> Iterator[None]:
 
 @contextmanager
 def offline() -> Iterator[None]:
-    """Keep Hugging Face from the network, as for a model that a file describes."""
+    """Return a context in which Hugging Face does not use the network."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -97,8 +97,8 @@ class Normalisation(NamedTuple):
     std: Colour = IMAGENET_STD
 
 
-# Known without a network: timm has its own, and those of segmentation_models_pytorch are ImageNet's
-# except for these families.
+# known offline: timm has its own, and segmentation_models_pytorch uses those of ImageNet except for
+# these families
 _INCEPTION = Normalisation(usual.IMAGENET_INCEPTION_MEAN, usual.IMAGENET_INCEPTION_STD)
 _FAMILIES = {
     "dpn": Normalisation(usual.IMAGENET_DPN_MEAN, usual.IMAGENET_DPN_STD),
@@ -109,7 +109,7 @@ _FAMILIES = {
 
 
 def normalisation_of(encoder: str) -> Normalisation:
-    """Return the normalisation that the weights of an encoder were trained with.
+    """Return the normalisation used in the pretraining of an encoder.
 
     Example:
         >>> normalisation_of("xception")
