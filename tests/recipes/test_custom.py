@@ -265,7 +265,7 @@ def test_a_data_set_of_ones_own_is_not_opened_by_name() -> None:
 def test_images_without_masks_need_a_data_set_on_disk(config: Any, tmp_path: Path) -> None:
     semi = load_config(source="unused", section="semi_supervised")
     semi = semi.model_copy(update={"data": config.data, "optim": config.optim})
-    with pytest.raises(ConfigError, match="leave `val_dataset` out"):
+    with pytest.raises(ConfigError, match="remove `val_dataset`"):
         start_training(semi, directory=tmp_path / "run", custom=parts(loss=None))
 
 
