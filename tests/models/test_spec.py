@@ -25,7 +25,7 @@ def test_older_files_name_fewer_settings() -> None:
     [
         (
             {"architecture": "unet", "encoder": "a", "num_classes": 3, "depth": 4, "bias": 1},
-            r"best\.ckpt has a model with settings .* not know: \['bias', 'depth'\]\. Update",
+            r"best\.ckpt has a model with settings unknown .*: \['bias', 'depth'\]\. Update",
         ),
         (
             {"architecture": "unet", "num_classes": 3},

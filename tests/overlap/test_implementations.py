@@ -457,7 +457,7 @@ def test_the_size_of_the_images_is_found_where_it_is_known() -> None:
     mixture = targets.mix((1.0, teacher), (0.0, hard))
     found = overlap_statistics(logits, mixture, upsample="bilinear")
     torch.testing.assert_close(found.D, expected.D)
-    with pytest.raises(ValueError, match=r"Name it: targets.teacher\(logits, size=\(H, W\)\)"):
+    with pytest.raises(ValueError, match=r"Set it: targets.teacher\(logits, size=\(H, W\)\)"):
         overlap_statistics(logits, teacher, upsample="bilinear")
 
 

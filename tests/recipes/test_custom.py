@@ -272,7 +272,7 @@ def test_images_without_masks_need_a_data_set_on_disk(config: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        ({"loss": summed_loss}, "over overlap statistics"),
+        ({"loss": summed_loss}, "needs an `OverlapLoss`"),
         ({"transform": v2.RandomHorizontalFlip()}, "remove the transform"),
     ],
 )
