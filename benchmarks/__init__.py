@@ -1,1 +1,1 @@
-"""Programs that measure: every figure that the project states comes from one of them."""
+"""Programs that measure all the figures in the documentation."""

@@ -1,4 +1,4 @@
-"""What a figure was measured on: the commit of the code and the hardware."""
+"""The commit of the code and the hardware of a measurement."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from softiou._files import write_atomically
 from softiou.environment import processor as processor
 
 ROOT = Path(__file__).resolve().parents[1]
-# For other processes, to import what this one does.
+# Other processes import the same code.
 PATHS = os.pathsep.join((str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")))
 
 
 def current_commit() -> str:
-    """Return the commit of the code, marked when the working tree differs in more than results."""
+    """Return the commit of the code, marked if files other than results have changed."""
     commit = _git("describe", "--always", "--abbrev=12")
     changed = _git("status", "--porcelain", "--untracked-files=no", ".", ":!benchmarks/results")
     return f"{commit}-dirty" if changed else commit
@@ -31,14 +31,14 @@ def _git(*arguments: str) -> str:
 
 
 def machine() -> str:
-    """Describe the hardware in words."""
+    """Return a description of the hardware."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()}-core CPU, {platform.machine()}, torch {torch.__version__}"
 
 
 def measured_on() -> dict[str, Any]:
-    """Return what every result begins with."""
+    """Return the entries common to all results: commit, hardware and versions."""
     return {
         "commit": current_commit(),
         "date": date.today().isoformat(),
@@ -48,6 +48,6 @@ def measured_on() -> dict[str, Any]:
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a result as JSON, in a folder that need not exist."""
+    """Write a result as JSON; create its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), path)

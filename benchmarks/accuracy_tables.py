@@ -1,6 +1,6 @@
-"""Tables of what the experiments came to, per cent: a row a method, and a row a difference.
+"""Tables of the results of the experiments in per cent: methods, and differences of methods.
 
-What its methods are called, and in which order they stand, is declared in experiments.yaml.
+The names of the methods and their order are declared in experiments.yaml.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,9 +19,9 @@ COLUMNS = {
     "accuracy": "accuracy",
     "ece_d": "ECE",
 }
-# A figure that runs of other recipes lack is a dash for them.
+# A metric that a run does not have becomes a dash.
 SEMI_COLUMNS = COLUMNS | {"teacher/miou_d": "teacher's mIoU^D", "teacher/ece_d": "teacher's ECE"}
-# Smoothing changes the borders.
+# Label smoothing affects the boundaries.
 SMOOTHING_COLUMNS = {
     "miou_d": "mIoU^D",
     "miou_i": "mIoU^I",
@@ -30,7 +30,7 @@ SMOOTHING_COLUMNS = {
     "accuracy": "accuracy",
     "ece_d": "ECE",
 }
-# Against several annotators: a column "class/score" is that of one class.
+# For several annotators; "class/score" is the score of one class.
 ANNOTATOR_COLUMNS = {
     "nodule/soft_dice": "soft Dice",
     "nodule/dice": "Dice",
@@ -39,7 +39,7 @@ ANNOTATOR_COLUMNS = {
     "ged": "energy",
     "ece_d": "ECE",
 }
-# Against the shares of the pixels that the classes cover.
+# For soft labels of area fractions.
 SHARE_COLUMNS = {
     "soft_iou_d": "soft mIoU^D",
     "miou_d": "mIoU^D",
@@ -58,15 +58,15 @@ COLUMNS_OF = {
     "camvid_1_16": SEMI_COLUMNS,
     "ccp": SEMI_COLUMNS,
 }
-# Each as trained, and after a temperature that was fitted on the validation split.
-CALIBRATION = {"ece_d": "ECE", "ece_i": "ECE per image", "bece_d": "ECE at the borders"}
+# Before and after temperature scaling, fitted on the validation split.
+CALIBRATION = {"ece_d": "ECE", "ece_i": "ECE per image", "bece_d": "ECE at boundaries"}
 DASH = "–"  # noqa: RUF001
 
 Run = dict[str, Any]
 
 
 def table_of(experiment: str, methods: Sequence[str]) -> str:
-    """Return a row a method: how much it overlaps, and its calibration in a word."""
+    """Return a table of the overlap metrics and the ECE, one row per method."""
     columns = COLUMNS_OF.get(experiment, COLUMNS)
     lines = [
         f"| method | seeds | {' | '.join(columns.values())} | steps | minutes |",
@@ -81,7 +81,7 @@ def table_of(experiment: str, methods: Sequence[str]) -> str:
 
 
 def calibration_table(experiment: str, methods: Sequence[str]) -> str:
-    """Return a row a method: calibration errors and NLL as trained, and after a temperature."""
+    """Return a table of calibration metrics before and after temperature scaling."""
     shown = CALIBRATION | {"nll": "NLL"}
     titles = [title for name in shown.values() for title in (name, "after T")]
     lines = [
@@ -96,9 +96,9 @@ def calibration_table(experiment: str, methods: Sequence[str]) -> str:
 
 
 def differences_table(experiment: str, methods: Sequence[str]) -> str:
-    """Return how sure the differences between methods are: a row a contrast, points of per cent.
+    """Return a table of the differences between methods with intervals, in percentage points.
 
-    The first figure is told of each seed, too.
+    The first metric is also given for each seed.
     """
     contrasts = [
         one
@@ -110,7 +110,7 @@ def differences_table(experiment: str, methods: Sequence[str]) -> str:
     columns = {name: title for name, title in titles.items() if name in shown}
     first = next(iter(columns or titles))
     lines = [
-        f"| method | less | {titles[first]} of each seed | {' | '.join(columns.values())} |",
+        f"| method | baseline | {titles[first]} of each seed | {' | '.join(columns.values())} |",
         f"| --- | --- | ---: |{' ---: |' * len(columns)}",
     ]
     names = _names(experiment)
@@ -123,12 +123,12 @@ def differences_table(experiment: str, methods: Sequence[str]) -> str:
 
 
 def differences_of(experiment: str) -> dict[str, str]:
-    """Return the figures whose differences have intervals, with their titles."""
+    """Return the metrics whose differences have intervals, with their titles."""
     columns = COLUMNS_OF.get(experiment, COLUMNS) | CALIBRATION
     return {name: title for name, title in columns.items() if not name.startswith("teacher/")}
 
 
-# What follows the name of an experiment in that of a table.
+# The suffixes of experiment names in the names of tables.
 KINDS: dict[str, Callable[[str, Sequence[str]], str]] = {
     "_calibration": calibration_table,
     "_differences": differences_table,
@@ -137,19 +137,19 @@ KINDS: dict[str, Callable[[str, Sequence[str]], str]] = {
 
 
 def accuracy_table(name: str, methods: Sequence[str] = ()) -> str:
-    """Return the Markdown table of an experiment, of all its methods unless some are named."""
+    """Return the Markdown table of an experiment, with all methods or those given."""
     suffix = next(suffix for suffix in KINDS if name.endswith(suffix))
     return KINDS[suffix](name.removesuffix(suffix), methods)
 
 
 def _names(experiment: str) -> dict[str, str]:
-    """Return what the methods are called, in the order of the declaration."""
+    """Return the names of the methods in the order of the declaration."""
     declared = read_grid()[experiment]
     return {method: declared.get("names", {}).get(method, method) for method in declared["methods"]}
 
 
 def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[Run]]]:
-    """Return name and runs of the methods that have been run."""
+    """Return name and runs of the methods that have results."""
     runs = results_files.read_results(experiment)
     names = _names(experiment)
     if unknown := [method for method in methods if method not in names]:
@@ -163,7 +163,7 @@ def _by_method(experiment: str, methods: Sequence[str]) -> list[tuple[str, list[
 
 
 def _difference(contrast: dict[str, Any], key: str) -> str:
-    """Return a difference with its interval, bold where it is decided."""
+    """Return a difference with its interval, bold if it is significant."""
     found = contrast["metrics"].get(key)
     if found is None:
         return DASH
@@ -174,7 +174,7 @@ def _difference(contrast: dict[str, Any], key: str) -> str:
 
 
 def _score(run: Run, key: str) -> float:
-    """Return a figure over all classes, or "class/score", "teacher/score", "calibrated/score"."""
+    """Return a metric over all classes, or "class/score", "teacher/score", "calibrated/score"."""
     name, slash, score = key.rpartition("/")
     apart = {"teacher": "teacher_metrics", "calibrated": "calibrated"}
     if name in apart:
@@ -184,7 +184,7 @@ def _score(run: Run, key: str) -> float:
 
 
 def _spread(values: Sequence[float], key: str) -> str:
-    """One seed as it is, several as mean and standard deviation."""
+    """Format one seed as a number, several as mean and standard deviation."""
     digits = _digits(key)
     if any(isnan(value) for value in values):
         return DASH
@@ -194,7 +194,7 @@ def _spread(values: Sequence[float], key: str) -> str:
 
 
 def _digits(key: str) -> int:
-    """Return how many digits behind the point a figure has."""
+    """Return the number of decimals of a metric."""
     if "nll" in key:
         return 3
     return 2 if "ece_" in key else 1

@@ -1,11 +1,11 @@
-"""What the bootstrap of every figure costs on one core: 10,000 resamples of 500 images.
+"""Measure the bootstrap of all metrics on one core: 10,000 resamples of 500 images.
 
     python -m benchmarks.bootstrap
 
-"counts" are the figures of overlap (IoU, Dice, accuracies, worst cases, and those of each class),
-"all" adds those of calibration, at the borders and of soft truth. The plain loop takes the images
-of each resample and computes three of the figures; it is timed for some of the resamples. Times
-are of the processor.
+"counts" are the overlap metrics (IoU, Dice, accuracies, worst cases, and those of each class),
+"all" adds metrics of calibration, at boundaries and of soft labels. The plain loop selects the
+images of each resample and computes three metrics; it is timed for some of the resamples. Times are
+processor times.
 Writes benchmarks/results/bootstrap/cpu.json.
 """
 
@@ -30,7 +30,7 @@ RESULT = ROOT / "benchmarks" / "results" / "bootstrap" / "cpu.json"
 NUM_IMAGES = 500
 NUM_CLASSES = 19
 NUM_BINS = 15
-LOOPS = 100  # resamples of the plain loop that are timed
+LOOPS = 100  # number of resamples for which the plain loop is timed
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def processor_seconds(run: Callable[[], object], *, rounds: int) -> float:
-    """Return the median of some runs; of one thread, so that neighbours hardly matter."""
+    """Return the median processor time of some runs on one thread."""
     run()  # warm up
     seconds = []
     for _ in range(rounds):
@@ -77,7 +77,7 @@ def processor_seconds(run: Callable[[], object], *, rounds: int) -> float:
 
 
 def random_statistics() -> ImageStatistics:
-    """Make up images that hold about two of three classes each."""
+    """Generate statistics of random images, each with about two of three classes."""
     generator = torch.Generator().manual_seed(0)
 
     def share(*shape: int) -> Tensor:
@@ -111,7 +111,7 @@ def random_statistics() -> ImageStatistics:
 
 
 def plain_loop(counts: OverlapCounts) -> list[float]:
-    """Compute mIoU of data set, image and class for some resamples, one after the other."""
+    """Compute mIoU^D, mIoU^I and mIoU^C for some resamples in a loop."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for _ in range(LOOPS):
@@ -123,15 +123,15 @@ def plain_loop(counts: OverlapCounts) -> list[float]:
 
 
 def count_figures(statistics: ImageStatistics) -> int:
-    """Return how many intervals there are, a class counting as one."""
+    """Return the number of intervals, including those of each class."""
     found = intervals(statistics, resamples=2)
     return len(found.metrics) + sum(map(len, found.per_class.values()))
 
 
 def peak_mib(statistics: ImageStatistics) -> float:
-    """Return how much memory the bootstrap needs on top of what is there (Linux only)."""
+    """Return the additional peak memory of the bootstrap in MiB (Linux only)."""
     _give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory
     before = _status_bytes("VmRSS")
     intervals(statistics)
     return (_status_bytes("VmHWM") - before) / 2**20

@@ -1,11 +1,11 @@
-"""What `softiou check` costs: files a second and peak memory, by the number of files.
+"""Measure `softiou check`: files per second and peak memory for several numbers of files.
 
     python -m benchmarks.checking
 
 Writes pairs of a JPEG image and a PNG mask of 64 x 64 pixels, 10,000 and 100,000 files, and pairs
-of 1024 x 2048 pixels, each into a temporary folder, and runs `softiou check` on it in a process of
-its own. The time is that of the whole command, imports included; the memory is the most that its
-process ever held.
+of 1024 x 2048 pixels, each into a temporary folder, and runs `softiou check` on it in a new
+process. The time is that of the whole command, including imports; the memory is the peak of its
+process.
 Writes benchmarks/results/checking/cpu.json.
 """
 
@@ -27,7 +27,7 @@ from benchmarks._machine import ROOT, measured_on, save
 RESULT = ROOT / "benchmarks" / "results" / "checking" / "cpu.json"
 NUM_CLASSES = 19
 CASES = ((10_000, (64, 64)), (100_000, (64, 64)), (200, (1024, 2048)))  # files, (H, W)
-BLOCKS = 8  # a side: pictures are of a few colours, as compressible as photographs
+BLOCKS = 8  # per side: images with few colours are as compressible as photographs
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def measure(files: int, size: tuple[int, int], *, rounds: int) -> dict[str, Any]:
-    """Write a data set, check it, and return what that took."""
+    """Write a data set, check it, and return time and memory."""
     with TemporaryDirectory() as folder:
         write_data(Path(folder), files // 2, size)
         runs = [run_check(folder) for _ in range(rounds)]
@@ -62,7 +62,7 @@ def measure(files: int, size: tuple[int, int], *, rounds: int) -> dict[str, Any]
 
 
 def write_data(root: Path, pairs: int, size: tuple[int, int]) -> None:
-    """Write images and masks, nine of ten into train."""
+    """Write images and masks, 90 % of them into train."""
     random = np.random.default_rng(0)
     block = np.ones((size[0] // BLOCKS, size[1] // BLOCKS), np.uint8)
     for split in ("train", "val"):
@@ -90,7 +90,7 @@ def run_check(folder: str) -> tuple[float, float]:
     if process.returncode != 0:
         found = f"it ended with {process.returncode}"
         raise RuntimeError(f"Expected `softiou check` to find no errors, but {found}.")
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    unit = 1 if sys.platform == "darwin" else 1024  # unit of ru_maxrss in bytes
     return seconds, usage.ru_maxrss * unit / 2**20
 
 

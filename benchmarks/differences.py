@@ -1,12 +1,12 @@
-"""How sure the differences between methods are: 95 % intervals over images and seeds, paired.
+"""Paired 95 % intervals, over images and seeds, of the differences between methods.
 
     python -m benchmarks.differences    # writes benchmarks/results/EXPERIMENT/differences.json
 
-Which methods are compared is declared in experiments.yaml, as `contrasts`. Images and seeds are
-drawn with replacement, for both methods at once: runs of the same seed share the order of their
-data and what is random in their weights. Images that resemble each other are drawn together, as
-`drawn_together` says: those whose names begin alike, up to what a regular expression matches, such
-as a patient; or so many neighbours at a time, such as seconds of a video.
+The compared methods are declared as `contrasts` in experiments.yaml. Images and seeds are drawn
+with replacement, the same for both methods: runs with the same seed have the same data order and
+random weights. Similar images are drawn together, as declared in `drawn_together`: images whose
+names match the same prefix of a regular expression, such as a patient, or a number of consecutive
+images, such as frames of a video.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SEED = 0
 
 
 def main() -> None:
-    """Write the differences of every experiment that has contrasts and several runs."""
+    """Write the differences of all experiments with contrasts and several runs."""
     grid = read_grid()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -59,9 +59,9 @@ def differences(
     """Compare pairs of methods (better, baseline) over the seeds that both have.
 
     Args:
-        experiment: Its name, which decides about the figures, too.
+        experiment: Name of the experiment, which also determines the metrics.
         contrasts: The pairs.
-        together: What is drawn together: a regular expression, or a number of neighbours.
+        together: Images drawn together: a regular expression, or a number of consecutive images.
     """
     sums, names = _sums(experiment), tuple(differences_of(experiment))
     found = []
@@ -97,12 +97,12 @@ def differences(
 
 
 def _rounded(value: Tensor) -> float:
-    """Return a number that does not change with the order in which a processor adds."""
+    """Round a number, so that it does not depend on the order of floating-point sums."""
     return round(value.item(), 6)
 
 
 def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
-    """Read what runs got of every image, by method and seed; refuse runs on other images."""
+    """Read the sums of every image by method and seed; raise if the runs have other images."""
     found: dict[str, dict[int, Sums]] = {}
     truths = {}
     for run in read_results(experiment):
@@ -119,7 +119,7 @@ def _sums(experiment: str) -> dict[str, dict[int, Sums]]:
 def _drawn(
     seeds: Sequence[Sums], names: Sequence[str], together: str | int
 ) -> tuple[Tensor, Tensor]:
-    """Return figures of each seed (S, F), and their means of every resample (R, F), per cent."""
+    """Return the metrics of each seed (S, F), and the means of every resample (R, F)."""
 
     def columns(figures: MetricValues) -> Tensor:
         return torch.stack([_column(figures, name, seeds[0].classes) for name in names], 1)
@@ -128,7 +128,7 @@ def _drawn(
     once = torch.ones(1, statistics[0].num_images, dtype=torch.float64)
     values = [columns(weighted_metrics(one, once)) for one in statistics]
     groups = groups_of(seeds[0].stems, together)
-    times = resample(len(seeds), RESAMPLES, seed=SEED + 1)  # the same for every method
+    times = resample(len(seeds), RESAMPLES, seed=SEED + 1)  # the same resamples for every method
     draws = resampled_means(
         statistics, columns, resamples=RESAMPLES, seed=SEED, groups=groups, times=times
     )
@@ -136,7 +136,7 @@ def _drawn(
 
 
 def _column(figures: MetricValues, name: str, classes: Sequence[str]) -> Tensor:
-    """Return a figure (R,) in per cent, or "class/figure" of one class; NaN where it is unknown."""
+    """Return a metric (R,) in per cent, or "class/metric" of one class; NaN if unknown."""
     unknown = torch.full_like(figures.metrics["miou_d"], torch.nan)
     of_class, slash, figure = name.rpartition("/")
     if not slash:

@@ -1,10 +1,10 @@
-"""Measure the store of soft labels and the steps of distillation; one JSON file a machine.
+"""Measure stored soft labels and training steps of distillation; one JSON file per machine.
 
     python -m benchmarks.distillation shared/data/camvid --teacher RUN
 
-Store: bytes a pixel, how near the stored probabilities are to the exact ones, and the time to read
-the view of a random crop. Steps: forward, backward and update of a student, in interleaved rounds,
-with hard and with smoothed labels, with a teacher at hand and with its soft labels.
+Store: bytes per pixel, the error of the stored probabilities, and the time to read a random crop.
+Steps: forward, backward and update of a student, in interleaved rounds, with hard and smoothed
+labels, with a teacher network and with stored soft labels.
 """
 
 import argparse
@@ -49,7 +49,7 @@ from softiou.training.resolving import resolve
 
 RESULTS = ROOT / "benchmarks" / "results" / "distillation"
 READ_PX = (240, 320)
-# Twice the student's cost, to time a teacher at hand; what it says does not matter there.
+# A teacher of twice the student's cost, to measure time; its predictions do not matter.
 TIMED_TEACHER = ("deeplabv3plus", "resnet34")
 STUDENT_MODEL = ("fpn", "tu-regnetx_002")
 STUDENT = [
@@ -114,7 +114,7 @@ def _label(
 def measure_store(
     store: SoftLabelStore, model: SegmentationModel, images: ImageDataset, numbers: range
 ) -> dict[str, Any]:
-    """Return size, nearness and reading time of a store."""
+    """Return size, accuracy and reading time of a store."""
     reader = SoftLabelReader(store, "train")
     num_classes = len(store.manifest.classes)
     nearness = SoftScores(num_classes)
@@ -147,7 +147,7 @@ def measure_store(
 
 
 def _probs(reader: SoftLabelReader, sample: ImageSample, view: View, num_classes: int) -> Tensor:
-    """Return what a student would learn from the view: probabilities (1, C, h, w)."""
+    """Return the soft labels of a crop as probabilities (1, C, h, w)."""
     read = reader.read(sample["stem"], view, sample["image"])
     if "soft_logits" in read:
         target: Target = teacher(read["soft_logits"].unsqueeze(0), size=view.crop_px)
@@ -158,7 +158,7 @@ def _probs(reader: SoftLabelReader, sample: ImageSample, view: View, num_classes
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train the student: settings, and whether batches bring soft labels."""
+    """A way to train the student: settings, and whether batches contain soft labels."""
 
     settings: tuple[str, ...] = ()
     stored: bool = False
@@ -167,7 +167,7 @@ class Way:
 def measure_steps(
     data: str, trained: TrainedModel, store: SoftLabelStore, *, rounds: int
 ) -> dict[str, Any]:
-    """Return seconds of a step of each way, and the ratios of pairs of ways."""
+    """Return the seconds per step of each way, and the ratios of pairs of ways."""
     dataset = open_dataset(data, "train")
     num_classes = len(trained.description.classes)
     teacher = SegmentationModel(ModelSpec(*TIMED_TEACHER, num_classes)).eval()
@@ -211,7 +211,7 @@ def measure_steps(
 
 
 def _ratio(one: list[float], other: list[float]) -> dict[str, Any]:
-    """Return median and quartiles of the ratios, round by round."""
+    """Return median and quartiles of the ratios in each round."""
     ratios = [a / b for a, b in zip(one, other, strict=True)]
     low, _, high = quantiles(ratios, n=4)
     return {"median": median(ratios), "quartiles": [low, high]}

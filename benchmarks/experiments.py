@@ -2,9 +2,9 @@
 
     python -m benchmarks.experiments camvid --methods ce jml --seeds 0 1 2 --jobs 2
 
-A finished run is skipped, and a killed one goes on from its last checkpoint. What another
-experiment has trained just so is copied. A method with a teacher waits for it. Runs go side by
-side, each on cores of its own, or one after the other on a GPU.
+A finished run is skipped, and a killed one continues from its last checkpoint. If another
+experiment has a run with the same settings, its results are copied. A method with a teacher is run
+after it. Runs are executed in parallel, each on its own cores, or one after the other on a GPU.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from softiou._screen import say
 
 
 def main() -> None:
-    """Run the chosen part of the grid."""
+    """Run the selected part of the grid."""
     grid = read_grid()
     options = _options(sorted(grid))
     declared = grid[options.experiment]
@@ -81,7 +81,7 @@ def _options(experiments: Sequence[str]) -> argparse.Namespace:
 
 
 def with_teachers(trials: Sequence[Trial]) -> list[Trial]:
-    """Put the teachers that trials learn from, and that nobody has trained here, before them."""
+    """Add missing teachers before the trials that need them."""
     ordered = {(trial.method, trial.seed): trial for trial in trials}
     for trial in trials:
         teacher = None if trial.teacher is None else replace(trial, method=trial.teacher)
@@ -94,7 +94,7 @@ def with_teachers(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def is_open(trial: Trial, *, again: bool) -> bool:
-    """Say whether a trial is still to be run, and what becomes of a result that is there."""
+    """Return whether a trial has to be run, and print what happens to an existing result."""
     if not trial.result.exists():
         return True
     before, now = read_result(trial.result)["commit"], current_commit()
@@ -107,7 +107,7 @@ def is_open(trial: Trial, *, again: bool) -> bool:
 
 
 def copy_twin(trial: Trial, grid: Mapping[str, Any]) -> bool:
-    """Take the result of the same training from another experiment; say whether there was one."""
+    """Copy the result of the same training in another experiment; return whether there is one."""
     others = (
         Trial(experiment, declared, method, trial.seed)
         for experiment, declared in grid.items()
@@ -124,7 +124,7 @@ def copy_twin(trial: Trial, grid: Mapping[str, Any]) -> bool:
 
 
 def run_side_by_side(trials: Sequence[Trial], options: argparse.Namespace) -> int:
-    """Run every trial in a process of its own, teachers first; return how many failed."""
+    """Run each trial in a new process, teachers first; return the number of failures."""
     places: SimpleQueue[int] = SimpleQueue()
     for place in range(options.jobs):
         places.put(place)
@@ -138,7 +138,7 @@ def run_side_by_side(trials: Sequence[Trial], options: argparse.Namespace) -> in
 
 
 def _run_apart(trial: Trial, places: "SimpleQueue[int]", options: argparse.Namespace) -> int:
-    """Run a trial in a process that has cores of its own; its words go into a log by its run."""
+    """Run a trial in a process with its own cores; its output is written to a log file."""
     if trial.teacher is not None and not replace(trial, method=trial.teacher).is_trained:
         say(f"{trial.name}: FAILED, for its teacher, {trial.teacher}, is not trained")
         return 1
@@ -164,7 +164,7 @@ def _run_apart(trial: Trial, places: "SimpleQueue[int]", options: argparse.Names
 
 
 def _command(trial: Trial, place: int, options: argparse.Namespace) -> list[str]:
-    """Return the command that runs a single trial in its own process."""
+    """Return the command that runs a single trial in a process."""
     which = [trial.experiment, "--methods", trial.method, "--seeds", str(trial.seed), "--here"]
     which += ["--threads", str(options.threads), *(["--again"] if options.again else [])]
     cores = [str(core) for core in _cores(place, options.threads)]
@@ -172,7 +172,7 @@ def _command(trial: Trial, place: int, options: argparse.Namespace) -> list[str]
 
 
 def _cores(place: int, threads: int) -> list[int]:
-    """Return cores that no other job has, as long as there are enough; none to pin nothing."""
+    """Return cores that no other job uses; an empty list if there are not enough."""
     if not hasattr(os, "sched_getaffinity"):
         return []
     cores = sorted(os.sched_getaffinity(0))

@@ -1,14 +1,14 @@
-"""Whether exported files compute what their models do: each architecture and format, real images.
+"""Compare exported files with their models: each architecture and format, on real images.
 
-    python -m benchmarks.export                                # all of them, ten minutes
-    python -m benchmarks.export --only unet,pan                # those again, the others stay
+    python -m benchmarks.export                                # all models, ten minutes
+    python -m benchmarks.export --only unet,pan                # only these; keep other results
     python -m benchmarks.export --images DIR                   # a folder of photographs
 
-A model is drawn at random, its batch norms remember random statistics, and its logits are scaled to
-a deviation of 3, so that probabilities are neither even nor certain. Each is exported, which checks
-the file on squares with noise, and then run on five images, each cut to another odd size: those of
-CamVid's test split, or the embedded scenes of handwritten digits. A difference is the largest of a
-probability between the file and PyTorch, in float32 on the CPU.
+A model has random weights and random batch norm statistics, and its logits are scaled to a standard
+deviation of 3, so that probabilities are neither uniform nor one-hot. It is exported, which checks
+the file on random squares, and then run on five images, each cropped to another odd size: images of
+CamVid's test split, or the embedded scenes of digits. The reported difference is the largest one of
+a probability between the file and PyTorch, in float32 on the CPU.
 Writes benchmarks/results/export/cpu.json.
 """
 
@@ -67,7 +67,7 @@ PAIRS = (
 
 
 def configurations() -> dict[str, dict[str, Any]]:
-    """Return plain configurations of transformers, by the name that the table gives them."""
+    """Return configurations of transformers by their names in the table."""
     features: dict[str, Any] = {"out_features": STAGES}
     convnext, swin = transformers.ConvNextConfig(**features), transformers.SwinConfig(**features)
     found = {
@@ -83,7 +83,7 @@ def configurations() -> dict[str, dict[str, Any]]:
 
 
 def specs() -> list[ModelSpec]:
-    """Return what is exported: each architecture with an encoder, each model of transformers."""
+    """Return the exported models: each architecture with an encoder, and transformers."""
     own = [ModelSpec(architecture, encoder, NUM_CLASSES) for architecture, encoder in PAIRS]
     theirs = [
         ModelSpec(TRANSFORMERS, name, NUM_CLASSES, settings=settings)
@@ -131,7 +131,7 @@ def write(rows: list[dict[str, Any]], source: str) -> None:
 
 
 def measure(spec: ModelSpec, images: list[Tensor]) -> list[dict[str, Any]]:
-    """Export a model in each format: a row each."""
+    """Export a model in each format; return a row for each."""
     model = draw_model(spec)
     scaling = sharpen(model, images[0])
     names = tuple(f"class {index}" for index in range(NUM_CLASSES))
@@ -172,7 +172,7 @@ def _measure(
 
 
 def draw_model(spec: ModelSpec) -> SegmentationModel:
-    """Build a model whose batch norms remember something."""
+    """Build a random model with random batch norm statistics."""
     torch.manual_seed(0)
     model = SegmentationModel(spec).eval()
     for module in model.modules():
@@ -183,14 +183,14 @@ def draw_model(spec: ModelSpec) -> SegmentationModel:
 
 
 def sharpen(model: SegmentationModel, image: Tensor) -> LogitScaling:
-    """Return the temperature at which the logits of an image deviate as those of trained models."""
+    """Return the temperature at which logits have a standard deviation of 3."""
     with torch.inference_mode():
         deviation = model(image.unsqueeze(0)).std(1).mean()
     return LogitScaling("temperature", (LOGIT_DEVIATION / float(deviation),))
 
 
 def load_images(folder: Path) -> tuple[list[Tensor], str]:
-    """Return five images (3, H, W), each of another odd size, and what they are."""
+    """Return five images (3, H, W) of different odd sizes, and a description of them."""
     if folder.is_dir():
         images = [read_image(file) for file in find_images(folder)[:5]]
         source = f"{len(images)} photographs of {'/'.join(folder.parts[-3:])}"

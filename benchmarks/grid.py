@@ -10,6 +10,6 @@ GRID = ROOT / "benchmarks" / "experiments.yaml"
 
 
 def read_grid() -> dict[str, Any]:
-    """Return what is declared, by experiment."""
+    """Return the declarations by experiment."""
     declared: dict[str, Any] = yaml.safe_load(GRID.read_text())
     return declared

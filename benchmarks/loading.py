@@ -1,19 +1,19 @@
-"""How many images a second a process loads for training, beside plain loops that do the same.
+"""Measure how many images per second a process loads for training, compared with plain loops.
 
     python -m benchmarks.loading
 
-All read a JPEG and a mask (PNG), draw a scale, a crop, a mirroring and colours, and stack eight of
-them. The loops are Pillow and torchvision's functions, and OpenCV and Albumentations, which resizes
-without antialiasing, written down once, without checks, messages or reproducible draws. Times are
-of the processor, on one thread: rounds of all in turn, and their medians. Writes
+All read a JPEG image and a PNG mask, apply a random scale, crop, flip and colour jitter, and stack
+eight samples. One loop uses Pillow and torchvision, the other OpenCV and Albumentations (which
+resizes without antialiasing); both have no checks, messages or reproducible random numbers. Times
+are processor times of one thread, medians of interleaved rounds. Writes
 benchmarks/results/loading/cpu.json.
 
     python -m benchmarks.loading --start 100000 1000000
 
-measures how a training starts from that many images with masks: seconds, and memory above that of
-the imports, until the first sample has been read. The files are links to a few small ones, in a
-temporary folder. Processes are fresh; the first one has read each file before, as `data.verify`
-does, and the others find it remembered. Writes benchmarks/results/loading/start.json.
+measures the start of a training with that many images: seconds, and memory in addition to imports,
+until the first sample has been read. The files are links to a few small ones, in a temporary
+folder. Each start is a new process; the first one verifies every file, as with `data.verify`, the
+others use its cached result. Writes benchmarks/results/loading/start.json.
 """
 
 import argparse
@@ -48,7 +48,7 @@ SIZES = {"480x360": ((480, 360), (192, 256)), "2048x1024": ((2048, 1024), (512, 
 
 
 def write_images(root: Path, size: tuple[int, int], count: int) -> None:
-    """Write a data set of smooth random images, whose JPEGs are as large as those of a street."""
+    """Write smooth random images, whose JPEG files are as large as those of street scenes."""
     random = np.random.default_rng(0)
     for split in ("train", "val"):
         for folder in ("images", "masks"):
@@ -65,14 +65,14 @@ def write_images(root: Path, size: tuple[int, int], count: int) -> None:
 
 
 def ours(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
-    """Return what loads the batch of a number with softiou."""
+    """Return a function that loads a batch by number with softiou."""
     augmentation = Augmentation(crop_px, scale=SCALE, colour=COLOUR)
     stream = TrainingStream(open_dataset(root, "train"), augmentation, seed=0)
     return lambda number: collate([stream[BATCH * number + index] for index in range(BATCH)])
 
 
 def plain(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
-    """Return what loads the batch of a number in a loop of Pillow and torchvision."""
+    """Return a function that loads a batch by number with Pillow and torchvision."""
     images = sorted((root / "train" / "images").iterdir())
     masks = sorted((root / "train" / "masks").iterdir())
     colours = v2.ColorJitter(COLOUR, COLOUR, COLOUR)
@@ -102,7 +102,7 @@ def plain(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
 
 
 def opencv(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
-    """Return what loads the batch of a number in a loop of OpenCV and Albumentations."""
+    """Return a function that loads a batch by number with OpenCV and Albumentations."""
     import albumentations
     from albumentations.pytorch import ToTensorV2
 
@@ -148,7 +148,7 @@ def opencv(root: Path, crop_px: tuple[int, int]) -> Callable[[int], Any]:
 
 
 def measure(size: tuple[int, int], crop_px: tuple[int, int], rounds: int) -> dict[str, float]:
-    """Return images a second of all, and the ratios of ours to the others."""
+    """Return images per second of all, and the ratios of softiou to the others."""
     with TemporaryDirectory() as folder:
         root = Path(folder)
         write_images(root, size, count=16)
@@ -160,7 +160,7 @@ def measure(size: tuple[int, int], crop_px: tuple[int, int], rounds: int) -> dic
                 begin = time.process_time()
                 load(number)
                 seconds[name].append(time.process_time() - begin)
-    # The first round opens what the others find.
+    # The first round opens the files, and is not measured.
     rates = {name: BATCH / median(found[1:]) for name, found in seconds.items()}
     rates["ratio"] = rates["softiou"] / rates["loop"]
     return rates | {"ratio_to_albumentations": rates["softiou"] / rates["albumentations"]}
@@ -190,7 +190,7 @@ print(json.dumps({
     "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000 - before,
 }))
 """
-LINKS = 50_000  # to one file, of which some systems allow 65,000
+LINKS = 50_000  # links to one file; some systems allow at most 65,000
 
 
 def memory_mb() -> float:
@@ -200,7 +200,7 @@ def memory_mb() -> float:
 
 
 def write_links(root: Path, count: int) -> None:
-    """Write images and masks as links to a few files, whose sizes differ between the splits."""
+    """Write images and masks as links to a few files, with other sizes in each split."""
     write_images(root / "few", (64, 64), count=-(-count // LINKS))
     (root / "few" / "dataset.yaml").rename(root / "dataset.yaml")
     for split, number in (("train", count), ("val", 100)):
@@ -215,7 +215,7 @@ def write_links(root: Path, count: int) -> None:
 
 
 def measure_start(count: int, rounds: int) -> dict[str, Any]:
-    """Return the medians of some starts, of the first process and of any other one."""
+    """Return the medians of several starts, of the first process and of later ones."""
     with TemporaryDirectory() as folder:
         root = Path(folder)
         write_links(root, count)
@@ -235,7 +235,7 @@ def measure_start(count: int, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure all sizes, or starts, and write the result."""
+    """Measure all sizes, or the starts, and write the result."""
     parser = argparse.ArgumentParser(description="Loading for training, beside plain loops.")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--start", type=int, nargs="+", help="numbers of images; 3 rounds")

@@ -1,12 +1,12 @@
-"""Measure time and memory of the losses, forward and backward, beside what people use instead.
+"""Measure time and memory of the losses, forward and backward, and of other libraries.
 
-    python -m benchmarks.loss                                  # all on the CPU: takes an hour or so
+    python -m benchmarks.loss                                  # all on the CPU: about an hour
     python -m benchmarks.loss --cases hard stride4 --classes 150 --dtypes fp32
-    python -m benchmarks.loss --cases --step                   # whole training steps alone
+    python -m benchmarks.loss --cases --step                   # whole training steps only
     python -m benchmarks.loss --device cuda --peak-gbs 3350
 
-Rows that are measured replace those of the same case, shape, dtype and contender in the results
-file, which the tables of the README are written from.
+Measured rows replace those of the same case, shape, dtype and contender in the results file, from
+which the tables of the documentation are written.
 """
 
 import argparse
@@ -53,7 +53,7 @@ MIB = 2**20
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what the command line asks for; each workload is on disk before the next begins."""
+    """Measure the selected workloads; write the results after each of them."""
     options = _parser().parse_args(arguments)
     rounds = options.rounds or (2 if options.quick else 15)
     out = options.out or (None if options.quick else results_file(options.device))
@@ -98,7 +98,7 @@ def _at_least_two(text: str) -> int:
 
 
 def _chosen(options: argparse.Namespace) -> Iterator[Workload]:
-    """Yield the workloads that the command line asks for."""
+    """Yield the workloads selected on the command line."""
     found = [*workloads(options.cases, options.classes, options.dtypes, options.device)]
     if options.step:
         found += step_workloads(options.classes, options.device)
@@ -107,11 +107,11 @@ def _chosen(options: argparse.Namespace) -> Iterator[Workload]:
 
 
 def measure(workload: Workload, *, rounds: int, peaks: dict[str, float]) -> list[Row]:
-    """Time all contenders of a workload against each other.
+    """Measure all contenders of a workload in interleaved rounds.
 
     Args:
-        workload: What to measure.
-        rounds: How often, at least 2.
+        workload: The workload.
+        rounds: Number of rounds, at least 2.
         peaks: Bandwidths of the device in bytes a second, by where they are known from; the rows
             tell the share of each that a contender achieves.
 
@@ -142,7 +142,7 @@ def measure(workload: Workload, *, rounds: int, peaks: dict[str, float]) -> list
 
 
 def _able(workload: Workload) -> list[str]:
-    """Try every contender on a small input, and say who is left out and why."""
+    """Try every contender on a small input, and print which ones fail and why."""
     able = []
     for name, run in prepare(workload.resized(WARM_UP_PX)).items():
         try:
@@ -154,7 +154,7 @@ def _able(workload: Workload) -> list[str]:
 
 
 def _ratios(seconds: dict[str, list[float]], name: str) -> dict[str, dict[str, float]]:
-    """Compare with the bases, round by round: both figures of a ratio saw the same machine."""
+    """Return the ratios to the base contenders, computed within each round."""
     ratios = {}
     for base in BASES:
         if base in seconds and base != name:
@@ -171,7 +171,7 @@ def _quartiles(figures: list[float]) -> tuple[float, float]:
 
 
 def _shares(workload: Workload, seconds: float, peaks: dict[str, float]) -> Row:
-    """Return the share of the device's bandwidth that a pass at the floor's traffic would need."""
+    """Return the fraction of the device's bandwidth that a contender achieves."""
     if not peaks or workload.case == "step":
         return {}
     achieved = bytes_of_a_pass(workload) / seconds
@@ -187,7 +187,7 @@ def _bandwidths(device: str, nominal_gbs: float | None) -> dict[str, float]:
 
 
 def memory_of(workload: Workload, contender: str, *, threads: int) -> Row:
-    """Measure peak extra memory, with and without the gradient that every loss has to hand back."""
+    """Measure the additional peak memory, with and without the gradient of the logits."""
     peak = peak_extra_bytes(workload, contender, threads=threads)
     of_loss = workload.case not in ("step", "floor")
     beyond = (peak - workload.logits_bytes) / MIB if of_loss else None
@@ -195,7 +195,7 @@ def memory_of(workload: Workload, contender: str, *, threads: int) -> Row:
 
 
 def line_of(row: Row) -> str:
-    """Return a row as a line for the screen."""
+    """Format a row as a line of output."""
     q1, q3 = row["seconds_quartiles"]
     parts = [
         f"  {row['contender']:18}{row['seconds_median'] * 1e3:9.2f} ms"
@@ -211,7 +211,7 @@ def line_of(row: Row) -> str:
 
 
 def description(device: str, threads: int) -> Row:
-    """Return what the figures were measured on."""
+    """Return a description of hardware and versions."""
     name = processor() if device == "cpu" else torch.cuda.get_device_name()
     return {
         "commit": current_commit(),
@@ -229,15 +229,15 @@ def _version(package: str) -> str | None:
 
 
 def results_file(device: str) -> Path:
-    """Return the file of a kind of device: cpu.json, nvidia-h100-80gb-hbm3.json."""
+    """Return the results file of a device, such as cpu.json or nvidia-h100-80gb-hbm3.json."""
     kind = "cpu" if device == "cpu" else torch.cuda.get_device_name()
     return RESULTS / f"{re.sub('[^a-z0-9]+', '-', kind.lower())}.json"
 
 
 def save(rows: list[Row], about: Row, path: Path) -> None:
-    """Merge rows into a results file: new ones replace those of the same key, others stay.
+    """Merge rows into a results file: new rows replace those with the same key.
 
-    Every row says itself what it was measured on; the head of the file speaks of the latest.
+    Every row records its own hardware; the head of the file has that of the latest.
     """
     origin = {key: about[key] for key in ("commit", "date", "machine")}
     old = json.loads(path.read_text())["rows"] if path.exists() else []

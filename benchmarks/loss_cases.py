@@ -1,4 +1,4 @@
-"""What `benchmarks.loss` measures: workloads, their data, and one run of each contender.
+"""The workloads of `benchmarks.loss`, their data, and a run of each contender.
 
 Shapes: N images, C classes, (H, W) the target, (h, w) the logits.
 """
@@ -20,20 +20,20 @@ CASES = ("hard", "dense", "smoothed", "stride4", "mixture", "tiny", "floor", "ki
 CLASSES = (1, 2, 19, 150)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STEP_SIZES = {19: (256, 512), 150: (256, 256)}
-TINY_CALLS = 100  # timed together: one takes less than a clock can tell
+TINY_CALLS = 100  # timed together, because one call is too short to measure
 CELLS = 16  # along height and width: labels are CELLS x CELLS rectangles
 
 
 @dataclass(frozen=True)
 class Workload:
-    """One thing to measure.
+    """A combination of case, shape, dtype and device to measure.
 
     Attributes:
         case: One of `CASES`, or "step".
         num_images: N.
         num_classes: C.
         size: (H, W) of the target.
-        dtype: A key of `DTYPES`: that of the logits, for the step that of autocast.
+        dtype: A key of `DTYPES`: the dtype of the logits, for a step that of autocast.
         device: "cpu" or "cuda".
     """
 
@@ -51,12 +51,12 @@ class Workload:
 
     @property
     def activation(self) -> str:
-        """Return how the logits are read: one class is there or not."""
+        """Return the activation: "sigmoid" for a single class, otherwise "softmax"."""
         return "sigmoid" if self.num_classes == 1 else "softmax"
 
     @property
     def calls(self) -> int:
-        """Return how many calls a run consists of."""
+        """Return the number of calls in a run."""
         return TINY_CALLS if self.case == "tiny" else 1
 
     @property
@@ -67,17 +67,17 @@ class Workload:
 
     @property
     def shape(self) -> str:
-        """Return the shape in words, as the results name it."""
+        """Return the shape as text, as in the results."""
         logits = "x".join(map(str, self.logits_shape))
         return f"{logits} to {self.size[0]}x{self.size[1]}" if self.low_resolution else logits
 
     @property
     def logits_bytes(self) -> int:
-        """Return the size of the logits, which is also that of their gradient."""
+        """Return the bytes of the logits, which equal those of their gradient."""
         return torch.Size(self.logits_shape).numel() * DTYPES[self.dtype].itemsize
 
     def resized(self, length: int) -> "Workload":
-        """Return the same with targets of length x length."""
+        """Return the same workload with targets of length x length."""
         return replace(self, size=(length, length))
 
 
@@ -86,13 +86,13 @@ def workloads(
 ) -> Iterator[Workload]:
     """Yield every combination, small ones first within a case."""
     for case in cases:
-        if case == "tiny":  # what a call costs, whatever the pixels
+        if case == "tiny":  # the fixed cost of a call
             yield Workload(case, 1, 4, (CELLS, CELLS), "fp32", device)
             continue
         for C in classes:
             for dtype in dtypes:
                 if C == 1 and case not in ("hard", "dense", "floor"):
-                    continue  # a sigmoid: what others have for it
+                    continue  # sigmoid losses of other libraries
                 N = 8 if C < 3 else 4 if C < 100 else 2 if case == "stride4" else 1
                 yield Workload(case, N, C, (512, 512), dtype, device)
 
@@ -105,9 +105,9 @@ def step_workloads(classes: Sequence[int], device: str) -> Iterator[Workload]:
 
 
 def prepare(workload: Workload) -> dict[str, Run]:
-    """Make the data of a workload, and for each contender a function that runs it once.
+    """Create the data of a workload, and for each contender a function that runs it once.
 
-    A run is forward and backward, and returns the value of the loss; the floor has none.
+    A run is forward and backward, and returns the loss; the floor (plain copies) returns none.
     """
     if workload.case == "floor":
         return {"copies": _copies(_random_logits(workload))}
@@ -130,7 +130,7 @@ def prepare(workload: Workload) -> dict[str, Run]:
 
 
 def _kinds(workload: Workload, labels: Tensor) -> dict[str, Tensor | Target]:
-    """Make a target of every kind that is read in place: annotators who disagree at the borders."""
+    """Create targets of all kinds that are read in place; annotators differ at boundaries."""
     probs = _soft_labels(workload)
     weights, indices = probs.topk(min(4, probs.shape[1]), 1)
     shifts = ((0, 0), (2, 1), (-1, 2), (1, -2))
@@ -162,9 +162,9 @@ def _soft_labels(workload: Workload) -> Tensor:
 
 
 def _labels(workload: Workload) -> Tensor:
-    """Make labels in rectangles, as borders matter, with every class in every image.
+    """Create labels in rectangles (boundaries affect speed), with every class in every image.
 
-    The last is for the peers: they differ in what an absent class is worth.
+    Every class is present because the libraries treat absent classes differently.
     """
     N, C = workload.num_images, workload.num_classes
     cells = torch.stack([torch.randperm(CELLS * CELLS) % max(C, 2) for _ in range(N)])
@@ -174,9 +174,9 @@ def _labels(workload: Workload) -> Tensor:
 
 
 def _copies(logits: Tensor) -> Run:
-    """Move as many bytes as a pass has to: two reads of the logits and one write of the gradient.
+    """Copy as many bytes as a pass needs: two reads of the logits, one write of the gradient.
 
-    A copy is one read and one write, so one and a half copies, into memory that is there already.
+    A copy is one read and one write, so this is 1.5 copies into existing memory.
     """
     out = logits.clone()
     half = logits.numel() // 2
@@ -190,7 +190,7 @@ def _copies(logits: Tensor) -> Run:
 
 
 def _step_runs(workload: Workload) -> dict[str, Run]:
-    """Train a network with one contender after the other: forward, loss and backward."""
+    """Return training steps with each contender: forward, loss and backward."""
     from softiou.models import ModelSpec, SegmentationModel
 
     spec = ModelSpec("deeplabv3plus", "mobilenet_v2", workload.num_classes)

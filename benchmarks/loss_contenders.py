@@ -1,7 +1,7 @@
-"""The losses that do the same job: those of softiou, their formulae written out, and the peers'.
+"""The compared losses: those of softiou, plain formulas, and those of other libraries.
 
-All join the images (`per="batch"`) and add nothing above and below, so that they compute the same
-number; kornia's alone take a mean over the images. Shapes: N images, C classes, (H, W) the target.
+All use the whole batch (`per="batch"`) without smoothing, so that they compute the same number;
+only kornia's average over the images. Shapes: N images, C classes, (H, W) the target.
 """
 
 import importlib
@@ -18,17 +18,17 @@ from softiou.overlap.operators import IMPLEMENTATIONS
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 PEERS = ("smp", "monai", "kornia", "kornia dice")
-CROSS_ENTROPY = 0.25  # the paper's mixture
-EPSILON, WIDTH = 0.5, 3  # the paper's smoothing of the borders
+CROSS_ENTROPY = 0.25  # weight in the paper
+EPSILON, WIDTH = 0.5, 3  # boundary label smoothing of the paper
 _MONAI = {"softmax": True, "jaccard": True, "batch": True}
 
 
 class UnavailableError(Exception):
-    """A contender cannot take part: a package is missing, or an implementation refuses."""
+    """A contender cannot be measured: a package is missing, or a case is not supported."""
 
 
 def losses(case: str, activation: str = "softmax") -> dict[str, Loss]:
-    """Return the contenders of a case by name; the first one of softiou chooses for itself."""
+    """Return the contenders of a case by name; the first of softiou uses impl="auto"."""
     softiou = {
         "softiou" if impl == "auto" else f"softiou {impl}": softiou_loss(
             impl,
@@ -87,7 +87,7 @@ def _unless_refused(loss: Loss) -> Loss:
 
 
 def plain_jaccard(logits: Tensor, target: Tensor) -> Tensor:
-    """Compute the Jaccard metric loss as its formula reads, against hard or soft labels."""
+    """Compute the Jaccard metric loss by its formula, for hard or soft labels."""
     p = logits.float().softmax(1)
     if not target.is_floating_point():
         target = F.one_hot(target, logits.shape[1]).movedim(-1, 1).float()
@@ -98,7 +98,7 @@ def plain_jaccard(logits: Tensor, target: Tensor) -> Tensor:
 def _on_hard_labels() -> dict[str, Loss]:
     smp = _peer("segmentation_models_pytorch.losses", "JaccardLoss", mode="multiclass")
     kornia = _peer("kornia.losses", "TverskyLoss", alpha=1.0, beta=1.0)
-    # Dice instead of Jaccard: kornia has a faster path for it.
+    # Dice instead of Jaccard, for which kornia has a faster implementation.
     kornia_dice = _peer("kornia.losses", "DiceLoss", average="macro")
     monai = _peer("monai.losses", "DiceLoss", to_onehot_y=True, **_MONAI)
     return {
@@ -120,7 +120,7 @@ def _on_soft_labels() -> dict[str, Loss]:
 
 
 def _of_one_class(*, soft: bool) -> dict[str, Loss]:
-    """Return the losses of a sigmoid; labels are made floats in the measured time, as they need."""
+    """Return the sigmoid losses; the measured time includes the conversion of labels to floats."""
     settings = {**_MONAI, "softmax": False, "sigmoid": True}
     monai = _peer("monai.losses", "DiceLoss", **({"soft_label": True} if soft else {}), **settings)
     smp = _peer("segmentation_models_pytorch.losses", "JaccardLoss", mode="binary")
@@ -136,7 +136,7 @@ def _of_one_class(*, soft: bool) -> dict[str, Loss]:
 
 
 def _mixtures() -> dict[str, Loss]:
-    """Return mixtures with the cross-entropy, and the cross-entropy by itself."""
+    """Return combinations with cross-entropy, and cross-entropy alone."""
     shares = {"lambda_ce": CROSS_ENTROPY, "lambda_dice": 1 - CROSS_ENTROPY}
     monai = _peer("monai.losses", "DiceCELoss", to_onehot_y=True, **shares, **_MONAI)
     hard = _on_hard_labels()
@@ -157,7 +157,7 @@ def _built(module: str, name: str, settings: tuple[tuple[str, Any], ...]) -> Los
 
 
 def _peer(module: str, name: str, **settings: Any) -> Loss:
-    """Return a loss of another package, which is imported with the first call."""
+    """Return a loss of another package, which is imported at the first call."""
     key = tuple(settings.items())
     return lambda logits, target: _built(module, name, key)(logits, target)
 
@@ -171,7 +171,7 @@ def _mixed(loss: Loss) -> Loss:
 
 
 def _interpolated(loss: Loss) -> Loss:
-    """Bring low-resolution logits to the size of hard labels first."""
+    """Wrap a loss: interpolate low-resolution logits to the size of the labels first."""
 
     def interpolated(logits: Tensor, target: Tensor) -> Tensor:
         full = F.interpolate(logits, target.shape[-2:], mode="bilinear", align_corners=False)
@@ -185,9 +185,9 @@ def _with_boundary(loss: Callable[..., Tensor]) -> Loss:
 
 
 def _with_written_out_labels(loss: Loss) -> Loss:
-    """Smooth the labels at their borders as the others need it: a number for every class.
+    """Wrap a loss that needs dense soft labels: smooth the labels at boundaries first.
 
-    In the measured time, as it is for softiou: a step gets hard labels, whatever the loss.
+    This is part of the measured time, as it is for softiou, which also gets hard labels.
     """
 
     def written_out(logits: Tensor, target: Tensor) -> Tensor:

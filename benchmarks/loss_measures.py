@@ -1,4 +1,4 @@
-"""How `benchmarks.loss` measures: seconds of interleaved runs, peaks of memory, bandwidth."""
+"""Measurements of `benchmarks.loss`: interleaved times, peak memory, bandwidth."""
 
 import ctypes
 import gc
@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.loss_cases import Run, Workload, prepare
 
-# Large enough for threads to start and for every contender to take its usual way.
+# Large enough that threads are used and every contender takes its usual code path.
 WARM_UP_PX = 128
 WARM_UP_RUNS = 2
 
@@ -23,13 +23,13 @@ WARM_UP_RUNS = 2
 def interleaved_seconds(
     runs: Mapping[str, Run], *, rounds: int, device: str
 ) -> dict[str, list[float]]:
-    """Time every run once a round, so that a slow moment of the machine hits all of them.
+    """Measure every run once per round, so that a slow moment of the machine affects all.
 
-    The order is drawn anew for each round: what ran before leaves its mark, in the caches and in
-    what memory the kernel has at hand.
+    The order is random in each round, because a run affects the next one through the caches and the
+    free memory of the kernel.
 
     Returns:
-        For each name the seconds of every round, in order: figures of one round are pairs.
+        The seconds of every round by name; values of the same round can be compared in pairs.
     """
     clock = _clock(device)
     for run in runs.values():
@@ -46,7 +46,7 @@ def interleaved_seconds(
 def _clock(device: str) -> Callable[[Run], float]:
     if device == "cpu":
         return _cpu_seconds
-    # More than any cache holds: writing it makes each run start with the logits in memory.
+    # Larger than any cache: writing it evicts the logits from the caches before each run.
     flush = torch.empty(2**28, dtype=torch.uint8, device=device)
     return lambda run: _cuda_seconds(run, flush)
 
@@ -69,9 +69,9 @@ def _cuda_seconds(run: Run, flush: torch.Tensor) -> float:
 
 
 def peak_extra_bytes(workload: Workload, contender: str, *, threads: int) -> int:
-    """Return how much memory a run needs at its peak on top of what is there before.
+    """Return the additional peak memory of a run.
 
-    On the CPU in a process of its own: what others left behind in the allocator would hide growth.
+    On the CPU in a new process, because free memory in the allocator would hide growth.
     """
     if workload.device != "cpu":
         return _cuda_peak(prepare(workload)[contender])
@@ -80,9 +80,9 @@ def peak_extra_bytes(workload: Workload, contender: str, *, threads: int) -> int
 
 
 def _cpu_peak(workload: Workload, contender: str, threads: int) -> int:
-    """Measure in this process, which has to be a fresh one (Linux only).
+    """Measure in this process, which must be new (Linux only).
 
-    The kernel keeps the high-water mark of the resident memory, so nothing has to be sampled.
+    The kernel records the peak of the resident memory, so sampling is not needed.
     """
     torch.set_num_threads(threads)
     warm_up = prepare(workload.resized(WARM_UP_PX))[contender]
@@ -91,14 +91,14 @@ def _cpu_peak(workload: Workload, contender: str, threads: int) -> int:
     del warm_up
     run = prepare(workload)[contender]
     _give_back_free_memory()
-    Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory
     before = _status_bytes("VmRSS")
     run()
     return max(0, _status_bytes("VmHWM") - before)
 
 
 def _give_back_free_memory() -> None:
-    """Return freed blocks to the system; else the run would grow into them unseen."""
+    """Return free memory to the system, so that its reuse by the run is measured."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
 
@@ -122,9 +122,9 @@ def _cuda_peak(run: Run) -> int:
 
 
 def bytes_of_a_pass(workload: Workload) -> int:
-    """Return what forward and backward have to move at least.
+    """Return the minimum number of bytes that forward and backward read and write.
 
-    Both read logits and target, and backward writes the gradient. The floor knows no target.
+    Both read logits and target, and backward writes the gradient. The floor has no target.
     """
     if workload.case == "floor":
         return 3 * workload.logits_bytes
@@ -134,7 +134,7 @@ def bytes_of_a_pass(workload: Workload) -> int:
 
 
 def copy_bandwidth(device: str) -> float:
-    """Measure the bytes a second of a big copy, reads and writes counted."""
+    """Measure the bandwidth of a large copy in bytes per second, reads plus writes."""
     source = torch.ones(2**30, dtype=torch.uint8, device=device)
     sink = torch.empty_like(source)
 

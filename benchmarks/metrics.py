@@ -1,12 +1,13 @@
-"""What an update of the metrics costs beside torchmetrics, in one process, interleaved, on the CPU.
+"""Compare the time of a metric update with torchmetrics, interleaved in one process, on the CPU.
 
     python -m benchmarks.metrics
 
-One image of 1024x2048 pixels and 19 classes. The two jobs are the pooled IoU and the calibration
-error with 15 bins: torchmetrics' `MulticlassJaccardIndex` and `MulticlassCalibrationError` against
-`SegmentationScores` and `ExpectedCalibrationError`. `EvaluationScores` does these, class-wise
-calibration, Brier score and log-likelihood in one pass. A ratio is theirs to ours, round by round.
-Memory is that of the states after some updates with images of two sizes.
+One image of 1024x2048 pixels and 19 classes. The two tasks are the IoU over the data set and the
+calibration error with 15 bins: torchmetrics' `MulticlassJaccardIndex` and
+`MulticlassCalibrationError` against `SegmentationScores` and `ExpectedCalibrationError`.
+`EvaluationScores` computes both, class-wise calibration, Brier score and log-likelihood in one
+pass. Ratios are torchmetrics / softiou in the same round. Memory is that of the states after some
+updates with images of two sizes.
 Writes benchmarks/results/metrics/cpu.json.
 """
 
@@ -32,7 +33,7 @@ SIZE = (1024, 2048)
 NUM_CLASSES = 19
 NUM_BINS = 15
 IGNORE = 255
-UPDATES = 4  # for the memory
+UPDATES = 4  # to measure memory
 
 
 def main() -> None:
@@ -60,7 +61,7 @@ def main() -> None:
 
 
 def contenders() -> dict[str, list[Metric]]:
-    """The metrics that do the two jobs."""
+    """Return the metrics for the two tasks."""
 
     def theirs(validate: bool) -> list[Metric]:
         options: dict[str, Any] = {"ignore_index": IGNORE, "validate_args": validate}
@@ -83,7 +84,7 @@ def contenders() -> dict[str, list[Metric]]:
 
 
 def measure(size: tuple[int, int], *, threads: int, rounds: int) -> dict[str, Any]:
-    """Return the seconds of an update, and how much faster ours are."""
+    """Return the seconds per update, and the ratios to softiou."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -99,9 +100,9 @@ def measure(size: tuple[int, int], *, threads: int, rounds: int) -> dict[str, An
 
 
 def prediction(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Draw probabilities (1, C, H, W) as smooth as those of a model, and labels (1, H, W).
+    """Return smooth random probabilities (1, C, H, W), like those of a model, and labels.
 
-    The labels differ from the prediction here and there, and some are ignored.
+    Some labels differ from the prediction, and some are ignored.
     """
     generator = torch.Generator().manual_seed(0)
     coarse = 4 * torch.randn(1, NUM_CLASSES, size[0] // 32, size[1] // 32, generator=generator)
@@ -113,7 +114,7 @@ def prediction(size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def state_bytes(size: tuple[int, int]) -> dict[str, int]:
-    """Return by how many bytes the states of the metrics grow with each update."""
+    """Return the growth of the metric states per update, in bytes."""
     probs, target = prediction(size)
     grown = {}
     for name, metrics in contenders().items():

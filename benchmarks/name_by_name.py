@@ -1,12 +1,12 @@
-"""The names of other libraries beside ours: is the value the same, and how much faster is it?
+"""Compare names of other libraries with those of softiou: values and speed.
 
     python -m benchmarks.name_by_name
 
-Runs both, where the other library is installed; what is stated from its documentation is in STATED.
+Runs both if the other library is installed; STATED has facts from its documentation instead.
 Losses: 2x19x256x256, forward and backward; binary ones 8x1x256x256. Metrics: an update with
-2x19x256x256 and the value. Values are compared in float64. Ratios are theirs to ours, the median
-over rounds of the two in turn, on one thread. Writes benchmarks/results/name_by_name/cpu.json, from
-which the table of the documentation comes (`python -m benchmarks.tables`).
+2x19x256x256 and the value. Values are compared in float64. Ratios are other library / softiou, the
+median over interleaved rounds on one thread. Writes benchmarks/results/name_by_name/cpu.json, from
+which the table in the documentation is written (`python -m benchmarks.tables`).
 """
 
 import argparse
@@ -27,21 +27,21 @@ from benchmarks._machine import ROOT, measured_on, save
 from benchmarks.loss_measures import interleaved_seconds
 
 RESULT = ROOT / "benchmarks" / "results" / "name_by_name" / "cpu.json"
-TOLERANCE = 1e-5  # relative, of values in float64; some of theirs sum in float32
+TOLERANCE = 1e-5  # relative error in float64; some libraries sum in float32
 SMP, MONAI = "segmentation_models_pytorch", "monai"
 SIZE = (2, 19, 256, 256)
 BINARY = (8, 1, 256, 256)
 
 
 class Row(NamedTuple):
-    """A name of another library and what stands in its place.
+    """A name of another library and its replacement.
 
     Attributes:
-        library: Its package.
+        library: Package of the other library.
         theirs: Module, name and settings of the original.
-        ours: The same of ours.
-        data: Which tensors both are called with, a key of `tensors`.
-        note: What to know.
+        ours: Module, name and settings of the replacement.
+        data: Key of `tensors`, the arguments of both.
+        note: A remark.
     """
 
     library: str
@@ -52,7 +52,7 @@ class Row(NamedTuple):
 
 
 def rows() -> list[Row]:
-    """Return what is measured."""
+    """Return the measured rows."""
     found = []
     drop_in = partial(_alike, SMP, f"{SMP}.losses", "softiou.drop_in.smp")
     for name in ("JaccardLoss", "DiceLoss", "TverskyLoss", "FocalLoss", "LovaszLoss"):
@@ -165,7 +165,7 @@ def main() -> None:
 
 
 def measure(row: Row, *, rounds: int) -> dict[str, Any]:
-    """Return both names, both values, whether they are the same, and the ratio of the times."""
+    """Return names, values, whether the values are equal, and the ratio of the times."""
     arguments = tensors(row.data)
     runs = {
         name: _run(_made(*which), arguments)
@@ -196,7 +196,7 @@ def measure(row: Row, *, rounds: int) -> dict[str, Any]:
 
 
 def tensors(data: str) -> tuple[Tensor, ...]:
-    """Return what a loss or a metric is called with: prediction and target, and perhaps a mask."""
+    """Return the arguments of a loss or metric: prediction, target, and optionally a mask."""
     generator = torch.Generator().manual_seed(0)
     if data.startswith("binary"):
         logits = torch.randn(BINARY, generator=generator)
@@ -238,7 +238,7 @@ def _made(module: str, name: str, settings: dict[str, Any]) -> Any:
 
 
 def _run(made: Any, arguments: tuple[Tensor, ...]) -> Callable[[], Tensor]:
-    """Return a call: of a loss with its gradient, of a metric with one update."""
+    """Return a function that runs a loss with its gradient, or one update of a metric."""
     if hasattr(made, "update"):
 
         def score() -> Tensor:
@@ -260,7 +260,7 @@ def _run(made: Any, arguments: tuple[Tensor, ...]) -> Callable[[], Tensor]:
 
 
 def _call(which: tuple[str, str, dict[str, Any]]) -> str:
-    """Return the call with the settings that matter to a reader."""
+    """Return the call as text, with the relevant settings."""
     _, name, settings = which
     shown = {k: v for k, v in settings.items() if k not in ("num_classes", "ignore_index")}
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"

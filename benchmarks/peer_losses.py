@@ -1,4 +1,4 @@
-"""Losses of other libraries, in the place of ours in a recipe."""
+"""Use losses of other libraries in the recipes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ class LovaszSoftmax(OverlapLoss):
     """
 
     def distance(self, statistics: OverlapStatistics) -> Tensor:
-        """Refuse: it sorts the errors of the pixels, which no sums can tell."""
+        """Raise: the loss sorts pixel errors, so it cannot be computed from sums."""
         raise NotImplementedError
 
     def parts(
@@ -32,7 +32,7 @@ class LovaszSoftmax(OverlapLoss):
         valid: Tensor | None = None,
         weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return "loss", and detached "overlap" and "cross_entropy"."""
+        """Return the "loss", and the detached "overlap" and "cross_entropy"."""
         if not isinstance(target, Tensor) or target.is_floating_point():
             raise TypeError("Lovasz-Softmax needs hard labels.")
         whole = interpolate(logits.float(), target.shape[1:], mode="bilinear")
@@ -48,7 +48,7 @@ PEERS = {"lovasz": LovaszSoftmax}
 
 @contextmanager
 def peer_loss(name: str | None) -> Iterator[None]:
-    """Have the recipes that are built in here learn from the loss of a peer; None: from ours."""
+    """Context in which recipes use the loss of another library; None uses that of softiou."""
     if name is None:
         yield
         return

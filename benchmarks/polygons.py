@@ -1,8 +1,8 @@
-"""How long the coverage labels of 50 polygons at 512 x 512 take, on one core.
+"""Measure the time of coverage labels of 50 polygons at 512 x 512 pixels, on one core.
 
     python -m benchmarks.polygons
 
-Eight classes, 40 points a polygon, diameters of 20 to 180 pixels, drawn over each other. Writes
+Eight classes, 40 points per polygon, diameters of 20 to 180 pixels, overlapping. Writes
 benchmarks/results/loading/polygons.json.
 """
 

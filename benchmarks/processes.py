@@ -1,13 +1,13 @@
-"""Two processes with four images each against one with eight: how far apart their weights get.
+"""Compare the weights after training with two processes (2 x 4 images) and one (8 images).
 
     python -m benchmarks.processes
 
-Each verb learns the embedded digits for 20 steps, with the optimiser, the rate and the schedule of
-the recipes, and with every part of a batch that images have in common: mixing, views of dropped
-features, aligned classes, correlations, an auxiliary head. Dropout of the network is off, since
-processes draw it for themselves. The same in float64 tells a difference of the arithmetic from one
-of the training; one process against itself, with another number of threads or with weights that
-begin 1e-7 apart, tells how much of a difference the network makes of rounding.
+Each training method runs for 20 steps on the embedded digits, with the optimiser, learning rate and
+schedule of the recipes, and with everything that combines the images of a batch: mixing, dropped
+features, class alignment, correlations, an auxiliary head. Dropout is off, because each process has
+its own random numbers. Running in float64 separates rounding errors from other differences. One
+process compared with itself, with another number of threads or with initial weights changed by
+1e-7, shows how much the network amplifies rounding errors.
 Writes benchmarks/results/processes/cpu.json.
 """
 
@@ -36,9 +36,9 @@ from softiou.training import CustomParts, fitting, start_training
 
 RESULT = ROOT / "benchmarks" / "results" / "processes" / "cpu.json"
 STEPS, SHOWN = 20, (1, 2, 5, 10, 20)
-IMAGES = 8  # of a step
+IMAGES = 8  # per step
 CROP = "data.crop_px=[64, 64]"
-TEACHER = "TEACHER"  # in place of its run
+TEACHER = "TEACHER"  # placeholder for its run directory
 
 BASE = ("model.encoder_weights=none", "optim.validations=1", "data.workers=0", "precision=fp32")
 MIXED = ("cut_mix=0.5", "class_mix=0.5", "align=0.5")
@@ -65,12 +65,12 @@ class Case:
     """A training that one process, or several together, can do.
 
     Attributes:
-        name: Of its folder.
-        settings: Those of a configuration, as text.
-        exact: Whether it is in float64.
-        smooth: Whether SiLU takes the place of ReLU.
-        moved: How far apart the weights begin, relatively.
-        threads: Of each process.
+        name: Name of its folder.
+        settings: Settings of the configuration as text.
+        exact: Whether to use float64.
+        smooth: Whether to replace ReLU by SiLU.
+        moved: Relative change of the initial weights.
+        threads: Threads per process.
     """
 
     name: str
@@ -82,15 +82,15 @@ class Case:
 
 
 class Watch(Callback):
-    """Changes the network as a case needs it, and keeps the weights of some steps."""
+    """Modifies the network for a case, and saves the weights after some steps."""
 
     def __init__(self, folder: Path, case: Case) -> None:
         self.folder, self.case = folder, case
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switch dropout off, make a teacher as exact as the run, and bend no activation."""
+        """Disable dropout, and apply precision and activation of the case."""
         recipe: Any = pl_module
-        trainer.limit_val_batches = 1  # nobody looks at it
+        trainer.limit_val_batches = 1  # its result is not used
         for module in list(recipe.modules()):
             if isinstance(module, _DropoutNd):
                 module.p = 0.0
@@ -114,7 +114,7 @@ class Watch(Callback):
 
 
 def train(data: str, cases: list[Case], folder: Path) -> None:
-    """Train all cases in this process, which may be one of several that share each batch."""
+    """Train all cases in this process, which may be one of several."""
     for case in cases:
         fitting._PRECISIONS["fp32"] = "64-true" if case.exact else "32-true"  # type: ignore[assignment]
         torch.set_num_threads(case.threads)
@@ -130,13 +130,13 @@ def train(data: str, cases: list[Case], folder: Path) -> None:
 
 
 def write_cases(cases: list[Case], folder: Path) -> None:
-    """Write what `python -m benchmarks.processes DATA FOLDER` is to train."""
+    """Write the cases that `python -m benchmarks.processes DATA FOLDER` trains."""
     folder.mkdir(parents=True)
     (folder / "cases.json").write_text(json.dumps([asdict(case) for case in cases]))
 
 
 def train_by_two(data: str, cases: list[Case], folder: Path) -> None:
-    """Train all cases in two processes."""
+    """Train all cases with two processes."""
     write_cases(cases, folder)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", "-m", "benchmarks.processes", data, str(folder)]
@@ -159,7 +159,7 @@ def differences(one: Path, other: Path) -> dict[int, float]:
 
 
 def cases_of(teacher: Path) -> list[Case]:
-    """Return what both do: each verb, with the optimiser of the recipes and without magnifiers."""
+    """Return the cases: each training method, with several optimisers and activations."""
     cases = []
     for verb, own in VERBS.items():
         settings = [one.replace(TEACHER, str(teacher)) for one in (*BASE, *own)]
@@ -175,7 +175,7 @@ def cases_of(teacher: Path) -> list[Case]:
 
 
 def measure(work: Path) -> dict[str, Any]:
-    """Return the differences of every case by what is compared with one process of one thread."""
+    """Return the differences of every case from one process with one thread."""
     train("digits", [Case("teacher", [*BASE, CROP, f"optim.steps={STEPS}"])], work)
     cases = cases_of(work / "teacher" / "run")
     rounded = [case for case in cases if case.name.endswith("adamw, float32")]
@@ -201,7 +201,7 @@ def measure(work: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure and write the file, or be one of two processes."""
+    """Measure and write the file, or run as one of two processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("data", nargs="?")
     parser.add_argument("folder", nargs="?", type=Path)

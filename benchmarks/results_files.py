@@ -1,7 +1,7 @@
-"""The files of benchmarks/results/EXPERIMENT/: one JSON a run, and what it got of every image.
+"""The files in benchmarks/results/EXPERIMENT/: metrics of each run, and sums of every image.
 
-METHOD-seedK.json holds the figures, METHOD-seedK.npz the sums over the pixels of every image that
-the intervals of differences are drawn from, with the names of images and classes.
+METHOD-seedK.json has the metrics. METHOD-seedK.npz has the sums over the pixels of every image,
+from which the intervals of differences are computed, and the names of images and classes.
 """
 
 import io
@@ -19,15 +19,15 @@ from softiou._files import write_atomically
 from softiou.resampling import ImageStatistics
 
 RESULTS = ROOT / "benchmarks" / "results"
-# Two trainings agree in the sign of what chance alone has done every other time.
+# Two seeds agree in the sign of a random difference in half of all cases.
 DECIDING_SEEDS = 3
-# What the figures of the tables are functions of.
+# The statistics from which the metrics in the tables are computed.
 _KEPT = ("counts_", "bins_", "boundary_bins_", "masses_")
 
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What a run got of every image.
+    """The sums of every image in a run.
 
     Attributes:
         statistics: Sums over the pixels of each image.
@@ -41,24 +41,24 @@ class Sums:
 
 
 def result_file(experiment: str, method: str, seed: int) -> Path:
-    """Return where the figures of a run are."""
+    """Return the file with the metrics of a run."""
     return RESULTS / experiment / f"{method}-seed{seed}.json"
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the figures of a run."""
+    """Read the metrics of a run."""
     content: dict[str, Any] = json.loads(path.read_text())
     return content
 
 
 def read_results(experiment: str) -> list[dict[str, Any]]:
-    """Return the figures of all runs of an experiment, by file name."""
+    """Read the metrics of all runs of an experiment, by file name."""
     files = sorted((RESULTS / experiment).glob("*-seed*.json"))
     return [read_result(path) for path in files]
 
 
 def read_contrasts(experiment: str) -> list[dict[str, Any]]:
-    """Return the differences that `benchmarks.differences` has found, none before it ran."""
+    """Read the differences written by `benchmarks.differences`; empty if there are none."""
     file = RESULTS / experiment / "differences.json"
     contrasts: list[dict[str, Any]] = []
     if file.exists():
@@ -67,7 +67,7 @@ def read_contrasts(experiment: str) -> list[dict[str, Any]]:
 
 
 def is_decided(contrast: Mapping[str, Any], figure: str) -> bool:
-    """Say whether the interval of a difference excludes zero; fewer than three seeds never do."""
+    """Return whether the interval of a difference excludes 0; False with less than three seeds."""
     low, high = contrast["metrics"][figure]["interval"]
     return len(contrast["seeds"]) >= DECIDING_SEEDS and (low > 0 or high < 0)
 
@@ -75,7 +75,7 @@ def is_decided(contrast: Mapping[str, Any], figure: str) -> bool:
 def write_result(
     path: Path, content: Mapping[str, Any], statistics: ImageStatistics, stems: Sequence[str]
 ) -> None:
-    """Write the figures of a run and, before them, its sums over every image."""
+    """Write the sums of every image, and then the metrics of a run."""
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {
         name: tensor.to(torch.float32 if tensor.is_floating_point() else torch.int32).numpy()
@@ -90,7 +90,7 @@ def write_result(
 
 
 def copy_result(source: Path, target: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy a run's figures and sums, with `changes` to the former; return the figures."""
+    """Copy metrics (updated by `changes`) and sums of a run; return the metrics."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.with_suffix(".npz").exists():
         write_atomically(source.with_suffix(".npz").read_bytes(), target.with_suffix(".npz"))
@@ -100,7 +100,7 @@ def copy_result(source: Path, target: Path, changes: Mapping[str, Any]) -> dict[
 
 
 def read_sums(path: Path) -> Sums | None:
-    """Return what a run got of every image; None for runs of which it was not kept."""
+    """Read the sums of every image of a run; None if they were not stored."""
     sums = path.with_suffix(".npz")
     if not sums.exists():
         return None

@@ -1,13 +1,12 @@
-"""What a large GeoTIFF costs: crops a second, memory and seconds of the start-up, of a prediction.
+"""Measure large GeoTIFFs: crops per second, and time and memory of start and prediction.
 
     python -m benchmarks.scenes                  # four scenes, some GiB in a temporary folder
     python -m benchmarks.scenes --predict RUN    # also predicts them with a run of four bands
 
-Scenes have four 16-bit bands and a mask of bytes in a TIFF of the same form, all deflated: in tiles
-of 512 or 256 pixels, or in strips as GDAL writes them without further options; one has its mask in
-a PNG. A fresh process opens each as a training does, and draws crops of 512 x 512 with all
-transforms. Rates are of the processor's time of one thread. Writes
-benchmarks/results/loading/scenes.json, or --out.
+Scenes have four 16-bit bands, and an 8-bit mask in a TIFF with the same layout, all deflated: in
+tiles of 512 or 256 pixels, or in strips, the default of GDAL; one has its mask in a PNG. A new
+process opens each as a training does, and loads random crops of 512 x 512 with all transforms.
+Rates are per processor time of one thread. Writes benchmarks/results/loading/scenes.json, or --out.
 """
 
 import argparse
@@ -45,7 +44,7 @@ SCENES: dict[str, dict[str, Any]] = {
 }
 BANDS = (1, 2, 3, 4)
 CROP_PX = (512, 512)
-_ROWS = 512  # written at once
+_ROWS = 512  # rows written at a time
 
 
 def write_scene(root: Path, side_px: int, how: dict[str, Any], *, png: bool = False) -> None:
@@ -75,16 +74,16 @@ def write_scene(root: Path, side_px: int, how: dict[str, Any], *, png: bool = Fa
 
 
 def peak_mib() -> float:
-    """Return the highest resident memory of this program so far, on Linux.
+    """Return the peak resident memory of this process in MiB (Linux only).
 
-    `ru_maxrss` would count the program that has started this one, too.
+    `ru_maxrss` would include the program that has started this one.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measure(root: Path, crops: int) -> dict[str, float]:
-    """Open a data set as a training does, and draw crops; seconds, rates and memory."""
+    """Open a data set as a training does, and load crops; return times, rates and memory."""
     start_mib, found = peak_mib(), {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
@@ -102,7 +101,7 @@ def measure(root: Path, crops: int) -> dict[str, float]:
         for number in range(crops):
             stream[number]
 
-    stream[crops]  # what the first one opens
+    stream[crops]  # the first crop opens the files
     timed("crops, s", draw)
     found["crops a second"] = round(crops / found.pop("crops, s"), 1)
     found |= {"imports, MiB": round(start_mib), "peak, MiB": round(peak_mib())}
@@ -112,7 +111,7 @@ def measure(root: Path, crops: int) -> dict[str, float]:
 
 
 def checked(root: Path) -> dict[str, float]:
-    """Look at every pixel, as softiou check does."""
+    """Check every pixel, as softiou check does."""
     begin = time.process_time()
     check_dataset(str(root), bands=Bands(BANDS))
     seconds = round(time.process_time() - begin, 2)
@@ -120,7 +119,7 @@ def checked(root: Path) -> dict[str, float]:
 
 
 def predicted(root: Path, run: Path) -> dict[str, float]:
-    """Predict the scene in windows, and compare its place with that of the mask."""
+    """Predict the scene in windows, and compare its georeference with that of the mask."""
     image, out = root / "train" / "images" / "scene.tif", root / "masks"
     start_mib, begin = peak_mib(), time.process_time()
     settings: dict[str, Any] = {"window": 1024, "overlap": 0, "batch_size": 1}
@@ -141,7 +140,7 @@ def predicted(root: Path, run: Path) -> dict[str, float]:
 
 
 def in_a_process(work: str, root: Path, value: object) -> dict[str, Any]:
-    """Run one of the functions above in a fresh process."""
+    """Run one of the functions above in a new process."""
     options = ["--work", work, "--data", str(root), "--value", str(value)]
     command = [sys.executable, "-m", "benchmarks.scenes", *options]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
@@ -150,7 +149,7 @@ def in_a_process(work: str, root: Path, value: object) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure all scenes and write the result, or answer for one of them."""
+    """Measure all scenes and write the result, or measure one scene in a subprocess."""
     parser = argparse.ArgumentParser(description="Large GeoTIFFs: loading, memory, prediction.")
     parser.add_argument("--side", type=int, default=10_000)
     parser.add_argument("--crops", type=int, default=60)

@@ -1,9 +1,10 @@
-"""What a semi-supervised step costs beside its parts, in one process, interleaved.
+"""Compare the time of a semi-supervised step with its parts, interleaved in one process.
 
     python -m benchmarks.semi_supervised DATA --split SPLIT
 
-The parts are the forward and backward of the labelled batch, the same of the unlabelled one (as if
-it had labels), and the forward of the teacher; the step must cost at most 1.1 times their sum.
+The parts are forward and backward of the labelled batch, the same of the unlabelled batch (with
+random labels), and the forward pass of the teacher; the step should take at most 1.1 times their
+sum.
 Writes benchmarks/results/semi_supervised/cpu.json.
 """
 
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def measure(data: str, split: str, settings: tuple[str, ...], *, rounds: int) -> dict[str, Any]:
-    """Return seconds of the step and of its parts, and the ratio of the step to their sum."""
+    """Return the seconds of the step and of its parts, and the ratio to their sum."""
     dataset = open_dataset(data, split)
     images = open_unlabeled(data, split)
     config = load_config(source=data, overrides=[*MODEL, *settings])

@@ -1,12 +1,12 @@
-"""Samples a second from shards beside the same files in a folder, and what ten million images cost.
+"""Compare samples per second from shards and from a folder; estimate ten million images.
 
     python -m benchmarks.shards
-    python -m benchmarks.shards --plan      # a table of what is measured, for 10^7 and 10^9 images
+    python -m benchmarks.shards --plan      # estimates for 10^7 and 10^9 images
 
-One data set lies in a folder and, written by `softiou check --fix --shards`, in tar archives on the
-same disk. A process loads the samples of both in random order, in turn, and takes the medians of
-the processor's time and of the time on the wall. Then it counts what a sample takes: to write, to
-index and to open, and bytes. Writes benchmarks/results/shards/cpu.json.
+A data set is stored in a folder and, written by `softiou check --fix --shards`, in tar archives on
+the same disk. A process loads the samples of both in random order, interleaved, and takes the
+medians of processor time and wall-clock time. It also measures, per sample, the time to write, to
+index and to open, and the bytes. Writes benchmarks/results/shards/cpu.json.
 """
 
 import argparse
@@ -28,19 +28,19 @@ from softiou.data import open_dataset
 from softiou.data.shards import indices, shards_in
 
 RESULT = ROOT / "benchmarks" / "results" / "shards" / "cpu.json"
-SAMPLES = 32  # of a round
+SAMPLES = 32  # samples per round
 SHARD_BYTES = 4_000_000
 
 
 def seconds_of(work: Callable[[], Any]) -> tuple[float, float]:
-    """Return the time of the processor and on the wall."""
+    """Return processor time and wall-clock time."""
     begin = time.process_time(), time.perf_counter()
     work()
     return time.process_time() - begin[0], time.perf_counter() - begin[1]
 
 
 def loading(folder: Path, shards: Path, rounds: int) -> dict[str, float]:
-    """Return samples a second of both, and the ratio of shards to the folder."""
+    """Return samples per second of both, and the ratio of shards to folder."""
     sources = {name: open_dataset(path, "train") for name, path in
                (("folder", folder), ("shards", shards))}  # fmt: skip
     random = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def loading(folder: Path, shards: Path, rounds: int) -> dict[str, float]:
 
 
 def opening(shards: Path) -> dict[str, float]:
-    """Return microseconds a sample of the first and of later openings."""
+    """Return the microseconds per sample to open the data set, first and later."""
     samples = len(open_dataset(shards, "train"))
     found: dict[str, float] = {}
     for name in ("first", "later"):
@@ -85,7 +85,7 @@ def opening(shards: Path) -> dict[str, float]:
 
 
 def measure(name: str, count: int, rounds: int) -> dict[str, Any]:
-    """Write the data set both ways and measure."""
+    """Write the data set in both forms, and measure."""
     with TemporaryDirectory() as place:
         folder, shards = Path(place, "folder"), Path(place, "shards")
         write_images(folder, SIZES[name][0], count)
@@ -105,7 +105,7 @@ def measure(name: str, count: int, rounds: int) -> dict[str, Any]:
 
 
 def plan() -> None:
-    """Print the time of one core and the bytes of many images, from the results."""
+    """Print estimates of time on one core and bytes for many images, from the results."""
     found = json.loads(RESULT.read_text())["images"]["480x360"]
     stores = json.loads((ROOT / "benchmarks/results/distillation/cpu.json").read_text())["store"]
     label_bytes = 480 * 360 * next(one["bytes_per_pixel"] for one in stores if one["stride"] == 4)

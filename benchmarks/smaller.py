@@ -1,4 +1,4 @@
-"""A copy of a data set at a fraction of its size, for experiments that small pictures suffice."""
+"""Downscaled copies of data sets, for experiments that do not need full resolution."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ COPIES = ROOT / "runs" / "smaller"
 def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
     """Return a folder with the images of a data set at 1 / factor of their height and width.
 
-    Images are reduced with a bicubic filter, and masks take the nearest pixel. A folder that is
-    complete is not written again.
+    Images are reduced with a bicubic filter, masks by nearest neighbour. A complete folder is not
+    written again.
 
     Args:
         source: Data set folder with images as .jpg or .png and masks in folders called `masks`.
         factor: At least 2.
-        shares: Each of the factor x factor pixels that become one has a mask of its own, as if of
-            another annotator: their votes are the share of the area that each class covers.
+        shares: Write a separate mask for each of the factor x factor pixels of a reduced pixel, as
+            if by several annotators; their votes are the area fraction of each class.
     """
     copy = COPIES / f"{source.name}_{factor}{'_shares' if shares else ''}"
     if copy.exists():
@@ -45,7 +45,7 @@ def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
 def _reduced(
     file: Path, target: Path, factor: int, *, shares: bool
 ) -> Iterator[tuple[Path, Image.Image]]:
-    """Yield the pictures that one becomes, and where they belong."""
+    """Yield the reduced pictures of one file, and their paths."""
     with Image.open(file) as image:
         size = (round(image.width / factor), round(image.height / factor))
         if not file.parent.name.startswith("masks"):

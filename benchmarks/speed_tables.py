@@ -1,14 +1,14 @@
-"""Tables of what things cost: time, memory and files, as the benchmarks measured them."""
+"""Tables of time, memory and file sizes from the results of the benchmarks."""
 
 from collections.abc import Callable
 from typing import Any
 
-# What of benchmarks.loss a user cares about: (case, shape of the logits, dtype) and its name.
+# The cases of benchmarks.loss in the table: (case, shape of the logits, dtype) and name.
 LOSS_ROWS = {
     ("hard", "4x19x512x512", "fp32"): "hard labels, 19 classes",
     ("hard", "1x150x512x512", "fp32"): "hard labels, 150 classes",
     ("dense", "4x19x512x512", "fp32"): "soft labels, 19 classes",
-    ("smoothed", "4x19x512x512", "fp32"): "smoothed at the borders, 19 classes",
+    ("smoothed", "4x19x512x512", "fp32"): "smoothed at boundaries, 19 classes",
     ("mixture", "4x19x512x512", "fp32"): "0.25 CE + 0.75 JML, 19 classes",
     ("stride4", "2x150x128x128 to 512x512", "fp32"): "from stride-4 logits, 150 classes",
     ("step", "4x19x64x128 to 256x512", "bf16"): "whole training step, 19 classes",
@@ -24,7 +24,7 @@ LOSS_COLUMNS = (
 
 
 def store_table(results: dict[str, Any]) -> str:
-    """Return what the soft labels of a teacher cost on disk: a row a stride."""
+    """Return a table of the size of stored soft labels, one row per stride."""
     lines = [
         "| stride | mass, levels | bytes a pixel | dense fp16 | soft IoU with the teacher, % | "
         "crop read in, ms |",
@@ -40,7 +40,7 @@ def store_table(results: dict[str, Any]) -> str:
 
 
 def semi_table(results: dict[str, Any]) -> str:
-    """Return what a semi-supervised step costs beside its parts: a row a method."""
+    """Return a table of semi-supervised steps and their parts, one row per method."""
     lines = [
         "| method | step, ms | labelled | unlabelled | teacher | step / sum of parts | quartiles |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -55,7 +55,7 @@ def semi_table(results: dict[str, Any]) -> str:
 
 
 def metrics_table(results: dict[str, Any]) -> str:
-    """Return what an update of the metrics costs: a row a number of threads and a way."""
+    """Return a table of metric updates, one row per number of threads and implementation."""
     size = next(name for name in results["state_bytes_of_an_update"] if name in results["image"])
     growth = results["state_bytes_of_an_update"][size]
     lines = [
@@ -76,7 +76,7 @@ def metrics_table(results: dict[str, Any]) -> str:
 
 
 def bootstrap_table(results: dict[str, Any]) -> str:
-    """Return what the intervals cost: a row a set of figures."""
+    """Return a table of the time of intervals, one row per set of metrics."""
     figures, seconds = results["figures"], results["seconds"]
     names = {
         "counts": f"{figures['counts']} intervals: overlap and accuracy, of classes, worst cases",
@@ -89,7 +89,7 @@ def bootstrap_table(results: dict[str, Any]) -> str:
 
 
 def export_table(results: dict[str, Any]) -> str:
-    """Return which models export, and how near the files are: a row a model, and why not below."""
+    """Return a table of exported models and their errors, with reasons for failures below."""
     versions = results["versions"]
     names = ", ".join(f"{name} {versions[name]}" for name in ("torch", "onnxruntime"))
     lines = [
@@ -117,7 +117,7 @@ def _export_cells(row: dict[str, Any]) -> list[str]:
 
 
 def steps_table(results: dict[str, Any]) -> str:
-    """Return what a training step costs: a row a ratio of two ways, with quartiles."""
+    """Return a table of ratios of training steps with quartiles."""
     lines = ["| step time | ratio | quartiles |", "| --- | ---: | ---: |"]
     for name, ratio in results["steps"]["ratios"].items():
         low, high = ratio["quartiles"]
@@ -126,7 +126,7 @@ def steps_table(results: dict[str, Any]) -> str:
 
 
 def loss_table(results: dict[str, Any]) -> str:
-    """Return what one machine measured of the losses: a row a job, forward and backward."""
+    """Return a table of the losses on one machine, forward and backward, one row per case."""
     machine, torch = results["machine"], results["versions"]["torch"]
     where = f"{machine['cores']} cores, {machine['threads']} threads"
     lines = [
@@ -147,7 +147,7 @@ def loss_table(results: dict[str, Any]) -> str:
 
 
 def kinds_table(results: dict[str, Any]) -> str:
-    """Return what kinds of target cost beside hard labels: a row a kind, in two types of logits."""
+    """Return a table of the kinds of target relative to hard labels, for two dtypes."""
     dtypes = ("fp32", "bf16")
     titles = [f"{dtype}, {what}" for dtype in dtypes for what in ("ms", "times hard labels")]
     lines = [f"| target | {' | '.join(titles)} |", f"| --- |{' ---: |' * len(titles)}"]
@@ -162,7 +162,7 @@ def kinds_table(results: dict[str, Any]) -> str:
 
 
 def outcomes_table(results: dict[str, Any]) -> str:
-    """Return what one and two classes cost beside PyTorch's function and the fastest peer."""
+    """Return a table of one and two classes, with PyTorch's function and the fastest library."""
     lines = [
         "| logits | labels | dtype | softiou, ms | times PyTorch's | times the fastest peer |",
         "| --- | --- | --- | ---: | ---: | ---: |",
@@ -184,7 +184,7 @@ def outcomes_table(results: dict[str, Any]) -> str:
 
 
 def _loss_cells(found: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the cells of a job from its rows by contender; a dash for what was not measured."""
+    """Return the cells of a case from its rows by contender; a dash if not measured."""
     times = [_milliseconds(found.get(n)) for n in ("softiou", "cross-entropy", "plain formula")]
     peers = [row for row in found.values() if row["peer"]]
     fastest = min(peers, key=lambda row: row["seconds_median"], default=None)
@@ -206,9 +206,9 @@ def _mebibytes(row: dict[str, Any] | None) -> str:
     return f"{row['peak_extra_mib']:.0f}"
 
 
-# Folder of the results and how to write them, by the name of the table.
+# Folder of the results and function that writes the table, by the name of the table.
 def name_table(results: dict[str, Any]) -> str:
-    """Return the names of other libraries beside ours: a row a name."""
+    """Return a table of names of other libraries and their replacements."""
     versions = results["versions"]
     lines = [
         "| library | theirs | ours | same value? | times as fast |",
@@ -230,7 +230,7 @@ def name_table(results: dict[str, Any]) -> str:
 
 
 def loading_table(results: dict[str, Any]) -> str:
-    """Return how many images a core loads beside plain loops: a row a size; "" for other files."""
+    """Return a table of loading rates, one row per size; "" for other files."""
     if "rounds" not in results:
         return ""
     names = {"softiou": "softiou", "loop": "torchvision v2", "albumentations": "Albumentations"}

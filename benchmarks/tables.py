@@ -1,12 +1,12 @@
 """Write the tables of the pages from the files in benchmarks/results/.
 
     python -m benchmarks.tables            # writes
-    python -m benchmarks.tables --check    # fails when a table is not what the files say
+    python -m benchmarks.tables --check    # fails if a table is not up to date
 
-A table stands between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is an experiment, or
-EXPERIMENT_calibration or EXPERIMENT_differences (of the intervals that `benchmarks.differences` has
-found), after a colon the methods that it shows: `<!-- table: camvid: ce jml -->`. What things cost
-is in `benchmarks.speed_tables`.
+A table is written between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is EXPERIMENT,
+EXPERIMENT_calibration or EXPERIMENT_differences (intervals of `benchmarks.differences`), optionally
+followed by the methods to show: `<!-- table: camvid: ce jml -->`. Tables of time and memory are in
+`benchmarks.speed_tables`.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def table(name: str, methods: Sequence[str] = ()) -> str:
-    """Return a Markdown table: of what was measured, or of an experiment."""
+    """Return a Markdown table of measurements or of an experiment."""
     if name not in MEASURED:
         return accuracy_table(name, methods)
     folder, make = MEASURED[name]

@@ -1,4 +1,4 @@
-"""One run of an experiment: train, calibrate on the validation split, evaluate, and write down."""
+"""One run of an experiment: train, calibrate on the validation split, evaluate, save."""
 
 import json
 import re
@@ -35,9 +35,9 @@ class Trial:
 
     Attributes:
         experiment: Its name.
-        declared: What experiments.yaml says of it.
+        declared: Its declaration in experiments.yaml.
         method: One of its methods.
-        seed: Of weights and data.
+        seed: Seed of weights and data.
     """
 
     experiment: str
@@ -47,44 +47,44 @@ class Trial:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Return what the method sets, on top of what all methods share."""
+        """Return the settings of the method, including those shared by all methods."""
         declared = self.declared
         merged = {**declared["settings"], **declared["methods"][self.method], "seed": self.seed}
         return {key: value for key, value in merged.items() if key != "peer_loss"}
 
     @property
     def peer_loss(self) -> str | None:
-        """Return which loss of another library takes the place of ours, None for ours."""
+        """Return the name of the loss of another library, or None."""
         name: str | None = self.declared["methods"][self.method].get("peer_loss")
         return name
 
     @property
     def teacher(self) -> str | None:
-        """Return the method that has to be trained first, None for nothing."""
+        """Return the method of the teacher, which has to be trained first, or None."""
         return next((self.settings[key] for key in TEACHERS if key in self.settings), None)
 
     @property
     def is_trained(self) -> bool:
-        """Say whether its run lies here, finished."""
+        """Return whether its run exists and is finished."""
         return (self.run_of(self.method) / "evaluation.json").exists()
 
     @property
     def name(self) -> str:
-        """Return what to call it."""
+        """Return the name of the trial."""
         return f"{self.experiment}, {self.method}, seed {self.seed}"
 
     @property
     def source(self) -> str:
-        """Return the data set, at the fraction of its size that `smaller` says."""
+        """Return the data set, downscaled by `smaller`."""
         source = _value("source", self.declared["source"])
         factor: int | None = self.declared.get("smaller")
         return source if factor is None else str(smaller_copy(Path(source), factor))
 
     @property
     def scored(self) -> str:
-        """Return the data set that is scored: at a fraction of its size if `scored_at` says so.
+        """Return the data set for evaluation, downscaled by `scored_at`.
 
-        There the truth is the share of the area that each class covers.
+        Its labels are the area fractions of the classes.
         """
         factor: int | None = self.declared.get("scored_at")
         place = Path(self.source)
@@ -92,16 +92,16 @@ class Trial:
 
     @property
     def result(self) -> Path:
-        """Return the results file."""
+        """Return the path of the results file."""
         return result_file(self.experiment, self.method, self.seed)
 
     def equals(self, other: "Trial") -> bool:
-        """Say whether another trial trains and scores just so; never of one that has a teacher."""
+        """Return whether another trial is equal; False for trials with a teacher."""
         return self.teacher is None and self._all_of_it == other._all_of_it
 
     @property
     def _all_of_it(self) -> tuple[Any, ...]:
-        """Return what the figures follow from."""
+        """Return everything that determines the metrics."""
         scored = [
             self.declared.get(key)
             for key in ("source", "smaller", "scored_at", "eval_split", "eval_labels")
@@ -114,10 +114,10 @@ class Trial:
 
 
 def run_trial(trial: Trial, *, again: bool = False) -> None:
-    """Train and evaluate, going on from where a killed run stopped, and write the results file.
+    """Train (or resume a killed run), evaluate, and write the results file.
 
-    A results file that is there stays, unless it is to be made again: of a teacher that is trained
-    for its students alone nothing else is wanted.
+    An existing results file is kept unless it is to be replaced, for instance if only the run of a
+    teacher is needed.
     """
     run = trial.run_of(trial.method)
     commit = _begun_at(run)
@@ -145,7 +145,7 @@ def run_trial(trial: Trial, *, again: bool = False) -> None:
 
 
 def set_aside(trial: Trial) -> None:
-    """Rename a run that another commit began, and what belongs to it, so that a new one begins."""
+    """Rename a run that was started by another commit, so that a new one is started."""
     run = trial.run_of(trial.method)
     commit = beside(run, ".commit")
     if not commit.exists() or commit.read_text() == current_commit():
@@ -157,12 +157,12 @@ def set_aside(trial: Trial) -> None:
 
 
 def beside(run: Path, suffix: str) -> Path:
-    """Return the file next to a run directory that is called as it is."""
+    """Return the file next to a run directory with the same name."""
     return run.with_name(run.name + suffix)
 
 
 def _begun_at(run: Path) -> str:
-    """Return the commit that a run was begun at, and say when another one goes on with it."""
+    """Return the commit that started a run; print a line if another one continues it."""
     file, now = beside(run, ".commit"), current_commit()
     if not (run / "config.yaml").exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _begun_at(run: Path) -> str:
 
 
 def _teachers(trial: Trial, source: str) -> dict[str, Any]:
-    """Replace the method of a teacher by its run, or by the soft labels that it makes."""
+    """Replace the name of a teacher's method by its run or its soft labels."""
     found: dict[str, Any] = {}
     for key in TEACHERS:
         if key in trial.settings:
@@ -187,7 +187,7 @@ def _teachers(trial: Trial, source: str) -> dict[str, Any]:
 
 
 def _of_the_average(run: Path, source: str, split: str, labels: TargetKind) -> dict[str, Any]:
-    """Score the teacher of a semi-supervised run, the average of its student, too."""
+    """Evaluate the teacher of a semi-supervised run, the moving average of the student."""
     if load_config(file=run / "config.yaml").verb != "semi":
         return {}
     trained = load_trained(run, weights="teacher")
@@ -196,7 +196,7 @@ def _of_the_average(run: Path, source: str, split: str, labels: TargetKind) -> d
 
 
 def _content(trial: Trial, run: Path, commit: str, evaluation: EvaluationResult) -> dict[str, Any]:
-    """Return figures in per cent, with all that is needed to repeat them."""
+    """Return the metrics in per cent, with everything needed to reproduce them."""
     config = yaml.safe_load((run / "config.yaml").read_text())
     found = evaluation.content
     truth = [[image["stem"], image["truth"]] for image in found["images"]]
@@ -224,13 +224,13 @@ def _lines(run: Path) -> list[dict[str, Any]]:
 
 
 def _seconds(run: Path) -> int:
-    """Training time over all resumptions, validation included: what the last line says."""
+    """Return the training time in seconds, including validation and earlier parts of the run."""
     seconds: float = _lines(run)[-1]["seconds"]
     return round(seconds)
 
 
 def _learning_curve(run: Path) -> list[dict[str, float]]:
-    """Return the scores on the validation split, by step."""
+    """Return the metrics on the validation split by step."""
     wanted = {"step": "step", "val/miou_d": "miou_d", "val/ece_d": "ece_d"}
     return [
         {short: line[name] for name, short in wanted.items() if name in line}
@@ -240,7 +240,7 @@ def _learning_curve(run: Path) -> list[dict[str, float]]:
 
 
 def _value(key: str, value: Any) -> str:
-    """A setting as YAML text; paths are taken from the project or the folder that holds it."""
+    """Return a setting as YAML; relative paths are relative to the project or its parent."""
     if isinstance(value, str) and value.endswith(".txt"):
         return str(ROOT / value)
     is_path = key in _PATHS and value not in ("none", "imagenet", "digits")
@@ -252,7 +252,7 @@ def _plain(value: Any) -> str:
 
 
 def _without_own_paths(config: Any) -> Any:
-    """Replace the folders of this machine by "." and "..", as seen from the project."""
+    """Replace absolute paths by paths relative to the project."""
     text = json.dumps(config)
     for folder, short in ((ROOT, "."), (ROOT.parent, "..")):
         text = re.sub(re.escape(str(folder)) + r'(?=[/"])', short, text)

@@ -1,12 +1,13 @@
-"""Random jobs of the Triton kernels, interpreted on the CPU, against the definition in float64.
+"""Compare the Triton kernels, interpreted on the CPU, with the reference on random inputs.
 
     python -m benchmarks.triton_cases                          # 1,000 cases, at most 25 minutes
     python -m benchmarks.triton_cases --cases 9000 --first 1000
 
-A case draws everything: kinds of target, one or two of them, classes, dtypes, memory layouts,
-ignored and impossible labels, `valid`, weights, and logits at a stride. It compares all sums, and
-the gradient of a random linear function of them. Writes benchmarks/results/triton/interpreter.json;
-a case that is wrong is printed with its number, and ends the program with status 1.
+Everything in a case is random: one or two targets and their kinds, classes, dtypes, memory layouts,
+ignored and invalid labels, `valid`, weights, and the stride of the logits. All sums are compared
+with those in float64, and the gradient of a random linear function of them. Writes
+benchmarks/results/triton/interpreter.json. A wrong case is printed with its number, and the program
+ends with status 1.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from typing import Any
 
-os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported, which decides then
+os.environ["TRITON_INTERPRET"] = "1"  # must be set before Triton is imported
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from softiou.targets import Target
 
 RESULT = ROOT / "benchmarks" / "results" / "triton" / "interpreter.json"
 IGNORE = 255
-MOST_ENTRIES = 4_000  # of the logits at full resolution: the interpreter is slow
+MOST_ENTRIES = 4_000  # of full-resolution logits, because the interpreter is slow
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x,
     "classes last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
@@ -50,14 +51,14 @@ EXCLUSIVE = (
 
 @dataclass(frozen=True)
 class Case:
-    """A job, and what its gradient is taken of.
+    """The input of one comparison.
 
     Attributes:
-        kinds: Of its targets.
+        kinds: Kinds of its targets.
         logits: (N, C, *S), or (N, C, h, w) at a stride.
-        targets: One or two.
+        targets: One or two targets.
         maps: `valid` and weights.
-        settings: Of the pass.
+        settings: Settings of the pass.
     """
 
     kinds: tuple[str, ...]
@@ -68,7 +69,7 @@ class Case:
 
 
 class Draw:
-    """Draws a case from the generator of its number."""
+    """Draws a random case, seeded by its number."""
 
     def __init__(self, number: int) -> None:
         self.rng = np.random.default_rng(number)
@@ -81,11 +82,11 @@ class Draw:
         self.space = self._space()
 
     def choose(self, *options: Any) -> Any:
-        """Draw one of several."""
+        """Draw one of several values."""
         return options[self.rng.integers(len(options))]
 
     def case(self) -> Case:
-        """Draw the rest."""
+        """Draw a case."""
         kinds = EXCLUSIVE if self.activation == "softmax" else ("hard", "soft", "integers")
         drawn = tuple(str(self.choose(*kinds)) for _ in range(self.choose(1, 1, 2)))
         wanted = [self._target(kind) for kind in drawn]
@@ -111,7 +112,7 @@ class Draw:
     def _logits(self) -> Tensor:
         size = self.space
         if self.low:
-            # Seldom at a high stride: who writes a gradient there goes through many pixels.
+            # Rarely a high stride, because its gradient sums over many pixels.
             most = self.choose(2, 2, 4, 4, 24)
             least = [-(-side // most) for side in size]
             size = tuple(
@@ -192,8 +193,8 @@ def compare(number: int) -> dict[str, Any]:
     """Run a case.
 
     Returns:
-        Its kinds and dtype, and the largest errors of sums and gradient as shares of what is
-        allowed, which is the rounding of float32 (or of the logits' dtype for their gradient).
+        Its kinds and dtype, and the largest errors of sums and gradient relative to the tolerance,
+        which is the rounding of float32 (or of the logits' dtype for their gradient).
     """
     case = Draw(number).case()
     sums, gradient = _run(case, case.logits, "triton")
@@ -202,7 +203,7 @@ def compare(number: int) -> dict[str, Any]:
     of_sums = 0.0
     for own, exact in zip(sums, expected, strict=True):
         of_sums = max(of_sums, _excess(own, exact, 1e-5, 1e-6 * max(1, pixels) ** 0.5))
-    # The interpreter cuts bfloat16 off where a device rounds to the nearest.
+    # The interpreter truncates to bfloat16, whereas a GPU rounds to nearest.
     rounding = torch.finfo(case.logits.dtype).eps
     bounds = (2e-5, 1e-5) if rounding < 1e-5 else (1.01 * rounding, 1e-4)
     return {
@@ -234,7 +235,7 @@ def _names(statistics: OverlapStatistics) -> list[str]:
 
 
 def _excess(found: Tensor, right: Tensor, relative: float, absolute: float) -> float:
-    """Return the largest error as a share of the allowed one; infinite for another shape or NaN."""
+    """Return the largest error relative to the tolerance; infinity for a wrong shape or NaN."""
     if found.shape != right.shape or not torch.isfinite(found).all():
         return float("inf")
     error = (found.double() - right.double()).abs() / (absolute + relative * right.double().abs())
@@ -242,7 +243,7 @@ def _excess(found: Tensor, right: Tensor, relative: float, absolute: float) -> f
 
 
 def main() -> None:
-    """Run the cases, print those that are wrong, and write the result."""
+    """Run the cases, print the wrong ones, and write the result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -251,7 +252,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=25.0, help="stop after that")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    np.seterr(all="ignore")  # the interpreter computes in NumPy, where exp(1e4) warns
+    np.seterr(all="ignore")  # the interpreter uses NumPy, which warns of overflow in exp
     start, commit, rows = time.monotonic(), current_commit(), []
     for number in range(arguments.first, arguments.first + arguments.cases):
         if time.monotonic() - start > 60 * arguments.minutes:
@@ -268,7 +269,7 @@ def main() -> None:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Count the cases, and name those that are wrong."""
+    """Count the cases, and list the wrong ones."""
     wrong = [row["number"] for row in rows if max(row["sums"], row["gradient"]) > 1]
     return {
         "date": str(date.today()),

@@ -1,10 +1,10 @@
-"""What slices of volumes cost: slices a second and memory of NIfTI files and DICOM series.
+"""Measure reading slices of volumes: slices per second and memory, for NIfTI and DICOM.
 
     python -m benchmarks.volumes            # 400 MB in a temporary folder
 
-A CT-like volume of 512 x 512 x 200 voxels in 16 bits: noise in a body, air around it. A fresh
-process reads slices with a neighbour on each side in random order, as a training does, and crops
-nothing. Rates are of the processor's time of one thread; memory is the peak over that before the
+The volume is like a CT of 512 x 512 x 200 voxels in 16 bits: noise in a body, air around it. A new
+process reads slices with a neighbour on each side in random order, as a training does, without
+crops. Rates are per processor time of one thread; memory is the peak in addition to that before the
 first slice. Writes benchmarks/results/loading/volumes.json, or --out.
 """
 
@@ -33,11 +33,11 @@ from softiou.data.volumes import slices_of
 RESULT = ROOT / "benchmarks" / "results" / "loading" / "volumes.json"
 SIZE = (200, 512, 512)
 FILES = ("case.nii", "case.nii.gz", "series")
-HIDDEN = "sys.modules['indexed_gzip'] = None"  # as if it was not installed
+HIDDEN = "sys.modules['indexed_gzip'] = None"  # as if it were not installed
 
 
 def write_volumes(root: Path, size: tuple[int, int, int] = SIZE) -> None:
-    """Write a volume (Z, Y, X) in each form."""
+    """Write a volume (Z, Y, X) in each format."""
     random = np.random.default_rng(0)
     values = np.full(size, -1000, np.int16)
     body = values[:, size[1] // 6 : -size[1] // 6, size[2] // 6 : -size[2] // 6]
@@ -64,9 +64,9 @@ def write_volumes(root: Path, size: tuple[int, int, int] = SIZE) -> None:
 
 
 def measure(path: Path, seconds: float) -> dict[str, float]:
-    """Read slices in random order, all of them at least once or for some seconds."""
+    """Read slices in random order, all of them once or for some seconds."""
     bands = Bands((1, 2, 3), ((-160, 240),) * 3, neighbours=1, axis="z")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak memory
     before, start = _peak_mib(), time.process_time()
     slices = [*slices_of(path, "case", "z").values()]
     opened = time.process_time() - start
@@ -101,7 +101,7 @@ def _in_a_process(path: Path, seconds: float, first: str = "") -> dict[str, floa
 
 
 def main() -> None:
-    """Measure each form, and write the figures."""
+    """Measure each format, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--seconds", type=float, default=20)

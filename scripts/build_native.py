@@ -1,11 +1,11 @@
-"""Compile the C files of the package into src/softiou/_compiled: what pip runs before it installs.
+"""Compile the C files of the package into src/softiou/_compiled; run by pip when it installs.
 
-    python scripts/build_native.py    # after a change of a C file
+    python scripts/build_native.py    # after changing a C file
 
-One library for each C file and kind of processor; `softiou._native` chooses among them at run time.
-They use the interface of neither Python nor torch, so one wheel serves every version of both.
-Without a C compiler there are none, and what they do is done by PyTorch operators, 4 to 6 times
-slower: the build says so. CC names the compiler, and may contain options.
+There is one library for each C file and kind of processor; `softiou._native` selects one at run
+time. They do not use the C API of Python or torch, so a wheel works with every version of both.
+Without a C compiler, PyTorch operators are used instead, which are 4 to 6 times slower; the build
+prints a message. The environment variable CC sets the compiler, and may contain options.
 """
 
 import hashlib
@@ -45,10 +45,10 @@ LONGEST = 300  # seconds for one library
 
 
 def build(machine: str | None = None) -> bool:
-    """Compile all libraries for a kind of machine, unless they are there; False where none can be.
+    """Compile all libraries for a machine unless they exist; return False without a compiler.
 
     Args:
-        machine: x86_64 or arm64; this machine's by default. ARCHFLAGS of macOS names another.
+        machine: x86_64 or arm64; this machine by default. ARCHFLAGS on macOS may set another.
     """
     compiler = find_compiler()
     if compiler is None:
@@ -72,7 +72,7 @@ def build(machine: str | None = None) -> bool:
 
 
 def find_compiler() -> tuple[str, ...] | None:
-    """Return the command of a C compiler, None for none."""
+    """Return the command of a C compiler, or None."""
     commands = [shlex.split(os.environ.get("CC", ""))]
     if not commands[0]:
         commands = [["cc"], ["gcc"], ["clang"]]
@@ -81,7 +81,7 @@ def find_compiler() -> tuple[str, ...] | None:
 
 
 def platform_tag() -> str:
-    """Return the platform of a wheel with compiled code; a release makes manylinux of linux."""
+    """Return the platform tag of a wheel with compiled code; releases use manylinux."""
     return sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
@@ -91,7 +91,7 @@ def _machine() -> str:
 
 
 def _key(compiler: tuple[str, ...], variants: dict[str, tuple[str, ...]]) -> str:
-    """Return what the libraries follow from, as a digest."""
+    """Return a hash of the C files and compiler options."""
     said = subprocess.run([*compiler, "--version"], check=False, capture_output=True)
     texts = [path.read_bytes() for path in (SHARED, *FILES.values(), Path(__file__))]
     rest = repr((compiler, said.stdout, sorted(variants), os.environ.get("ARCHFLAGS"))).encode()
@@ -101,9 +101,9 @@ def _key(compiler: tuple[str, ...], variants: dict[str, tuple[str, ...]]) -> str
 def _compile(
     compiler: tuple[str, ...], options: tuple[str, ...], source: Path, library: Path
 ) -> bool:
-    """Compile one library; a compiler that does not know the processor makes none."""
+    """Compile one library, unless the compiler does not support the processor."""
     whole = SHARED.read_bytes() + source.read_bytes()
-    # By which softiou._native knows a library of other C files than those beside it.
+    # softiou._native compares it with the C files, to detect outdated libraries.
     whole += f'\nconst char softiou_sources[] = "{hashlib.sha256(whole).hexdigest()}";\n'.encode()
     system = _of_the_system()
     command = [*compiler, *FLAGS, *options, *system, "-o", str(library), "-x", "c", "-", "-lm"]
@@ -130,7 +130,7 @@ def _of_the_system() -> tuple[str, ...]:
     if sys.platform == "darwin":
         return tuple(shlex.split(os.environ.get("ARCHFLAGS", "")))
     if sys.platform == "win32":
-        return ("-static",)  # with its threads, which no other machine has
+        return ("-static",)  # link the thread library statically, as other machines lack it
     return ("-lpthread",)
 
 

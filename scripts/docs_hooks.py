@@ -1,6 +1,6 @@
-"""What mkdocs calls while it builds the site: pages and pictures that come from the code.
+"""Hooks of mkdocs: add pages and figures that are generated from the code.
 
-`mkdocs.yml` names this file; the work is done in `scripts.docs_site`.
+`mkdocs.yml` refers to this file; the functions are in `scripts.docs_site`.
 """
 
 import sys
@@ -10,7 +10,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # mkdocs takes it away again
+sys.path.insert(0, str(Path(__file__).parents[1]))  # mkdocs removes it after loading this file
 from scripts.docs_site import command_line, configuration, figures, formulas
 
 GENERATED = {
@@ -21,7 +21,7 @@ GENERATED = {
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages that are written from the code, and the figures."""
+    """Add the generated pages and the figures."""
     for path, write in GENERATED.items():
         files.append(File.generated(config, path, content=write()))
     for name in figures.FIGURES:
@@ -30,5 +30,5 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(html: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turn formulas into MathML, and put figures into the page, where they take its colours."""
+    """Convert formulas to MathML, and embed figures as SVG, which use the colours of the page."""
     return figures.inline(formulas.to_mathml(formulas.raise_reductions(html)))

@@ -1,4 +1,4 @@
-"""Try an installed wheel: the compiled pass is there, and has the value of PyTorch operators."""
+"""Test an installed wheel: the compiled code is used, and agrees with PyTorch operators."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Draw the pictures of the README and of the pages: a chart of measured results, and the report.
+"""Draw the pictures of the documentation: a chart of results, and screenshots of the report.
 
     python -m scripts.write_pictures           # the chart, from benchmarks/results
     python -m scripts.write_pictures RUN       # also the report of a run on CamVid, in Chromium
 
-docs/assets/pictures.json records which templates a screenshot shows; a test fails when they have
-changed since.
+docs/assets/pictures.json records a hash of the templates in each screenshot; a test fails if they
+have changed.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ ROWS = (
     ("photographs, 56 masks: distillation", "ccp", "miou_d", "kd_jml", "sup_jml"),
 )
 MOST_BYTES = 400_000
-FRAME = "Seq05VD_f02610"  # its labels are those of another frame
+FRAME = "Seq05VD_f02610"  # its labels belong to another frame
 SHOWN = {"report": "sections/gallery.j2", "confusions": "sections/confusion.j2"}
 BLUE, INK = "#2263d3", "#1b2330"
 
 
 def chart() -> str:
-    """Return an SVG: what the losses and soft labels gain, with the paired 95 % intervals."""
+    """Return an SVG of the gains of losses and soft labels, with paired 95 % intervals."""
     settings = {"svg.fonttype": "none", "svg.hashsalt": "chart", "font.family": "sans-serif"}
     with rc_context(settings):
         figure = Figure(figsize=(8.4, 2.7), layout="constrained", facecolor="white")

@@ -1,4 +1,4 @@
-"""Writes the recipes that come with the package, complete files, from the grid in recipes.yaml.
+"""Write the packaged recipes, complete configuration files, from the grid in recipes.yaml.
 
 python -m scripts.write_recipes
 """
@@ -19,29 +19,29 @@ PAPER = (
     "NeurIPS 2023, arXiv 2302.05666)"
 )
 ORIGIN = (
-    f"Method: {PAPER}. The numbers are those of the configuration files of the authors, "
-    "github.com/zifuwanggg/JDTLosses, where a line below says so."
+    f"Method: {PAPER}. Where a line below says authors, the numbers are those of their "
+    "configuration files, github.com/zifuwanggg/JDTLosses."
 )
 UNIMATCH = (
     "UniMatch: Revisiting Weak-to-Strong Consistency (Yang et al., CVPR 2023, arXiv 2208.09910), "
     "github.com/LiheYoung/UniMatch."
 )
 NO_FIGURE = (
-    "none that was published for these very settings is known to us; the tables of the paper have "
-    "those of its data sets and networks."
+    "no published results for exactly these settings; for other networks, see the tables of the "
+    "paper."
 )
 WIDTH = 98  # and "# " in front
 
 
 class Recipe(NamedTuple):
-    """A configuration, and what is said above it."""
+    """A configuration, and the comment at the top of its file."""
 
     config: Config
     header: str
 
 
 def recipes() -> dict[str, Recipe]:
-    """Return every recipe of the grid by name."""
+    """Return all recipes of the grid by name."""
     grid = yaml.safe_load(GRID.read_text(encoding="utf-8"))
     layers = {
         f"{data_set}-{method}": [
@@ -62,7 +62,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def write(folder: Path = FOLDER) -> None:
-    """Write all files, and remove those of recipes that are no longer in the grid."""
+    """Write all files, and delete those that are no longer in the grid."""
     written = recipes()
     folder.mkdir(exist_ok=True)
     for path in folder.glob("*.yaml"):
@@ -88,7 +88,7 @@ def _recipe(name: str, layers: list[Mapping[str, Any]]) -> Recipe:
 
 
 def _nested(settings: Mapping[str, Any], *, data_set: str) -> dict[str, Any]:
-    """Turn "optim.steps" into sections."""
+    """Convert keys such as "optim.steps" to nested sections."""
     values: dict[str, Any] = {}
     for dotted, value in settings.items():
         section, _, key = dotted.partition(".")
@@ -113,7 +113,7 @@ def _header(
 
 
 def _commands(name: str, config: Config) -> list[str]:
-    """Return what has to be typed, the step before it first."""
+    """Return the commands that run a recipe, including the previous step."""
     source = config.data.source
     last = f"softiou {config.verb} {source} --config {name}"
     if config.data.train_split.startswith("splits/"):

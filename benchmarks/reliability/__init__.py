@@ -1,1 +1,1 @@
-"""What happens to softiou when processes are killed, disks fill and files lie; see __main__."""
+"""Tests of killed processes, system faults, and invalid or hostile input; see __main__."""

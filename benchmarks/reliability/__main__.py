@@ -1,18 +1,18 @@
-"""Reliability: nothing lost, nothing executed, nothing hangs; the figures, measured.
+"""Measure reliability: nothing is lost, nothing is executed, nothing hangs.
 
     python -m benchmarks.reliability [--short] [--more] [--minutes M] [--only NAME ...]
 
 kills      kill -9 at random moments of train, distill, semi, label, evaluate, export, check --fix
-starts     two trainings that start at once in one folder
+starts     two trainings that start at the same time in one folder
 faults     a full disk, no permission, tiny shared memory, few descriptors, ... (needs root)
-inputs     bad settings, words, data sets, checkpoints and calls, generated
-hostile    files of strangers, of each kind in SECURITY.md
-values     random settings of the losses against loops in float64
+inputs     generated invalid settings, commands, data sets, checkpoints and calls
+hostile    hostile files of each kind in SECURITY.md
+values     losses with random settings against loops in float64
 memory     10,000 training steps with two loading processes
 
-Each stops when its minutes are over, and says how many trials there were; --more goes on from there
-(memory begins again). Writes benchmarks/results/reliability/NAME.json; --short, for continuous
-integration, writes nothing. The status is 1 when anything failed.
+Each stops after its time, and prints the number of trials; --more adds trials to an earlier result
+(except memory). Writes benchmarks/results/reliability/NAME.json; --short, for continuous
+integration, writes nothing. The exit status is 1 if anything failed.
 """
 
 import argparse
@@ -46,7 +46,7 @@ SHORT_FAULTS = ("full disk",)
 
 
 def main() -> None:
-    """Measure each figure, and write its file."""
+    """Run the selected tests, and write a file for each."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--short", action="store_true", help="a few trials of each, in a minute")
     parser.add_argument("--more", action="store_true", help="add to the trials that are stored")
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _number(name: str, options: argparse.Namespace) -> int:
-    """Return how many trials there are."""
+    """Return the number of trials."""
     if name == "faults":
         return len(_faults(options))
     if name == "hostile":
@@ -92,7 +92,7 @@ def _faults(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _measure(name: str, figure: Figure, work: Path, options: argparse.Namespace) -> None:
-    """Fill a figure."""
+    """Run one of the tests, and record its trials."""
     deadline, number = time.monotonic() + 60 * options.minutes, figure.must
     sizes = (
         {"train": 4, "val": 2, "test": 2} if name == "kills" else {"train": 10, "val": 3, "test": 3}
@@ -113,7 +113,7 @@ def _measure(name: str, figure: Figure, work: Path, options: argparse.Namespace)
 
 
 def _trained(work: Path, data: Path) -> Path:
-    """Train a model for the verbs that need one."""
+    """Train a model for the commands that need one."""
     run = work / "teacher"
     settings = [*TINY, "optim.steps=4", "optim.validations=2"]
     must_run(["train", str(data), *settings, "--out", str(run)], work)
@@ -121,7 +121,7 @@ def _trained(work: Path, data: Path) -> Path:
 
 
 def _write(content: dict[str, object], file: Path) -> None:
-    """Write the file of a figure."""
+    """Write the result of a test."""
     content |= {"commit": current_commit(), "date": date.today().isoformat(), "machine": machine()}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically((json.dumps(content, indent=1) + "\n").encode(), file)

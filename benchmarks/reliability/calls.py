@@ -1,4 +1,4 @@
-"""Bad calls from Python: losses, metrics and targets with arguments of other kinds and shapes."""
+"""Invalid calls from Python: losses, metrics and targets with wrong types and shapes."""
 
 import random
 import re
@@ -26,7 +26,7 @@ SETTINGS = (
 
 
 def call(generator: random.Random, folder: Path, data: Path, teacher: Path) -> Callable[[], None]:
-    """Return a call that may be wrong, which has to answer with finite numbers or say why not."""
+    """Return a possibly invalid call, which must return finite numbers or raise a clear error."""
     name = generator.choice(list(CALLS))
     seed = generator.getrandbits(32)
 
@@ -46,7 +46,7 @@ def call(generator: random.Random, folder: Path, data: Path, teacher: Path) -> C
 
 
 def _tensor(generator: random.Random) -> Any:
-    """Draw a tensor, or something else in its place."""
+    """Draw a tensor, or another object."""
     shape = generator.choice(
         [(2, 3, 4, 5), (2, 4, 5), (2, 1, 4, 5), (3, 4), (), (0, 3, 4, 5), (2,)]
     )
@@ -67,7 +67,7 @@ def _tensor(generator: random.Random) -> Any:
 
 
 def _loss(generator: random.Random) -> Any:
-    """Call a loss with settings and tensors of which some are right."""
+    """Call a loss with settings and tensors, some of which are invalid."""
     names = generator.sample(SETTINGS, generator.randrange(3))
     loss = softiou.TverskyLoss(**{name: generator.choice(NONSENSE) for name in names})
     logits = generator.choice([torch.randn(2, 3, 4, 5), _tensor(generator)])
@@ -77,7 +77,7 @@ def _loss(generator: random.Random) -> Any:
 
 
 def _metric(generator: random.Random) -> Any:
-    """Feed a metric, and compute it."""
+    """Update a metric, and compute it."""
     kinds = (
         metrics.MeanIoU,
         metrics.SoftIoU,
@@ -90,7 +90,7 @@ def _metric(generator: random.Random) -> Any:
 
 
 def _target(generator: random.Random) -> Any:
-    """Make a target of another, and read it."""
+    """Create a target from another one, and read it."""
     number = generator.choice([0.5, *NONSENSE[:10]])
     made = {
         "boundary": lambda: targets.boundary(_tensor(generator), number),

@@ -1,4 +1,4 @@
-"""Commands of softiou in processes that are forked, so that none of them imports anything anew."""
+"""Run commands of softiou in forked processes, which need not import anything."""
 
 import os
 import random
@@ -34,18 +34,18 @@ TINY = [
 
 @dataclass
 class Figure:
-    """A row of the table: what must hold, how often it was tried, and where it did not hold."""
+    """A row of the table: a property, the number of trials, and the failures."""
 
     name: str
     must: int
     tried: int = 0
     failures: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
-    seconds: float = 0.0  # of earlier runs of the program
+    seconds: float = 0.0  # including earlier runs of the program
     begun: float = field(default_factory=time.monotonic)
 
     def count(self, reason: str, kind: str = "") -> None:
-        """Count a trial, also among those of its kind; the reason is empty when all was right."""
+        """Record a trial and its kind; the reason is empty if it succeeded."""
         self.tried += 1
         if kind:
             trials = self.details.setdefault("trials", {})
@@ -55,7 +55,7 @@ class Figure:
             print(f"  {self.name}: {reason[:600]}", flush=True)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the content of its file."""
+        """Return the content of the results file."""
         return {
             "figure": self.name,
             "must": self.must,
@@ -67,7 +67,7 @@ class Figure:
         }
 
     def go_on(self, stored: dict[str, Any]) -> None:
-        """Take over what an earlier run of the program has counted."""
+        """Add the counts of an earlier run of the program."""
         self.tried, self.failures = stored["tried"], stored["failures"]
         self.details, self.seconds = stored["details"], stored["seconds"]
 
@@ -76,13 +76,13 @@ Words = list[str] | Callable[[], object]
 
 
 class Command:
-    """`softiou WORDS`, or a function, in a process group of its own.
+    """`softiou WORDS`, or a function, in a new process group.
 
     Args:
-        words: Of the command line; or what is called instead, whose errors of softiou are shown as
-            the command line shows them.
-        folder: Where it runs.
-        before: Called in the new process first, to take something away from it.
+        words: Arguments of the command line; or a function to call instead, whose errors are
+            printed as on the command line.
+        folder: The working directory.
+        before: Called in the new process first, for instance to limit its resources.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Command:
             os._exit(status)
 
     def wait(self, seconds: float = MOST_SECONDS * 4) -> int | None:
-        """Return the status, negative for a signal; None, and kill it, after some seconds."""
+        """Return the exit status, negative for a signal; None after a time limit, and kill it."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             done, status = os.waitpid(self.pid, os.WNOHANG)
@@ -139,7 +139,7 @@ class Command:
         return None
 
     def kill(self) -> None:
-        """Kill the process alone, as the system does; what it started has to end by itself."""
+        """Kill only the process, as the system does; its children must end by themselves."""
         try:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
@@ -147,11 +147,11 @@ class Command:
             pass
 
     def text(self) -> str:
-        """Return what it has printed."""
+        """Return the output so far."""
         return self.output.read_text(errors="replace") if self.output.exists() else ""
 
     def said(self, words: str, seconds: float = MOST_SECONDS) -> bool:
-        """Wait until it has printed some words; return whether it has."""
+        """Wait until the output contains some words; return whether it does."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if words in self.text():
@@ -175,10 +175,10 @@ def run(
 
 
 def must_run(words: list[str], folder: Path) -> None:
-    """Run a command that has to succeed.
+    """Run a command that must succeed.
 
     Raises:
-        RuntimeError: It does not.
+        RuntimeError: The command failed.
     """
     status, text = run(words, folder)
     if status != 0:
@@ -186,19 +186,19 @@ def must_run(words: list[str], folder: Path) -> None:
 
 
 def limit(kind: int, value: int) -> Callable[[], None]:
-    """Return what limits a resource of a process."""
+    """Return a function that limits a resource of the process."""
     return lambda: resource.setrlimit(kind, (value, value))
 
 
 def mount(folder: Path, options: str) -> None:
-    """Mount a file system in memory, or change the one that is there."""
+    """Mount a file system in memory, or change the options of an existing one."""
     folder.mkdir(parents=True, exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     subprocess.run(command, check=True, capture_output=True)
 
 
 def write_data(root: Path, sizes: dict[str, int], *, seed: int = 0) -> Path:
-    """Write scenes of a red box over a dark ground, 40 x 48 pixels, and their masks."""
+    """Write images of a red box on a dark background, 40 x 48 pixels, and their masks."""
     generator = np.random.default_rng(seed)
     for split, size in sizes.items():
         for index in range(size):
@@ -217,7 +217,7 @@ def write_data(root: Path, sizes: dict[str, int], *, seed: int = 0) -> Path:
 
 
 def import_all() -> None:
-    """Import what the verbs need, before processes are forked."""
+    """Import all modules that the commands need, before processes are forked."""
     torch.set_num_threads(1)
     for package in ("cli", "jobs", "evaluation", "reports", "data.layouts"):
         home = import_module(f"softiou.{package}")

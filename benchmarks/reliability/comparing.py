@@ -1,4 +1,4 @@
-"""Whether two runs, stores or folders hold the same, but for clocks and paths."""
+"""Compare two runs, stores or folders, except for times and paths."""
 
 import hashlib
 import json
@@ -14,12 +14,12 @@ _CLOCKS = {"seconds", "created", "checkpoint_sha256", "softiou", "date"}
 
 
 def difference_of_runs(run: Path, other: Path) -> str:
-    """Return how an evaluated run differs from another, "" for not at all."""
+    """Return the first difference between two evaluated runs; "" if they are equal."""
     return difference_of_trainings(run, other) or difference_of_evaluations(run, other)
 
 
 def difference_of_trainings(run: Path, other: Path) -> str:
-    """Return how the end of a training differs from that of another."""
+    """Return the difference between the final states of two trainings."""
     for name in ("last", "best"):
         ours, theirs = (
             read_checkpoint(one / "checkpoints" / f"{name}.ckpt")["state_dict"]
@@ -34,7 +34,7 @@ def difference_of_trainings(run: Path, other: Path) -> str:
 
 
 def difference_of_evaluations(run: Path, other: Path) -> str:
-    """Return how the metrics of two evaluations differ."""
+    """Return the difference between the metrics of two evaluations."""
     ours, theirs = (json.loads((one / "evaluation.json").read_text()) for one in (run, other))
     for key in ("metrics", "per_class", "per_image", "intervals", "confusion"):
         if ours.get(key) != theirs.get(key):
@@ -52,7 +52,7 @@ def difference_of_folders(folder: Path, other: Path) -> str:
 
 
 def leftovers(folder: Path) -> str:
-    """Return what a killed process has left."""
+    """Return the temporary files left by a killed process."""
     left = [path.name for path in folder.rglob(".*") if path.name.startswith((".tmp-", ".lock"))]
     return f"{left[0]} is left" if left else ""
 

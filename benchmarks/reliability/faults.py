@@ -1,6 +1,6 @@
-"""Faults of the disk and of the system: what is said, and whether the cure brings the same end.
+"""Faults of disk and system: is the error clear, and is the result the same after the repair?
 
-They need root, for file systems of their own in memory; without it they are left out.
+They need root, to mount file systems in memory; otherwise they are skipped.
 """
 
 import ctypes
@@ -19,14 +19,14 @@ from benchmarks.reliability.comparing import difference_of_runs
 
 _NEW_MOUNTS = 0x20000  # CLONE_NEWNS of sched.h
 STEPS = ["optim.steps=16", "optim.validations=4", *TINY]
-FOUR, EIGHT = "step      4/", "step      8/"  # that they are over
+FOUR, EIGHT = "step      4/", "step      8/"  # lines after 4 and 8 steps
 Fault = Callable[[Path, list[str]], tuple[str, list[str]]]
 
 
 def try_faults(
     figure: Figure, work: Path, data: Path, names: Sequence[str], deadline: float
 ) -> None:
-    """Let each fault happen to a training, cure it, go on, and compare with an untroubled run."""
+    """Cause each fault during a training, repair it, resume, and compare with a normal run."""
     try:
         _own_mounts()
     except (OSError, subprocess.CalledProcessError):
@@ -47,7 +47,7 @@ def try_faults(
 
 
 def _trial(name: str, fault: Fault, home: Path, words: list[str], reference: Path) -> str:
-    """Let a fault happen, cure it and go on; return what is wrong."""
+    """Cause a fault, repair it and resume; return what is wrong."""
     text, expected = fault(home, [*words, "--out", str(home / "run")])
     missing = [one for one in expected if one not in text]
     if "Traceback" in text or "should not happen" in text or missing:
@@ -58,14 +58,14 @@ def _trial(name: str, fault: Fault, home: Path, words: list[str], reference: Pat
 
 
 def _own_mounts() -> None:
-    """Give this process mounts that nobody else sees."""
+    """Create a mount namespace for this process."""
     if ctypes.CDLL(None, use_errno=True).unshare(_NEW_MOUNTS):
         raise OSError(ctypes.get_errno(), "unshare")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True, capture_output=True)
 
 
 def _begun(home: Path, words: list[str]) -> None:
-    """Train for a while, and stop as a person does."""
+    """Train for a while, and stop with Ctrl-C."""
     command = Command(words, home)
     command.said(FOUR)
     os.kill(command.pid, signal.SIGINT)
@@ -92,13 +92,13 @@ def full_disk(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def quota(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """No file may become as large as a checkpoint."""
+    """The file size limit is below that of a checkpoint."""
     _, text = run(words, home, limit(resource.RLIMIT_FSIZE, 20_000))
     return text, ["File too large", ".ckpt", "softiou train --resume"]
 
 
 def read_only(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """The disk becomes read-only, as disks do that fail."""
+    """The disk becomes read-only, as failing disks do."""
     mount(home / "run", "size=64m")
     _begun(home, words)
     mount(home / "run", "remount,ro,size=64m")
@@ -108,7 +108,7 @@ def read_only(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def no_permission(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """The run belongs to somebody else."""
+    """The run belongs to another user."""
     _begun(home, words)
     (home / "run").chmod(0o555)
     _, text = run(_resume(home), home, _obey_permissions)
@@ -117,7 +117,7 @@ def no_permission(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def _obey_permissions() -> None:
-    """Drop what lets root read and write everything."""
+    """Drop the capabilities that let root ignore permissions."""
     libc, header = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0)
     sets = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, twice
     libc.capget(header, sets)
@@ -137,7 +137,7 @@ def small_shm(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def shm_fills(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """The shared memory suffices at the start, and is full later."""
+    """The shared memory is sufficient at the start, and full later."""
 
     def shrink() -> None:
         _own_mounts()
@@ -154,7 +154,7 @@ def shm_fills(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def few_descriptors(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """24 files may be open."""
+    """At most 24 files may be open."""
     status, text = run([*words, "data.workers=2"], home, limit(resource.RLIMIT_NOFILE, 24))
     return f"{status} {text}", ["0 ", "workers  0 instead of 2", "ulimit -n"]
 
@@ -175,7 +175,7 @@ def killed_worker(home: Path, words: list[str]) -> tuple[str, list[str]]:
 
 
 def _loads(pid: str) -> bool:
-    """Return whether a process loads batches."""
+    """Return whether a process is a loading process."""
     try:
         return Path(f"/proc/{pid}/comm").read_text().startswith("pt_data_worker")
     except OSError:
@@ -183,7 +183,7 @@ def _loads(pid: str) -> bool:
 
 
 def clock_jump(home: Path, words: list[str]) -> tuple[str, list[str]]:
-    """The clock goes back by a year, and the process is killed."""
+    """The clock is set back by a year, and the process is killed."""
     real = time.time
 
     def back() -> None:

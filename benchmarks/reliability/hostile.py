@@ -1,8 +1,8 @@
-"""Files of strangers: what they execute, overwrite or read outside of their folder, counted.
+"""Hostile files: count what is executed, overwritten or read outside their folder.
 
-Each file is given to the commands that read its kind. A folder beside theirs holds what nobody may
-touch: the kernel reports every access to it, whoever makes it, and payloads leave a file there. The
-network is watched, too.
+Each file is given to the commands that read its kind. A separate folder must not be accessed: the
+kernel reports every access to it, and payloads would create a file there. Network connections are
+monitored as well.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ _READ, _WRITTEN, _CREATED = 0x1 | 0x20, 0x2 | 0x4 | 0x40 | 0x80 | 0x200, 0x100  
 
 
 class Watched:
-    """A folder that nobody may touch, and what has been done in it since the last question."""
+    """A folder that must not be accessed, with the accesses since the last query."""
 
     def __init__(self, folder: Path) -> None:
         self.executed = folder / "executed"
@@ -61,7 +61,7 @@ class Watched:
             raise OSError(ctypes.get_errno(), "inotify")
 
     def seen(self) -> Counter[str]:
-        """Count what was executed, overwritten and read, and forget it."""
+        """Return the numbers of executions, writes and reads, and reset them."""
         found: Counter[str] = Counter()
         try:
             content = os.read(self._events, 1 << 16)
@@ -85,14 +85,14 @@ class Watched:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a hostile file is made: its folder, what it aims at, and honest files to begin with.
+    """Where a hostile file is created: its folder, its target, and valid files to modify.
 
     Attributes:
-        folder: Of the file, and where the command runs.
+        folder: Folder of the file, and working directory of the command.
         outside: The watched folder, with secret.png and secret.bin.
         data: A data set.
         run: A finished run.
-        weights: It as safetensors.
+        weights: The run as safetensors.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ class Place:
 
     @property
     def payload(self) -> str:
-        """Return a shell command that leaves a trace."""
+        """Return a shell command that creates a file in the watched folder."""
         return f"touch {self.outside}/executed"
 
     @property
@@ -112,7 +112,7 @@ class Place:
         return str(self.data / "test" / "images")
 
     def upwards(self, name: str) -> str:
-        """Return the relative path of a file outside."""
+        """Return the relative path of a file in the watched folder."""
         return os.path.relpath(self.outside / name, self.folder)
 
     def copy(self, source: Path, name: str) -> Path:
@@ -131,7 +131,7 @@ class Pickled:
 
 
 def try_hostile(figure: Figure, work: Path, data: Path, run: Path, deadline: float) -> None:
-    """Give each hostile file to the commands that read its kind."""
+    """Run the commands that read each kind of hostile file."""
     outside = work / "outside"
     outside.mkdir()
     for name in ("secret.png", "secret.image.jpg", "secret.target.png"):
@@ -148,7 +148,7 @@ def try_hostile(figure: Figure, work: Path, data: Path, run: Path, deadline: flo
         folder = work / "strangers"
         folder.mkdir()
         found, wrong = _tried(make(Place(folder, outside, data, run, weights)), folder, watched)
-        totals += found  # which drops what is 0
+        totals += found  # adding Counters drops entries of 0
         reason = f"{make.__name__[1:]}: {dict(found)} {wrong}" if found or wrong else ""
         figure.count(reason, row)
         shutil.rmtree(folder)
@@ -159,7 +159,7 @@ SEEN = ("executed", "overwritten", "read", "network")
 
 
 def _tried(words: Words, folder: Path, watched: Watched) -> tuple[Counter[str], str]:
-    """Run a command over a hostile file; count what it did, and say what is wrong with its end."""
+    """Run a command on a hostile file; record its accesses, and return what is wrong."""
     watched.seen()
     network = folder / ".network"
 
@@ -186,7 +186,7 @@ CASES: list[tuple[str, Case]] = []
 
 
 def _case(row: str) -> Callable[[Case], Case]:
-    """Add a case for a row of the table in SECURITY.md, which begins with some words."""
+    """Add a case for the row of the table in SECURITY.md that begins with these words."""
 
     def add(make: Case) -> Case:
         CASES.append((row, make))
@@ -196,7 +196,7 @@ def _case(row: str) -> Callable[[Case], Case]:
 
 
 def _pickled(place: Place) -> bytes:
-    """Return a file of torch that runs a command when it is unpickled."""
+    """Return a torch file that runs a command when it is unpickled."""
     buffer = io.BytesIO()
     torch.save(Pickled(place.payload), buffer)
     return buffer.getvalue()
@@ -219,7 +219,7 @@ def _program_that_is_a_pickle(place: Place) -> Words:
 
 
 def _onnx(place: Place, location: str) -> Words:
-    """Write a program that adds numbers from another file to its images."""
+    """Write an ONNX file that adds numbers from another file to its images."""
     weight = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location="EXTERNAL")
     for key, value in {"location": location, "offset": "0", "length": "16"}.items():
         weight.external_data.add(key=key, value=value)
@@ -249,7 +249,7 @@ def _numbers_behind_a_link(place: Place) -> Words:
 
 
 def _weights(place: Place, **change: Any) -> Words:
-    """Write weights that say they are of another model."""
+    """Write weights with the specification of another model."""
     with safe_open(place.weights, framework="pt") as file:
         strings = dict(file.metadata())
     strings["model"] = json.dumps(json.loads(strings["model"]) | change)
@@ -274,7 +274,7 @@ def _weights_of_a_repository_with_code(place: Place) -> Words:
 
 
 def _checkpoint(place: Place, **change: Any) -> Path:
-    """Copy the run, whose checkpoints then say something else."""
+    """Copy the run, with changed checkpoints."""
     run = place.copy(place.run, "run")
     content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     content["softiou"]["model"] |= change
@@ -520,7 +520,7 @@ def _remembered_pickle(place: Place) -> Words:
 
 
 def _data(place: Place, **contents: Any) -> Path:
-    """Copy the data set, with other contents of dataset.yaml."""
+    """Copy the data set, with a changed dataset.yaml."""
     data = place.copy(place.data, "data")
     settings = {"classes": ["ground", "box", "nothing"], **contents}
     (data / "dataset.yaml").write_text(yaml.safe_dump(settings))
@@ -570,7 +570,7 @@ def _annotated_images_outside(place: Place) -> Words:
 
 
 def _picture_program(place: Place, kind: str) -> Path:
-    """Replace a picture by a program, for which an interpreter is there."""
+    """Replace a picture by a program in a format for which Pillow may run an interpreter."""
     interpreter = place.folder / "gs"
     interpreter.write_text(f"#!/bin/sh\n{place.payload}\n")
     interpreter.chmod(0o755)
@@ -583,7 +583,7 @@ def _picture_program(place: Place, kind: str) -> Path:
 def _tiff(place: Path, *fields: tuple[int, int, int], data: bytes = b"", ifds: int = 1) -> None:
     """Write a grey 8-bit TIFF of fields (tag, count, value); the last of its IFDs has no end.
 
-    The data lie behind the IFDs; their place stands for a value of -1.
+    The data follow the IFDs; a value of -1 is replaced by their offset.
     """
     fields = tuple(sorted({(258, 1, 8), (262, 1, 1), (277, 1, 1), *fields}))
     length = 2 + 12 * len(fields) + 4
@@ -602,7 +602,7 @@ def _tiff(place: Path, *fields: tuple[int, int, int], data: bytes = b"", ifds: i
 
 
 def _bands(place: Place, *fields: tuple[int, int, int], data: bytes = b"", ifds: int = 1) -> Words:
-    """Read a TIFF with bands, within the memory that a few pictures of a stated size take."""
+    """Read a TIFF with bands, with a memory limit."""
     data_set = place.folder / "data" / "train"
     _tiff(data_set / "images" / "a.tif", *fields, data=data, ifds=ifds)
     (data_set / "masks").mkdir()
@@ -612,7 +612,7 @@ def _bands(place: Place, *fields: tuple[int, int, int], data: bytes = b"", ifds:
 
 
 def _within_memory(words: list[str]) -> Words:
-    """Run a command that cannot have more than 4 GiB besides what the process has already."""
+    """Run a command with at most 4 GiB of additional memory."""
 
     def run() -> None:
         from softiou.__main__ import main
@@ -768,7 +768,7 @@ def _names_that_are_scripts(place: Place) -> Words:
 
 
 def _archive(place: Place, *members: tuple[str, bytes | str]) -> Words:
-    """Write a tar file of files, and of links for texts, and unpack it."""
+    """Write a tar archive of files (bytes) and links (texts), and unpack it."""
     with tarfile.open(place.folder / "a.tar", "w") as archive:
         for name, content in members:
             member = tarfile.TarInfo(name)
@@ -782,7 +782,7 @@ def _archive(place: Place, *members: tuple[str, bytes | str]) -> Words:
 
 
 def _unpack(path: Path) -> None:
-    """Unpack an archive, and read what is in it; a refusal is what is expected."""
+    """Unpack an archive and read its content; an error is expected."""
     try:
         with unpacked(path) as folder:
             for file in folder.rglob("*"):

@@ -1,4 +1,4 @@
-"""Bad inputs, generated: settings, words of the command line, data sets and checkpoints."""
+"""Generated invalid input: settings, command lines, data sets and checkpoints."""
 
 import random
 import shutil
@@ -33,7 +33,7 @@ SCRATCH = "bad"
 def try_inputs(
     figure: Figure, work: Path, data: Path, teacher: Path, number: int, deadline: float, seed: int
 ) -> None:
-    """Give bad inputs to the commands; each has to end in time, with words and no traceback."""
+    """Run commands on invalid input; each must end in time with a message, not a traceback."""
     kinds: dict[str, Callable[[random.Random, Path, Path, Path], Words]] = {
         "setting": _setting,
         "words": _words,
@@ -54,7 +54,7 @@ def try_inputs(
 
 
 def wrong_end(status: int | None, text: str) -> str:
-    """Return what is wrong with an end."""
+    """Return what is wrong with the exit status or output of a command."""
     if status is None:
         return f"it did not end in {MOST_SECONDS:.0f} s"
     if status < 0 or status == 99:
@@ -68,7 +68,7 @@ def wrong_end(status: int | None, text: str) -> str:
 
 
 def _setting(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
-    """A setting with a value of another kind, on the command line or in a file."""
+    """Return a command with a wrong value of a setting, on the command line or in a file."""
     keys = [f"{name}.{key}" for name, kind in Config.sections() for key in kind.model_fields]
     changed = {generator.choice(keys): generator.choice(VALUES) for _ in range(2)}
     lines = [f"{key}={value}" for key, value in changed.items()]
@@ -82,7 +82,7 @@ def _setting(generator: random.Random, folder: Path, data: Path, teacher: Path) 
 
 
 def _words(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
-    """A verb with words in any order."""
+    """Return a command with random arguments."""
     own = [*WORDS, str(data), str(teacher), str(data / "test" / "images"), *TINY[:2]]
     verb = generator.choice(VERBS)
     words = [generator.choice(own) for _ in range(generator.randint(0, 4))]
@@ -92,7 +92,7 @@ def _words(generator: random.Random, folder: Path, data: Path, teacher: Path) ->
 
 
 def _file(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
-    """A data set with a damaged file."""
+    """Return a command on a data set with a damaged file."""
     copy = folder / "data"
     shutil.copytree(data, copy)
     files = sorted(path for path in copy.rglob("*") if path.is_file())
@@ -112,7 +112,7 @@ def _file(generator: random.Random, folder: Path, data: Path, teacher: Path) -> 
 
 
 def _damage(generator: random.Random, path: Path, files: list[Path]) -> None:
-    """Change a file, or what is at its place."""
+    """Damage a file, or replace it by something else."""
     content = path.read_bytes()
     kind = generator.randrange(9)
     if kind == 0:
@@ -142,7 +142,7 @@ def _damage(generator: random.Random, path: Path, files: list[Path]) -> None:
 
 
 def _checkpoint(generator: random.Random, folder: Path, data: Path, teacher: Path) -> list[str]:
-    """A damaged checkpoint, or a run with a damaged file."""
+    """Return a command on a damaged checkpoint, or on a run with a damaged file."""
     copy = folder / "run"
     shutil.copytree(teacher, copy)
     files = sorted(path for path in copy.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of every verb that writes, and what comes of going on."""
+"""kill -9 at random moments of every command that writes files, and the result after resuming."""
 
 import random
 import shutil
@@ -20,13 +20,13 @@ STEPS = ["optim.steps=6", "optim.validations=2", *TINY]
 
 @dataclass
 class Verb:
-    """A command, how it goes on after a kill, and how its result is compared.
+    """A command, how it is continued after a kill, and how its result is compared.
 
     Attributes:
-        words: For a result at a path.
-        again: Of the command that goes on.
-        difference: Between two results.
-        prepare: Copies what a result begins with.
+        words: Returns the arguments for a result at a path.
+        again: Returns the arguments to continue.
+        difference: Compares two results.
+        prepare: Copies the initial files of a result.
     """
 
     words: Callable[[Path], list[str]]
@@ -38,7 +38,7 @@ class Verb:
 def kill_all(
     figure: Figure, work: Path, data: Path, rounds: int, deadline: float, seed: int
 ) -> None:
-    """Kill each verb in turn, at a random moment, until the rounds or the time are over."""
+    """Kill each command in turn at a random moment, for a number of rounds or a time."""
     teacher = work / "teacher"
     must_run(["train", str(data), *STEPS, "--out", str(teacher)], work)
     verbs = _verbs(work, data, teacher)
@@ -59,7 +59,7 @@ def kill_all(
 
 
 def _trial(verb: Verb, work: Path, result: Path, reference: Path, moments: list[float]) -> str:
-    """Kill a command once or twice, let it end, and compare."""
+    """Kill a command once or twice, continue to the end, and compare the result."""
     verb.prepare(result)
     words = verb.words(result)
     for moment in moments[: 1 + int(moments[0] * 1000) % 2]:
@@ -123,7 +123,7 @@ def _verbs(work: Path, data: Path, teacher: Path) -> dict[str, Verb]:
 
 
 def _fix_again(out: Path, words: list[str]) -> list[str]:
-    """A copy that was complete when the command was killed is removed by the user first."""
+    """Return the arguments to continue; a complete copy is removed first."""
     shutil.rmtree(out, ignore_errors=True)
     return words
 

@@ -8,12 +8,12 @@ from statistics import median
 
 from benchmarks.reliability.commands import TINY, Command, Figure
 
-FIRST, MOST_GROWTH = 1000, 0.01  # steps until all is allocated; a share
-_ENDING_S = 5.0  # for processes that their parent has left
+FIRST, MOST_GROWTH = 1000, 0.01  # steps until all memory is allocated; relative growth
+_ENDING_S = 5.0  # time limit for processes whose parent has ended
 
 
 def train_long(figure: Figure, work: Path, data: Path, steps: int, deadline: float) -> None:
-    """Train for long, and look at the process in between."""
+    """Run a long training, and measure the process regularly."""
     run = work / "long"
     settings = [f"optim.steps={steps}", "optim.validations=20", "data.workers=2"]
     command = Command(["train", str(data), *TINY, *settings, "--out", str(run)], work)
@@ -46,7 +46,7 @@ def train_long(figure: Figure, work: Path, data: Path, steps: int, deadline: flo
 
 
 def _step(run: Path) -> int:
-    """Return the last step that was written down."""
+    """Return the last recorded step."""
     try:
         last = (run / "metrics.jsonl").read_text().splitlines()[-1]
         return int(json.loads(last)["step"])
@@ -55,7 +55,7 @@ def _step(run: Path) -> int:
 
 
 def _look(pid: int) -> tuple[int, int]:
-    """Return the resident bytes and the open files of a process."""
+    """Return the resident memory in bytes and the number of open files of a process."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
@@ -64,7 +64,7 @@ def _look(pid: int) -> tuple[int, int]:
 
 
 def _left(group: int) -> list[int]:
-    """Return the processes of a group that live on although their parent has ended."""
+    """Return the processes of a group that still run after their parent has ended."""
     end = time.monotonic() + _ENDING_S
     while (left := living(group)) and time.monotonic() < end:
         time.sleep(0.1)
@@ -72,12 +72,12 @@ def _left(group: int) -> list[int]:
 
 
 def living(group: int) -> list[int]:
-    """Return the processes of a group; one that has ended and waits to be asked for is none."""
+    """Return the running processes of a group, without zombies."""
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             state, _, of_group = (path / "stat").read_text().rpartition(")")[2].split()[:3]
-        except (OSError, ValueError):  # it has ended just now
+        except (OSError, ValueError):  # the process has just ended
             continue
         if int(of_group) == group and state not in "ZX":
             found.append(int(path.name))

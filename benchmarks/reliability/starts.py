@@ -1,4 +1,4 @@
-"""Two trainings that start at the same moment in one folder: each gets a directory of its own."""
+"""Two trainings that start at the same time in one folder must get different directories."""
 
 import time
 from pathlib import Path
@@ -8,7 +8,7 @@ from softiou.checkpoints import read_checkpoint
 
 
 def start_two(figure: Figure, work: Path, data: Path, rounds: int, deadline: float) -> None:
-    """Start two trainings at once, again and again."""
+    """Start two trainings at the same time, repeatedly."""
     words = ["train", str(data), *TINY, "optim.steps=2", "optim.validations=1"]
     while figure.tried < rounds and time.monotonic() < deadline:
         home = work / f"round-{figure.tried}"

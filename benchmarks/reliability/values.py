@@ -1,4 +1,4 @@
-"""Random settings of the losses against loops in float64: value and gradient."""
+"""Compare value and gradient of losses with random settings with loops in float64."""
 
 import sys
 import time
@@ -8,7 +8,7 @@ from benchmarks.reliability.commands import Figure
 
 
 def compare_values(figure: Figure, number: int, deadline: float) -> None:
-    """Compare as the tests of the losses do, a seed after the other."""
+    """Run the comparison of the tests of the losses for many seeds."""
     sys.path.insert(0, str(ROOT / "tests"))  # of the loops
     from losses.test_random import compare
 

@@ -382,7 +382,7 @@ def test_differences_become_a_table(project: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.argv", ["differences"])
     differences.main()
     head, _, row = tables.table("digits_differences").splitlines()
-    assert head.startswith("| method | less | mIoU^D of each seed | mIoU^D | mIoU^I |")
+    assert head.startswith("| method | baseline | mIoU^D of each seed | mIoU^D | mIoU^I |")
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[:2] == ["0.25 CE + 0.75 JML", "cross-entropy"]
     assert cells[2] == "+5.7, +5.4, +5.1"  # 140 / 260 less 130 / 270, for the first

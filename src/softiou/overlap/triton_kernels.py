@@ -20,7 +20,7 @@ Shapes: N images, C classes, *S space, U programs per image, [BLOCK_C, BLOCK_P] 
 of a tile.
 """
 
-# What is inside a kernel has the types of Triton, which are not those of Python.
+# Inside a kernel, values have the types of Triton, which mypy does not know.
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc, import-untyped"
 from __future__ import annotations
 
