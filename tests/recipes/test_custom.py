@@ -160,7 +160,7 @@ def test_parts_are_recorded_by_name(config: Any, tmp_path: Path) -> None:
         resume_training(run)
     with pytest.raises(CheckpointError, match=rf"{here}\.Net.*model=MODULE"):
         load_trained(run)
-    with pytest.raises(CheckpointError, match="do not fit"):
+    with pytest.raises(CheckpointError, match="do not match"):
         load_trained(run, model=nn.Conv2d(4, 2, 1))
 
 
@@ -273,7 +273,7 @@ def test_images_without_masks_need_a_data_set_on_disk(config: Any, tmp_path: Pat
     ("own", "message"),
     [
         ({"loss": summed_loss}, "needs an `OverlapLoss`"),
-        ({"transform": v2.RandomHorizontalFlip()}, "remove the transform"),
+        ({"transform": v2.RandomHorizontalFlip()}, "remove your own transform"),
     ],
 )
 def test_what_semi_supervised_training_does_not_take(
@@ -293,7 +293,7 @@ def test_an_overlap_loss_and_a_model_of_ones_own_are_distilled(
     run = start_training(config, directory=tmp_path / "run", custom=own)
     last = run / "checkpoints" / "last.ckpt"
     assert load_trained(last, model=Net()).step == 6
-    with pytest.raises(ConfigError, match="softiou distill` needs a loss over overlap"):
+    with pytest.raises(ConfigError, match="softiou distill` needs an `OverlapLoss`"):
         start_training(config, directory=tmp_path / "two", custom=CustomParts(loss=summed_loss))
 
 
