@@ -1,1 +1,1 @@
-"""What the site of the documentation takes from the code: reference pages, formulas, figures."""
+"""Parts of the documentation site that are generated: reference pages, formulas, figures."""

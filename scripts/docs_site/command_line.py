@@ -1,4 +1,4 @@
-"""The page of the command line, from the verbs themselves."""
+"""Generate the reference page of the command line from the click commands."""
 
 import re
 from collections.abc import Iterator
@@ -11,27 +11,27 @@ from softiou.cli import app
 _HEAD = """\
 # Command line
 
-Every verb tells the same with `--help`. Settings are `key=value`; the page
-[configuration](configuration.md) lists them. A mistake in the input ends in a message and the exit
-status 2, Ctrl-C in 130.
+Every command prints the same text with `--help`. Settings are `key=value`; the page
+[configuration](configuration.md) lists them. The exit status is 2 after an error in the
+input, and 130 after Ctrl-C.
 
-| verb | what it does |
+| command | description |
 | --- | --- |
 """
-# What stands in brackets behind the help of a parameter: its default, its range, or "required".
+# The text in brackets after the help of a parameter: its default, its range, or "required".
 _NOTE = re.compile(r"\s*\[([^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)*)\]$")
-_KEEP = "\b"  # click keeps the lines of a paragraph behind it
+_KEEP = "\b"  # click does not rewrap a paragraph after this mark
 
 
 def page() -> str:
-    """Write the page in Markdown: a table of the verbs, and a section each."""
+    """Return the page in Markdown: a table of the commands, and a section for each."""
     found = list(verbs())
     rows = [f"| [`{name}`](#{_anchor(name)}) | {_first_line(verb)} |" for name, verb in found]
     return _HEAD + "\n".join([*rows, *(_section(name, verb) for name, verb in found)]) + "\n"
 
 
 def verbs() -> Iterator[tuple[str, Any]]:
-    """Yield what is typed, "softiou train", and its command."""
+    """Yield pairs of a full name, such as "softiou train", and the click command."""
     yield from _leaves(typer.main.get_command(app), "softiou")
 
 
@@ -82,7 +82,7 @@ def _first_line(verb: Any) -> str:
 
 
 def _text(text: str) -> str:
-    """Return help as Markdown."""
+    """Convert a help text to Markdown."""
     paragraphs = text.strip().split("\n\n")
     return "\n\n".join(
         f"```text\n{one.removeprefix(_KEEP).strip()}\n```" if one.startswith(_KEEP) else one

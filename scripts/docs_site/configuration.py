@@ -1,4 +1,4 @@
-"""The page of the configuration: a table of its knobs for each section, from their fields."""
+"""Generate the reference page of the configuration: a table of settings for each section."""
 
 import json
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ has become a number. Unknown keys are errors, and all mistakes are reported at o
 _LABELLING = """\
 ## Settings of `softiou label` { #label }
 
-`softiou label DATA --teacher RUN --out STORE KEY=VALUE ...` takes these instead.
+`softiou label DATA --teacher RUN --out STORE KEY=VALUE ...` has its own settings.
 """
-_COLUMNS = "| knob | values | default | meaning |\n| --- | --- | --- | --- |"
+_COLUMNS = "| setting | values | default | meaning |\n| --- | --- | --- | --- |"
 
 
 def page() -> str:
-    """Write the page in Markdown."""
+    """Return the page in Markdown."""
     schema = Config.model_json_schema()
     sections = dict(_sections(schema))
     alone = {k: field for k, field in schema["properties"].items() if k not in sections}
@@ -35,7 +35,7 @@ def page() -> str:
 
 
 def knobs() -> Iterator[str]:
-    """Yield the dotted key of every knob of a run."""
+    """Yield the dotted key of every setting of a run."""
     schema = Config.model_json_schema()
     sections = dict(_sections(schema))
     for key in Config.model_fields:
@@ -46,7 +46,7 @@ def knobs() -> Iterator[str]:
 
 
 def _sections(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the sections with their schema, also those that may be left out."""
+    """Yield the name and the schema of every section, including optional sections."""
     for name, field in schema["properties"].items():
         for one in (field, *field.get("anyOf", ())):
             if "$ref" in one:
@@ -71,7 +71,7 @@ def _row(key: str, field: dict[str, Any], *, anchor: str) -> str:
 
 
 def _values(field: dict[str, Any]) -> Iterator[str]:
-    """Say in words what a knob takes."""
+    """Return a description of the values that a setting accepts."""
     if "anyOf" in field:
         for one in field["anyOf"]:
             yield from _values(one)
@@ -99,7 +99,7 @@ _TYPES = {
 
 
 def _range(field: dict[str, Any]) -> str:
-    """Return " ≥ 0", or an interval such as " in [0, 1)"."""
+    """Return the range of a number, such as " ≥ 0" or " in [0, 1)"."""
     least, above = field.get("minimum"), field.get("exclusiveMinimum")
     most, below = field.get("maximum"), field.get("exclusiveMaximum")
     if most is not None or below is not None:
@@ -112,5 +112,5 @@ def _range(field: dict[str, Any]) -> str:
 
 
 def _code(value: object) -> str:
-    """Return a value as YAML has it, in the letters of code."""
+    """Return a value as YAML, formatted as inline code."""
     return f"`{json.dumps(value)}`".replace('"', "")

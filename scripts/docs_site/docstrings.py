@@ -1,4 +1,4 @@
-"""Docstrings as griffe reads them: `Example:` is a section of code, as `Examples:` is."""
+"""Make griffe parse `Example:` in a docstring as a section of code, like `Examples:`."""
 
 import re
 from typing import Any
@@ -9,9 +9,9 @@ _EXAMPLE = re.compile(r"^Example:$", re.MULTILINE)
 
 
 class ExampleSections(griffe.Extension):
-    """Lets both words head a section; griffe takes the singular for a remark in words."""
+    """Accepts both headings; griffe alone parses `Example:` as an admonition."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Change the word in a docstring that was just read."""
+        """Replace the heading in a docstring that griffe has just loaded."""
         if obj.docstring is not None:
             obj.docstring.value = _EXAMPLE.sub("Examples:", obj.docstring.value)

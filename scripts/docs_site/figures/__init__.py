@@ -1,7 +1,7 @@
-"""The figures of the pages, drawn from the library itself while the site is built.
+"""Figures of the documentation, drawn with the library while the site is built.
 
-A page shows one as `![what it shows](figures/NAME.svg)`; it is put into the page as it is, so that
-lines and letters take the colours and the font of the page, light or dark.
+A page includes a figure as `![description](figures/NAME.svg)`. The SVG is embedded in the HTML, so
+that lines and text have the colours and the font of the page, light or dark.
 """
 
 import html
@@ -43,24 +43,24 @@ _IMAGE = re.compile(r'<img alt="([^"]*)" src="(?:\.\./)*figures/([\w-]+)\.svg"\s
 
 
 def path_of(name: str) -> str:
-    """Return where a page finds a figure, below docs/."""
+    """Return the path of a figure, relative to docs/."""
     return f"figures/{name}.svg"
 
 
 @cache
 def svg(name: str) -> str:
-    """Draw a figure."""
+    """Return a figure as SVG."""
     return to_svg(FIGURES[name](), name)
 
 
 def inline(page: str) -> str:
-    """Put the figures into the HTML of a page, in place of the images."""
+    """Replace the images of figures in the HTML of a page by the figures themselves."""
     return _IMAGE.sub(_drawing, page)
 
 
 def _drawing(image: re.Match[str]) -> str:
     alt = html.unescape(image[1])
-    if len(alt) < 20:  # a figure has to be understood without being seen
+    if len(alt) < 20:  # for readers who cannot see the figure
         raise ValueError(f"The figure {image[2]} needs an alternative text, but has {alt!r}.")
     label = html.escape(alt, quote=True)
     return svg(image[2]).replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -12,7 +12,7 @@ from softiou.training.fitting import augmentation_of
 
 DRAWS = 5
 SHOWN: tuple[Preset, ...] = ("street", "aerial", "microscopy", "medical")
-ALPHA = 0.55  # of the colours of the classes
+ALPHA = 0.55  # opacity of the colours of the classes
 
 
 def presets() -> Figure:
@@ -45,7 +45,7 @@ def presets() -> Figure:
 
 
 def _overlay(image: Tensor, target: Tensor, palette: Tensor) -> Tensor:
-    """Return an image (H, W, 3) under the colours of its classes; what is ignored is grey."""
+    """Return an image (H, W, 3) with its classes as an overlay; ignored pixels are grey."""
     known = target < len(palette)
     colours = palette[target.where(known, 0)].where(known.unsqueeze(-1), 128)
     share = ALPHA * (target > 0).unsqueeze(-1)

@@ -1,4 +1,4 @@
-"""The figure of calibration: how often a model is right where it says how sure it is."""
+"""The figure of calibration: a reliability diagram."""
 
 import torch
 from matplotlib.axes import Axes
@@ -13,12 +13,12 @@ BINS, PIXELS, CLASSES = 10, 40_000, 3
 
 
 def reliability() -> Figure:
-    """Draw the reliability of over-confident logits, and of the same after temperature scaling."""
+    """Draw reliability diagrams of over-confident logits before and after temperature scaling."""
     figure, axes = panels(2, height=3.0, sharey=True)
     random = torch.Generator().manual_seed(0)
     honest = torch.randn(PIXELS, CLASSES, generator=random) * 1.4
     target = torch.multinomial(honest.softmax(1), 1, generator=random)[:, 0]
-    logits = 2.2 * honest  # says the same, and says it louder
+    logits = 2.2 * honest  # the same predictions, but over-confident
     scaling = fit_scaling(logits, target)
     with style():
         _draw(axes[0], logits, target, title="as trained", colour=ORANGE)

@@ -1,4 +1,4 @@
-"""Figures of what flows where: boxes and arrows."""
+"""Flow diagrams: boxes and arrows."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from scripts.docs_site.figures.style import BLUE, GREEN, INK, ORANGE, panels, st
 
 @dataclass(frozen=True)
 class Box:
-    """A box with text, about a point of a sheet 12 wide."""
+    """A box with text, centred at a point of a drawing that is 12 units wide."""
 
     x: float
     y: float
@@ -21,7 +21,7 @@ class Box:
     height: float = 0.9
 
     def draw(self, axis: Axes) -> None:
-        """Draw it."""
+        """Draw the box and its text."""
         axis.add_patch(
             FancyBboxPatch(
                 (self.x - self.width / 2, self.y - self.height / 2),
@@ -37,7 +37,7 @@ class Box:
 
 
 def one_pass() -> Figure:
-    """Draw the way from logits to a loss."""
+    """Draw the steps from logits to a loss."""
     axis, figure = _sheet(height=2.2, rows=3.6)
     with style():
         logits = Box(1.2, 2.6, "logits\n(N, C, h, w)", BLUE)
@@ -81,7 +81,7 @@ def distillation() -> Figure:
 
 
 def mean_teacher() -> Figure:
-    """Draw a student, the average of itself as its teacher, and two views of an image."""
+    """Draw a student, its moving average as the teacher, and two views of an image."""
     axis, figure = _sheet(height=2.6, rows=4.4)
     with style():
         image = Box(1.3, 2.2, "image\nwithout mask", INK)

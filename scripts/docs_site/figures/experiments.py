@@ -1,4 +1,4 @@
-"""Figures of what the experiments came to, from the files in benchmarks/results/."""
+"""Figures of the results of the experiments, from the files in benchmarks/results/."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from scripts.docs_site.figures.style import BLUE, GREEN, GREY, ORANGE, panels, s
 
 LOSSES = {"ce": ("cross-entropy", ORANGE), "jml": ("0.25 CE + 0.75 JML", BLUE)}
 METRICS = {"miou_d": "test mIoUᴰ", "ece_d": "test ECE"}
-# Trainings that differ in loss and length, and in how often they look at the validation split.
+# Trainings that differ in loss, length, and the interval between validations.
 TRAININGS = {
     "camvid_budget": {
         "ce_100": "ce",
@@ -50,7 +50,7 @@ def budget() -> Figure:
     return figure
 
 
-# The differences that the project is about: experiment, method, baseline, and what to call it.
+# The main comparisons of the project: experiment, method, baseline, and the label in the figure.
 CLAIMS = (
     ("camvid", "jml", "ce", "JML against CE"),
     ("camvid", "jml_bls", "jml", "JML: boundary smoothing against none"),
@@ -68,7 +68,7 @@ CLAIMS = (
     ("digits", "soft_ce_jml", "soft_ce", "shares: JML against CE"),
     ("digits", "soft_jml", "hard_jml", "JML alone: shares against hard labels"),
 )
-# What is compared first: the overlap that the labels of the data allow.
+# The metric that is compared first: the overlap that the labels of the data set allow.
 OVERLAP_OF = {"lidc": "nodule/soft_dice", "digits": "soft_iou_d"}
 
 
@@ -95,7 +95,7 @@ def _contrast(experiment: str, method: str, baseline: str) -> dict[str, Any] | N
 
 
 def _interval(axis: Axes, row: int, contrast: dict[str, Any], metric: str, *, good: int) -> None:
-    """Draw one, green where it is surely good, orange where surely bad, grey if undecided."""
+    """Draw one difference: green if significantly better, orange if worse, otherwise grey."""
     difference = contrast["metrics"][metric]
     colour = GREY
     if is_decided(contrast, metric):

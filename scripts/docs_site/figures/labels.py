@@ -11,7 +11,7 @@ SIZE = 24
 
 
 def _mask() -> torch.Tensor:
-    """A disc and a pole: (1, SIZE, SIZE)."""
+    """Return the mask of a disc and a pole, (1, SIZE, SIZE)."""
     rows, columns = torch.meshgrid(torch.arange(SIZE), torch.arange(SIZE), indexing="ij")
     disc = (rows - 11) ** 2 + (columns - 8) ** 2 <= 36
     pole = (columns >= 19) & (columns <= 20) & (rows > 3)
@@ -19,7 +19,7 @@ def _mask() -> torch.Tensor:
 
 
 def smoothing() -> Figure:
-    """Draw a mask and what it becomes, and a cut through each."""
+    """Draw a mask, its smoothed versions, and a cross-section of each."""
     figure, axes = panels(4, height=2.1, width_ratios=[1, 1, 1, 1.35])
     mask = _mask()
     kinds = (

@@ -1,4 +1,4 @@
-"""Figures of the overlap losses: what they sum, and where they are least."""
+"""Figures of the overlap losses: the sums they use, and their minima."""
 
 import torch
 from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ def _loss_of(loss: OverlapLoss, p: Tensor, y: Tensor) -> Tensor:
 
 
 def _plain(kind: type[OverlapLoss], **settings: float) -> OverlapLoss:
-    """Return a loss of probabilities, of its formula alone."""
+    """Return a loss that takes probabilities and has no smoothing term."""
     return kind(activation="none", smooth=0.0, **settings)  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def minimum() -> Figure:
 
 
 def mixture() -> Figure:
-    """Draw a sum of two losses, to a label of 1 and a teacher of 0.7, and where each is least."""
+    """Draw sums of two losses, for a label of 1 and a teacher of 0.7, and the minimum of each."""
     figure, (left, right) = panels(2, height=2.9)
     p = torch.linspace(0, 1, 201).view(-1, 1)
     label, teacher = torch.ones(1), torch.tensor([0.7])
@@ -121,7 +121,7 @@ def forms() -> Figure:
 
 
 def tversky() -> Figure:
-    """Draw what losses say of a prediction that is too small or too large, and focal exponents."""
+    """Draw losses of predictions that are too small or too large, and focal exponents."""
     figure, (left, right) = panels(2, height=2.9)
     with style():
         _by_size(left)
@@ -130,7 +130,7 @@ def tversky() -> Figure:
 
 
 def _by_size(axis: Axes) -> None:
-    """A disc of the right place and another size: its loss over the size."""
+    """Draw the loss of a disc at the right place against its size."""
     sizes, y = torch.arange(1, 201), (torch.arange(200) < 100).float()
     p = (torch.arange(200) < sizes.view(-1, 1)).float()
     losses = (
@@ -145,7 +145,7 @@ def _by_size(axis: Axes) -> None:
 
 
 def _by_exponent(axis: Axes) -> None:
-    """The focal and logarithmic forms over the plain distance."""
+    """Draw the focal and logarithmic losses against the plain distance."""
     share = torch.linspace(0.001, 0.999, 200).view(-1, 1)
     y = torch.ones(1)
     # One pixel of the class with probability 1 - t has the Tversky distance t for beta = 1.

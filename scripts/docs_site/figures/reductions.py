@@ -1,4 +1,4 @@
-"""Figures of the reductions: what an average is taken over, and why sums are joined first."""
+"""Figures of the reductions: the sets that are averaged, and why counts are summed first."""
 
 import torch
 from matplotlib.axes import Axes
@@ -17,7 +17,7 @@ REDUCTIONS = {"dataset": "mIoUᴰ", "image": "mIoUᴵ", "class": "mIoUᶜ"}
 
 
 def example() -> tuple[Tensor, Tensor]:
-    """Return target and prediction (3, SIZE, SIZE): a large thing, a small one, and none."""
+    """Return target and prediction (3, SIZE, SIZE): a large object, a small object, no object."""
     target = torch.zeros(3, SIZE, SIZE, dtype=torch.long)
     preds = target.clone()
     target[0, 1:7, 1:7] = preds[0, 1:7, 2:7] = 1
