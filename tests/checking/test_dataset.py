@@ -332,7 +332,7 @@ def test_classes_that_a_part_of_train_does_not_show(make_dataset: Make) -> None:
         "warning",
         "Classes of train without a pixel in this list: 2 (road, car).",
     )
-    assert in_one.remedy.startswith("A model trained on it (--split one) never learns them")
+    assert in_one.remedy.startswith("A model trained on it (--split one) cannot learn them")
 
 
 def test_list_that_is_no_part_of_train_is_judged_like_a_folder(make_dataset: Make) -> None:

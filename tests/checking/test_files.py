@@ -250,7 +250,7 @@ def test_palette_that_contradicts_the_numbers(
     problems = check_dataset(root).problems
     assert [p.kind for p in problems] == kinds
     if kinds:
-        assert "By number, 0 is class 0, but" in problems[0].message
+        assert "The value 0 means class 0, but its palette" in problems[0].message
         assert "colour is that of class 1." in problems[0].message
 
 

@@ -156,7 +156,7 @@ def test_all_mistakes_in_the_settings_are_shown(softiou: Run) -> None:
     result = softiou("train", "digits", "optim.stepz=3", "data.flip=2", "seed")
     result.assert_refused(
         "  optim.stepz: unknown key; did you mean optim.steps? For instance optim.steps=3\n",
-        "  data.flip: expected a number of at most 1, but got 2 (chance",
+        "  data.flip: expected a number of at most 1, but got 2 (probability",
         "  seed: expected KEY=VALUE",
     )
     assert not Path("runs").exists()

@@ -278,7 +278,7 @@ def test_weights_that_do_not_fit_their_model(files: Files, tmp_path: Path) -> No
     strings = to_strings(file.info)
     for change, message in (
         ({"num_classes": 4}, "do not match its model"),
-        ({"depth": 4}, r"settings that this softiou does not know: \['depth'\]"),
+        ({"depth": 4}, r"settings unknown to this softiou: \['depth'\]"),
         ({"encoder": None}, "has an invalid model specification"),
     ):
         model: dict[str, Any] = {**file.info.model, **change}

@@ -266,7 +266,7 @@ def test_check_looks_at_bands(four: tuple[Path, Path]) -> None:
     refused = CliRunner().invoke(app, ["check", str(data), "--bands", "4,x"])
     assert "data.bands: expected a whole number, but got 'x'" in str(refused.exception)
     wrong = softiou.check(data, bands=[7], progress=False)
-    assert "Expected a band 7, but found 4" in wrong.problems[0].message
+    assert "Expected a band 7, but the file has bands 1 to 4" in wrong.problems[0].message
 
 
 def test_what_cannot_have_bands_says_so(four: tuple[Path, Path]) -> None:

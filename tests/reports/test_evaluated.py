@@ -119,7 +119,7 @@ def test_image_that_came_twice_counts_once(run: Path) -> None:
 
 def test_file_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"evaluation\.json does not exist: expected a run directory"
+        DataError, match=r"evaluation\.json does not exist: expected an evaluated run directory"
     ):
         read_evaluation(tmp_path / "evaluation.json")
 
