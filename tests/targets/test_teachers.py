@@ -247,7 +247,9 @@ def test_a_valid_that_covers_something_else_raises() -> None:
         overlap_statistics(student, TeacherTarget(logits, valid=torch.ones(2, 2, 2) > 0))
     with pytest.raises(ValueError, match=r"`valid` to have shape .*, but got \(2, 1, 4, 4\)"):
         overlap_statistics(student, teacher(logits, valid=torch.ones(2, 1, 4, 4) > 0))
-    with pytest.raises(TypeError, match=r"`valid` to be bool, True for valid pixels, but got dtype torch.float32"):
+    with pytest.raises(
+        TypeError, match=r"`valid` to be bool, True for valid pixels, but got dtype torch.float32"
+    ):
         overlap_statistics(student, TeacherTarget(logits, valid=torch.ones(2, 4, 4)))
 
 
