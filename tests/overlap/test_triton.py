@@ -465,8 +465,7 @@ def low(job: Job, h: int = 3, w: int = 5) -> Job:
     ("source", "size"),
     [((3, 5), (7, 13)), ((1, 4), (5, 16)), ((4, 1), (8, 3)), ((6, 9), (4, 5)), ((2, 3), (8, 6))],
 )
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("kind", ["hard", "dense"])
+@pytest.mark.parametrize(("align_corners", "kind"), [(False, "hard"), (True, "dense")])
 def test_logits_of_any_resolution(
     interpreter: Run, source: tuple[int, int], size: tuple[int, int], align_corners: bool, kind: str
 ) -> None:
