@@ -50,7 +50,9 @@ def test_what_auto_became_and_why(softiou: Run, shapes: Path) -> None:
     cost = json.loads(softiou("config", shapes, *SMALL, *FEW, "--json").out)
     assert cost["config"]["data"]["batch_size"] == 8
     assert {key: cost["auto"][key] for key in ("data.crop_px", "data.batch_size")} == {
-        "data.crop_px": RULES["data.crop_px"],
+        "data.crop_px": (
+            "median size of up to 16 images, at most 512, a multiple of 32 or of the patch"
+        ),
         "data.batch_size": RULES["data.batch_size"],
     }
     assert "optim.steps" not in cost["auto"], "it was given"

@@ -39,7 +39,10 @@ def fail_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "No space", "a/b"), "a/b: No space. Free space on the disk, or "),
-        (OSError(errno.EROFS, "Read-only", "a"), "a: Read-only. The file system is read-only"),
+        (
+            OSError(errno.EROFS, "Read-only", "a"),
+            "a: Read-only. Nothing can be written there: choose another path",
+        ),
         (PermissionError(errno.EACCES, "Denied", "a"), "a: Denied. Change its permissions"),
         (OSError(errno.EMFILE, "Too many"), "Too many. Raise the limit of open files.*ulimit -n"),
         (OSError(errno.ELOOP, "Loop", "a"), "a: Loop. It is a symbolic link that leads back"),

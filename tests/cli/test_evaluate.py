@@ -37,7 +37,8 @@ def test_a_calibration_is_fitted_to_the_labels_that_are_asked_for(
 ) -> None:
     assert softiou("calibrate", run_copy, shapes, "--labels", "hard").status == 0
     wrong = softiou("evaluate", run_copy, shapes, "--labels", "soft", "--out", "wrong")
-    assert "was fitted to hard labels, but these labels are soft: fit it again" in wrong.out
+    doubt = "the calibration was fitted to hard labels, but these labels are soft: fit it again "
+    assert doubt + "with softiou calibrate --labels soft" in wrong.out
     assert softiou("calibrate", run_copy, shapes, "--labels", "soft").status == 0
     content = json.loads((run_copy / "checkpoints/best.calibration.json").read_text())
     assert content["labels"] == "soft"

@@ -86,7 +86,9 @@ def test_fetch_does_not_pretend(softiou: Run, tmp_path: Path) -> None:
 )
 def test_fetch_takes_sbd_where_it_is_downloaded(softiou: Run, arguments: tuple[str, ...]) -> None:
     said = f"but got `softiou fetch {' '.join(arguments)} --sbd`. Only voc"
-    softiou("fetch", *arguments, "--sbd").assert_refused(said)
+    softiou("fetch", *arguments, "--sbd").assert_refused(
+        said, "run `softiou fetch voc --to DIR --sbd`"
+    )
 
 
 def test_fetch_downloads(softiou: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ SMALL_VIT = "tu-test_vit"
         (
             "unett",
             "resnet18",
-            "Unknown architecture .unett.. Did you mean unet.* Available are .*transformers",
+            "Unknown architecture 'unett'. Did you mean unet"
+            ".* Available are deeplabv3, .*transformers",
         ),
         ("unet", "resnet19", r"Unknown encoder 'resnet19'\. Did you mean .*resnet18"),
         (

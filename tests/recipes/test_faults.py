@@ -47,9 +47,9 @@ def refuse(number: int, monkeypatch: pytest.MonkeyPatch, *, after: int) -> None:
     ("number", "way_out"),
     [
         (errno.ENOSPC, "No space left on device. Free space on the disk, or choose another path."),
-        (errno.EROFS, "Read-only file system. The file system is read-only; choose another path."),
+        (errno.EROFS, "Read-only file system. Nothing can be written there: choose another path."),
         (errno.EACCES, "Permission denied. Change its permissions, or choose another path."),
-        (errno.EFBIG, "File too large. The file is too large: raise ulimit -f"),
+        (errno.EFBIG, "File too large. Raise the limit of file sizes, ulimit -f"),
     ],
     ids=["full disk", "read-only", "no permission", "file too large"],
 )

@@ -11,10 +11,10 @@ from softiou.errors import SoftiouError
 _WAYS_OUT = {
     errno.ENOSPC: "Free space on the disk, or choose another path.",
     errno.EDQUOT: "Your disk quota is used up: free space, or choose another path.",
-    errno.EROFS: "The file system is read-only; choose another path.",
+    errno.EROFS: "Nothing can be written there: choose another path.",
     errno.EACCES: "Change its permissions, or choose another path.",
     errno.EPERM: "Change its permissions, or choose another path.",
-    errno.EFBIG: "The file is too large: raise ulimit -f, or choose another file system.",
+    errno.EFBIG: "Raise the limit of file sizes, ulimit -f, or choose another file system.",
     errno.EMFILE: "Raise the limit of open files: ulimit -n 4096.",
     errno.ENAMETOOLONG: "Shorten the name.",
     errno.ELOOP: "It is a symbolic link that leads back to itself; remove it.",
