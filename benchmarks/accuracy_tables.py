@@ -58,6 +58,19 @@ COLUMNS_OF = {
     "camvid_1_16": SEMI_COLUMNS,
     "ccp": SEMI_COLUMNS,
 }
+# Default models and their baselines: is the ECE after the temperature at most that of the baseline?
+DEFAULTS = {
+    "camvid": (("jml", "ce"), ("student_jml", "student_ce")),
+    "camvid_half": (("jml", "ce"),),
+    "camvid_1_8": (("sup_jml", "sup_ce"), ("semi_soft_jml", "semi_hard_ce")),
+    "ccp": (
+        ("sup_jml", "sup_ce"),
+        ("full_jml", "full_ce"),
+        ("semi_soft_jml", "semi_hard_ce"),
+        ("kd_jml", "kd_ce"),
+    ),
+    "lidc": (("votes_jml", "votes_ce"),),
+}
 # Before and after temperature scaling, fitted on the validation split.
 CALIBRATION = {"ece_d": "ECE", "ece_i": "ECE per image", "bece_d": "ECE at boundaries"}
 DASH = "–"  # noqa: RUF001
@@ -92,6 +105,29 @@ def calibration_table(experiment: str, methods: Sequence[str]) -> str:
         keys = [key for name in shown for key in (name, f"calibrated/{name}")]
         cells = [_spread([_score(run, key) for run in runs], key) for key in keys]
         lines.append(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def temperature_table() -> str:
+    """Return a table of overlap and ECE, with a temperature, against cross-entropy without one."""
+    lines = [
+        "| experiment | method | baseline | overlap | ECE of the baseline as trained | "
+        "ECE of the method after T | difference of each seed |",
+        "| --- | --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for experiment, pairs in DEFAULTS.items():
+        first = next(iter(COLUMNS_OF.get(experiment, COLUMNS)))
+        names, runs = _names(experiment), results_files.read_results(experiment)
+        for pair in pairs:
+            ours, theirs = ({r["seed"]: r for r in runs if r["method"] == one} for one in pair)
+            seeds = sorted(ours.keys() & theirs.keys())
+            gain = mean(_score(ours[n], first) - _score(theirs[n], first) for n in seeds)
+            before = [_score(theirs[n], "ece_d") for n in seeds]
+            after = [_score(ours[n], "calibrated/ece_d") for n in seeds]
+            cells = [experiment, names[pair[0]], names[pair[1]], f"{gain:+.1f}"]
+            cells += [_spread(before, "ece_d"), _spread(after, "ece_d")]
+            cells += [", ".join(f"{x - y:+.2f}" for x, y in zip(after, before, strict=True))]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -138,6 +174,8 @@ KINDS: dict[str, Callable[[str, Sequence[str]], str]] = {
 
 def accuracy_table(name: str, methods: Sequence[str] = ()) -> str:
     """Return the Markdown table of an experiment, with all methods or those given."""
+    if name == "after_temperature":
+        return temperature_table()
     suffix = next(suffix for suffix in KINDS if name.endswith(suffix))
     return KINDS[suffix](name.removesuffix(suffix), methods)
 

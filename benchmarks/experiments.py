@@ -31,7 +31,7 @@ def main() -> None:
     grid = read_grid()
     options = _options(sorted(grid))
     declared = grid[options.experiment]
-    methods = options.methods or list(declared["methods"])
+    methods = options.methods or declared.get("main") or list(declared["methods"])
     if unknown := sorted(set(methods) - set(declared["methods"])):
         sys.exit(
             f"{options.experiment} has no method {', '.join(unknown)}; it has "
@@ -69,7 +69,9 @@ def _options(experiments: Sequence[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("experiment", choices=experiments)
-    parser.add_argument("--methods", nargs="+", help="default: all of the experiment")
+    parser.add_argument(
+        "--methods", nargs="+", help="default: those of `main` in experiments.yaml, or all"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=jobs, help=f"side by side; default {jobs}")
     parser.add_argument("--threads", type=int, default=1, help="of each job; default 1")

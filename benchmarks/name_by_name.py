@@ -1,6 +1,7 @@
 """Compare names of other libraries with those of softiou: values and speed.
 
     python -m benchmarks.name_by_name
+    python -m benchmarks.name_by_name --stated      # write STATED, keep what was measured
 
 Runs both if the other library is installed; STATED has facts from its documentation instead.
 Losses: 2x19x256x256, forward and backward; binary ones 8x1x256x256. Metrics: an update with
@@ -128,12 +129,27 @@ def rows() -> list[Row]:
 
 # (library, theirs, ours, same value?): not run, because the library is not easily installed.
 STATED = (
-    ("mmsegmentation", "CrossEntropyLoss", "`cross_entropy=1.0` of any loss", "yes"),
-    ("mmsegmentation", "TverskyLoss", "`TverskyLoss`", "up to its smoothing"),
+    (
+        "mmsegmentation",
+        "CrossEntropyLoss(avg_non_ignore=True)",
+        "`cross_entropy=1.0` of any loss",
+        "yes; by default theirs divides by the ignored pixels, too",
+    ),
+    (
+        "mmsegmentation",
+        "TverskyLoss",
+        '`TverskyLoss(alpha=0.3, beta=0.7, per="image", classes="all")`',
+        "yes",
+    ),
     ("mmsegmentation", "DiceLoss", "`DiceSemimetricLoss`", "no: its masses below are squared"),
     ("mmsegmentation", "LovaszLoss", "`softiou.drop_in.smp.LovaszLoss`", "yes"),
     ("mmsegmentation", "IoUMetric", "`SegmentationScores`", "yes, where every class occurs"),
-    ("nnU-Net", "DC_and_CE_loss", "`DiceSemimetricLoss(cross_entropy=0.5)`", "half, per image"),
+    (
+        "nnU-Net",
+        "DC_and_CE_loss",
+        '`DiceSemimetricLoss(cross_entropy=0.5, per="image", classes="all", smooth=5e-6)`',
+        "theirs is twice ours minus 1; do_bg=False: `classes=[1, 2, ...]`",
+    ),
     ("nnU-Net", "TopKLoss", "none", ""),
     ("JDTLosses", "JDTLoss", "`JaccardMetricLoss`, `TverskyLoss`", "yes, see below"),
     ("JDTLosses", "mIoUDMetric", "`MeanIoU`", "yes"),
@@ -143,7 +159,7 @@ STATED = (
         '`MeanIoU(per="image")`, `"class"`',
         "yes; two classes: foreground",
     ),
-    ("JDTLosses", "mIoUIq, mIoUCq", '`MeanIoU(worst="averaged")`', "ceil of q n, theirs floor"),
+    ("JDTLosses", "mIoUIq, mIoUCq", '`MeanIoU(worst="averaged")`', "no: ceil of q n, theirs floor"),
 )
 
 
@@ -151,7 +167,12 @@ def main() -> None:
     """Measure and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=9)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--stated", action="store_true", help="keep what was measured")
+    arguments = parser.parse_args()
+    if arguments.stated:
+        save(RESULT, json.loads(RESULT.read_text()) | {"stated": [list(row) for row in STATED]})
+        return
+    rounds = arguments.rounds
     torch.set_num_threads(1)
     content = {
         **measured_on(),

@@ -125,6 +125,19 @@ def steps_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def training_loop_table(results: dict[str, Any]) -> str:
+    """Return a table of training steps per second, with ratios to a plain loop."""
+    lines = [
+        "| method | steps a second | times the plain loop | quartiles |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, row in results["methods"].items():
+        low, high = row["quartiles"]
+        rate = f"{row['steps_per_second']:.2f} | {row['ratio']:.2f}"
+        lines.append(f"| {name} | {rate} | {low:.2f} to {high:.2f} |")
+    return "\n".join(lines) + "\n"
+
+
 def loss_table(results: dict[str, Any]) -> str:
     """Return a table of the losses on one machine, forward and backward, one row per case."""
     machine, torch = results["machine"], results["versions"]["torch"]
@@ -258,4 +271,5 @@ MEASURED: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "semi_supervised": ("semi_supervised", semi_table),
     "steps": ("distillation", steps_table),
     "store": ("distillation", store_table),
+    "training_loop": ("training_loop", training_loop_table),
 }

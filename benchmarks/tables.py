@@ -5,8 +5,8 @@
 
 A table is written between `<!-- table: NAME -->` and `<!-- end of table -->`. NAME is EXPERIMENT,
 EXPERIMENT_calibration or EXPERIMENT_differences (intervals of `benchmarks.differences`), optionally
-followed by the methods to show: `<!-- table: camvid: ce jml -->`. Tables of time and memory are in
-`benchmarks.speed_tables`.
+followed by the methods to show: `<!-- table: camvid: ce jml -->`; `after_temperature` is for all
+experiments. Tables of time and memory are in `benchmarks.speed_tables`.
 """
 
 import argparse

@@ -12,7 +12,15 @@ import pytest
 import torch
 import yaml
 
-from benchmarks import differences, experiments, grid, results_files, tables, trials
+from benchmarks import (
+    accuracy_tables,
+    differences,
+    experiments,
+    grid,
+    results_files,
+    tables,
+    trials,
+)
 from benchmarks.trials import Trial
 from softiou.configuration import load_config
 from softiou.data import digits
@@ -112,6 +120,7 @@ def test_a_method_may_learn_from_the_loss_of_a_peer(project: Path) -> None:
 
 def test_the_declared_grid_hangs_together() -> None:
     for name, declared in grid.read_grid().items():
+        assert set(declared.get("main", ())) <= set(declared["methods"])
         for method in declared["methods"]:
             one = Trial(name, declared, method, 0)
             assert one.teacher is None or one.teacher in declared["methods"], one.name
@@ -423,6 +432,28 @@ def test_figures_become_tables_in_the_order_of_the_grid(project: Path) -> None:
     assert row == f"| 0.25 CE + 0.75 JML | {cells}"
 
 
+def test_the_temperature_is_compared_with_a_baseline_without_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(method: str, seed: int, overlap: float, before: float, after: float) -> None:
+        file = results_files.result_file("digits", method, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        metrics = {"soft_iou_d": overlap, "ece_d": before}
+        content = {"metrics": metrics, "calibrated": {"ece_d": after}}
+        file.write_text(json.dumps({"method": method, "seed": seed, **content}))
+
+    monkeypatch.setattr(accuracy_tables, "DEFAULTS", {"digits": (("jml", "ce"),)})
+    for seed, (ours, theirs) in enumerate([(0.5, 1.0), (2.0, 1.5)]):
+        record("jml", seed, 62.0, 9.0, ours)
+        record("ce", seed, 60.0 + seed, theirs, 9.0)
+    record("ce", 2, 0.0, 9.0, 9.0)  # a seed that only one of them has
+    row = tables.table("after_temperature").splitlines()[2]
+    assert row == (
+        "| digits | 0.25 CE + 0.75 JML | cross-entropy | +1.5 | 1.25 ± 0.35 | 1.25 ± 1.06 | "
+        "-0.50, +0.50 |"
+    )
+
+
 def test_a_table_of_a_method_that_nobody_declares_is_refused(project: Path) -> None:
     with pytest.raises(ValueError, match="digits declares no method jlm"):
         tables.table("digits", ["jlm"])
@@ -434,3 +465,11 @@ def test_results_without_sums_have_no_differences(project: Path) -> None:
     file.write_text('{"method": "ce", "seed": 0}')
     assert differences.differences("digits", [["ce", "ce"]]) == []
     assert tables.table("digits_differences").count("\n") == 2
+
+
+def test_main_methods_run_by_default(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    grid.GRID.write_text(yaml.safe_dump({"digits": DIGITS | {"main": ["jml"]}}))
+    run(monkeypatch, "--seeds", "0", "1", "--list")
+    assert capsys.readouterr().out.split() == ["jml-seed0", "jml-seed1"]
