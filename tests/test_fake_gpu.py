@@ -10,23 +10,34 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recipes.test_configs import NUM_CLASSES
 from softiou import losses, metrics, targets
+from softiou.calibration.pixels import logits_at
 from softiou.configuration import load_config
+from softiou.configuration.data_sections import LabelsConfig
+from softiou.configuration.recipe_files import recipe_names, recipe_path
 from softiou.configuration.resolved import ResolvedConfig
-from softiou.data import Augmentation
-from softiou.inference import InferenceSettings, predict_logits, predict_probs
+from softiou.data import Augmentation, DatasetDescription, SegmentationDataset
+from softiou.evaluation import scoring
+from softiou.evaluation.scoring import _bands, _Scorer
+from softiou.inference import InferenceSettings, ModelPredictor, predict_logits, predict_probs
+from softiou.labelling import PLAIN, TeacherSettings, cell_probs
+from softiou.metrics.disagreement import _pair_distances
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.overlap import PassSettings, chunked, plain
+from softiou.models.custom import CustomModel
+from softiou.overlap import PassSettings, chunked, operators, plain, triton
 from softiou.overlap.job import Job
 from softiou.recipes import DistillationRecipe, Recipe
-from softiou.recipes.custom import NOTHING_CUSTOM
+from softiou.recipes.custom import NOTHING_CUSTOM, CustomParts
 from softiou.recipes.data import TrainingData, open_labelled
+from softiou.recipes.registry import recipe_for
 from softiou.resampling import gather_image_statistics
 from softiou.targets import as_target
+from softiou.temperature import LogitScaling, _occurs, negative_log_likelihood
 from softiou.training.loading import BatchStream
 from softiou.training.resolving import resolve
 from softiou.training.trainer import build_recipe, open_data, with_own_validation
@@ -52,29 +63,40 @@ KINDS: dict[str, Callable[[Tensor, Tensor], Any]] = {
 }
 
 
-def is_mask(*indices: Tensor | None) -> bool:
-    return len(indices) == 1 and indices[0] is not None and indices[0].dtype == torch.bool
+def mask_of(*indices: Tensor | None) -> Tensor | None:
+    """Return the mask that is the only index, if there is one."""
+    given = [index for index in indices if index is not None]
+    return given[0] if len(given) == 1 and given[0].dtype == torch.bool else None
 
 
 class Zeros(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Answers with a zero where a number is asked for, and with all where places are."""
 
+    number = 0
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func is aten._local_scalar_dense.default:
-            return 0.0 if args[0].is_floating_point() else 0
+            return float(self.number) if args[0].is_floating_point() else self.number
         if func is aten.nonzero.default:
             return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.int64)
-        if func is aten.index.Tensor and is_mask(*args[1]):
-            assert args[1][0].device == args[0].device
-            return args[0].flatten(0, args[1][0].ndim - 1)
+        if func is aten.index.Tensor and (mask := mask_of(*args[1])) is not None:
+            assert mask.device == args[0].device
+            first = len(args[1]) - 1
+            return args[0].flatten(first, first + mask.ndim - 1)
         if func is aten.bincount.default:
             weights, minlength = (*args[1:], None, 0)[:2]
             weights = (kwargs or {}).get("weights", weights)
             minlength = (kwargs or {}).get("minlength", minlength)
             return (args[0] if weights is None else weights).new_empty(minlength)
         return func(*args, **kwargs or {})
+
+
+class Ones(Zeros):  # type: ignore[no-untyped-call]
+    """Answers with a one: a condition holds."""
+
+    number = 1
 
 
 class OneMode(FakeTensorMode):  # type: ignore[no-untyped-call]
@@ -85,8 +107,11 @@ class OneMode(FakeTensorMode):  # type: ignore[no-untyped-call]
 
 
 def fake_gpu() -> AbstractContextManager[object]:
-    """Return what makes tensors fake while it is entered."""
+    """Return what makes tensors fake while it is entered, and autocast work without a device."""
     stack, zeros = ExitStack(), Zeros()  # type: ignore[no-untyped-call]
+    patch = stack.enter_context(pytest.MonkeyPatch.context())
+    patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     stack.enter_context(MODE)
     stack.enter_context(zeros)
     return stack
@@ -167,7 +192,6 @@ METRIC_SETTINGS: dict[str, dict[str, Any]] = {"BoundaryIoU": {"width": 1}}
     [
         one
         for one in metrics.__all__
-        # The energy distance looks at the values of the masks to see what has to be compared.
         if hasattr(getattr(metrics, one), "update") and one != "GeneralizedEnergyDistance"
     ],
 )
@@ -181,6 +205,18 @@ def test_metrics(gpu: FakeTensorMode, name: str) -> None:
     metric.update(soft, labels)
     assert_there(*(x for x in vars(metric).values() if isinstance(x, Tensor)))
     metric.compute()
+
+
+def test_the_energy_distance(gpu: FakeTensorMode) -> None:
+    masks = torch.zeros(2, 3, *SIZE, dtype=torch.uint8, device="cuda")
+    metric = metrics.GeneralizedEnergyDistance(C).to("cuda")
+    metric.update(masks[:, :2], masks, valid=masks[:, 0] < 1)
+    assert_there(metric.total, metric.images, metric.compute())
+    ones = Ones()  # type: ignore[no-untyped-call]
+    with ones:  # every class occurs
+        pairs = _pair_distances(masks[0].flatten(1), masks[0].flatten(1) < 1, range(C))
+    assert_there(pairs)
+    assert pairs.shape == (3, 3)
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -241,12 +277,16 @@ def first_batch(recipe: Recipe, data: TrainingData) -> Any:
     return batch[0] if isinstance(batch, tuple) else batch
 
 
+def move_all_but_scores(recipe: Recipe) -> None:
+    for name, module in recipe.named_children():
+        if name != "scores":
+            move(module)
+
+
 def assert_steps(recipe: Recipe, batch: Any) -> None:
-    """Compute the parts of the loss on a fake GPU."""
-    with fake_gpu():
-        for name, module in recipe.named_children():
-            if name != "scores":
-                move(module)
+    """Compute the parts of the loss on a fake GPU, in bf16."""
+    with fake_gpu(), torch.autocast("cuda", dtype=torch.bfloat16):
+        move_all_but_scores(recipe)
         assert_there(*recipe.parts(onto(batch)).values())
 
 
@@ -265,10 +305,17 @@ def test_semi_supervised_steps(pseudo_labels: str) -> None:
     assert_steps(recipe, first_batch(recipe, data))
 
 
-@pytest.mark.parametrize("mix", ["targets", "losses"])
-def test_distillation_steps(mix: str) -> None:
-    settings = ("distillation.teacher=a", f"distillation.mix={mix}", "distillation.class_mix=0")
-    config, data = opened(*settings, section="distillation")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("mix=targets", "correlation=1", "channel_wise=3", "align=0.5"),
+        ("mix=losses", "student_temperature=true", "temperature=2"),
+        ("strong=all", "cut_mix=1", "class_mix=0", "threshold=0.5", "keep=2"),
+    ],
+)
+def test_distillation_steps(settings: tuple[str, ...]) -> None:
+    given = ("teacher=a", *settings)
+    config, data = opened(*(f"distillation.{one}" for one in given), section="distillation")
     description = data.training.description
     spec = ModelSpec("linknet", "tu-test_efficientnet", description.num_classes)
     teacher = SegmentationModel(spec, encoder_weights="none").requires_grad_(False).eval()
@@ -276,6 +323,16 @@ def test_distillation_steps(mix: str) -> None:
     with MODE:
         move(teacher)
     assert_steps(recipe, first_batch(recipe, data))
+
+
+def test_a_distillation_step_with_stored_soft_labels() -> None:
+    config, data = opened("distillation.soft_labels=a", section="distillation")
+    recipe = DistillationRecipe(config, data.training.description, teacher=None)
+    batch = first_batch(recipe, data)
+    shape = (len(batch["image"]), 4, *batch["image"].shape[-2:])
+    batch["soft_indices"] = torch.zeros(shape, dtype=torch.uint8)
+    batch["soft_weights"] = torch.ones(shape)
+    assert_steps(recipe, batch)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -294,3 +351,167 @@ def assert_predicts(model: SegmentationModel, image: Tensor, precision: Any) -> 
     windows = InferenceSettings(window_px=(32, 32), flips=True, scales=(1.0, 0.5))
     for settings in (InferenceSettings(), windows):
         assert_there(predict_probs(model, image, precision=precision, settings=settings))
+
+
+# Evaluation, calibration and soft labels
+
+SCALING = LogitScaling("vector", (0.5,) * C, (0.0, 0.1, 0.2))
+
+
+def network() -> SegmentationModel:
+    """Return a model on the fake GPU, whose logits have stride 4."""
+    model = CustomModel(nn.Conv2d(3, C, 4, stride=4), C).eval()
+    with MODE:
+        move(model)
+    return model
+
+
+class Described:
+    """What an evaluation asks of a data set of one image."""
+
+    def __init__(self, labels: str) -> None:
+        self.description, self.labels = DatasetDescription(("a", "b", "c"), 255), labels
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("labels", ["hard", "votes", "soft"])
+def test_scoring_an_image(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "require_finite", lambda *_, **__: None)
+    monkeypatch.setattr(scoring, "_identity", lambda *_: {})
+    monkeypatch.setattr(_Scorer, "_keep", lambda *_: None)  # pictures, of tensors on the CPU
+    model, dataset = network(), Described(labels)
+    with fake_gpu():
+        image = torch.zeros(3, *SIZE, dtype=torch.uint8)
+        stored = {
+            "hard": torch.zeros(SIZE, dtype=torch.int64),
+            "votes": torch.zeros(2, *SIZE, dtype=torch.int64),
+            "soft": torch.rand(C, *SIZE),
+        }
+        sample: Any = {"image": image, "target": stored[labels], "stem": "a"}
+        scorer = _Scorer(dataset, torch.device("cuda"), SCALING, 1, "a")  # type: ignore[arg-type]
+        predictor = ModelPredictor(model, "bf16")
+        settings = InferenceSettings(flips=True)
+        for inference in (InferenceSettings(), settings):
+            found = list(_bands(predictor, image, inference, SCALING, several=False))
+            assert_there(*(probs for _, each in found for probs in each))
+            scorer.add(0, sample, found)
+    devices: set[str] = set()
+    for one in (*scorer.plain, *scorer.calibrated):
+        one.apply(lambda x: devices.add(x.device.type) or x)  # type: ignore[func-returns-value]
+    assert (len(scorer.plain), len(scorer.calibrated), devices) == (2, 2, {"cuda"})
+    assert scorer.confusion.device.type == "cpu"
+
+
+def test_calibrating_and_labelling() -> None:
+    """Pixels come from the CPU; L-BFGS needs gradients, and its loss does not."""
+    model = network()
+    with fake_gpu():
+        image, places = torch.zeros(3, 48, 64, dtype=torch.uint8), torch.zeros(5).long()
+        assert_there(logits := logits_at(model, image, places, precision="bf16"))
+        assert logits.shape == (5, C)
+        for target in (places.to("cuda"), logits.softmax(1)):
+            assert negative_log_likelihood(logits, target, SCALING) == 0  # as every number here
+            assert_there(_occurs(target, C))
+        teacher = TeacherSettings(SCALING, flip=True, scales=(0.5, 1.0))
+        for settings in (PLAIN, teacher):
+            probs = cell_probs(model, image, stride=4, precision="bf16", settings=settings)
+            assert_there(probs)
+            assert probs.shape == (C, 12, 16)
+
+
+# Every recipe that comes with the package, with any labels
+
+LABELS: dict[str, Callable[[int, int, int, int], Tensor]] = {
+    "soft": lambda N, C, H, W: torch.rand(N, C, H, W, device="cuda"),  # coverage and staple, too
+    "votes": lambda N, C, H, W: torch.zeros(N, 3, H, W, dtype=torch.int64, device="cuda"),
+    **dict.fromkeys(
+        ("hard", "uniform", "boundary", "gaussian"),  # majority and random are as hard
+        lambda N, C, H, W: torch.zeros(N, H, W, dtype=torch.int64, device="cuda"),
+    ),
+}
+
+
+def shipped(name: str, kind: Any, dataset: SegmentationDataset) -> ResolvedConfig:
+    """Return a recipe with another kind of labels, for a network without an auxiliary head."""
+    given = load_config(file=recipe_path(name), overrides=["loss.auxiliary=0", "data.workers=0"])
+    changes: dict[str, Any] = {}
+    if given.labels.kind != kind:
+        changes["labels"] = LabelsConfig(kind=kind)
+    if given.semi_supervised:
+        changes["semi_supervised"] = given.semi_supervised.model_copy(
+            update={"feature_dropout": 0.0}
+        )
+    return resolve(given.model_copy(update=changes), dataset)
+
+
+@pytest.fixture(scope="module")
+def digits() -> SegmentationDataset:
+    return open_labelled(load_config(source="digits"), NOTHING_CUSTOM).training
+
+
+def recipe_at_stride_4(config: ResolvedConfig, num_classes: int) -> Recipe:
+    description = DatasetDescription(tuple(map(str, range(num_classes))), 255)
+    options: Any = {"custom": CustomParts(model=nn.Conv2d(3, num_classes, 4, stride=4))}
+    if config.distillation:
+        teacher = CustomModel(nn.Conv2d(3, num_classes, 8, stride=8), num_classes)
+        with MODE:
+            move(teacher)
+        return DistillationRecipe(config, description, teacher=teacher, **options)
+    return recipe_for(config)(config, description, **options)
+
+
+def made_up_batch(recipe: Recipe, kind: str) -> Any:
+    """Return a batch of the size and crop of a recipe."""
+    config, (size, others) = recipe.config, recipe.batch_sizes()
+    (H, W), C = config.data.crop_px, recipe.description.num_classes
+
+    def images(count: int, *views: int) -> Tensor:
+        return torch.zeros(count, *views, 3, H, W, dtype=torch.uint8, device="cuda")
+
+    def inside(count: int) -> Tensor:
+        return torch.ones(count, H, W, dtype=torch.bool, device="cuda")
+
+    labelled = {"image": images(size), "inside": inside(size), "stem": ["a"] * size}
+    labelled["target"] = LABELS[kind](size, C, H, W)
+    if not others:
+        return labelled
+    views = config.semi_supervised.views if config.semi_supervised else 1
+    unlabeled = {"image": images(others), "strong": images(others, views), "stem": ["a"] * others}
+    return {"labelled": labelled, "unlabeled": {**unlabeled, "inside": inside(others)}}
+
+
+@pytest.mark.parametrize("kind", ["soft", "votes"])
+def test_supervised_steps_with_other_labels(kind: str, digits: SegmentationDataset) -> None:
+    recipe = recipe_at_stride_4(shipped("camvid-jml", kind, digits), NUM_CLASSES["camvid"])
+    with fake_gpu(), torch.autocast("cuda", dtype=torch.bfloat16):
+        move_all_but_scores(recipe)
+        assert_there(*recipe.parts(made_up_batch(recipe, kind)).values())
+
+
+@pytest.mark.skipif(not triton.is_installed(), reason="needs Triton")
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_is_served_by_triton(
+    name: str, digits: SegmentationDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[Job] = []
+
+    def note(job: Job, tensors: object) -> Any:
+        jobs.append(job)
+        return job.empty(job.dtype)
+
+    monkeypatch.setattr(operators, "gather", note)
+    for kind in LABELS:
+        jobs.clear()
+        config = shipped(name, kind, digits)
+        recipe = recipe_at_stride_4(config, NUM_CLASSES[name.partition("-")[0]])
+        with fake_gpu():
+            move_all_but_scores(recipe)
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                recipe.parts(made_up_batch(recipe, kind))
+            assert len(jobs) == (1 + config.semi_supervised.views if config.semi_supervised else 1)
+            for job in jobs:
+                assert (job.logits.device.type, job.logits.dtype) == ("cuda", torch.bfloat16)
+                assert [4 * side for side in job.logits.shape[2:]] == list(config.data.crop_px)
+                assert operators.served_by(job)[0] == "triton", kind

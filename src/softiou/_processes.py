@@ -50,6 +50,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def loading_processes() -> int:
+    """Return how many processes load the data of this one: one less than its share of cores."""
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if by_srun():  # which may, or may not, bind each process to the cores that it requested
+        share = min(cores(), int(os.environ.get("SLURM_CPUS_PER_TASK", cores())))
+    return max(0, min(16, share - 1))
+
+
 def end_with_parent() -> None:
     """Ask the system to kill this process when its parent process ends."""
     if sys.platform.startswith("linux"):

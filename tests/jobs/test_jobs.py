@@ -14,8 +14,9 @@ import softiou
 import softiou.jobs
 from conftest import TINY, TrainedRun
 from softiou._screen import progress_of
+from softiou.data import open_dataset
 from softiou.errors import CheckpointError, ConfigError
-from softiou.jobs import calibrating
+from softiou.jobs import calibrating, opening
 
 
 @pytest.fixture
@@ -284,3 +285,20 @@ def test_processes_wait_until_a_calibration_is_written(
     path.unlink()
     calibrating.calibrate_run(softiou.load(run), progress_of(False))
     assert met[-1] == ([path], True)
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", 1), ("cuda", 5)])
+def test_a_gpu_has_as_many_loading_processes_as_in_training(
+    monkeypatch: pytest.MonkeyPatch, device: str, expected: int
+) -> None:
+    started = []
+
+    def loader(samples: Any, *, workers: int, **settings: Any) -> list[Any]:
+        started.append(workers)
+        return []
+
+    monkeypatch.setattr(opening, "best_device", lambda: torch.device(device))
+    monkeypatch.setattr(opening, "loading_processes", lambda: 5)
+    monkeypatch.setattr("softiou.training.workers.Loader", loader)
+    opening.loaded(open_dataset("digits", "val"), progress_of(False), description="")
+    assert started == [expected]

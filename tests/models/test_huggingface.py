@@ -15,6 +15,7 @@ from models.two_steps import fit_two_steps, stride_of
 from softiou.checkpoints import load_trained
 from softiou.errors import CheckpointError, ConfigError
 from softiou.models import IMAGENET_MEAN, TRANSFORMERS, ModelSpec, SegmentationModel
+from softiou.models.memory import kept_for_gradient, recompute_activations
 from softiou.models.semantic_head import EPS, semantic_logits
 from softiou.recipes.schedule import parameter_groups
 from softiou.training import resume_training, start_training
@@ -200,6 +201,30 @@ def test_backbone_is_slow_and_heads_are_fast(folders: Folders, kind: str) -> Non
     for name, parameter in model.named_parameters():
         expected = 0.1 if name.startswith("net.encoder.") else 1.0
         assert rates[id(parameter)] == pytest.approx(expected), name
+
+
+def _kept(model: SegmentationModel) -> tuple[int, torch.Tensor]:
+    """Return the bytes kept for the gradient, and the gradient of the first weights."""
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    torch.manual_seed(0)
+    with kept_for_gradient() as kept:
+        logits = model(images)
+    (gradient,) = torch.autograd.grad(logits.sum(), next(model.net.encoder.parameters()))
+    return sum(kept.values()), gradient
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_activations_are_recomputed(folders: Folders, kind: str) -> None:
+    model = _load(folders[kind][0]).train()
+    if kind == "upernet":  # here with ConvNeXt, which transformers does not recompute
+        with pytest.raises(ConfigError, match=r"gradient_checkpointing: .* Use an encoder of timm"):
+            recompute_activations(model)
+        return
+    before, expected = _kept(model)
+    recompute_activations(model)
+    after, found = _kept(model)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+    assert after < 0.9 * before
 
 
 def test_normalisation_is_that_of_the_folder(folders: Folders, tmp_path: Path) -> None:

@@ -3,13 +3,20 @@
 import multiprocessing
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from softiou.configuration import load_config
 from softiou.data import Augmentation, Sample, TrainingStream, open_dataset
+from softiou.recipes.custom import NOTHING_CUSTOM
+from softiou.recipes.data import open_labelled
+from softiou.training import fitting, workers
 from softiou.training.loading import BatchStream
+from softiou.training.resolving import resolve
 
 
 class Numbered(Dataset[Sample]):
@@ -101,3 +108,26 @@ def test_workers_do_not_change_the_batches(shapes: Path) -> None:
         assert ours["stem"] == theirs["stem"]
         torch.testing.assert_close(ours["image"], theirs["image"], rtol=0, atol=0)
         torch.testing.assert_close(ours["target"], theirs["target"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("device", "pinned"), [("cuda", True), ("cpu", False)])
+def test_batches_for_a_gpu_are_pinned(
+    device: str, pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the training, and the images of the validation."""
+    given: list[dict[str, Any]] = []
+
+    def note(samples: object, **settings: Any) -> list[object]:
+        given.append(settings)
+        return []
+
+    monkeypatch.setattr(workers, "DataLoader", note)
+    config = load_config(source="digits", overrides=["data.workers=0", "data.crop_px=[32, 32]"])
+    data = open_labelled(config, NOTHING_CUSTOM)
+    resolved = resolve(config, data.training)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    trainer: Any = SimpleNamespace(global_rank=0, world_size=1, strategy=strategy)
+    stream: Any = fitting._stream(resolved, trainer, print)(data.training, 2)
+    validation = fitting._validation_samples(resolved, data.validation, trainer)
+    assert [*stream._load(), *iter(validation)] == []
+    assert [settings["pin_memory"] for settings in given] == [pinned, pinned]

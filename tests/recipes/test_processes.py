@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -271,6 +272,22 @@ def test_divided_weights_learn_from_a_teacher(
     assert largest_difference(one, two, step=2) <= 1e-5
 
 
+@pytest.mark.parametrize(
+    ("own", "strategy"),
+    [("model.gradient_checkpointing=true", "ddp"), ("model.freeze_encoder=true", "fsdp")],
+)
+def test_recomputed_and_frozen_encoders_take_the_same_steps(
+    interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path, own: str, strategy: str
+) -> None:
+    start, _, data, settings = interrupted
+    settings = [*settings, own, f"strategy={strategy}", f"model.weights={start}", "optim.steps=2"]
+    config = load_config(source=str(data), overrides=settings)
+    one, two = start_training(config, directory=tmp_path / "one"), tmp_path / "two"
+    settings += ["data.batch_size=2"]
+    torchrun("-m", "softiou", "train", str(data), "--out", str(two), *settings)
+    assert largest_difference(one, two, step=2) <= 1e-5
+
+
 @pytest.mark.parametrize("other", ["optim.ema=0.9", "model.compile=true"])
 def test_what_divided_weights_do_not_go_with(other: str) -> None:
     with pytest.raises(ConfigError, match="strategy=fsdp excludes semi_supervised"):
@@ -294,7 +311,12 @@ def same_steps(
         )
         for verb, own in VERBS.items()
     ]
-    cases.append(Case("smooth", [*base, "optim.steps=20", "optim.optimizer=sgd"], smooth=True))
+    still = ("optim.steps=20", "optim.optimizer=sgd", "optim.learning_rate=0.0005")
+    for case in cases[:]:  # the small variances by which correlations are divided magnify, too
+        off = ("distillation.correlation=0",) if case.name == "distill" else ()
+        settings = [*case.settings, *still, *off]
+        name = f"{case.name}, smooth"
+        cases.append(replace(case, name=name, settings=settings, exact=False, smooth=True))
     train(data, cases, root / "one")
     write_cases(cases, root / "two")
     torchrun("-m", "benchmarks.processes", data, str(root / "two"))
@@ -309,9 +331,10 @@ def test_two_processes_take_the_steps_of_one(verb: str, same_steps: Any) -> None
     assert max(found.values()) <= 1e-7  # AdamW's step is almost the sign of a tiny gradient
 
 
-def test_float32_is_as_close_without_what_magnifies_rounding(same_steps: Any) -> None:
-    """With SGD in place of AdamW, and SiLU, which has no kink, in place of ReLU."""
-    assert same_steps("smooth")[20] <= 1e-5
+@pytest.mark.parametrize("verb", VERBS)
+def test_float32_is_as_close_without_what_magnifies_rounding(verb: str, same_steps: Any) -> None:
+    """With small steps of SGD in place of AdamW, and SiLU, which has no kink, in place of ReLU."""
+    assert same_steps(f"{verb}, smooth")[20] <= 1e-5
 
 
 AGREE = """

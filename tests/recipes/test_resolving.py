@@ -106,6 +106,10 @@ def test_workers_leave_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 7  # of 64 cores
     monkeypatch.delenv("LOCAL_WORLD_SIZE")
+    for name, value in {"SLURM_STEP_NUM_TASKS": "8", "SLURM_CPUS_PER_TASK": "6"}.items():
+        monkeypatch.setenv(name, value)
+    assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 5  # 64 cores, unbound
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS")
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert resolving.resolve(_config(), Blank((32, 32))).data.workers == 5

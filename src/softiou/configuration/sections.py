@@ -68,6 +68,28 @@ class ModelConfig(Section):
         "pspnet (dilated convolutions); null: the architecture's default",
     )
     compile: bool = Field(False, description="use torch.compile; takes minutes at the start")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="recompute the encoder's activations in the backward pass: less memory, about "
+        "a third more time; for encoders of timm (tu-NAME) and transformers",
+    )
+    freeze_encoder: bool = Field(
+        False, description="train the decoder only; the encoder keeps its weights and statistics"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.freeze_encoder and self.encoder_weights == "none" and self.weights is None:
+            raise ValueError(
+                "freeze_encoder would keep random weights: set encoder_weights to imagenet or a "
+                "file, or weights to a run"
+            )
+        if self.gradient_checkpointing and (self.freeze_encoder or self.compile):
+            raise ValueError(
+                "gradient_checkpointing excludes freeze_encoder, with which there is little to "
+                "recompute, and compile: set one of them to false"
+            )
+        return self
 
 
 class LossConfig(Section):

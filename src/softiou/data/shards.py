@@ -194,7 +194,7 @@ def _remote(place: str) -> tuple[Any, str]:
     try:
         files, path = url_to_fs(place)
     except (ImportError, ValueError) as error:
-        remedy = "Install the requirements: pip install softiou[cloud], or fsspec's package for it."
+        remedy = "Install fsspec's package for it, such as s3fs, gcsfs or adlfs."
         raise data_error(place, f"Cannot open the URL: {error}.", remedy) from error
     return files, str(path)
 

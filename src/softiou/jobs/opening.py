@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import Dataset, Subset
 
-from softiou._processes import own_share
+from softiou._processes import loading_processes, own_share
 from softiou.errors import CheckpointError, ConfigError
 from softiou.inference import InferenceSettings, Precision, best_device
 from softiou.jobs.trained import RunLike, as_trained
@@ -116,12 +116,17 @@ def open_file(
 def loaded(
     dataset: "SegmentationDataset", progress: "Progress", *, description: str
 ) -> "Iterable[Sample]":
-    """Return the samples of this rank in order, loaded by a worker process."""
+    """Return the samples of this rank in order, loaded by other processes.
+
+    A CPU needs one, as it is busy with the model; for a GPU one loads too slowly.
+    """
     from softiou.data import CustomDataset
     from softiou.data.base import EvaluatedSamples
     from softiou.training.workers import Loader
 
-    workers = 0 if isinstance(dataset, CustomDataset) else 1  # an object may not be picklable
+    workers = 1 if best_device().type == "cpu" else loading_processes()
+    if isinstance(dataset, CustomDataset):
+        workers = 0  # an object may not be picklable
     own = own_share(len(dataset))
     read = Subset(EvaluatedSamples(dataset), own)
     samples = Loader(read, batch_size=None, workers=workers, say=progress.say)

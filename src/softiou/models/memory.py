@@ -1,4 +1,4 @@
-"""Estimate the memory of a training step."""
+"""The memory of a training step: estimate it, and trade it for time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
+
+from softiou.errors import ConfigError
+from softiou.models.segmentation import SegmentationModel
+from softiou.models.spec import TRANSFORMERS
 
 
 def bytes_for_gradient(model: nn.Module, shape: tuple[int, ...]) -> int:
@@ -39,3 +43,25 @@ def kept_for_gradient() -> Iterator[dict[int, int]]:
 
     with saved_tensors_hooks(count, lambda tensor: tensor):
         yield kept
+
+
+def recompute_activations(model: SegmentationModel) -> None:
+    """Let timm or transformers recompute the encoder's activations in the backward pass.
+
+    Recomputing updates the running statistics of batch norms a second time. Raises a ConfigError if
+    the encoder cannot do this.
+    """
+    try:
+        encoder = model.net.encoder
+        if model.spec.architecture == TRANSFORMERS:
+            deprecated = encoder.body.gradient_checkpointing_enable
+            enable = getattr(encoder.body, "activation_checkpointing_enable", deprecated)
+            enable({"use_reentrant": False})
+        else:
+            encoder.model.set_grad_checkpointing(True)
+    except (AssertionError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"model.gradient_checkpointing: {model.spec.encoder or 'your own model'} does not "
+            "support it. Use an encoder of timm, such as tu-resnet50 or tu-convnext_tiny, or set "
+            "it to false."
+        ) from error

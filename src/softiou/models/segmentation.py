@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -48,6 +48,7 @@ class SegmentationModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    frozen = False  # whether the encoder is excluded from training
 
     def __init__(self, spec: ModelSpec, *, encoder_weights: str = "none") -> None:
         super().__init__()
@@ -151,6 +152,20 @@ class SegmentationModel(nn.Module):
     def encoder_parameters(self) -> set[nn.Parameter]:
         """Return the parameters of the encoder, for a separate learning rate."""
         return set(self.net.encoder.parameters())
+
+    def freeze_encoder(self) -> None:
+        """Exclude the encoder from training: no gradients, and always in eval mode."""
+        if not self.encoder_parameters():
+            raise ConfigError("model.freeze_encoder: your own model has no submodule `encoder`.")
+        self.frozen = True
+        self.net.encoder.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode; a frozen encoder stays in eval mode, which keeps its statistics."""
+        super().train(mode)
+        if self.frozen:
+            self.net.encoder.eval()
+        return self
 
     def _without_padding(self, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         """Remove the cells of the padding to the smallest input size."""

@@ -36,6 +36,7 @@ from softiou.inference import WHOLE_IMAGE, ModelPredictor, probability_bands
 from softiou.losses import OverlapLoss, Targets
 from softiou.metrics import PixelSums
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
+from softiou.models.memory import recompute_activations
 from softiou.recipes.building import build_loss, build_target, check_loss
 from softiou.recipes.custom import NOTHING_CUSTOM, CustomLoss, CustomParts
 from softiou.recipes.data import TrainingData, bands_of
@@ -92,6 +93,10 @@ class Recipe(pl.LightningModule, ABC):
         self.never_predicted: tuple[str, ...] = ()  # classes, at the last validation
         self.description = description
         self.model = _build_model(config, description, **source)
+        if config.model.freeze_encoder:
+            self.model.freeze_encoder()
+        if config.model.gradient_checkpointing:
+            recompute_activations(self.model)
         self.loss = _build_loss(config, description, source.get("custom", NOTHING_CUSTOM))
         self.scores = nn.ModuleList()
         self._scored: list[tuple[str, SegmentationModel]] = []
@@ -234,6 +239,18 @@ class Recipe(pl.LightningModule, ABC):
         schedule: Any = self.lr_schedulers()
         self.log("learning_rate", schedule.get_last_lr()[0])
         return parts
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Keep the statistics of the encoder, which recomputing its activations updates again."""
+        if self.config.model.gradient_checkpointing:
+            self._statistics = [buffer.clone() for buffer in self.model.net.encoder.buffers()]
+
+    def on_after_backward(self) -> None:
+        """Restore the statistics of the encoder."""
+        if self.config.model.gradient_checkpointing:
+            buffers = self.model.net.encoder.buffers()
+            for buffer, kept in zip(buffers, self._statistics, strict=True):
+                buffer.copy_(kept)
 
     def on_validation_start(self) -> None:
         """Synchronise the buffers, because batch normalisation may differ between processes."""

@@ -112,7 +112,6 @@ def one_step(recipe: Recipe, data: TrainingData, run: Path, *, custom: CustomPar
 def _trainer_settings(config: ResolvedConfig) -> dict[str, Any]:
     optim, processes = config.optim, trainer_settings(config.strategy)
     return {
-        "accelerator": "auto",
         **processes,
         "precision": _PRECISIONS[config.precision],
         "max_epochs": optim.validations,
@@ -241,7 +240,8 @@ def _validation_samples(
     # Without padding to equal numbers of images, which would count some images twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
     samples = Subset(EvaluatedSamples(dataset), own)
-    return Loader(samples, batch_size=None, workers=config.data.workers)
+    pins = trainer.strategy.root_device.type == "cuda"
+    return Loader(samples, batch_size=None, workers=config.data.workers, pin_memory=pins)
 
 
 @contextmanager

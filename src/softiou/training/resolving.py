@@ -1,11 +1,10 @@
 """Choose the settings that are "auto" or null, for the data set and the machine."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from softiou._processes import cores
+from softiou._processes import loading_processes
 from softiou._screen import verbosity
 from softiou.configuration.data_sections import PRESETS, DataConfig, LabelsConfig, Preset
 from softiou.configuration.resolved import ResolvedConfig
@@ -35,7 +34,7 @@ RULES = {
     "data.neighbours": "0 if the images are not volumes",
     "data.axis": "for volumes: as in dataset.yaml",
     "data.band_ranges": "mean - 2 and mean + 2 standard deviations of up to 64 training images",
-    "data.workers": "number of cores - 1, divided among the processes of torchrun, at most 16",
+    "data.workers": "share of the cores of this process - 1, at most 16",
     "labels.kind": "votes for several annotators or parent classes, hard otherwise",
     "labels.epsilon": "0.1 for uniform, 0.5 for boundary",
     "labels.width": "1 for boundary, sigma rounded up for gaussian",
@@ -78,7 +77,7 @@ def resolve(config: Config, dataset: SegmentationDataset, *, unlabeled: int = 0)
         _fill(values["data"], key, partial(preset.get, key))
     images = len(dataset) + (unlabeled if config.distillation is not None else 0)  # of one batch
     _fill(values["data"], "batch_size", lambda: max(2, min(USUAL, images)))
-    _fill(values["data"], "workers", _workers)
+    _fill(values["data"], "workers", loading_processes)
     if dataset.bands is not None:
         seen = dataset.bands
         values["data"] |= {"bands": seen.numbers, "band_ranges": seen.ranges}
@@ -201,7 +200,3 @@ def _preset(data: DataConfig, bands: Bands | None) -> Preset:
 def _crop(dataset: SegmentationDataset, multiple: int = CROP_MULTIPLE) -> tuple[int, int]:
     shapes = [dataset.compact(index)["image"].shape for index in spread(len(dataset))]
     return automatic_crop([(height, width) for _, height, width in shapes], multiple)
-
-
-def _workers() -> int:
-    return max(0, min(16, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1))
