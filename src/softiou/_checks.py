@@ -49,8 +49,14 @@ def pixel_map(
     if tuple(tensor.shape) != shape:
         raise ValueError(
             f"Expected `{name}` to have shape (N, *S) = {shape}, but got {tuple(tensor.shape)}."
+            + without_channel(tuple(tensor.shape), shape)
         )
     return tensor
+
+
+def without_channel(got: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """Return the way out for an error message if (N, 1, *S) was given instead of (N, *S)."""
+    return " Use `squeeze(1)`." if got == (*shape[:1], 1, *shape[1:]) else ""
 
 
 def dense_tensor(name: str, value: object) -> Tensor:

@@ -514,3 +514,50 @@ def test_compiles_without_a_graph_break(name: str) -> None:
     logits, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 1, 4, 5))
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     same(compiled(logits, labels), loss(logits, labels))
+
+
+@pytest.mark.parametrize("name", ["FocalLoss", "DiceLoss", "DiceFocalLoss", "MaskedDiceLoss"])
+def test_masks_of_0_and_255_raise(name: str) -> None:
+    masks = torch.tensor([[[[0, 255], [255, 0]]]])
+    settings: dict[str, Any] = {} if name == "FocalLoss" else {"sigmoid": True}
+    squared = {"squared_pred": True} if "Focal" not in name else {}
+    for target in (masks, masks.float()):
+        with pytest.raises(ValueError, match=r"`target` to be in \[0.0, 1.0\], but got 255"):
+            ours(name, **settings, **squared)(torch.randn(1, 1, 2, 2), target)
+    with pytest.raises(ValueError, match=r"class indices in \[0, 1\], but found \[255\]"):
+        ours(name, to_onehot_y=True, **settings, **squared)(torch.randn(1, 2, 2, 2), masks)
+    outside = masks.squeeze(1) == 255
+    ours(name, **settings, **squared)(torch.randn(1, 1, 2, 2), masks, ~outside)
+
+
+@every_loss
+def test_labels_out_of_range_name_no_argument_that_is_missing(name: str) -> None:
+    with pytest.raises(ValueError, match=r"found \[9\].*by `valid`, or `ignore_index` if there is"):
+        ours(name, softmax=True, to_onehot_y=True)(torch.randn(1, 2, 4), torch.full((1, 1, 4), 9))
+
+
+def test_other_names_of_monai() -> None:
+    for name in ("Dice", "dice_ce", "dice_focal", "generalized_dice", "generalized_dice_focal"):
+        assert getattr(drop_in, name).__name__ == getattr(monai, name).__name__
+        assert getattr(drop_in, name).__module__.startswith("softiou")
+    assert drop_in.tversky.TverskyLoss is drop_in.TverskyLoss
+    assert drop_in.focal_loss.FocalLoss is drop_in.FocalLoss
+    for name in ("DeepSupervisionLoss", "MaskedLoss", "HausdorffDTLoss"):
+        assert getattr(drop_in, name) is getattr(monai, name)
+    with pytest.raises(AttributeError, match=r"has no attribute 'NoLoss'"):
+        drop_in.NoLoss  # noqa: B018
+
+
+def test_other_names_without_monai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drop_in, "_find_spec", lambda _: None)
+    with pytest.raises(AttributeError, match=r"no 'MaskedLoss'.*install monai"):
+        drop_in.MaskedLoss  # noqa: B018
+
+
+@pytest.mark.parametrize("settings", [{}, {"softmax": True}, {"squared_pred": True}])
+@pytest.mark.filterwarnings("ignore:.*single channel prediction")
+def test_logits_without_an_activation_are_an_error(settings: dict[str, Any]) -> None:
+    """MONAI computes something else than we would; with probabilities both are equal."""
+    logits = torch.tensor([[[[-1.0, 2.0]]]])
+    with pytest.raises(ValueError, match=r"Expected probabilities in \[0, 1\], but got -1 to 2"):
+        drop_in.DiceLoss(**settings)(logits, torch.tensor([[[[0.0, 1.0]]]]))

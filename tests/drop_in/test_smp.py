@@ -460,3 +460,52 @@ def test_compiles_without_a_graph_break() -> None:
     logits, labels = torch.randn(2, 3, 4, 5, requires_grad=True), torch.randint(0, 3, (2, 4, 5))
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, labels), loss(logits, labels))
+
+
+@pytest.mark.parametrize("name", PIXELWISE)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_masks_of_0_and_255_raise_unless_255_is_ignored(name: str, dtype: torch.dtype) -> None:
+    masks = torch.tensor([[[0, 255], [255, 0]]], dtype=dtype)
+    y_pred = torch.rand(1, 1, 2, 2)
+    modes = ("binary", "multilabel") if name in ("FocalLoss", "LovaszLoss") else (None,)
+    if name == "SoftCrossEntropyLoss":
+        with pytest.raises(IndexError, match=r"Target 255 is out of bounds"):
+            ours(name)(y_pred, masks.long())
+        return
+    for mode in modes:
+        given = () if mode is None else (mode,)
+        with pytest.raises(ValueError, match=r"found \[255\].*use `mask > 127`"):
+            ours(name, *given)(y_pred, masks.unsqueeze(1))
+        if name != "MCCLoss" and mode != "multilabel":  # the original FocalLoss fails there
+            found = ours(name, *given, ignore_index=255)(y_pred, masks.unsqueeze(1))
+            expected = original(name, *given, ignore_index=255)(y_pred, masks.unsqueeze(1).float())
+            torch.testing.assert_close(found, expected)
+    if name in ("FocalLoss", "LovaszLoss"):
+        with pytest.raises(ValueError, match=r"class indices in \[0, 2\], but found \[255\]"):
+            ours(name, "multiclass")(torch.randn(1, 3, 2, 2), masks.long())
+
+
+@pytest.mark.parametrize("ignored", [1, None])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_shape_of_the_soft_cross_entropy(ignored: int | None, reduction: str) -> None:
+    y_pred, y_true = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 4, 5))
+    settings = {"smooth_factor": 0.1, "ignore_index": ignored, "reduction": reduction}
+    expected = original("SoftCrossEntropyLoss", **settings)
+    for labels in (y_true, y_true.unsqueeze(1)):
+        found = ours("SoftCrossEntropyLoss", **settings)(y_pred, labels)
+        torch.testing.assert_close(found, expected(y_pred, labels))
+
+
+@pytest.mark.parametrize("name", ["SoftCrossEntropyLoss", "SoftBCEWithLogitsLoss", "MCCLoss"])
+def test_valid_equals_ignore_index(name: str) -> None:
+    y_pred, y_true = torch.rand(2, 3, 4, 5), torch.randint(0, 2, (2, 3, 4, 5))
+    valid = torch.rand(2, 4, 5) < 0.6
+    if name == "MCCLoss":
+        y_pred, y_true = y_pred[:, 0], y_true[:, 0]
+        expected = ours(name)(y_pred[valid], y_true[valid])
+    else:
+        y_true = y_true[:, 0] if name == "SoftCrossEntropyLoss" else y_true
+        left = valid if y_true.ndim == 3 else valid.unsqueeze(1)
+        expected = ours(name, ignore_index=-1)(y_pred, y_true.where(left, -1))
+    for mask in (valid, valid.unsqueeze(1)):
+        torch.testing.assert_close(ours(name)(y_pred, y_true, mask), expected)

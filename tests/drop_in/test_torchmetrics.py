@@ -1,6 +1,7 @@
 """Metrics in the words of torchmetrics, held against the originals."""
 
 import inspect
+import math
 from typing import Any
 
 import pytest
@@ -50,9 +51,9 @@ def batch(
 @hypothesis_settings(max_examples=40)
 @given(
     average=st.sampled_from(["macro", "micro", "weighted", "none", None]),
-    ignored=st.sampled_from([None, IGNORED, -1, 0]),
+    ignored=st.sampled_from([None, IGNORED, -1, 0, 1]),
     threshold=st.sampled_from([0.5, 0.3]),
-    zero_division=st.sampled_from([0, 1]),
+    zero_division=st.sampled_from([0, 1, math.nan]),
     scores=st.sampled_from(["logits", "probs", "indices"]),
     shape=st.sampled_from([(), (6,), (4, 5)]),
     seed=st.integers(0, 1000),
@@ -62,13 +63,11 @@ def test_jaccard_index(
     average: str | None,
     ignored: int | None,
     threshold: float,
-    zero_division: int,
+    zero_division: float,
     scores: str,
     shape: tuple[int, ...],
     seed: int,
 ) -> None:
-    if task != "multiclass" and ignored == 0:
-        ignored = IGNORED
     settings: dict[str, Any] = {"ignore_index": ignored, "zero_division": zero_division}
     if task != "binary":
         settings["average"] = average
@@ -76,8 +75,6 @@ def test_jaccard_index(
         settings["threshold"] = threshold
     settings |= {"multiclass": {"num_classes": 4}, "multilabel": {"num_labels": 4}}.get(task, {})
     batches = [batch(task, seed + n, shape=shape, scores=scores, ignored=ignored) for n in range(2)]
-    if ignored == 0 and average in ("none", None):
-        settings["zero_division"] = 0
     ours, theirs = (
         package.JaccardIndex(task=task, **settings) for package in (drop_in, torchmetrics)
     )
@@ -90,6 +87,7 @@ def test_jaccard_index(
     per_class=st.booleans(),
     input_format=st.sampled_from(["one-hot", "index", "mixed"]),
     known=st.booleans(),
+    indexed=st.booleans(),
     scores=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -98,6 +96,7 @@ def test_mean_iou(
     per_class: bool,
     input_format: str,
     known: bool,
+    indexed: bool,
     scores: bool,
     seed: int,
 ) -> None:
@@ -117,8 +116,18 @@ def test_mean_iou(
             preds = torch.rand(preds.shape) if scores else preds
         if input_format == "one-hot":
             target = torch.nn.functional.one_hot(target, 4).movedim(-1, 1)
+        if input_format == "mixed" and indexed:
+            preds, target = target, preds
         batches.append((preds, target))
     same(drop_in.MeanIoU(**settings), torchmetrics.segmentation.MeanIoU(**settings), *batches)
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 5)])
+def test_mean_iou_of_a_single_image_without_its_dimension(shape: tuple[int, ...]) -> None:
+    settings: dict[str, Any] = {"num_classes": 4, "input_format": "index"}
+    preds, target = torch.randint(0, 4, (2, *shape))
+    theirs = torchmetrics.segmentation.MeanIoU(**settings)
+    same(drop_in.MeanIoU(**settings), theirs, (preds, target))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

@@ -99,8 +99,21 @@ def test_lovasz_agrees_with_loops() -> None:
     some = LovaszSoftmaxLoss(classes=[0, -1])(LOGITS, LABELS.unsqueeze(1))
     assert some.item() == pytest.approx(lovasz(*flat(), [0, 2]))
     by_image = [lovasz(*flat(slice(n, n + 1)), [0, 1, 2]) for n in (0, 1)]
+    torch.testing.assert_close(LovaszSoftmaxLoss(classes=[-1, 2, 0])(LOGITS, LABELS), some)
+    for wrong in (7, -5):
+        with pytest.raises(ValueError, match=rf"indices in \[-3, 2\].*\[{wrong}\]"):
+            LovaszSoftmaxLoss(classes=[wrong])(LOGITS, LABELS)
     found = LovaszSoftmaxLoss(per="image")(LOGITS, LABELS)
     assert found.item() == pytest.approx(sum(by_image) / 2)
+
+
+def test_settings_are_printed() -> None:
+    text = "LovaszSoftmaxLoss(per='image', classes='all', ignore_index=255)"
+    assert repr(LovaszSoftmaxLoss(per="image", classes="all", ignore_index=255)) == text
+    text = repr(GeneralizedDiceLoss(smooth=0.5))
+    assert "smooth=0.5" in text
+    assert "threshold" not in text
+    assert "align_corners" not in text
 
 
 def test_lovasz_leaves_pixels_out() -> None:

@@ -46,6 +46,20 @@ def draw_target(rng: np.random.Generator, shape: tuple[int, ...], activation: st
     return choices[kind]()
 
 
+def draw_more(rng: np.random.Generator, shape: tuple[int, ...], target: Any) -> dict[str, Any]:
+    """Draw a dtype, a reduction, and sometimes one of the targets that are computed from others."""
+    exclusive = not isinstance(target, Tensor)  # so are the kinds that are no tensors
+    if exclusive and rng.integers(3) == 0:
+        hard = labels_of(rng, (shape[0], *shape[2:]), shape[1])
+        logits = torch.from_numpy(rng.normal(0, 3, shape)).float()
+        target = [targets.gaussian(hard, sigma=0.7), targets.teacher(logits, temperature=2.0)][
+            rng.integers(2)
+        ]
+    dtypes = [torch.float32, torch.float32, torch.bfloat16, torch.float16]
+    reduction = str(rng.choice(["mean", "mean", "sum", "none"]))
+    return {"target": target, "dtype": dtypes[rng.integers(4)], "reduction": reduction}
+
+
 def draw_settings(rng: np.random.Generator, activation: str, C: int) -> dict[str, Any]:
     mixed = activation != "none"
     weights = [float(w) for w in rng.choice([0.5, 1.0, 2.0], C)]
@@ -67,11 +81,14 @@ def draw_settings(rng: np.random.Generator, activation: str, C: int) -> dict[str
     return {"share": 0.25 * bool(entropy), "settings": settings, "entropy": entropy}
 
 
-def expected_of(data: Any, drawn: dict[str, Any], weights: Any) -> float:
+def expected_of(data: Any, drawn: dict[str, Any], weights: Any, reduction: str) -> float:
     share = drawn["share"]
-    value = (1 - share) * overlap_loops.overlap_loss(data, **drawn["settings"])
+    more: dict[str, Any] = {"reduction": reduction}
+    value = (1 - share) * overlap_loops.overlap_loss(data, **drawn["settings"], **more)
     if share:
-        entropy = overlap_loops.mean_cross_entropy(data, class_weights=weights, **drawn["entropy"])
+        entropy = overlap_loops.mean_cross_entropy(
+            data, class_weights=weights, **drawn["entropy"], **more
+        )
         value += share * entropy
     return float(value)
 
@@ -86,10 +103,14 @@ def compare(seed: int) -> None:
     if activation == "none":
         logits = torch.from_numpy(rng.random(shape)).float()
     target = draw_target(rng, shape, activation)
+    more = draw_more(np.random.default_rng([seed, 1]), shape, target)
+    target, reduction = more["target"], more["reduction"]
+    logits = logits.to(more["dtype"])
     drawn = draw_settings(rng, activation, C)
     weights = [float(w) for w in rng.choice([0.5, 1.0, 2.0], C)] if rng.integers(2) else None
     options = drawn["settings"] | drawn["entropy"] | {"ignore_index": 255}
     options |= {"activation": activation, "cross_entropy": drawn["share"]}
+    options |= {"reduction": reduction}
     options |= {"cross_entropy_weights": weights} if drawn["share"] else {}
     maps: dict[str, Any] = {}
     if rng.integers(2):
@@ -102,14 +123,15 @@ def compare(seed: int) -> None:
         ignore_index=255,
         weights=maps["weights"].numpy() if maps else None,
     )
-    expected = expected_of(data, drawn, weights)
+    expected = expected_of(data, drawn, weights, reduction)
     exact = logits.double().requires_grad_()
-    value = TverskyLoss(impl="torch", **options)(exact, target, **maps)
+    value = TverskyLoss(impl="torch", **options)(exact, target, **maps).sum()
     assert value.item() == pytest.approx(expected, rel=1e-8, abs=1e-8), seed
     (right,) = torch.autograd.grad(value, exact)
     impl = str(rng.choice(["torch", "chunked", "native"]))
     leaf = logits.clone().requires_grad_()
     value = TverskyLoss(impl=impl, tile=int(rng.integers(1, 8)), **options)(leaf, target, **maps)
+    value = value.sum()
     (found,) = torch.autograd.grad(value, leaf)
     # A root of float32's rounding is what gamma = 3/4 makes of it, near agreement.
     loose = options["gamma"] < 1
@@ -120,7 +142,8 @@ def compare(seed: int) -> None:
     # logarithm is large.
     scale = max(float(right.abs().max()), 1e-4 * max(1.0, abs(expected)))
     error = float((found.double() - right).abs().max()) / scale
-    assert error < (5e-2 if loose else 2e-3), (seed, impl, options, error)
+    rounding = torch.finfo(logits.dtype).eps  # of the gradient, which has the dtype of the logits
+    assert error < (5e-2 if loose else 2e-3) + rounding, (seed, impl, options, error)
 
 
 @pytest.mark.parametrize("chunk", range(20))

@@ -56,12 +56,12 @@ SHARED = [
 ]
 
 
-def batches() -> list[tuple[Tensor, Tensor]]:
+def batches() -> list[tuple[Tensor, ...]]:
     """Of the first one no pixel counts; two labels are to be ignored in some metrics."""
     probs = (2 * torch.randn(3, 3, 12, 12)).softmax(1)
     target = torch.randint(0, 3, (3, 4, 4)).repeat_interleave(3, 1).repeat_interleave(3, 2)
-    return [(probs[:1], torch.full((1, 12, 12), 255)), (probs[1:2], target[1:2]),
-            (probs[2:], target[2:])]  # fmt: skip
+    nothing = torch.zeros(1, 12, 12, dtype=torch.bool)
+    return [(probs[:1], target[:1], nothing), (probs[1:2], target[1:2]), (probs[2:], target[2:])]
 
 
 def assert_as_alone(makers: Makers, seen: list[tuple[Any, ...]]) -> MetricCollection:

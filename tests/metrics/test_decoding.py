@@ -40,7 +40,7 @@ def test_targets_are_written_out() -> None:
 
 def test_labels_of_a_single_class_are_presences() -> None:
     truth = decode_independent(
-        torch.tensor([[0, 1, 255]]), shape=(1, 1, 3), ignore_index=None, valid=None
+        torch.tensor([[0, 1, 255]]), shape=(1, 1, 3), ignore_index=255, valid=None
     )
     assert truth.is_present().tolist() == [[[False, True, False]]]
     assert truth.valid.tolist() == [[[True, True, False]]]

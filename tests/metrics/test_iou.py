@@ -30,6 +30,7 @@ from softiou.metrics import (
     overlap_counts,
     worst_mean,
 )
+from softiou.targets import HardTarget
 
 METRICS: dict[str, Callable[..., OverlapMetric]] = {
     f"{name}_{per[0]}": lambda C, kind=kind, per=per, **options: kind(C, per=per, **options)
@@ -48,7 +49,7 @@ def batches(draw: st.DrawFn) -> dict[str, Any]:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     N, C, P = draw(st.integers(1, 4)), draw(st.integers(2, 4)), draw(st.integers(1, 8))
     preds = rng.integers(0, C, (N, P))
-    target: NDArray[Any] = rng.choice([*range(C), 255, -1], (N, P))
+    target: NDArray[Any] = rng.choice([*range(C), 255], (N, P))
     if draw(st.booleans()):
         target = np.moveaxis(rng.dirichlet(np.ones(C), (N, P)), -1, 1).copy()
         target[rng.random((N, C, P)).argmax(1)[:, None].repeat(C, 1) == 0] = 255
@@ -56,7 +57,7 @@ def batches(draw: st.DrawFn) -> dict[str, Any]:
         "preds": preds,
         "target": target,
         "num_classes": C,
-        "ignore_index": draw(st.sampled_from([255, 255, None])) if target.ndim == 2 else 255,
+        "ignore_index": 255,
         "valid": rng.random((N, P)) < 0.7 if draw(st.booleans()) else None,
     }
 
@@ -226,6 +227,17 @@ def test_the_settings_are_printed() -> None:
     text = repr(MeanIoU(3, per="image", worst=5, average="weighted", absent="zero"))
     for part in ("3", "per='image'", "worst=5", "average='weighted'", "absent='zero'"):
         assert part in text
+    text = repr(MeanIoU(2, independent=True, threshold=0.3, ignore_index=255))
+    assert "independent=True, threshold=0.3, ignore_index=255" in text
+    text = repr(ExpectedCalibrationError(3, num_bins=7, adaptive=True))
+    assert "num_bins=7, adaptive=True" in text
+    assert "num_classes=3" in repr(EvaluationScores(3))
+
+
+def test_a_one_hot_target_has_its_way_out() -> None:
+    one_hot = F.one_hot(torch.tensor([[0, 1, 2]]), 3).mT
+    with pytest.raises(TypeError, match=r"For a one-hot target, use target.argmax\(1\)"):
+        overlap_counts(torch.rand(1, 3, 3), one_hot, num_classes=3)
 
 
 def test_every_image_weighs_the_same_in_i_and_every_class_in_c() -> None:
@@ -334,6 +346,7 @@ def test_averages_agree_with_loops(
         return
     if ignore and batch["target"].ndim == 2:
         batch["ignore_index"] = 0
+        batch["target"] = np.where(batch["target"] == 255, 0, batch["target"])
     C, ignored = batch["num_classes"], batch["ignore_index"]
     metric = MeanIoU(
         C,
@@ -410,7 +423,6 @@ def test_ignored_pixels_are_cut_out() -> None:
     for found in (
         overlap_counts(preds_255, target, num_classes=3, valid=valid),
         overlap_counts(preds_255, target_255, num_classes=3, ignore_index=255),
-        overlap_counts(preds_255, target_255, num_classes=3),
         overlap_counts(preds_255, probs, num_classes=3, ignore_index=255),
     ):
         for name in ("true_positives", "predicted", "present"):
@@ -440,9 +452,25 @@ def test_integer_dtypes_agree(dtype: torch.dtype) -> None:
     assert torch.equal(found.predicted, expected.predicted)
 
 
-def test_a_label_outside_the_classes_never_counts() -> None:
-    found = overlap_counts(torch.tensor([[0, 0, 1]]), torch.tensor([[-1, 7, 1]]), num_classes=2)
-    assert found.present.tolist() == found.predicted.tolist() == [[0, 1]]
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_a_label_outside_the_classes_raises_unless_it_is_left_out(dtype: torch.dtype) -> None:
+    preds, masks = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 255, 1]], dtype=dtype)
+    message = r"class indices in \[0, 1\], but found \[255\].*use `mask > 127`"
+    answers = preds.unsqueeze(1).float()
+    options: dict[str, Any] = {"num_classes": 1, "independent": True}
+    left: dict[str, Any]
+    for left in ({"valid": masks != 255}, {"ignore_index": 255}):
+        for target in (masks, HardTarget(masks)):
+            with pytest.raises(ValueError, match=message):
+                overlap_counts(preds, target, num_classes=2)
+            found = overlap_counts(preds, target, num_classes=2, **left)
+            assert found.present.tolist() == found.predicted.tolist() == [[1, 1]]
+        for target in (masks, masks.unsqueeze(1)):
+            with pytest.raises(ValueError, match=message):
+                overlap_counts(answers, target, **options)
+            assert overlap_counts(answers, target, **options, **left).present.tolist() == [[1]]
+    with pytest.raises(ValueError, match=r"found \[-1\]"):
+        overlap_counts(preds, masks.long() - 1, num_classes=2, ignore_index=254)
 
 
 # Counts that a float32 does not hold

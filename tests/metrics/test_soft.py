@@ -125,7 +125,7 @@ def batches(draw: st.DrawFn, kinds: tuple[str, ...] = ("hard", "dense", "votes")
     N, C, P = draw(st.integers(1, 4)), draw(st.integers(2, 4)), draw(st.integers(1, 8))
     probs = np.moveaxis(rng.dirichlet(np.full(C, 0.5), (N, P)), -1, 1).copy()
     kind = draw(st.sampled_from(kinds))
-    target: NDArray[Any] = rng.choice([*range(C), 255, -1], (N, P))
+    target: NDArray[Any] = rng.choice([*range(C), 255], (N, P))
     loops = target
     if kind == "dense":
         target = np.moveaxis(rng.dirichlet(np.ones(C), (N, P)), -1, 1).copy()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from softiou import targets
 from softiou.losses import JaccardMetricLoss
@@ -130,3 +131,27 @@ def test_operators_keep_their_promises(impl: str, dtype: torch.dtype) -> None:
     torch.library.opcheck(
         torch.ops.softiou.overlap_gradient, (cotangents, *arguments), test_utils=tests
     )
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_derivatives_in_forward_mode_are_those_of_eager_mode(backend: Any) -> None:
+    """They must not be zero in silence, inside of the compiled function or around it."""
+    torch.manual_seed(0)
+    logits, direction = torch.randn(2, 2, 3, 4, 4).unbind()
+    labels = torch.randint(0, 3, (2, 4, 4))
+    loss = JaccardMetricLoss()
+    compiled = torch.compile(loss, backend=backend)
+
+    def forward(z: Tensor, v: Tensor, of: Any = loss) -> Any:
+        return torch.func.jvp(lambda x: of(x, labels), (z,), (v,))[1]
+
+    expected = forward(logits, direction).item()
+    assert abs(expected) > 1e-3
+    inside = torch.compile(forward, backend=backend)(logits, direction)
+    assert inside.item() == pytest.approx(expected, rel=1e-5)
+    assert forward(logits, direction, compiled).item() == pytest.approx(expected, rel=1e-5)
+    forward_mode: Any = forward_ad  # its functions are not annotated
+    with forward_mode.dual_level():
+        dual = forward_mode.make_dual(logits, direction)
+        found = forward_mode.unpack_dual(compiled(dual, labels))
+    assert found.tangent.item() == pytest.approx(expected, rel=1e-5)

@@ -143,6 +143,7 @@ def mean_cross_entropy(
     *,
     class_weights: Sequence[float] | None = None,
     pos_weight: Sequence[float] | None = None,
+    reduction: str = "mean",
     **options: float,
 ) -> float:
     on, off = class_entropies(data, **options)
@@ -150,6 +151,8 @@ def mean_cross_entropy(
     of_classes = np.array([1.0] * data.p.shape[1] if class_weights is None else class_weights)
     of_there = np.array([1.0] * data.p.shape[1] if pos_weight is None else pos_weight)
     total = float(((on * of_there + off) * of_classes).sum())
+    if reduction != "mean":
+        return total
     mass = float(weight.sum())
     if class_weights is not None and data.activation == "softmax":
         mass = float((statistics(data)["Y"] * of_classes).sum())
@@ -215,6 +218,7 @@ def overlap_loss(
     classes: str | Sequence[int] = "present",
     threshold: float = 0.01,
     class_weights: Sequence[float] | None = None,
+    reduction: str = "mean",
 ) -> float:
     """The overlap part of the loss: a number."""
     if not isinstance(per, str):
@@ -246,6 +250,8 @@ def overlap_loss(
 
     active = [[is_active(data, n, c, classes, threshold) for c in range(C)] for n in range(N)]
     weight_of_class = [1.0] * C if class_weights is None else list(class_weights)
+    if reduction != "mean":
+        return sum(distance(n, c) * weight_of_class[c] for n in range(N) for c in range(C))
     if per == "class":
         by_class = [
             weighted_mean(

@@ -120,7 +120,7 @@ def test_each_annotator_is_checked() -> None:
     masks = torch.tensor([[[0, 1], [1, 9], [IGNORE, 0]]])
     with pytest.raises(ValueError, match=r"class indices in \[0, 1\] .*=255, but found \[9\]"):
         VotesTarget(masks, IGNORE).validate(2)
-    with pytest.raises(ValueError, match=r"=None, but found \[9, 255\]"):
+    with pytest.raises(ValueError, match=r"in \[0, 1\], but found \[9, 255\]"):
         VotesTarget(masks).validate(2)
     VotesTarget(masks, IGNORE).validate(2, torch.tensor([[True, False]]))
 

@@ -325,3 +325,16 @@ def test_an_ignore_index_that_is_a_probability_raises(ignore_index: int) -> None
         as_target(
             torch.rand(1, 2, 3), logits_shape=(1, 2, 3), ignore_index=ignore_index, independent=True
         )
+
+
+def test_a_channel_of_size_1_has_its_way_out() -> None:
+    from softiou import JaccardMetricLoss, targets
+
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 1, 4, 4))
+    loss, valid = JaccardMetricLoss(), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    for target in (targets.smooth(labels), targets.boundary(labels), targets.mix((1.0, labels))):
+        with pytest.raises(ValueError, match=r"\(2, 1, 4, 4\). Use `squeeze\(1\)`"):
+            loss(logits, target)
+    for maps in ({"valid": valid}, {"weights": valid.float()}):
+        with pytest.raises(ValueError, match=r"\(2, 1, 4, 4\). Use `squeeze\(1\)`"):
+            loss(logits, labels, **maps)

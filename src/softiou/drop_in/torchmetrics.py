@@ -1,8 +1,8 @@
 """Metrics with the names, arguments and values of torchmetrics (1.9), computed from exact counts.
 
 `MeanIoU` is that of `torchmetrics.segmentation`. As in torchmetrics, and unlike `softiou.metrics`,
-a class that is predicted but absent scores 0. Labels out of range are ignored; in torchmetrics they
-are an error. `validate_args` is accepted for compatibility, but has no effect.
+a class that is predicted but absent scores 0. Labels out of range are an error on the CPU, and
+ignored on other devices. `validate_args` is accepted for compatibility, but has no effect.
 """
 
 from typing import Any
@@ -58,13 +58,15 @@ class MeanIoU(ExactMetric):
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add images."""
         preds, target = _largest(preds), _largest(target)
+        if self.input_format != "one-hot" and max(preds.ndim, target.ndim) != 3:
+            preds, target = (x.unsqueeze(0) if x.ndim < 3 else x for x in (preds, target))
         if self.input_format == "one-hot":
             valid = torch.ones_like(target, dtype=torch.bool)
             counts: Any = count_answers(preds.bool(), target.bool(), valid)
         else:
-            if target.ndim > preds.ndim:
-                target = target.byte().argmax(1)
-            num_classes = self.num_classes or preds.shape[1]
+            scored = target if target.ndim > preds.ndim else preds
+            num_classes = self.num_classes or scored.shape[1]
+            target = target.byte().argmax(1) if scored is target else target
             counts = overlap_counts(preds, target, num_classes=num_classes)
         self.scores.append(counts.iou()[:, 0 if self.include_background else 1 :])
 
@@ -86,11 +88,7 @@ class _JaccardIndex(iou.MeanIoU):
         **kwargs: Any,
     ) -> None:
         super().__init__(
-            num_classes,
-            average=average or "none",
-            absent="zero",
-            ignore_index=ignore_index,
-            **kwargs,
+            num_classes, average=average or "none", ignore_index=ignore_index, **kwargs
         )
         self.zero_division = zero_division
 
@@ -100,10 +98,22 @@ class _JaccardIndex(iou.MeanIoU):
 
     def compute(self) -> Tensor:
         """Return the index, float32: a scalar, or of each class (C,) without an average."""
-        found = super().compute().float()
+        total = self.sums().merge_images()
+        hits, sizes, predicted = (
+            x[0].double() for x in (total.true_positives, total.present, total.predicted)
+        )
+        unions, kept = sizes + predicted - hits, torch.ones_like(hits)
+        if not self.independent and self.ignore_index in range(self.num_classes):
+            kept[self.ignore_index] = 0.0
+        if self.average == "micro":
+            hits, unions = hits.sum(), (unions * kept).sum()
+        scores = (hits / unions).where(unions > 0, self.zero_division)
+        if self.average in ("micro", "none"):
+            return scores.float()
         # In a mean over exclusive classes, classes without pixels are left out.
-        scored = self.independent or self.average in ("micro", "none")
-        return found.nan_to_num(self.zero_division) if scored else found
+        kept = kept if self.independent else kept * (unions > 0)
+        weights = sizes if self.average == "weighted" else kept
+        return ((scores * weights).sum() / weights.sum()).float()
 
 
 class BinaryJaccardIndex(_JaccardIndex):
@@ -139,8 +149,8 @@ class MulticlassJaccardIndex(_JaccardIndex):
 class MultilabelJaccardIndex(_JaccardIndex):
     """`torchmetrics.classification.MultilabelJaccardIndex`; arguments as in `JaccardIndex`.
 
-    `ignore_index` ignores entries; in torchmetrics, an `ignore_index` below C also removes the
-    class with this index from the mean.
+    `ignore_index` ignores entries, even if it is below C, as the class of torchmetrics does; its
+    functional form also removes the class with this index from the mean.
     """
 
     def __init__(
@@ -155,15 +165,6 @@ class MultilabelJaccardIndex(_JaccardIndex):
     ) -> None:
         more = {"independent": True, "threshold": threshold} | kwargs
         super().__init__(num_labels, average, ignore_index, zero_division, **more)
-
-    def compute(self) -> Tensor:
-        """Return the index; a class without pixels scores `zero_division` in the mean."""
-        if self.average in ("micro", "none"):
-            return super().compute()
-        total = self.sums().merge_images()
-        scores, sizes = total.iou()[0].nan_to_num(self.zero_division), total.present[0].double()
-        weights = sizes if self.average == "weighted" else torch.ones_like(sizes)
-        return ((scores * weights).sum() / weights.sum()).float()
 
 
 class _CalibrationError(calibration.CalibrationMetric):

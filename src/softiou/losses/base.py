@@ -109,7 +109,8 @@ class OverlapLoss(nn.Module, ABC):
             `threshold`), for the batch or for each image, according to `per`.
         threshold: Threshold of "prob", "label" and "both", in [0, 1].
         class_weights: Weights of the classes (C,) in the weighted mean of the overlap loss; None
-            for equal weights. They do not affect the cross-entropy. Stored as a buffer.
+            for equal weights. Divided by their sum, which the authors' code does not do. They do
+            not affect the cross-entropy. Stored as a buffer.
         ignore_index: Label of ignored pixels, for hard and soft targets; or several labels.
         validate: Check the contents of targets and weights: True on every call (synchronises with a
             GPU), False never. None checks everything on the first three calls, and on the CPU
@@ -385,9 +386,12 @@ class OverlapLoss(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         """Return the settings for `repr`: those of this class, and others if not the default."""
-        own = [name for name in signature(type(self)).parameters if name != "settings"]
+        shared = signature(OverlapLoss).parameters
+        own = [
+            name for name in signature(type(self)).parameters if name not in {*shared, "settings"}
+        ]
         shown = {name: getattr(self, name) for name in own if hasattr(self, name)}
-        for name, parameter in signature(OverlapLoss).parameters.items():
+        for name, parameter in shared.items():
             value = getattr(self, name)
             if name == "per" and len(self.per) == 1:
                 value = next(iter(self.per))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from softiou import _checks
+from softiou.overlap.scores import class_indices
 from softiou.targets import HardTarget, as_target
 from softiou.targets.hard import valid_labels
 
@@ -23,7 +24,8 @@ class LovaszSoftmaxLoss(nn.Module):
 
     Args:
         per: "batch" sorts the pixels of all images together; "image" averages over the images.
-        classes: Classes in the mean: "present" (those in the labels), "all", or indices.
+        classes: Classes in the mean: "present" (those in the labels), "all", or indices,
+            negative ones from the end.
         ignore_index: Label of ignored pixels, or several labels.
 
     Note:
@@ -56,6 +58,10 @@ class LovaszSoftmaxLoss(nn.Module):
             self.classes = _checks.indices("classes", classes)
         self.per, self.ignore_index = per, _checks.indices_or_none("ignore_index", ignore_index)
 
+    def extra_repr(self) -> str:
+        """Return the settings for `repr`."""
+        return f"per={self.per!r}, classes={self.classes!r}, ignore_index={self.ignore_index}"
+
     def forward(self, logits: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
         """Compute the loss.
 
@@ -69,7 +75,7 @@ class LovaszSoftmaxLoss(nn.Module):
 
         Raises:
             TypeError: The target is soft.
-            ValueError: A shape does not match, or a label is not a class.
+            ValueError: A shape does not match, or a label or one of `classes` is not a class.
         """
         shape = _checks.spatial_shape(logits, activation="softmax")
         hard = as_target(target, logits_shape=tuple(logits.shape), ignore_index=self.ignore_index)
@@ -95,7 +101,8 @@ class LovaszSoftmaxLoss(nn.Module):
     def _of_pixels(self, probs: Tensor, labels: Tensor) -> Tensor | None:
         """Return the mean loss over the classes for probs (P, C) and labels (P,), or None."""
         C = probs.shape[1]
-        chosen = range(C) if isinstance(self.classes, str) else [c % C for c in self.classes]
+        given = range(C) if isinstance(self.classes, str) else class_indices(self.classes, C)
+        chosen = list(dict.fromkeys(given))  # -1 and C - 1 are the same class
         one_hot = [(labels == c).to(probs.dtype) for c in chosen]
         losses = [
             lovasz_extension((y - probs[:, c]).abs(), y)

@@ -116,7 +116,8 @@ def overlap_counts(
 
     Raises:
         TypeError: `preds` (N, *S) are floating, or `valid` is not bool.
-        ValueError: Shapes do not match, or predictions lie outside the classes.
+        ValueError: Shapes do not match, predictions lie outside the classes, or, on the CPU, a
+            label is neither a class nor `ignore_index`.
 
     Example:
         >>> preds, target = torch.tensor([[0, 1, 1]]), torch.tensor([[0, 0, 1]])
@@ -258,7 +259,10 @@ def _check_predictions(preds: Tensor, shape: tuple[int, ...], num_classes: int) 
             "and `argmax(1)` to one-hot integers."
         )
     if preds.is_floating_point():
+        one_hot = len(shape) > 2 and shape[1] == num_classes
+        way = "For probabilities of one class, use (preds > 0.5).long()."
+        way = "For a one-hot target, use target.argmax(1)." if one_hot else way
         raise TypeError(
             f"Expected `preds` of shape (N, *S) to hold integer class indices, but got "
-            f"{preds.dtype}. For probabilities of one class, use (preds > 0.5).long()."
+            f"{preds.dtype}. {way}"
         )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from softiou import _checks
 from softiou.targets import DenseTarget, Target, as_target, to_probs
-from softiou.targets.hard import valid_labels
+from softiou.targets.hard import HardTarget, LabelsTarget, valid_labels, validate_on_cpu
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,20 @@ def decode_target(
 
     Raises:
         TypeError: `valid` is not bool.
-        ValueError: Shapes do not match.
+        ValueError: Shapes do not match, or, on the CPU, a label is not a class.
     """
     if isinstance(target, DecodedTarget):
         return target if valid is None else replace(target, valid=target.valid & valid)
-    of_target = None
+    given, ignored, of_target = target, ignore_index, None
     if isinstance(target, Target):
         target = target.completed(ignore_index, space)
+        if isinstance(target, LabelsTarget):
+            given, ignored = target.labels, target.ignore_index
         target, of_target = to_probs(target, num_classes=num_classes)
     labels, found = _top_label(target, num_classes=num_classes, ignore_index=ignore_index)
     valid = _checks.pixel_map("valid", valid, tuple(labels.shape), boolean=True)
+    if isinstance(given, Tensor) and not given.is_floating_point():
+        validate_on_cpu(given, num_classes=num_classes, ignore_index=ignored, valid=valid)
     for mask in (valid, of_target):
         found = found if mask is None else found & mask
     return DecodedTarget(labels, target if target.is_floating_point() else None, found)
@@ -106,9 +110,13 @@ def decode_independent(
     if isinstance(target, DecodedTarget):
         decoded = target
     else:
-        dense = as_target(
-            target, logits_shape=shape, ignore_index=ignore_index, independent=True
-        ).dense(shape[1], torch.float32)
+        ready = as_target(target, logits_shape=shape, ignore_index=ignore_index, independent=True)
+        if isinstance(ready, HardTarget):
+            validate_on_cpu(ready.labels, ignore_index=ready.ignore_index, valid=mask)
+        elif isinstance(ready, DenseTarget) and not ready.values.is_floating_point():
+            entries = None if mask is None else mask.unsqueeze(1)
+            validate_on_cpu(ready.values, ignore_index=ready.ignore_index, valid=entries)
+        dense = ready.dense(shape[1], torch.float32)
         found = torch.ones_like(dense.y, dtype=torch.bool)
         if dense.valid is not None:
             found = dense.valid.expand(shape)

@@ -19,6 +19,11 @@ from softiou.metrics.weighted import Worst, check_average, mean_score
 
 S = TypeVar("S", bound=ImageSums)
 O = TypeVar("O", bound=OverlapSums)  # noqa: E741
+# The settings of all metrics, in the order of `repr`.
+_SETTINGS = (
+    *("num_classes", "per", "worst", "average", "absent", "include_background", "num_bins"),
+    *("adaptive", "width", "ratio", "independent", "threshold", "ignore_index"),
+)
 
 
 class ExactMetric(Metric, ABC):
@@ -98,6 +103,11 @@ class ImageMetric(ExactMetric, Generic[S]):
             "independent": self.independent,
             "ignore_index": self.ignore_index,
         }
+
+    def extra_repr(self) -> str:
+        """Return the settings for `repr`."""
+        shown = [name for name in _SETTINGS if hasattr(self, name)]
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
     def add(self, sums: S) -> None:
         """Add sums of images that have already been computed, instead of calling `update`."""
@@ -179,8 +189,3 @@ class MeanMetric(ImageMetric[O]):
             counted[:ignored] = counted[ignored + 1 :] = True
             sums = sums.apply(lambda x: x * counted)
         return sums if self.include_background else sums.apply(lambda x: x[:, 1:])
-
-    def extra_repr(self) -> str:
-        """Return the settings for `repr`."""
-        names = ("num_classes", "per", "worst", "average", "absent", "include_background")
-        return ", ".join(f"{name}={getattr(self, name)!r}" for name in names)

@@ -16,6 +16,7 @@ from torch import Tensor
 from softiou import _checks
 from softiou._native import FLOATS, INTEGERS, TYPES, load_library, warn_once
 from softiou.metrics.bins import CalibrationBins, num_fine_bins
+from softiou.targets.hard import validate_labels
 
 _TILE = 1024  # pixels, as in native.c
 # Units of work per image: more than threads, to balance the load. Units have their own sums, so the
@@ -109,6 +110,8 @@ def gather(
     job.cells, job.classes = cells.data_ptr(), classes.data_ptr()
     if N * P and not _done(job):
         return None
+    if int(counts[:, :, 2].sum()) < N * P:  # some are ignored, or are no classes
+        validate_labels(target, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
     pixels, brier, nll = totals.sum(1).unbind(1)
     return Gathered(
         counts.sum(1), pixels.long(), brier, nll, _bins(cells.sum(1)), _classes(classes, pixels)

@@ -15,6 +15,8 @@ from softiou.metrics.image_metrics import ImageMetric, MeanMetric
 from softiou.metrics.image_sums import OverlapSums
 from softiou.metrics.weighted import equal_weights, soft_metrics
 from softiou.overlap import overlap_statistics
+from softiou.targets import as_target
+from softiou.targets.hard import LabelsTarget, validate_on_cpu
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,11 @@ def overlap_masses(
     sums = overlap_statistics(
         probs, target, activation="none", ignore_index=ignore_index, valid=valid, validate=False
     )
+    ready = as_target(target, logits_shape=tuple(probs.shape), ignore_index=ignore_index)
+    if isinstance(ready, LabelsTarget):
+        validate_on_cpu(
+            ready.labels, num_classes=probs.shape[1], ignore_index=ready.ignore_index, valid=valid
+        )
     masses = OverlapMasses(P=sums.P.double(), Y=sums.Y.double(), D=sums.D.double())
     weight = sums.weight.double()
     _check_mass("probs", masses.P.sum(1), weight, "For logits, use `logits.softmax(1)`.")

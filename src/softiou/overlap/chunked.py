@@ -30,6 +30,7 @@ from softiou.tiles import Tile
 # Entries (C T) of a tile: on a CPU three such buffers should fit in the cache of a core; a GPU
 # needs few and large kernels instead.
 _ENTRIES_CPU, _ENTRIES_ELSEWHERE = 2**18, 2**23
+_SMALLEST = 1e-30  # smaller probabilities have too few digits left for their logarithm
 
 
 def gather(job: Job) -> Sums:
@@ -165,11 +166,21 @@ def _hard_sums(
     )
     masses = [others + hit, mass, others + missed, hit, hit]
     if job.settings.cross_entropy:
-        cost = z.logsumexp(0) - z.gather(0, label)[0]
+        cost = _costs(z, p_label, label)
         if job.settings.focal_gamma:
-            cost = cost * (1 - p_label) ** job.settings.focal_gamma
+            cost *= (1 - p_label) ** job.settings.focal_gamma
         masses += [_by_label(read.index, cost * one, job.num_classes), torch.zeros_like(mass)]
     return torch.stack(masses), maxima, one.sum()
+
+
+def _costs(z: Tensor, p_label: Tensor, label: Tensor) -> Tensor:
+    """Return -log p of the label (T,), without a second softmax."""
+    cost = -p_label.log()
+    lost = (p_label < _SMALLEST).nonzero()[:, 0]
+    if len(lost):
+        of_lost = z[:, lost]
+        cost[lost] = of_lost.logsumexp(0) - of_lost.gather(0, label[:, lost])[0]
+    return cost
 
 
 def _tile_gradient(

@@ -125,6 +125,7 @@ def gather_statistics(
     tensors = job.tensors()
     if settings.validate or (settings.validate is None and in_full and _has_values(job, tensors)):
         job.validate()
+        job.validate_prediction()
     _check_devices(logits, tensors)
     K = len(job.targets)
     if _wants_plain(job, tensors):
@@ -177,8 +178,6 @@ def _has_values(job: Job, tensors: Sequence[Tensor]) -> bool:
 
 def _is_transformed() -> bool:
     """Whether a transform of torch.func or forward-mode differentiation is active."""
-    if torch.compiler.is_compiling():
-        return False
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 

@@ -17,6 +17,9 @@ from softiou.targets import DenseTarget, HardTarget, HardTile, SmoothedTarget, S
 from softiou.targets.base import tensors_of
 from softiou.tiles import Bilinear, Tile, tiles
 
+_CHECKED = 2**20  # entries that are checked at once
+_TOLERANCE = 1e-3  # rounding of probabilities
+
 
 class Sums(NamedTuple):
     """The sums of a pass for K targets, float32 (float64 for float64 logits)."""
@@ -130,6 +133,21 @@ class Job:
             plain_kind = isinstance(target, (HardTarget, SmoothedTarget, DenseTarget))
             if plain_kind or not plain_kinds_only:
                 target.validate(self.num_classes, valid)
+
+    def validate_prediction(self) -> None:
+        """Raise a ValueError if valid pixels have probabilities outside [0, 1], for "none"."""
+        if self.settings.activation != "none" or self.bilinear is not None:
+            return
+        for tile in self.tiles(_CHECKED // self.num_classes):
+            p = tile.of_each(self.logits.detach())
+            outside = (p < -_TOLERANCE) | (p > 1 + _TOLERANCE)
+            for _, w in self.read_targets(tile):
+                found = p[outside if w is None else outside & (w > 0)]
+                if found.numel():
+                    raise ValueError(
+                        "Expected probabilities in [0, 1] with activation='none', but got "
+                        f"{found[0].item():.4g}. For logits, use activation='softmax' or 'sigmoid'."
+                    )
 
     def check_valid(self, *, by_class: bool) -> None:
         """Raise a ValueError if a target ignores single classes of a pixel with a softmax."""

@@ -48,7 +48,7 @@ typedef struct {
     int64_t ignore;
     int64_t independent; /* whether single entries of probabilities are ignored, not pixels */
     double epsilon;      /* label smoothing, rounding of sparse weights, or 1 / temperature */
-    tensor where;        /* UINT8 (N, 1 or C, rows, columns): labels to smooth, or valid
+    tensor flags;        /* UINT8 (N, 1 or C, rows, columns): labels to smooth, or valid
                             probabilities; none means all */
     tensor shares;       /* weights of the sparse classes (N, depth, rows, columns) */
     int64_t depth;       /* number of annotators or of sparse classes, or width of a Gaussian */
@@ -63,14 +63,14 @@ typedef struct {
     const target *targets;
     int64_t activation, cross_entropy, maxima, tile, units, threads;
     double smoothing, gamma;           /* label smoothing and focal exponent of the cross-entropy */
-    int64_t *strange;                  /* set to 1 if contents are out of range */
+    int64_t *invalid;                  /* set to 1 if contents are out of range */
     int64_t first, last;               /* the units of this call, out of N * units */
     double *sums;                      /* (N units, K, C, SUMS) */
     double *weights_of;                /* (N units, K) */
     const float *slopes;               /* gradients of P, Y, D, M, T (E, F): (5 or 7, K, N, C) */
     const float *zeros;                /* (C,) */
     tensor gradient;
-    float *borders;                    /* (N units, 2, C, w): gradient rows shared by two units */
+    float *shared_rows;                /* (N units, 2, C, w): gradient rows shared by two units */
 } job;
 
 /* ---- one tile ------------------------------------------------------------------------------- */
@@ -79,8 +79,8 @@ typedef struct {
  * of the label has the probability `on`, and every other class `off`. (3) Hard labels, and marks
  * for the pixels in which the votes differ: a mark is the probability `value` of one class. */
 typedef struct {
-    float *w, *sure;       /* weight of each pixel, and the same with 0 for pixels with marks */
-    float *told;           /* 1 for pixels with marks */
+    float *w, *unmarked;   /* weight of each pixel, and the same with 0 for pixels with marks */
+    float *marked;         /* 1 for pixels with marks */
     float *on, *off;
     int32_t *label;
     int32_t *at, *class;   /* pixel and class of each mark; other classes are 0 */
@@ -90,7 +90,7 @@ typedef struct {
     int whole;             /* whether every pixel is known to have the weight 1 */
     const float *y;        /* the classes are `pitch` apart; or NULL */
     int64_t pitch;
-} known;
+} target_tile;
 
 /* Labels of a line of pixels, -1 for no vote. */
 typedef struct {
@@ -107,7 +107,7 @@ typedef struct {
     float *most, *sum, *scale, *dot, *any, *entropy, *kept; /* (tile) */
     float *low, *top, *bottom, *other;  /* (C, w + 1), and a line */
     double *banks;                      /* (6, BANKS, C) */
-    known *knows;
+    target_tile *read;
 } scratch;
 
 /* exp of x <= 88 to 1 ulp; 0 below -87; NaN stays NaN. */
@@ -264,11 +264,11 @@ static int64_t most_marks(const job *j, const target *y) {
 static void read_shares(const job *j, const target *y, int64_t n, int64_t row, int64_t column,
                         int64_t size, float *restrict on, float *restrict off) {
     float epsilon = (float)y->epsilon, share = epsilon / (float)j->C;
-    if (!y->where.data) {
+    if (!y->flags.data) {
         for (int64_t t = 0; t < size; t++) on[t] = 1.0f - epsilon + share, off[t] = share;
         return;
     }
-    read_floats(&y->where, place(&y->where, n, 0, row, column), size, off);
+    read_floats(&y->flags, place(&y->flags, n, 0, row, column), size, off);
     for (int64_t t = 0; t < size; t++) {
         on[t] = off[t] != 0.0f ? 1.0f - epsilon + share : 1.0f;
         off[t] = off[t] != 0.0f ? share : 0.0f;
@@ -276,18 +276,18 @@ static void read_shares(const job *j, const target *y, int64_t n, int64_t row, i
 }
 
 /* Set the weights of pixels with probabilities; pixels to ignore get 0. */
-static void weigh_probs(const job *j, const target *y, const known *knows, int64_t n, int64_t row,
-                        int64_t column, int64_t size) {
-    float *restrict w = knows->w, *restrict differs = knows->off;
+static void weigh_probs(const job *j, const target *y, const target_tile *read, int64_t n,
+                        int64_t row, int64_t column, int64_t size) {
+    float *restrict w = read->w, *restrict differs = read->off;
     for (int64_t t = 0; t < size; t++) w[t] = 1.0f;
-    if (y->where.data && !y->where.channel)
-        read_floats(&y->where, place(&y->where, n, 0, row, column), size, w);
+    if (y->flags.data && !y->flags.channel)
+        read_floats(&y->flags, place(&y->flags, n, 0, row, column), size, w);
     int integers = y->values.type >= UINT8; /* one-hot */
     if (y->independent || !(integers || y->ignores)) return;
     float ignore = (float)y->ignore;
     for (int64_t t = 0; t < size; t++) differs[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
-        const float *given = knows->y + c * knows->pitch;
+        const float *given = read->y + c * read->pitch;
         for (int64_t t = 0; t < size; t++) {
             differs[t] = given[t] != ignore ? 1.0f : differs[t];
             if (integers) w[t] = given[t] == 0.0f || given[t] == 1.0f ? w[t] : -1.0f;
@@ -318,7 +318,7 @@ static void interpolate(const taps *at, const float *low, int64_t column, int64_
 }
 
 /* Add `value` to the mark of a class in a pixel, whose marks begin at index `first`. */
-static void add_mark(known *y, int64_t first, int64_t t, int32_t class, float value) {
+static void add_mark(target_tile *y, int64_t first, int64_t t, int32_t class, float value) {
     int64_t i = first;
     while (i < y->marks && y->class[i] != class) i++;
     if (i == y->marks) {
@@ -353,7 +353,7 @@ __attribute__((noinline)) static void divide_ballot(const int32_t *restrict v, f
 
 /* Compute the vote shares of a chunk in which ballots differ. `most` and `least` are the largest
  * and the smallest class of each pixel; usually there are only these two. */
-static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t start,
+static void divide_votes(const scratch *s, target_tile *y, int64_t ballots, int64_t start,
                          int64_t length, const int32_t *most, const int32_t *least) {
     float upper[CHUNK] = {0}, lower[CHUNK] = {0};
     int32_t between[CHUNK] = {0};
@@ -364,7 +364,7 @@ static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t st
         if (most[t] == least[t] || !(y->w[start + t] > 0.0f)) continue;
         int64_t first = y->marks;
         float mass = upper[t] + lower[t];
-        y->told[start + t] = 1.0f, y->on[start + t] = 0.0f;
+        y->marked[start + t] = 1.0f, y->on[start + t] = 0.0f;
         add_mark(y, first, start + t, most[t], upper[t]);
         add_mark(y, first, start + t, least[t], lower[t]);
         if (between[t])
@@ -380,9 +380,9 @@ static void divide_votes(const scratch *s, known *y, int64_t ballots, int64_t st
 
 /* Compute the vote shares: a label for pixels in which the ballots agree, marks for the others. A
  * pixel is valid if `own` is a class; without `own`, if there is any vote. */
-static void count_votes(scratch *s, known *y, int64_t ballots, const int32_t *own,
+static void count_votes(scratch *s, target_tile *y, int64_t ballots, const int32_t *own,
                         int64_t size) {
-    for (int64_t t = 0; t < size; t++) y->told[t] = y->off[t] = 0.0f, y->on[t] = 1.0f;
+    for (int64_t t = 0; t < size; t++) y->marked[t] = y->off[t] = 0.0f, y->on[t] = 1.0f;
     for (int64_t start = 0; start < size; start += CHUNK) {
         int64_t length = size - start < CHUNK ? size - start : CHUNK;
         int32_t most[CHUNK], least[CHUNK], differ = 0;
@@ -405,30 +405,30 @@ static void read_ballot(const job *j, scratch *s, const target *y, int64_t n, in
                         int32_t *restrict label) {
     float *restrict w = s->line;
     int64_t classes = j->C > 1 ? j->C : 2, last = size - after;
-    int strange = 0;
+    int invalid = 0;
     for (int64_t t = 0; t < before; t++) label[t] = -1;
     for (int64_t t = last; t < size; t++) label[t] = -1;
     const void *from = place(&y->values, n, channel, row, column + before);
     if (read_labels(y, from, last - before, classes, label + before, w)) return;
     for (int64_t t = before; t < last; t++) {
         label[t] = w[t - before] > 0.0f ? label[t] : -1;
-        strange |= w[t - before] < 0.0f;
+        invalid |= w[t - before] < 0.0f;
     }
-    if (strange) *j->strange = 1;
+    if (invalid) *j->invalid = 1;
 }
 
-static void read_votes(const job *j, scratch *s, const target *y, known *knows, int64_t n,
+static void read_votes(const job *j, scratch *s, const target *y, target_tile *read, int64_t n,
                        int64_t row, int64_t column, int64_t size) {
     for (int64_t r = 0; r < y->depth; r++) {
         int32_t *label = s->lines + r * (j->tile + CHUNK);
         read_ballot(j, s, y, n, r, row, column, size, 0, 0, label);
         s->ballots[r] = (ballot){label, 1.0f};
     }
-    count_votes(s, knows, y->depth, NULL, size);
+    count_votes(s, read, y->depth, NULL, size);
 }
 
 /* Read the labels of the neighbours, with the weights of the Gaussian. */
-static void read_gaussian(const job *j, scratch *s, const target *y, known *knows, int64_t n,
+static void read_gaussian(const job *j, scratch *s, const target *y, target_tile *read, int64_t n,
                           int64_t row, int64_t column, int64_t size) {
     int64_t width = y->depth, window = 2 * width + 1, length = size + 2 * width;
     int64_t left = column - width, right = column + size + width - j->columns;
@@ -443,39 +443,39 @@ static void read_gaussian(const job *j, scratch *s, const target *y, known *know
         for (int64_t o = 0; o < window; o++)
             s->ballots[i * window + o] = (ballot){label + o, y->window[i * window + o]};
     }
-    count_votes(s, knows, window * window, s->ballots[window * window / 2].label, size);
+    count_votes(s, read, window * window, s->ballots[window * window / 2].label, size);
 }
 
 /* Read the classes of a sparse target and their weights; the rest is spread over all classes. */
-static void read_sparse(const job *j, scratch *s, const target *y, known *knows, float *to,
+static void read_sparse(const job *j, scratch *s, const target *y, target_tile *read, float *to,
                         int64_t n, int64_t row, int64_t column, int64_t size) {
-    float *restrict w = knows->w, *restrict total = s->any, *restrict share = knows->on;
+    float *restrict w = read->w, *restrict total = s->any, *restrict share = read->on;
     float whole = 1.0f - (float)y->epsilon, unit = y->shares.type == UINT8 ? 1.0f / 255.0f : 1.0f;
     float most = 1.0f + (unit < 1.0f ? 1e-6f + (float)y->depth / 510.0f : 1e-2f);
-    int strange = 0;
+    int invalid = 0;
     for (int64_t t = 0; t < size; t++) w[t] = 1.0f, total[t] = 0.0f;
     for (int64_t k = 0; k < y->depth; k++) {
         const void *classes = place(&y->values, n, k, row, column);
-        int all = read_labels(y, classes, size, j->C, knows->label, knows->off);
+        int all = read_labels(y, classes, size, j->C, read->label, read->off);
         read_floats(&y->shares, place(&y->shares, n, k, row, column), size, share);
-        for (int64_t t = 0; t < size; t++) total[t] += share[t], strange |= !(share[t] >= 0.0f);
-        strange |= !all;
-        for (int64_t t = 0; !all && t < size; t++) w[t] = knows->off[t] > 0.0f ? w[t] : 0.0f;
+        for (int64_t t = 0; t < size; t++) total[t] += share[t], invalid |= !(share[t] >= 0.0f);
+        invalid |= !all;
+        for (int64_t t = 0; !all && t < size; t++) w[t] = read->off[t] > 0.0f ? w[t] : 0.0f;
     }
     for (int64_t t = 0; t < size; t++) {
         float mass = total[t] * unit;
-        strange |= (w[t] > 0.0f) & !(mass < most);
+        invalid |= (w[t] > 0.0f) & !(mass < most);
         to[t] = mass > whole ? 0.0f : (1.0f - mass) / (float)j->C;
         total[t] = mass > whole ? 1.0f / total[t] : unit;
     }
-    if (strange) *j->strange = 1;
+    if (invalid) *j->invalid = 1;
     for (int64_t c = 1; c < j->C; c++) memcpy(to + c * j->tile, to, (size_t)size * 4);
     for (int64_t k = 0; k < y->depth; k++) {
         const void *classes = place(&y->values, n, k, row, column);
-        read_labels(y, classes, size, j->C, knows->label, knows->off);
+        read_labels(y, classes, size, j->C, read->label, read->off);
         read_floats(&y->shares, place(&y->shares, n, k, row, column), size, share);
         for (int64_t t = 0; t < size; t++) share[t] *= total[t];
-        for (int64_t t = 0; t < size; t++) to[knows->label[t] * j->tile + t] += share[t];
+        for (int64_t t = 0; t < size; t++) to[read->label[t] * j->tile + t] += share[t];
     }
 }
 
@@ -512,7 +512,7 @@ static void read_teacher(const job *j, scratch *s, const target *y, float *to, i
 }
 
 /* Convert labels and marks to probabilities (C, tile). For a single class, label 1 is the class. */
-static void write_out(const job *j, known *y, int64_t size, float *to) {
+static void write_out(const job *j, target_tile *y, int64_t size, float *to) {
     int32_t one = j->C == 1, *restrict label = y->label;
     for (int64_t c = 0; c < j->C; c++) memcpy(to + c * j->tile, y->off, (size_t)size * 4);
     for (int64_t t = 0; t < size; t++)
@@ -528,53 +528,53 @@ static int read_target(const job *j, scratch *s, int64_t k, int64_t n, int64_t r
                        int64_t column, int64_t size) {
     const target *y = &j->targets[k];
     float *to = s->y + k * j->C * j->tile;
-    known *knows = &s->knows[k];
-    int all = !y->where.data && !y->ignores && y->values.type < UINT8, way = way_of(j);
+    target_tile *read = &s->read[k];
+    int all = !y->flags.data && !y->ignores && y->values.type < UINT8, way = way_of(j);
     int64_t classes = j->C > 1 ? j->C : 2;
-    knows->marks = knows->smoothed = 0, knows->y = NULL;
+    read->marks = read->smoothed = 0, read->y = NULL;
     if (y->kind == VOTES || y->kind == GAUSSIAN) {
-        if (y->kind == VOTES) read_votes(j, s, y, knows, n, row, column, size);
-        else read_gaussian(j, s, y, knows, n, row, column, size);
+        if (y->kind == VOTES) read_votes(j, s, y, read, n, row, column, size);
+        else read_gaussian(j, s, y, read, n, row, column, size);
         /* Many marks, processed one by one, would be slower than probabilities of all classes. */
-        if (writes_out(j, y) || knows->marks > size / 2) write_out(j, knows, size, to);
+        if (writes_out(j, y) || read->marks > size / 2) write_out(j, read, size, to);
         return 0;
     }
     if (y->kind == LABELS) {
         const void *from = place(&y->values, n, 0, row, column);
-        all = read_labels(y, from, size, classes, knows->label, knows->w);
-        knows->smoothed = way != BINARY && way != HARD;
-        if (knows->smoothed) read_shares(j, y, n, row, column, size, knows->on, knows->off);
-        if (writes_out(j, y)) write_out(j, knows, size, to);
+        all = read_labels(y, from, size, classes, read->label, read->w);
+        read->smoothed = way != BINARY && way != HARD;
+        if (read->smoothed) read_shares(j, y, n, row, column, size, read->on, read->off);
+        if (writes_out(j, y)) write_out(j, read, size, to);
         return all;
     }
-    knows->y = to, knows->pitch = j->tile;
+    read->y = to, read->pitch = j->tile;
     if (y->kind == SPARSE) {
-        read_sparse(j, s, y, knows, to, n, row, column, size);
+        read_sparse(j, s, y, read, to, n, row, column, size);
         return 0;
     }
     if (y->kind == TEACHER) {
         read_teacher(j, s, y, to, n, row, column, size);
     } else if (y->values.type == FLOAT32 && y->values.column == 1) {
-        knows->y = place(&y->values, n, 0, row, column);
-        knows->pitch = y->values.channel;
+        read->y = place(&y->values, n, 0, row, column);
+        read->pitch = y->values.channel;
     } else {
         for (int64_t c = 0; c < j->C; c++)
             read_floats(&y->values, place(&y->values, n, c, row, column), size, to + c * j->tile);
     }
-    weigh_probs(j, y, knows, n, row, column, size);
+    weigh_probs(j, y, read, n, row, column, size);
     return all;
 }
 
-/* Compute `sure`, the weights without pixels that have marks, after the weights are known. */
-static void settle(known *y, int64_t size) {
-    y->sure = y->marks ? y->told : y->w;
-    for (int64_t t = 0; y->marks && t < size; t++) y->sure[t] = y->told[t] != 0.0f ? 0.0f : y->w[t];
+/* Compute `unmarked`, the weights without pixels that have marks, after the weights are known. */
+static void settle(target_tile *y, int64_t size) {
+    y->unmarked = y->marks ? y->marked : y->w;
+    for (int64_t t = 0; y->marks && t < size; t++) y->unmarked[t] = y->marked[t] != 0.0f ? 0.0f : y->w[t];
 }
 
 /* Multiply the weights of a target by those of the job. Returns whether all are above 0. */
 static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, int64_t column,
                  int64_t size) {
-    float *restrict w = s->knows[k].w, *given = s->dot;
+    float *restrict w = s->read[k].w, *given = s->dot;
     if (j->valid.data) {
         read_floats(&j->valid, place(&j->valid, n, 0, row, column), size, given);
         for (int64_t t = 0; t < size; t++) w[t] = given[t] != 0.0f ? w[t] : 0.0f;
@@ -583,13 +583,13 @@ static int weigh(const job *j, scratch *s, int64_t k, int64_t n, int64_t row, in
         read_floats(&j->weights, place(&j->weights, n, 0, row, column), size, given);
         for (int64_t t = 0; t < size; t++) w[t] = w[t] > 0.0f ? given[t] : w[t];
     }
-    int all = 1, strange = 0;
+    int all = 1, invalid = 0;
     for (int64_t t = 0; t < size; t++) {
         all &= w[t] > 0.0f;
-        strange |= !(w[t] >= 0.0f);
+        invalid |= !(w[t] >= 0.0f);
     }
-    if (strange) {
-        *j->strange = 1;
+    if (invalid) {
+        *j->invalid = 1;
         for (int64_t t = 0; t < size; t++) w[t] = w[t] >= 0.0f ? w[t] : 0.0f;
     }
     return all;
@@ -709,16 +709,16 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
     int all = 0;
     for (int64_t k = 0; k < j->K; k++) {
         int plain = read_target(j, s, k, n, row, column, size) && !j->valid.data && !j->weights.data;
-        s->knows[k].whole = plain;
+        s->read[k].whole = plain;
         plain = plain || weigh(j, s, k, n, row, column, size);
-        settle(&s->knows[k], size);
+        settle(&s->read[k], size);
         all |= plain;
     }
     if (!all) {
         for (int64_t t = 0; t < size; t++) s->any[t] = 0.0f;
         for (int64_t k = 0; k < j->K; k++)
             for (int64_t t = 0; t < size; t++)
-                s->any[t] = s->knows[k].w[t] > 0.0f ? 1.0f : s->any[t];
+                s->any[t] = s->read[k].w[t] > 0.0f ? 1.0f : s->any[t];
     }
     rows_of z = read_logits(j, s, n, row, column, size, all);
     int way = way_of(j);
@@ -728,13 +728,13 @@ static rows_of begin(const job *j, scratch *s, int64_t n, int64_t row, int64_t c
 }
 
 static void sum_maxima(const job *j, scratch *s, int64_t k, int64_t size, double *sums) {
-    const known *y = &s->knows[k];
+    const target_tile *y = &s->read[k];
     for (int64_t c = 0; c < j->C; c++) {
         const float *p = s->p + c * j->tile;
         float p_max = 0.0f, y_max = 0.0f;
         for (int64_t t = 0; t < size; t++) {
             float on = y->smoothed ? y->on[t] : 1.0f, off = y->smoothed ? y->off[t] : 0.0f;
-            on = y->sure[t] > 0.0f ? on : 0.0f;
+            on = y->unmarked[t] > 0.0f ? on : 0.0f;
             float value = y->y ? y->y[c * y->pitch + t] : y->label[t] == c ? on : off;
             float prob = p[t] / s->sum[t];
             if (y->w[t] > 0.0f && prob > p_max) p_max = prob;
@@ -776,7 +776,7 @@ static void log_sums(const job *j, scratch *s, rows_of z, int64_t size) {
  * label, which avoids the cancellation of large numbers. Entries without label or mark need one
  * product. */
 static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     float *restrict scale = s->scale, gamma = (float)j->gamma;
     int64_t banks = BANKS * j->C;
     double weight = 0.0;
@@ -798,7 +798,7 @@ static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double
     }
     for (int64_t t = 0; t < size; t++) {
         int64_t c = y->label[t];
-        float *entry = s->p + c * j->tile + t, w = y->sure[t], p = *entry * scale[t];
+        float *entry = s->p + c * j->tile + t, w = y->unmarked[t], p = *entry * scale[t];
         double *bank = s->banks + (t % BANKS) * j->C + c;
         bank[0] += w * p;
         bank[banks] += w;
@@ -839,7 +839,7 @@ static double sum_hard(const job *j, scratch *s, rows_of z, int64_t size, double
  * set to `off` temporarily, so that the loop over the classes can treat all entries alike. */
 static double sum_labels(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
                          double *sums) {
-    const known *y = &s->knows[k];
+    const target_tile *y = &s->read[k];
     const float *w = y->w, *on = y->on, *off = y->off;
     float *restrict scale = s->scale, *restrict share = s->any, *restrict kept = s->dot;
     int64_t banks = BANKS * j->C;
@@ -905,8 +905,8 @@ INLINE int add_probs(const float *e, const float *given, const float *z, const f
                      const float *scale, const float *entropy, float *restrict mass, int64_t size,
                      int weighted, int costs, double *to) {
     float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0;
-    int strange = 0;
-#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE) reduction(| : strange)
+    int invalid = 0;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE) reduction(| : invalid)
     for (int64_t t = 0; t < size; t++) {
         float weight = weighted ? w[t] : 1.0f;
         float p = e[t] * scale[t], y = !weighted || weight > 0.0f ? given[t] : 0.0f;
@@ -917,34 +917,34 @@ INLINE int add_probs(const float *e, const float *given, const float *z, const f
         sT += weight * (p < y ? p : y);
         if (costs) sE += y != 0.0f ? weight * y * (entropy[t] - z[t]) : 0.0f;
         mass[t] += y;
-        strange |= !(y >= 0.0f);
+        invalid |= !(y >= 0.0f);
     }
     float found[] = {sP, sY, sD, sM, sT, sE};
     for (int i = 0; i < 6; i++) to[i] += found[i];
-    return strange;
+    return invalid;
 }
 
 /* Sums of a target of probabilities. */
 static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t size,
                         double *sums) {
-    const known *knows = &s->knows[k];
-    const float *w = knows->w, *entropy = s->entropy;
+    const target_tile *read = &s->read[k];
+    const float *w = read->w, *entropy = s->entropy;
     float *restrict scale = s->scale, *restrict mass = s->any;
     float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
     float gamma = (float)j->gamma, weight = 0.0f;
-    int strange = 0, weighted = 0, focal = j->cross_entropy && (gamma != 0.0f || share != 0.0f);
+    int invalid = 0, weighted = 0, focal = j->cross_entropy && (gamma != 0.0f || share != 0.0f);
     for (int64_t t = 0; t < size; t++) {
         scale[t] = 1.0f / s->sum[t], mass[t] = 0.0f;
         weighted |= w[t] != 1.0f;
     }
     if (j->cross_entropy) log_sums(j, s, z, size);
     for (int64_t c = 0; c < j->C; c++) {
-        const float *e = s->p + c * j->tile, *given = knows->y + c * knows->pitch;
+        const float *e = s->p + c * j->tile, *given = read->y + c * read->pitch;
         const float *row = z.data + c * z.pitch;
         double *to = sums + c * SUMS;
         int costs = j->cross_entropy && !focal;
 #define ADD(W, COSTS) add_probs(e, given, row, w, scale, entropy, mass, size, W, COSTS, to)
-        strange |= weighted ? (costs ? ADD(1, 1) : ADD(1, 0)) : costs ? ADD(0, 1) : ADD(0, 0);
+        invalid |= weighted ? (costs ? ADD(1, 1) : ADD(1, 0)) : costs ? ADD(0, 1) : ADD(0, 0);
 #undef ADD
         if (!focal) continue;
         float sE = 0;
@@ -958,9 +958,9 @@ static double sum_probs(const job *j, scratch *s, rows_of z, int64_t k, int64_t 
     }
     for (int64_t t = 0; t < size; t++) {
         weight += w[t];
-        strange |= w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
+        invalid |= w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
     }
-    if (strange) *j->strange = 1;
+    if (invalid) *j->invalid = 1;
     return weight;
 }
 
@@ -983,7 +983,7 @@ static const int64_t *labels_in_place(const job *j, int64_t n, int64_t row, int6
     return longs;
 }
 
-/* The input of a tile of labels with two outcomes; the labels are `longs`, or else in `knows`. */
+/* The input of a tile of labels with two outcomes; the labels are `longs`, or else in `read`. */
 typedef struct {
     const float *own, *other, *e;
     const int64_t *longs;
@@ -1035,7 +1035,7 @@ INLINE void add_binary(outcomes x, const int32_t *label, const float *w, int64_t
 }
 
 static double sum_binary(const job *j, scratch *s, outcomes x, int64_t size, double *sums) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     float gamma = (float)j->gamma;
     double of[8] = {0};
     int costs = (int)j->cross_entropy, two = x.two;
@@ -1073,9 +1073,9 @@ INLINE int add_two(const float *one, const float *two, const float *e, const flo
                    double *to) {
     float sP0 = 0, sY0 = 0, sD0 = 0, sM0 = 0, sT0 = 0, sE0 = 0, sW = 0;
     float sP1 = 0, sY1 = 0, sD1 = 0, sM1 = 0, sT1 = 0, sE1 = 0;
-    int strange = 0;
+    int invalid = 0;
 #pragma omp simd reduction(+ : sP0, sY0, sD0, sM0, sT0, sE0, sP1, sY1, sD1, sM1, sT1, sE1, sW) \
-    reduction(| : strange)
+    reduction(| : invalid)
     for (int64_t t = 0; t < size; t++) {
         float weight = weighted ? w[t] : 1.0f;
         float y = weight > 0.0f ? y0[t] : 0.0f, v = weight > 0.0f ? y1[t] : 0.0f;
@@ -1090,24 +1090,24 @@ INLINE int add_two(const float *one, const float *two, const float *e, const flo
             sE1 += v != 0.0f ? weight * v * of.other : 0.0f;
         }
         sW += weight;
-        strange |= weight > 0.0f && !(y >= 0.0f && v >= 0.0f && fabsf(y + v - 1.0f) <= 1e-2f);
+        invalid |= weight > 0.0f && !(y >= 0.0f && v >= 0.0f && fabsf(y + v - 1.0f) <= 1e-2f);
     }
     float first[] = {sP0, sY0, sD0, sM0, sT0, sE0}, second[] = {sP1, sY1, sD1, sM1, sT1, sE1};
     for (int i = P; i <= E; i++) to[i] += first[i], to[SUMS + i] += second[i];
     to[2 * SUMS] = sW;
-    return strange;
+    return invalid;
 }
 
 static double sum_two(const job *j, scratch *s, rows_of z, int64_t size, double *sums) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     const float *y0 = y->y, *y1 = y->y + y->pitch, *one = z.data, *two = z.data + z.pitch;
     const float *e = decays(s, one, two, size);
     double found[2 * SUMS + 1] = {0};
     int costs = (int)j->cross_entropy;
 #define ADD(W, COSTS) add_two(one, two, e, y0, y1, y->w, size, W, COSTS, found)
-    int strange = y->whole ? (costs ? ADD(0, 1) : ADD(0, 0)) : costs ? ADD(1, 1) : ADD(1, 0);
+    int invalid = y->whole ? (costs ? ADD(0, 1) : ADD(0, 0)) : costs ? ADD(1, 1) : ADD(1, 0);
 #undef ADD
-    if (strange) *j->strange = 1;
+    if (invalid) *j->invalid = 1;
     for (int i = 0; i < 2 * SUMS; i++) sums[i] += found[i];
     return found[2 * SUMS];
 }
@@ -1118,13 +1118,13 @@ INLINE float add_entries(const float *z, const float *e, const float *y, const f
                          float gamma, double *to, int64_t *odd) {
     float sP = 0, sY = 0, sD = 0, sM = 0, sT = 0, sE = 0, sF = 0, sW = 0;
     float keep = 1.0f - smoothing, share = smoothing / 2.0f;
-    int strange = 0;
-#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF, sW) reduction(| : strange)
+    int invalid = 0;
+#pragma omp simd reduction(+ : sP, sY, sD, sM, sT, sE, sF, sW) reduction(| : invalid)
     for (int64_t t = 0; t < size; t++) {
         float weight = weighted ? w[t] : 1.0f, x = z[t], target = y[t];
         x = weight > 0.0f ? x : 0.0f;
         target = weight > 0.0f ? target : 0.0f;
-        strange |= !(target >= 0.0f && target <= 1.0f);
+        invalid |= !(target >= 0.0f && target <= 1.0f);
         sW += weight;
         sides of = sides_of(x, activation == SIGMOID && weight > 0.0f ? e[t] : 1.0f, costs);
         float p = activation == SIGMOID ? of.p : x;
@@ -1143,7 +1143,7 @@ INLINE float add_entries(const float *z, const float *e, const float *y, const f
     }
     float found[] = {sP, sY, sD, sM, sT, sE, sF};
     for (int i = 0; i < 7; i++) to[i] += found[i];
-    if (strange) *odd = 1;
+    if (invalid) *odd = 1;
     return sW;
 }
 
@@ -1151,22 +1151,28 @@ INLINE float add_entries(const float *z, const float *e, const float *y, const f
 static const float *entry_weights(const job *j, scratch *s, int64_t k, int64_t n, int64_t c,
                                   int64_t row, int64_t column, int64_t size) {
     const target *y = &j->targets[k];
-    const known *knows = &s->knows[k];
-    const float *given = knows->y + c * knows->pitch;
-    int by_class = y->where.data && y->where.channel && y->kind == PROBS;
-    int integers = y->kind == PROBS && y->independent && y->values.type >= UINT8, strange = 0;
+    const target_tile *read = &s->read[k];
+    const float *given = read->y + c * read->pitch;
+    int by_class = y->flags.data && y->flags.channel && y->kind == PROBS;
+    int integers = y->kind == PROBS && y->independent && y->values.type >= UINT8, invalid = 0;
     int ignores = y->kind == PROBS && y->independent && y->ignores;
-    if (!by_class && !integers && !ignores) return knows->w;
+    if (integers) { /* usually all are 0 or 1 */
+        int others = 0;
+#pragma omp simd reduction(| : others)
+        for (int64_t t = 0; t < size; t++) others |= (given[t] != 0.0f) & (given[t] != 1.0f);
+        integers = others;
+    }
+    if (!by_class && !integers && !ignores) return read->w;
     float *restrict w = s->scale, ignore = (float)y->ignore;
-    if (by_class) read_floats(&y->where, place(&y->where, n, c, row, column), size, w);
+    if (by_class) read_floats(&y->flags, place(&y->flags, n, c, row, column), size, w);
     for (int64_t t = 0; t < size; t++) {
-        float counts = by_class && w[t] == 0.0f ? 0.0f : knows->w[t];
+        float counts = by_class && w[t] == 0.0f ? 0.0f : read->w[t];
         counts = ignores && given[t] == ignore ? 0.0f : counts;
         int binary = !integers || given[t] == 0.0f || given[t] == 1.0f;
-        strange |= counts > 0.0f && !binary;
+        invalid |= counts > 0.0f && !binary;
         w[t] = binary ? counts : 0.0f;
     }
-    if (strange) *j->strange = 1;
+    if (invalid) *j->invalid = 1;
     return w;
 }
 
@@ -1176,23 +1182,23 @@ static float probability(const job *j, float z) {
 
 static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
                           int64_t column, int64_t size, double *sums) {
-    const known *knows = &s->knows[k];
+    const target_tile *read = &s->read[k];
     float epsilon = (float)j->smoothing, gamma = (float)j->gamma;
     double weight = 0.0;
     const target *from = &j->targets[k];
-    int by_class = from->kind == PROBS && (from->independent || from->where.channel);
-    int exclusive = j->activation == READY && j->C > 1 && !from->independent, strange = 0;
+    int by_class = from->kind == PROBS && (from->independent || from->flags.channel);
+    int exclusive = j->activation == READY && j->C > 1 && !from->independent, invalid = 0;
     float *restrict mass = s->any;
     for (int64_t t = 0; exclusive && t < size; t++) mass[t] = 0.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
-        const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        const float *own = z.data + c * z.pitch, *y = read->y + c * read->pitch;
         const float *e = j->activation == SIGMOID ? decays(s, own, NULL, size) : own;
         double *found = sums + c * SUMS;
         float total;
-        int weighted = !knows->whole || w != knows->w;
+        int weighted = !read->whole || w != read->w;
 #define ADD(W, KIND, COSTS, EPSILON, GAMMA) \
-    add_entries(own, e, y, w, size, W, KIND, COSTS, EPSILON, GAMMA, found, j->strange)
+    add_entries(own, e, y, w, size, W, KIND, COSTS, EPSILON, GAMMA, found, j->invalid)
         if (j->activation == READY) total = ADD(1, READY, 0, 0, 0);
         else if (j->cross_entropy && (epsilon != 0.0f || gamma != 0.0f))
             total = ADD(1, SIGMOID, 1, epsilon, gamma);
@@ -1210,8 +1216,8 @@ static double sum_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_
             }
     }
     for (int64_t t = 0; exclusive && t < size; t++)
-        strange |= knows->w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
-    if (strange) *j->strange = 1;
+        invalid |= read->w[t] > 0.0f && !(fabsf(mass[t] - 1.0f) <= 1e-2f);
+    if (invalid) *j->invalid = 1;
     return weight;
 }
 
@@ -1231,7 +1237,7 @@ static void sum_tile(const job *j, scratch *s, int64_t unit, int64_t n, int64_t 
         if (way == BINARY) weight = sum_binary(j, s, two_outcomes(j, s, z, NULL, size), size, sums);
         else if (way == TWO) weight = sum_two(j, s, z, size, sums);
         else if (way == ENTRIES) weight = sum_entries(j, s, z, k, n, row, column, size, sums);
-        else if (s->knows[k].y) weight = sum_probs(j, s, z, k, size, sums);
+        else if (s->read[k].y) weight = sum_probs(j, s, z, k, size, sums);
         else if (way == HARD) weight = sum_hard(j, s, z, size, sums);
         else weight = sum_labels(j, s, z, k, size, sums);
         j->weights_of[unit * j->K + k] += weight;
@@ -1272,7 +1278,7 @@ INLINE void add_binary_slopes(outcomes x, const int32_t *label, const float *w, 
 
 static void slope_binary(const job *j, scratch *s, outcomes x, int64_t n, int64_t size, float *out,
                          int64_t pitch) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     const float *w = y->w;
     const int32_t *label = y->label;
     cotangents d = cotangents_of(j, 0, n);
@@ -1309,7 +1315,7 @@ INLINE float slope(float p, float y, float dP, float dD, float dM, float dT) {
 /* dz for two classes against probabilities; the gradients of both logits differ only in sign. */
 static void slope_two(const job *j, scratch *s, rows_of z, int64_t n, int64_t size,
                       float *restrict out, int64_t pitch) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     const float *y0 = y->y, *y1 = y->y + y->pitch, *w = y->w;
     const float *one = z.data, *two = z.data + z.pitch;
     cotangents d = cotangents_of(j, 0, n);
@@ -1360,12 +1366,12 @@ INLINE void add_entry_slopes(const float *z, const float *e, const float *y, con
 /* dz for sigmoid and given probabilities, class by class. */
 static void slope_entries(const job *j, scratch *s, rows_of z, int64_t k, int64_t n, int64_t row,
                           int64_t column, int64_t size, float *out, int64_t pitch) {
-    const known *knows = &s->knows[k];
+    const target_tile *read = &s->read[k];
     cotangents of = cotangents_of(j, k, n);
     float epsilon = (float)j->smoothing, gamma = (float)j->gamma;
     for (int64_t c = 0; c < j->C; c++) {
         const float *w = entry_weights(j, s, k, n, c, row, column, size);
-        const float *own = z.data + c * z.pitch, *y = knows->y + c * knows->pitch;
+        const float *own = z.data + c * z.pitch, *y = read->y + c * read->pitch;
         const float *e = j->activation == SIGMOID ? decays(s, own, NULL, size) : own;
         float *to = out + c * pitch;
         float d[] = {of.P[c], 0.0f, of.D[c], of.M[c], of.T[c], of.E[c], of.F[c]};
@@ -1415,16 +1421,16 @@ INLINE void add_slope(const float *e, const float *scale, const float *given, co
 /* Write or add w (p_c a_c + h_c) of one target to dz, and add its class sum to `rest`. */
 static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t size, float *out,
                        int64_t pitch) {
-    const known *knows = &s->knows[k];
+    const target_tile *read = &s->read[k];
     cotangents of = cotangents_of(j, k, n);
-    const float *w = knows->w, *on = knows->on, *off = knows->off, *scale = s->scale;
+    const float *w = read->w, *on = read->on, *off = read->off, *scale = s->scale;
     float keep = 1.0f - (float)j->smoothing, share = (float)j->smoothing / (float)j->C;
     float gamma = (float)j->gamma, *restrict rest = s->entropy;
     int weighted = 0;
     for (int64_t t = 0; t < size; t++) weighted |= w[t] != 1.0f;
     for (int64_t c = 0; c < j->C; c++) {
         const float *e = s->p + c * j->tile;
-        const float *y = knows->y ? knows->y + c * knows->pitch : off;
+        const float *y = read->y ? read->y + c * read->pitch : off;
         float *to = out + c * pitch;
         float d[] = {of.P[c], 0.0f, of.D[c], of.M[c], of.T[c], of.E[c]};
 #define ADD(KEEP, SHARE, GAMMA, W, FIRST) \
@@ -1434,9 +1440,9 @@ static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t s
         else ADD(1.0f, 0.0f, 0.0f, 0, 1);
 #undef ADD
     }
-    if (knows->y) return;
+    if (read->y) return;
     for (int64_t t = 0; t < size; t++) {
-        int64_t c = knows->label[t];
+        int64_t c = read->label[t];
         float p = s->p[c * j->tile + t] * scale[t];
         float more = p * slope_at_label(p, on[t], off[t], of.D[c], of.M[c], of.T[c]);
         more = w[t] * (more - of.E[c] * (on[t] - off[t]));
@@ -1449,7 +1455,7 @@ static void add_slopes(const job *j, scratch *s, int64_t k, int64_t n, int64_t s
  * have a_c = u_c. */
 static void slope_hard(const job *j, scratch *s, int64_t n, int64_t size, const float *u,
                        float *out, int64_t pitch) {
-    const known *y = &s->knows[0];
+    const target_tile *y = &s->read[0];
     cotangents d = cotangents_of(j, 0, n);
     float gamma = (float)j->gamma, *restrict scale = s->scale, *restrict dot = s->dot;
     float *restrict at_label = s->entropy, *restrict kept = s->kept;
@@ -1533,7 +1539,7 @@ static void slopes(const job *j, scratch *s, int64_t n, int64_t row, int64_t col
     if (way == BINARY)
         slope_binary(j, s, two_outcomes(j, s, z, NULL, size), n, size, out, pitch);
     else if (way == TWO) slope_two(j, s, z, n, size, out, pitch);
-    else if (way == HARD && !s->knows[0].y) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
+    else if (way == HARD && !s->read[0].y) slope_hard(j, s, n, size, u + n * j->C, out, pitch);
     else if (way == ENTRIES)
         for (int64_t k = 0; k < j->K; k++)
             slope_entries(j, s, z, k, n, row, column, size, out, pitch);
@@ -1574,7 +1580,7 @@ static void finish(const job *j, scratch *s, int64_t n, int64_t unit, int64_t ro
         for (int64_t c = 0; c < j->C; c++) {
             float *x = rows + c * (j->low.w + 1);
             if (border >= 0)
-                memcpy(j->borders + ((unit * 2 + border) * j->C + c) * j->low.w, x, (size_t)j->low.w * 4);
+                memcpy(j->shared_rows + ((unit * 2 + border) * j->C + c) * j->low.w, x, (size_t)j->low.w * 4);
             else
                 write_floats(&j->gradient, place(&j->gradient, n, c, row, 0), j->low.w, x);
         }
@@ -1639,7 +1645,7 @@ static uintptr_t lay_out(const job *j, scratch *s, uintptr_t at) {
         for (int i = 0; i < 3; i++) *to[i] = of[i] > *to[i] ? of[i] : *to[i];
         converted |= y->kind != LABELS || writes_out(j, y);
     }
-    s->knows = take(&at, j->K, sizeof(known));
+    s->read = take(&at, j->K, sizeof(target_tile));
     s->banks = take(&at, 8 * BANKS * j->C, sizeof(double));
     s->ballots = take(&at, ballots, sizeof(ballot));
     s->lines = take(&at, lines, 4), s->line = take(&at, wide, 4);
@@ -1653,16 +1659,16 @@ static uintptr_t lay_out(const job *j, scratch *s, uintptr_t at) {
 }
 
 /* Place the buffers of the targets from an address on, and return the address after them. */
-static uintptr_t lay_out_targets(const job *j, known *knows, uintptr_t at) {
+static uintptr_t lay_out_targets(const job *j, target_tile *read, uintptr_t at) {
     for (int64_t k = 0; k < j->K; k++) {
         int64_t marks = most_marks(j, &j->targets[k]) * j->tile;
-        known one = {0};
-        float **of_size[] = {&one.w, &one.told, &one.on, &one.off};
+        target_tile one = {0};
+        float **of_size[] = {&one.w, &one.marked, &one.on, &one.off};
         for (int i = 0; i < 4; i++) *of_size[i] = take(&at, j->tile, 4);
         one.label = take(&at, j->tile, 4);
         one.at = take(&at, marks, 4), one.class = take(&at, marks, 4);
         one.value = take(&at, marks, 4);
-        if (knows) knows[k] = one;
+        if (read) read[k] = one;
     }
     return at;
 }
@@ -1672,7 +1678,7 @@ static int allocate(const job *j, scratch *s, char **memory) {
     *memory = malloc(bytes + 63);
     if (!*memory) return 0;
     uintptr_t at = lay_out(j, s, ((uintptr_t)*memory + 63) / 64 * 64);
-    lay_out_targets(j, s->knows, at);
+    lay_out_targets(j, s->read, at);
     return 1;
 }
 
@@ -1710,7 +1716,7 @@ void softiou_join(const job *j) {
     for (int64_t unit = 0; unit < j->N * j->units; unit++) {
         int64_t n = unit / j->units, i = unit % j->units;
         int64_t from = pieces * i / j->units, to = pieces * (i + 1) / j->units;
-        float *first = j->borders + unit * 2 * line, *last = first + line;
+        float *first = j->shared_rows + unit * 2 * line, *last = first + line;
         if (i > 0)
             for (int64_t x = 0; x < line; x++) first[x] += first[x - line];
         for (int64_t c = 0; c < j->C; c++) {

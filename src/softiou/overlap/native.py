@@ -71,7 +71,7 @@ class _Target(ctypes.Structure):
         ("ignore", c_int64),
         ("independent", c_int64),
         ("epsilon", c_double),
-        ("where", _Tensor),
+        ("flags", _Tensor),
         ("shares", _Tensor),
         ("depth", c_int64),
         ("window", c_void_p),
@@ -90,11 +90,11 @@ class _Job(ctypes.Structure):
             for name in ("activation", "cross_entropy", "maxima", "tile", "units", "threads")
         ),
         *((name, c_double) for name in ("smoothing", "gamma")),
-        ("strange", c_void_p),
+        ("invalid", c_void_p),
         *((name, c_int64) for name in ("first", "last")),
         *((name, c_void_p) for name in ("sums", "weights_of", "slopes", "zeros")),
         ("gradient", _Tensor),
-        ("borders", c_void_p),
+        ("shared_rows", c_void_p),
     ]
 
 
@@ -127,7 +127,7 @@ def gather(job: Job) -> Sums:
     call.job.sums = start = ctypes.addressof(sums)
     call.job.weights_of = start + 8 * units * C * _SUMS
     call.run(job, "softiou_gather")
-    job.cache["strange"] = call.strange.value
+    job.cache["invalid"] = call.invalid.value
     masses, weights = _empty(job.rows * K, N, C), _empty(K, N)
     maxima = _empty(2 * K, N, C) if job.settings.maxima else None
     pointers = (c_void_p(x if x is None else x.data_ptr()) for x in (masses, maxima, weights))
@@ -147,8 +147,8 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
     call.job.slopes = cotangents.data_ptr()
     if job.bilinear is not None:
         N, C, _, w = job.logits.shape
-        borders = _empty(N, call.job.units, 2, C, w)
-        call.job.borders = borders.data_ptr()
+        shared_rows = _empty(N, call.job.units, 2, C, w)
+        call.job.shared_rows = shared_rows.data_ptr()
     call.run(job, "softiou_gradient", c_int64(result.numel() * result.element_size()))
     if job.bilinear is not None:
         library().softiou_join(byref(call.job))
@@ -301,8 +301,8 @@ class _Call:
         self.job.cross_entropy, self.job.maxima = settings.cross_entropy, settings.maxima
         self.job.activation = _ACTIVATIONS[settings.activation]
         self.job.smoothing, self.job.gamma = settings.label_smoothing, settings.focal_gamma
-        self.strange = c_int64(0)
-        self.job.strange = ctypes.addressof(self.strange)
+        self.invalid = c_int64(0)
+        self.job.invalid = ctypes.addressof(self.invalid)
         # Starting threads takes longer than the work on a few thousand entries.
         self.job.threads = 1 if N * C * rows * columns < 2**16 else torch.get_num_threads()
 
@@ -363,12 +363,12 @@ class _Call:
         described = self._targets[k]
         described.kind = 1
         described.values = _Tensor(y.data_ptr() - 4 * before, 0, y.shape[1], columns, 1, 0)
-        described.where = _Tensor()
+        described.flags = _Tensor()
         if valid is not None:
             job.check_valid(by_class=valid.ndim == 2)
             valid = valid.contiguous()
             channel = y.shape[1] if valid.ndim == 2 else 0
-            described.where = _Tensor(valid.data_ptr() - before, 0, channel, columns, 1, 3)
+            described.flags = _Tensor(valid.data_ptr() - before, 0, channel, columns, 1, 3)
         return targets.SoftTile(y, valid)
 
     def _target(self, job: Job, target: targets.Target) -> _Target:
@@ -400,7 +400,7 @@ class _Call:
             band = target.with_band(job.num_classes).band
             if band is not None:
                 self._kept.append(band := band.contiguous())
-                described.where = self._map(band, 1)
+                described.flags = self._map(band, 1)
         return described
 
     def _teacher(self, target: targets.TeacherTarget, described: _Target) -> None:
@@ -416,7 +416,7 @@ class _Call:
             described.values = self._map(x, 2)
         if target.valid is not None:
             self._kept.append(valid := target.valid.contiguous())
-            described.where = self._map(valid, 1)
+            described.flags = self._map(valid, 1)
 
     def _map(self, x: Tensor, leading: int) -> _Tensor:
         """Return the C structure of a tensor with one or two leading dimensions before *S."""

@@ -81,7 +81,7 @@ def _choose(job: Job) -> Implementation:
             )
         elif job.logits.device.type == "cpu" and isinstance(reason := native.library(), str):
             warn_once(
-                f"The overlap losses use impl='chunked', which is 4 to 6 times slower: {reason}"
+                f"The overlap losses use impl='chunked', which is 3 to 7 times slower: {reason}"
             )
         return IMPLEMENTATIONS[served_by(job)[0]]
     chosen = IMPLEMENTATIONS[impl]
@@ -106,7 +106,7 @@ def _gathered(job: Job, chosen: Implementation) -> Sums:
     if unchecked and chosen.gather is not native.gather:
         job.validate(plain_kinds_only=True)
     sums: Sums = without_autocast(chosen.gather, job)
-    if unchecked and job.cache.get("strange"):  # the compiled code has found invalid contents
+    if unchecked and job.cache.get("invalid"):  # the compiled code has found invalid contents
         job.validate()
     return sums
 

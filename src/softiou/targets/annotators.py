@@ -227,7 +227,7 @@ def _count_votes(
     masks = masks.long()
     voted = valid_labels(masks, num_classes=num_classes, ignore_index=ignore_index)
     shape = (masks.shape[0], num_classes, *masks.shape[2:])
-    votes = torch.zeros(shape, dtype=dtype, device=masks.device)
+    votes = masks.new_zeros(shape, dtype=dtype)
     # Ignored entries add 0 votes to class 0, because scatter_add_ needs an index for every entry.
     votes.scatter_add_(1, masks.where(voted, 0), voted.to(dtype))  # (N, R, *S) -> (N, C, *S)
     return votes, voted.sum(dim=1)

@@ -10,6 +10,9 @@ from softiou import _checks
 from softiou.targets.base import HardTile, SoftTile, Target
 from softiou.tiles import Tile
 
+# The dtypes that have a minimum and a maximum; bool and the larger unsigned ones do not.
+_ORDERED = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def valid_labels(labels: Tensor, *, num_classes: int, ignore_index: int | None) -> Tensor:
     """Return where labels are a class and not `ignore_index`: bool, of the same shape.
@@ -58,20 +61,41 @@ def validate_labels(
 
     Only labels where `valid`, bool, broadcast to the labels, is True are checked; None checks all.
     """
+    if labels.dtype not in _ORDERED:
+        labels = labels.long()
+    if not labels.numel():
+        return
+    low, high = (int(x) for x in torch.aminmax(labels))
+    if low >= 0 and high < max(num_classes, 2):  # the usual case, in one pass
+        return
     labels = labels.long()
+    outside = (labels < 0) | (labels >= max(num_classes, 2))
     if valid is not None:
-        labels = labels[valid.expand_as(labels)]
+        outside &= valid
     if ignore_index is not None:
-        labels = labels[labels != ignore_index]
-    wrong = torch.unique(labels[(labels < 0) | (labels >= max(num_classes, 2))]).tolist()
+        outside &= labels != ignore_index
+    wrong = torch.unique(labels[outside]).tolist()
     if wrong:
         binary = num_classes <= 2 and wrong == [255]
         way = "For a mask of 0 and 255, use `mask > 127`. " if binary else ""
+        others = "" if ignore_index is None else f" or ignore_index={ignore_index}"
         raise ValueError(
-            f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}] or "
-            f"ignore_index={ignore_index}, but found {wrong[:10]}. {way}Map the labels to "
-            "class indices, or name the label to leave out as `ignore_index`."
+            f"Expected `target` to hold class indices in [0, {max(num_classes, 2) - 1}]{others}, "
+            f"but found {wrong[:10]}. {way}Map the labels to class indices, or leave their pixels "
+            "out: by `valid`, or `ignore_index` if there is one."
         )
+
+
+def validate_on_cpu(
+    labels: Tensor,
+    *,
+    num_classes: int = 2,
+    ignore_index: int | None = None,
+    valid: Tensor | None = None,
+) -> None:
+    """As `validate_labels` for labels on the CPU, where it is cheap; nothing for others."""
+    if labels.device.type == "cpu" and not torch.compiler.is_compiling():
+        validate_labels(labels, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
 
 
 class LabelsTarget(Target):

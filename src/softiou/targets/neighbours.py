@@ -63,7 +63,7 @@ class GaussianTarget(LabelsTarget):
         valid = valid_labels(around, num_classes=C, ignore_index=self.ignore_index)
         index = around.where(valid, 0)
         box = [part.stop - part.start for part in tile.box]
-        y = torch.zeros(C, tile.pixels, dtype=dtype, device=index.device)
+        y = index.new_zeros((C, tile.pixels), dtype=dtype)  # under vmap it has a batch, too
         for offset, weight in gaussian_weights(self.sigma, width, len(box)):
             there = tuple(
                 slice(width + o, width + o + size) for o, size in zip(offset, box, strict=True)

@@ -52,7 +52,7 @@ def as_target(
     if isinstance(target, Target):
         return _fitting(target, num_classes, shape, ignore_index, independent=independent)
     hard = not _checks.dense_tensor("target", target).is_floating_point()
-    if hard and num_classes > 1 and tuple(target.shape) == (shape[0], 1, *shape[1:]):
+    if hard and tuple(target.shape) == (shape[0], 1, *shape[1:]):
         target = target.squeeze(1)
     if num_classes == 1 and not hard and tuple(target.shape) == shape:
         target = target.unsqueeze(1)
@@ -87,6 +87,7 @@ def _fitting(
     if target.shape != shape:
         raise ValueError(
             f"Expected `target` to have shape (N, *S) = {shape}, but got {target.shape}."
+            + _checks.without_channel(target.shape, shape)
         )
     return target
 
@@ -110,7 +111,8 @@ def to_probs(
 
     Args:
         target: A `Target`, class indices (N, *S) or probabilities (N, C, *S). A `TeacherTarget`
-            without a size is returned at the resolution of its logits.
+            without a size is returned at the resolution of its logits. Indices (N, 1, H, W) are
+            those of a volume of depth 1: use `squeeze(1)` for images.
         num_classes: C; for a single class the probabilities are those of label 1.
         ignore_index: Label of ignored pixels; a `Target` with its own `ignore_index` keeps it.
 

@@ -122,7 +122,13 @@ class MonaiLoss(ActivatedLoss, ABC):
         if self.softmax and input.shape[1] > 1:
             activation = "softmax"
         if self.other_act is not None:
-            input = _activated(self.other_act, input)
+            input = _checked(
+                self.other_act(input),
+                "`other_act` to return values",
+                "Scale them, such as `lambda x: (torch.tanh(x) + 1) / 2`.",
+            )
+        elif activation == "none" and input.device.type == "cpu":
+            input = _checked(input, "probabilities", "For logits, use `sigmoid` or `softmax`.")
         truth = inputs.read(
             input, target, to_onehot_y=self.to_onehot_y, ignore_index=self.ignore_index, mask=mask
         )
@@ -192,15 +198,13 @@ def check_class_weight(weight: Tensor, num_classes: int) -> None:
         )
 
 
-def _activated(function: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
-    """Apply the user's activation, and check that its values are in [0, 1]."""
-    probs = function(input)
+def _checked(probs: Tensor, what: str, remedy: str) -> Tensor:
+    """Return probabilities; raise a ValueError if they are not in [0, 1]."""
     if not torch.compiler.is_compiling() and probs.numel():
         low, high = (x.item() for x in torch.aminmax(probs.detach()))
         if low < 0 or high > 1:
             raise ValueError(
-                f"Expected `other_act` to return values in [0, 1], but got {low:.4g} to "
-                f"{high:.4g}. Scale them, such as `lambda x: (torch.tanh(x) + 1) / 2`."
+                f"Expected {what} in [0, 1], but got {low:.4g} to {high:.4g}. {remedy}"
             )
     return probs
 

@@ -47,6 +47,10 @@ def read(
 def dense(truth: Truth, input: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return the probabilities y (N, C, *S) and the pixel weights (N, 1 or C, *S) or None."""
     target = as_target(truth.target, logits_shape=tuple(input.shape), independent=True)
+    on_cpu = input.device.type == "cpu" and not torch.compiler.is_compiling()
+    if on_cpu and isinstance(target, (HardTarget, DenseTarget)):
+        counted = [part > 0 for part in (truth.valid, truth.weights) if part is not None]
+        target.validate(input.shape[1], counted[0] & counted[-1] if counted else None)
     dtype = torch.promote_types(input.dtype, torch.float32)
     found = target.dense(input.shape[1], dtype)
     mask = None if found.valid is None else found.valid.to(dtype)

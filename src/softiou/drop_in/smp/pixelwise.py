@@ -19,6 +19,7 @@ from softiou.drop_in.smp.inputs import (
     several_classes,
 )
 from softiou.losses import lovasz_extension
+from softiou.targets.hard import validate_on_cpu
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -159,8 +160,11 @@ class SoftCrossEntropyLoss(SettingsModule):
         """Check the settings."""
         _checks.one_of("reduction", self.reduction, REDUCTIONS)
 
-    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
-        """Compute the loss of logits (N, C, *S) and labels (N, *S)."""
+    def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Compute the loss of logits (N, C, *S), labels (N, *S), and `valid`, bool of their shape.
+
+        As in the original, "none" returns (N, 1, *S), or with ignore_index=None (N, *S).
+        """
         logits = y_pred.movedim(self.dim, 1)
         if y_true.ndim == logits.ndim and not y_true.is_floating_point():
             y_true = y_true.squeeze(self.dim)
@@ -171,7 +175,9 @@ class SoftCrossEntropyLoss(SettingsModule):
             reduction="none",
             label_smoothing=self.smooth_factor or 0.0,
         )
-        return _reduced(loss, self.reduction)
+        loss = loss if valid is None else loss.where(valid.reshape(loss.shape), 0.0)
+        one = self.reduction == "none" and self.ignore_index is not None
+        return _reduced(loss.unsqueeze(self.dim) if one else loss, self.reduction)
 
 
 @settings
@@ -198,8 +204,11 @@ class SoftBCEWithLogitsLoss(SettingsModule):
         for name in ("weight", "pos_weight"):
             self.register_buffer(name, self.__dict__.pop(name))
 
-    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
-        """Compute the loss of logits and labels of the same shape."""
+    def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Compute the loss of logits and labels of the same shape, and `valid`, bool (N, *S)."""
+        if valid is not None:
+            valid = valid.reshape(len(y_pred), -1, *y_pred.shape[2:]).expand_as(y_pred)
+        validate_on_cpu(y_true, ignore_index=self.ignore_index, valid=valid)
         y = y_true.to(y_pred.dtype)
         if self.smooth_factor is not None:
             y = (1 - y) * self.smooth_factor + y * (1 - self.smooth_factor)
@@ -208,6 +217,7 @@ class SoftBCEWithLogitsLoss(SettingsModule):
         )
         if self.ignore_index is not None:
             loss = loss.where(y_true != self.ignore_index, 0.0)
+        loss = loss if valid is None else loss.where(valid, 0.0)
         return _reduced(loss, self.reduction)
 
 
@@ -221,9 +231,10 @@ class MCCLoss(SettingsModule):
 
     eps: float = 1e-5
 
-    def forward(self, y_pred: Tensor, y_true: Tensor) -> Tensor:
+    def forward(self, y_pred: Tensor, y_true: Tensor, valid: Tensor | None = None) -> Tensor:
         """Compute the loss of probabilities and labels 0/1, (N, *S) or (N, 1, *S)."""
-        p, y = y_pred.reshape(-1), y_true.reshape(-1)
+        ((p, y),) = _classes("binary", y_pred, y_true, None, valid)
+        y = y.to(p.dtype)
         pairs = ((p, y), (1 - p, 1 - y), (p, 1 - y), (1 - p, y))
         tp, tn, fp, fn = ((a * b).sum() + self.eps for a, b in pairs)
         product = (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)
@@ -234,17 +245,21 @@ def _classes(
     mode: str, y_pred: Tensor, y_true: Tensor, ignore_index: int | None, valid: Tensor | None
 ) -> list[tuple[Tensor, Tensor]]:
     """Return prediction and label (P,) of every class for the valid pixels."""
+    num_classes = 2
     if mode == MULTICLASS_MODE and not y_true.is_floating_point():
-        labels = y_true.reshape(len(y_pred), *y_pred.shape[2:])
+        labels, num_classes = y_true.reshape(len(y_pred), *y_pred.shape[2:]), y_pred.shape[1]
         pairs = [(x, labels == c, labels) for c, x in enumerate(y_pred.unbind(1))]
     elif mode in (MULTICLASS_MODE, MULTILABEL_MODE):
-        targets = y_true.reshape(y_pred.shape).unbind(1)
-        pairs = [(x, y, y) for x, y in zip(y_pred.unbind(1), targets, strict=True)]
+        labels = y_true.reshape(y_pred.shape).movedim(1, 0)  # (C, N, *S)
+        pairs = [(x, y, y) for x, y in zip(y_pred.unbind(1), labels, strict=True)]
     else:
-        pairs = [(y_pred.reshape(-1), y_true.reshape(-1), y_true.reshape(-1))]
+        labels = y_true.reshape(-1)
+        pairs = [(y_pred.reshape(-1), labels, labels)]
+    valid = None if valid is None else valid.reshape(pairs[0][2].shape)
+    validate_on_cpu(labels, num_classes=num_classes, ignore_index=ignore_index, valid=valid)
     found = []
     for x, y, label in pairs:
-        keep = None if valid is None else valid.reshape(label.shape)
+        keep = valid
         if ignore_index is not None:
             known = label != ignore_index
             keep = known if keep is None else keep & known
