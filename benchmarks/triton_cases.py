@@ -3,7 +3,7 @@
     python -m benchmarks.triton_cases                          # 1,000 cases, at most 25 minutes
     python -m benchmarks.triton_cases --cases 9000 --first 1000
 
-Everything in a case is random: one or two targets and their kinds, classes, dtypes, memory layouts,
+Everything in a case is random: one to three targets and their kinds, classes, dtypes, memory layouts,
 ignored and invalid labels, `valid`, weights, and the stride of the logits. All sums are compared
 with those in float64, and the gradient of a random linear function of them. Writes
 benchmarks/results/triton/interpreter.json. A wrong case is printed with its number, and the program
@@ -45,7 +45,7 @@ LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 EXCLUSIVE = (
     *("hard", "soft", "smoothed", "boundary", "gaussian", "votes", "sparse"),
-    *("teacher", "mixed", "pasted"),
+    *("teacher", "mixed", "pasted", "confident", "nested"),
 )
 
 
@@ -56,7 +56,7 @@ class Case:
     Attributes:
         kinds: Kinds of its targets.
         logits: (N, C, *S), or (N, C, h, w) at a stride.
-        targets: One or two targets.
+        targets: One to three targets.
         maps: `valid` and weights.
         settings: Settings of the pass.
     """
@@ -73,9 +73,9 @@ class Draw:
 
     def __init__(self, number: int) -> None:
         self.rng = np.random.default_rng(number)
-        self.activation = self.choose("softmax", "softmax", "sigmoid")
+        self.activation = self.choose("softmax", "softmax", "softmax", "sigmoid", "none")
         few = self.rng.random() < 0.85
-        least = 1 if self.activation == "sigmoid" else 2
+        least = 2 if self.activation == "softmax" else 1
         self.C = int(self.rng.integers(least, 24) if few else self.rng.choice([33, 150, 256, 300]))
         self.N = int(self.rng.integers(1, 3))
         self.low = self.C <= 256 and self.rng.random() < 0.5
@@ -88,13 +88,14 @@ class Draw:
     def case(self) -> Case:
         """Draw a case."""
         kinds = EXCLUSIVE if self.activation == "softmax" else ("hard", "soft", "integers")
-        drawn = tuple(str(self.choose(*kinds)) for _ in range(self.choose(1, 1, 2)))
+        drawn = tuple(str(self.choose(*kinds)) for _ in range(self.choose(1, 1, 2, 3)))
         wanted = [self._target(kind) for kind in drawn]
         settings = {
             "activation": self.activation,
-            "cross_entropy": bool(self.rng.random() < 0.8),
+            "cross_entropy": bool(self.rng.random() < 0.8) and self.activation != "none",
             "maxima": bool(self.rng.random() < 0.5),
             "label_smoothing": float(self.choose(0.0, 0.0, 0.1)),
+            "focal_gamma": float(self.choose(0.0, 0.0, 1.0, 2.0)),
             "ignore_index": IGNORE,
             "upsample": "bilinear" if self.low else None,
             "align_corners": bool(self.low and self.rng.random() < 0.3),
@@ -119,6 +120,8 @@ class Draw:
                 int(self.rng.integers(one, side + 2)) for one, side in zip(least, size, strict=True)
             )
         values = self.rng.normal(0, self.choose(1.0, 5.0, 30.0), (self.N, self.C, *size))
+        if self.activation == "none":
+            values = self.rng.uniform(0.05, 0.95, values.shape)  # not 0 or 1: |p - y| has a kink
         dtype = self.choose(torch.float32, torch.float32, torch.bfloat16, torch.float16)
         return self._laid_out(torch.from_numpy(values).to(dtype))
 
@@ -135,7 +138,7 @@ class Draw:
         return self._laid_out(torch.from_numpy(labels).to(dtype))
 
     def _probs(self) -> Tensor:
-        if self.activation == "sigmoid":
+        if self.activation != "softmax":
             probs = self.rng.random((self.N, self.C, *self.space))
         else:
             flat = self.rng.dirichlet([0.5] * self.C, (self.N, *self.space))
@@ -158,6 +161,12 @@ class Draw:
             "teacher": self._teacher,
             "mixed": lambda: targets.mix((0.3, self._teacher()), (0.7, self._sparse())),
             "pasted": lambda: targets.paste(self._teacher(), self._sparse(), self._region()),
+            "confident": self._confident,
+            "nested": lambda: targets.paste(
+                targets.mix((0.3, self._teacher()), (0.7, self._labels())),
+                self._confident(),
+                self._region(),
+            ),
         }
         return makers[kind]()
 
@@ -174,6 +183,11 @@ class Draw:
         whole = self.space if len(self.space) == 2 else None
         options: dict[str, Any] = {"temperature": float(self.choose(1.0, 3.0))}
         return targets.teacher(logits, size=whole, **options)
+
+    def _confident(self) -> Target:
+        options: dict[str, Any] = {"temperature": float(self.choose(0.5, 1.0))}
+        keep = self.choose(None, None, 1, 2)
+        return targets.confident(self._teacher(), threshold=0.5, keep=keep, **options)
 
     def _region(self) -> Tensor:
         return torch.from_numpy(self.rng.random((self.N, *self.space)) < 0.5)

@@ -1,6 +1,6 @@
 """The pass on a GPU: prepares and launches the kernels of `triton_kernels`.
 
-Shapes: N images, C classes, *S space, U programs per image.
+Shapes: N images, C classes, K targets, *S space, U programs per image.
 """
 # mypy: disable-error-code="import-untyped"
 
@@ -15,18 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from softiou import targets
 from softiou.overlap.job import Job, Sums
 from softiou.overlap.triton_kernels import (
     Input,
-    Map,
     Plan,
-    Taps,
     gather_sums,
     write_gradient,
     write_low_gradient,
 )
-from softiou.targets import DenseTarget, HardTarget, Target
-from softiou.tiles import Bilinear, whole
+from softiou.overlap.triton_targets import Kind, Map, Source, Taps
+from softiou.tiles import Bilinear, Tile, whole
 
 try:
     import triton
@@ -44,64 +43,57 @@ def is_installed() -> bool:
 
 
 def gather(job: Job) -> Sums:
-    """Compute the sums of a job, one target after the other."""
+    """Compute the sums of a job, those of all targets together."""
     if job.logits.numel() == 0 or 0 in job.size:
         return job.empty(job.dtype)
-    sums = []
-    for target in job.targets:
-        parts = zip(*map(_gather, _in_parts(job, target)), strict=True)  # by images
-        sums.append(Sums._make(None if x[0] is None else torch.cat(x, 1) for x in parts))
-    return sums[0] if len(sums) == 1 else Sums.of_targets(sums)
+    parts = zip(*map(_gather, _in_parts(job)), strict=True)  # by images
+    return Sums._make(None if x[0] is None else torch.cat(x, 1) for x in parts)
 
 
-def _in_parts(job: Job, target: Target) -> Iterator[Job]:
-    """Yield jobs with a target that the kernels can read; others are made dense by image."""
-    if isinstance(target, (HardTarget, DenseTarget)) and _unsupported_target(job, target) is None:
-        yield _single(job, target, slice(None), job.valid)
+def _in_parts(job: Job) -> Iterator[Job]:
+    """Yield jobs that the kernels can read: the whole job, or image by image with dense targets."""
+    if all(_is_readable(job, target) for target in job.targets):
+        yield job
         return
-    C = job.num_classes
     for tile in whole(job.shape):
-        read = target.read(tile, C, job.dtype).dense(C, job.dtype)
         image = slice(tile.image, tile.image + 1)
-        valid = None if job.valid is None else job.valid[image]
-        values, counts = read.y.reshape(1, C, *job.size), read.valid
-        if counts is not None and counts.ndim == 2:  # class by class
-            job.check_valid(by_class=True)
-            values = torch.where(counts.view_as(values), values, -1.0)
-            yield _single(job, DenseTarget(values, -1, independent=True), image, valid)
-            continue
-        if counts is not None:
-            counts = counts.view(1, *job.size)
-            valid = counts if valid is None else counts & valid
-        yield _single(job, DenseTarget(values), image, valid)
+        made = tuple(_made_dense(job, target, tile) for target in job.targets)
+        valid, weights = (None if x is None else x[image] for x in (job.valid, job.weights))
+        yield Job(job.logits[image], made, job.size, job.settings, valid, weights)
 
 
-def _single(job: Job, target: Target, images: slice, valid: Tensor | None) -> Job:
-    weights = None if job.weights is None else job.weights[images]
-    return Job(job.logits[images], (target,), job.size, job.settings, valid, weights)
+def _made_dense(job: Job, target: targets.Target, tile: Tile) -> targets.DenseTarget:
+    """Return a target of one image as probabilities, with -1 where it is not valid."""
+    read = target.read(tile, job.num_classes, job.dtype).dense(job.num_classes, job.dtype)
+    if read.valid is None:
+        return targets.DenseTarget(read.y.reshape(1, -1, *job.size))
+    by_class = read.valid.ndim == 2
+    job.check_valid(by_class=by_class)
+    y = torch.where(read.valid, read.y, -1.0)
+    return targets.DenseTarget(y.reshape(1, -1, *job.size), -1, independent=by_class)
 
 
 def _gather(job: Job) -> Sums:
-    """Compute the sums of one target: launch the kernel, then add the sums of its programs."""
+    """Launch the kernel that sums, then add the sums of its programs."""
     inputs, plan, _ = _prepare(job)
-    N, C = job.shape[0], job.num_classes
+    N, C, K = job.shape[0], job.num_classes, len(job.targets)
     # About 1000 pixels per program, so that it writes much less than it reads; fewer if otherwise
     # multiprocessors would be idle.
     most = max(4, 1024 // plan.BLOCK_P) if plan.at_once else 1
     steps = max(1, min(most, N * inputs.pixels // (_ENOUGH_PROGRAMS * plan.BLOCK_P)))
     U = triton.cdiv(inputs.pixels, steps * plan.BLOCK_P)
-    entropies = 2 if plan.sigmoid else 1
-    summed = 5 + entropies * plan.cross_entropy
-    rows = summed + 2 * job.settings.maxima
+    entropies = 2 if plan.activation == "sigmoid" else 1
+    summed = (5 + entropies * plan.cross_entropy) * K
+    rows = summed + 2 * K * job.settings.maxima
     sums = job.logits.new_empty((N, U, rows, C), dtype=torch.float32)
-    weights = sums.new_empty((N, U))
+    weights = sums.new_empty((N, U, K))
     _launch(gather_sums, N * U, sums, weights, U, steps, inputs, plan)
     # (N, U, rows, C) -> (rows, N, C)
     masses = sums[:, :, :summed].sum(1, dtype=torch.float64).movedim(1, 0).float()
-    if summed == 6:  # a softmax has no cross-entropy of negatives
-        masses = torch.cat([masses, torch.zeros_like(masses[:1])])
+    if summed == 6 * K:  # a softmax has no cross-entropy of negatives
+        masses = torch.cat([masses, torch.zeros_like(masses[:K])])
     maxima = sums[:, :, summed:].amax(1).movedim(1, 0) if job.settings.maxima else None
-    return Sums(masses, maxima, weights.sum(1, dtype=torch.float64).unsqueeze(0).float())
+    return Sums(masses, maxima, weights.sum(1, dtype=torch.float64).T.float())
 
 
 def gradient(job: Job, cotangents: Tensor) -> Tensor:
@@ -109,22 +101,16 @@ def gradient(job: Job, cotangents: Tensor) -> Tensor:
     result = torch.empty_like(job.logits)
     if result.numel() == 0 or 0 in job.size:
         return result.zero_()
-    K, total = len(job.targets), None
-    for k, target in enumerate(job.targets):
-        # The gradients of several targets are added in float32.
-        own = result if K == 1 else torch.empty_like(job.logits, dtype=torch.float32)
-        first = 0
-        for part in _in_parts(job, target):
-            images = slice(first, first := first + part.shape[0])
-            _write_gradient(part, own[images], cotangents[k::K, images])
-        total = own if total is None else total.add_(own)
-    return result if K == 1 or total is None else result.copy_(total)
+    first = 0
+    for part in _in_parts(job):
+        images = slice(first, first := first + part.shape[0])
+        _write_gradient(part, result[images], cotangents[:, images])
+    return result
 
 
 def _write_gradient(job: Job, result: Tensor, cotangents: Tensor) -> None:
-    """Write the gradient of one target."""
     inputs, plan, where = _prepare(job, result)
-    slopes = cotangents.movedim(0, 1).float().contiguous()  # (N, 5 or 7, C)
+    slopes = cotangents.movedim(0, 1).float().contiguous()  # (N, 5 K or 7 K, C)
     if job.bilinear is None:
         U = triton.cdiv(inputs.pixels, plan.BLOCK_P)
         _launch(write_gradient, job.shape[0] * U, where, slopes, U, inputs, plan)
@@ -140,15 +126,18 @@ def _write_gradient(job: Job, result: Tensor, cotangents: Tensor) -> None:
 
 def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map | None]:
     """Return the kernel arguments of a job and of the gradient `result`."""
-    laid_out = _lay_out(job, result)
+    sources, kinds = zip(*(_describe(target) for target in job.targets), strict=True)
+    laid_out = _lay_out(job, sources, result)
     if laid_out is None:
         raise RuntimeError("Expected a job that is supported.")
-    (*maps, where), rows, columns = laid_out
-    C, target = job.num_classes, _only_target(job)
-    block_c, block_p, warps = _blocks(C)
+    (logits, where, valid, weights, *maps), rows, columns = laid_out
+    C, settings = job.num_classes, job.settings
+    by_entry = settings.activation == "sigmoid"
+    kinds = tuple(one._replace(weighs_entries=by_entry or one.by_entry) for one in kinds)
+    block_c, block_p, warps = _blocks(C, _registers(job, kinds))
     T = triton.cdiv(C, block_c)
-    # The logits, and a dense target, are prefetched into at most 64 KB of shared memory.
-    dense = 0 if isinstance(target, HardTarget) else target.values.itemsize
+    # The logits, and dense targets, are prefetched into at most 64 KB of shared memory.
+    dense = sum(y.values.itemsize for y in job.targets if isinstance(y, targets.DenseTarget))
     tile_bytes = T * block_c * block_p * (job.logits.itemsize + dense)
     plan = Plan(
         C=C,
@@ -158,29 +147,36 @@ def _prepare(job: Job, result: Tensor | None = None) -> tuple[Input, Plan, Map |
         WARPS=warps,
         STAGES=1 + max(1, min(3, 2**16 // tile_bytes)),
         at_once=C <= _MOST_CLASSES_AT_ONCE,
-        flat=rows == 1 and job.bilinear is None,
-        sigmoid=job.settings.activation == "sigmoid",
-        hard=isinstance(target, HardTarget),
-        independent=isinstance(target, DenseTarget) and bool(target.independent),
-        ignore_index=target.ignore_index,
-        cross_entropy=job.settings.cross_entropy,
-        maxima=job.settings.maxima,
-        smoothing=job.settings.label_smoothing if job.settings.cross_entropy else 0.0,
+        flat=rows == 1 and not _keeps_rows(job),
+        activation=settings.activation,
+        kinds=kinds,
+        cross_entropy=settings.cross_entropy,
+        maxima=settings.maxima,
+        smoothing=settings.label_smoothing if settings.cross_entropy else 0.0,
+        gamma=settings.focal_gamma if settings.cross_entropy else 0.0,
     )
-    logits, values, valid, weights = maps
     taps = None if job.bilinear is None else _taps_on(job.bilinear, job.logits.device)
-    inputs = Input(logits, values, valid, weights, columns, rows * columns, taps)
+    left = iter(maps)
+    read = tuple(_with_maps(source, left) for source in sources)
+    inputs = Input(logits, read, valid, weights, columns, rows * columns, taps)
     return inputs, plan, where
 
 
-def _blocks(C: int) -> tuple[int, int, int]:
+def _registers(job: Job, kinds: Sequence[Kind]) -> int:
+    """Estimate the registers of an entry, relative to hard labels with half-precision logits."""
+    of_targets = sum(1 if one.name == "labels" else 2 for one in kinds)
+    interpolated = job.bilinear is not None and job.logits.dtype == torch.float32
+    return of_targets + interpolated + bool(job.settings.focal_gamma)
+
+
+def _blocks(C: int, registers: int) -> tuple[int, int, int]:
     """Choose the classes and pixels of a tile, and the warps of a program.
 
     The pass is memory-bound. Tiles of 8 or 32 classes waste less arithmetic on padding than a
     single power of two (19 -> 24, 150 -> 160). All tiles of a pixel together have at most 12
     entries per thread, because each needs ten registers in the forward pass: this allows three
-    programs or 16 warps per multiprocessor, almost without spilling. Rows of 32 float32 pixels are
-    a cache line of 128 bytes.
+    programs or 16 warps per multiprocessor, almost without spilling. What needs more registers for
+    an entry gets fewer entries per thread. Rows of 32 float32 pixels are a cache line of 128 bytes.
     """
     if C > _MOST_CLASSES_AT_ONCE:
         return 32, 32, 4
@@ -188,7 +184,11 @@ def _blocks(C: int) -> tuple[int, int, int]:
     block_c = min(power(C), max(8, power(triton.cdiv(C, 5))))
     classes = triton.cdiv(C, block_c) * block_c
     block_p = max(32 if classes <= 192 else 16, min(1024, power(1536 // classes + 1) // 2))
-    return block_c, block_p, max(4, min(16, power(triton.cdiv(classes * block_p, 12 * 32))))
+    return (
+        block_c,
+        block_p,
+        max(4, min(16, power(triton.cdiv(classes * block_p * registers, 12 * 32)))),
+    )
 
 
 def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
@@ -199,13 +199,17 @@ def _launch(kernel: Any, programs: int, *arguments: Any) -> None:
         kernel[(programs,)](*arguments, num_warps=plan.WARPS, enable_fp_fusion=True)
 
 
-def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | None:
-    """View all maps as rows x columns; None if that is not possible without a copy."""
-    target = _only_target(job)
-    values = target.labels if isinstance(target, HardTarget) else target.values
-    tensors = (job.logits, values, job.valid, job.weights, result)
+def _lay_out(
+    job: Job, sources: Sequence[Source], result: Tensor | None
+) -> tuple[list[Any], int, int] | None:
+    """View all maps as rows x columns; None if that is not possible without a copy.
+
+    They are the logits, the result, `valid`, the weights and the tensors of the targets.
+    """
+    maps = [x for source in sources for x in _tensors(source)]
+    tensors = (job.logits, result, job.valid, job.weights, *maps)
     dims = len(job.size)
-    if job.bilinear is not None:  # keep rows and columns
+    if _keeps_rows(job):
         as_they_are = [None if x is None else _map(x, 2, x.stride()[-2:]) for x in tensors]
         return as_they_are, job.size[0], job.size[1]
     steps = [(0,) * dims if x is None else x.stride()[-dims:] for x in tensors]
@@ -219,11 +223,16 @@ def _lay_out(job: Job, result: Tensor | None) -> tuple[list[Any], int, int] | No
     if len(axes) > 2:
         return None
     rows, columns = [(1, *(0 for _ in tensors))] * (2 - len(axes)) + axes
-    maps = [
+    seen = [
         None if x is None else _map(x, dims, strides)
         for x, *strides in zip(tensors, rows[1:], columns[1:], strict=True)
     ]
-    return maps, rows[0], columns[0]
+    return seen, rows[0], columns[0]
+
+
+def _keeps_rows(job: Job) -> bool:
+    """Whether kernels need the row and the column of a pixel, to interpolate."""
+    return job.bilinear is not None or any(map(_is_interpolated, job.targets))
 
 
 def _map(x: Tensor, dims: int, strides: Sequence[int]) -> Map:
@@ -233,11 +242,111 @@ def _map(x: Tensor, dims: int, strides: Sequence[int]) -> Map:
     return Map(data, (x.stride(0), of_class, *strides))
 
 
-def _only_target(job: Job) -> HardTarget | DenseTarget:
-    (target,) = job.targets
-    if isinstance(target, (HardTarget, DenseTarget)):
-        return target
-    raise RuntimeError("Expected a job that is supported.")
+# Targets
+
+
+def _describe(target: targets.Target) -> tuple[Source, Kind]:
+    """Return the data of a target, and its constants."""
+    ignored = getattr(target, "ignore_index", None)
+    if isinstance(target, targets.HardTarget):
+        return Source(target.labels), Kind("labels", ignore_index=ignored)
+    if isinstance(target, targets.SmoothedTarget):
+        smoothed = Source(target.labels, target.band, numbers=(float(target.epsilon),))
+        return smoothed, Kind("labels", ignore_index=ignored)
+    if isinstance(target, targets.DenseTarget):
+        values = target.values
+        integers = not (values.is_floating_point() or values.dtype == torch.bool)
+        by_entry = bool(target.independent) and (integers or ignored is not None)
+        return Source(values), Kind("probs", 0, ignored, integers, by_entry)
+    if isinstance(target, targets.VotesTarget):
+        return Source(target.masks), Kind("votes", target.masks.shape[1], ignored)
+    if isinstance(target, targets.SparseTarget):
+        unit = 1 / 255 if target.weights.dtype == torch.uint8 else 1.0
+        source = Source(target.indices, target.weights, numbers=(unit, target.rounding))
+        return source, Kind("sparse", target.indices.shape[1])
+    if isinstance(target, targets.TeacherTarget):
+        return _describe_teacher(target), Kind("teacher")
+    return _describe_parts(target)
+
+
+def _describe_teacher(target: targets.TeacherTarget) -> Source:
+    logits = target.logits.detach()
+    if not target.interpolated:
+        return Source(logits, target.valid, numbers=(1 / target.temperature,))
+    _, H, W = target.shape
+    bilinear = Bilinear((logits.shape[2], logits.shape[3]), (H, W), target.align_corners)
+    taps, low = _taps_on(bilinear, logits.device), _map(logits, 2, logits.stride()[-2:])
+    return Source(low, target.valid, taps, (1 / target.temperature,))
+
+
+def _describe_parts(target: targets.Target) -> tuple[Source, Kind]:
+    region, numbers, name, keep = None, None, "region", None
+    if isinstance(target, targets.MixedTarget):
+        name, numbers = "mixed", tuple(float(share) for share in target.shares if share)
+    elif isinstance(target, targets.RegionTarget):
+        region = target.region
+    elif isinstance(target, targets.ConfidentTarget):
+        name, keep = "confident", target.keep
+        numbers = (float(target.threshold), 1 / target.temperature)
+    inner, kinds = zip(*map(_describe, _parts_of(target)), strict=True)
+    depth = (keep or 0) if name == "confident" else len(kinds)
+    return Source(None, region, None, numbers, inner), Kind(name, depth, parts=kinds)
+
+
+def _parts_of(target: targets.Target) -> tuple[targets.Target, ...]:
+    """Return the targets of which a target is made."""
+    if isinstance(target, targets.MixedTarget):
+        return tuple(y for share, y in zip(target.shares, target.parts, strict=True) if share)
+    if isinstance(target, targets.RegionTarget):
+        return target.inside, target.outside
+    return (target.target,) if isinstance(target, targets.ConfidentTarget) else ()
+
+
+def _tensors(source: Source) -> list[Tensor]:
+    """Return the tensors at the resolution of the image in the data of a target."""
+    own: list[Tensor] = [x for x in (source.map, source.extra) if isinstance(x, Tensor)]
+    return own + [x for part in source.parts or () for x in _tensors(part)]
+
+
+def _with_maps(source: Source, maps: Iterator[Map]) -> Source:
+    """Replace the tensors of `_tensors` by maps."""
+    main, extra = (next(maps) if isinstance(x, Tensor) else x for x in (source.map, source.extra))
+    parts = source.parts and tuple(_with_maps(part, maps) for part in source.parts)
+    return source._replace(map=main, extra=extra, parts=parts)
+
+
+def _is_interpolated(target: targets.Target) -> bool:
+    if isinstance(target, targets.TeacherTarget):
+        return target.interpolated
+    return any(map(_is_interpolated, _parts_of(target)))
+
+
+def _is_readable(job: Job, target: targets.Target, *, inner: bool = False) -> bool:
+    """Whether the kernels read a target as it is; others are made dense, one image at a time."""
+    C = job.num_classes
+    if type(target).__module__.split(".")[0] != "softiou":  # it may read otherwise than its base
+        return False
+    if isinstance(target, targets.DenseTarget):
+        if target.values.shape[1] != C or (inner and target.independent):
+            return False
+        return not (target.independent and job.settings.activation == "softmax")
+    if isinstance(target, (targets.HardTarget, targets.VotesTarget)):
+        return True
+    if isinstance(target, targets.SmoothedTarget):
+        return C > 1 and (target.width is None or target.band is not None)
+    if isinstance(target, targets.SparseTarget):
+        return C > 1
+    if isinstance(target, targets.TeacherTarget):
+        return target.logits.shape[1] == C and target.logits.dtype in (*_FLOATS, torch.float64)
+    if isinstance(target, targets.ConfidentTarget) and (
+        target.independent or C == 1 or target.keep not in (None, 1)
+    ):
+        return False
+    parts = _parts_of(target)
+    return bool(parts) and all(_is_readable(job, part, inner=True) for part in parts)
+
+
+# What is supported
 
 
 def unsupported_reason(job: Job) -> str | None:
@@ -248,29 +357,9 @@ def unsupported_reason(job: Job) -> str | None:
         return "The logits are not on a CUDA device."
     if job.logits.dtype not in _FLOATS:
         return f"It computes in float32, but the logits are {job.logits.dtype}."
-    if job.settings.activation == "none":
-        return "It supports softmax and sigmoid, not activation='none'."
-    if job.settings.focal_gamma:
-        return "It does not support the focal cross-entropy."
     if any(x.device != job.logits.device for x in job.tensors()):
         return "Target, valid or weights are not on the device of the logits."
     return _unsupported_size(job)
-
-
-def _unsupported_target(job: Job, target: Target) -> str | None:
-    if isinstance(target, HardTarget):
-        return None
-    if not isinstance(target, DenseTarget):
-        return f"It cannot read a {type(target).__name__}."
-    if target.values.dtype not in (*_FLOATS, torch.float64):
-        return (
-            f"It reads floating probabilities, but those of the target are {target.values.dtype}."
-        )
-    if target.values.shape[1] != job.num_classes:
-        return "The target has other classes than the logits."
-    if target.independent and job.settings.activation == "softmax":
-        return "The classes of the target are independent, but those of a softmax are not."
-    return None
 
 
 def _unsupported_size(job: Job) -> str | None:
@@ -279,19 +368,20 @@ def _unsupported_size(job: Job) -> str | None:
         return f"It supports up to {most} classes."
     if prod(job.size) > _MOST_PIXELS:
         return f"It supports up to {_MOST_PIXELS} pixels per image."
-    if any(_is_irregular(job, target) for target in job.targets):
+    if _is_irregular(job):
         return "The tensors cannot be viewed as rows and columns without a copy."
     return None
 
 
-def _is_irregular(job: Job, target: Target) -> bool:
-    """Whether tensors cannot be viewed as rows and columns; targets made dense always can."""
+def _is_irregular(job: Job) -> bool:
+    """Whether tensors cannot be viewed as rows and columns."""
     if job.bilinear is not None:
         return False
-    if _unsupported_target(job, target) is not None:
-        target = DenseTarget(torch.empty((), device="meta").expand(job.logits.shape))
-    only = Job(job.logits, (target,), job.size, job.settings, job.valid, job.weights)
-    return _lay_out(only, torch.empty_like(job.logits, device="meta")) is None
+    if all(_is_readable(job, target) for target in job.targets):
+        sources = [_describe(target)[0] for target in job.targets]
+    else:  # targets that are made dense are contiguous
+        sources = [Source(torch.empty((), device="meta").expand(job.logits.shape))]
+    return _lay_out(job, sources, torch.empty_like(job.logits, device="meta")) is None
 
 
 @lru_cache(maxsize=32)

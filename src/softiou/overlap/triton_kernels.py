@@ -1,78 +1,58 @@
 """The kernels of the pass on a GPU: one computes the sums, the others the gradient.
 
-A program works on a fixed range of pixels of one image. With p = activation(z), the target y, the
-weight w of a pixel, the gradients P', D', M', T', E', F' of the sums, and [p < y] as in `chunked`:
+A program works on a fixed range of pixels of one image, for all targets together. With
+p = activation(z), the target y, the weight w of a pixel, the gradients P', D', M', T' of the sums,
+the h of `entropy` for the cross-entropy, and [p < y] as in `chunked`:
 
     a_c = P'_c + D'_c sign(p_c - y_c) + M'_c y_c + T'_c [p_c < y_c]
-    softmax:  dz_c = w (p_c (a_c - r) - E'_c y_c)    r = sum_k (p_k a_k - E'_k y_k)
-    sigmoid:  dz_c = w (p_c (1 - p_c) a_c + F'_c (1 - y_c) p_c - E'_c y_c (1 - p_c))
+    softmax:  g_c = sum over the targets of w (p_c a_c + h_c)    dz_c = g_c - p_c sum_k g_k
+    sigmoid:  g_c = sum over the targets of w (p_c (1 - p_c) a_c + h_c)    dz_c = g_c
+    none:     g_c = sum over the targets of w a_c    dz_c = g_c
 
-With label smoothing, the terms with E' and F' use the smoothed y'. Low-resolution logits are
-interpolated when they are read, four for each pixel. For their gradient, a program sums for each
-low-resolution position over the pixels that read it. So no full-resolution tensor is written, and
-no two programs add to the same number, but each pixel is computed four times.
+Low-resolution logits are interpolated when they are read, four for each pixel. For their gradient,
+a program sums for each low-resolution position over the pixels that read it. So no full-resolution
+tensor is written, and no two programs add to the same number, but each pixel is computed four
+times.
 
 The classes are divided into T tiles. Up to 256 classes, all tiles of a pixel are in registers; with
 more, a program processes them one after the other, several times, from the cache. Every program
 writes its own sums, and torch adds them up in a fixed order, so results are bitwise reproducible.
 
-Shapes: N images, C classes, *S space, U programs per image, [BLOCK_C, BLOCK_P] classes and pixels
-of a tile.
+Shapes: N images, C classes, K targets, *S space, U programs per image, [BLOCK_C, BLOCK_P] classes
+and pixels of a tile.
 """
 
 # Inside a kernel, values have the types of Triton, which mypy does not know.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc, import-untyped"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc, index, import-untyped"
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from torch import Tensor
+from softiou.overlap.triton_targets import (
+    Kind,
+    Map,
+    Source,
+    Taps,
+    at,
+    classes_of,
+    jit,
+    load_logits,
+    open_target,
+    point,
+    read_entries,
+)
 
 try:
-    import triton
     import triton.language as tl
 except ImportError:  # `softiou.overlap.triton.unsupported_reason` reports it
-    triton = tl = None
-
-
-def _jit(function: Callable[..., Any]) -> Any:
-    if triton is None:
-        return function
-    # Do not recompile for every number of programs.
-    return triton.jit(function, do_not_specialize=("programs", "steps", "across"))
-
-
-class Map(NamedTuple):
-    """A map (N, C, *S) or (N, *S), and its strides of image, class, row and column."""
-
-    data: Tensor
-    strides: tuple[int, ...]
-
-
-class Taps(NamedTuple):
-    """The low-resolution logits that each pixel reads, see `softiou.tiles.Taps`.
-
-    The pixels in [first, last) are those that read a row or column of the low resolution.
-    """
-
-    row: Tensor
-    row_share: Tensor
-    column: Tensor
-    column_share: Tensor
-    first_row: Tensor
-    last_row: Tensor
-    first_column: Tensor
-    last_column: Tensor
-    h: int
-    w: int
+    tl = None
 
 
 class Input(NamedTuple):
     """The input of all kernels."""
 
     logits: Map
-    target: Map
+    targets: tuple[Source, ...]
     valid: Map | None
     weights: Map | None
     columns: int
@@ -91,149 +71,73 @@ class Plan(NamedTuple):
     STAGES: int
     at_once: bool  # whether all tiles of a pixel are in registers
     flat: bool  # the space is one row in all maps
-    sigmoid: bool
-    hard: bool
-    independent: bool  # whether single entries of a dense target are ignored, not pixels
-    ignore_index: int | None
+    activation: str
+    kinds: tuple[Kind, ...]
     cross_entropy: bool
     maxima: bool
     smoothing: float
+    gamma: float
 
 
 # Shared by all kernels
 
 
-@_jit
-def _at(source, image, indices, inputs, plan: tl.constexpr):
-    """Point to pixels of a map (N, *S), or of the first class of a map (N, C, *S)."""
-    data = source.data + image * source.strides[0]
-    if plan.flat:
-        return data + indices.to(tl.int64) * source.strides[3]
-    rows, columns = indices // inputs.columns, indices % inputs.columns
-    return data + rows.to(tl.int64) * source.strides[2] + columns.to(tl.int64) * source.strides[3]
+@jit
+def _pixels(image, indices, inputs, plan: tl.constexpr):
+    """Return what `_tile` needs of some pixels: pointers, and targets with their weights."""
+    inside = indices < inputs.pixels
+    z_at = point(inputs.logits, inputs.taps, image, indices, inside, inputs, plan)
+    valid, weights = inside, inside
+    if inputs.valid is not None:
+        valid &= tl.load(at(inputs.valid, image, indices, inputs, plan), mask=inside, other=0) != 0
+    if inputs.weights is not None:
+        weights_at = at(inputs.weights, image, indices, inputs, plan)
+        weights = tl.load(weights_at, mask=inside, other=0)
+    opened, counts = (), False
+    for k in tl.static_range(len(plan.kinds)):
+        one = open_target(inputs.targets[k], plan.kinds[k], image, indices, inside, inputs, plan)
+        w = tl.where(valid & one[0], weights.to(tl.float32), 0.0)
+        counts = (w > 0) | counts
+        opened += ((one, w[None, :]),)
+    return z_at, inside, counts[None, :], opened
 
 
-@_jit
-def _classes(t, plan: tl.constexpr):
-    return (t * plan.BLOCK_C + tl.arange(0, plan.BLOCK_C))[:, None]
-
-
-@_jit
-def _load(first, stride, t, inside, plan: tl.constexpr):
-    """Load a tile of a map, with 0 outside the range of classes or pixels."""
-    classes = _classes(t, plan)
-    there = (classes < plan.C) & inside[None, :]
-    return tl.load(first[None, :] + classes.to(tl.int64) * stride, mask=there, other=0)
-
-
-@_jit
-def _ignored(y, plan: tl.constexpr):
-    """Return `ignore_index` in the precision of the target, as torch compares them."""
-    return tl.full([1, 1], plan.ignore_index, y.dtype)
-
-
-@_jit
-def _corners(image, indices, inside, inputs):
-    """Return pointers to the first of four logits of each pixel, and steps and shares."""
-    taps, strides = inputs.taps, inputs.logits.strides
-    rows, columns = indices // inputs.columns, indices % inputs.columns
-    row = tl.load(taps.row + rows, mask=inside, other=0).to(tl.int64)
-    column = tl.load(taps.column + columns, mask=inside, other=0).to(tl.int64)
-    down = tl.where(row + 1 < taps.h, 1, 0).to(tl.int64) * strides[2]
-    right = tl.where(column + 1 < taps.w, 1, 0).to(tl.int64) * strides[3]
-    lower = tl.load(taps.row_share + rows, mask=inside, other=0)
-    latter = tl.load(taps.column_share + columns, mask=inside, other=0)
-    first = inputs.logits.data + image * strides[0] + row * strides[2] + column * strides[3]
-    return first, down, right, lower[None, :], latter[None, :]
-
-
-@_jit
-def _logits(z_at, t, inside, inputs, plan: tl.constexpr):
-    """Load a tile of logits, or interpolate it."""
-    stride = inputs.logits.strides[1]
-    if inputs.taps is None:
-        z = _load(z_at, stride, t, inside, plan).to(tl.float32)
-    else:
-        first, down, right, lower, latter = z_at
-        z = (1.0 - lower) * (1.0 - latter) * _load(first, stride, t, inside, plan).to(tl.float32)
-        z += (1.0 - lower) * latter * _load(first + right, stride, t, inside, plan).to(tl.float32)
-        below = first + down
-        z += lower * (1.0 - latter) * _load(below, stride, t, inside, plan).to(tl.float32)
-        z += lower * latter * _load(below + right, stride, t, inside, plan).to(tl.float32)
+@jit
+def _logits(pixels, t, inputs, plan: tl.constexpr):
+    """Return a tile of logits, 0 in pixels that no target uses."""
+    z_at, inside, counts, _ = pixels
+    z = load_logits(z_at, inputs.logits, inputs.taps, t, inside, plan)
+    z = tl.where(counts, z, 0.0)
+    if plan.activation == "softmax":
+        z = tl.where(classes_of(t, plan) < plan.C, z, float("-inf"))
     return z
 
 
-@_jit
-def _smoothed(y, plan: tl.constexpr):
-    """Return y with the label smoothing of the cross-entropy."""
-    if plan.smoothing != 0.0:
-        y = (1.0 - plan.smoothing) * y + plan.smoothing / (2 if plan.sigmoid else plan.C)
-    return y
-
-
-@_jit
-def _pixels(image, indices, inputs, plan: tl.constexpr):
-    """Return pointers to logits and target, and the mask, weight and label of the pixels."""
-    inside = indices < inputs.pixels
-    if inputs.taps is not None:
-        z_at = _corners(image, indices, inside, inputs)
-    else:
-        z_at = _at(inputs.logits, image, indices, inputs, plan)
-    y_at = _at(inputs.target, image, indices, inputs, plan)
-    counts, label = inside, indices
-    if inputs.valid is not None:
-        valid_at = _at(inputs.valid, image, indices, inputs, plan)
-        counts &= tl.load(valid_at, mask=inside, other=0) != 0
-    if plan.hard:
-        label = tl.load(y_at, mask=inside, other=0).to(tl.int64)
-        counts &= (label >= 0) & (label < plan.C + (plan.C == 1))
-        if plan.ignore_index is not None:
-            counts &= label != plan.ignore_index
-        label = label.to(tl.int32) - (plan.C == 1)  # for a single class, label 1 is the class
-    elif plan.ignore_index is not None and not plan.independent:
-        differs = tl.zeros([plan.BLOCK_P], tl.int32)
-        for t in tl.static_range(plan.T):
-            y = _load(y_at, inputs.target.strides[1], t, inside, plan)
-            entries = (y != _ignored(y, plan)) & (_classes(t, plan) < plan.C)
-            differs |= tl.max(entries.to(tl.int32), 0)
-        counts &= differs != 0
-    w = counts.to(tl.float32)
-    if inputs.weights is not None:
-        loaded = tl.load(_at(inputs.weights, image, indices, inputs, plan), mask=inside, other=0)
-        w = tl.where(counts, loaded.to(tl.float32), 0.0)
-    return z_at, y_at, inside, w, label
-
-
-@_jit
+@jit
 def _tile(pixels, t, inputs, plan: tl.constexpr):
-    """Return logits, target and weight of a tile; the first two are 0 in ignored pixels."""
-    z_at, y_at, inside, w, label = pixels
-    classes, w = _classes(t, plan), w[None, :]
-    z = _logits(z_at, t, inside, inputs, plan)
-    if plan.sigmoid:
-        w = tl.where(classes < plan.C, w, 0.0)
-    if plan.hard:
-        y = (classes == label[None, :]).to(tl.float32)
-    else:
-        loaded = _load(y_at, inputs.target.strides[1], t, inside, plan)
-        if plan.independent and plan.ignore_index is not None:
-            w = tl.where(loaded == _ignored(loaded, plan), 0.0, w)
-        y = loaded.to(tl.float32)
-    # Before the computation, because 0 * NaN is NaN.
-    z, y = tl.where(w > 0, z, 0.0), tl.where(w > 0, y, 0.0)
-    if not plan.sigmoid:
-        z = tl.where(classes < plan.C, z, float("-inf"))
-    return z, y, w
+    """Return the logits of a tile, and the probabilities and weights of each target."""
+    _, inside, _, opened = pixels
+    z, targets, counts = _logits(pixels, t, inputs, plan), (), False
+    for k in tl.static_range(len(plan.kinds)):
+        one, w = opened[k]
+        if plan.activation != "softmax":
+            w = tl.where(classes_of(t, plan) < plan.C, w, 0.0)
+        y, w = read_entries(one, w, inputs.targets[k], plan.kinds[k], t, inside, plan)
+        counts = (w > 0) | counts
+        targets += ((y, w),)
+    if plan.activation != "softmax":
+        z = tl.where(counts, z, 0.0)  # 0 * NaN is NaN
+    return z, targets
 
 
-@_jit
+@jit
 def _tiles(pixels, inputs, plan: tl.constexpr):
     """Return all tiles of some pixels, with the largest logit and the sum of the softmax."""
     tiles = ()
     for t in tl.static_range(plan.T):
         tiles += (_tile(pixels, t, inputs, plan),)
-    largest, total = pixels[3], pixels[3]  # a sigmoid needs neither
-    if not plan.sigmoid:
+    norm = (pixels[2], pixels[2])  # others need neither
+    if plan.activation == "softmax":
         top = tiles[0][0]
         for t in tl.static_range(1, plan.T):
             top = tl.maximum(top, tiles[t][0])
@@ -241,18 +145,18 @@ def _tiles(pixels, inputs, plan: tl.constexpr):
         exps = tl.exp(tiles[0][0] - largest[None, :])
         for t in tl.static_range(1, plan.T):
             exps += tl.exp(tiles[t][0] - largest[None, :])
-        total = tl.sum(exps, 0)
-    return tiles, (largest[None, :], total[None, :])
+        norm = (largest[None, :], tl.sum(exps, 0)[None, :])
+    return tiles, norm
 
 
-@_jit
+@jit
 def _norm(pixels, inputs, plan: tl.constexpr):
     """Return largest logit and sum of the softmax, updated tile by tile (online softmax)."""
     largest = tl.full([plan.BLOCK_P], float("-inf"), tl.float32)
     total = tl.zeros([plan.BLOCK_P], tl.float32)
-    if not plan.sigmoid:
+    if plan.activation == "softmax":
         for t in range(plan.T):
-            z, _, _ = _tile(pixels, t, inputs, plan)
+            z = _logits(pixels, t, inputs, plan)
             top = tl.maximum(largest, tl.max(z, 0))
             finite = tl.where(top == float("-inf"), 0.0, top)
             total = total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[None, :]), 0)
@@ -260,85 +164,161 @@ def _norm(pixels, inputs, plan: tl.constexpr):
     return largest[None, :], total[None, :]
 
 
-@_jit
+@jit
 def _probs(z, norm, plan: tl.constexpr):
-    if plan.sigmoid:
-        return 1.0 / (1.0 + tl.exp(-z))
-    return tl.exp(z - norm[0]) * (1.0 / norm[1])
+    if plan.activation == "softmax":
+        p = tl.exp(z - norm[0]) * (1.0 / norm[1])
+    elif plan.activation == "sigmoid":
+        p = 1.0 / (1.0 + tl.exp(-z))
+    else:
+        p = z
+    return p
+
+
+# Cross-entropy
+
+
+@jit
+def _costs(z, norm, plan: tl.constexpr):
+    """Return -log p, and with a sigmoid -log(1 - p)."""
+    if plan.activation == "softmax":
+        costs = (tl.log(norm[1]) - (z - norm[0]),)
+    else:
+        # log(1 + u): the quotient corrects the rounding error of 1 + u for small u.
+        u = tl.exp(-tl.abs(z))
+        more = 1.0 + u
+        log = tl.where(more == 1.0, u, tl.log(more) * (u / tl.maximum(more - 1.0, 1e-30)))
+        costs = (log + tl.maximum(-z, 0.0), log + tl.maximum(z, 0.0))
+    return costs
+
+
+@jit
+def _smoothed(y, plan: tl.constexpr):
+    """Return y with the label smoothing of the cross-entropy."""
+    if plan.smoothing != 0.0:
+        outcomes: tl.constexpr = plan.C if plan.activation == "softmax" else 2
+        y = (1.0 - plan.smoothing) * y + plan.smoothing / outcomes
+    return y
+
+
+@jit
+def _power(x, exponent: tl.constexpr):
+    """Return x^exponent; 0 for x = 0, also for negative exponents."""
+    return tl.where(x > 0, tl.exp(exponent * tl.log(tl.where(x > 0, x, 1.0))), 0.0)
+
+
+@jit
+def _entropies(z, p, y, norm, plan: tl.constexpr):
+    """Return the cross-entropy of positives and, with a sigmoid, of negatives."""
+    y, costs = _smoothed(y, plan), _costs(z, norm, plan)
+    factor = 1.0
+    if plan.gamma != 0.0:
+        factor = _power(tl.abs(y - p), plan.gamma)
+    # A logit of -inf must not give 0 * inf = NaN where the class is not in the target.
+    entropies = (tl.where(y != 0, factor * y * costs[0], 0.0),)
+    if plan.activation == "sigmoid":
+        entropies += (tl.where(y != 1, factor * (1.0 - y) * costs[1], 0.0),)
+    return entropies
+
+
+@jit
+def _entropy_slope(z, p, y, norm, slopes_at, k, t, plan: tl.constexpr):
+    """Return the gradient h of the logits, see `entropy`."""
+    y, on = _smoothed(y, plan), _slope(slopes_at, 5, k, t, plan)
+    if plan.activation == "softmax":
+        y = tl.where(classes_of(t, plan) < plan.C, y, 0.0)
+        slope = -on * y
+    else:
+        off = _slope(slopes_at, 6, k, t, plan)
+        slope = off * (1.0 - y) * p - on * y * (1.0 - p)
+    if plan.gamma != 0.0:
+        costs, gap = _costs(z, norm, plan), tl.abs(p - y)
+        if plan.activation == "softmax":
+            of_factor = on * y * tl.where(p > 0, p * costs[0], 0.0)
+        else:
+            of_factor = p * (1.0 - p) * (on * y * costs[0] + off * (1.0 - y) * costs[1])
+        steep = plan.gamma * _power(gap, plan.gamma - 1.0)
+        slope = tl.where(p > y, steep, -steep) * of_factor + _power(gap, plan.gamma) * slope
+    return slope
 
 
 # Forward
 
 
-@_jit
-def _entropies(z, y, norm, plan: tl.constexpr):
-    """Return the cross-entropy of positives and, with a sigmoid, of negatives."""
-    y = _smoothed(y, plan)
-    if plan.sigmoid:
-        # log(1 + u): the quotient corrects the rounding error of 1 + u for small u.
-        u = tl.exp(-tl.abs(z))
-        more = 1.0 + u
-        log = tl.where(more == 1.0, u, tl.log(more) * (u / tl.maximum(more - 1.0, 1e-30)))
-        entropies = (y * (log + tl.maximum(-z, 0.0)), (1.0 - y) * (log + tl.maximum(z, 0.0)))
-    else:
-        # A logit of -inf must not give 0 * inf = NaN where the class is not in the target.
-        entropies = (tl.where(y != 0, -y * ((z - norm[0]) - tl.log(norm[1])), 0.0),)
-    return entropies  # a single return: Triton uses the type of the last one in the source
-
-
-@_jit
+@jit
 def _zeros(plan: tl.constexpr):
-    """Return sums of 0 for a tile: P, Y, D, M, T, optional entropies and maxima, and weights."""
+    """Return sums of 0 for a tile and a target, and weights.
+
+    The sums are P, Y, D, M, T, then optional entropies and maxima.
+    """
     zero = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
-    weight = tl.zeros([plan.BLOCK_C if plan.sigmoid else 1, plan.BLOCK_P], tl.float32)
     sums = (zero,) * 5
     if plan.cross_entropy:
-        sums += (zero,) * (2 if plan.sigmoid else 1)
+        sums += (zero,) * (2 if plan.activation == "sigmoid" else 1)
     if plan.maxima:
         sums += (zero, zero)
-    return sums, weight
+    weights = ()
+    for k in tl.static_range(len(plan.kinds)):
+        weights += (_no_weight(plan.kinds[k].weighs_entries, plan),)
+    return (sums,) * len(plan.kinds), weights
 
 
-@_jit
-def _add(sums, weight, tile, norm, t, plan: tl.constexpr):
+@jit
+def _no_weight(weighs_entries: tl.constexpr, plan: tl.constexpr):
+    height: tl.constexpr = plan.BLOCK_C if weighs_entries else 1
+    return tl.zeros([height, plan.BLOCK_P], tl.float32)
+
+
+@jit
+def _add(sums, weights, tile, norm, t, plan: tl.constexpr):
     """Add a tile entry by entry; the expensive sums over the pixels are done once at the end."""
-    z, y, w = tile
-    p = _probs(z, norm, plan)
-    added = (
-        sums[0] + w * p,
-        sums[1] + w * y,
-        sums[2] + w * tl.abs(p - y),
-        sums[3] + w * (p * y),
-        sums[4] + w * tl.minimum(p, y),
-    )
-    if plan.cross_entropy:
-        entropies = _entropies(z, y, norm, plan)
-        for k in tl.static_range(len(entropies)):
-            added += (sums[5 + k] + w * entropies[k],)
-    if plan.maxima:
-        p_max = tl.maximum(sums[len(sums) - 2], tl.where(w > 0, p, 0.0))
-        added += (p_max, tl.maximum(sums[len(sums) - 1], y))
-    # With a sigmoid every entry has a weight, with a softmax every pixel.
-    return added, weight + (w if plan.sigmoid else tl.where(t == 0, w, 0.0))
+    z, targets = tile
+    p, all_added, added_weights = _probs(z, norm, plan), (), ()
+    for k in tl.static_range(len(plan.kinds)):
+        y, w = targets[k]
+        added = (
+            sums[k][0] + w * p,
+            sums[k][1] + w * y,
+            sums[k][2] + w * tl.abs(p - y),
+            sums[k][3] + w * (p * y),
+            sums[k][4] + w * tl.minimum(p, y),
+        )
+        if plan.cross_entropy:
+            entropies = _entropies(z, p, y, norm, plan)
+            for i in tl.static_range(len(entropies)):
+                added += (sums[k][5 + i] + w * entropies[i],)
+        if plan.maxima:
+            p_max = tl.maximum(sums[k][len(sums[k]) - 2], tl.where(w > 0, p, 0.0))
+            added += (p_max, tl.maximum(sums[k][len(sums[k]) - 1], y))
+        all_added += (added,)
+        # With a sigmoid every entry has a weight, with a softmax every pixel.
+        if plan.kinds[k].weighs_entries:
+            added_weights += (weights[k] + w,)
+        else:
+            added_weights += (weights[k] + tl.where(t == 0, tl.max(w, 0)[None, :], 0.0),)
+    return all_added, added_weights
 
 
-@_jit
+@jit
 def _store(row, sums, t, plan: tl.constexpr):
     """Sum a tile over its pixels, and write the result."""
     classes = t * plan.BLOCK_C + tl.arange(0, plan.BLOCK_C)
-    for k in tl.static_range(len(sums)):
-        largest = plan.maxima and k >= len(sums) - 2
-        across = tl.max(sums[k], 1) if largest else tl.sum(sums[k], 1)
-        tl.store(row + k * plan.C + classes, across, mask=classes < plan.C)
+    K: tl.constexpr = len(plan.kinds)
+    for k in tl.static_range(K):
+        for i in tl.static_range(len(sums[k])):
+            largest = plan.maxima and i >= len(sums[k]) - 2
+            across = tl.max(sums[k][i], 1) if largest else tl.sum(sums[k][i], 1)
+            tl.store(row + (i * K + k) * plan.C + classes, across, mask=classes < plan.C)
 
 
-@_jit
+@jit
 def gather_sums(sums_at, weights_at, programs, steps, inputs, plan: tl.constexpr):
-    """Write the sums of each class and the weight of several blocks of pixels."""
+    """Write the sums of each class and the weight of several blocks of pixels, for each target."""
     program = tl.program_id(0).to(tl.int64)
     start = (tl.program_id(0) % programs) * steps * plan.BLOCK_P
-    zeros, weight = _zeros(plan)
-    row = sums_at + program * (len(zeros) * plan.C)
+    zeros, weights = _zeros(plan)
+    K: tl.constexpr = len(plan.kinds)
+    row = sums_at + program * (K * len(zeros[0]) * plan.C)
     if plan.at_once:
         sums = (zeros,) * plan.T
         for step in tl.range(steps, num_stages=plan.STAGES):
@@ -347,7 +327,7 @@ def gather_sums(sums_at, weights_at, programs, steps, inputs, plan: tl.constexpr
             tiles, norm = _tiles(pixels, inputs, plan)
             all_added = ()
             for t in tl.static_range(plan.T):
-                added, weight = _add(sums[t], weight, tiles[t], norm, t, plan)
+                added, weights = _add(sums[t], weights, tiles[t], norm, t, plan)
                 all_added += (added,)
             sums = all_added
         for t in tl.static_range(plan.T):
@@ -357,86 +337,93 @@ def gather_sums(sums_at, weights_at, programs, steps, inputs, plan: tl.constexpr
         pixels = _pixels(program // programs, indices, inputs, plan)
         norm = _norm(pixels, inputs, plan)
         for t in range(plan.T):
-            added, weight = _add(zeros, weight, _tile(pixels, t, inputs, plan), norm, t, plan)
+            added, weights = _add(zeros, weights, _tile(pixels, t, inputs, plan), norm, t, plan)
             _store(row, added, t, plan)
-    tl.store(weights_at + program, tl.sum(tl.sum(weight, 1), 0))
+    for k in tl.static_range(K):
+        tl.store(weights_at + program * K + k, tl.sum(tl.sum(weights[k], 1), 0))
 
 
 # Backward
 
 
-@_jit
-def _slope(slopes_at, row, t, plan: tl.constexpr):
-    """Load the gradients of a row of sums, (BLOCK_C, 1)."""
-    classes = _classes(t, plan)
-    return tl.load(slopes_at + row * plan.C + classes, mask=classes < plan.C, other=0)
+@jit
+def _slopes_of(slopes_at, image, plan: tl.constexpr):
+    """Point to the gradients of the sums of an image, (5 K or 7 K, C)."""
+    rows: tl.constexpr = (7 if plan.cross_entropy else 5) * len(plan.kinds)
+    return slopes_at + image * (rows * plan.C)
 
 
-@_jit
+@jit
+def _slope(slopes_at, row, k, t, plan: tl.constexpr):
+    """Load the gradients of a row of sums of a target, (BLOCK_C, 1)."""
+    classes = classes_of(t, plan)
+    first = slopes_at + (row * len(plan.kinds) + k) * plan.C
+    return tl.load(first + classes, mask=classes < plan.C, other=0)
+
+
+@jit
 def _probs_and_slopes(tile, norm, slopes_at, t, plan: tl.constexpr):
-    """Return p and a of a tile, from the gradients of the sums (5 or 7, C)."""
-    z, y, _ = tile
+    """Return p and g of a tile, from the gradients of the sums."""
+    z, targets = tile
     p = _probs(z, norm, plan)
-    of_d, of_t = _slope(slopes_at, 2, t, plan), _slope(slopes_at, 4, t, plan)
-    sign = tl.where(p > y, of_d, tl.where(p < y, of_t - of_d, 0.5 * of_t))
-    return p, _slope(slopes_at, 0, t, plan) + sign + _slope(slopes_at, 3, t, plan) * y
+    g = tl.zeros_like(p)
+    for k in tl.static_range(len(plan.kinds)):
+        y, w = targets[k]
+        of_d, of_t = _slope(slopes_at, 2, k, t, plan), _slope(slopes_at, 4, k, t, plan)
+        sign = tl.where(p > y, of_d, tl.where(p < y, of_t - of_d, 0.5 * of_t))
+        slope = _slope(slopes_at, 0, k, t, plan) + sign + _slope(slopes_at, 3, k, t, plan) * y
+        if plan.activation != "none":
+            slope *= p
+        if plan.activation == "sigmoid":
+            slope *= 1.0 - p
+        if plan.cross_entropy:
+            slope += _entropy_slope(z, p, y, norm, slopes_at, k, t, plan)
+        # A single weight is applied last, which needs fewer registers.
+        g += slope if len(plan.kinds) == 1 else _weighted(w, slope)
+    return p, g
 
 
-@_jit
-def _share(tile, norm, slopes_at, t, plan: tl.constexpr):
-    """Return the terms of a tile whose sum over the classes is r."""
-    if plan.sigmoid:
-        return tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
-    p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
-    share = p * a
-    if plan.cross_entropy:
-        y = tl.where(_classes(t, plan) < plan.C, _smoothed(tile[1], plan), 0.0)
-        share -= _slope(slopes_at, 5, t, plan) * y
-    return share
+@jit
+def _weighted(w, x):
+    return tl.where(w > 0, w * x, 0.0)  # 0 * NaN is NaN
 
 
-@_jit
+@jit
 def _dz(tile, norm, slopes_at, r, t, plan: tl.constexpr):
     """Return dz of a tile."""
-    _, y, w = tile
-    p, a = _probs_and_slopes(tile, norm, slopes_at, t, plan)
-    dz = p * (1.0 - p) * a if plan.sigmoid else p * (a - r)
-    if plan.cross_entropy:
-        of_e = _slope(slopes_at, 5, t, plan)
-        y = _smoothed(y, plan)
-        if plan.sigmoid:
-            dz += _slope(slopes_at, 6, t, plan) * (1.0 - y) * p - of_e * y * (1.0 - p)
-        else:
-            dz -= of_e * y
-    return tl.where(w > 0, w * dz, 0.0)
+    p, g = _probs_and_slopes(tile, norm, slopes_at, t, plan)
+    dz = g - p * r if plan.activation == "softmax" else g
+    return _weighted(tile[1][0][1], dz) if len(plan.kinds) == 1 else dz
 
 
-@_jit
+@jit
 def _store_tile(first, stride, inside, values, t, plan: tl.constexpr):
     """Write a tile of a map."""
-    classes = _classes(t, plan)
+    classes = classes_of(t, plan)
     there = (classes < plan.C) & inside[None, :]
     pointers = first[None, :] + classes.to(tl.int64) * stride
     tl.store(pointers, values.to(first.dtype.element_ty), mask=there)
 
 
-@_jit
+@jit
 def _all_shares(tiles, norm, slopes, plan: tl.constexpr):
-    """Return r of some pixels from their tiles."""
+    """Return the sum of g over the classes, for a softmax."""
     shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
-    for t in tl.static_range(plan.T):
-        shares += _share(tiles[t], norm, slopes, t, plan)
+    if plan.activation == "softmax":
+        for t in tl.static_range(plan.T):
+            _, g = _probs_and_slopes(tiles[t], norm, slopes, t, plan)
+            shares += g
     return tl.sum(shares, 0)[None, :]
 
 
-@_jit
+@jit
 def write_gradient(result, slopes_at, programs, inputs, plan: tl.constexpr):
     """Write dz of a block of pixels."""
     image = tl.program_id(0).to(tl.int64) // programs
     indices = (tl.program_id(0) % programs) * plan.BLOCK_P + tl.arange(0, plan.BLOCK_P)
     pixels = _pixels(image, indices, inputs, plan)
-    first, stride, inside = _at(result, image, indices, inputs, plan), result.strides[1], pixels[2]
-    slopes = slopes_at + image * ((7 if plan.cross_entropy else 5) * plan.C)
+    first, stride, inside = at(result, image, indices, inputs, plan), result.strides[1], pixels[1]
+    slopes = _slopes_of(slopes_at, image, plan)
     if plan.at_once:
         tiles, norm = _tiles(pixels, inputs, plan)
         r = _all_shares(tiles, norm, slopes, plan)
@@ -447,14 +434,16 @@ def write_gradient(result, slopes_at, programs, inputs, plan: tl.constexpr):
         norm = _norm(pixels, inputs, plan)
         shares = tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32)
         for t in range(plan.T):
-            shares += _share(_tile(pixels, t, inputs, plan), norm, slopes, t, plan)
+            tile = _tile(pixels, t, inputs, plan)
+            _, g = _probs_and_slopes(tile, norm, slopes, t, plan)
+            shares += g
         r = tl.sum(shares, 0)[None, :]
         for t in range(plan.T):
             dz = _dz(_tile(pixels, t, inputs, plan), norm, slopes, r, t, plan)
             _store_tile(first, stride, inside, dz, t, plan)
 
 
-@_jit
+@jit
 def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan: tl.constexpr):
     """Write the gradient of low-resolution logits, summed over the pixels that read them."""
     taps = inputs.taps
@@ -466,7 +455,7 @@ def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan:
     last_row = tl.load(taps.last_row + row, mask=there, other=0)
     first_column = tl.load(taps.first_column + column, mask=there, other=0)
     last_column = tl.load(taps.last_column + column, mask=there, other=0)
-    slopes = slopes_at + image * ((7 if plan.cross_entropy else 5) * plan.C)
+    slopes = _slopes_of(slopes_at, image, plan)
     totals = (tl.zeros([plan.BLOCK_C, plan.BLOCK_P], tl.float32),) * plan.T
     for step in range(steps):
         y, x = first_row + step // across, first_column + step % across
@@ -488,7 +477,7 @@ def write_low_gradient(result, slopes_at, programs, steps, across, inputs, plan:
         _store_tile(first, result.strides[1], there, totals[t], t, plan)
 
 
-@_jit
+@jit
 def _share_of(first_at, share_at, pixel, place, reads):
     """Return the weight of a low-resolution row or column in a pixel, along one axis."""
     share = tl.load(share_at + pixel, mask=reads, other=0)
