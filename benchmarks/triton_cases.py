@@ -3,11 +3,11 @@
     python -m benchmarks.triton_cases                          # 1,000 cases, at most 25 minutes
     python -m benchmarks.triton_cases --cases 9000 --first 1000
 
-Everything in a case is random: one to three targets and their kinds, classes, dtypes, memory layouts,
-ignored and invalid labels, `valid`, weights, and the stride of the logits. All sums are compared
-with those in float64, and the gradient of a random linear function of them. Writes
-benchmarks/results/triton/interpreter.json. A wrong case is printed with its number, and the program
-ends with status 1.
+Everything in a case is random: one to three targets and their kinds, activation, focal factor,
+classes, dtypes, memory layouts, ignored and invalid labels, `valid`, weights, and the stride of the
+logits. All sums are compared with those in float64, and the gradient of a random linear function of
+them. Writes benchmarks/results/triton/interpreter.json. A wrong case is printed with its number,
+and the program ends with status 1.
 """
 
 import argparse

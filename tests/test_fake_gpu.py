@@ -394,13 +394,14 @@ def test_scoring_an_image(labels: str, monkeypatch: pytest.MonkeyPatch) -> None:
         predictor = ModelPredictor(model, "bf16")
         settings = InferenceSettings(flips=True)
         for inference in (InferenceSettings(), settings):
-            found = list(_bands(predictor, image, inference, SCALING, several=False))
-            assert_there(*(probs for _, each in found for probs in each))
-            scorer.add(0, sample, found)
+            two = _bands(predictor, [image, image], inference, SCALING, several=False)
+            for found in map(list, two):
+                assert_there(*(probs for _, each in found for probs in each))
+                scorer.add(0, sample, found)
     devices: set[str] = set()
     for one in (*scorer.plain, *scorer.calibrated):
         one.apply(lambda x: devices.add(x.device.type) or x)  # type: ignore[func-returns-value]
-    assert (len(scorer.plain), len(scorer.calibrated), devices) == (2, 2, {"cuda"})
+    assert (len(scorer.plain), len(scorer.calibrated), devices) == (4, 4, {"cuda"})
     assert scorer.confusion.device.type == "cpu"
 
 

@@ -34,6 +34,7 @@ from softiou.evaluation import content as contents
 from softiou.evaluation.pictures import thumbnail
 from softiou.evaluation.schema import ClassScores, ImageScores
 from softiou.inference import InferenceSettings
+from softiou.inference.predictors import full_logits
 from softiou.metrics import OverlapCounts
 from softiou.metrics.registry import CLASS_METRICS, IMAGE_METRICS
 from softiou.models import ModelSpec, SegmentationModel
@@ -85,10 +86,12 @@ def run_given(monkeypatch: pytest.MonkeyPatch) -> Callable[..., EvaluationResult
     """Return a function that evaluates a model which answers with the given probabilities."""
 
     def run(dataset: Given, **options: Any) -> EvaluationResult:
-        def answer(model: object, image: Tensor, *, precision: str) -> Tensor:
-            return torch.from_numpy(dataset.probs[int(image[0, 0, 0])]).log()
+        def answer(model: object, images: Tensor, **_: Any) -> Tensor:
+            return torch.stack(
+                [torch.from_numpy(dataset.probs[int(image[0, 0, 0])]).log() for image in images]
+            )
 
-        monkeypatch.setattr(scoring, "predict_logits", answer)
+        monkeypatch.setattr(scoring, "full_logits", answer)
         model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 4))
         names = {"data": "given", "checkpoint": "best.ckpt"}
         return evaluate(model, dataset, precision="fp32", **(names | options))
@@ -383,6 +386,33 @@ def test_windows_are_used_and_told(make_shapes: Callable[..., Path], tmp_path: P
     }
     assert contents[0]["metrics"]["nll"] != contents[1]["metrics"]["nll"]
     assert contents[0]["calibrated"]["metrics"]["nll"] != contents[0]["metrics"]["nll"]
+
+
+def test_on_a_gpu_images_of_equal_size_share_a_pass(
+    make_shapes: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(make_shapes(tmp_path / "data", test=5), "test")
+    model = SegmentationModel(ModelSpec("linknet", "tu-test_efficientnet", 3)).eval()
+    passes: list[int] = []
+
+    def counted(model: SegmentationModel, images: Tensor, **options: Any) -> Tensor:
+        passes.append(len(images))
+        return full_logits(model, images, **options)
+
+    def run() -> EvaluationResult:
+        names: dict[str, Any] = {"data": "d", "checkpoint": "c", "precision": "fp32"}
+        return evaluate(model, dataset, calibration=calibration(scale=2.0), **names)
+
+    monkeypatch.setattr(scoring, "full_logits", counted)
+    alone, passes = run(), []
+    monkeypatch.setattr(scoring, "images_at_once", lambda device: 2)
+    together = run()
+    assert passes == [2, 2, 1]
+    assert [image["stem"] for image in together.content["images"]] == list(dataset.stems)
+    for key, value in alone.metrics.items():
+        assert together.metrics[key] == pytest.approx(value, rel=1e-4, abs=1e-4), key
+    of_each = [[image["miou"] for image in one.content["images"]] for one in (alone, together)]
+    assert of_each[0] == pytest.approx(of_each[1], abs=0.1)
 
 
 def test_file_has_a_line_for_each_image_and_class(

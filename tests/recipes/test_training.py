@@ -21,10 +21,11 @@ from softiou import losses
 from softiou.checkpoints import load_trained, read_checkpoint
 from softiou.configuration import load_config
 from softiou.errors import CheckpointError, ConfigError, DataError, RunExistsError
+from softiou.inference import ModelPredictor
 from softiou.models import ModelSpec, SegmentationModel
-from softiou.recipes import SupervisedRecipe, build_loss
+from softiou.recipes import SupervisedRecipe, base, build_loss
 from softiou.recipes.schedule import WarmupPoly, parameter_groups
-from softiou.training import next_free_run, resume_training, start_training
+from softiou.training import fitting, next_free_run, resume_training, start_training
 from softiou.training.callbacks import AtomicCheckpointIO, Checkpoints, JsonLinesLogger
 
 Make = Callable[..., Any]
@@ -607,6 +608,28 @@ def test_accumulation_averages_the_gradients(
     assert len(gradients) == 2
     for one, two in zip(*gradients, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_on_a_gpu_images_of_equal_size_are_validated_together(
+    tiny_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[int] = []
+    probs = ModelPredictor.probs
+
+    def counted(self: ModelPredictor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        passes.append(len(images))
+        return probs(self, images, size)
+
+    monkeypatch.setattr(ModelPredictor, "probs", counted)
+    config = tiny_config("optim.steps=1", "optim.validations=1")
+    alone = start_training(config, directory=tmp_path / "alone")
+    number, passes = len(passes), []
+    for module in (base, fitting):
+        monkeypatch.setattr(module, "images_at_once", lambda device: 2)
+    together = start_training(config, directory=tmp_path / "together")
+    assert max(passes) == 2
+    assert sum(passes) == number
+    _assert_same_end(alone, together, tolerance=1e-3)
 
 
 def test_averaged_weights_are_evaluated_and_kept(

@@ -38,11 +38,13 @@ from softiou.inference import (
     Precision,
     Predictor,
     image_probs,
-    predict_logits,
+    images_at_once,
+    of_equal_size,
     probability_bands,
     require_finite,
 )
 from softiou.inference.pictures import shown
+from softiou.inference.predictors import full_logits
 from softiou.metrics import OverlapCounts, confusion_counts, decode_target, mean_score
 from softiou.metrics.bins import reliability
 from softiou.metrics.boundary import boundary_counts
@@ -147,9 +149,15 @@ def evaluate(
     scorer = _Scorer(dataset, predictor.device, scaling, num_examples, checkpoint)
     hard = dataset.labels == "hard"
     numbers = range(len(dataset)) if samples is None else own_share(len(dataset))
-    for number, sample in zip(numbers, dataset if samples is None else samples, strict=False):
-        bands = _bands(predictor, sample["image"], inference, scaling, several=hard)
-        scorer.add(number, sample, bands)
+    for group in of_equal_size(
+        zip(numbers, dataset if samples is None else samples, strict=False),
+        lambda item: item[1]["image"],
+        at_most=images_at_once(predictor.device) if inference == WHOLE_IMAGE else 1,
+    ):
+        images = [sample["image"] for _, sample in group]
+        found = _bands(predictor, images, inference, scaling, several=hard)
+        for (number, sample), bands in zip(group, found, strict=True):
+            scorer.add(number, sample, bands)
     if samples is not None and are_several():
         scorer.join()
     best, worst = scorer.examples.best(), scorer.examples.worst()
@@ -312,28 +320,50 @@ class _Scorer:
 
 def _bands(
     predictor: Predictor,
+    images: Sequence[Tensor],
+    inference: InferenceSettings,
+    scaling: LogitScaling | None,
+    *,
+    several: bool,
+) -> list[Iterable[Band]]:
+    """Return the rows of each image with their probabilities, in `several` bands if it is huge.
+
+    Several images, which are of equal size, are processed in one pass.
+    """
+    size = (int(images[0].shape[-2]), int(images[0].shape[-1]))
+    inference = inference.of(size)
+    whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
+    if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
+        # one forward pass for both variants
+        logits = full_logits(
+            predictor.model,
+            torch.stack([image.to(predictor.device) for image in images]),
+            precision=predictor.precision,
+            size=size,
+        )
+        scaled = [] if scaling is None else [scaling.apply(logits).softmax(1)]
+        ways = (logits.softmax(1), *scaled)
+        return [[(slice(0, size[0]), probs)] for probs in zip(*ways, strict=True)]
+    return [_bands_of(predictor, image, inference, scaling, several=several) for image in images]
+
+
+def _bands_of(
+    predictor: Predictor,
     image: Tensor,
     inference: InferenceSettings,
     scaling: LogitScaling | None,
     *,
     several: bool,
 ) -> Iterator[Band]:
-    """Yield the rows of an image with their probabilities, in `several` bands if it is huge."""
-    inference, rows = inference.of(image.shape), slice(0, image.shape[-2])
-    whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
     ways = [predictor]
     if scaling is not None and isinstance(predictor, ModelPredictor):
         ways.append(replace(predictor, scaling=scaling))
-    if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
-        # one forward pass for both variants
-        logits = predict_logits(predictor.model, image, precision=predictor.precision)
-        scaled = [] if scaling is None else [scaling.apply(logits, dim=0).softmax(0)]
-        yield rows, [logits.softmax(0), *scaled]
-    elif several and is_huge(image.shape):
+    if several and is_huge(image.shape):
         bands = (probability_bands(one, image, settings=inference) for one in ways)
         for found in zip(*bands, strict=True):
             yield found[0][0], [probs for _, probs in found]
     else:
+        rows = slice(0, image.shape[-2])
         yield rows, [image_probs(one, image, settings=inference) for one in ways]
 
 

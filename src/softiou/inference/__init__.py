@@ -4,6 +4,8 @@ from softiou.inference.devices import Precision, autocast, best_device, best_pre
 from softiou.inference.pictures import encode_image, index_image, overlay
 from softiou.inference.prediction import (
     image_probs,
+    images_at_once,
+    of_equal_size,
     predict_bands,
     predict_batch,
     predict_logits,
@@ -28,7 +30,9 @@ __all__ = [
     "encode_image",
     "find_images",
     "image_probs",
+    "images_at_once",
     "index_image",
+    "of_equal_size",
     "overlay",
     "predict_bands",
     "predict_batch",

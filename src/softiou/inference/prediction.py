@@ -3,13 +3,14 @@
 Shapes: N images, C classes, (H, W) the image.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from softiou.data.bands import BandImage
+from softiou.data.base import is_huge
 from softiou.inference.devices import Precision
 from softiou.inference.predictors import ModelPredictor, Predictor, full_logits
 from softiou.inference.settings import WHOLE_IMAGE, InferenceSettings
@@ -19,7 +20,37 @@ from softiou.temperature import LogitScaling
 if TYPE_CHECKING:
     from softiou.models import SegmentationModel
 
+Item = TypeVar("Item")
+_IMAGES_ON_GPU = 4  # in a pass, without the gradients of training
 _BAND_ROWS = 64  # rows per band
+
+
+def images_at_once(device: torch.device) -> int:
+    """Return how many images of equal size to process in a pass; on a CPU more are not faster."""
+    return 1 if device.type == "cpu" else _IMAGES_ON_GPU
+
+
+def of_equal_size(
+    items: Iterable[Item], image_of: Callable[[Item], Tensor | BandImage], *, at_most: int
+) -> Iterator[list[Item]]:
+    """Group successive items with images of the same shape; huge images stay alone.
+
+    Example:
+        >>> images = [torch.zeros(3, 4, side) for side in (5, 5, 5, 6, 5)]
+        >>> [len(group) for group in of_equal_size(images, lambda image: image, at_most=2)]
+        [2, 1, 1, 1]
+    """
+    group: list[Item] = []
+    for item in items:
+        shape = tuple(image_of(item).shape)
+        if group and (
+            len(group) == at_most or tuple(image_of(group[0]).shape) != shape or is_huge(shape)
+        ):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
 
 
 @torch.inference_mode()

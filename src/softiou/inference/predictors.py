@@ -75,6 +75,7 @@ class ModelPredictor:
         return (logits if self.scaling is None else self.scaling.apply(logits)).softmax(1)
 
 
+@torch.inference_mode()
 def full_logits(
     model: "SegmentationModel", images: Tensor, *, precision: Precision, size: tuple[int, int]
 ) -> Tensor:

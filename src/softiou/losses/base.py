@@ -255,7 +255,9 @@ class OverlapLoss(nn.Module, ABC):
 
         The arguments are those of `forward`.
         """
-        return self.parts_of(self.statistics(logits, target, **maps), weights_of(target))
+        merged = list(self.per) == ["batch"] and self.process_group is None
+        found = self._statistics(logits, target, merged=merged, **maps)
+        return self.parts_of(found, weights_of(target))
 
     def per_class(self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]) -> Tensor:
         """Compute the loss of each class; the arguments are those of `forward`.
@@ -298,12 +300,18 @@ class OverlapLoss(nn.Module, ABC):
         self, logits: Tensor, target: Targets, **maps: Unpack[PixelMaps]
     ) -> list[OverlapStatistics]:
         """Compute the overlap statistics of the batch of all processes, one entry per target."""
+        return self._statistics(logits, target, merged=False, **maps)
+
+    def _statistics(
+        self, logits: Tensor, target: Targets, *, merged: bool, **maps: Unpack[PixelMaps]
+    ) -> list[OverlapStatistics]:
+        """Compute `statistics`, of the merged images if only these are needed."""
         cross_entropy, maxima = self.cross_entropy > 0, needs_maxima(self.classes)
         if (self.settings.cross_entropy, self.settings.maxima) != (cross_entropy, maxima):
             self.settings = replace(self.settings, cross_entropy=cross_entropy, maxima=maxima)
         targets = [one for _, one in _weighted(target)]
         found = gather_statistics(
-            logits, targets, self.settings, **maps, in_full=self._is_first_call()
+            logits, targets, self.settings, **maps, in_full=self._is_first_call(), merged=merged
         )
         if self.process_group is None:
             return found

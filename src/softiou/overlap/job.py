@@ -30,6 +30,14 @@ class Sums(NamedTuple):
     maxima: Tensor | None  # (2 K, N, C): largest predictions, then largest targets; or None
     weight: Tensor  # (K, N): denominators of the cross-entropy
 
+    def merge_images(self) -> Sums:
+        """Merge the images, as if they were one large image: N becomes 1."""
+        maxima = self.maxima
+        if maxima is not None:
+            none = maxima.new_zeros(maxima.shape[0], 1, maxima.shape[2])  # without images
+            maxima = torch.cat([maxima, none], 1).amax(1, keepdim=True)
+        return Sums(self.masses.sum(1, keepdim=True), maxima, self.weight.sum(1, keepdim=True))
+
     @classmethod
     def of_targets(cls, each: Sequence[Sums]) -> Sums:
         """Combine the sums of single targets; each weight is (N,) or (1, N)."""

@@ -23,7 +23,8 @@ and pixels of a tile.
 """
 
 # Inside a kernel, values have the types of Triton, which mypy does not know.
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc, index, import-untyped"
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, assignment, misc, index"
+# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 from typing import NamedTuple

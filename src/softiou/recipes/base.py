@@ -1,7 +1,7 @@
 """The base class of all recipes: model, loss, schedule, validation and checkpoints."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from functools import cached_property, reduce
 from pathlib import Path
@@ -32,7 +32,13 @@ from softiou.data import (
 )
 from softiou.data.folder import stored_target
 from softiou.errors import ConfigError, DataError
-from softiou.inference import WHOLE_IMAGE, ModelPredictor, probability_bands
+from softiou.inference import (
+    WHOLE_IMAGE,
+    ModelPredictor,
+    images_at_once,
+    of_equal_size,
+    probability_bands,
+)
 from softiou.losses import OverlapLoss, Targets
 from softiou.metrics import PixelSums
 from softiou.models import CustomModel, ModelSpec, SegmentationModel, freeze_unused
@@ -270,22 +276,33 @@ class Recipe(pl.LightningModule, ABC):
                 part.set_reshard_after_forward(not whole, recurse=False)
                 part.unshard() if whole else part.reshard()
 
-    def validation_step(self, sample: Sample, batch_idx: int) -> None:
-        """Evaluate one image at its own resolution."""
-        target = truth(stored_target(sample), self.description)
+    def validation_step(self, samples: list[Sample], batch_idx: int) -> None:
+        """Evaluate images at their own resolution, those of equal size in one pass."""
         ways: dict[int, list[ValidationScores]] = {}  # scores by model, which may have several
         for (_, model), scores in zip(self._scored, self._scores(), strict=True):
             ways.setdefault(id(model), []).append(scores)
         for model in dict.fromkeys(model for _, model in self._scored):
             predictor, several = ModelPredictor(model, self.config.precision), ways[id(model)]
-            found = [
-                [scores.gather(probs, target[..., rows, :].to(probs.device)) for scores in several]
-                for rows, probs in probability_bands(
-                    predictor, sample["image"], settings=WHOLE_IMAGE
-                )
-            ]
-            for scores, parts in zip(several, zip(*found, strict=True), strict=True):
-                scores.add(reduce(PixelSums.plus, parts))
+            for group in of_equal_size(
+                samples, lambda sample: sample["image"], at_most=images_at_once(self.device)
+            ):
+                for sample, bands in zip(group, _bands(predictor, group), strict=True):
+                    self._score(sample, bands, several)
+
+    def _score(
+        self,
+        sample: Sample,
+        bands: Iterable[tuple[slice, Tensor]],
+        several: Sequence[ValidationScores],
+    ) -> None:
+        """Add an image to scores, given the rows of its probabilities."""
+        target = truth(stored_target(sample), self.description)
+        found = [
+            [scores.gather(probs, target[..., rows, :].to(probs.device)) for scores in several]
+            for rows, probs in bands
+        ]
+        for scores, parts in zip(several, zip(*found, strict=True), strict=True):
+            scores.add(reduce(PixelSums.plus, parts))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics in per cent, and record the classes that are never predicted."""
@@ -339,6 +356,18 @@ class Recipe(pl.LightningModule, ABC):
             saved["state"] = {numbers[own]: state for own, state in saved["state"].items()}
             for group in saved["param_groups"]:
                 group["params"] = [numbers[own] for own in group["params"]]
+
+
+def _bands(
+    predictor: ModelPredictor, samples: Sequence[Sample]
+) -> list[Iterable[tuple[slice, Tensor]]]:
+    """Return the rows of images of equal size with their probabilities."""
+    images = [sample["image"] for sample in samples]
+    if len(images) == 1:
+        return [probability_bands(predictor, images[0], settings=WHOLE_IMAGE)]
+    rows, size = slice(0, images[0].shape[-2]), (images[0].shape[-2], images[0].shape[-1])
+    probs = predictor.probs(torch.stack(images).to(predictor.device), size)
+    return [[(rows, one)] for one in probs]
 
 
 def seed_weights(seed: int) -> None:

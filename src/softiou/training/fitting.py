@@ -25,6 +25,7 @@ from softiou.data import Augmentation, CustomAugmentation, SegmentationDataset
 from softiou.data.base import EvaluatedSamples
 from softiou.data.sensors import SensorNoise
 from softiou.errors import ConfigError, DataError
+from softiou.inference import images_at_once
 from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, Recipe, Stream
 from softiou.recipes.baseline import BASELINE
@@ -240,8 +241,14 @@ def _validation_samples(
     # Without padding to equal numbers of images, which would count some images twice.
     own = range(trainer.global_rank, len(dataset), trainer.world_size)
     samples = Subset(EvaluatedSamples(dataset), own)
-    pins = trainer.strategy.root_device.type == "cuda"
-    return Loader(samples, batch_size=None, workers=config.data.workers, pin_memory=pins)
+    device = trainer.strategy.root_device
+    return Loader(
+        samples,
+        batch_size=images_at_once(device),
+        collate_fn=list,  # images of different sizes
+        workers=config.data.workers,
+        pin_memory=device.type == "cuda",
+    )
 
 
 @contextmanager
