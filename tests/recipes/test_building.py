@@ -46,6 +46,14 @@ def test_boundary_by_hand() -> None:
     assert row[:, 4].tolist() == pytest.approx([0, 1, 0])  # beside an ignored pixel: left alone
 
 
+def test_thin_objects_stay_hard_unless_asked_otherwise() -> None:
+    pole = torch.tensor([[[0, 0, 0, 1, 0, 0, 0]]])
+    row = built(pole, kind="boundary", epsilon=0.3)[0, :, 0]
+    assert row[1].tolist() == pytest.approx([0, 0, 0.1, 1, 0.1, 0, 0])
+    row = built(pole, kind="boundary", epsilon=0.3, adaptive=False)[0, :, 0]
+    assert row[1].tolist() == pytest.approx([0, 0, 0.1, 0.8, 0.1, 0, 0])
+
+
 def test_gaussian_is_that_of_the_targets() -> None:
     expected, _ = targets.to_probs(
         targets.gaussian(LABELS, sigma=0.7, width=2, ignore_index=255), num_classes=3

@@ -97,7 +97,12 @@ AUTHORS = {
     "loss.smooth": 1.0,
     "loss.per": "batch",
 }
-BOUNDARY = {"labels.kind": "boundary", "labels.epsilon": 0.5, "labels.width": 1}
+BOUNDARY = {
+    "labels.kind": "boundary",
+    "labels.epsilon": 0.5,
+    "labels.width": 1,
+    "labels.adaptive": False,
+}
 TEACHER = {"distillation.weight": 0.5, "distillation.temperature": 1.0}
 SGD = {"optim.optimizer": "sgd", "optim.momentum": 0.9, "optim.poly_power": 0.9}
 R50 = {"model.architecture": "deeplabv3", "model.encoder": "tu-resnet50d", "model.output_stride": 8}

@@ -149,8 +149,8 @@ class LabelsConfig(Section):
     width: Positive | None = Field(
         None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
-    adaptive: bool = Field(
-        False, description="boundary: do not smooth objects that are at most 2 * width pixels thick"
+    adaptive: bool | None = Field(
+        None, description="leave objects of at most 2 * width pixels hard; null: boundary true"
     )
     sigma: PositiveNumber | None = Field(None, description="gaussian: sigma in pixels; null: 1")
 
@@ -171,11 +171,11 @@ class LabelsConfig(Section):
 
     def with_defaults(self) -> Self:
         """Return the settings with the defaults of this kind filled in."""
-        defaults: dict[str, float] = {}
+        defaults: dict[str, Any] = {}
         if self.kind in EPSILON:
             defaults["epsilon"] = EPSILON[self.kind]
         if self.kind == "boundary":
-            defaults["width"] = BOUNDARY_PX
+            defaults |= {"width": BOUNDARY_PX, "adaptive": True}
         if self.kind == "gaussian":
             defaults["sigma"] = self.sigma or SIGMA_PX
             defaults["width"] = math.ceil(defaults["sigma"])

@@ -56,7 +56,7 @@ def build_target(
         return targets.smooth(target, epsilon, ignore_index=ignore_index)
     if settings.kind == "boundary" and epsilon is not None and width is not None:
         return targets.boundary(
-            target, epsilon, width, ignore_index=ignore_index, adaptive=settings.adaptive
+            target, epsilon, width, ignore_index=ignore_index, adaptive=bool(settings.adaptive)
         )
     if settings.kind == "gaussian" and width is not None and sigma is not None:
         return targets.gaussian(target, sigma=sigma, width=width, ignore_index=ignore_index)

@@ -38,6 +38,7 @@ RULES = {
     "labels.kind": "votes for several annotators or parent classes, hard otherwise",
     "labels.epsilon": "0.1 for uniform, 0.5 for boundary",
     "labels.width": "1 for boundary, sigma rounded up for gaussian",
+    "labels.adaptive": "true for boundary: thin objects stay hard",
     "labels.sigma": "1 for gaussian",
     "loss.classes": "label with label smoothing (uniform, boundary) or a teacher, else present",
     "loss.threshold": "0.5 if loss.classes was set to label, less with a teacher; otherwise 0.01",
