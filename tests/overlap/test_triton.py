@@ -36,6 +36,7 @@ from softiou.tiles import Tile
 
 Run = Callable[..., Any]
 KERNELS = ["gather_sums", "write_gradient"]
+needs_triton = pytest.mark.skipif(not kernels.is_installed(), reason="needs Triton")
 
 
 def here(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -321,6 +322,7 @@ def test_memory_layouts(interpreter: Run, layout: str, all_maps: bool, kind: str
     assert_agrees(interpreter, replace(job, logits=irregular(job.logits, layout)))
 
 
+@needs_triton
 def test_the_space_is_read_in_the_order_of_the_memory() -> None:
     """Whatever that of the dimensions, so that neighbours of a warp are neighbours in memory."""
     job = make_job(3)
@@ -573,11 +575,17 @@ def test_other_targets_of_low_resolution(interpreter: Run, kind: str) -> None:
     assert_agrees(interpreter, low(with_target(make_job(3, space=(4, 6)), kind), 3, 4))
 
 
+@needs_triton
 @pytest.mark.parametrize("kind", TARGETS)
 def test_targets_are_read_as_they_are(kind: str) -> None:
     """No copy of them as probabilities is made."""
     job = with_target(make_job(3, space=(6, 10)), kind)
     assert list(kernels._in_parts(job)) == [job]
+    inputs, _, _ = kernels._prepare(job)
+    memory = {x.data_ptr() for x in (job.logits, *job.tensors())}
+    read = [x for x in tree_leaves(inputs) if isinstance(x, Tensor)]
+    taps = 8 * sum(map(kernels._is_interpolated, job.targets))
+    assert sum(x.data_ptr() in memory for x in read) == len(read) - taps
 
 
 @pytest.mark.parametrize("kind", ["labels", "teacher", "sparse", "votes", "inside of each other"])
@@ -807,7 +815,7 @@ def bytes_moved(job: Job, monkeypatch: pytest.MonkeyPatch) -> int:
     return sum(x.nbytes for x in launched)
 
 
-@pytest.mark.skipif(not kernels.is_installed(), reason="needs Triton")
+@needs_triton
 @pytest.mark.parametrize("size", [(512, 1024), (512, 512)])
 def test_bytes_per_pixel_are_near_the_ideal(
     size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
