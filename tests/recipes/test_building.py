@@ -9,6 +9,7 @@ import torch
 from softiou import targets
 from softiou.configuration import load_config
 from softiou.configuration.data_sections import LabelsConfig
+from softiou.configuration.resolved import ResolvedLabels
 from softiou.configuration.sections import LossConfig
 from softiou.data import Augmentation, DatasetDescription, TrainingStream, open_dataset
 from softiou.errors import ConfigError
@@ -54,6 +55,11 @@ def test_thin_objects_stay_hard_unless_asked_otherwise() -> None:
     assert row[1].tolist() == pytest.approx([0, 0, 0.1, 0.8, 0.1, 0, 0])
 
 
+def test_older_runs_go_on_smoothing_thin_objects() -> None:
+    older = ResolvedLabels.model_validate({"kind": "boundary", "epsilon": 0.5, "width": 1})
+    assert older.with_defaults().adaptive is False
+
+
 def test_gaussian_is_that_of_the_targets() -> None:
     expected, _ = targets.to_probs(
         targets.gaussian(LABELS, sigma=0.7, width=2, ignore_index=255), num_classes=3
@@ -77,7 +83,8 @@ def test_defaults_of_the_kinds() -> None:
 
     assert resolved("uniform").epsilon == 0.1
     smoothed = resolved("boundary")
-    assert (smoothed.epsilon, smoothed.width) == (0.5, 1)
+    assert (smoothed.epsilon, smoothed.width, smoothed.adaptive) == (0.5, 1, True)
+    assert resolved("hard").adaptive is None
     assert resolved("{kind: boundary, epsilon: 0.2, width: 5}").width == 5
     assert (resolved("gaussian").width, resolved("gaussian").sigma) == (1, 1.0)
     assert resolved("{kind: gaussian, sigma: 2.5}").width == 3

@@ -150,7 +150,7 @@ class LabelsConfig(Section):
         None, description="pixels on each side; null: boundary 1, gaussian sigma rounded up"
     )
     adaptive: bool | None = Field(
-        None, description="leave objects of at most 2 * width pixels hard; null: boundary true"
+        None, description="keep objects of at most 2 * width pixels hard; null: boundary true"
     )
     sigma: PositiveNumber | None = Field(None, description="gaussian: sigma in pixels; null: 1")
 

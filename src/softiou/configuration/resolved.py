@@ -31,6 +31,7 @@ class ResolvedLabels(data_sections.LabelsConfig):
     """`LabelsConfig` with the kind of labels given."""
 
     kind: data_sections.LabelsKind
+    adaptive: bool | None = False  # older runs smooth thin objects
 
 
 class ResolvedLoss(sections.LossConfig):
