@@ -401,7 +401,9 @@ def test_on_a_gpu_images_of_equal_size_share_a_pass(
 
     def run() -> EvaluationResult:
         names: dict[str, Any] = {"data": "d", "checkpoint": "c", "precision": "fp32"}
-        return evaluate(model, dataset, calibration=calibration(scale=2.0), **names)
+        inference = InferenceSettings(batch_size=4)  # of windows, as from the command line
+        scaled = calibration(scale=2.0)
+        return evaluate(model, dataset, calibration=scaled, inference=inference, **names)
 
     monkeypatch.setattr(scoring, "full_logits", counted)
     alone, passes = run(), []

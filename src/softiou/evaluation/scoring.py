@@ -152,7 +152,7 @@ def evaluate(
     for group in of_equal_size(
         zip(numbers, dataset if samples is None else samples, strict=False),
         lambda item: item[1]["image"],
-        at_most=images_at_once(predictor.device) if inference == WHOLE_IMAGE else 1,
+        at_most=images_at_once(predictor.device) if inference.is_whole else 1,
     ):
         images = [sample["image"] for _, sample in group]
         found = _bands(predictor, images, inference, scaling, several=hard)
@@ -332,8 +332,7 @@ def _bands(
     """
     size = (int(images[0].shape[-2]), int(images[0].shape[-1]))
     inference = inference.of(size)
-    whole = inference.window_px is None and inference.views == 1 and inference.scales == (1.0,)
-    if whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
+    if inference.is_whole and isinstance(predictor, ModelPredictor) and predictor.scaling is None:
         # one forward pass for both variants
         logits = full_logits(
             predictor.model,

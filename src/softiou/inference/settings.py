@@ -61,6 +61,11 @@ class InferenceSettings:
         """Return the number of passes per window."""
         return len(self.scales) * (2 if self.flips else 1)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether an image that is not huge is processed in one pass, as it is."""
+        return self.window_px is None and self.views == 1 and self.scales == (1.0,)
+
     def of(self, size: Sequence[int]) -> "InferenceSettings":
         """Return the settings for an image (..., H, W), with windows if it is huge."""
         cut = self.window_px is None and is_huge(size)
