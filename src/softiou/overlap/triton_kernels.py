@@ -34,6 +34,7 @@ from softiou.overlap.triton_targets import (
     Map,
     Source,
     Taps,
+    add_to_softmax,
     at,
     classes_of,
     jit,
@@ -158,10 +159,7 @@ def _norm(pixels, inputs, plan: tl.constexpr):
     if plan.activation == "softmax":
         for t in range(plan.T):
             z = _logits(pixels, t, inputs, plan)
-            top = tl.maximum(largest, tl.max(z, 0))
-            finite = tl.where(top == float("-inf"), 0.0, top)
-            total = total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[None, :]), 0)
-            largest = top
+            largest, total = add_to_softmax(largest, total, z)
     return largest[None, :], total[None, :]
 
 

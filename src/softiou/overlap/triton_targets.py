@@ -152,6 +152,14 @@ def load_logits(z_at, logits, taps, t, inside, plan: tl.constexpr):
     return z
 
 
+@jit
+def add_to_softmax(largest, total, z):
+    """Update the largest logit and the sum of a softmax by a tile (online softmax)."""
+    top = tl.maximum(largest, tl.max(z, 0))
+    finite = tl.where(top == float("-inf"), 0.0, top)
+    return top, total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[None, :]), 0)
+
+
 # Opening a target
 
 
@@ -272,10 +280,7 @@ def _open_teacher(source, image, indices, inside, inputs, plan: tl.constexpr):
     total = tl.zeros([plan.BLOCK_P], tl.float32)
     for t in range(plan.T):
         z = _scores(z_at, source, t, inside, plan)
-        top = tl.maximum(largest, tl.max(z, 0))
-        finite = tl.where(top == float("-inf"), 0.0, top)
-        total = total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[None, :]), 0)
-        largest = top
+        largest, total = add_to_softmax(largest, total, z)
     return valid, z_at, largest[None, :], (1.0 / total)[None, :]
 
 
