@@ -8,7 +8,6 @@ Shapes: M files of a shard.
 """
 
 import hashlib
-import io
 import os
 import re
 import tarfile
@@ -19,7 +18,6 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +29,7 @@ from softiou.data.problems import data_error
 
 _ERRORS = "surrogateescape"  # for names that are not UTF-8
 BLOCK = 512  # bytes, the unit of a tar
+_NUMBER = np.dtype("<i8")  # of a stored index
 _LONGEST_ENTRY = 1 << 16  # limit for GNU long names and pax headers
 _PAX = re.compile(r"^\d+ ([^=\n]+)=(.*)$", re.MULTILINE)
 # Names (one per line) that lead out of the archive or have control characters.
@@ -156,7 +155,7 @@ def _index_of(place: str, *, torn: bool) -> Index:
         if not is_url(place):
             cached.insert(0, Path(place).with_name(f".{Path(place).name}.index"))
         for path in cached:
-            with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
+            with suppress(OSError, ValueError):
                 return _loaded(path, shard)
         files, inner = _remote(place)
         with files.open(inner, "rb") as file:
@@ -164,26 +163,39 @@ def _index_of(place: str, *, torn: bool) -> Index:
     except (OSError, ValueError) as error:
         remedy = "Write it again without compression: `tar cf`, webdataset, `softiou check --fix`."
         raise data_error(place, f"Cannot read the archive: {error}.", remedy) from error
-    content, about = io.BytesIO(), np.array([shard.changed, shard.length], np.int64)
-    np.savez(content, about=about, lines=index.lines, starts=index.starts, sizes=index.sizes)
     for path in cached:
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(content.getvalue(), path)
+            write_atomically(_stored(index), path)
             break
     return index
 
 
+def _stored(index: Index) -> bytes:
+    """Return an index as bytes: M, time and length of the archive, starts, sizes; the names.
+
+    Not an .npz file: numpy parses the headers of those with `ast`, which before Python 3.11.8 fails
+    at random in several threads (https://github.com/python/cpython/issues/106905).
+    """
+    about = [len(index.starts), index.shard.changed, index.shard.length]
+    numbers = np.concatenate([about, index.starts, index.sizes]).astype(_NUMBER)
+    return numbers.tobytes() + index.lines.tobytes()
+
+
 def _loaded(path: Path, shard: Shard) -> Index:
     """Read a stored index; raise ValueError if it does not match the current archive."""
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
-        about, lines, starts, sizes = (found[key] for key in ("about", "lines", "starts", "sizes"))
+    content = path.read_bytes()
+    number, changed, length = np.frombuffer(content, _NUMBER, 3).tolist()
+    size = (3 + 2 * number) * _NUMBER.itemsize
+    if (changed, length) != (shard.changed, shard.length) or not 0 < size <= len(content):
+        raise ValueError("another index")
+    starts, sizes = np.frombuffer(content[:size], _NUMBER)[3:].reshape(2, number)
+    lines = np.frombuffer(content[size:], np.uint8)
     index = Index(shard, lines, starts, sizes)
     ranges = np.stack([starts, sizes, shard.length - starts, shard.length - starts - sizes])
-    whole = ranges.dtype == np.int64 and ranges[0].shape == (len(index.names),)
-    known = [shard.changed, shard.length] == about.tolist()
-    if not (whole and known) or (ranges < 0).any() or _ODD.search("\n".join(index.names)):
-        raise ValueError("another index")
+    whole = number == len(index.names)
+    if not whole or (ranges < 0).any() or _ODD.search("\n".join(index.names)):
+        raise ValueError("invalid index")
     return index
 
 
