@@ -288,6 +288,18 @@ def test_one_hot_integers_are_ignored_by_the_pixel() -> None:
             overlap_statistics(logits, one_hot_of_two, ignore_index=255, impl=impl)
 
 
+@pytest.mark.parametrize("ignored", [0, 2, [0, 2], [1, 255]])
+def test_a_class_of_one_hot_integers_is_ignored(ignored: int | list[int]) -> None:
+    logits, labels = torch.randn(2, 3, 40), torch.randint(0, 3, (2, 40))
+    one_hot = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1)
+    loss = JaccardMetricLoss(cross_entropy=0.5, ignore_index=ignored)
+    for target in (one_hot, one_hot.bool(), one_hot.to(torch.uint8)):
+        assert loss(logits, target) == loss(logits, labels) != loss(logits, labels.roll(1))
+    one_hot[0, :, 0] = 1
+    with pytest.raises(ValueError, match=r"class indices in \[0, 2\] or .*, but found \[3\]"):
+        loss(logits, one_hot)
+
+
 def test_several_labels_are_ignored() -> None:
     logits, labels = torch.randn(1, 4, 40), torch.randint(0, 4, (1, 40))
     valid = (labels != 0) & (labels != 3)

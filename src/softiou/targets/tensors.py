@@ -37,8 +37,8 @@ def as_target(
         target: Class indices (N, *S) or (N, 1, *S), probabilities (N, C, *S), 0/1 integers
             (N, C, *S), or a `Target`; for a single class also probabilities (N, *S).
         logits_shape: (N, C, *S) of the logits, at the resolution of the target.
-        ignore_index: Label of ignored pixels, or several for class indices; a `Target` with its own
-            `ignore_index` keeps it.
+        ignore_index: Label of ignored pixels, or several for class indices; in one-hot integers
+            it may be a class. A `Target` with its own `ignore_index` keeps it.
         independent: True if the classes do not exclude each other (sigmoid).
 
     Returns:
@@ -56,6 +56,10 @@ def as_target(
         target = target.squeeze(1)
     if num_classes == 1 and not hard and tuple(target.shape) == shape:
         target = target.unsqueeze(1)
+    ignored = ignore_index if isinstance(ignore_index, Sequence) else (ignore_index,)
+    classes = not independent and any(one in range(num_classes) for one in ignored)
+    if hard and classes and tuple(target.shape) == logits_shape:
+        target = _labels(target)
     if isinstance(ignore_index, Sequence):
         target, ignore_index = _with_one_ignored(target, ignore_index, hard=hard)
     if hard and tuple(target.shape) == shape:
@@ -90,6 +94,11 @@ def _fitting(
             + _checks.without_channel(target.shape, shape)
         )
     return target
+
+
+def _labels(one_hot: Tensor) -> Tensor:
+    """Convert one-hot integers (N, C, *S) to labels (N, *S), C for pixels that are not one-hot."""
+    return torch.where(one_hot.sum(1) == 1, one_hot.long().argmax(1), one_hot.shape[1])
 
 
 def _with_one_ignored(target: Tensor, ignored: Sequence[int], *, hard: bool) -> tuple[Tensor, int]:
