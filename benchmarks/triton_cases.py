@@ -27,12 +27,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks._interpreter import patch_once
 from benchmarks._machine import ROOT, current_commit, machine
 from softiou import targets
 from softiou._files import write_atomically
 from softiou.overlap import OverlapStatistics, PassSettings, gather_statistics
 from softiou.targets import Target
 
+patch_once()
 RESULT = ROOT / "benchmarks" / "results" / "triton" / "interpreter.json"
 IGNORE = 255
 MOST_ENTRIES = 4_000  # of full-resolution logits, because the interpreter is slow

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from benchmarks import loading
@@ -24,6 +25,7 @@ def test_rates_are_counted_of_all() -> None:
     assert found["ratio_to_albumentations"] == found["softiou"] / found["albumentations"] > 0
 
 
+@pytest.mark.slow
 def test_a_start_is_measured_with_and_without_what_is_remembered() -> None:
     found = loading.measure_start(200, rounds=1)
     assert set(found) == {"nothing_remembered", "first", "other"}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from browser.fake_run import draw_scene, write_run
-from browser.pages import NUM_IMAGES, Open, watched
+from browser.pages import MANY_IMAGES, NUM_IMAGES, Open, watched
 
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -46,13 +46,20 @@ def open_page(browser: Any) -> Iterator[Open]:
 
 @pytest.fixture(scope="session")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report of as many images as CamVid tests on."""
+    return _write_report(tmp_path_factory.mktemp("report"), NUM_IMAGES)
+
+
+@pytest.fixture(scope="session")
+def long_report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _write_report(tmp_path_factory.mktemp("report"), MANY_IMAGES)
+
+
+def _write_report(folder: Path, number: int) -> Path:
     from softiou.reports import write_report
 
-    run = tmp_path_factory.mktemp("report") / "jml_bls-seed0"
+    run = folder / "jml_bls-seed0"
     scenes = [
-        draw_scene(f"seq{index % 3}/{index:04d}", seed=index, skill=0.6)
-        for index in range(NUM_IMAGES)
+        draw_scene(f"seq{index % 3}/{index:04d}", seed=index, skill=0.6) for index in range(number)
     ]
     write_run(run, scenes)
     return write_report(run)

@@ -123,6 +123,7 @@ def test_architectures(architecture: str, encoder: str, tmp_path: Path) -> None:
     _check_onnx(ModelSpec(architecture, encoder, 3), tmp_path)
 
 
+@pytest.mark.slow
 def test_transformers(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers", reason="needs softiou[transformers]")
     config = transformers.SegformerConfig(

@@ -196,7 +196,9 @@ def test_prediction_reads_each_row_of_windows_once(
     assert (tmp_path / "1.overlay.jpg").read_bytes() == picture
 
 
-@pytest.mark.parametrize("to", ["onnx", "torch-export", "safetensors"])
+@pytest.mark.parametrize(
+    "to", ["onnx", "safetensors", pytest.param("torch-export", marks=pytest.mark.slow)]
+)
 def test_exported_files_take_the_values_of_the_files(
     four: tuple[Path, Path], tmp_path: Path, to: Any
 ) -> None:

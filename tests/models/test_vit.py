@@ -49,7 +49,7 @@ def test_two_steps(
 @pytest.mark.parametrize(
     ("architecture", "encoder"),
     [
-        ("dpt", EVA),
+        pytest.param("dpt", EVA, marks=pytest.mark.slow),
         pytest.param("eomt", EVA, marks=pytest.mark.slow),
         ("eomt", SMALL),
         ("linear", DINO),
