@@ -1,6 +1,6 @@
 # On a machine with Python 3.11, pip and make:
 #   make demo    train on the embedded data, print a table and the path of the report
-#   make test    run every check, in about eight minutes on two cores
+#   make test    run every check, in about 25 minutes on two cores
 #   make quick   run the fast checks, in about a minute
 #   make reliability    kill, start twice, fill disks and damage files, in about a minute
 #   make docs    build the documentation as a site that needs no network
