@@ -22,8 +22,6 @@ from benchmarks.reliability import calls, comparing, hostile, inputs, kills, mem
 from benchmarks.reliability.commands import Command, Figure
 from softiou.errors import DataError
 
-SLOW = pytest.mark.slow  # `make reliability` runs them, too
-
 
 def test_a_folder_that_differs_or_keeps_leftovers_is_wrong(tmp_path: Path) -> None:
     for name, created in (("a", 1), ("b", 2)):
@@ -164,7 +162,11 @@ def test_each_kind_of_file_in_security_is_tried() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [["inputs", "hostile", "values"], pytest.param(["kills", "starts", "faults"], marks=SLOW)],
+    [
+        ["inputs", "hostile", "values"],
+        # Tests of training kill it, start it twice and fill the disk, too.
+        pytest.param(["kills", "starts", "faults"], marks=pytest.mark.slow),
+    ],
     ids=" ".join,
 )
 def test_the_short_form_finds_nothing_wrong(names: list[str]) -> None:

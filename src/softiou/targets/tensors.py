@@ -56,10 +56,10 @@ def as_target(
         target = target.squeeze(1)
     if num_classes == 1 and not hard and tuple(target.shape) == shape:
         target = target.unsqueeze(1)
-    ignored = ignore_index if isinstance(ignore_index, Sequence) else (ignore_index,)
-    classes = not independent and any(one in range(num_classes) for one in ignored)
-    if hard and classes and tuple(target.shape) == logits_shape:
-        target = _labels(target)
+    if hard and not independent and tuple(target.shape) == logits_shape:
+        ignored = ignore_index if isinstance(ignore_index, Sequence) else (ignore_index,)
+        if any(one in range(num_classes) for one in ignored):
+            target = _labels(target)
     if isinstance(ignore_index, Sequence):
         target, ignore_index = _with_one_ignored(target, ignore_index, hard=hard)
     if hard and tuple(target.shape) == shape:
