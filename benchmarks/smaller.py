@@ -1,6 +1,7 @@
 """Downscaled copies of data sets, for experiments that do not need full resolution."""
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,8 +28,8 @@ def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
     copy = COPIES / f"{source.name}_{factor}{'_shares' if shares else ''}"
     if copy.exists():
         return copy
-    unfinished = copy.with_name(copy.name + ".part")
-    shutil.rmtree(unfinished, ignore_errors=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=copy.parent))
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
         target = unfinished / file.relative_to(source)
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
@@ -38,7 +39,12 @@ def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    unfinished.rename(copy)
+    try:
+        unfinished.rename(copy)
+    except OSError:  # another process was first
+        if not copy.exists():
+            raise
+        shutil.rmtree(unfinished)
     return copy
 
 

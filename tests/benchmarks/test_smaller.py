@@ -1,5 +1,6 @@
 """Copies of data sets at a fraction of their size."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,25 @@ def test_a_copy_that_is_complete_is_not_written_again(
     (tmp_path / "data_2").mkdir()
     assert smaller.smaller_copy(tmp_path / "data", 2) == tmp_path / "data_2"
     assert list((tmp_path / "data_2").iterdir()) == []
+
+
+def test_another_process_that_was_first_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that reduce the same folder at once end with one whole copy."""
+    monkeypatch.setattr(smaller, "COPIES", tmp_path / "copies")
+    source = tmp_path / "data"
+    source.mkdir()
+    (source / "names.txt").write_text("one\n")
+    copy_file = shutil.copyfile
+
+    def raced(file: Path, target: Path) -> None:
+        copy_file(file, target)
+        other = tmp_path / "copies" / "data_2"
+        other.mkdir()
+        copy_file(file, other / file.name)
+
+    monkeypatch.setattr(smaller.shutil, "copyfile", raced)
+    copy = smaller.smaller_copy(source, 2)
+    assert (copy / "names.txt").read_text() == "one\n"
+    assert [path.name for path in copy.parent.iterdir()] == ["data_2"]

@@ -29,6 +29,7 @@ from softiou.data import (
 )
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.recipes import SemiSupervisedRecipe
+from softiou.recipes.alignment import ClassConfidence
 from softiou.recipes.mixing import partners
 from softiou.training import resolve_config, resume_training, start_training
 from softiou.training.loading import BatchStream
@@ -158,6 +159,23 @@ def test_soft_pseudo_labels_weighed_by_confidence(
     assert not inside.all()
     assert (recipe.unlabeled_loss.classes, recipe.unlabeled_loss.threshold) == ("both", 0.5)
     assert recipe.unlabeled_loss.cross_entropy == recipe.loss.cross_entropy == 0.25
+
+
+def test_confidences_by_class(make_recipe: Make, batch: Any) -> None:
+    recipe = make_recipe(*NO_MIX, "semi_supervised.class_confidence=true")
+    unlabeled = batch["unlabeled"]
+    inside, logits = unlabeled["inside"], recipe._teacher_logits(unlabeled["image"])
+    cells = ClassConfidence(logits.shape[1])(logits, inside).unsqueeze(1)
+    weights = F.interpolate(cells, inside.shape[1:], mode="bilinear")[:, 0]
+    kept = recipe.parts(one_view(batch))["kept"]
+    torch.testing.assert_close(kept, (weights * inside).sum() / inside.sum())
+    assert abs(kept - (confidence(recipe, unlabeled["image"]) * inside).sum() / inside.sum()) > 1e-4
+    assert {"class_confidence.sums", "class_confidence.cells"} <= set(recipe.state_dict())
+
+
+def test_confidences_by_class_exclude_a_threshold(make_recipe: Make) -> None:
+    with pytest.raises(ConfigError, match="class_confidence: with a threshold"):
+        make_recipe("semi_supervised.class_confidence=true", "semi_supervised.pseudo_labels=hard")
 
 
 def test_unsure_pixels_are_left_out_and_their_share_pulls_less(

@@ -81,6 +81,11 @@ class DataConfig(Section):
         None, description="maximum standard deviation of noise, as a fraction of the value range"
     )
     batch_size: Auto | Positive = Field("auto", description="images per batch in each process")
+    repeat_threshold: Share = Field(
+        0.0,
+        description="images of a class that a smaller fraction of the images contains are drawn "
+        "more often, by the square root of the ratio (repeat factors of LVIS); 0: off",
+    )
     workers: Auto | Workers = Field("auto", description="number of data loading processes")
     skip_corrupt: bool = Field(False, description="skip unreadable images instead of stopping")
     verify: bool = Field(

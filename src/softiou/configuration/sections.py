@@ -336,6 +336,11 @@ class SemiSupervisedConfig(Method):
         description="how far to move the class frequencies of the pseudo-labels towards those of "
         "the labels, which helps rare classes; 0: off, 1: equal",
     )
+    class_confidence: bool = Field(
+        False,
+        description="weight pixels by their confidence relative to the mean confidence of their "
+        "class, so that rare classes keep their weight; needs confidence_threshold=0",
+    )
     cross_entropy: Share | None = Field(
         None, description="weight in the unlabelled loss; null: as in loss for soft, 1 for hard"
     )

@@ -22,6 +22,7 @@ from softiou.data.opening import available_splits, open_dataset
 from softiou.data.partly_labeled import PartlyLabeled, stems_by_folder
 from softiou.data.problems import DataProblemsError, Problem
 from softiou.data.reading import read_image
+from softiou.data.repeating import repeat_factors
 from softiou.data.source import HELD_OUT, DataSource, open_source
 from softiou.data.source_names import absolute_source, source_name
 from softiou.data.transforms import Augmentation, Batch, DrawSampler, TrainingStream, collate
@@ -66,6 +67,7 @@ __all__ = [
     "open_unlabeled",
     "parse_fractions",
     "read_image",
+    "repeat_factors",
     "source_name",
     "split_fractions",
     "stems_by_folder",

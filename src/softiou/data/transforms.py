@@ -22,6 +22,7 @@ from softiou.data.base import Sample, SegmentationDataset
 from softiou.data.coverage import mask_shares
 from softiou.data.decoders import Picture
 from softiou.data.drawings import Drawing
+from softiou.data.repeating import repeated
 from softiou.data.sensors import SensorNoise
 from softiou.data.views import View
 from softiou.data.warps import Warp, draw_grid
@@ -191,7 +192,8 @@ class TrainingStream(Dataset[AugmentedSample]):
 
     Draw d takes position d % L of the random order of epoch d // L, and is augmented with its own
     random state. So it depends only on (seed, d): any number of workers, and a training resumed at
-    draw d, see the same samples. The state of the global generators is restored.
+    draw d, see the same samples. The state of the global generators is restored. With `factors`,
+    an epoch has some samples several times, and others not at all.
 
     Args:
         dataset: Data set of L samples.
@@ -200,6 +202,7 @@ class TrainingStream(Dataset[AugmentedSample]):
         random_rater: Whether to use the mask of one random annotator instead of all votes.
         soft_labels: Reader of a teacher's soft labels, or None.
         strong: Creates a strongly augmented view of each crop, uint8 (3, h, w); or None.
+        factors: How often to draw each sample (L,), relative to the others; None for equally often.
     """
 
     def __init__(
@@ -211,8 +214,11 @@ class TrainingStream(Dataset[AugmentedSample]):
         random_rater: bool = False,
         soft_labels: SoftLabelSource | None = None,
         strong: Callable[[Tensor], Tensor] | None = None,
+        factors: NDArray[np.float64] | None = None,
     ) -> None:
         self._strong = strong
+        self._factors = factors
+        self._repeated = (-1, np.empty(0, np.int64))  # the last epoch, and its samples
         self._dataset = dataset
         self._augmentation = augmentation
         self._seed = seed
@@ -221,7 +227,7 @@ class TrainingStream(Dataset[AugmentedSample]):
 
     def __getitem__(self, draw: int) -> AugmentedSample:
         """Return the augmented sample of a draw."""
-        index = drawn_index(self._seed, draw, len(self._dataset))
+        index = self._index(draw)
         own = not isinstance(self._augmentation, Augmentation)  # a custom one may expect int64
         sample: Any = self._dataset[index] if own else self._dataset.compact(index)
         with random_state_of(self._seed, draw):
@@ -231,6 +237,17 @@ class TrainingStream(Dataset[AugmentedSample]):
             if self._strong is not None:
                 augmented["strong"] = self._strong(augmented["image"]).unsqueeze(0)
             return augmented
+
+    def _index(self, draw: int) -> int:
+        """Return the sample index of a draw."""
+        length = len(self._dataset)
+        index = drawn_index(self._seed, draw, length)
+        if self._factors is None:
+            return index
+        epoch = draw // length
+        if epoch != self._repeated[0]:
+            self._repeated = epoch, repeated(self._factors, seed=(self._seed, 3, epoch))
+        return int(self._repeated[1][index])
 
 
 def _of_one_rater(sample: Mapping[str, Any]) -> Mapping[str, Any]:

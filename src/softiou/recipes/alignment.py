@@ -1,4 +1,4 @@
-"""Distribution alignment: match a teacher's class frequencies with those of the labels.
+"""Class frequencies and confidences of a teacher: align them with the labels, or equalise them.
 
 Shapes: N images, C classes, (H, W) the crop, (h, w) the teacher's logits at their stride.
 """
@@ -54,6 +54,45 @@ class ClassAlignment(nn.Module):
         shares = [mean / mean.sum().clamp(min=1e-12) for mean in (self.labels, self.teacher)]
         shift = torch.where(known, shares[0] / shares[1], 1.0).log()
         return logits + self.strength * shift.to(logits.dtype).view(1, -1, 1, 1)
+
+
+class ClassConfidence(nn.Module):
+    """Computes pixel weights from a teacher's confidence, with the same mean for every class.
+
+        w = min(1, p_k m / m_k),    p_k = max_c softmax(z)_c
+
+    k is the predicted class, m_k the mean confidence of the pixels predicted as k, and m that of
+    all pixels, both moving averages over the steps. The teacher is less confident in rare classes,
+    so confidences alone would give their pixels less weight.
+
+    References:
+        Zhang et al., FlexMatch, NeurIPS 2021, which divides the threshold by class instead.
+    """
+
+    sums: Tensor
+    cells: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("sums", "cells"):
+            self.register_buffer(name, torch.zeros(num_classes))
+
+    @torch.no_grad()
+    def forward(self, logits: Tensor, inside: Tensor) -> Tensor:
+        """Update the averages with logits (N, C, h, w), and return the weights (N, h, w).
+
+        `inside`, bool (N, H, W), is False for padding outside the image.
+        """
+        valid = at_the_stride_of(logits, inside).flatten()
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        confidence, classes = logits.softmax(1, dtype=dtype).max(1)
+        counted, flat = classes.flatten(), confidence.flatten()
+        for buffer, values in ((self.sums, flat * valid), (self.cells, valid.to(dtype))):
+            added = torch.zeros_like(buffer).index_add_(0, counted, values.to(buffer.dtype))
+            buffer.mul_(_DECAY).add_(of_all(added))
+        means = self.sums / self.cells.clamp(min=1e-12)
+        mean = self.sums.sum() / self.cells.sum().clamp(min=1e-12)
+        return (confidence * (mean / means.clamp(min=1e-12))[classes]).clamp(max=1)
 
 
 def label_mass(target: Tensor, num_classes: int, ignore_index: int) -> Tensor:

@@ -28,6 +28,7 @@ from softiou.data import (
     Sample,
     TrainingStream,
     UnlabeledBatch,
+    repeat_factors,
     truth,
 )
 from softiou.data.folder import stored_target
@@ -137,6 +138,7 @@ class Recipe(pl.LightningModule, ABC):
         strong: Callable[[Tensor], Tensor] | None = None,
     ) -> TrainingStream:
         """Return the infinite stream of augmented labelled images, optionally with strong views."""
+        threshold = self.config.data.repeat_threshold
         return TrainingStream(
             data.training,
             augmentation,
@@ -144,6 +146,7 @@ class Recipe(pl.LightningModule, ABC):
             random_rater=self.config.labels.kind == "random",
             soft_labels=self.soft_labels,
             strong=strong,
+            factors=repeat_factors(data.training, threshold) if threshold else None,
         )
 
     def batch_sizes(self) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from softiou.inference import autocast
 from softiou.losses import OverlapLoss
 from softiou.models import SegmentationModel
 from softiou.overlap.processes import of_all
-from softiou.recipes.alignment import ClassAlignment
+from softiou.recipes.alignment import ClassAlignment, ClassConfidence
 from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, ModelSource, PartlyLabeledBatch, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
@@ -107,6 +107,12 @@ class SemiSupervisedRecipe(Recipe):
         self.watch = PseudoLabelWatch(description.num_classes)
         classes = description.num_classes
         self.alignment = ClassAlignment(classes, settings.align) if settings.align else None
+        self.class_confidence = ClassConfidence(classes) if settings.class_confidence else None
+        if settings.class_confidence and self.confidence_threshold:
+            raise ConfigError(
+                "semi_supervised.class_confidence: with a threshold, pixels are not weighted by "
+                "confidence. Set it to false, or semi_supervised.confidence_threshold to 0."
+            )
         self.shown: Shown | None = None
 
     @classmethod
@@ -224,7 +230,7 @@ class SemiSupervisedRecipe(Recipe):
         their_logits, their_inside = partners(logits), partners(own_inside)
         size = (int(own_inside.shape[1]), int(own_inside.shape[2]))
         target = self._teacher_target(logits, own_inside)
-        weights = None if self.confidence_threshold else _confidence(logits, size)
+        weights = None if self.confidence_threshold else self._weights(logits, own_inside)
         theirs = self._teacher_target(their_logits, their_inside)
         generators = [self.generator("mix", n) for n in joined_numbers([len(logits)])]
         views: list[StrongView] = []
@@ -247,6 +253,21 @@ class SemiSupervisedRecipe(Recipe):
             own = self._confident(target)
             views.append(StrongView(batch["image"], own, weights, own_inside))
         return views
+
+    def _weights(self, logits: Tensor, inside: Tensor) -> Tensor:
+        """Return the weights of the pseudo-labels (N, H, W): the confidence at each pixel.
+
+        The confidence is interpolated instead of the probabilities, so that it remains high at the
+        boundary between two confident cells, and boundaries are not ignored in training.
+        """
+        if self.class_confidence is not None:
+            weights = self.class_confidence(logits, inside)
+        else:
+            dtype = torch.promote_types(logits.dtype, torch.float32)
+            weights = logits.softmax(1, dtype=dtype).amax(1)
+        size = (int(inside.shape[1]), int(inside.shape[2]))
+        large = F.interpolate(weights.unsqueeze(1), size, mode="bilinear", align_corners=False)
+        return large[:, 0]
 
     def _teacher_target(self, logits: Tensor, inside: Tensor) -> Target:
         """Return the teacher's probabilities as a target."""
@@ -302,17 +323,6 @@ def _unlabeled_loss(
     )
     check_loss(changed, description.num_classes)
     return build_loss(changed, ignore_index=description.ignore_index)
-
-
-def _confidence(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the highest probability at the stride of the logits, interpolated to (N, H, W).
-
-    The confidence is interpolated instead of the probabilities, so that it remains high at the
-    boundary between two confident cells, and boundaries are not ignored in training.
-    """
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    confidence = logits.softmax(1, dtype=dtype).amax(1, keepdim=True)
-    return F.interpolate(confidence, size, mode="bilinear", align_corners=False)[:, 0]
 
 
 @contextmanager
