@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 import softiou
+from marks import slow
 from softiou.checking import check_dataset, fix_dataset
 from softiou.data import Bands, FolderDataset, divide_images, open_source
 from softiou.data.bands import BandImage
@@ -128,7 +129,7 @@ def test_neighbours_are_bands_of_each_channel(tmp_path: Path) -> None:
         Bands((), ((0, 1),) * 4, neighbours=1).of(path)
 
 
-@pytest.mark.parametrize("kind", ["nii", "sagittal", "dicom"])
+@pytest.mark.parametrize("kind", ["nii", "dicom", *slow("sagittal")])
 def test_from_volumes_to_volumes(kind: str, tmp_path: Path, tiny: tuple[str, ...]) -> None:
     axis, cases = ("z", 4) if kind == "nii" else ("y", 2)  # of five slices, and of forty
     data = write_cases(tmp_path / "data", kind, cases=cases, axis=axis)

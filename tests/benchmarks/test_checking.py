@@ -15,6 +15,7 @@ def test_data_are_in_order(tmp_path: Path) -> None:
     assert report.splits["train"].sizes[0].height_px == 64
 
 
+@pytest.mark.slow
 def test_time_and_memory_of_a_process(tmp_path: Path) -> None:
     checking.write_data(tmp_path, 10, (16, 16))
     seconds, peak_mib = checking.run_check(str(tmp_path))

@@ -145,6 +145,7 @@ def test_a_pass_moves_the_logits_three_times() -> None:
     assert bytes_of_a_pass(tiny("stride4", "bf16")) == 3 * logits // 32 + 2 * 8 * pixels
 
 
+@pytest.mark.slow
 def test_memory_holds_what_the_plain_formula_writes_out() -> None:
     # 12 MiB of logits: softmax, one-hot labels and the gradient are as large or larger. A page or
     # more may have been there before.

@@ -160,12 +160,14 @@ def test_each_kind_of_file_in_security_is_tried() -> None:
     assert [kind for kind in kinds if not any(row.startswith(kind) for row in rows)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
+        # The tests of training kill it, start it twice and fill the disk, too; those of data sets,
+        # of the command line and of the targets have hostile files, words and values.
         ["inputs", "hostile", "values"],
-        # Tests of training kill it, start it twice and fill the disk, too.
-        pytest.param(["kills", "starts", "faults"], marks=pytest.mark.slow),
+        ["kills", "starts", "faults"],
     ],
     ids=" ".join,
 )

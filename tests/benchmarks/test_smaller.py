@@ -70,7 +70,7 @@ def test_another_process_that_was_first_wins(
         other.mkdir()
         copy_file(file, other / file.name)
 
-    monkeypatch.setattr(smaller.shutil, "copyfile", raced)
+    monkeypatch.setattr(shutil, "copyfile", raced)
     copy = smaller.smaller_copy(source, 2)
     assert (copy / "names.txt").read_text() == "one\n"
     assert [path.name for path in copy.parent.iterdir()] == ["data_2"]

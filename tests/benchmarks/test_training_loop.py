@@ -8,6 +8,7 @@ from benchmarks import training_loop
 from benchmarks.loading import write_images
 
 
+@pytest.mark.slow
 def test_both_train_as_many_steps(tmp_path: Path) -> None:
     write_images(tmp_path / "data", (64, 64), count=4)
     found = {

@@ -31,6 +31,7 @@ print(json.dumps([right, wrong, triton_cases.summary(wrong)]))
 """
 
 
+@pytest.mark.slow
 def test_a_wrong_gradient_is_counted() -> None:
     if find_spec("triton") is None:
         pytest.skip("needs Triton")

@@ -100,6 +100,7 @@ def say(text: str, capsys: pytest.CaptureFixture[str]) -> None:
         sys.stdout.write(f"\n{text}, best of {TRIES}\n")
 
 
+@pytest.mark.slow
 def test_page_opens_in_time(
     open_page: Open, long_report: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

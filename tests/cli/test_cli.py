@@ -713,6 +713,7 @@ def test_distill_compares_all_three(
     assert repeated[2]["metrics"] == pytest.approx(student)
 
 
+@pytest.mark.slow
 def test_distill_from_a_store_with_a_baseline_of_ones_own(
     softiou: Run, trained: Any, shapes: Path, short: tuple[str, ...], tmp_path: Path
 ) -> None:

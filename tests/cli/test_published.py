@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from layout_trees import TREES
+from marks import slow
 from softiou.fetching import Archive, fetch
 
 Run = Callable[..., Any]  # see conftest.py
@@ -36,7 +37,7 @@ def test_two_steps_on_every_layout(
     assert sorted((tmp_path / "data").rglob("*")) == before  # read in place, nothing written
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", ["voc", *slow("cityscapes", "ade20k")])
 def test_two_steps_on_real_images(name: str, softiou: Run, short: tuple[str, ...]) -> None:
     if not SHARED.is_dir():
         pytest.skip("real data are not at ../shared/data")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ BRUSH = (
 )
 
 
+@cache
 def drawn(finer: int = 1, **labels: int) -> Tensor:
     """Return the labels of the scene, point by point: the centre of a pixel lies in a shape.
 

@@ -231,6 +231,7 @@ print((memory() - before) / len(dataset))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_sample_takes_few_bytes(make_dataset: Make, tmp_path: Path) -> None:
     few = make_dataset({"train/masks": {"a": [[0, 1]]}})

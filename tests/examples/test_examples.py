@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from monai.networks.nets.unet import UNet
 
 from examples import monai_volumes, plain_pytorch, smp_lightning
+from marks import slow
 from softiou import JaccardMetricLoss
 from softiou.drop_in.monai import DiceCELoss
 
@@ -27,7 +28,7 @@ def test_plain_pytorch(labels: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec")
-@pytest.mark.parametrize(("mode", "by"), [("binary", 0.8), ("multiclass", 0.98)])
+@pytest.mark.parametrize(("mode", "by"), [("multiclass", 0.98), *slow(("binary", 0.8))])
 def test_smp_lightning(mode: str, by: float) -> None:
     module = smp_lightning.train(mode, steps=16)
     assert len(module.losses) == 16

@@ -21,6 +21,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from marks import slow
 from softiou._screen import progress_of
 from softiou.checkpoints import TrainedModel
 from softiou.errors import CheckpointError, ConfigError, DataError
@@ -395,7 +396,7 @@ TRAINING = ("pytorch_lightning", "lightning", "tensorboard")
 BUILDING = ("segmentation_models_pytorch", "timm", "transformers", "safetensors")
 
 
-@every_format
+@pytest.mark.parametrize("to", ["onnx", *slow("torch-export", "safetensors")])
 def test_predict_runs_without(
     small: TrainedModel, sharp: LogitScaling, files: Files, to: Format, tmp_path: Path
 ) -> None:

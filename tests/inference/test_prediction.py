@@ -359,6 +359,7 @@ print(mebibytes() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.system() != "Linux", reason="ru_maxrss is in other units elsewhere")
 def test_memory_is_that_of_a_row_of_windows() -> None:
     """The probabilities of the image would be 1.1 GB, the image itself is 46 MiB."""

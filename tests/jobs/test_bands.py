@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import softiou
 from band_files import PLACE, band_values, write_bands, write_dataset
+from marks import slow
 from softiou import checkpoints
 from softiou.cli import app
 from softiou.configuration import load_config
@@ -196,9 +197,7 @@ def test_prediction_reads_each_row_of_windows_once(
     assert (tmp_path / "1.overlay.jpg").read_bytes() == picture
 
 
-@pytest.mark.parametrize(
-    "to", ["onnx", "safetensors", pytest.param("torch-export", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("to", ["safetensors", *slow("onnx", "torch-export")])
 def test_exported_files_take_the_values_of_the_files(
     four: tuple[Path, Path], tmp_path: Path, to: Any
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 import softiou
 import softiou.jobs
 from conftest import TINY, TrainedRun
+from marks import slow
 from softiou._screen import progress_of
 from softiou.data import open_dataset
 from softiou.errors import CheckpointError, ConfigError
@@ -139,7 +140,7 @@ def onnx_file(trained: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> 
     return softiou.load(run).export("onnx", progress=False).path
 
 
-@pytest.mark.parametrize("to", ["safetensors", "onnx"])
+@pytest.mark.parametrize("to", ["safetensors", *slow("onnx")])
 def test_what_is_reported_is_what_is_exported(
     run: softiou.jobs.Run,
     trained: TrainedRun,

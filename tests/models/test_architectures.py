@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from marks import slow
 from models.two_steps import fit_two_steps, stride_of
 from softiou.models import ModelSpec, SegmentationModel, architectures
 from softiou.models.building import create
@@ -15,11 +16,8 @@ AUXILIARY = "loss.auxiliary=0.4"
 # Architecture, encoder, other settings, stride of the logits.
 CASES = [
     ("deeplabv3", "resnet18", (), 8),
-    ("deeplabv3", "resnet50", (AUXILIARY, "model.output_stride=16"), 16),
     ("deeplabv3plus", "mobilenet_v2", (), 4),
-    ("deeplabv3plus", "resnet101", ("model.output_stride=8",), 4),
     ("dpt", "tu-test_vit", (AUXILIARY,), 2),
-    ("dpt", "tu-vit_tiny_patch16_224", (), 2),
     ("eomt", "tu-test_vit", (AUXILIARY,), 4),
     ("fpn", "xception", (), 4),
     ("fpn", "tu-resnet18", (), 4),
@@ -28,18 +26,22 @@ CASES = [
     ("manet", "resnet18", (), 1),
     ("pan", "resnet18", (AUXILIARY,), 4),
     ("pspnet", "resnet18", (), 8),
-    ("pspnet", "resnet50", (AUXILIARY, "model.output_stride=8"), 8),
     ("segformer", "mit_b0", (), 4),
-    ("segformer", "mit_b1", (), 4),
     ("unet", "efficientnet-b0", (), 1),
     ("unetplusplus", "resnet18", (), 1),
     ("upernet", "tu-convnext_atto", (AUXILIARY,), 4),
-    ("upernet", SWIN, (AUXILIARY,), 4),
 ]
 
 
-# As mit_b1 with more blocks.
-DEEPER = [("segformer", f"mit_b{n}", (), 4) for n in (2, 3, 4, 5)]
+# Larger encoders of the same families: with bottlenecks, more blocks or a larger patch.
+LARGER = [
+    ("deeplabv3", "resnet50", (AUXILIARY, "model.output_stride=16"), 16),
+    ("deeplabv3plus", "resnet101", ("model.output_stride=8",), 4),
+    ("dpt", "tu-vit_tiny_patch16_224", (), 2),
+    ("pspnet", "resnet50", (AUXILIARY, "model.output_stride=8"), 8),
+    ("upernet", SWIN, (AUXILIARY,), 4),
+    *(("segformer", f"mit_b{n}", (), 4) for n in (1, 2, 3, 4, 5)),
+]
 
 
 def test_cases_cover_all_architectures() -> None:
@@ -47,9 +49,7 @@ def test_cases_cover_all_architectures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "encoder", "overrides", "stride"),
-    [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in DEEPER)],
-    ids=str,
+    ("architecture", "encoder", "overrides", "stride"), [*CASES, *slow(*LARGER)], ids=str
 )
 def test_two_steps(
     architecture: str, encoder: str, overrides: tuple[str, ...], stride: int

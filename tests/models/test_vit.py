@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from marks import slow
 from models.two_steps import fit_two_steps, stride_of
 from softiou.configuration import load_config
 from softiou.data import open_dataset
@@ -25,13 +26,15 @@ SMALL = "tu-test_vit"  # six blocks, patches of 16 pixels
 
 # Architecture, encoder, other settings, stride of the input and of the logits.
 CASES = [
-    ("dpt", DINO, (), 28, 2),
     ("dpt", EVA, (), 28, 2),
-    ("eomt", DINO, (), 14, 7),
-    ("eomt", EVA, ("loss.auxiliary=0.4",), 14, 7),
     ("eomt", "tu-vit_small_patch16_dinov3", (), 16, 4),
     ("linear", DINO, ("loss.auxiliary=0.4",), 14, 14),
-    ("linear", EVA, (), 14, 14),
+    *slow(
+        ("dpt", DINO, (), 28, 2),
+        ("eomt", DINO, (), 14, 7),
+        ("eomt", EVA, ("loss.auxiliary=0.4",), 14, 7),
+        ("linear", EVA, (), 14, 14),
+    ),
 ]
 
 

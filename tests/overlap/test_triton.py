@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from benchmarks._interpreter import patch_once
+from marks import slow
 from reference.cases import Case, cases
 from softiou import targets
 from softiou.overlap import PassSettings, plain
@@ -368,7 +369,7 @@ def test_integer_dtypes(interpreter: Run, dtype: torch.dtype, num_classes: int) 
         *((3, "softmax", "hard", garbage) for garbage in (nan, inf, -inf, 1e30)),
         *((3, "softmax", "dense", garbage) for garbage in (nan, inf, -inf, 1e30)),
         *((3, "sigmoid", "independent", garbage) for garbage in (nan, inf, -inf, 1e30)),
-        (300, "softmax", "dense", nan),
+        *slow((300, "softmax", "dense", nan)),
     ],
 )
 def test_ignored_pixels_get_no_gradient_whatever_they_hold(
@@ -411,7 +412,7 @@ def test_the_difference_has_no_slope_where_it_is_zero(interpreter: Run, activati
     assert gradient.eq(0).all()
 
 
-@pytest.mark.parametrize("num_classes", [3, 19, 300])
+@pytest.mark.parametrize("num_classes", [3, 19, *slow(300)])
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_extreme_logits(interpreter: Run, num_classes: int, activation: str) -> None:
     job = make_job(num_classes, activation=activation, space=(40,))
@@ -450,7 +451,7 @@ def test_the_difference_of_nearly_certain_pixels_keeps_its_digits(interpreter: R
     torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=0)
 
 
-@pytest.mark.parametrize("num_classes", [19, 300])
+@pytest.mark.parametrize("num_classes", [19, *slow(300)])
 def test_two_runs_are_equal_bit_by_bit(interpreter: Run, num_classes: int) -> None:
     job = make_job(num_classes, space=(40,))
     cotangents = make_cotangents(job)
@@ -508,7 +509,7 @@ def test_low_resolution_of_any_classes(
     assert_agrees(interpreter, low(job, 3, 4), 1)
 
 
-@pytest.mark.parametrize("layout", ["channels last", "transposed", "strided", "rows"])
+@pytest.mark.parametrize("layout", ["channels last", "rows", *slow("transposed", "strided")])
 def test_low_resolution_in_any_memory(interpreter: Run, layout: str) -> None:
     job = low(with_each(make_job(3, space=(6, 10)), lambda x: irregular(x, layout)))
     assert_agrees(interpreter, replace(job, logits=irregular(job.logits, layout)))
@@ -576,7 +577,7 @@ def test_other_targets(interpreter: Run, kind: str) -> None:
     assert_agrees(interpreter, with_target(make_job(3, space=(6, 10), activation=activation), kind))
 
 
-@pytest.mark.parametrize("kind", ["boundary", "inside of each other", "gaussian"])
+@pytest.mark.parametrize("kind", ["boundary", "gaussian", *slow("inside of each other")])
 def test_other_targets_of_low_resolution(interpreter: Run, kind: str) -> None:
     assert_agrees(interpreter, low(with_target(make_job(3, space=(4, 6)), kind), 3, 4))
 
@@ -594,7 +595,9 @@ def test_targets_are_read_as_they_are(kind: str) -> None:
     assert sum(x.data_ptr() in memory for x in read) == len(read) - taps
 
 
-@pytest.mark.parametrize("kind", ["labels", "teacher", "sparse", "votes", "inside of each other"])
+@pytest.mark.parametrize(
+    "kind", ["labels", "teacher", *slow("sparse", "votes", "inside of each other")]
+)
 def test_targets_of_more_classes_than_fit_at_once(interpreter: Run, kind: str) -> None:
     job = make_job(300, space=(6, 10))
     assert_agrees(interpreter, job if kind == "labels" else with_target(job, kind))
@@ -630,7 +633,7 @@ def test_several_targets(interpreter: Run, activation: str, kinds: list[str], st
         (3, "softmax", "hard"),
         (3, "softmax", "dense"),
         (3, "sigmoid", "independent"),
-        (300, "softmax", "hard"),
+        *slow((300, "softmax", "hard")),
     ],
 )
 def test_focal_cross_entropy(
@@ -641,9 +644,7 @@ def test_focal_cross_entropy(
     assert_agrees(interpreter, replace(job, settings=focal))
 
 
-@pytest.mark.parametrize(
-    ("num_classes", "activation"), [(19, "softmax"), (300, "softmax"), (3, "sigmoid")]
-)
+@pytest.mark.parametrize(("num_classes", "activation"), [(19, "softmax"), (3, "sigmoid")])
 def test_label_smoothing(interpreter: Run, num_classes: int, activation: str) -> None:
     job = make_job(num_classes, activation=activation, space=(40,))
     assert_agrees(interpreter, replace(job, settings=replace(job.settings, label_smoothing=0.1)))
@@ -726,11 +727,13 @@ def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 @pytest.mark.parametrize(
     ("num_classes", "activation", "kind", "dtype"),
     [
-        (1, "sigmoid", "independent", torch.float32),
         (2, "softmax", "dense", torch.float16),
-        (19, "sigmoid", "hard", torch.float32),
-        (300, "softmax", "dense", torch.bfloat16),
-        (300, "sigmoid", "independent", torch.float32),
+        *slow(
+            (1, "sigmoid", "independent", torch.float32),
+            (19, "sigmoid", "hard", torch.float32),
+            (300, "softmax", "dense", torch.bfloat16),
+            (300, "sigmoid", "independent", torch.float32),
+        ),
     ],
 )
 def test_compiles_for_hopper(
@@ -740,6 +743,7 @@ def test_compiles_for_hopper(
     assert list(compiler(compile_for, job, make_cotangents(job))) == KERNELS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["channels last", "rows"])
 def test_other_layouts_compile_for_hopper(compiler: Run, layout: str) -> None:
     job = make_job(19, maps=False, cross_entropy=False, maxima=False)
@@ -754,12 +758,9 @@ REGISTERS = {torch.float32: (128, 128), torch.bfloat16: (199, 168)}
 @pytest.mark.parametrize(
     ("arch", "dtype"),
     [
-        (90, torch.float32),
         (90, torch.bfloat16),
-        (80, torch.bfloat16),
-        (100, torch.bfloat16),
-        pytest.param(80, torch.float32, marks=pytest.mark.slow),
-        pytest.param(100, torch.float32, marks=pytest.mark.slow),
+        *slow((90, torch.float32)),
+        *slow(*((arch, dtype) for arch in (80, 100) for dtype in REGISTERS)),
     ],
 )
 def test_nothing_is_spilled_from_stride_4(compiler: Run, arch: int, dtype: torch.dtype) -> None:
@@ -773,6 +774,7 @@ def test_nothing_is_spilled_from_stride_4(compiler: Run, arch: int, dtype: torch
         assert all(n <= most for n, most in zip(registers, REGISTERS[dtype], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "stride"), [("soft", 4), ("soft", 1), ("hard", 1)])
 def test_nothing_else_is_spilled_for_19_classes(compiler: Run, kind: str, stride: int) -> None:
     job = with_target(make_job(19, dtype=torch.bfloat16, space=(32, 64), maxima=False), kind)
@@ -783,7 +785,7 @@ def test_nothing_else_is_spilled_for_19_classes(compiler: Run, kind: str, stride
 
 
 @pytest.mark.parametrize(
-    "kinds", [["teacher"], ["hard", "teacher"], ["inside of each other"]], ids=str
+    "kinds", [["teacher"], *slow(["hard", "teacher"], ["inside of each other"])], ids=str
 )
 def test_computed_targets_compile_almost_without_spilling(compiler: Run, kinds: list[str]) -> None:
     job = low(make_job(19, dtype=torch.bfloat16, space=(32, 64), maxima=False), 8, 16)

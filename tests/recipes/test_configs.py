@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from marks import slow
 from recipes.real_layouts import write_tree
 from scripts import write_recipes
 from softiou.configuration import load_config
@@ -239,7 +240,13 @@ def _one_of_each() -> list[str]:
     return [names[turn % len(names)] for turn, names in enumerate(alike.values())]
 
 
-@pytest.mark.parametrize("name", _one_of_each())
+# Those with the smaller networks, one of each verb.
+QUICK = ("camvid-jml-bls", "camvid-jml-kd", "camvid-jml-ssl", "cityscapes-segformer-jml")
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *slow(*(one for one in _one_of_each() if one not in QUICK))]
+)
 def test_two_steps(
     name: str,
     source_of: Callable[[str], str],

@@ -22,6 +22,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 import softiou
 from benchmarks.processes import TEACHER, VERBS, Case, differences, train, write_cases
 from benchmarks.reliability.commands import Command
+from marks import slow
 from softiou._processes import is_first
 from softiou.checkpoints import load_trained
 from softiou.configuration import load_config
@@ -228,7 +229,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("strategy", ["ddp", *slow("fsdp")])
 def test_an_elastic_restart_continues(
     interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path, strategy: str
 ) -> None:
@@ -259,6 +260,7 @@ def test_divided_weights_go_on_where_one_process_stopped(
     assert prediction.labels.shape == (40, 48)
 
 
+@pytest.mark.slow
 def test_divided_weights_learn_from_a_teacher(
     interrupted: tuple[Path, Path, Path, list[str]], tmp_path: Path
 ) -> None:
@@ -272,6 +274,7 @@ def test_divided_weights_learn_from_a_teacher(
     assert largest_difference(one, two, step=2) <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("own", "strategy"),
     [("model.gradient_checkpointing=true", "ddp"), ("model.freeze_encoder=true", "fsdp")],
@@ -295,46 +298,54 @@ def test_what_divided_weights_do_not_go_with(other: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def same_steps(
+def cases(
     make_shapes: Make, tiny: tuple[str, ...], trained: Any, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[int, float]]:
-    """Return a function that compares the weights of one process and of two, for a case."""
+) -> tuple[Path, list[Case]]:
+    """A folder with data, and a case of each training method."""
     root = tmp_path_factory.mktemp("same")
-    data = str(make_shapes(root / "data", train=7, val=2, unlabeled=9))
+    make_shapes(root / "data", train=7, val=2, unlabeled=9)
     base = [*tiny, "data.colour=0.3", "data.scale=[0.5, 2]", "optim.validations=1"]
-    cases = [
-        Case(
-            verb,
-            [one.replace(TEACHER, str(trained.directory)) for one in (*base, *own)]
-            + ["optim.steps=5"],
-            exact=True,
-        )
+    return root, [
+        Case(verb, [one.replace(TEACHER, str(trained.directory)) for one in (*base, *own)])
         for verb, own in VERBS.items()
     ]
-    still = ("optim.steps=20", "optim.optimizer=sgd", "optim.learning_rate=0.0005")
-    for case in cases[:]:  # the small variances by which correlations are divided magnify, too
-        off = ("distillation.correlation=0",) if case.name == "distill" else ()
-        settings = [*case.settings, *still, *off]
-        name = f"{case.name}, smooth"
-        cases.append(replace(case, name=name, settings=settings, exact=False, smooth=True))
-    train(data, cases, root / "one")
-    write_cases(cases, root / "two")
-    torchrun("-m", "benchmarks.processes", data, str(root / "two"))
-    return lambda name: differences(root / "one" / name, root / "two" / name)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_two_processes_take_the_steps_of_one(verb: str, same_steps: Any) -> None:
+def largest_differences(root: Path, name: str, cases: list[Case]) -> dict[str, dict[int, float]]:
+    """Of the weights of one process and of two, by case and step."""
+    data, one, two = str(root / "data"), root / name / "one", root / name / "two"
+    train(data, cases, one)
+    write_cases(cases, two)
+    torchrun("-m", "benchmarks.processes", data, str(two))
+    return {case.name: differences(one / case.name, two / case.name) for case in cases}
+
+
+def test_two_processes_take_the_steps_of_one(cases: tuple[Path, list[Case]]) -> None:
     """In float64, where nothing magnifies rounding, with all that images have in common."""
-    found = same_steps(verb)
-    assert [*found] == [1, 2, 5]
-    assert max(found.values()) <= 1e-7  # AdamW's step is almost the sign of a tiny gradient
+    root, every = cases
+    every = [
+        replace(case, settings=[*case.settings, "optim.steps=5"], exact=True) for case in every
+    ]
+    found = largest_differences(root, "exact", every)
+    assert [*found] == [*VERBS]
+    for steps in found.values():
+        assert [*steps] == [1, 2, 5]
+        assert max(steps.values()) <= 1e-7  # AdamW's step is almost the sign of a tiny gradient
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_float32_is_as_close_without_what_magnifies_rounding(verb: str, same_steps: Any) -> None:
+@pytest.mark.slow
+def test_float32_is_as_close_without_what_magnifies_rounding(
+    cases: tuple[Path, list[Case]],
+) -> None:
     """With small steps of SGD in place of AdamW, and SiLU, which has no kink, in place of ReLU."""
-    assert same_steps(f"{verb}, smooth")[20] <= 1e-5
+    root, every = cases
+    still = ["optim.steps=20", "optim.optimizer=sgd", "optim.learning_rate=0.0005"]
+    smooth = []
+    for case in every:  # the small variances by which correlations are divided magnify, too
+        off = ["distillation.correlation=0"] if case.name == "distill" else []
+        smooth.append(replace(case, settings=[*case.settings, *still, *off], smooth=True))
+    found = largest_differences(root, "smooth", smooth)
+    assert {name: steps[20] <= 1e-5 for name, steps in found.items()} == dict.fromkeys(VERBS, True)
 
 
 AGREE = """

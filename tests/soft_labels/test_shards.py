@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from marks import slow
 from softiou.data.shards import BLOCK
 from softiou.errors import DataError
 from softiou.soft_labels import Manifest, Normalisation, Quantisation, SoftLabelStore, Teacher
@@ -161,7 +162,7 @@ FILL = "import sys; from pathlib import Path; from soft_labels.test_shards impor
 FILL += "fill(Path(sys.argv[1]), range(100_000))"
 
 
-@pytest.mark.parametrize("entries", [1, 30])
+@pytest.mark.parametrize("entries", [1, *slow(30)])
 def test_a_killed_writer_leaves_whole_labels(entries: int, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", *sys.path])}
     words = [sys.executable, "-c", FILL, str(tmp_path)]

@@ -37,7 +37,8 @@ def repeat_factors(dataset: SegmentationDataset, threshold: float) -> NDArray[np
     occurs = np.array(list(bounded_map(present, range(len(dataset)))))  # (L, C)
     frequency = occurs.mean(0)
     factor = np.sqrt(np.maximum(1, threshold / np.maximum(frequency, 1 / len(occurs))))
-    return np.where(occurs, factor, 1.0).max(1)
+    factors: NDArray[np.float64] = np.where(occurs, factor, 1.0).max(1)
+    return factors
 
 
 def repeated(factors: NDArray[np.float64], seed: tuple[int, ...]) -> NDArray[np.int64]:
@@ -49,4 +50,5 @@ def repeated(factors: NDArray[np.float64], seed: tuple[int, ...]) -> NDArray[np.
     """
     ends = factors.cumsum() / factors.sum()
     places = (np.arange(len(factors)) + np.random.default_rng(seed).random()) / len(factors)
-    return ends.searchsorted(places, side="right").clip(max=len(factors) - 1)
+    indices: NDArray[np.int64] = ends.searchsorted(places, side="right").clip(max=len(ends) - 1)
+    return indices

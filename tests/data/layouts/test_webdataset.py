@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from marks import slow
 from softiou.checking import FixReport, check_dataset, fix_dataset
 from softiou.checkpoints import read_checkpoint
 from softiou.data import Bands, open_dataset, open_images, open_source
@@ -221,7 +222,7 @@ def test_bands_and_masks_of_tiffs(tmp_path: Path) -> None:
     assert sample["target"].tolist() == np.eye(4).tolist()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", *slow("spawn")])
 def test_workers_read_shards(method: str, shards: Path) -> None:
     dataset = open_dataset(f"webdataset:{shards}", "train")
     context = multiprocessing.get_context(method)
