@@ -46,7 +46,7 @@ def repeated(factors: NDArray[np.float64], seed: tuple[int, ...]) -> NDArray[np.
 
     Example:
         >>> repeated(np.array([1.0, 1.0, 2.0, 4.0]), seed=(0,)).tolist()
-        [0, 2, 3, 3]
+        [1, 2, 3, 3]
     """
     ends = factors.cumsum() / factors.sum()
     places = (np.arange(len(factors)) + np.random.default_rng(seed).random()) / len(factors)
