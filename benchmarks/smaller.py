@@ -1,7 +1,6 @@
 """Downscaled copies of data sets, for experiments that do not need full resolution."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._machine import ROOT
+from softiou._files import atomic_folder
 
 COPIES = ROOT / "runs" / "smaller"
 
@@ -28,10 +28,19 @@ def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
     copy = COPIES / f"{source.name}_{factor}{'_shares' if shares else ''}"
     if copy.exists():
         return copy
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{copy.name}.", dir=copy.parent))
+    try:
+        with atomic_folder(copy) as folder:
+            _write_reduced(source, folder, factor, shares=shares)
+    except OSError:  # another process was first
+        if not copy.exists():
+            raise
+    return copy
+
+
+def _write_reduced(source: Path, folder: Path, factor: int, *, shares: bool) -> None:
+    """Write reduced pictures, and copies of all other files."""
     for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        target = unfinished / file.relative_to(source)
+        target = folder / file.relative_to(source)
         if file.suffix.lower() in (".jpg", ".jpeg", ".png"):
             for path, image in _reduced(file, target, factor, shares=shares):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,13 +48,6 @@ def smaller_copy(source: Path, factor: int, *, shares: bool = False) -> Path:
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    try:
-        unfinished.rename(copy)
-    except OSError:  # another process was first
-        if not copy.exists():
-            raise
-        shutil.rmtree(unfinished)
-    return copy
 
 
 def _reduced(

@@ -20,7 +20,7 @@ PACKAGES = sorted(
 )
 
 # All Python of the package; the aim is 30_592. Before it is raised, look for what is said twice.
-MOST_LINES = 43_791
+MOST_LINES = 43_788
 MOST_LINES_OF_NINE_BODIES_IN_TEN = 20
 MOST_LINES_OF_A_BODY = 60
 MOST_SUPPRESSIONS_PER_1000_LINES = 1.0

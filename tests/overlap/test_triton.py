@@ -644,7 +644,9 @@ def test_focal_cross_entropy(
     assert_agrees(interpreter, replace(job, settings=focal))
 
 
-@pytest.mark.parametrize(("num_classes", "activation"), [(19, "softmax"), (3, "sigmoid")])
+@pytest.mark.parametrize(
+    ("num_classes", "activation"), [(19, "softmax"), (3, "sigmoid"), *slow((300, "softmax"))]
+)
 def test_label_smoothing(interpreter: Run, num_classes: int, activation: str) -> None:
     job = make_job(num_classes, activation=activation, space=(40,))
     assert_agrees(interpreter, replace(job, settings=replace(job.settings, label_smoothing=0.1)))

@@ -51,7 +51,7 @@ def test_means_forget() -> None:
 def test_classes_have_the_same_mean_confidence() -> None:
     probs = torch.tensor([[0.9, 0.9, 0.7, 0.4, 0.2], [0.1, 0.1, 0.3, 0.6, 0.8]])
     inside = torch.tensor([[[True, True, True, True, False]]])
-    weights = ClassConfidence(2)(probs.log().view(1, 2, 1, 5), inside)
+    weights = ClassConfidence(2)(*probs.view(1, 2, 1, 5).max(1), inside)
     # Of the pixels inside: 2.5 / 3 of class 0, 0.6 of class 1, and 3.1 / 4 of both.
     first, second = (3.1 / 4) / (2.5 / 3), (3.1 / 4) / 0.6
     expected = torch.tensor([0.9 * first, 0.9 * first, 0.7 * first, 0.6 * second, 1.0])
@@ -61,8 +61,8 @@ def test_classes_have_the_same_mean_confidence() -> None:
 def test_mean_confidences_are_averaged_over_the_steps() -> None:
     one = ClassConfidence(2)
     inside = torch.ones(1, 1, 2, dtype=torch.bool)
-    one(torch.tensor([[0.9, 0.5001], [0.1, 0.4999]]).log().view(1, 2, 1, 2), inside)
-    one(torch.tensor([[0.8, 0.4], [0.2, 0.6]]).log().view(1, 2, 1, 2), inside)
+    one(*torch.tensor([[0.9, 0.5001], [0.1, 0.4999]]).view(1, 2, 1, 2).max(1), inside)
+    one(*torch.tensor([[0.8, 0.4], [0.2, 0.6]]).view(1, 2, 1, 2).max(1), inside)
     torch.testing.assert_close(one.sums, torch.tensor([0.99 * 1.4001 + 0.8, 0.6]))
     torch.testing.assert_close(one.cells, torch.tensor([0.99 * 2 + 1, 1.0]))
 

@@ -30,7 +30,7 @@ from softiou.data import (
 from softiou.errors import CheckpointError, ConfigError, DataError
 from softiou.recipes import SemiSupervisedRecipe
 from softiou.recipes.alignment import ClassConfidence
-from softiou.recipes.mixing import partners
+from softiou.recipes.mixing import at_the_stride_of, partners
 from softiou.training import resolve_config, resume_training, start_training
 from softiou.training.loading import BatchStream
 
@@ -165,8 +165,10 @@ def test_confidences_by_class(make_recipe: Make, batch: Any) -> None:
     recipe = make_recipe(*NO_MIX, "semi_supervised.class_confidence=true")
     unlabeled = batch["unlabeled"]
     inside, logits = unlabeled["inside"], recipe._teacher_logits(unlabeled["image"])
-    cells = ClassConfidence(logits.shape[1])(logits, inside).unsqueeze(1)
-    weights = F.interpolate(cells, inside.shape[1:], mode="bilinear")[:, 0]
+    highest, classes = logits.softmax(1).max(1)
+    cells = at_the_stride_of(logits, inside)
+    weights = ClassConfidence(logits.shape[1])(highest, classes, cells)
+    weights = F.interpolate(weights.unsqueeze(1), inside.shape[1:], mode="bilinear")[:, 0]
     kept = recipe.parts(one_view(batch))["kept"]
     torch.testing.assert_close(kept, (weights * inside).sum() / inside.sum())
     assert abs(kept - (confidence(recipe, unlabeled["image"]) * inside).sum() / inside.sum()) > 1e-4

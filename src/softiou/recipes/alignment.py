@@ -78,17 +78,15 @@ class ClassConfidence(nn.Module):
             self.register_buffer(name, torch.zeros(num_classes))
 
     @torch.no_grad()
-    def forward(self, logits: Tensor, inside: Tensor) -> Tensor:
-        """Update the averages with logits (N, C, h, w), and return the weights (N, h, w).
+    def forward(self, confidence: Tensor, classes: Tensor, inside: Tensor) -> Tensor:
+        """Update the averages, and return the weights (N, h, w).
 
-        `inside`, bool (N, H, W), is False for padding outside the image.
+        All arguments are (N, h, w): the highest probability, its class, and False for padding
+        outside the image.
         """
-        valid = at_the_stride_of(logits, inside).flatten()
-        dtype = torch.promote_types(logits.dtype, torch.float32)
-        confidence, classes = logits.softmax(1, dtype=dtype).max(1)
-        counted, flat = classes.flatten(), confidence.flatten()
-        for buffer, values in ((self.sums, flat * valid), (self.cells, valid.to(dtype))):
-            added = torch.zeros_like(buffer).index_add_(0, counted, values.to(buffer.dtype))
+        for buffer, values in ((self.sums, confidence * inside), (self.cells, inside)):
+            added = torch.zeros_like(buffer)
+            added.index_add_(0, classes.flatten(), values.flatten().to(buffer.dtype))
             buffer.mul_(_DECAY).add_(of_all(added))
         means = self.sums / self.cells.clamp(min=1e-12)
         mean = self.sums.sum() / self.cells.sum().clamp(min=1e-12)

@@ -38,7 +38,7 @@ from softiou.recipes.averaging import averaging
 from softiou.recipes.base import Augmentations, ModelSource, PartlyLabeledBatch, Recipe, Stream
 from softiou.recipes.building import build_loss, check_loss
 from softiou.recipes.data import TrainingData, open_without_labels
-from softiou.recipes.mixing import draw_regions, joined_numbers, partners
+from softiou.recipes.mixing import at_the_stride_of, draw_regions, joined_numbers, partners
 from softiou.recipes.pseudo_labels import PseudoLabelReport, PseudoLabelWatch, Shown
 from softiou.recipes.validation import ValidationScores
 from softiou.targets import Target
@@ -260,11 +260,10 @@ class SemiSupervisedRecipe(Recipe):
         The confidence is interpolated instead of the probabilities, so that it remains high at the
         boundary between two confident cells, and boundaries are not ignored in training.
         """
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        weights, classes = logits.softmax(1, dtype=dtype).max(1)
         if self.class_confidence is not None:
-            weights = self.class_confidence(logits, inside)
-        else:
-            dtype = torch.promote_types(logits.dtype, torch.float32)
-            weights = logits.softmax(1, dtype=dtype).amax(1)
+            weights = self.class_confidence(weights, classes, at_the_stride_of(logits, inside))
         size = (int(inside.shape[1]), int(inside.shape[2]))
         large = F.interpolate(weights.unsqueeze(1), size, mode="bilinear", align_corners=False)
         return large[:, 0]
